@@ -1,0 +1,27 @@
+# Warnings, hardening and sanitizers, as one interface target that every module links.
+add_library(fluyt_flags INTERFACE)
+target_compile_options(fluyt_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+  -Wno-missing-field-initializers  # designated initializers leave out what has a default
+  -fno-omit-frame-pointer -fstack-protector-strong -ffunction-sections -fdata-sections
+  -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+target_link_options(fluyt_flags INTERFACE -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now)
+target_compile_definitions(fluyt_flags INTERFACE FLUYT_VERSION="${PROJECT_VERSION}")
+
+if(FLUYT_SANITIZE STREQUAL "address")
+  target_compile_options(fluyt_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all)
+  target_link_options(fluyt_flags INTERFACE -fsanitize=address,undefined)
+elseif(FLUYT_SANITIZE STREQUAL "thread")
+  target_compile_options(fluyt_flags INTERFACE -fsanitize=thread)
+  target_link_options(fluyt_flags INTERFACE -fsanitize=thread)
+elseif(FLUYT_SANITIZE STREQUAL "fuzzer")
+  target_compile_options(fluyt_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined)
+  target_link_options(fluyt_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+# Sanitizer runtimes cannot be linked statically, so only plain builds make static programs.
+if(FLUYT_SANITIZE)
+  set(FLUYT_STATIC_LINK "")
+else()
+  set(FLUYT_STATIC_LINK -static)
+endif()

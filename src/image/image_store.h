@@ -1,0 +1,110 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "oci/image.h"
+#include "oci/reference.h"
+#include "sys/overlay.h"
+
+/// Images, from a registry or a file to a root. Thread-safe; nothing here waits for another pull to
+/// answer a list.
+namespace fluyt::image {
+
+/// One image. Its id is the digest of its config, "sha256:…", everywhere.
+struct Image {
+  std::string id;
+  std::vector<std::string> repo_tags;     // docker.io/library/busybox:latest
+  std::vector<std::string> repo_digests;  // docker.io/library/busybox@sha256:…
+  uint64_t size = 0;                      // bytes: layers as they came, and config
+  oci::ImageConfig config;
+  std::string manifest_digest;
+  bool pinned = false;
+};
+
+struct Credentials {  // of one pull: never stored
+  std::string username;
+  std::string password;
+  std::string identity_token;
+  std::string registry_token;
+  std::string server_address;  // empty: for any host
+};
+
+struct LayerProgress {
+  std::string digest;  // of the blob
+  enum class Phase { kWaiting, kFetching, kDone, kExists } phase = Phase::kWaiting;
+  uint64_t done_bytes = 0;
+  uint64_t total_bytes = 0;
+};
+
+struct PullOptions {
+  Credentials credentials;
+  oci::Platform platform = oci::Platform::host();
+  std::function<void(const LayerProgress&)> progress;  // any thread, may be empty
+  const std::atomic<bool>* cancelled = nullptr;        // looked at often; ends the pull with kCancelled
+};
+
+struct ImportOptions {
+  std::string name;  // gives the image this name; empty: the names the archive holds
+  oci::Platform platform = oci::Platform::host();
+};
+
+struct FsUsage {
+  std::string mountpoint;
+  uint64_t used_bytes = 0;
+  uint64_t inodes = 0;
+};
+
+struct StoreOptions {
+  std::string root;        // our folder: made 0700
+  std::string certs_dir;   // hosts.toml files, one folder a registry host (containerd's form)
+  size_t parallel_fetches = 3;  // layers of one pull at a time
+};
+
+class ImageStore {
+ public:
+  /// Opens or makes the store; half-finished work of a dead process is removed here.
+  static Result<std::unique_ptr<ImageStore>> open(StoreOptions options, Logger& logger);
+  virtual ~ImageStore() = default;
+
+  /// Fetches, verifies and unpacks what is missing; returns the image. Concurrent pulls share layers.
+  virtual Result<Image> pull(const oci::Reference& reference, const PullOptions& options) = 0;
+  /// From an OCI layout folder, or a docker-archive or oci-archive tar (gzip allowed). One Image each
+  /// that it holds.
+  virtual Result<std::vector<Image>> import(const std::string& path, const ImportOptions& options) = 0;
+
+  virtual Result<std::vector<Image>> list() = 0;
+  /// By name, name@digest, id, or unambiguous id prefix (>= 4 hex digits); nothing when absent.
+  virtual Result<std::optional<Image>> find(const std::string& name_or_id) = 0;
+  /// Removes the image with all its names (CRI) and frees what only it used; absent is success.
+  /// Layers that a root still uses stay until the root is removed.
+  virtual Result<> remove(const std::string& name_or_id) = 0;
+  /// Removes one name; the image goes with its last one (Docker's untag).
+  virtual Result<> untag(const std::string& name) = 0;
+
+  /// A writable root for `container_id`, recorded before it is made. The lease on the image's layers
+  /// ends with remove_root.
+  virtual Result<sys::OverlayMount> create_root(const std::string& container_id,
+                                                const std::string& image_id) = 0;
+  virtual Result<> remove_root(const std::string& container_id) = 0;
+  virtual Result<std::vector<std::string>> list_roots() = 0;
+  /// Bytes and inodes of a container's writable layer.
+  virtual Result<FsUsage> root_usage(const std::string& container_id) = 0;
+  virtual Result<FsUsage> fs_usage() = 0;
+
+  /// Reads a file of the image through its layers, resolved in the root, at most `limit` bytes;
+  /// nothing when it is not there. For /etc/passwd and /etc/group before a container exists.
+  virtual Result<std::optional<std::string>> read_image_file(const std::string& image_id,
+                                                             const std::string& path,
+                                                             size_t limit) = 0;
+};
+
+}  // namespace fluyt::image

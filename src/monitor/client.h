@@ -1,0 +1,147 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "oci/runtime_spec.h"
+#include "sys/fd.h"
+#include "sys/overlay.h"
+
+/// fluytd's side of the socket to a monitor (protocol.h says what is on the wire).
+namespace fluyt::monitor {
+
+/// What the monitor makes for a sandbox before anything runs in it.
+struct SandboxRequest {
+  std::string id;
+  std::string hostname;
+  bool new_network = true;  // false: the host's
+  bool new_ipc = true;
+  bool new_uts = true;
+  bool shared_pid = false;  // a pod init in a PID namespace of its own
+  std::string pod_init_cgroup;  // parent cgroup (cgroupfs syntax) of the pod init's; "" the monitor's
+  std::vector<std::pair<std::string, std::string>> sysctls;  // namespaced ones only: checked
+};
+struct SandboxNamespaces {  // bind mounts below the sandbox's state folder; empty where the host's
+  std::string network;
+  std::string ipc;
+  std::string uts;
+  std::string pid;  // with shared_pid
+};
+
+struct CreateRequest {
+  std::string id;
+  std::string bundle;  // the container's folder
+  std::string spec_json;
+  std::optional<sys::OverlayMount> root;
+  bool open_stdin = false;
+  bool stdin_once = false;
+  std::string log_directory;  // both empty: output is kept for attach only
+  std::string log_path;       // relative to log_directory
+  int64_t deadline_ms = 120'000;
+};
+
+enum class ContainerState { kCreated, kRunning, kExited };
+struct ContainerInfo {
+  std::string id;
+  ContainerState state = ContainerState::kCreated;
+  int32_t pid = 0;
+  int64_t created_at = 0;  // unix ns; 0: not yet
+  int64_t started_at = 0;
+  int64_t finished_at = 0;
+  int32_t exit_code = 0;  // 128 + signal
+  bool oom_killed = false;
+  std::string message;                                       // why it could not be started
+  std::string cgroup_unified;                                // see runtime::CgroupRecord
+  std::vector<std::pair<std::string, std::string>> cgroup_legacy;
+};
+
+struct ExecRequest {
+  std::string container_id;
+  std::string process_json;  // oci::Process
+  bool terminal = false;
+  /// Pipe ends for the process, borrowed for the call: it writes into them itself. Without terminal.
+  sys::FdRef in, out, err;
+  int64_t start_deadline_ms = 30'000;
+};
+struct ExecStarted {
+  uint64_t exec_id = 0;
+  int32_t pid = 0;
+  sys::Fd console;  // with terminal
+};
+
+struct AttachRequest {
+  std::string container_id;
+  /// The monitor reads `in` and writes `out` and `err`; any may be invalid. With a terminal all
+  /// output goes to `out`. Non-blocking; a reader that lags by more than 1 MiB is dropped.
+  sys::FdRef in, out, err;
+};
+
+/// Told on the hub's thread: be short, never call back into a Client from here.
+struct Events {
+  std::function<void(const ContainerInfo&)> container_changed;  // started, exited (state persisted first), OOM
+  std::function<void(uint64_t exec_id, int32_t exit_code)> exec_exited;
+  std::function<void()> lost;  // the monitor is gone: its socket closed or its pidfd fired
+};
+
+/// One monitor. Calls may come from any thread, block until answered or until their deadline, and do
+/// not block each other: the monitor never blocks on one container for another.
+class Client {
+ public:
+  virtual ~Client() = default;
+  virtual int32_t monitor_pid() const = 0;
+  virtual Result<SandboxNamespaces> make_sandbox(const SandboxRequest& request, Deadline deadline) = 0;
+  /// The answer comes when the container waits at its gate. At the deadline the worker is killed and
+  /// what it made undone.
+  virtual Result<ContainerInfo> create(const CreateRequest& request) = 0;
+  virtual Result<ContainerInfo> start(const std::string& id, Deadline deadline) = 0;
+  /// To the first process, or to every process with `all`. An exited container is success.
+  virtual Result<> signal(const std::string& id, int signal, bool all) = 0;
+  virtual Result<ExecStarted> exec(const ExecRequest& request) = 0;
+  /// Kills an exec's process and what it started in its session.
+  virtual Result<> kill_exec(uint64_t exec_id, int signal) = 0;
+  virtual Result<> attach(const AttachRequest& request) = 0;
+  virtual Result<> resize(const std::string& id, uint16_t height, uint16_t width) = 0;
+  virtual Result<> reopen_log(const std::string& id) = 0;
+  virtual Result<> update(const std::string& id, const std::string& resources_json) = 0;
+  /// Kills what is left, removes the cgroup and forgets the container. Unknown is success.
+  virtual Result<> remove(const std::string& id, Deadline deadline) = 0;
+  virtual Result<std::vector<ContainerInfo>> list() = 0;
+  /// Ends the sandbox: every container killed and removed, pod init ended, namespaces unmounted, the
+  /// socket removed, the monitor gone. Returns when it is.
+  virtual Result<> shutdown(Deadline deadline) = 0;
+};
+
+struct LaunchOptions {
+  std::string monitor_program;  // fluyt-monitor; started through a detached read-only mount
+  std::string pod_init_program;
+  std::string sandbox_id;
+  std::string state_dir;  // the sandbox's own: socket, namespaces, container records; made 0700
+  std::string cgroup;     // leaf for the monitor below the engine's, "" to stay where we are
+};
+
+/// All monitors' sockets on one thread.
+class Hub {
+ public:
+  static Result<std::unique_ptr<Hub>> create(Logger& logger);
+  virtual ~Hub() = default;
+  /// Starts a monitor that is not our child (it outlives us) and says hello.
+  virtual Result<std::shared_ptr<Client>> launch(const LaunchOptions& options, Events events) = 0;
+  /// Finds the monitor of an earlier fluytd by its socket in `state_dir`. kNotFound when it is gone;
+  /// what the exited containers' records there say can still be read by read_records().
+  virtual Result<std::shared_ptr<Client>> adopt(const std::string& sandbox_id,
+                                                const std::string& state_dir, Events events) = 0;
+};
+
+/// The exit records in a dead monitor's state folder.
+Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir);
+/// Ends by pidfd, cgroup and unmount what a dead monitor left, and removes its state folder.
+Result<> clean_after(const std::string& state_dir, Deadline deadline);
+
+}  // namespace fluyt::monitor

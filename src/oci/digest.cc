@@ -1,0 +1,2 @@
+#include "oci/digest.h"
+namespace fluyt::oci {}

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "oci/runtime_spec.h"
+#include "sys/fd.h"
+#include "sys/overlay.h"
+#include "sys/process.h"
+
+/// The verbs of the runtime library. Single-threaded callers only (they clone). Used by `runf`, and
+/// by the monitor's worker processes.
+namespace fluyt::runtime {
+
+/// Whose child the container's first process becomes.
+enum class ParentOf {
+  kCaller,         // ours: we wait for it
+  kCallersParent,  // CLONE_PARENT: a worker makes it for the monitor
+};
+
+/// Borrowed; an invalid one stands for /dev/null. Not used with a terminal.
+struct Stdio {
+  sys::FdRef in;
+  sys::FdRef out;
+  sys::FdRef err;
+};
+
+/// Where a container's cgroup lies: absolute paths of directories, one a v1 controller mount, or the
+/// one v2 directory. On a hybrid host `unified` is a directory in the v2 hierarchy, used for kill,
+/// freeze and emptiness.
+struct CgroupRecord {
+  std::string unified;                                      // empty on pure v1
+  std::vector<std::pair<std::string, std::string>> legacy;  // v1 controller to directory; empty on v2
+};
+
+struct CreateRequest {
+  std::string id;
+  std::string bundle;  // absolute: relative paths of the spec start here
+  oci::Spec spec;
+  std::optional<sys::OverlayMount> overlay_root;  // in place of spec.root.path
+  Stdio stdio;
+  ParentOf parent = ParentOf::kCaller;
+  /// The first process reads one byte here before execve; end of file makes it exit without running
+  /// anything. May be a pipe, a socket or (runf) a FIFO.
+  sys::FdRef gate;
+  /// The write end of a pipe. After the gate it gets nothing and is closed by a successful execve, or
+  /// gets an ExecFailure's text.
+  sys::FdRef report;
+  int preserve_fds = 0;
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  Deadline deadline = Deadline::never();
+};
+
+struct Created {
+  sys::Process init;
+  uint64_t start_time = 0;  // start_time_of(init)
+  sys::Fd console;          // the pty's master, with a terminal
+  CgroupRecord cgroup;
+};
+
+/// Makes everything up to the gate: cgroup, namespaces, mounts, identity. On error nothing is left.
+/// Errors name the spec's field. A missing program in the image is reported here, not at start.
+Result<Created> create(const CreateRequest& request);
+
+struct ExecRequest {
+  std::string id;
+  oci::Spec spec;  // of the container: its seccomp profile, namespaces and masks
+  oci::Process process;
+  pid_t init_pid = 0;
+  uint64_t init_start_time = 0;  // checked: another process under the pid is kNotFound
+  CgroupRecord cgroup;
+  Stdio stdio;
+  ParentOf parent = ParentOf::kCaller;
+  int preserve_fds = 0;
+  Deadline deadline = Deadline::never();
+};
+struct Executed {
+  sys::Process process;
+  sys::Fd console;
+};
+/// Starts one more process in a container; returns once it has exec'd. A missing program is
+/// kNotFound, one that may not be run kPermissionDenied.
+Result<Executed> exec(const ExecRequest& request);
+
+/// Every process of the container gets SIGKILL, through cgroup.kill or, on v1, frozen and by pidfd.
+Result<> kill_all(const CgroupRecord& cgroup, Deadline deadline);
+/// Waits for the cgroup to be empty (by event where the kernel gives one) and removes it, with its
+/// children. Absent is success.
+Result<> remove_cgroup(const CgroupRecord& cgroup, Deadline deadline);
+/// All or nothing: on an error the old values are put back.
+Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources);
+/// Every process in the container's cgroup and below.
+Result<std::vector<pid_t>> pids(const CgroupRecord& cgroup);
+
+}  // namespace fluyt::runtime
