@@ -1,0 +1,186 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "engine/model.h"
+#include "image/image_store.h"
+#include "monitor/client.h"
+#include "network/network.h"
+#include "sys/fd.h"
+
+/// The engine: sandboxes and containers, and what can be done with them. Every front end (CRI,
+/// control, Docker) is a translation to these verbs.
+namespace fluyt::engine {
+
+struct Options {
+  std::string root;   // what outlives a reboot: the database
+  std::string state;  // what does not: sandboxes' folders, below a tmpfs in production
+  std::string monitor_program;
+  std::string pod_init_program;
+  std::string default_cgroup_parent = "/fluyt";
+  std::string monitor_cgroup_parent = "/fluyt-monitors";  // one leaf a monitor, outside every pod's
+};
+
+/// The parts that the engine drives. Owned by it.
+struct Parts {
+  std::unique_ptr<image::ImageStore> images;
+  std::unique_ptr<network::Network> network;
+  std::unique_ptr<monitor::Hub> hub;
+};
+
+struct HostStatus {
+  bool runtime_ready = true;
+  std::string runtime_reason;
+  std::string runtime_message;
+  network::Status network;
+  bool recursive_readonly_mounts = false;
+  /// What this host lacks, one sentence each (design rule: never silently).
+  std::vector<std::string> lacks;
+  /// Records that were set aside when they were loaded, with the reason.
+  std::vector<std::string> set_aside;
+};
+
+struct ExecSyncRequest {
+  std::string container_id;
+  std::vector<std::string> command;
+  int64_t timeout_ms = 0;  // 0: none
+};
+inline constexpr size_t kMaxExecOutput = 16UL << 20U;
+struct ExecSyncResult {
+  int32_t exit_code = 0;
+  std::string out;  // at most kMaxExecOutput each; the rest was read and dropped
+  std::string err;
+};
+
+/// An exec whose streams the caller handles itself.
+struct ExecRequest {
+  std::string container_id;
+  std::vector<std::string> command;
+  std::vector<EnvVar> envs;  // on top of the container's
+  std::string working_dir;   // empty: the container's
+  bool tty = false;
+  sys::FdRef in, out, err;  // pipe ends for the process, borrowed; not with tty
+};
+struct ExecSession {
+  std::string sandbox_id;
+  uint64_t exec_id = 0;
+  sys::Fd console;  // with tty: the pty's master; TIOCSWINSZ resizes it
+};
+
+using AttachRequest = monitor::AttachRequest;  // container_id may be a unique prefix
+
+struct Event {
+  enum class Kind {
+    kSandboxReady,
+    kSandboxStopped,
+    kSandboxRemoved,
+    kContainerCreated,
+    kContainerStarted,
+    kContainerStopped,
+    kContainerRemoved,
+    kImagePulled,
+    kImageRemoved,
+  } kind;
+  int64_t time = 0;        // unix ns
+  SandboxPtr sandbox;      // of sandbox and container events; the value after the event
+  ContainerPtr container;  // of container events
+  std::string image;       // of image events: its id
+};
+/// Gets events until it is destroyed. `handler` is called from the engine's threads: be short (put
+/// it in a queue), never call back into the engine.
+class Subscription {
+ public:
+  virtual ~Subscription() = default;
+};
+
+/// Thread-safe. Verbs block until they are done; those of one object are serialised, those of
+/// different objects never wait for each other, and lists, stop, kill and reopen wait for no verb.
+/// Every `id` may be a prefix that only one object has. Errors: an unknown id is kNotFound, a wrong
+/// state kFailedPrecondition, both naming the object.
+class Engine {
+ public:
+  /// Loads the records, adopts the monitors that live, ends what died without us, finishes or
+  /// undoes half-done verbs and removes orphans.
+  static Result<std::unique_ptr<Engine>> open(Options options, Parts parts, Logger& logger);
+  /// Containers go on; nothing is stopped.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Sandboxes -----------------------------------------------------------------------------------
+  /// The sandbox's id, ready. A repeated request (the same name) joins the one under way; once the
+  /// sandbox exists it is kAlreadyExists, naming the id that has the name.
+  Result<std::string> run_sandbox(const SandboxConfig& config, const std::string& runtime_handler);
+  /// Kills its containers, detaches the network, ends the monitor. Unknown or stopped is success.
+  Result<> stop_sandbox(const std::string& id);
+  /// Stops it and forgets it with its containers. Unknown is success.
+  Result<> remove_sandbox(const std::string& id);
+  std::vector<SandboxPtr> list_sandboxes(const SandboxFilter& filter);
+  Result<SandboxPtr> get_sandbox(const std::string& id);
+
+  // Containers ----------------------------------------------------------------------------------
+  /// As run_sandbox, with the name unique in the sandbox. The image must be here already.
+  Result<std::string> create_container(const std::string& sandbox_id,
+                                       const ContainerConfig& config);
+  Result<> start_container(const std::string& id);
+  /// Its stop signal, `grace_ms`, then SIGKILL to every process; 0 kills at once. Returns when it
+  /// has exited. Unknown or exited is success.
+  Result<> stop_container(const std::string& id, int64_t grace_ms);
+  Result<> signal_container(const std::string& id, int signal);
+  /// Kills it if it runs. Unknown is success.
+  Result<> remove_container(const std::string& id);
+  std::vector<ContainerPtr> list_containers(const ContainerFilter& filter);
+  Result<ContainerPtr> get_container(const std::string& id);
+  /// Waits for the exit: the container as it ended, or as it is at the deadline.
+  Result<ContainerPtr> wait_container(const std::string& id, Deadline deadline);
+  /// Only what is set changes. All or nothing.
+  Result<> update_container(const std::string& id, const Resources& resources);
+  Result<> reopen_log(const std::string& id);
+
+  // Exec and attach -----------------------------------------------------------------------------
+  /// At the timeout the exec is killed: kDeadlineExceeded. A child that it leaves behind holding
+  /// its output is not waited for.
+  Result<ExecSyncResult> exec_sync(const ExecSyncRequest& request);
+  Result<ExecSession> start_exec(const ExecRequest& request);
+  /// The exit code. kDeadlineExceeded leaves the exec running. One waiter an exec.
+  Result<int32_t> wait_exec(const ExecSession& session, Deadline deadline);
+  Result<> kill_exec(const ExecSession& session, int signal);
+  Result<> attach(const AttachRequest& request);
+  Result<> resize(const std::string& id, uint16_t height, uint16_t width);
+
+  // Stats ---------------------------------------------------------------------------------------
+  Result<ContainerStats> container_stats(const std::string& id);
+  std::vector<ContainerStats> list_container_stats(const ContainerFilter& filter);
+
+  // Images --------------------------------------------------------------------------------------
+  Result<image::Image> pull_image(const std::string& name, const image::PullOptions& options);
+  Result<std::vector<image::Image>> import_image(const std::string& path,
+                                                 const image::ImportOptions& options);
+  Result<std::vector<image::Image>> list_images();
+  Result<std::optional<image::Image>> find_image(const std::string& name_or_id);
+  Result<> remove_image(const std::string& name_or_id);
+  Result<> untag_image(const std::string& name);
+  Result<DiskUsage> image_fs_usage();
+
+  // The rest ------------------------------------------------------------------------------------
+  HostStatus status();
+  const Options& options() const;
+  std::unique_ptr<Subscription> subscribe(std::function<void(const Event&)> handler);
+
+  struct Core;  // engine/core.h: what the verbs share
+
+ private:
+  explicit Engine(std::shared_ptr<Core> core);
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace fluyt::engine

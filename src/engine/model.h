@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/state.h"
+
+/// What the engine knows of a sandbox and of a container: immutable values. A change makes a new
+/// one, so that a list is a copy of pointers and no reader waits for a verb.
+namespace fluyt::engine {
+
+/// Paths of the namespaces that the monitor holds; empty where the host's is used.
+struct NamespacePaths {
+  std::string network;
+  std::string ipc;
+  std::string uts;
+  std::string pid;
+  bool operator==(const NamespacePaths&) const = default;
+};
+
+struct Sandbox {
+  std::string id;
+  SandboxConfig config;
+  std::string runtime_handler;
+  SandboxState state = SandboxState::kCreating;
+  int64_t created_at = 0;  // unix ns
+  NamespacePaths namespaces;
+  std::vector<std::string> ips;   // the first is the primary one
+  std::string network_result;     // CNI's, as JSON
+  bool network_attached = false;  // a DEL is owed
+  int32_t monitor_pid = 0;
+  std::string reason;  // why it is not ready, where nobody asked for that
+  bool operator==(const Sandbox&) const = default;
+};
+using SandboxPtr = std::shared_ptr<const Sandbox>;
+
+struct ContainerUser {
+  int64_t uid = 0;
+  int64_t gid = 0;
+  std::vector<int64_t> groups;
+  bool operator==(const ContainerUser&) const = default;
+};
+
+/// See runtime::CgroupRecord.
+struct CgroupPaths {
+  std::string unified;
+  std::vector<std::pair<std::string, std::string>> legacy;  // v1 controller to directory
+  bool operator==(const CgroupPaths&) const = default;
+};
+
+struct Container {
+  std::string id;
+  std::string sandbox_id;
+  ContainerConfig config;
+  ContainerState state = ContainerState::kCreating;
+  std::string image_id;      // sha256:…
+  std::string image_digest;  // a name@digest of it, or the id when it has none
+  std::string log_path;      // absolute; empty without one
+  std::string stop_signal;   // the one in force, such as "SIGTERM"
+  int64_t created_at = 0;    // unix ns, 0: not yet
+  int64_t started_at = 0;
+  int64_t finished_at = 0;
+  int32_t pid = 0;
+  int32_t exit_code = 0;
+  std::string reason;   // Completed, Error, OOMKilled, StartError, MonitorLost
+  std::string message;  // for people
+  ContainerUser user;
+  std::vector<std::string> argv;
+  CgroupPaths cgroup;
+  std::string process_json;  // oci::Process of the container, the base of every exec
+  bool operator==(const Container&) const = default;
+};
+using ContainerPtr = std::shared_ptr<const Container>;
+
+/// Every part that is set must match.
+struct SandboxFilter {
+  std::string id;  // whole, or a prefix of exactly one
+  std::optional<SandboxState> state;
+  std::map<std::string, std::string> labels;
+};
+struct ContainerFilter {
+  std::string id;
+  std::string sandbox_id;
+  std::optional<ContainerState> state;
+  std::map<std::string, std::string> labels;
+};
+bool matches(const SandboxFilter& filter, const Sandbox& sandbox);
+bool matches(const ContainerFilter& filter, const Container& container);
+
+struct DiskUsage {
+  int64_t timestamp = 0;
+  std::string mountpoint;
+  uint64_t used_bytes = 0;
+  uint64_t inodes = 0;
+};
+
+/// One reading of a container's cgroup. What this host does not count is left out.
+struct ContainerStats {
+  ContainerPtr container;
+  int64_t timestamp = 0;  // unix ns
+  std::optional<uint64_t> cpu_usage_ns;
+  std::optional<uint64_t> cpu_nano_cores;  // over the time since the last reading
+  std::optional<uint64_t> memory_usage_bytes;
+  std::optional<uint64_t> memory_working_set_bytes;
+  std::optional<uint64_t> memory_rss_bytes;
+  std::optional<uint64_t> memory_limit_bytes;
+  std::optional<uint64_t> page_faults;
+  std::optional<uint64_t> major_page_faults;
+  std::optional<uint64_t> swap_usage_bytes;
+  std::optional<uint64_t> process_count;
+  std::optional<DiskUsage> writable_layer;
+};
+
+}  // namespace fluyt::engine
