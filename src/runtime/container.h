@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "oci/runtime_spec.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/fd.h"
 #include "sys/overlay.h"
 #include "sys/process.h"
@@ -29,14 +30,6 @@ struct Stdio {
   sys::FdRef in;
   sys::FdRef out;
   sys::FdRef err;
-};
-
-/// Where a container's cgroup lies: absolute paths of directories, one a v1 controller mount, or the
-/// one v2 directory. On a hybrid host `unified` is a directory in the v2 hierarchy, used for kill,
-/// freeze and emptiness.
-struct CgroupRecord {
-  std::string unified;                                      // empty on pure v1
-  std::vector<std::pair<std::string, std::string>> legacy;  // v1 controller to directory; empty on v2
 };
 
 struct CreateRequest {
