@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "image/layer/info.h"
+#include "oci/digest.h"
+#include "sys/fd.h"
+
+namespace fluyt::image {
+
+/// Unpacked layers on disk. Below `root`:
+///
+///     layers/<hex of diff id>/fs          the tree, exactly one for a diff id, never changed
+///     layers/<hex of diff id>/layer.json  LayerInfo
+///     fixups/<hex of chain id>/fs         what a chain adds above its top layer (see resolve_chain)
+///     staging/<random>/                   work in progress; emptied by open()
+///     trash/<random>/                     on its way out; emptied by open()
+///
+/// A layer is there or it is not: it appears by one rename, after its digests were verified. Nothing is
+/// synced here: "durable or same boot" is the catalog's affair, by sync(). Thread-safe.
+class LayerStore {
+ public:
+  struct Options {
+    std::string root;            // ours, 0700; made when absent
+    std::string unpack_program;  // absolute path of fluyt-unpack
+    /// Kept free on the disk: a layer may unpack to what is free less this.
+    uint64_t reserve_bytes = 64UL << 20U;
+  };
+  static Result<std::unique_ptr<LayerStore>> open(Options options);
+
+  /// The layer's record; nothing when it is not there.
+  Result<std::optional<LayerInfo>> find(const oci::Digest& diff_id) const;
+  /// Every layer there is; a folder whose record cannot be read is passed over (and can be removed
+  /// with remove()): its name is in `damaged` when given.
+  Result<std::vector<LayerInfo>> list(std::vector<std::string>* damaged = nullptr) const;
+  /// Removes a layer's tree: renamed to trash first, so that it is gone at once. Absent is success.
+  /// The caller knows that no chain, root or pull uses it.
+  Result<> remove(const oci::Digest& diff_id) const;
+
+  /// The directories that show a chain of layers, topmost first: the trees, and above a layer that needs
+  /// it the chain's fix-up: a small tree with just the implied directories (owner, mode and attributes
+  /// of the same path below) and the hard links into lower layers. So a tree shared by many images is
+  /// never changed for one of them, and none is copied. Fix-ups that are missing are made (needs
+  /// CAP_SYS_ADMIN: reads a private overlay mount). `diff_ids` are lowest first, all present.
+  Result<std::vector<std::string>> resolve_chain(std::span<const oci::Digest> diff_ids) const;
+  /// Fix-ups there are, as chain ids; and their removal (absent is success).
+  Result<std::vector<oci::Digest>> list_fixups() const;
+  Result<> remove_fixup(const oci::Digest& chain_id) const;
+
+  /// syncfs(2) of the disk that holds the layers. An error means that any layer not yet durable may
+  /// have lost data: remove it, do not try again.
+  Result<> sync() const;
+
+  const Options& options() const { return options_; }
+  /// Bytes that a new layer may take now.
+  Result<uint64_t> available_bytes() const;
+
+ private:
+  friend class LayerWriter;
+  LayerStore(Options options, sys::Fd root, sys::Fd sync_handle)
+      : options_(std::move(options)), root_(std::move(root)), sync_handle_(std::move(sync_handle)) {}
+  Result<> make_fixup(const LayerInfo& top, const std::vector<std::string>& below,
+                      const oci::Digest& chain_id, bool& needed) const;
+
+  Options options_;
+  sys::Fd root_;
+  sys::Fd sync_handle_;  // opened before anything is written: errors are reported per open file
+};
+
+/// image-spec config.md, "Layer ChainID": of layers lowest first; at least one.
+Result<oci::Digest> chain_id_of(std::span<const oci::Digest> diff_ids);
+
+}  // namespace fluyt::image
