@@ -13,7 +13,7 @@
 #include "base/time.h"
 #include "engine/model.h"
 #include "image/image_store.h"
-#include "monitor/client.h"
+#include "monitor/client/client.h"
 #include "network/network.h"
 #include "sys/fd.h"
 
@@ -24,6 +24,7 @@ namespace fluyt::engine {
 struct Options {
   std::string root;   // what outlives a reboot: the database
   std::string state;  // what does not: sandboxes' folders, below a tmpfs in production
+  std::string logs;   // where front ends other than CRI keep containers' logs
   std::string monitor_program;
   std::string pod_init_program;
   std::string default_cgroup_parent = "/fluyt";
@@ -43,6 +44,7 @@ struct HostStatus {
   std::string runtime_message;
   network::Status network;
   bool recursive_readonly_mounts = false;
+  std::string instance;  // an id of this run of the engine
   /// What this host lacks, one sentence each (design rule: never silently).
   std::vector<std::string> lacks;
   /// Records that were set aside when they were loaded, with the reason.
@@ -62,18 +64,28 @@ struct ExecSyncResult {
 };
 
 /// An exec whose streams the caller handles itself.
-struct ExecRequest {
-  std::string container_id;
-  std::vector<std::string> command;
+struct ExecOptions {
+  std::vector<std::string> args;
   std::vector<EnvVar> envs;  // on top of the container's
-  std::string working_dir;   // empty: the container's
-  bool tty = false;
-  sys::FdRef in, out, err;  // pipe ends for the process, borrowed; not with tty
+  std::string cwd;           // empty: the container's
+  std::string user;          // as image configs say it, "user[:group]"; empty: the container's
+  bool terminal = false;
+  bool with_stdin = false;
+  uint16_t height = 0;  // of the terminal; 0: the kernel's default
+  uint16_t width = 0;
 };
-struct ExecSession {
-  std::string sandbox_id;
-  uint64_t exec_id = 0;
-  sys::Fd console;  // with tty: the pty's master; TIOCSWINSZ resizes it
+/// One running exec. Destroying it kills what still runs.
+class ExecSession {
+ public:
+  virtual ~ExecSession() = default;
+  sys::Fd in;  // our pipe ends; `in` is invalid without with_stdin
+  sys::Fd out;
+  sys::Fd err;
+  sys::Fd
+      console;  // with terminal, in place of the three: the pty's master (TIOCSWINSZ resizes it)
+  /// The exit code (128 + signal), or nothing at the deadline.
+  virtual Result<std::optional<int32_t>> wait(Deadline deadline) = 0;
+  virtual Result<> kill(int signal) = 0;
 };
 
 using AttachRequest = monitor::AttachRequest;  // container_id may be a unique prefix
@@ -150,10 +162,8 @@ class Engine {
   /// At the timeout the exec is killed: kDeadlineExceeded. A child that it leaves behind holding
   /// its output is not waited for.
   Result<ExecSyncResult> exec_sync(const ExecSyncRequest& request);
-  Result<ExecSession> start_exec(const ExecRequest& request);
-  /// The exit code. kDeadlineExceeded leaves the exec running. One waiter an exec.
-  Result<int32_t> wait_exec(const ExecSession& session, Deadline deadline);
-  Result<> kill_exec(const ExecSession& session, int signal);
+  Result<std::unique_ptr<ExecSession>> start_exec(const std::string& container_id,
+                                                  const ExecOptions& options);
   Result<> attach(const AttachRequest& request);
   Result<> resize(const std::string& id, uint16_t height, uint16_t width);
 
