@@ -1,0 +1,98 @@
+"""Runs the official CRI suite (critest) against a private fluytd and compares each spec with tests/critest/expected.
+
+`expected` has a line a spec: pass, skip or fail, a tab, the spec's full name, and for skip and fail a tab and the reason.
+A difference fails the run; --write makes the file anew. Other arguments go to critest.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
+import critest_images  # noqa: E402  (found beside this file)
+import harness  # noqa: E402
+
+HOSTS = ("registry.k8s.io", "k8s.gcr.io", "gcr.io")
+EXPECTED = os.path.join(HERE, "expected")
+LIMIT_S = 2400
+
+
+def read_expected():
+    rows = {}
+    if os.path.exists(EXPECTED):
+        with open(EXPECTED, encoding="utf-8") as file:
+            for line in file:
+                if line.strip() and not line.startswith("#"):
+                    fields = line.rstrip("\n").split("\t")
+                    rows[fields[1]] = (fields[0], fields[2] if len(fields) > 2 else "")
+    return rows
+
+
+def outcomes(report):
+    with open(report, encoding="utf-8") as file:
+        suites = json.load(file)
+    rows = {}
+    for suite in suites:
+        for spec in suite.get("SpecReports") or []:
+            if spec.get("LeafNodeType") != "It":
+                continue
+            name = " ".join([*(spec.get("ContainerHierarchyTexts") or []), spec["LeafNodeText"]])
+            state = spec["State"]
+            reason = (spec.get("Failure") or {}).get("Message", "").strip().split("\n")[0][:200]
+            rows[name] = ({"passed": "pass", "skipped": "skip", "pending": "skip"}.get(state, "fail"), reason)
+    return rows
+
+
+def main():
+    arguments = sys.argv[1:]
+    write = "--write" in arguments
+    arguments = [word for word in arguments if word != "--write"]
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with open("/proc/sys/net/ipv4/conf/all/route_localnet", "w", encoding="ascii") as file:
+        file.write("1")
+    engine = harness.Engine()
+    registry = None
+    try:
+        registry = harness.Registry(engine.folder + "/registry")
+        print("making the images", flush=True)
+        critest_images.make(registry.address, os.path.join(harness.ROOT, "build", "critest-images"))
+        harness.write_mirrors(engine.certs, registry.address, HOSTS)
+        engine.start()
+        report = engine.folder + "/report.json"
+        endpoint = "unix://" + engine.socket
+        command = [os.path.join(harness.ROOT, "build", "tools", "critest"), "-runtime-endpoint", endpoint,
+                   "-image-endpoint", endpoint, "-ginkgo.no-color", f"-ginkgo.json-report={report}",
+                   "-ginkgo.seed=1", "-ginkgo.timeout=35m", *arguments]
+        print("+", *command, flush=True)
+        with open(os.path.join(harness.ROOT, "build", "critest.log"), "wb") as log:
+            subprocess.run(command, check=False, timeout=LIMIT_S, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        rows = outcomes(report)
+    finally:
+        engine.close()
+        if registry is not None:
+            registry.stop()
+    ran = {name: row for name, row in rows.items() if row[0] != "skip"}
+    counts = {state: sum(row[0] == state for row in rows.values()) for state in ("pass", "fail", "skip")}
+    expected = read_expected()
+    different = 0
+    for name, (state, reason) in sorted(rows.items()):
+        want = expected.get(name, ("unlisted", ""))[0]
+        if state != want and (ran or not arguments):
+            different += state != "skip" or not arguments
+            print(f"{state} (expected {want}): {name}: {reason}")
+    if write:
+        with open(EXPECTED, "w", encoding="utf-8") as file:
+            file.write("# What each spec of critest 1.36 does here; ./dev critest --write makes this file.\n")
+            for name, (state, reason) in sorted(rows.items()):
+                old = expected.get(name, ("", ""))
+                reason = old[1] if old[0] == state and old[1] else reason
+                file.write("\t".join([state, name] + ([reason] if state != "pass" else [])) + "\n")
+    print("log: build/critest.log")
+    print(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped")
+    return 1 if different and not write else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Runs every fuzzer of build/fuzz for a while, each with a folder of its own for what it learns."""
+
+import glob
+import os
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def main():
+    seconds = int(sys.argv[1])
+    failed = []
+    for program in sorted(glob.glob(os.path.join(ROOT, "build", "fuzz", "fuzz", "*"))):
+        if not os.access(program, os.X_OK) or os.path.isdir(program):
+            continue
+        name = os.path.basename(program)
+        corpus = os.path.join(ROOT, "build", "fuzz", "corpus", name)
+        os.makedirs(corpus, exist_ok=True)
+        print(f"+ {name} for {seconds} s", flush=True)
+        done = subprocess.run([program, f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=10",
+                               "-print_final_stats=1", f"-artifact_prefix={corpus}-", corpus], check=False,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in done.stderr.splitlines():
+            if "stat::number_of_executed_units" in line or "ERROR" in line or "SUMMARY" in line:
+                print("  ", line)
+        if done.returncode != 0:
+            failed.append(name)
+    print("failed: " + ", ".join(failed) if failed else "no fuzzer found a fault")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""What the walks share: a private fluytd, a loopback registry, and counts of what a host holds."""
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import images  # noqa: E402  (found beside this file)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("FLUYT_BIN", os.path.join(ROOT, "build", "release", "bin"))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, what, seconds=15.0):
+    """Polls `condition` until it is true; a test that waits for ever tells nobody anything."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f"gave up after {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+def stop_process(process, sig=signal.SIGTERM, seconds=10):
+    if process.poll() is None:
+        process.send_signal(sig)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Registry:
+    """Debian's docker-registry on a free port of loopback, its files in `folder`."""
+
+    def __init__(self, folder):
+        program = shutil.which("docker-registry")
+        if program is None:
+            raise RuntimeError("docker-registry: not found; install Debian's docker-registry")
+        os.makedirs(folder, exist_ok=True)
+        self.address = f"127.0.0.1:{free_port()}"
+        config = os.path.join(folder, "config.yml")
+        with open(config, "w", encoding="utf-8") as file:
+            json.dump({"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}},
+                       "storage": {"filesystem": {"rootdirectory": folder + "/data"}, "delete": {"enabled": True}},
+                       "http": {"addr": self.address}}, file)
+        with open(folder + "/log", "wb") as log:
+            self.process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
+        wait_for(self._answers, "docker-registry to answer")
+
+    def _answers(self):
+        with contextlib.suppress(OSError), socket.create_connection(self.address.split(":"), 0.2):
+            return True
+        return False
+
+    def stop(self):
+        stop_process(self.process)
+
+
+def write_mirrors(certs_dir, registry, hosts):
+    """hosts.toml that sends each of `hosts` to `registry`."""
+    for host in hosts:
+        folder = os.path.join(certs_dir, host)
+        os.makedirs(folder, exist_ok=True)
+        with open(folder + "/hosts.toml", "w", encoding="utf-8") as file:
+            file.write(f'server = "https://{host}"\n\n[host."http://{registry}"]\n'
+                       'capabilities = ["pull", "resolve"]\n')
+
+
+BRIDGE = {
+    "cniVersion": "1.0.0", "name": "fluyt-test",
+    "plugins": [
+        {"type": "bridge", "bridge": "fluyttest0", "isGateway": True, "ipMasq": True, "hairpinMode": True,
+         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.187.0.0/16"}]],
+                  "routes": [{"dst": "0.0.0.0/0"}]}},
+        {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+    ],
+}
+
+
+class Engine:
+    """fluytd with everything of it under one private folder."""
+
+    def __init__(self, folder=None, network=BRIDGE):
+        self.folder = folder or tempfile.mkdtemp(prefix="fluyt-walk-")
+        self.owned = folder is None
+        self.root, self.state = self.folder + "/root", self.folder + "/state"
+        self.certs, self.cni = self.folder + "/certs.d", self.folder + "/net.d"
+        self.socket = self.folder + "/run/fluyt.sock"
+        self.log = self.folder + "/fluytd.log"
+        for path in (self.certs, self.cni, os.path.dirname(self.socket)):
+            os.makedirs(path, exist_ok=True, mode=0o700)
+        os.chmod(self.folder, 0o711)
+        if network is not None:
+            config = json.loads(json.dumps(network))
+            for plugin in config["plugins"]:
+                if "ipam" in plugin:
+                    plugin["ipam"]["dataDir"] = self.folder + "/leases"
+            with open(self.cni + "/10-test.conflist", "w", encoding="utf-8") as file:
+                json.dump(config, file)
+        self.process = None
+
+    def start(self, wait=True):
+        command = [BIN + "/fluytd", "--root", self.root, "--state", self.state, "--listen", "unix:" + self.socket,
+                   "--certs-dir", self.certs, "--cni-conf-dir", self.cni, "--cni-bin-dir", "/usr/lib/cni",
+                   "--log-level", "debug"]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if wait:
+            wait_for(self._ready, "fluytd to answer")
+
+    def _ready(self):
+        if self.process.poll() is not None:
+            with open(self.log, encoding="utf-8", errors="replace") as file:
+                raise RuntimeError("fluytd ended:\n" + file.read()[-4000:])
+        return self.fluyt("version", check=False).returncode == 0
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process is not None:
+            stop_process(self.process)
+
+    def fluyt(self, *args, check=True, **options):
+        """Runs `fluyt ARGS` against this engine; output captured as text."""
+        return self._run([BIN + "/fluyt", "--socket", self.socket, *args], check, options)
+
+    def crictl(self, *args, check=True, **options):
+        endpoint = "unix://" + self.socket
+        return self._run([crictl(), "-r", endpoint, "-i", endpoint, "-t", "60s", *args], check, options)
+
+    @staticmethod
+    def _run(command, check, options):
+        options.setdefault("timeout", 120)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+                              stdin=options.pop("stdin", subprocess.DEVNULL), **options)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def remove_all(self):
+        """Every pod stopped and removed, whatever a failed test left."""
+        for pod in self.fluyt("pods", "-q", check=False).stdout.split():
+            self.fluyt("rm", "-f", pod, check=False)
+
+    def close(self):
+        with contextlib.suppress(Exception):
+            self.remove_all()
+        self.stop()
+        subprocess.run(["ip", "link", "del", "fluyttest0"], stderr=subprocess.DEVNULL, check=False)
+        if self.owned and not os.environ.get("FLUYT_KEEP"):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def crictl():
+    """The pinned crictl of tests/tools, built by `./dev tools`."""
+    return os.path.join(ROOT, "build", "tools", "crictl")
+
+
+def busybox_image():
+    return images.Image([images.busybox_layer()], {"Env": [images.PATH_ENV], "Cmd": ["sh"]})
+
+
+def host_counts(engine):
+    """What must be the same before and after: kernel objects and files of ours."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        mounts = sum(1 for line in file)
+    cgroups = sum(1 for top in glob.glob("/sys/fs/cgroup/*") for _, dirs, _ in os.walk(top) for _ in dirs)
+    links = json.loads(subprocess.run(["ip", "-j", "link"], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    programs = ("fluyt-monitor", "fluyt-pod-init", "fluyt-unpack")
+    processes, namespaces = 0, set()
+    for folder in glob.glob("/proc/[0-9]*"):
+        with contextlib.suppress(OSError):
+            with open(folder + "/comm", encoding="utf-8") as file:
+                processes += file.read().strip() in tuple(name[:15] for name in programs)
+            namespaces.add(os.readlink(folder + "/ns/net"))
+    files = sum(len(names) + len(dirs) for _, dirs, names in os.walk(engine.state))
+    files += sum(len(names) + len(dirs) for _, dirs, names in os.walk(engine.root + "/roots"))
+    leases = len([name for name in glob.glob(engine.folder + "/leases/*/*") if name.split("/")[-1][0].isdigit()])
+    return {"mounts": mounts, "cgroups": cgroups, "veths": sum(link["ifname"].startswith("veth") for link in links),
+            "processes": processes, "network namespaces": len(namespaces), "files": files, "IP leases": leases}
