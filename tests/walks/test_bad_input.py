@@ -1,0 +1,143 @@
+"""Bad input: one clear error at the caller, and nothing left of the attempt."""
+
+import os
+import re
+
+import cri as c
+import harness
+import pytest
+
+
+@pytest.fixture
+def unchanged(engine, cri, busybox):
+    cri.pull(busybox)
+    before = harness.host_counts(engine)
+    yield
+    after = harness.wait_for(lambda: harness.host_counts(engine) == before and before, "the counts of before", 10)
+    assert after == before
+
+
+@pytest.mark.parametrize("name,words", [
+    ("{registry}/walk/nothing:latest", ("nothing", "not")),
+    ("{registry}/walk/busybox:no-such-tag", ("no-such-tag",)),
+    ("{registry}/walk/UPPER:latest", ("UPPER",)),
+    ("127.0.0.1:1/walk/busybox:latest", ("127.0.0.1:1",)),
+])
+def test_pull(cri, registry, unchanged, name, words):
+    code, message = c.error_of(cri.pull, name.format(registry=registry.address))
+    assert code in ("NOT_FOUND", "INVALID_ARGUMENT", "UNAVAILABLE"), message
+    for word in words:
+        assert word in message
+
+
+def create_error(cri, pod, config):
+    sandbox, sandbox_config = pod
+    return c.error_of(cri.create, sandbox, sandbox_config, config)
+
+
+def test_unknown_image(cri, pod):
+    code, message = create_error(cri, pod, cri.container_config("no.such/image:tag", ["true"]))
+    assert code == "NOT_FOUND" and "no.such/image" in message
+
+
+def test_missing_program(cri, busybox, pod):
+    sandbox, config = pod
+    with pytest.raises(Exception) as caught:
+        container = cri.create(sandbox, config, cri.container_config(busybox, ["/no/such/program"]))
+        cri.start(container)
+    assert "/no/such/program" in caught.value.details()
+    assert list(cri.runtime.ListContainers(c.pb.ListContainersRequest(
+        filter=c.pb.ContainerFilter(pod_sandbox_id=sandbox, state=c.pb.ContainerStateValue(state=c.RUNNING)))).containers) == []
+
+
+def test_duplicate_name(cri, busybox, pod):
+    sandbox, config = pod
+    first = cri.create(sandbox, config, cri.container_config(busybox, ["true"]))
+    code, message = create_error(cri, pod, cri.container_config(busybox, ["true"]))
+    assert code == "ALREADY_EXISTS" and first in message and "main" in message
+
+
+def test_unknown_sandbox(cri, busybox, pod):
+    code, message = create_error(cri, ("0" * 64, pod[1]), cri.container_config(busybox, ["true"]))
+    assert code == "NOT_FOUND" and "0" * 64 in message
+
+
+def test_bind_source_that_is_a_loop(cri, busybox, pod, tmp_path):
+    loop = str(tmp_path / "loop")
+    os.symlink(loop, loop)
+    wanted = cri.container_config(busybox, ["true"])
+    wanted.mounts.add(container_path="/x", host_path=loop)
+    code, message = create_error(cri, pod, wanted)
+    assert loop in message, (code, message)
+
+
+@pytest.mark.parametrize("field,value", [("capability", "CAP_NO_SUCH"), ("sysctl", "kernel.core_pattern")])
+def test_fields_are_named(cri, busybox, pod, field, value):
+    sandbox, config = pod
+    if field == "capability":
+        wanted = cri.container_config(busybox, ["true"])
+        wanted.linux.security_context.capabilities.add_capabilities.append(value)
+        message = create_error(cri, pod, wanted)[1]
+    else:
+        bad = cri.sandbox_config()
+        bad.linux.sysctls[value] = "|/bin/x"
+        message = c.error_of(cri.run_sandbox, bad)[1]
+    assert re.search(value, message), message
+
+
+def test_unknown_runtime_handler(cri, unchanged):
+    code, message = c.error_of(cri.run_sandbox, cri.sandbox_config(), "no-such-handler")
+    assert "no-such-handler" in message, code
+
+
+def test_empty_messages(cri):
+    for call, request in ((cri.runtime.RunPodSandbox, c.pb.RunPodSandboxRequest()),
+                          (cri.runtime.CreateContainer, c.pb.CreateContainerRequest()),
+                          (cri.runtime.StartContainer, c.pb.StartContainerRequest()),
+                          (cri.runtime.ExecSync, c.pb.ExecSyncRequest()),
+                          (cri.images.PullImage, c.pb.PullImageRequest())):
+        code, message = c.error_of(call, request, timeout=20)
+        assert code in ("INVALID_ARGUMENT", "NOT_FOUND") and message
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "climb", "absolute", "symlinked folder"])
+def test_log_path(cri, busybox, pod, tmp_path, kind):
+    sandbox, config = pod
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    log = os.path.join(config.log_directory, "evil.log")
+    path = "evil.log"
+    if kind == "symlink":
+        os.symlink(victim, log)
+    elif kind == "fifo":
+        os.mkfifo(log)
+    elif kind == "climb":
+        path = "../../" + "x/" * 3 + "../evil.log"
+    elif kind == "absolute":
+        path = str(victim)
+    else:
+        os.symlink(tmp_path, os.path.join(config.log_directory, "folder"))
+        path = "folder/victim"
+    wanted = cri.container_config(busybox, ["echo", "overwritten"], log_path=path)
+    with pytest.raises(Exception) as caught:
+        cri.start(cri.create(sandbox, config, wanted))
+    assert "log" in caught.value.details()
+    assert victim.read_text() == "precious"
+
+
+def test_reopen_refuses_what_create_refuses(cri, busybox, pod, tmp_path):
+    sandbox, config = pod
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    script = "while true; do echo line; sleep 0.02; done"
+    container = cri.run_container(sandbox, config, cri.container_config(busybox, ["sh", "-c", script]))
+    log = os.path.join(config.log_directory, "main.log")
+    harness.wait_for(lambda: os.path.exists(log) and os.path.getsize(log) > 0, "a line")
+    os.rename(log, log + ".1")
+    os.symlink(victim, log)
+    code, message = c.error_of(cri.runtime.ReopenContainerLog,
+                               c.pb.ReopenContainerLogRequest(container_id=container), timeout=10)
+    assert "main.log" in message, code
+    size = os.path.getsize(log + ".1")
+    harness.wait_for(lambda: os.path.getsize(log + ".1") > size, "the old file to go on growing")
+    assert victim.read_text() == "precious"
