@@ -9,7 +9,9 @@
 #include "base/result.h"
 #include "base/time.h"
 
-/// CNI, by the specification 1.1 (github.com/containernetworking/cni/blob/main/SPEC.md). Thread-safe.
+/// CNI, by the specification 1.1 (github.com/containernetworking/cni/blob/main/SPEC.md).
+/// Thread-safe; calls for one and the same sandbox are the caller's to put in order. Plugins run in
+/// the network namespace of this process, as children of it.
 namespace fluyt::network {
 
 struct PortMapping {
@@ -19,16 +21,22 @@ struct PortMapping {
   std::string host_ip;
 };
 
+struct Dns {  // for plugins with the "dns" capability; empty: not given to them
+  std::vector<std::string> servers, searches, options;
+};
+
 struct SandboxNetwork {
   std::string sandbox_id;
   std::string netns_path;
-  std::string pod_name, pod_namespace, pod_uid;
+  std::string pod_name, pod_namespace, pod_uid;  // no ';' or '=' in them: CNI_ARGS has no quoting
   std::vector<PortMapping> port_mappings;
+  Dns dns;
   std::string cgroup_parent;
 };
 
 struct Attachment {
-  std::vector<std::string> ips;  // the first is the primary one; without prefix length
+  std::vector<std::string>
+      ips;  // the first is the primary one; without prefix length; may be empty
   std::string interface = "eth0";
   std::string result_json;  // the last plugin's result, as cached
 };
@@ -49,13 +57,20 @@ class Network {
  public:
   static Result<std::unique_ptr<Network>> open(Options options, Logger& logger);
   virtual ~Network() = default;
-  /// Re-reads the folder when it changed: the first valid conflist (or conf) by name is the network.
+  /// Re-reads the folder when it changed: the first valid conflist (or conf) by name is the
+  /// network. Broken files before it are skipped, logged once and named in the message. Runs no
+  /// plugin.
   virtual Status status() = 0;
-  /// ADD of every plugin in order. When one fails, DEL of all of them, then its error.
+  /// ADD of every plugin in order. When one fails, DEL of all of them, then its error. What to DEL
+  /// is on disk before the first plugin runs, so after a crash detach() cleans up. A sandbox that
+  /// is attached already is kAlreadyExists.
   virtual Result<Attachment> attach(const SandboxNetwork& sandbox, Deadline deadline) = 0;
+  /// CHECK of every plugin, with what ADD was given. Success where the network has disableCheck or
+  /// speaks a version before 0.4.0. kNotFound when the sandbox is not attached.
   virtual Result<> check(const SandboxNetwork& sandbox, Deadline deadline) = 0;
-  /// DEL in reverse order with the configuration and result that ADD was given (from the cache, so a
-  /// changed folder does not matter). Idempotent; a missing namespace is not an error.
+  /// DEL in reverse order with the configuration and result that ADD was given (from the cache, so
+  /// a changed folder does not matter). Idempotent; a missing namespace is not an error. Goes
+  /// through all plugins whatever they say; with an error the cache stays, for the next try.
   virtual Result<> detach(const SandboxNetwork& sandbox, Deadline deadline) = 0;
 };
 

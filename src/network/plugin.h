@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "network/request.h"
+#include "network/result.h"
+
+/// The step that runs plugins: everything here starts programs.
+namespace fluyt::network {
+
+/// The program `type` in the first folder that has it and lets it be run. kNotFound names it and
+/// all the folders.
+Result<std::string> find_plugin(const std::string& type, const std::vector<std::string>& bin_dirs);
+
+/// Runs one plugin in a session of its own and returns what it printed. At the deadline its process
+/// group is killed (kDeadlineExceeded). Errors start with the plugin's name and command.
+Result<std::string> call_plugin(Command command, const NetworkConfig& network,
+                                const PluginConfig& plugin, const AttachmentArgs& args,
+                                std::string_view previous_result,
+                                const std::vector<std::string>& bin_dirs, Deadline deadline);
+
+}  // namespace fluyt::network
