@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -338,9 +337,14 @@ inline constexpr size_t kMaxSpecBytes = 16UL << 20U;
 Result<Spec> parse_spec(std::string_view json);
 Result<Process> parse_process(std::string_view json);      // exec --process
 Result<Resources> parse_resources(std::string_view json);  // update --resources
+Result<Seccomp> parse_seccomp(std::string_view json);      // a profile in a file of its own
+/// One line; what is empty or absent is left out. parse(to_json(value)) is value again.
 std::string to_json(const Spec& spec);
 std::string to_json(const Process& process);
 std::string to_json(const Resources& resources);
+std::string to_json(const Seccomp& seccomp);
+/// Indented, for people: what `runf spec` writes.
+std::string to_pretty_json(const Spec& spec);
 
 /// What `runf spec` writes: runc's default configuration.
 Spec default_spec();
