@@ -3,70 +3,25 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
-#include "oci/runtime_spec.h"
+#include "monitor/protocol/messages.h"
 #include "sys/fd.h"
-#include "sys/overlay.h"
 
-/// fluytd's side of the socket to a monitor (protocol.h says what is on the wire).
+/// fluytd's side of the socket to a monitor. What is asked and told are the values of
+/// monitor/protocol/messages.h.
 namespace fluyt::monitor {
-
-/// What the monitor makes for a sandbox before anything runs in it.
-struct SandboxRequest {
-  std::string id;
-  std::string hostname;
-  bool new_network = true;  // false: the host's
-  bool new_ipc = true;
-  bool new_uts = true;
-  bool shared_pid = false;  // a pod init in a PID namespace of its own
-  std::string pod_init_cgroup;  // parent cgroup (cgroupfs syntax) of the pod init's; "" the monitor's
-  std::vector<std::pair<std::string, std::string>> sysctls;  // namespaced ones only: checked
-};
-struct SandboxNamespaces {  // bind mounts below the sandbox's state folder; empty where the host's
-  std::string network;
-  std::string ipc;
-  std::string uts;
-  std::string pid;  // with shared_pid
-};
-
-struct CreateRequest {
-  std::string id;
-  std::string bundle;  // the container's folder
-  std::string spec_json;
-  std::optional<sys::OverlayMount> root;
-  bool open_stdin = false;
-  bool stdin_once = false;
-  std::string log_directory;  // both empty: output is kept for attach only
-  std::string log_path;       // relative to log_directory
-  int64_t deadline_ms = 120'000;
-};
-
-enum class ContainerState { kCreated, kRunning, kExited };
-struct ContainerInfo {
-  std::string id;
-  ContainerState state = ContainerState::kCreated;
-  int32_t pid = 0;
-  int64_t created_at = 0;  // unix ns; 0: not yet
-  int64_t started_at = 0;
-  int64_t finished_at = 0;
-  int32_t exit_code = 0;  // 128 + signal
-  bool oom_killed = false;
-  std::string message;                                       // why it could not be started
-  std::string cgroup_unified;                                // see runtime::CgroupRecord
-  std::vector<std::pair<std::string, std::string>> cgroup_legacy;
-};
 
 struct ExecRequest {
   std::string container_id;
   std::string process_json;  // oci::Process
   bool terminal = false;
-  /// Pipe ends for the process, borrowed for the call: it writes into them itself. Without terminal.
+  /// Pipe ends for the process, borrowed for the call: it writes into them itself. Without
+  /// terminal.
   sys::FdRef in, out, err;
   int64_t start_deadline_ms = 30'000;
 };
@@ -83,22 +38,27 @@ struct AttachRequest {
   sys::FdRef in, out, err;
 };
 
-/// Told on the hub's thread: be short, never call back into a Client from here.
+/// Told on the hub's thread: be short, never call back into a Client from here. An `exec_exited`
+/// may come before exec() has returned to its caller: keep early ones by their id.
 struct Events {
-  std::function<void(const ContainerInfo&)> container_changed;  // started, exited (state persisted first), OOM
+  std::function<void(const ContainerInfo&)>
+      container_changed;  // started, exited (state persisted first), OOM
   std::function<void(uint64_t exec_id, int32_t exit_code)> exec_exited;
-  std::function<void()> lost;  // the monitor is gone: its socket closed or its pidfd fired
+  /// The monitor is gone: its pidfd fired, or its socket could not be reached again. Told once, and
+  /// not after shutdown().
+  std::function<void()> lost;
 };
 
-/// One monitor. Calls may come from any thread, block until answered or until their deadline, and do
-/// not block each other: the monitor never blocks on one container for another.
+/// One monitor. Calls may come from any thread, block until answered or until their deadline, and
+/// do not block each other: the monitor never blocks on one container for another.
 class Client {
  public:
   virtual ~Client() = default;
   virtual int32_t monitor_pid() const = 0;
-  virtual Result<SandboxNamespaces> make_sandbox(const SandboxRequest& request, Deadline deadline) = 0;
-  /// The answer comes when the container waits at its gate. At the deadline the worker is killed and
-  /// what it made undone.
+  virtual Result<SandboxNamespaces> make_sandbox(const SandboxRequest& request,
+                                                 Deadline deadline) = 0;
+  /// The answer comes when the container waits at its gate. At the deadline the worker is killed
+  /// and what it made undone.
   virtual Result<ContainerInfo> create(const CreateRequest& request) = 0;
   virtual Result<ContainerInfo> start(const std::string& id, Deadline deadline) = 0;
   /// To the first process, or to every process with `all`. An exited container is success.
@@ -113,8 +73,8 @@ class Client {
   /// Kills what is left, removes the cgroup and forgets the container. Unknown is success.
   virtual Result<> remove(const std::string& id, Deadline deadline) = 0;
   virtual Result<std::vector<ContainerInfo>> list() = 0;
-  /// Ends the sandbox: every container killed and removed, pod init ended, namespaces unmounted, the
-  /// socket removed, the monitor gone. Returns when it is.
+  /// Ends the sandbox: every container killed and removed, pod init ended, namespaces unmounted,
+  /// the socket removed, the monitor gone. Returns when it is.
   virtual Result<> shutdown(Deadline deadline) = 0;
 };
 
@@ -133,8 +93,8 @@ class Hub {
   virtual ~Hub() = default;
   /// Starts a monitor that is not our child (it outlives us) and says hello.
   virtual Result<std::shared_ptr<Client>> launch(const LaunchOptions& options, Events events) = 0;
-  /// Finds the monitor of an earlier fluytd by its socket in `state_dir`. kNotFound when it is gone;
-  /// what the exited containers' records there say can still be read by read_records().
+  /// Finds the monitor of an earlier fluytd by its socket in `state_dir`. kNotFound when it is
+  /// gone; what the exited containers' records there say can still be read by read_records().
   virtual Result<std::shared_ptr<Client>> adopt(const std::string& sandbox_id,
                                                 const std::string& state_dir, Events events) = 0;
 };

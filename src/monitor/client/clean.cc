@@ -1,0 +1,132 @@
+#include "monitor/client/clean.h"
+
+#include <poll.h>
+#include <sys/mount.h>
+
+#include <cerrno>
+#include <csignal>
+#include <optional>
+#include <utility>
+
+#include "base/strings.h"
+#include "monitor/protocol/state_folder.h"
+#include "runtime/cgroup/cgroup.h"
+#include "sys/file.h"
+
+namespace fluyt::monitor {
+
+namespace {
+
+constexpr size_t kMaxRecordBytes = 1UL << 20U;
+
+// The process of a record, if it still runs: after a reboot, or under a used-again pid, it does
+// not.
+Result<std::optional<sys::Process>> find_process(int32_t pid, uint64_t start_time) {
+  if (pid <= 0) return std::optional<sys::Process>();
+  auto process = sys::Process::open(pid);
+  if (!process.ok()) {
+    if (process.error().code() == Code::kNotFound) return std::optional<sys::Process>();
+    return std::move(process).error();
+  }
+  auto start = sys::start_time_of(pid);
+  if (!start.ok() || *start != start_time) return std::optional<sys::Process>();
+  return std::optional<sys::Process>(std::move(process).value());
+}
+
+Result<> end_process(int32_t pid, uint64_t start_time, Deadline deadline) {
+  auto process = FLUYT_TRY(find_process(pid, start_time));
+  if (!process) return {};
+  FLUYT_TRY(process->kill(SIGKILL));
+  if (FLUYT_TRY(wait_gone(*process, deadline))) return {};
+  return Error(Code::kDeadlineExceeded, cat("pid ", pid, " does not end"));
+}
+
+template <class Record>
+runtime::CgroupRecord cgroup_of(const Record& record) {
+  return {.unified = record.cgroup_unified, .legacy = record.cgroup_legacy};
+}
+
+bool has_cgroup(const runtime::CgroupRecord& cgroup) {
+  return !cgroup.unified.empty() || !cgroup.legacy.empty();
+}
+
+Result<> end_cgroup(const runtime::CgroupRecord& cgroup, Deadline deadline) {
+  if (!has_cgroup(cgroup)) return {};
+  FLUYT_TRY(runtime::cgroup::kill_all(cgroup, deadline));
+  return runtime::cgroup::remove(cgroup, deadline);
+}
+
+Result<> unmount(const std::string& path) {
+  if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return {};
+  if (errno == EINVAL || errno == ENOENT) return {};  // no mount there
+  return Error::from_errno(errno, cat("umount2(", quote(path, 1024), ")"));
+}
+
+Result<> unmount_namespaces(const std::string& state_dir) {
+  const std::string folder = cat(state_dir, "/", kNamespaceFolder);
+  for (const std::string_view file : kNamespaceFiles) FLUYT_TRY(unmount(cat(folder, "/", file)));
+  return unmount(folder);
+}
+
+// Nothing when there is no such file.
+Result<std::optional<ProcessRecord>> find_process_record(const std::string& path) {
+  auto text = sys::read_file(path, kMaxRecordBytes);
+  if (!text.ok()) {
+    if (text.error().code() == Code::kNotFound) return std::optional<ProcessRecord>();
+    return std::move(text).error();
+  }
+  return std::optional(FLUYT_TRY_CONTEXT(decode_process_record(*text), path));
+}
+
+}  // namespace
+
+Result<bool> wait_gone(const sys::Process& process, Deadline deadline) {
+  while (true) {
+    pollfd entry{.fd = process.pidfd().raw(), .events = POLLIN, .revents = 0};
+    const int ready = poll(&entry, 1, deadline.poll_timeout_ms());
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) return Error::from_errno(errno, "poll(pidfd)");
+    return ready > 0;
+  }
+}
+
+Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir) {
+  std::vector<ContainerInfo> records;
+  auto names = sys::list_dir(cat(state_dir, "/", kContainerFolder));
+  if (!names.ok()) {
+    if (names.error().code() == Code::kNotFound) return records;
+    return std::move(names).error();
+  }
+  for (const std::string& name : *names) {
+    if (!name.ends_with(kRecordSuffix) || name.starts_with('.')) continue;
+    const std::string path = cat(state_dir, "/", kContainerFolder, "/", name);
+    records.push_back(
+        FLUYT_TRY_CONTEXT(decode_record(FLUYT_TRY(sys::read_file(path, kMaxRecordBytes))), path));
+  }
+  return records;
+}
+
+Result<> clean_after(const std::string& state_dir, Deadline deadline) {
+  const std::string boot = FLUYT_TRY(sys::boot_id());
+  const auto monitor = FLUYT_TRY(find_process_record(cat(state_dir, "/", kMonitorFile)));
+  const auto pod_init = FLUYT_TRY(find_process_record(cat(state_dir, "/", kPodInitFile)));
+  const bool same_boot = monitor && monitor->boot_id == boot;
+
+  // The monitor first: while it lives it would tell of what we do here, and start more.
+  if (same_boot) FLUYT_TRY(end_process(monitor->pid, monitor->start_time, deadline));
+  for (const ContainerInfo& info : FLUYT_TRY(read_records(state_dir))) {
+    FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(info), deadline), cat("container ", info.id));
+    if (same_boot && info.state != ContainerState::kExited) {
+      FLUYT_TRY(end_process(info.pid, info.pid_start_time, deadline));
+    }
+  }
+  if (pod_init && pod_init->boot_id == boot) {
+    FLUYT_TRY(end_process(pod_init->pid, pod_init->start_time, deadline));
+  }
+  if (pod_init) FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(*pod_init), deadline), "pod init");
+  if (monitor) FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(*monitor), deadline), "monitor");
+  FLUYT_TRY(unmount_namespaces(state_dir));
+  return sys::remove_tree(state_dir);
+}
+
+}  // namespace fluyt::monitor

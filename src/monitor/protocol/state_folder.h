@@ -1,0 +1,46 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "monitor/protocol/messages.h"
+
+/// A sandbox's state folder, as the monitor writes it and fluytd reads it when the monitor is dead:
+///
+///   monitor.sock        the socket
+///   monitor.json        ProcessRecord of the monitor
+///   monitor.log         what the monitor has to say
+///   pod_init.json       ProcessRecord of the pod init, with a shared PID namespace
+///   ns/                 a private mount of its own; ns/net, ns/ipc, ns/uts, ns/pid are nsfs mounts
+///   containers/ID.json  ContainerInfo, renamed into place before anybody is told
+///   containers/ID.spec  the container's OCI spec without its environment, for exec
+namespace fluyt::monitor {
+
+inline constexpr std::string_view kSocketFile = "monitor.sock";
+inline constexpr std::string_view kMonitorFile = "monitor.json";
+inline constexpr std::string_view kLogFile = "monitor.log";
+inline constexpr std::string_view kPodInitFile = "pod_init.json";
+inline constexpr std::string_view kNamespaceFolder = "ns";
+inline constexpr std::string_view kContainerFolder = "containers";
+inline constexpr std::string_view kRecordSuffix = ".json";
+inline constexpr std::string_view kSpecSuffix = ".spec";
+inline constexpr std::array<std::string_view, 4> kNamespaceFiles = {"net", "ipc", "uts", "pid"};
+
+/// Names a process for good: the pid counts only while boot id and start time are the same.
+struct ProcessRecord {
+  int32_t pid = 0;
+  uint64_t start_time = 0;
+  std::string boot_id;
+  std::string cgroup_unified;  // its own cgroup: empty with the next when it has none
+  std::vector<std::pair<std::string, std::string>> cgroup_legacy;
+  bool operator==(const ProcessRecord&) const = default;
+};
+std::string encode(const ProcessRecord& record);
+Result<ProcessRecord> decode_process_record(std::string_view json);
+
+}  // namespace fluyt::monitor
