@@ -17,19 +17,21 @@
 namespace fluyt::runtime {
 
 /// Where a container's cgroup lies: absolute paths of directories, one a v1 controller (co-mounted
-/// controllers share a directory), or the one v2 directory. On a hybrid host `unified` is a directory
-/// in the v2 hierarchy at the same path, used for kill, freeze, emptiness and the controllers that
-/// live there.
+/// controllers share a directory), or the one v2 directory. On a hybrid host `unified` is a
+/// directory in the v2 hierarchy at the same path, used for kill, freeze, emptiness and the
+/// controllers that live there.
 struct CgroupRecord {
-  std::string unified;                                      // empty on pure v1
-  std::vector<std::pair<std::string, std::string>> legacy;  // v1 controller to directory; empty on v2
+  std::string unified;  // empty on pure v1
+  std::vector<std::pair<std::string, std::string>>
+      legacy;  // v1 controller to directory; empty on v2
   bool operator==(const CgroupRecord&) const = default;
 };
 
 }  // namespace fluyt::runtime
 
 /// Control groups: v2, v1 and hybrid, one interface. Everything here is blocking and may be called
-/// from any thread; nothing is kept between calls. Errors name the field of the spec where one asked.
+/// from any thread; nothing is kept between calls. Errors name the field of the spec where one
+/// asked.
 namespace fluyt::runtime::cgroup {
 
 /// What this host mounts. A value, so that a pure v1 host can be imitated by clearing `unified`.
@@ -53,13 +55,14 @@ Result<Host> parse_mounts(std::string_view mountinfo, std::string_view unified_c
 
 /// Where the cgroup of container `id` shall be, without making anything. `cgroups_path` is
 /// linux.cgroupsPath: absolute is below the root of each hierarchy, relative below /fluyt, empty is
-/// /fluyt/<id>. `..`, control characters, the root itself and systemd's slice:prefix:name are refused.
+/// /fluyt/<id>. `..`, control characters, the root itself and systemd's slice:prefix:name are
+/// refused.
 Result<CgroupRecord> locate(const Host& host, std::string_view cgroups_path, std::string_view id);
 
-/// Makes the directories of locate() with their parents: cpuset values copied down on v1, controllers
-/// enabled down the path on v2. A controller that `resources` needs and that the host lacks is
-/// kFailedPrecondition naming the field. A leaf that holds processes already is kAlreadyExists. On an
-/// error what was made is removed again.
+/// Makes the directories of locate() with their parents: cpuset values copied down on v1,
+/// controllers enabled down the path on v2. A controller that `resources` needs and that the host
+/// lacks is kFailedPrecondition naming the field. A leaf that holds processes already is
+/// kAlreadyExists. On an error what was made is removed again.
 Result<> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources);
 
 /// Gives a v2 cgroup to `uid` (the container's root): the directory and the files that the kernel
@@ -73,20 +76,20 @@ Result<> delegate(const CgroupRecord& record, uid_t uid);
 /// (pids.limit 0 or 1): join() works under them, clone(2) with CLONE_INTO_CGROUP does not.
 Result<> apply(const CgroupRecord& record, const oci::Resources& resources);
 
-/// Writes the limits that are set in `resources`, all or nothing: on an error the old values are put
-/// back. Device rules are touched only when there are any.
+/// Writes the limits that are set in `resources`, all or nothing: on an error the old values are
+/// put back. Device rules are touched only when there are any.
 Result<> update(const CgroupRecord& record, const oci::Resources& resources);
 
-/// Moves a process (all of its threads) into every hierarchy of the cgroup. `beside`, when not 0, is
-/// the container's init: where the v2 cgroup refuses processes because it has children with
+/// Moves a process (all of its threads) into every hierarchy of the cgroup. `beside`, when not 0,
+/// is the container's init: where the v2 cgroup refuses processes because it has children with
 /// controllers (EBUSY), the process joins init's own cgroup if that lies below.
 Result<> join(const CgroupRecord& record, pid_t pid, pid_t beside = 0);
 /// join() without the v2 directory: for a process made by CLONE_INTO_CGROUP.
 Result<> join_legacy(const CgroupRecord& record, pid_t pid);
 /// The v2 directory, for CLONE_INTO_CGROUP. kFailedPrecondition on pure v1.
 Result<sys::Fd> open_unified(const CgroupRecord& record);
-/// join() of a cgroup below the container's (`exec --cgroup`): `path` is relative to it, resolved on
-/// descriptors and never above it.
+/// join() of a cgroup below the container's (`exec --cgroup`): `path` is relative to it, resolved
+/// on descriptors and never above it.
 Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid);
 
 /// Every process in the cgroup and below, sorted; none when the cgroup is gone.
@@ -97,7 +100,8 @@ Result<std::vector<pid_t>> pids(const CgroupRecord& record);
 Result<> kill_all(const CgroupRecord& record, Deadline deadline);
 /// Waits until no process is left: by event on v2 and hybrid, with a bounded back-off on pure v1.
 Result<> wait_empty(const CgroupRecord& record, Deadline deadline);
-/// Waits for emptiness, then removes the cgroup with its children in every hierarchy. Absent is success.
+/// Waits for emptiness, then removes the cgroup with its children in every hierarchy. Absent is
+/// success.
 Result<> remove(const CgroupRecord& record, Deadline deadline);
 
 /// Returns once every process stands still. kDeadlineExceeded thaws again.

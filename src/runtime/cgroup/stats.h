@@ -90,8 +90,8 @@ Result<Stats> brief_stats(const CgroupRecord& record);
 /// How many processes of the cgroup the OOM killer has ended. 0 without a memory controller.
 Result<uint64_t> oom_kills(const CgroupRecord& record);
 
-/// Tells of OOM kills by a pollable descriptor: inotify on memory.events (v2), an eventfd registered
-/// in cgroup.event_control (v1). One thread.
+/// Tells of OOM kills by a pollable descriptor: inotify on memory.events (v2), an eventfd
+/// registered in cgroup.event_control (v1). One thread.
 class OomWatch {
  public:
   /// kFailedPrecondition without a memory controller.

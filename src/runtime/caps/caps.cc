@@ -1,0 +1,227 @@
+#include "runtime/caps/caps.h"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace fluyt::runtime::caps {
+
+namespace {
+
+// By number, in the order of linux/capability.h.
+constexpr std::array<std::string_view, kLastNamed + 1> kNames{"CAP_CHOWN",
+                                                              "CAP_DAC_OVERRIDE",
+                                                              "CAP_DAC_READ_SEARCH",
+                                                              "CAP_FOWNER",
+                                                              "CAP_FSETID",
+                                                              "CAP_KILL",
+                                                              "CAP_SETGID",
+                                                              "CAP_SETUID",
+                                                              "CAP_SETPCAP",
+                                                              "CAP_LINUX_IMMUTABLE",
+                                                              "CAP_NET_BIND_SERVICE",
+                                                              "CAP_NET_BROADCAST",
+                                                              "CAP_NET_ADMIN",
+                                                              "CAP_NET_RAW",
+                                                              "CAP_IPC_LOCK",
+                                                              "CAP_IPC_OWNER",
+                                                              "CAP_SYS_MODULE",
+                                                              "CAP_SYS_RAWIO",
+                                                              "CAP_SYS_CHROOT",
+                                                              "CAP_SYS_PTRACE",
+                                                              "CAP_SYS_PACCT",
+                                                              "CAP_SYS_ADMIN",
+                                                              "CAP_SYS_BOOT",
+                                                              "CAP_SYS_NICE",
+                                                              "CAP_SYS_RESOURCE",
+                                                              "CAP_SYS_TIME",
+                                                              "CAP_SYS_TTY_CONFIG",
+                                                              "CAP_MKNOD",
+                                                              "CAP_LEASE",
+                                                              "CAP_AUDIT_WRITE",
+                                                              "CAP_AUDIT_CONTROL",
+                                                              "CAP_SETFCAP",
+                                                              "CAP_MAC_OVERRIDE",
+                                                              "CAP_MAC_ADMIN",
+                                                              "CAP_SYSLOG",
+                                                              "CAP_WAKE_ALARM",
+                                                              "CAP_BLOCK_SUSPEND",
+                                                              "CAP_AUDIT_READ",
+                                                              "CAP_PERFMON",
+                                                              "CAP_BPF",
+                                                              "CAP_CHECKPOINT_RESTORE"};
+static_assert(kLastNamed >= CAP_CHECKPOINT_RESTORE);
+static_assert(kNames[CAP_SYS_ADMIN] == "CAP_SYS_ADMIN" && kNames[CAP_BPF] == "CAP_BPF");
+
+constexpr int kMaxBits = 64;
+
+constexpr Set bit(int number) { return Set{1} << static_cast<unsigned>(number); }
+
+Result<> call(int option, unsigned long a, unsigned long b, const char* shown) {
+  if (prctl(option, a, b, 0, 0) == 0) return {};
+  return Error::from_errno(errno, cat("prctl(", shown, ", ", a, ", ", b, ")"));
+}
+
+struct UserCaps {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, 2> data{};
+};
+
+constexpr uint32_t low(Set set) { return static_cast<uint32_t>(set); }
+constexpr uint32_t high(Set set) { return static_cast<uint32_t>(set >> 32U); }
+constexpr Set whole(uint32_t lower, uint32_t upper) { return Set{upper} << 32U | lower; }
+
+/// Turns one list of names into a set; what cannot be had becomes a warning.
+class Resolver {
+ public:
+  explicit Resolver(int last) : last_(last) {}
+
+  Set names(const std::vector<std::string>& list, std::string_view field) {
+    Set out = 0;
+    for (size_t i = 0; i < list.size(); ++i) {
+      const auto number = find_number(list[i]);
+      if (!number) {
+        warn(field, i, list[i], "no capability that fluyt knows");
+      } else if (*number > last_) {
+        warn(field, i, list[i], "newer than the running kernel");
+      } else {
+        out |= bit(*number);
+      }
+    }
+    return out;
+  }
+  /// `set` without what is not in `allowed`, told once a capability.
+  Set within(Set set, Set allowed, std::string_view field, std::string_view why) {
+    for (const std::string& name : names_of(set & ~allowed)) {
+      warnings_.push_back(cat("process.capabilities.", field, ": ", name, ": ", why));
+    }
+    return set & allowed;
+  }
+  std::vector<std::string> take_warnings() { return std::move(warnings_); }
+
+ private:
+  void warn(std::string_view field, size_t index, std::string_view name, std::string_view why) {
+    warnings_.push_back(
+        cat("process.capabilities.", field, "[", index, "]: ", quote(name), ": ", why));
+  }
+  int last_;
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace
+
+std::optional<int> find_number(std::string_view name) {
+  for (size_t i = 0; i < kNames.size(); ++i) {
+    if (kNames[i] == name) return static_cast<int>(i);
+  }
+  return std::nullopt;
+}
+
+std::string name_of(int number) {
+  if (number >= 0 && number <= kLastNamed) return std::string(kNames[static_cast<size_t>(number)]);
+  return cat("CAP_", number);
+}
+
+std::vector<std::string> names_of(Set set) {
+  std::vector<std::string> out;
+  for (int i = 0; i < kMaxBits; ++i) {
+    if ((set & bit(i)) != 0) out.push_back(name_of(i));
+  }
+  return out;
+}
+
+std::vector<std::string> known_names(int last) {
+  std::vector<std::string> out;
+  for (int i = 0; i <= last && i <= kLastNamed; ++i) out.push_back(name_of(i));
+  return out;
+}
+
+Result<int> last_cap() {
+  const auto text = sys::read_file("/proc/sys/kernel/cap_last_cap", 64);
+  if (text.ok()) {
+    const auto number = parse_number<int>(trim(*text));
+    if (number && *number >= 0 && *number < kMaxBits) return *number;
+    return Error(Code::kInternal,
+                 cat("/proc/sys/kernel/cap_last_cap: ", quote(*text), ": expected 0 to 63"));
+  }
+  int last = -1;
+  while (last + 1 < kMaxBits && prctl(PR_CAPBSET_READ, last + 1, 0, 0, 0) >= 0) ++last;
+  if (last < 0) return Error::from_errno(errno, "prctl(PR_CAPBSET_READ, 0)");
+  return last;
+}
+
+Result<Sets> current(int last) {
+  UserCaps caps;
+  if (syscall(SYS_capget, &caps.header, caps.data.data()) != 0)
+    return Error::from_errno(errno, "capget()");
+  Sets out;
+  out.effective = whole(caps.data[0].effective, caps.data[1].effective);
+  out.permitted = whole(caps.data[0].permitted, caps.data[1].permitted);
+  out.inheritable = whole(caps.data[0].inheritable, caps.data[1].inheritable);
+  for (int i = 0; i <= last; ++i) {
+    if (prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1) out.bounding |= bit(i);
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0) == 1) out.ambient |= bit(i);
+  }
+  return out;
+}
+
+Resolved resolve(const oci::Capabilities& capabilities, const Sets& holding, int last) {
+  Resolver resolver(last);
+  Sets sets;
+  sets.bounding =
+      resolver.within(resolver.names(capabilities.bounding, "bounding"), holding.bounding,
+                      "bounding", "not in the bounding set of the runtime");
+  sets.permitted = resolver.within(resolver.names(capabilities.permitted, "permitted"),
+                                   holding.permitted, "permitted", "not held by the runtime");
+  sets.effective =
+      resolver.within(resolver.names(capabilities.effective, "effective"), sets.permitted,
+                      "effective", "not in process.capabilities.permitted");
+  // capset(2) takes an inheritable one that is in the old inheritable set or in the bounding set.
+  sets.inheritable = resolver.within(resolver.names(capabilities.inheritable, "inheritable"),
+                                     sets.bounding | holding.inheritable, "inheritable",
+                                     "not in process.capabilities.bounding");
+  sets.ambient = resolver.within(resolver.names(capabilities.ambient, "ambient"),
+                                 sets.permitted & sets.inheritable, "ambient",
+                                 "not in both process.capabilities.permitted and inheritable");
+  return {.sets = sets, .warnings = resolver.take_warnings()};
+}
+
+Result<> drop_bounding(const Sets& sets, int last) {
+  for (int i = 0; i <= last; ++i) {
+    if ((sets.bounding & bit(i)) != 0) continue;
+    FLUYT_TRY(call(PR_CAPBSET_DROP, static_cast<unsigned long>(i), 0, "PR_CAPBSET_DROP"));
+  }
+  return {};
+}
+
+Result<> keep_over_setuid() { return call(PR_SET_KEEPCAPS, 1, 0, "PR_SET_KEEPCAPS"); }
+
+Result<> apply(const Sets& sets) {
+  FLUYT_TRY(call(PR_SET_KEEPCAPS, 0, 0, "PR_SET_KEEPCAPS"));
+  UserCaps caps;
+  caps.data[0] = {.effective = low(sets.effective),
+                  .permitted = low(sets.permitted),
+                  .inheritable = low(sets.inheritable)};
+  caps.data[1] = {.effective = high(sets.effective),
+                  .permitted = high(sets.permitted),
+                  .inheritable = high(sets.inheritable)};
+  if (syscall(SYS_capset, &caps.header, caps.data.data()) != 0)
+    return Error::from_errno(errno, "capset()");
+  // What the caller had is not passed on: only what the configuration lists.
+  FLUYT_TRY(call(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, "PR_CAP_AMBIENT"));
+  for (int i = 0; i < kMaxBits; ++i) {
+    if ((sets.ambient & bit(i)) == 0) continue;
+    FLUYT_TRY(call(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, static_cast<unsigned long>(i),
+                   "PR_CAP_AMBIENT"));
+  }
+  return {};
+}
+
+}  // namespace fluyt::runtime::caps

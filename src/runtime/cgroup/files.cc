@@ -1,0 +1,130 @@
+#include "runtime/cgroup/files.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace fluyt::runtime::cgroup {
+
+namespace {
+
+// A container may nest its own cgroups; this bounds what we follow (one descriptor a level).
+constexpr int kMaxDepth = 256;
+
+bool gone(const Error& error) {
+  return error.errno_value() == ENOENT || error.errno_value() == ENODEV;
+}
+
+Result<> collect_below(sys::FdRef parent, const std::string& name, int depth,
+                       std::vector<pid_t>& out) {
+  if (depth > kMaxDepth) {
+    return Error(Code::kResourceExhausted,
+                 cat("cgroup ", quote(name), ": nested deeper than ", kMaxDepth));
+  }
+  auto dir = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!dir.ok() && gone(dir.error())) return {};
+  if (!dir.ok()) return std::move(dir).error();
+  auto text = sys::read_file(*dir, "cgroup.procs", kMaxFileBytes);
+  // EOPNOTSUPP: a threaded v2 cgroup, whose processes its domain lists.
+  if (!text.ok() && !gone(text.error()) && text.error().errno_value() != EOPNOTSUPP) {
+    return std::move(text).error();
+  }
+  if (text.ok()) {
+    for (const std::string_view line : split(*text, '\n')) {
+      if (const auto pid = parse_number<pid_t>(line); pid && *pid > 0) out.push_back(*pid);
+    }
+  }
+  auto names = sys::list_dir(*dir);
+  if (!names.ok()) return gone(names.error()) ? Result<>() : Result<>(std::move(names).error());
+  for (const std::string& child : *names) {
+    struct stat info{};
+    if (fstatat(dir->raw(), child.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !S_ISDIR(info.st_mode))
+      continue;
+    FLUYT_TRY(collect_below(*dir, child, depth + 1, out));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> read_value(const std::string& directory, std::string_view file) {
+  auto text = sys::read_file(cat(directory, "/", file), kMaxFileBytes);
+  if (!text.ok() && text.error().errno_value() == ENODEV) {
+    return std::move(text).error().with_code(Code::kNotFound);
+  }
+  return text;
+}
+
+const std::string* find_legacy(const CgroupRecord& record, std::string_view controller) {
+  for (const auto& [name, directory] : record.legacy) {
+    if (name == controller) return &directory;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> legacy_directories(const CgroupRecord& record) {
+  std::vector<std::string> out;
+  for (const auto& [name, directory] : record.legacy) {
+    if (std::ranges::find(out, directory) == out.end()) out.push_back(directory);
+  }
+  return out;
+}
+
+std::vector<std::string> all_directories(const CgroupRecord& record) {
+  std::vector<std::string> out = legacy_directories(record);
+  if (!record.unified.empty()) out.insert(out.begin(), record.unified);
+  return out;
+}
+
+Result<> collect_pids(const std::string& directory, std::vector<pid_t>& out) {
+  return collect_below(sys::kCwd, directory, 0, out);
+}
+
+Result<bool> event_flag(std::string_view events, std::string_view key) {
+  for (const std::string_view line : split(events, '\n')) {
+    const auto words = split_words(line);
+    if (words.size() == 2 && words[0] == key) return words[1] == "1";
+  }
+  return Error(Code::kInternal, cat("cgroup.events: no ", quote(key), " in ", quote(events)));
+}
+
+Result<bool> wait_event(const std::string& directory, std::string_view key, bool value,
+                        Deadline deadline) {
+  auto file = sys::open(cat(directory, "/cgroup.events"), O_RDONLY);
+  if (!file.ok() && gone(file.error())) return true;
+  if (!file.ok()) return std::move(file).error();
+  std::array<char, 256> buffer{};
+  while (true) {
+    const ssize_t got = pread(file->raw(), buffer.data(), buffer.size(), 0);
+    if (got < 0 && errno == ENODEV) return true;
+    if (got < 0) return Error::from_errno(errno, cat("read(", quote(directory), "/cgroup.events)"));
+    const std::string_view text(buffer.data(), static_cast<size_t>(got));
+    if (FLUYT_TRY(event_flag(text, key)) == value) return true;
+    // A change between the read and the poll is not lost: kernfs compares against what we last
+    // read.
+    pollfd entry{.fd = file->raw(), .events = POLLPRI, .revents = 0};
+    const int ready = poll(&entry, 1, deadline.poll_timeout_ms());
+    if (ready == 0) return false;
+    if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll(cgroup.events)");
+  }
+}
+
+Result<bool> retry(Deadline deadline, const std::function<Result<bool>()>& done) {
+  int64_t pause_us = 500;
+  while (true) {
+    if (FLUYT_TRY(done())) return true;
+    if (deadline.passed()) return false;
+    usleep(static_cast<useconds_t>(pause_us));
+    pause_us = std::min<int64_t>(pause_us * 2, 20'000);
+  }
+}
+
+}  // namespace fluyt::runtime::cgroup

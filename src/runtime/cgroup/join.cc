@@ -1,0 +1,97 @@
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/cgroup/files.h"
+#include "sys/file.h"
+
+namespace fluyt::runtime::cgroup {
+
+namespace {
+
+Result<> put(const std::string& directory, pid_t pid) {
+  auto written = sys::write_file(sys::kCwd, cat(directory, "/cgroup.procs"), std::to_string(pid));
+  if (!written.ok() && written.error().errno_value() == ENOSPC) {
+    return std::move(written).error().add_context("cpuset.cpus or cpuset.mems is empty");
+  }
+  return written;
+}
+
+// Where a process is in the v2 hierarchy: the line "0::/path" of /proc/PID/cgroup.
+Result<std::string> unified_path_of(pid_t pid) {
+  const std::string text = FLUYT_TRY(sys::read_file(cat("/proc/", pid, "/cgroup"), 1UL << 20U));
+  for (const std::string_view line : split(text, '\n')) {
+    if (line.starts_with("0::")) return std::string(line.substr(3));
+  }
+  return Error(Code::kNotFound, cat("process ", pid, " is in no v2 cgroup"));
+}
+
+Result<> join_unified(const CgroupRecord& record, pid_t pid, pid_t beside) {
+  auto joined = put(record.unified, pid);
+  if (joined.ok() || joined.error().errno_value() != EBUSY || beside == 0) return joined;
+  // The container made cgroups of its own below and gave them controllers, as systemd does inside:
+  // v2 then lets no process into the upper one. Its init sits in one of them; the path comes from
+  // the kernel, and is compared with ours on whole names before it is used.
+  const std::string path = FLUYT_TRY(unified_path_of(beside));
+  // Our directory is a mount point and the path below it; wherever the mount point ends, what
+  // follows is opened below the container's own cgroup and nowhere else.
+  for (size_t cut = 0; cut < record.unified.size(); ++cut) {
+    if (record.unified[cut] != '/') continue;
+    const std::string_view ours = std::string_view(record.unified).substr(cut);
+    if (path.size() > ours.size() + 1 && path.starts_with(ours) && path[ours.size()] == '/' &&
+        path.find("/../") == std::string::npos && !path.ends_with("/..")) {
+      return join_below({.unified = record.unified, .legacy = {}}, path.substr(ours.size() + 1),
+                        pid);
+    }
+  }
+  return joined;
+}
+
+Result<> join_in(const std::string& directory, std::string_view below, pid_t pid) {
+  const sys::Fd root = FLUYT_TRY(sys::open(directory, O_PATH | O_DIRECTORY));
+  const sys::Fd target =
+      FLUYT_TRY(sys::open_in(root, below, O_PATH | O_DIRECTORY, 0, sys::Resolve::kBeneath));
+  return sys::write_file(target, "cgroup.procs", std::to_string(pid));
+}
+
+}  // namespace
+
+Result<> join_legacy(const CgroupRecord& record, pid_t pid) {
+  for (const std::string& directory : legacy_directories(record)) FLUYT_TRY(put(directory, pid));
+  return {};
+}
+
+Result<> join(const CgroupRecord& record, pid_t pid, pid_t beside) {
+  if (!record.unified.empty()) FLUYT_TRY(join_unified(record, pid, beside));
+  return join_legacy(record, pid);
+}
+
+Result<sys::Fd> open_unified(const CgroupRecord& record) {
+  if (record.unified.empty()) {
+    return Error(Code::kFailedPrecondition, "this host has no cgroup v2 hierarchy");
+  }
+  return sys::open(record.unified, O_PATH | O_DIRECTORY);
+}
+
+Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid) {
+  const std::string shown = cat("cgroup ", quote(path));
+  while (path.starts_with('/')) path.remove_prefix(1);
+  if (!record.unified.empty()) {
+    FLUYT_TRY_CONTEXT(join_in(record.unified, path, pid), shown);
+    // A hybrid container may have made it in some hierarchies only; the others keep it at its top.
+    for (const std::string& directory : legacy_directories(record)) {
+      auto joined = join_in(directory, path, pid);
+      if (!joined.ok() && joined.error().errno_value() == ENOENT) joined = put(directory, pid);
+      FLUYT_TRY_CONTEXT(std::move(joined), shown);
+    }
+    return {};
+  }
+  for (const std::string& directory : legacy_directories(record)) {
+    FLUYT_TRY_CONTEXT(join_in(directory, path, pid), shown);
+  }
+  return {};
+}
+
+}  // namespace fluyt::runtime::cgroup

@@ -1,0 +1,159 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/cgroup/files.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+// Ending what is in a cgroup, and the cgroup itself.
+namespace fluyt::runtime::cgroup {
+
+namespace {
+
+constexpr int kMaxDepth = 256;
+
+bool gone(const Error& error) {
+  return error.errno_value() == ENOENT || error.errno_value() == ENODEV;
+}
+
+Error still_running(const CgroupRecord& record, size_t count) {
+  const std::string where = record.unified.empty() && !record.legacy.empty()
+                                ? record.legacy.front().second
+                                : record.unified;
+  return Error(Code::kDeadlineExceeded, cat("cgroup ", quote(where, 1024), ": ", count,
+                                            " processes are left at the deadline"));
+}
+
+// v1 has no kill for a whole cgroup: frozen processes cannot fork away from the list that we walk.
+Result<> kill_round(const CgroupRecord& record) {
+  const Deadline patience = Deadline::after_ms(50);
+  if (find_legacy(record, "freezer") != nullptr) {
+    freeze(record, patience)
+        .ignore("a fork bomb that does not stand still yet is met again next round");
+  }
+  const std::vector<pid_t> listed = FLUYT_TRY(pids(record));
+  std::vector<sys::Process> held;
+  // Rounds of a bounded size: a descriptor for each process of a bomb would exhaust ours.
+  constexpr size_t kRound = 256;
+  for (size_t at = 0; at < listed.size() && held.size() < kRound; ++at) {
+    auto process = sys::Process::open(listed[at]);
+    if (process.ok()) held.push_back(std::move(*process));
+  }
+  // A pid that is still listed after its pidfd was opened is that process: none was reused between.
+  const std::vector<pid_t> confirmed = FLUYT_TRY(pids(record));
+  for (const sys::Process& process : held) {
+    if (!std::ranges::binary_search(confirmed, process.pid())) continue;
+    FLUYT_TRY(process.kill(SIGKILL));
+  }
+  if (find_legacy(record, "freezer") != nullptr) FLUYT_TRY(thaw(record));
+  return {};
+}
+
+Result<> kill_legacy(const CgroupRecord& record, Deadline deadline) {
+  const bool empty = FLUYT_TRY(retry(deadline, [&]() -> Result<bool> {
+    if (FLUYT_TRY(pids(record)).empty()) return true;
+    FLUYT_TRY(kill_round(record));
+    return FLUYT_TRY(pids(record)).empty();
+  }));
+  if (!empty) return still_running(record, FLUYT_TRY(pids(record)).size());
+  return {};
+}
+
+// EBUSY is passed on: a process is on its way out, or one came in.
+Result<> remove_below(sys::FdRef parent, const std::string& name, int depth) {
+  if (depth > kMaxDepth) {
+    return Error(Code::kResourceExhausted,
+                 cat("cgroup ", quote(name), ": nested deeper than ", kMaxDepth));
+  }
+  // Most have no children: one call.
+  if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+  if (errno != EBUSY && errno != ENOTEMPTY) {
+    return Error::from_errno(errno, cat("rmdir(", quote(name, 1024), ")"));
+  }
+  {
+    auto dir = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!dir.ok() && gone(dir.error())) return {};
+    if (!dir.ok()) return std::move(dir).error();
+    auto names = sys::list_dir(*dir);
+    if (!names.ok() && gone(names.error())) return {};
+    if (!names.ok()) return std::move(names).error();
+    for (const std::string& child : *names) {
+      struct stat info{};
+      if (fstatat(dir->raw(), child.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+          !S_ISDIR(info.st_mode))
+        continue;
+      FLUYT_TRY(remove_below(*dir, child, depth + 1));
+    }
+  }
+  if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+  return Error::from_errno(errno, cat("rmdir(", quote(name, 1024), ")"));
+}
+
+Result<> remove_directory(const std::string& directory, Deadline deadline) {
+  std::optional<Error> last;
+  const bool removed = FLUYT_TRY(retry(deadline, [&]() -> Result<bool> {
+    auto result = remove_below(sys::kCwd, directory, 0);
+    if (result.ok()) return true;
+    if (result.error().errno_value() != EBUSY) return std::move(result).error();
+    last = std::move(result).error();
+    return false;
+  }));
+  if (!removed && last) return std::move(*last).with_code(Code::kDeadlineExceeded);
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<pid_t>> pids(const CgroupRecord& record) {
+  std::vector<pid_t> out;
+  if (!record.unified.empty()) {
+    FLUYT_TRY(collect_pids(record.unified, out));
+  } else {
+    for (const std::string& directory : legacy_directories(record))
+      FLUYT_TRY(collect_pids(directory, out));
+  }
+  std::ranges::sort(out);
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+Result<> wait_empty(const CgroupRecord& record, Deadline deadline) {
+  const bool empty =
+      record.unified.empty()
+          ? FLUYT_TRY(
+                retry(deadline, [&]() -> Result<bool> { return FLUYT_TRY(pids(record)).empty(); }))
+          : FLUYT_TRY(wait_event(record.unified, "populated", false, deadline));
+  if (!empty) return still_running(record, FLUYT_TRY(pids(record)).size());
+  return {};
+}
+
+Result<> kill_all(const CgroupRecord& record, Deadline deadline) {
+  if (record.unified.empty()) return kill_legacy(record, deadline);
+  auto killed = sys::write_file(sys::kCwd, cat(record.unified, "/cgroup.kill"), "1");
+  if (!killed.ok() && gone(killed.error())) return {};
+  FLUYT_TRY(std::move(killed));
+  // cgroup.kill reaches processes frozen on v2; one that somebody froze through v1 dies when
+  // thawed.
+  if (find_legacy(record, "freezer") != nullptr) {
+    thaw(record).ignore("only needed if somebody froze it through v1; the wait below tells");
+  }
+  return wait_empty(record, deadline);
+}
+
+Result<> remove(const CgroupRecord& record, Deadline deadline) {
+  FLUYT_TRY(wait_empty(record, deadline));
+  for (const std::string& directory : all_directories(record)) {
+    FLUYT_TRY(remove_directory(directory, deadline));
+  }
+  return {};
+}
+
+}  // namespace fluyt::runtime::cgroup

@@ -1,0 +1,239 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/cgroup/files.h"
+#include "runtime/cgroup/limits.h"
+#include "sys/file.h"
+
+namespace fluyt::runtime::cgroup {
+
+namespace {
+
+constexpr mode_t kMode = 0755;
+
+/// Removes what was made, last first, unless kept.
+class Made {
+ public:
+  Made() = default;
+  Made(const Made&) = delete;
+  Made& operator=(const Made&) = delete;
+  ~Made() {
+    for (auto it = directories_.rbegin(); it != directories_.rend(); ++it) ::rmdir(it->c_str());
+  }
+  void add(std::string directory) { directories_.push_back(std::move(directory)); }
+  void keep() { directories_.clear(); }
+
+ private:
+  std::vector<std::string> directories_;
+};
+
+/// The directories from below `root` down to `path`, topmost first.
+std::vector<std::string> chain(const std::string& root, const std::string& path) {
+  std::vector<std::string> out;
+  for (size_t at = root.size() + 1; at <= path.size(); ++at) {
+    if (at == path.size() || path[at] == '/') out.push_back(path.substr(0, at));
+  }
+  return out;
+}
+
+/// True when it was made, false when it was there.
+Result<bool> make_one(const std::string& directory, Made& made) {
+  if (::mkdir(directory.c_str(), kMode) == 0) {
+    made.add(directory);
+    return true;
+  }
+  if (errno == EEXIST) return false;
+  return Error::from_errno(errno, cat("mkdir(", quote(directory, 1024), ")"));
+}
+
+Result<> refuse_occupied(const std::string& directory) {
+  const std::string procs = FLUYT_TRY(read_value(directory, "cgroup.procs"));
+  if (trim(procs).empty()) return {};
+  return Error(Code::kAlreadyExists,
+               cat("linux.cgroupsPath: ", quote(directory, 1024),
+                   ": is there and holds processes: expected one of its own"));
+}
+
+// A v1 cpuset starts empty, and then takes no process: each level gets what its parent has.
+Result<> fill_cpuset(const std::string& root, const std::vector<std::string>& levels) {
+  size_t first = levels.size();
+  // A level with processors has ancestors with processors: look upwards for the first that has.
+  while (first > 0 && trim(FLUYT_TRY(read_value(levels[first - 1], "cpuset.cpus"))).empty())
+    --first;
+  while (first > 0 && trim(FLUYT_TRY(read_value(levels[first - 1], "cpuset.mems"))).empty())
+    --first;
+  if (first == levels.size()) return {};
+  const std::string& from = first == 0 ? root : levels[first - 1];
+  const std::string cpus = FLUYT_TRY(read_value(from, "cpuset.cpus"));
+  const std::string mems = FLUYT_TRY(read_value(from, "cpuset.mems"));
+  for (size_t at = first; at < levels.size(); ++at) {
+    FLUYT_TRY(sys::write_file(sys::kCwd, levels[at] + "/cpuset.cpus", trim(cpus)));
+    FLUYT_TRY(sys::write_file(sys::kCwd, levels[at] + "/cpuset.mems", trim(mems)));
+  }
+  return {};
+}
+
+Result<> make_legacy(const Host::Legacy& mount, const std::string& path, Made& made) {
+  const std::vector<std::string> levels = chain(mount.mount_point, path);
+  // Usually the parent is there: try the leaf before the way to it.
+  bool fresh = false;
+  if (::mkdir(path.c_str(), kMode) == 0) {
+    made.add(path);
+    fresh = true;
+  } else {
+    for (const std::string& level : levels) fresh = FLUYT_TRY(make_one(level, made));
+  }
+  if (!fresh) FLUYT_TRY(refuse_occupied(path));
+  if (std::ranges::find(mount.controllers, "cpuset") != mount.controllers.end()) {
+    FLUYT_TRY(fill_cpuset(mount.mount_point, levels));
+  }
+  return {};
+}
+
+bool contains(std::string_view list, std::string_view word) {
+  const auto words = split_words(trim(list));
+  return std::ranges::find(words, word) != words.end();
+}
+
+std::string enable_text(const std::vector<std::string>& controllers) {
+  std::string out;
+  for (const std::string& name : controllers) out += cat(out.empty() ? "+" : " +", name);
+  return out;
+}
+
+// Gives the children of `directory` the controllers. What cannot be had (a parent with processes of
+// its own, a realtime process in the way of cpu) shows in the leaf's cgroup.controllers, where it
+// is an error only if the spec asks for it.
+Result<> enable(const std::string& directory, const std::vector<std::string>& wanted) {
+  const std::string present = FLUYT_TRY(read_value(directory, "cgroup.subtree_control"));
+  std::vector<std::string> lacking;
+  for (const std::string& name : wanted) {
+    if (!contains(present, name)) lacking.push_back(name);
+  }
+  if (lacking.empty()) return {};
+  const std::string file = directory + "/cgroup.subtree_control";
+  if (sys::write_file(sys::kCwd, file, enable_text(lacking)).ok()) return {};
+  for (const std::string& name : lacking) {
+    sys::write_file(sys::kCwd, file, enable_text({name}))
+        .ignore("seen in the leaf's cgroup.controllers");
+  }
+  return {};
+}
+
+/// On a pure v2 host all that limits and figures need; on a hybrid one only what the spec asks for:
+/// there the v2 directory is for kill, freeze and emptiness, which need no controller.
+std::vector<std::string> wanted_controllers(const Host& host, const std::vector<Need>& asked) {
+  constexpr std::array<std::string_view, 8> kUseful{"cpuset",  "cpu",  "io",   "memory",
+                                                    "hugetlb", "pids", "rdma", "misc"};
+  std::vector<std::string> out;
+  for (const std::string& name : host.controllers) {
+    const bool needed =
+        std::ranges::any_of(asked, [&](const Need& need) { return need.unified == name; });
+    const bool useful = host.legacy.empty() && std::ranges::find(kUseful, name) != kUseful.end();
+    if (needed || useful) out.push_back(name);
+  }
+  return out;
+}
+
+Result<> make_unified(const Host& host, const std::string& path, const std::vector<Need>& asked,
+                      Made& made) {
+  const std::vector<std::string> wanted = wanted_controllers(host, asked);
+  const std::vector<std::string> levels = chain(host.unified, path);
+  std::string parent = host.unified;
+  bool fresh = false;
+  for (const std::string& level : levels) {
+    if (!wanted.empty()) FLUYT_TRY(enable(parent, wanted));
+    fresh = FLUYT_TRY(make_one(level, made));
+    parent = level;
+  }
+  if (!fresh) FLUYT_TRY(refuse_occupied(path));
+  return {};
+}
+
+Error lacks(const Need& need, std::string_view why) {
+  return Error(Code::kFailedPrecondition,
+               cat(need.field, ": this host has no cgroup controller ",
+                   quote(need.legacy.empty() ? need.unified : need.legacy), why));
+}
+
+Result<> check_mounted(const Host& host, const std::vector<Need>& asked) {
+  for (const Need& need : asked) {
+    if (!need.legacy.empty() && host.find_legacy(need.legacy) != nullptr) continue;
+    if (!need.unified.empty() &&
+        std::ranges::find(host.controllers, need.unified) != host.controllers.end())
+      continue;
+    return lacks(need, need.legacy.empty() ? " in its v2 hierarchy" : "");
+  }
+  if (host.unified.empty() && host.find_legacy("devices") == nullptr) {
+    return Error(
+        Code::kFailedPrecondition,
+        "linux.resources.devices: this host has neither the v1 devices controller nor cgroup v2");
+  }
+  return {};
+}
+
+Result<> check_enabled(const Host& host, const std::string& leaf, const std::vector<Need>& asked) {
+  std::optional<std::string> enabled;
+  for (const Need& need : asked) {
+    if (!need.legacy.empty() && host.find_legacy(need.legacy) != nullptr) continue;
+    if (!enabled) enabled = FLUYT_TRY(read_value(leaf, "cgroup.controllers"));
+    if (!contains(*enabled, need.unified)) {
+      return lacks(need, cat(" that can be enabled for ", quote(leaf, 1024),
+                             ": a cgroup above it holds processes or does not have it"));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources) {
+  const std::vector<Need> asked = needs(resources);
+  FLUYT_TRY(check_mounted(host, asked));
+  Made made;
+  for (const Host::Legacy& mount : host.legacy) {
+    const std::string* path = find_legacy(record, mount.controllers.front());
+    if (path == nullptr || path->size() <= mount.mount_point.size()) {
+      return Error(Code::kInternal,
+                   cat("cgroup record has no directory for ", mount.controllers.front()));
+    }
+    FLUYT_TRY(make_legacy(mount, *path, made));
+  }
+  if (!record.unified.empty()) {
+    FLUYT_TRY(make_unified(host, record.unified, asked, made));
+    FLUYT_TRY(check_enabled(host, record.unified, asked));
+  }
+  made.keep();
+  return {};
+}
+
+Result<> delegate(const CgroupRecord& record, uid_t uid) {
+  if (record.unified.empty()) return {};
+  const sys::Fd dir = FLUYT_TRY(sys::open(record.unified, O_RDONLY | O_DIRECTORY));
+  auto listed = sys::read_file("/sys/kernel/cgroup/delegate", 64UL << 10U);
+  const std::string names =
+      listed.ok() ? std::move(*listed)
+                  : std::string("cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+  if (fchown(dir.raw(), uid, static_cast<gid_t>(-1)) != 0) {
+    return Error::from_errno(errno, cat("fchown(", quote(record.unified, 1024), ", ", uid, ")"));
+  }
+  for (const std::string_view name : split(trim(names), '\n')) {
+    // Listed for the whole kernel: files of controllers that are not enabled here are not there.
+    if (fchownat(dir.raw(), std::string(name).c_str(), uid, static_cast<gid_t>(-1),
+                 AT_SYMLINK_NOFOLLOW) != 0 &&
+        errno != ENOENT) {
+      return Error::from_errno(
+          errno, cat("fchownat(", quote(record.unified, 1024), ", ", quote(name), ", ", uid, ")"));
+    }
+  }
+  return {};
+}
+
+}  // namespace fluyt::runtime::cgroup
