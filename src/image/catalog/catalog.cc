@@ -1,0 +1,218 @@
+#include "image/catalog/catalog.h"
+
+#include <functional>
+
+#include "base/strings.h"
+#include "image/catalog/database.h"
+#include "image/catalog/schema.h"
+
+namespace fluyt::image {
+
+namespace {
+
+// Runs `sql` once an item, with what `bind` gives it.
+template <class Items, class Bind>
+Result<> each(Database& database, const char* sql, const Items& items, Bind bind) {
+  if (items.empty()) return {};
+  Statement statement = FLUYT_TRY(database.prepare(sql));
+  for (const auto& item : items) {
+    bind(statement, item);
+    FLUYT_TRY(statement.run());
+  }
+  return {};
+}
+
+Result<> drop(Database& database, const CatalogChange& change) {
+  const auto text = [](Statement& s, const std::string& key) { s.bind(key); };
+  const auto digest = [](Statement& s, const oci::Digest& key) { s.bind(key.text()); };
+  FLUYT_TRY(each(database, "DELETE FROM name WHERE name=?", change.drop_names, text));
+  FLUYT_TRY(each(database, "DELETE FROM image WHERE id=?", change.drop_images, text));
+  FLUYT_TRY(each(database, "DELETE FROM root WHERE container_id=?", change.drop_roots, text));
+  return each(database, "DELETE FROM layer WHERE diff_id=?", change.drop_layers, digest);
+}
+
+Result<> put_layers(Database& database, const CatalogChange& change) {
+  FLUYT_TRY(
+      each(database,
+           "INSERT INTO layer VALUES(?,?,?,?,?,?) ON CONFLICT(diff_id) DO UPDATE SET "
+           "disk_bytes=excluded.disk_bytes, inodes=excluded.inodes, durable=excluded.durable, "
+           "boot_id=excluded.boot_id, mount_id=excluded.mount_id",
+           change.put_layers, [](Statement& s, const LayerRow& row) {
+             s.bind(row.diff_id.text()).bind(row.disk_bytes).bind(row.inodes).bind(row.durable);
+             s.bind(row.boot_id).bind(row.mount_id);
+           }));
+  return each(database, "UPDATE layer SET durable=1 WHERE diff_id=?", change.durable_layers,
+              [](Statement& s, const oci::Digest& key) { s.bind(key.text()); });
+}
+
+Result<> put_image(Database& database, const ImageRow& row) {
+  Statement image = FLUYT_TRY(database.prepare(
+      "INSERT INTO image VALUES(?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+      "manifest_digest=excluded.manifest_digest, size=excluded.size, pinned=excluded.pinned, "
+      "added_ns=excluded.added_ns"));
+  image.bind(row.id).bind(row.manifest_digest.text()).bind(row.size).bind(row.pinned);
+  FLUYT_TRY(image.bind(row.added_ns).run());
+  const std::vector<std::string> id{row.id};
+  const auto by_id = [](Statement& s, const std::string& key) { s.bind(key); };
+  FLUYT_TRY(each(database, "DELETE FROM image_layer WHERE image_id=?", id, by_id));
+  FLUYT_TRY(each(database, "DELETE FROM image_blob WHERE image_id=?", id, by_id));
+  int64_t position = 0;
+  FLUYT_TRY(each(database, "INSERT INTO image_layer VALUES(?,?,?,?,?)", row.layers,
+                 [&](Statement& s, const ImageLayer& layer) {
+                   s.bind(row.id).bind(position++).bind(layer.diff_id.text());
+                   s.bind(layer.blob_digest.text()).bind(layer.blob_bytes);
+                 }));
+  position = 0;
+  return each(database, "INSERT INTO image_blob VALUES(?,?,?)", row.blobs,
+              [&](Statement& s, const oci::Digest& blob) {
+                s.bind(row.id).bind(position++).bind(blob.text());
+              });
+}
+
+Result<> put_root(Database& database, const RootRow& row) {
+  Statement root = FLUYT_TRY(
+      database.prepare("INSERT OR REPLACE INTO root(container_id, image_id) VALUES(?,?)"));
+  FLUYT_TRY(root.bind(row.container_id).bind(row.image_id).run());
+  int64_t position = 0;
+  return each(database, "INSERT OR REPLACE INTO root_layer VALUES(?,?,?)", row.layers,
+              [&](Statement& s, const oci::Digest& layer) {
+                s.bind(row.container_id).bind(position++).bind(layer.text());
+              });
+}
+
+// The row that another one speaks of. The foreign keys promise it; a damaged file may break that.
+template <class Row>
+Result<std::reference_wrapper<Row>> row_of(std::map<std::string, Row>& rows,
+                                           const std::string& key) {
+  const auto found = rows.find(key);
+  if (found == rows.end()) {
+    return Error(Code::kDataLoss, cat("a row speaks of ", quote(key), ", which is not there"));
+  }
+  return std::ref(found->second);
+}
+
+Result<> load_layers(Database& database, CatalogState& state) {
+  Statement rows = FLUYT_TRY(database.prepare(
+      "SELECT diff_id, disk_bytes, inodes, durable, boot_id, mount_id FROM layer"));
+  while (FLUYT_TRY(rows.step())) {
+    const oci::Digest diff_id = FLUYT_TRY(oci::Digest::parse(rows.text(0)));
+    state.layers.emplace(
+        diff_id, LayerRow{diff_id, static_cast<uint64_t>(rows.number(1)),
+                          static_cast<uint64_t>(rows.number(2)), rows.number(3) != 0, rows.text(4),
+                          static_cast<uint64_t>(rows.number(5))});
+  }
+  return {};
+}
+
+Result<> load_images(Database& database, CatalogState& state) {
+  Statement images =
+      FLUYT_TRY(database.prepare("SELECT id, manifest_digest, size, pinned, added_ns FROM image"));
+  while (FLUYT_TRY(images.step())) {
+    state.images.emplace(images.text(0), ImageRow{images.text(0),
+                                                  FLUYT_TRY(oci::Digest::parse(images.text(1))),
+                                                  static_cast<uint64_t>(images.number(2)),
+                                                  {},
+                                                  {},
+                                                  images.number(3) != 0,
+                                                  images.number(4)});
+  }
+  Statement layers =
+      FLUYT_TRY(database.prepare("SELECT image_id, diff_id, blob_digest, blob_bytes FROM "
+                                 "image_layer ORDER BY image_id, position"));
+  while (FLUYT_TRY(layers.step())) {
+    ImageRow& image = FLUYT_TRY(row_of(state.images, layers.text(0))).get();
+    image.layers.push_back({FLUYT_TRY(oci::Digest::parse(layers.text(1))),
+                            FLUYT_TRY(oci::Digest::parse(layers.text(2))),
+                            static_cast<uint64_t>(layers.number(3))});
+  }
+  Statement blobs = FLUYT_TRY(
+      database.prepare("SELECT image_id, digest FROM image_blob ORDER BY image_id, position"));
+  while (FLUYT_TRY(blobs.step())) {
+    ImageRow& image = FLUYT_TRY(row_of(state.images, blobs.text(0))).get();
+    image.blobs.push_back(FLUYT_TRY(oci::Digest::parse(blobs.text(1))));
+  }
+  Statement names = FLUYT_TRY(database.prepare("SELECT name, image_id FROM name"));
+  while (FLUYT_TRY(names.step())) state.names.emplace(names.text(0), names.text(1));
+  return {};
+}
+
+Result<> load_roots(Database& database, CatalogState& state) {
+  Statement roots = FLUYT_TRY(database.prepare("SELECT container_id, image_id FROM root"));
+  while (FLUYT_TRY(roots.step())) {
+    state.roots.emplace(roots.text(0), RootRow{roots.text(0), roots.text(1), {}});
+  }
+  Statement layers = FLUYT_TRY(database.prepare(
+      "SELECT container_id, diff_id FROM root_layer ORDER BY container_id, position"));
+  while (FLUYT_TRY(layers.step())) {
+    RootRow& root = FLUYT_TRY(row_of(state.roots, layers.text(0))).get();
+    root.layers.push_back(FLUYT_TRY(oci::Digest::parse(layers.text(1))));
+  }
+  return {};
+}
+
+}  // namespace
+
+bool CatalogChange::empty() const {
+  return drop_names.empty() && drop_images.empty() && drop_roots.empty() && drop_layers.empty() &&
+         put_layers.empty() && durable_layers.empty() && put_images.empty() && put_names.empty() &&
+         put_roots.empty();
+}
+
+void apply(const CatalogChange& change, CatalogState& state) {
+  for (const auto& name : change.drop_names) state.names.erase(name);
+  for (const auto& id : change.drop_images) {
+    state.images.erase(id);
+    std::erase_if(state.names, [&](const auto& entry) { return entry.second == id; });
+  }
+  for (const auto& id : change.drop_roots) state.roots.erase(id);
+  for (const auto& diff_id : change.drop_layers) state.layers.erase(diff_id);
+  for (const auto& row : change.put_layers) state.layers.insert_or_assign(row.diff_id, row);
+  for (const auto& diff_id : change.durable_layers) {
+    if (const auto found = state.layers.find(diff_id); found != state.layers.end()) {
+      found->second.durable = true;
+    }
+  }
+  for (const auto& row : change.put_images) state.images.insert_or_assign(row.id, row);
+  for (const auto& [name, id] : change.put_names) state.names.insert_or_assign(name, id);
+  for (const auto& row : change.put_roots) state.roots.insert_or_assign(row.container_id, row);
+}
+
+Catalog::Catalog(std::unique_ptr<Database> database) : database_(std::move(database)) {}
+Catalog::~Catalog() = default;
+
+Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
+  auto database = std::make_unique<Database>(FLUYT_TRY(Database::open(path, kCatalogVersion)));
+  FLUYT_TRY(migrate(*database));
+  std::unique_ptr<Catalog> out(new Catalog(std::move(database)));
+  FLUYT_TRY_CONTEXT(out->load(), quote(path));
+  return out;
+}
+
+Result<> Catalog::load() {
+  CatalogState state;
+  FLUYT_TRY(load_layers(*database_, state));
+  FLUYT_TRY(load_images(*database_, state));
+  FLUYT_TRY(load_roots(*database_, state));
+  *state_.lock() = std::move(state);
+  return {};
+}
+
+Result<> Catalog::commit(const CatalogChange& change) {
+  if (change.empty()) return {};
+  const std::lock_guard<std::mutex> one_at_a_time(writing_);
+  Transaction transaction = FLUYT_TRY(Transaction::begin(*database_));
+  FLUYT_TRY(drop(*database_, change));
+  FLUYT_TRY(put_layers(*database_, change));
+  for (const ImageRow& row : change.put_images) FLUYT_TRY(put_image(*database_, row));
+  FLUYT_TRY(each(
+      *database_,
+      "INSERT INTO name VALUES(?,?) ON CONFLICT(name) DO UPDATE SET image_id=excluded.image_id",
+      change.put_names,
+      [](Statement& s, const auto& entry) { s.bind(entry.first).bind(entry.second); }));
+  for (const RootRow& row : change.put_roots) FLUYT_TRY(put_root(*database_, row));
+  FLUYT_TRY(transaction.commit());
+  apply(change, *state_.lock());
+  return {};
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/guarded.h"
+#include "base/result.h"
+#include "oci/digest.h"
+
+namespace fluyt::image {
+
+class Database;
+
+/// An unpacked layer in the layer store, and whether it would outlive a power cut.
+struct LayerRow {
+  oci::Digest diff_id;
+  uint64_t disk_bytes = 0;
+  uint64_t inodes = 0;
+  bool durable = false;
+  std::string boot_id;    // of its writing: while not durable it is whole only in that boot
+  uint64_t mount_id = 0;  // and that mount (STATX_MNT_ID_UNIQUE)
+  bool operator==(const LayerRow&) const = default;
+};
+
+struct ImageLayer {
+  oci::Digest diff_id;
+  oci::Digest blob_digest;
+  uint64_t blob_bytes = 0;
+  bool operator==(const ImageLayer&) const = default;
+};
+
+struct ImageRow {
+  std::string id;  // the config's digest
+  oci::Digest manifest_digest;
+  uint64_t size = 0;               // bytes: layers as they came, and config
+  std::vector<ImageLayer> layers;  // lowest first
+  std::vector<oci::Digest> blobs;  // documents kept for it: config, manifest, index
+  bool pinned = false;
+  int64_t added_ns = 0;
+  bool operator==(const ImageRow&) const = default;
+};
+
+/// A container's writable root and the layers it stands on: they stay while it is there, whatever
+/// becomes of the image.
+struct RootRow {
+  std::string container_id;
+  std::string image_id;
+  std::vector<oci::Digest> layers;  // lowest first
+  bool operator==(const RootRow&) const = default;
+};
+
+/// Everything the catalog knows.
+struct CatalogState {
+  std::map<std::string, ImageRow> images;    // by id
+  std::map<std::string, std::string> names;  // repo:tag and repo@digest to image id
+  std::map<oci::Digest, LayerRow> layers;    // by diff id
+  std::map<std::string, RootRow> roots;      // by container id
+};
+
+/// What one commit does, in this order. Dropping what is not there is no error.
+struct CatalogChange {
+  std::vector<std::string> drop_names;
+  std::vector<std::string> drop_images;  // with all their names
+  std::vector<std::string> drop_roots;
+  std::vector<oci::Digest> drop_layers;
+  std::vector<LayerRow> put_layers;
+  std::vector<oci::Digest> durable_layers;
+  std::vector<ImageRow> put_images;
+  std::vector<std::pair<std::string, std::string>> put_names;  // name, image id
+  std::vector<RootRow> put_roots;
+  bool empty() const;
+};
+
+/// The one truth about images, names, layers and roots: a SQLite file that is written through, and
+/// a copy in memory that is read. A commit is durable before it shows. Thread-safe.
+class Catalog {
+ public:
+  /// Opens or makes the file. One of a newer version is kFailedPrecondition and left untouched.
+  static Result<std::unique_ptr<Catalog>> open(const std::string& path);
+  ~Catalog();
+
+  /// All of `change` or nothing.
+  Result<> commit(const CatalogChange& change);
+
+  /// What `read(const CatalogState&)` makes of the state as it is now. It holds a mutex: no I/O in
+  /// it.
+  template <class Reader>
+  auto read(Reader reader) const {
+    auto state = state_.lock();
+    return reader(static_cast<const CatalogState&>(*state));
+  }
+
+ private:
+  explicit Catalog(std::unique_ptr<Database> database);
+  Result<> load();
+
+  std::mutex writing_;  // one commit at a time, and never under the mutex of the state
+  std::unique_ptr<Database> database_;
+  Guarded<CatalogState> state_;
+};
+
+/// Does to `state` what commit() does to the file.
+void apply(const CatalogChange& change, CatalogState& state);
+
+}  // namespace fluyt::image

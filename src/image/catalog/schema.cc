@@ -1,0 +1,48 @@
+#include "image/catalog/schema.h"
+
+#include "base/strings.h"
+#include "image/catalog/database.h"
+
+namespace fluyt::image {
+
+namespace {
+
+// Lists keep their order by `position`. Layers of a root are no foreign keys: after a power cut a
+// layer may be discarded while the root waits for its removal.
+constexpr const char* kVersion1 = R"(
+CREATE TABLE layer(
+  diff_id TEXT PRIMARY KEY, disk_bytes INTEGER NOT NULL, inodes INTEGER NOT NULL,
+  durable INTEGER NOT NULL, boot_id TEXT NOT NULL, mount_id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE image(
+  id TEXT PRIMARY KEY, manifest_digest TEXT NOT NULL, size INTEGER NOT NULL,
+  pinned INTEGER NOT NULL, added_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE image_layer(
+  image_id TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE, position INTEGER NOT NULL,
+  diff_id TEXT NOT NULL REFERENCES layer(diff_id), blob_digest TEXT NOT NULL,
+  blob_bytes INTEGER NOT NULL, PRIMARY KEY(image_id, position)) WITHOUT ROWID;
+CREATE INDEX image_layer_by_diff_id ON image_layer(diff_id);
+CREATE TABLE image_blob(
+  image_id TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE, position INTEGER NOT NULL,
+  digest TEXT NOT NULL, PRIMARY KEY(image_id, position)) WITHOUT ROWID;
+CREATE TABLE name(
+  name TEXT PRIMARY KEY,
+  image_id TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE) WITHOUT ROWID;
+CREATE INDEX name_by_image ON name(image_id);
+CREATE TABLE root(container_id TEXT PRIMARY KEY, image_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE root_layer(
+  container_id TEXT NOT NULL REFERENCES root(container_id) ON DELETE CASCADE,
+  position INTEGER NOT NULL, diff_id TEXT NOT NULL,
+  PRIMARY KEY(container_id, position)) WITHOUT ROWID;
+)";
+
+}  // namespace
+
+Result<> migrate(Database& database) {
+  if (database.version() == kCatalogVersion) return {};
+  Transaction transaction = FLUYT_TRY(Transaction::begin(database));
+  FLUYT_TRY(database.execute(kVersion1));
+  FLUYT_TRY(database.execute(cat("PRAGMA user_version=", kCatalogVersion)));
+  return transaction.commit();
+}
+
+}  // namespace fluyt::image

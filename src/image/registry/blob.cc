@@ -1,0 +1,94 @@
+#include "base/strings.h"
+#include "image/registry/session.h"
+
+namespace fluyt::image::registry {
+
+namespace {
+
+// One blob on its way: how far the consumer is, and what the answer of the moment begins with.
+struct BlobStream {
+  uint64_t size;
+  const std::function<Result<>(std::string_view)>& sink;
+  uint64_t given = 0;            // to the consumer, in order
+  uint64_t skip = 0;             // of this answer, which started before `given`
+  bool started = false;          // this answer's head was looked at
+  bool server_is_wrong = false;  // this answer contradicts the manifest
+  bool ranges_work = true;       // false once the server has refused one
+
+  Error wrong(std::string text) {
+    server_is_wrong = true;
+    return Error(Code::kDataLoss, std::move(text));
+  }
+
+  void ask_for_rest(HttpRequest& request) {
+    started = false;
+    server_is_wrong = false;
+    skip = given;
+    if (given > 0 && ranges_work) {
+      request.headers.emplace_back("Range", cat("bytes=", given, "-"));
+    }
+  }
+
+  Result<> begin(const HttpResponse& head) {
+    started = true;
+    const std::string_view encoding = head.header("content-encoding");
+    if (!encoding.empty() && encoding != "identity") {
+      return wrong(cat("Content-Encoding ", quote(encoding), ": expected identity, as asked for"));
+    }
+    uint64_t from = 0;
+    if (head.status == 206) {
+      // "bytes 100-199/200"
+      std::string_view range = head.header("content-range");
+      if (range.starts_with("bytes ")) range.remove_prefix(6);
+      const auto start = parse_number<uint64_t>(trim(range.substr(0, range.find('-'))));
+      if (!start.has_value() || *start > given) {
+        return wrong(cat("Content-Range ", quote(head.header("content-range")),
+                         ": expected one from byte ", given));
+      }
+      from = *start;
+    }
+    skip = given - from;
+    if (const auto length = parse_number<uint64_t>(head.header("content-length"));
+        length.has_value() && *length != size - from) {
+      return wrong(cat("Content-Length ", *length, ": expected ", size - from,
+                       " of a blob that the manifest says has ", size, " bytes"));
+    }
+    return {};
+  }
+
+  Result<> take(const HttpResponse& head, std::string_view bytes) {
+    if (!started) FLUYT_TRY(begin(head));
+    const uint64_t skipped = std::min<uint64_t>(skip, bytes.size());
+    skip -= skipped;
+    bytes.remove_prefix(skipped);
+    if (bytes.empty()) return {};
+    if (bytes.size() > size - given) {
+      return wrong(cat("more bytes than the ", size, " that the manifest says"));
+    }
+    FLUYT_TRY(sink(bytes));
+    given += bytes.size();
+    return {};
+  }
+};
+
+}  // namespace
+
+Result<EndpointIndex> Session::fetch_blob(const oci::Digest& digest, uint64_t size,
+                                          const std::function<Result<>(std::string_view)>& sink) {
+  BlobStream stream{size, sink};
+  Ask what;
+  what.path = cat("/", repository_, "/blobs/", digest.text());
+  what.prepare = [&](HttpRequest& request) { stream.ask_for_rest(request); };
+  what.progress = [&] { return stream.given; };
+  what.sink = [&](const HttpResponse& head, std::string_view bytes) {
+    return stream.take(head, bytes);
+  };
+  what.server_is_wrong = [&] { return stream.server_is_wrong; };
+  what.good = [&](const HttpResponse& response) {
+    if (response.status == 416) stream.ranges_work = false;
+    return (response.status == 200 || response.status == 206) && stream.given == size;
+  };
+  return FLUYT_TRY(ask(what)).endpoint;
+}
+
+}  // namespace fluyt::image::registry

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/guarded.h"
+#include "base/result.h"
+#include "image/registry/url.h"
+
+/// One HTTP/1.1 exchange at a time over libcurl, with the clocks and limits that a registry client
+/// needs. Knows nothing of registries.
+namespace fluyt::image::registry {
+
+struct TlsOptions {
+  std::vector<std::string> ca_files;  // PEM, trusted beside the system's
+  std::string client_cert;            // PEM
+  std::string client_key;
+  bool skip_verify = false;
+};
+
+struct HttpTimeouts {
+  int64_t connect_ms = 5'000;      // name, TCP and TLS
+  int64_t first_byte_ms = 30'000;  // from connected to the first byte of the answer
+  int64_t stall_ms = 30'000;       // no stretch of this length may be slower than:
+  uint64_t stall_bytes_per_second = 1024;
+};
+
+enum class Method { kGet, kHead, kPost };
+
+struct HttpResponse;
+/// Takes a piece of the body of an answer whose status and headers are already there.
+using BodySink = std::function<Result<>(const HttpResponse& head, std::string_view bytes)>;
+
+struct HttpRequest {
+  Method method = Method::kGet;
+  Url url;
+  std::vector<std::pair<std::string, std::string>> headers;  // to every host
+  /// Only to the host of `url`: dropped by a redirect elsewhere (distribution-spec, "MUST NOT").
+  std::vector<std::pair<std::string, std::string>> private_headers;
+  std::string body;  // of a POST
+  TlsOptions tls;
+  HttpTimeouts timeouts;
+  const std::atomic<bool>* cancelled = nullptr;
+  /// Gets the bodies of 200 and 206; without it, and for every other status, the body is collected.
+  BodySink sink;
+  size_t body_limit = 64UL << 10U;  // of collected bodies; more is a fault
+};
+
+struct HttpResponse {
+  int status = 0;
+  std::multimap<std::string, std::string> headers;  // names in lower case
+  std::string body;
+  Url url;  // that answered, after redirects
+  bool redirected = false;
+
+  /// The first value of a header, or "".
+  std::string_view header(std::string_view lower_name) const;
+};
+
+/// Why an exchange ended without a whole answer.
+enum class HttpFault {
+  kNone,
+  kConnect,      // name, refused, unreachable
+  kTlsProtocol,  // the other side does not speak TLS
+  kTlsTrust,     // its certificate is not trusted: trying again does not help
+  kTimeout,      // connect, first byte or stall
+  kDropped,      // reset or closed in the middle
+  kSink,         // the sink refused: its error is the error
+  kCancelled,
+  kRefused,  // over a limit of ours, a bad redirect, a broken request
+};
+
+struct HttpOutcome {
+  HttpFault fault = HttpFault::kNone;
+  std::optional<Error> error;  // set unless fault is kNone
+  HttpResponse response;       // as far as it came
+};
+
+inline constexpr int kMaxRedirects = 10;
+inline constexpr size_t kMaxHeaderBytes = 256UL << 10U;
+
+/// Keeps connections between exchanges. Thread-safe: each exchange borrows a connection cache of
+/// its own.
+class HttpClient {
+ public:
+  HttpClient();
+  ~HttpClient();
+  HttpClient(const HttpClient&) = delete;
+  HttpClient& operator=(const HttpClient&) = delete;
+
+  /// Sends and follows at most kMaxRedirects redirects; never from https to http.
+  HttpOutcome send(const HttpRequest& request);
+
+ private:
+  struct Handle;
+  std::unique_ptr<Handle> borrow();
+  HttpOutcome exchange(Handle& handle, const HttpRequest& request, const Url& url, bool same_host);
+  Guarded<std::vector<std::unique_ptr<Handle>>> idle_;
+};
+
+}  // namespace fluyt::image::registry

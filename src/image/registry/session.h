@@ -1,0 +1,144 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/guarded.h"
+#include "base/log.h"
+#include "base/result.h"
+#include "image/registry/credentials.h"
+#include "image/registry/hosts.h"
+#include "image/registry/http.h"
+#include "image/registry/retry.h"
+#include "image/registry/token.h"
+#include "oci/digest.h"
+#include "oci/image.h"
+
+namespace fluyt::image::registry {
+
+struct RegistryOptions {
+  std::string certs_dir;  // hosts.toml files; empty: none
+  HttpTimeouts timeouts;
+  RetryPolicy retry;
+};
+
+/// A manifest or index as a registry sent it, its digest computed from the bytes.
+struct RawManifest {
+  oci::Digest digest;
+  std::string media_type;  // of Content-Type, without parameters
+  std::string bytes;
+};
+
+/// What a tag points at now, by a HEAD request.
+struct ManifestHead {
+  std::optional<oci::Digest> digest;  // nothing when the registry does not say
+  std::string media_type;
+};
+
+/// Where a blob came from, for distrust().
+using EndpointIndex = size_t;
+
+class Session;
+
+/// The registry client of a daemon: what outlives one pull. Thread-safe.
+class Registry {
+ public:
+  Registry(RegistryOptions options, Logger& logger);
+  /// One pull's conversation about `repository` ("library/busybox") of `registry` ("docker.io").
+  /// `cancelled` may be null; it is looked at ten times a second.
+  Result<std::unique_ptr<Session>> open(const std::string& registry, const std::string& repository,
+                                        Credentials credentials,
+                                        const std::atomic<bool>* cancelled);
+
+ private:
+  friend class Session;
+  RegistryOptions options_;
+  Logger& logger_;
+  HttpClient http_;
+  HostsFolder hosts_;
+  TokenCache tokens_;
+};
+
+/// A pull's conversation: the order of its servers, which of them failed, and their authorizations.
+/// Thread-safe: layers are fetched side by side.
+class Session {
+ public:
+  Session(Registry& registry, std::string name, std::string repository,
+          std::vector<Endpoint> endpoints, Credentials credentials,
+          const std::atomic<bool>* cancelled);
+
+  /// HEAD of a tag or digest. kNotFound when no server has it; kUnimplemented when none answers
+  /// HEAD: ask get_manifest() then.
+  Result<ManifestHead> head_manifest(const std::string& target);
+  /// The manifest under a tag or digest; of a digest the bytes are checked (kDataLoss).
+  Result<RawManifest> get_manifest(const std::string& target);
+
+  /// Streams a blob in order into `sink`, from the start, each byte once: after a dropped
+  /// connection it goes on where it stopped, perhaps from another server. Exactly `size` bytes or
+  /// an error; the digest is for the consumer to check. An error of the sink ends it and is
+  /// returned as it is.
+  Result<EndpointIndex> fetch_blob(const oci::Digest& digest, uint64_t size,
+                                   const std::function<Result<>(std::string_view)>& sink);
+  /// That server sent wrong bytes: it is not asked again in this session. False when no other is
+  /// left.
+  bool distrust(EndpointIndex endpoint);
+
+ private:
+  enum class Need { kPull, kResolve };
+  struct Ask {
+    Need need = Need::kPull;
+    Method method = Method::kGet;
+    std::string path;  // below /v2
+    std::string accept;
+    size_t body_limit = 64UL << 10U;
+    BodySink sink;
+    std::function<void(HttpRequest&)> prepare;      // just before each sending
+    std::function<uint64_t()> progress;             // bytes so far, for the count of tries
+    std::function<bool(const HttpResponse&)> good;  // empty: status 200
+    std::function<bool()> server_is_wrong;          // the sink refused what another may have right
+  };
+  struct Answer {
+    HttpResponse response;
+    EndpointIndex endpoint = 0;
+  };
+  struct Health {
+    bool demoted = false;
+    bool distrusted = false;
+    bool plain_http = false;  // https has failed here, http is used
+    bool answered = false;    // it is there: a lost connection is worth waiting for
+    std::string authorization;
+  };
+
+  Result<Answer> ask(const Ask& what);
+  std::vector<EndpointIndex> order(Need need) const;
+  Result<Answer> ask_endpoint(const Ask& what, EndpointIndex index, int max_tries, bool& try_next);
+  HttpOutcome send(const Ask& what, EndpointIndex index);
+  HttpOutcome send_with_scheme(const Ask& what, EndpointIndex index);
+  HttpRequest request_for(const Ask& what, EndpointIndex index) const;
+  Result<std::string> authorize(EndpointIndex index, const HttpResponse& refusal,
+                                const std::string& stale);
+  Error error_of(const Ask& what, EndpointIndex index, HttpOutcome& outcome) const;
+  bool is_worth_another_try(const HttpOutcome& outcome, EndpointIndex index, int tries);
+  std::string shown(const Ask& what, EndpointIndex index) const;
+
+  Registry& registry_;
+  const std::string name_;
+  const std::string repository_;
+  const std::vector<Endpoint> endpoints_;
+  const Credentials credentials_;
+  const std::atomic<bool>* cancelled_;
+  Guarded<std::vector<Health>> health_;
+};
+
+/// The errors of a registry's JSON, "CODE: message; ...", fit for a message; "" when there are
+/// none.
+std::string registry_errors(std::string_view body);
+
+}  // namespace fluyt::image::registry
