@@ -1,0 +1,11 @@
+#include "control/control_service.h"
+
+#include "control/service.h"
+
+namespace fluyt::control {
+
+std::unique_ptr<grpc::Service> make_control_service(engine::Engine& engine) {
+  return std::make_unique<ControlService>(engine);
+}
+
+}  // namespace fluyt::control

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <memory>
+
+namespace grpc {
+class Service;
+}
+namespace fluyt::engine {
+class Engine;
+}
+
+/// The front end of `fluyt.v1` (proto/fluyt/v1/control.proto): translation to engine verbs only.
+namespace fluyt::control {
+
+/// Registered with the server that serves CRI; `engine` must outlive that server.
+std::unique_ptr<grpc::Service> make_control_service(engine::Engine& engine);
+
+}  // namespace fluyt::control

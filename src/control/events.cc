@@ -1,0 +1,114 @@
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+
+#include "control/service.h"
+
+namespace fluyt::control {
+
+namespace {
+
+constexpr size_t kMaxQueued = 4096;
+
+v1::Event::Kind kind_of(engine::Event::Kind kind) {
+  switch (kind) {
+    case engine::Event::Kind::kSandboxReady:
+      return v1::Event::SANDBOX_READY;
+    case engine::Event::Kind::kSandboxStopped:
+      return v1::Event::SANDBOX_STOPPED;
+    case engine::Event::Kind::kSandboxRemoved:
+      return v1::Event::SANDBOX_REMOVED;
+    case engine::Event::Kind::kContainerCreated:
+      return v1::Event::CONTAINER_CREATED;
+    case engine::Event::Kind::kContainerStarted:
+      return v1::Event::CONTAINER_STARTED;
+    case engine::Event::Kind::kContainerStopped:
+      return v1::Event::CONTAINER_STOPPED;
+    case engine::Event::Kind::kContainerRemoved:
+      return v1::Event::CONTAINER_REMOVED;
+    case engine::Event::Kind::kImagePulled:
+      return v1::Event::IMAGE_PULLED;
+    case engine::Event::Kind::kImageRemoved:
+      return v1::Event::IMAGE_REMOVED;
+  }
+  return v1::Event::UNKNOWN;
+}
+
+v1::Event message_of(const engine::Event& event) {
+  v1::Event message;
+  message.set_time(event.time);
+  message.set_kind(kind_of(event.kind));
+  if (event.container) {
+    message.set_id(event.container->id);
+    message.set_sandbox_id(event.container->sandbox_id);
+    message.set_name(event.container->config.name.name);
+    message.set_image(event.container->config.image);
+    if (event.kind == engine::Event::Kind::kContainerStopped) {
+      message.set_exit_code(event.container->exit_code);
+      message.set_reason(event.container->reason);
+    }
+  } else if (event.sandbox) {
+    message.set_id(event.sandbox->id);
+    message.set_name(event.sandbox->config.name.name);
+  } else {
+    message.set_id(event.image);
+  }
+  return message;
+}
+
+// Between the engine's threads and the call's.
+class Queue {
+ public:
+  void push(const engine::Event& event) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (events_.size() >= kMaxQueued) {
+        overflowed_ = true;
+        return;
+      }
+      events_.push_back(event);
+    }
+    wake_.notify_one();
+  }
+  /// What has come, perhaps nothing after kLookMs. False when events were lost.
+  bool take(std::deque<engine::Event>& out) {
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, std::chrono::milliseconds(kLookMs), [&] { return !events_.empty(); });
+    out.swap(events_);
+    events_.clear();
+    return !overflowed_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<engine::Event> events_;
+  bool overflowed_ = false;
+};
+
+}  // namespace
+
+grpc::Status ControlService::Events(grpc::ServerContext* context,
+                                    const v1::EventsRequest* /*request*/,
+                                    grpc::ServerWriter<v1::Event>* writer) {
+  Queue queue;
+  const auto subscription =
+      engine_.subscribe([&](const engine::Event& event) { queue.push(event); });
+  v1::Event subscribed;
+  subscribed.set_kind(v1::Event::SUBSCRIBED);
+  subscribed.set_time(now_unix_ns());
+  writer->Write(subscribed);
+  while (!context->IsCancelled()) {
+    std::deque<engine::Event> events;
+    const bool complete = queue.take(events);
+    for (const engine::Event& event : events) {
+      if (!writer->Write(message_of(event))) return grpc::Status::OK;
+    }
+    if (!complete) {
+      return {grpc::StatusCode::RESOURCE_EXHAUSTED, "events were lost: list again, then listen"};
+    }
+  }
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::control

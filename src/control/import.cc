@@ -1,0 +1,72 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "control/image_message.h"
+#include "control/service.h"
+#include "control/status.h"
+#include "sys/file.h"
+
+namespace fluyt::control {
+
+namespace {
+
+constexpr uint64_t kMaxUploadBytes = 256ULL << 30U;
+
+// The archive in a file that has no name: nothing is left of it whatever happens.
+Result<sys::Fd> receive(const std::string& folder, grpc::ServerReader<v1::ImportRequest>& reader) {
+  FLUYT_TRY(sys::make_dirs(folder, 0700));
+  sys::Fd file = FLUYT_TRY(sys::open(folder, O_TMPFILE | O_RDWR, 0600));
+  v1::ImportRequest request;
+  uint64_t size = 0;
+  while (reader.Read(&request)) {
+    if (request.part_case() != v1::ImportRequest::kData) {
+      return Error(Code::kInvalidArgument,
+                   "import: data is expected in every message but the first");
+    }
+    size += request.data().size();
+    if (size > kMaxUploadBytes) {
+      return Error(Code::kResourceExhausted, cat("import: more than ", kMaxUploadBytes, " bytes"));
+    }
+    FLUYT_TRY_CONTEXT(sys::write_all(file, request.data()), "import: keeping the upload");
+  }
+  if (size == 0) return Error(Code::kInvalidArgument, "import: the archive is empty");
+  return file;
+}
+
+Result<std::vector<image::Image>> import_from(engine::Engine& engine,
+                                              const v1::ImportRequest::Start& start,
+                                              grpc::ServerContext& context,
+                                              grpc::ServerReader<v1::ImportRequest>& reader) {
+  image::ImportOptions options;
+  options.name = start.name();
+  if (!start.folder_path().empty()) {
+    if (!start.folder_path().starts_with('/')) {
+      return Error(Code::kInvalidArgument,
+                   cat("folder_path: ", quote(start.folder_path()), " is not absolute"));
+    }
+    return engine.import_image(start.folder_path(), options);
+  }
+  const sys::Fd file = FLUYT_TRY(receive(engine.options().root, reader));
+  // A caller that died in the middle has sent half an archive, which may look whole.
+  if (context.IsCancelled()) return Error(Code::kCancelled, "import: the caller went away");
+  // By our pid and not "self", since a process of ours may be the one that reads it.
+  return engine.import_image(cat("/proc/", ::getpid(), "/fd/", file.raw()), options);
+}
+
+}  // namespace
+
+grpc::Status ControlService::Import(grpc::ServerContext* context,
+                                    grpc::ServerReader<v1::ImportRequest>* reader,
+                                    v1::ImportResponse* response) {
+  v1::ImportRequest first;
+  if (!reader->Read(&first) || !first.has_start()) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "import: the first message must be start"};
+  }
+  auto images = import_from(engine_, first.start(), *context, *reader);
+  if (!images.ok()) return to_status(images.error());
+  for (const image::Image& image : *images) fill(image, *response->add_images());
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::control

@@ -1,0 +1,34 @@
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "control/service.h"
+
+namespace fluyt::control {
+
+grpc::Status ControlService::Info(grpc::ServerContext* /*context*/,
+                                  const v1::InfoRequest* /*request*/, v1::InfoResponse* response) {
+  const engine::HostStatus status = engine_.status();
+  const engine::Options& options = engine_.options();
+  response->set_version(FLUYT_VERSION);
+  response->set_api_version("v1");
+  response->set_instance(status.instance);
+  response->set_pid(::getpid());
+  response->set_root(options.root);
+  response->set_state(options.state);
+  response->set_logs(options.logs);
+  response->set_network_ready(status.network.ready);
+  response->set_network_message(status.network.message);
+  response->set_monitor_program(options.monitor_program);
+  response->set_default_cgroup_parent(options.default_cgroup_parent);
+  if (!status.runtime_ready) response->add_warnings(status.runtime_message);
+  for (const std::string& lack : status.lacks) response->add_warnings(lack);
+  for (const std::string& record : status.set_aside) {
+    response->add_warnings(cat("record set aside: ", record));
+  }
+  utsname host{};
+  if (::uname(&host) == 0) response->set_kernel(cat(host.sysname, " ", host.release));
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::control
