@@ -43,7 +43,7 @@ struct CreateRequest {
   /// anything. May be a pipe, a socket or (runf) a FIFO.
   sys::FdRef gate;
   /// The write end of a pipe. After the gate it gets nothing and is closed by a successful execve, or
-  /// gets an ExecFailure's text.
+  /// gets the sentence of the error that kept the program from being executed.
   sys::FdRef report;
   int preserve_fds = 0;
   bool no_pivot = false;
@@ -56,10 +56,13 @@ struct Created {
   uint64_t start_time = 0;  // start_time_of(init)
   sys::Fd console;          // the pty's master, with a terminal
   CgroupRecord cgroup;
+  std::vector<std::string> warnings;  // what was asked for and could not be given, for the log
 };
 
 /// Makes everything up to the gate: cgroup, namespaces, mounts, identity. On error nothing is left.
 /// Errors name the spec's field. A missing program in the image is reported here, not at start.
+/// With kCallersParent the parent may also reap a process that it knows nothing of: the one that set
+/// up, where the program needed a process of its own (a joined PID namespace). So with every exec.
 Result<Created> create(const CreateRequest& request);
 
 struct ExecRequest {
@@ -77,6 +80,7 @@ struct ExecRequest {
 struct Executed {
   sys::Process process;
   sys::Fd console;
+  std::vector<std::string> warnings;
 };
 /// Starts one more process in a container; returns once it has exec'd. A missing program is
 /// kNotFound, one that may not be run kPermissionDenied.

@@ -1,0 +1,62 @@
+#include "runtime/channel.h"
+
+#include <poll.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/strings.h"
+#include "sys/socket.h"
+
+namespace fluyt::runtime {
+
+namespace {
+struct Header {
+  uint32_t kind;
+  int32_t value;
+};
+constexpr size_t kMaxText = 8192;
+}  // namespace
+
+Result<> send_packet(sys::FdRef channel, Message kind, int32_t value, std::string_view text,
+                     const std::vector<sys::FdRef>& fds) {
+  const Header header{static_cast<uint32_t>(kind), value};
+  std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
+  bytes += text.substr(0, kMaxText);
+  return sys::send_with_fds(channel, bytes, fds);
+}
+
+Result<> send_error(sys::FdRef channel, const Error& error) {
+  return send_packet(channel, Message::kError, static_cast<int32_t>(error.code()), error.message());
+}
+
+Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline) {
+  while (true) {
+    pollfd entry{.fd = channel.raw(), .events = POLLIN, .revents = 0};
+    const int ready = poll(&entry, 1, deadline.poll_timeout_ms());
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) return Error::from_errno(errno, "poll()");
+    if (ready == 0) {
+      return Error(Code::kDeadlineExceeded, "the container's first process did not answer in time");
+    }
+    break;
+  }
+  std::array<char, sizeof(Header) + kMaxText> buffer;
+  auto received = sys::receive_with_fds(channel, buffer.data(), buffer.size());
+  if (!received.ok() && received.error().errno_value() == ECONNRESET) return std::optional<Packet>();
+  FLUYT_TRY(received.ok() ? Result<>() : Result<>(received.error()));
+  if (received->size < sizeof(Header)) return std::optional<Packet>();
+  Header header{};
+  memcpy(&header, buffer.data(), sizeof header);
+  Packet packet;
+  packet.kind = static_cast<Message>(header.kind);
+  packet.value = header.value;
+  packet.text.assign(buffer.data() + sizeof header, received->size - sizeof header);
+  packet.fds = std::move(received->fds);
+  return std::optional(std::move(packet));
+}
+
+Error error_of(const Packet& packet) { return Error(static_cast<Code>(packet.value), packet.text); }
+
+}  // namespace fluyt::runtime

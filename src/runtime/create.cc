@@ -1,0 +1,189 @@
+#include <fcntl.h>
+
+#include "base/strings.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/channel.h"
+#include "runtime/container.h"
+#include "runtime/first_process.h"
+#include "runtime/hooks.h"
+#include "runtime/plan.h"
+#include "runtime/prepare.h"
+#include "runtime/supervise.h"
+#include "sys/clone.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+#include "sys/socket.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+std::string state_of(const CreateRequest& request, std::string_view status, pid_t pid) {
+  oci::State state;
+  state.id = request.id;
+  state.status = status;
+  state.pid = pid;
+  state.bundle = request.bundle;
+  state.annotations = request.spec.annotations;
+  return oci::to_json(state);
+}
+
+// The container's cgroup until creating has succeeded: taken away again on every error.
+class CgroupGuard {
+ public:
+  explicit CgroupGuard(const CgroupRecord& record) : record_(&record) {}
+  CgroupGuard(const CgroupGuard&) = delete;
+  CgroupGuard& operator=(const CgroupGuard&) = delete;
+  ~CgroupGuard() {
+    if (record_ == nullptr) return;
+    const Deadline deadline = Deadline::after_ms(2000);
+    cgroup::kill_all(*record_, deadline).ignore("the error that led here is the one to tell");
+    cgroup::remove(*record_, deadline).ignore("the error that led here is the one to tell");
+  }
+  void keep() { record_ = nullptr; }
+
+ private:
+  const CgroupRecord* record_;
+};
+
+// On v2 alone the process is born in its cgroup; where v1 has a part it is moved there before kGo.
+Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan, pid_t pid) {
+  if (!host.legacy.empty()) FLUYT_TRY(cgroup::join(record, pid));
+  FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
+  return {};
+}
+
+bool writable_cgroup_mount(const Plan& plan) {
+  for (const MountPlan& mount : plan.mounts) {
+    if (mount.kind == MountKind::kCgroup && (mount.options.set & MOUNT_ATTR_RDONLY) == 0) return true;
+  }
+  return false;
+}
+
+uid_t outside_root(const NamespacePlan& namespaces) {
+  for (const sys::IdRange& range : namespaces.uids) {
+    if (range.inside == 0) return range.outside;
+  }
+  return 0;
+}
+
+Result<> check_preserved(int count) {
+  for (int fd = 3; fd < 3 + count; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) {
+      return Error(Code::kInvalidArgument, cat("preserve fds: ", count, ": descriptor ", fd, " is not open"));
+    }
+  }
+  return {};
+}
+
+struct Start {
+  sys::Process process;
+  sys::Fd channel;
+};
+
+Result<Start> start_first(const CreateRequest& request, const Plan& plan, HostSide& side, sys::FdRef cgroup) {
+  sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
+  sys::CloneRequest clone;
+  clone.flags = plan.namespaces.at_clone;
+  if (request.parent == ParentOf::kCallersParent) clone.flags |= CLONE_PARENT;
+  clone.cgroup = cgroup;
+  auto process = FLUYT_TRY_CONTEXT(sys::clone_process(clone), "linux.namespaces");
+  if (!process) {
+    live({.plan = plan,
+          .host = side,
+          .channel = std::move(pair.second),
+          .stdio = request.stdio,
+          .gate = request.gate,
+          .report = request.report,
+          .container_init = {},
+          .container_types = 0,
+          .state_json = plan.hooks == oci::Hooks{} ? "" : state_of(request, "creating", 0)});
+  }
+  return Start{std::move(*process), std::move(pair.first)};
+}
+
+Supervision supervision(const CreateRequest& request, const Plan& plan) {
+  Supervision how{.plan = plan,
+                  .parent = request.parent,
+                  .deadline = request.deadline,
+                  .until_executed = false,
+                  .run_hooks = {},
+                  .hand_over_listener = {}};
+  how.run_hooks = [&](pid_t init) -> Result<> {
+    const std::string state = state_of(request, "creating", init);
+    FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state));
+    return run_hooks(plan.hooks.create_runtime, "createRuntime", state);
+  };
+  how.hand_over_listener = [&](pid_t init, sys::FdRef listener) {
+    return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, init,
+                         state_of(request, "creating", init), listener);
+  };
+  return how;
+}
+
+Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSide side,
+                         const cgroup::Host& host, const CgroupRecord& record) {
+  sys::Fd born_in;
+  if (host.legacy.empty()) born_in = FLUYT_TRY(cgroup::open_unified(record));
+  Start start = FLUYT_TRY(start_first(request, plan, side, born_in));
+  const pid_t pid = start.process.pid();
+  auto open_up = [&]() -> Result<> {
+    FLUYT_TRY(enter_cgroup(host, record, plan, pid));
+    if (plan.namespaces.new_cgroup && host.legacy.empty() && writable_cgroup_mount(plan)) {
+      FLUYT_TRY(cgroup::delegate(record, outside_root(plan.namespaces)));
+    }
+    if ((plan.namespaces.at_clone & CLONE_NEWUSER) != 0) {
+      FLUYT_TRY_CONTEXT(sys::write_id_maps(pid, plan.namespaces.uids, plan.namespaces.gids), "linux.uidMappings");
+    }
+    FLUYT_TRY(set_from_outside(plan, pid));
+    return send_packet(start.channel, Message::kGo);
+  };
+  auto opened = open_up();
+  if (!opened.ok()) {
+    // End of file makes it exit; it has done nothing yet.
+    start.channel.reset();
+    start.process.kill(9).ignore("it ends by itself too");
+    if (request.parent == ParentOf::kCaller) {
+      start.process.wait(Deadline::after_ms(2000)).ignore("the error above is the one to tell");
+    }
+    return std::move(opened).error();
+  }
+  return supervise(supervision(request, plan), std::move(start.process), start.channel);
+}
+
+}  // namespace
+
+Result<Created> create(const CreateRequest& request) {
+  const HostFacts facts = FLUYT_TRY(host_facts());
+  const Plan plan = FLUYT_TRY(make_plan({.id = request.id,
+                                         .bundle = request.bundle,
+                                         .spec = &request.spec,
+                                         .overlay_root = &request.overlay_root,
+                                         .preserve_fds = request.preserve_fds,
+                                         .no_pivot = request.no_pivot,
+                                         .no_new_keyring = request.no_new_keyring},
+                                        facts));
+  FLUYT_TRY(check_preserved(plan.preserve_fds));
+  HostSide side = FLUYT_TRY(prepare(plan));
+  const cgroup::Host host = FLUYT_TRY(cgroup::probe());
+  Created created;
+  created.cgroup = FLUYT_TRY_CONTEXT(cgroup::locate(host, plan.cgroups_path, plan.id), "linux.cgroupsPath");
+  FLUYT_TRY(cgroup::make(host, created.cgroup, plan.resources));
+  CgroupGuard guard(created.cgroup);
+  FLUYT_TRY(prepare_cgroups(plan, host, created.cgroup, side));
+  Supervised done = FLUYT_TRY(raise(request, plan, std::move(side), host, created.cgroup));
+  created.init = std::move(done.process);
+  created.console = std::move(done.console);
+  created.warnings = plan.warnings;
+  created.warnings.insert(created.warnings.end(), done.warnings.begin(), done.warnings.end());
+  auto started = sys::start_time_of(created.init.pid());
+  if (!started.ok()) {
+    // It waited at the gate a moment ago: somebody killed it.
+    return std::move(started).error().add_context("the container's first process is gone");
+  }
+  created.start_time = *started;
+  guard.keep();
+  return created;
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,122 @@
+#include <fcntl.h>
+
+#include "base/strings.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/channel.h"
+#include "runtime/container.h"
+#include "runtime/first_process.h"
+#include "runtime/plan.h"
+#include "runtime/prepare.h"
+#include "runtime/supervise.h"
+#include "sys/clone.h"
+#include "sys/socket.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+// A plan without a root, mounts or new namespaces: what is left is joining and the process itself.
+Result<Plan> plan_exec(const ExecRequest& request) {
+  const HostFacts facts = FLUYT_TRY(host_facts());
+  Plan plan;
+  plan.id = request.id;
+  plan.identity = FLUYT_TRY(plan_identity(request.process, facts, plan.warnings));
+  FLUYT_TRY(plan_process(request.process, plan));
+  if (request.process.exec_cpu_affinity) {
+    const oci::ExecCpuAffinity& asked = *request.process.exec_cpu_affinity;
+    plan.identity.initial_cpus = FLUYT_TRY(parse_number_list(asked.initial, "process.execCPUAffinity.initial"));
+    plan.identity.final_cpus = FLUYT_TRY(parse_number_list(asked.final, "process.execCPUAffinity.final"));
+  }
+  if (request.spec.linux_ && request.spec.linux_->seccomp) {
+    FLUYT_TRY(plan_seccomp(*request.spec.linux_->seccomp, plan));
+  }
+  plan.preserve_fds = request.preserve_fds;
+  // Forked into the container's PID namespace last, with nothing left to take from it.
+  plan.namespaces.fork = NamespacePlan::Fork::kLate;
+  plan.steps = {Step::kJoinContainer};
+  if (plan.terminal) plan.steps.push_back(Step::kConsole);
+  for (const Step step : plan_process_steps(plan)) plan.steps.push_back(step);
+  return plan;
+}
+
+uint64_t types_of(const oci::Spec& spec) {
+  uint64_t types = 0;
+  if (!spec.linux_) return types;
+  for (const oci::Namespace& space : spec.linux_->namespaces) types |= namespace_flag(space.type);
+  return types;
+}
+
+Result<sys::Process> open_init(const ExecRequest& request) {
+  auto gone = [&](std::string_view why) {
+    return Error(Code::kNotFound, cat("container ", quote(request.id), ": its first process ", request.init_pid, " ", why));
+  };
+  if (request.init_pid <= 0) return gone("is not known");
+  auto process = sys::Process::open(request.init_pid);
+  if (!process.ok()) return gone("has ended");
+  // Asked after the pidfd was opened: the number can no longer change its owner unseen.
+  auto started = sys::start_time_of(request.init_pid);
+  if (!started.ok() || *started != request.init_start_time) return gone("has ended");
+  return process;
+}
+
+std::string state_of(const ExecRequest& request) {
+  oci::State state;
+  state.id = request.id;
+  state.status = "running";
+  state.pid = request.init_pid;
+  return oci::to_json(state);
+}
+
+}  // namespace
+
+Result<Executed> exec(const ExecRequest& request) {
+  const Plan plan = FLUYT_TRY(plan_exec(request));
+  const sys::Process init = FLUYT_TRY(open_init(request));
+  HostSide side;
+  side.null = FLUYT_TRY(open_null());
+  sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
+  sys::CloneRequest clone;
+  clone.flags = request.parent == ParentOf::kCallersParent ? uint64_t{CLONE_PARENT} : 0;
+  auto process = FLUYT_TRY(sys::clone_process(clone));
+  if (!process) {
+    live({.plan = plan,
+          .host = side,
+          .channel = std::move(pair.second),
+          .stdio = request.stdio,
+          .gate = {},
+          .report = {},
+          .container_init = init.pidfd(),
+          .container_types = types_of(request.spec),
+          .state_json = {}});
+  }
+  pair.second.reset();
+  const pid_t pid = process->pid();
+  auto opened = [&]() -> Result<> {
+    FLUYT_TRY(cgroup::join(request.cgroup, pid, request.init_pid));
+    FLUYT_TRY(set_from_outside(plan, pid));
+    return send_packet(pair.first, Message::kGo);
+  }();
+  if (!opened.ok()) {
+    pair.first.reset();
+    process->kill(9).ignore("it ends by itself too");
+    if (request.parent == ParentOf::kCaller) {
+      process->wait(Deadline::after_ms(2000)).ignore("the error above is the one to tell");
+    }
+    return std::move(opened).error();
+  }
+  Supervision how{.plan = plan,
+                  .parent = request.parent,
+                  .deadline = request.deadline,
+                  .until_executed = true,
+                  .run_hooks = {},
+                  .hand_over_listener = {}};
+  how.hand_over_listener = [&](pid_t started, sys::FdRef listener) {
+    return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started, state_of(request),
+                         listener);
+  };
+  Supervised done = FLUYT_TRY(supervise(how, std::move(*process), pair.first));
+  done.warnings.insert(done.warnings.begin(), plan.warnings.begin(), plan.warnings.end());
+  return Executed{std::move(done.process), std::move(done.console), std::move(done.warnings)};
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,211 @@
+#include "runtime/first_process.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/hooks.h"
+#include "sys/file.h"
+#include "sys/identity.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+constexpr int kFailed = 1;
+
+Result<> loopback(Inside& /*in*/) { return sys::bring_loopback_up(); }
+Result<> no_new_privileges(Inside& /*in*/) { return sys::set_no_new_privileges(); }
+Result<> runtime_hooks(Inside& in) { return ask_maker(in, Message::kWantHooks); }
+Result<> container_hooks(Inside& in) {
+  return run_hooks(in.plan.hooks.create_container, "createContainer", in.p.state_json);
+}
+
+using Function = Result<> (*)(Inside&);
+
+Function function_of(Step step) {
+  switch (step) {
+    case Step::kJoinNamespaces:
+      return join_planned;
+    case Step::kJoinContainer:
+      return join_container;
+    case Step::kMakeUserNamespace:
+      return make_user_namespace;
+    case Step::kMakeNamespaces:
+      return make_namespaces;
+    case Step::kForkEarly:
+    case Step::kForkLate:
+      return fork_on;
+    case Step::kBecomeRoot:
+      return become_root;
+    case Step::kCgroupNamespace:
+      return cgroup_namespace;
+    case Step::kLoopback:
+      return loopback;
+    case Step::kOwnMounts:
+      return own_mounts;
+    case Step::kEarlyProc:
+      return early_proc;
+    case Step::kAttachRoot:
+      return attach_root;
+    case Step::kAttachRootAtPath:
+      return attach_root_at_path;
+    case Step::kPivot:
+      return pivot;
+    case Step::kMounts:
+      return make_mounts;
+    case Step::kDevices:
+      return make_devices;
+    case Step::kDevLinks:
+      return make_dev_links;
+    case Step::kRuntimeHooks:
+      return runtime_hooks;
+    case Step::kContainerHooks:
+      return container_hooks;
+    case Step::kConsole:
+      return open_console;
+    case Step::kHostName:
+      return set_names;
+    case Step::kSysctl:
+      return write_sysctls;
+    case Step::kReadOnlyRoot:
+      return read_only_root;
+    case Step::kReadOnlyPaths:
+      return read_only_paths;
+    case Step::kMaskedPaths:
+      return mask_paths;
+    case Step::kRootPropagation:
+      return root_propagation;
+    case Step::kKeyring:
+      return new_keyring;
+    case Step::kScheduling:
+      return set_scheduling;
+    case Step::kSecurityLabels:
+      return set_security_labels;
+    case Step::kRlimits:
+      return set_rlimits;
+    case Step::kStdioOwner:
+      return give_stdio;
+    case Step::kWorkingDirectory:
+      return enter_directory;
+    case Step::kSeccompEarly:
+    case Step::kSeccomp:
+      return load_seccomp;
+    case Step::kIdentity:
+      return take_identity;
+    case Step::kVerifyDirectory:
+      return verify_directory;
+    case Step::kProgram:
+      return find_program;
+    case Step::kSession:
+      return start_session;
+    case Step::kNoNewPrivileges:
+      return no_new_privileges;
+    case Step::kCloseDescriptors:
+      return close_descriptors;
+  }
+  return nullptr;
+}
+
+// The descriptors that this process needs; everything else of its maker's goes before it joins
+// anything (CVE-2016-9962).
+std::vector<int> needed(const FirstProcess& p) {
+  std::vector<int> keep;
+  auto add = [&](sys::FdRef fd) {
+    if (fd.valid()) keep.push_back(fd.raw());
+  };
+  for (int fd = 3; fd < 3 + p.plan.preserve_fds; ++fd) keep.push_back(fd);
+  add(p.channel);
+  add(p.stdio.in);
+  add(p.stdio.out);
+  add(p.stdio.err);
+  add(p.gate);
+  add(p.report);
+  add(p.container_init);
+  add(p.host.root);
+  add(p.host.null);
+  add(p.host.null_mount);
+  for (const sys::Fd& fd : p.host.mounts) add(fd);
+  for (const sys::Fd& fd : p.host.joins) add(fd);
+  for (const sys::Fd& fd : p.host.device_nodes) add(fd);
+  for (const auto& [name, fd] : p.host.cgroups) add(fd);
+  return keep;
+}
+
+Result<> prepare_self(const FirstProcess& p) {
+  // First of all: nobody who shares a PID namespace with us may look into us.
+  FLUYT_TRY(sys::set_dumpable(false));
+  FLUYT_TRY(sys::close_all_but(needed(p)));
+  sys::reset_signals();
+  if (!p.plan.identity.initial_cpus.empty()) {
+    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(p.plan.identity.initial_cpus), "process.execCPUAffinity.initial");
+  }
+  sys::set_umask(0);  // modes are meant as written; the container's own umask comes with its identity
+  return {};
+}
+
+Result<> wait_for_go(sys::FdRef channel) {
+  auto packet = FLUYT_TRY(receive_packet(channel, Deadline::never()));
+  // End of file: the maker gave up or died. It leaves the reporting to whoever killed it.
+  if (!packet || packet->kind != Message::kGo) _exit(kFailed);
+  return {};
+}
+
+Result<> set_up(Inside& in) {
+  FLUYT_TRY(prepare_self(in.p));
+  FLUYT_TRY(wait_for_go(in.p.channel));
+  for (const Step step : in.plan.steps) {
+    const Function function = function_of(step);
+    FLUYT_TRY_CONTEXT(function(in), step_name(step));
+  }
+  return send_packet(in.p.channel, Message::kReady);
+}
+
+// One byte opens the gate. End of file: nobody is left who could.
+void wait_at_gate(sys::FdRef gate) {
+  if (!gate.valid()) return;
+  char byte = 0;
+  auto got = sys::read_some(gate, {&byte, 1});
+  if (!got.ok() || *got == 0) _exit(kFailed);
+}
+
+void tell(const Inside& in, const Error& error) {
+  if (in.p.report.valid()) {
+    sys::write_all(in.p.report, error.message()).ignore("nobody else to tell");
+  } else {
+    send_error(in.p.channel, error).ignore("nobody else to tell");
+  }
+}
+
+}  // namespace
+
+Result<> ask_maker(Inside& in, Message question) {
+  FLUYT_TRY(send_packet(in.p.channel, question));
+  return wait_for_go(in.p.channel);
+}
+
+void live(FirstProcess process) {
+  Inside in(std::move(process));
+  auto done = set_up(in);
+  if (!done.ok()) {
+    send_error(in.p.channel, done.error()).ignore("the maker is gone");
+    _exit(kFailed);
+  }
+  if (in.p.gate.valid()) {
+    in.p.channel.reset();
+    wait_at_gate(in.p.gate);
+  }
+  if (!in.plan.hooks.start_container.empty() && in.p.gate.valid()) {
+    auto hooked = run_hooks(in.plan.hooks.start_container, "startContainer", in.p.state_json);
+    if (!hooked.ok()) {
+      tell(in, hooked.error());
+      _exit(kFailed);
+    }
+  }
+  const Error error = sys::execute(in.program, in.plan.args, in.env);
+  tell(in, error);
+  _exit(kFailed);
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,93 @@
+#pragma once
+
+#include "base/result.h"
+#include "runtime/channel.h"
+#include "runtime/container.h"
+#include "runtime/plan.h"
+#include "runtime/prepare.h"
+#include "sys/clone.h"
+#include "sys/fd.h"
+
+namespace fluyt::runtime {
+
+/// Everything that the first process has: values copied by the fork, and descriptors.
+struct FirstProcess {
+  const Plan& plan;
+  HostSide& host;
+  sys::Fd channel;  // packets to the maker (channel.h)
+  Stdio stdio;
+  sys::FdRef gate;    // invalid for an exec: there is no gate
+  sys::FdRef report;  // invalid for an exec: the channel tells
+  sys::FdRef container_init;     // an exec: pidfd of the container's first process
+  uint64_t container_types = 0;  // an exec: the namespaces to join, CLONE_NEW*
+  std::string state_json;        // for hooks
+};
+
+/// The life of the process that clone_process() made, up to execve(2): waits for kGo, carries out the
+/// plan's steps, tells of errors over the channel, waits at the gate. Does not return.
+[[noreturn]] void live(FirstProcess process);
+
+/// What the steps share. Each step is one function of steps_*.cc: it finds its input in the plan and
+/// leaves what later ones need here.
+struct Inside {
+  explicit Inside(FirstProcess process) : p(std::move(process)), plan(p.plan), host(p.host) {}
+  FirstProcess p;
+  const Plan& plan;
+  HostSide& host;
+  sys::Fd root;       // of the container, O_PATH
+  sys::Fd devpts;     // the mount at /dev/pts, when it is a new one
+  sys::Fd mask_dir;   // the read-only tmpfs over masked directories, once attached
+  bool null_attached = false;
+  std::vector<sys::Fd> early;  // by place in the plan's mounts: proc and sysfs made ahead
+  sys::Fd console;    // our end of the pty
+  bool directory_entered = false;
+  std::string program;  // absolute, or relative to the working directory
+  std::vector<std::string> env;
+};
+
+// steps_namespaces.cc
+Result<> join_planned(Inside& in);
+Result<> join_container(Inside& in);
+Result<> make_user_namespace(Inside& in);
+Result<> make_namespaces(Inside& in);
+Result<> become_root(Inside& in);
+Result<> cgroup_namespace(Inside& in);
+Result<> fork_on(Inside& in);
+Result<> ask_maker(Inside& in, Message question);
+// steps_root.cc
+Result<> own_mounts(Inside& in);
+Result<> attach_root(Inside& in);
+Result<> attach_root_at_path(Inside& in);
+Result<> pivot(Inside& in);
+Result<> read_only_root(Inside& in);
+Result<> root_propagation(Inside& in);
+Result<> mask_paths(Inside& in);
+Result<> read_only_paths(Inside& in);
+// steps_mounts.cc
+Result<> early_proc(Inside& in);
+Result<> make_mounts(Inside& in);
+// steps_dev.cc
+Result<> make_devices(Inside& in);
+Result<> make_dev_links(Inside& in);
+Result<> open_console(Inside& in);
+// steps_identity.cc
+Result<> set_names(Inside& in);
+Result<> write_sysctls(Inside& in);
+Result<> new_keyring(Inside& in);
+Result<> set_scheduling(Inside& in);
+Result<> set_security_labels(Inside& in);
+Result<> set_rlimits(Inside& in);
+Result<> give_stdio(Inside& in);
+Result<> load_seccomp(Inside& in);
+Result<> take_identity(Inside& in);
+// steps_program.cc
+Result<> enter_directory(Inside& in);
+Result<> verify_directory(Inside& in);
+Result<> find_program(Inside& in);
+Result<> start_session(Inside& in);
+Result<> close_descriptors(Inside& in);
+
+/// A procfs of our own PID namespace, verified, detached: never the container's /proc.
+Result<sys::Fd> own_procfs();
+
+}  // namespace fluyt::runtime

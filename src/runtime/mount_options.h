@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace fluyt::runtime {
+
+/// The options of one mount of the specification, sorted by what carries them out. Pure.
+struct MountOptions {
+  // mount_setattr(2) of the mount itself.
+  uint64_t set = 0;
+  uint64_t clear = 0;
+  // The same for it and all below (rro, rnosuid, ...).
+  uint64_t tree_set = 0;
+  uint64_t tree_clear = 0;
+  uint64_t propagation = 0;  // MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE; 0: none was named
+  bool propagation_tree = false;
+  bool bind = false;
+  bool bind_tree = false;  // rbind
+  bool remount = false;
+  bool copy_up = false;  // tmpcopyup
+  bool id_map = false;
+  bool id_map_tree = false;
+  /// For the file system, in order: superblock flags ("ro", "sync") and its own options. A name
+  /// without value has an empty second.
+  std::vector<std::pair<std::string, std::string>> data;
+  bool operator==(const MountOptions&) const = default;
+};
+
+Result<MountOptions> parse_mount_options(const std::vector<std::string>& options);
+/// What `features` lists.
+std::vector<std::string> known_mount_options();
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,321 @@
+#include "runtime/plan.h"
+
+#include <linux/mempolicy.h>
+#include <sys/personality.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/strings.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+constexpr std::array<std::string_view, 40> kStepNames = {
+    "join container", "join namespaces",   "make user namespace", "make namespaces",  "fork",
+    "become root",       "cgroup namespace",    "loopback",         "own mounts",
+    "early proc",        "attach root",         "attach root",      "pivot",
+    "mounts",            "devices",             "/dev links",       "createRuntime hooks",
+    "createContainer hooks", "console",         "host name",        "sysctl",
+    "read-only root",    "read-only paths",     "masked paths",     "root propagation",
+    "keyring",           "scheduling",          "security labels",  "rlimits",
+    "stdio owner",       "working directory",   "seccomp",          "identity",
+    "working directory", "program",             "fork",             "session",
+    "no_new_privs",      "seccomp",             "close descriptors"};
+
+constexpr uint32_t kDefaultDeviceMode = S_IFCHR | 0666;
+
+std::vector<DevicePlan> default_devices() {
+  return {{"/dev/null", kDefaultDeviceMode, 1, 3, 0, 0},   {"/dev/zero", kDefaultDeviceMode, 1, 5, 0, 0},
+          {"/dev/full", kDefaultDeviceMode, 1, 7, 0, 0},   {"/dev/random", kDefaultDeviceMode, 1, 8, 0, 0},
+          {"/dev/urandom", kDefaultDeviceMode, 1, 9, 0, 0}, {"/dev/tty", kDefaultDeviceMode, 5, 0, 0, 0}};
+}
+
+Result<uint32_t> device_type(char type, size_t index) {
+  switch (type) {
+    case 'c':
+    case 'u':
+      return uint32_t{S_IFCHR};
+    case 'b':
+      return uint32_t{S_IFBLK};
+    case 'p':
+      return uint32_t{S_IFIFO};
+    default:
+      return Error(Code::kInvalidArgument, cat("linux.devices[", index, "].type: ",
+                                               quote(std::string_view(&type, 1)), ": expected c, b, u or p"));
+  }
+}
+
+Result<std::vector<DevicePlan>> plan_devices(const std::vector<oci::Device>& asked) {
+  std::vector<DevicePlan> out = default_devices();
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const oci::Device& device = asked[i];
+    DevicePlan plan;
+    plan.path = clean_path(device.path);
+    plan.mode = FLUYT_TRY(device_type(device.type, i)) | (device.file_mode.value_or(0666) & 07777U);
+    plan.major = device.major;
+    plan.minor = device.minor;
+    plan.uid = device.uid.value_or(0);
+    plan.gid = device.gid.value_or(0);
+    if (plan.path == "/") {
+      return Error(Code::kInvalidArgument, cat("linux.devices[", i, "].path: ", quote(device.path)));
+    }
+    const auto same = std::find_if(out.begin(), out.end(), [&](auto& d) { return d.path == plan.path; });
+    if (same != out.end()) {
+      *same = std::move(plan);
+    } else {
+      out.push_back(std::move(plan));
+    }
+  }
+  return out;
+}
+
+Result<> plan_root_propagation(const std::string& asked, Plan& plan) {
+  if (asked.empty()) return {};
+  const MountOptions options = FLUYT_TRY(parse_mount_options({asked}));
+  if (options.propagation == 0) {
+    return Error(Code::kInvalidArgument, cat("linux.rootfsPropagation: ", quote(asked),
+                                             ": expected shared, slave, private or unbindable"));
+  }
+  plan.root_propagation = options.propagation;
+  plan.root_propagation_tree = options.propagation_tree;
+  return {};
+}
+
+Result<MemoryPolicyPlan> plan_memory_policy(const oci::MemoryPolicy& asked) {
+  constexpr std::array<std::pair<std::string_view, int>, 7> kModes = {
+      {{"MPOL_DEFAULT", MPOL_DEFAULT},
+       {"MPOL_PREFERRED", MPOL_PREFERRED},
+       {"MPOL_BIND", MPOL_BIND},
+       {"MPOL_INTERLEAVE", MPOL_INTERLEAVE},
+       {"MPOL_LOCAL", MPOL_LOCAL},
+       {"MPOL_PREFERRED_MANY", 5},
+       {"MPOL_WEIGHTED_INTERLEAVE", 6}}};
+  constexpr std::array<std::pair<std::string_view, int>, 3> kFlags = {
+      {{"MPOL_F_NUMA_BALANCING", 1 << 13},
+       {"MPOL_F_RELATIVE_NODES", 1 << 14},
+       {"MPOL_F_STATIC_NODES", 1 << 15}}};
+  auto find = [](const auto& rows, std::string_view name) -> std::optional<int> {
+    for (const auto& [known, value] : rows) {
+      if (known == name) return value;
+    }
+    return std::nullopt;
+  };
+  MemoryPolicyPlan plan;
+  const auto mode = find(kModes, asked.mode);
+  if (!mode) {
+    return Error(Code::kInvalidArgument, cat("linux.memoryPolicy.mode: ", quote(asked.mode), ": unknown"));
+  }
+  plan.mode = *mode;
+  for (const std::string& flag : asked.flags) {
+    const auto bit = find(kFlags, flag);
+    if (!bit) {
+      return Error(Code::kInvalidArgument, cat("linux.memoryPolicy.flags: ", quote(flag), ": unknown"));
+    }
+    plan.mode |= *bit;
+  }
+  constexpr size_t kBits = sizeof(unsigned long) * 8;
+  for (const unsigned node : FLUYT_TRY(parse_number_list(asked.nodes, "linux.memoryPolicy.nodes"))) {
+    plan.nodes.resize(std::max<size_t>(plan.nodes.size(), node / kBits + 1));
+    plan.nodes[node / kBits] |= 1UL << (node % kBits);
+  }
+  return plan;
+}
+
+Result<> plan_personality(const oci::Personality& asked, Plan& plan) {
+  if (!asked.flags.empty()) {
+    return Error(Code::kUnimplemented, "linux.personality.flags: none is defined");
+  }
+  if (asked.domain == "LINUX") {
+    plan.personality = PER_LINUX;
+  } else if (asked.domain == "LINUX32") {
+    plan.personality = PER_LINUX32;
+  } else {
+    return Error(Code::kInvalidArgument,
+                 cat("linux.personality.domain: ", quote(asked.domain), ": expected LINUX or LINUX32"));
+  }
+  return {};
+}
+
+Result<> refuse_unsupported(const oci::Linux& config) {
+  if (config.intel_rdt) return Error(Code::kUnimplemented, "linux.intelRdt: not supported");
+  if (!config.net_devices.empty()) return Error(Code::kUnimplemented, "linux.netDevices: not supported");
+  if (!config.mount_label.empty()) return Error(Code::kUnimplemented, "linux.mountLabel: not supported");
+  return {};
+}
+
+Result<> plan_root(const PlanRequest& request, Plan& plan) {
+  if (request.overlay_root != nullptr && *request.overlay_root) {
+    plan.overlay = *request.overlay_root;
+    if (plan.overlay->lower_dirs.empty()) {
+      return Error(Code::kInvalidArgument, "overlay root: expected at least one lower directory");
+    }
+  } else {
+    if (!request.spec->root || request.spec->root->path.empty()) {
+      return Error(Code::kInvalidArgument, "root.path: expected the root directory");
+    }
+    const std::string& path = request.spec->root->path;
+    plan.root_path = path.starts_with('/') ? path : cat(request.bundle, "/", path);
+  }
+  plan.root_read_only = request.spec->root && request.spec->root->readonly;
+  plan.no_pivot = request.no_pivot;
+  return {};
+}
+
+Result<> plan_names(const oci::Spec& spec, Plan& plan) {
+  plan.host_name = spec.hostname;
+  plan.domain_name = spec.domainname;
+  const bool named = !spec.hostname.empty() || !spec.domainname.empty();
+  if (named && !plan.namespaces.has(CLONE_NEWUTS)) {
+    return Error(Code::kInvalidArgument, "hostname: needs a uts namespace");
+  }
+  return {};
+}
+
+bool early_hooks(const oci::Hooks& hooks) {
+  return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty();
+}
+
+void add_namespace_steps(const Plan& plan, std::vector<Step>& steps) {
+  const NamespacePlan& namespaces = plan.namespaces;
+  if (!namespaces.joins.empty()) steps.push_back(Step::kJoinNamespaces);
+  const bool user_at_clone = (namespaces.at_clone & CLONE_NEWUSER) != 0;
+  if (namespaces.new_user && !user_at_clone) steps.push_back(Step::kMakeUserNamespace);
+  if (namespaces.in_user_namespace()) steps.push_back(Step::kBecomeRoot);
+  if (namespaces.unshared != 0) steps.push_back(Step::kMakeNamespaces);
+  if (namespaces.fork == NamespacePlan::Fork::kEarly) steps.push_back(Step::kForkEarly);
+  if (namespaces.new_cgroup) steps.push_back(Step::kCgroupNamespace);
+  if (namespaces.new_network) steps.push_back(Step::kLoopback);
+}
+
+// With hooks that look for the root at its host path, mounts come before the pivot; without them the
+// old root is gone before the first path of the image is touched.
+void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
+  const bool hooked = early_hooks(plan.hooks);
+  steps.push_back(Step::kOwnMounts);
+  if (plan.namespaces.in_user_namespace()) steps.push_back(Step::kEarlyProc);
+  steps.push_back(hooked ? Step::kAttachRootAtPath : Step::kAttachRoot);
+  if (!hooked) steps.push_back(Step::kPivot);
+  steps.push_back(Step::kMounts);
+  if (plan.makes_dev) {
+    steps.push_back(Step::kDevices);
+    steps.push_back(Step::kDevLinks);
+  }
+  if (hooked) {
+    if (!plan.hooks.prestart.empty() || !plan.hooks.create_runtime.empty()) {
+      steps.push_back(Step::kRuntimeHooks);
+    }
+    if (!plan.hooks.create_container.empty()) steps.push_back(Step::kContainerHooks);
+    steps.push_back(Step::kPivot);
+  }
+  if (plan.terminal) steps.push_back(Step::kConsole);
+  if (!plan.host_name.empty() || !plan.domain_name.empty()) steps.push_back(Step::kHostName);
+  if (!plan.sysctls.empty()) steps.push_back(Step::kSysctl);
+  if (!plan.read_only_paths.empty()) steps.push_back(Step::kReadOnlyPaths);
+  if (!plan.masked_paths.empty()) steps.push_back(Step::kMaskedPaths);
+}
+
+}  // namespace
+
+std::string_view step_name(Step step) { return kStepNames[static_cast<size_t>(step)]; }
+
+std::vector<Step> plan_process_steps(const Plan& plan) {
+  std::vector<Step> steps;
+  const IdentityPlan& identity = plan.identity;
+  if (plan.new_keyring) steps.push_back(Step::kKeyring);
+  if (identity.scheduler || identity.io_priority || plan.personality || plan.memory_policy ||
+      !identity.final_cpus.empty()) {
+    steps.push_back(Step::kScheduling);
+  }
+  if (!identity.apparmor_profile.empty() || !identity.selinux_label.empty()) {
+    steps.push_back(Step::kSecurityLabels);
+  }
+  if (!identity.rlimits.empty()) steps.push_back(Step::kRlimits);
+  if (!plan.terminal) steps.push_back(Step::kStdioOwner);
+  steps.push_back(Step::kWorkingDirectory);
+  const bool seccomp_early = plan.seccomp && !identity.no_new_privileges;
+  if (seccomp_early) steps.push_back(Step::kSeccompEarly);
+  steps.push_back(Step::kIdentity);
+  steps.push_back(Step::kVerifyDirectory);
+  steps.push_back(Step::kProgram);
+  if (plan.namespaces.fork == NamespacePlan::Fork::kLate) steps.push_back(Step::kForkLate);
+  steps.push_back(Step::kSession);
+  if (identity.no_new_privileges) steps.push_back(Step::kNoNewPrivileges);
+  steps.push_back(Step::kCloseDescriptors);
+  if (plan.seccomp && !seccomp_early) steps.push_back(Step::kSeccomp);
+  return steps;
+}
+
+std::vector<Step> plan_steps(const Plan& plan) {
+  std::vector<Step> steps;
+  add_namespace_steps(plan, steps);
+  add_mount_steps(plan, steps);
+  std::vector<Step> process = plan_process_steps(plan);
+  // The working directory may have to be made, so the root turns read-only behind that.
+  const auto after = std::find(process.begin(), process.end(), Step::kWorkingDirectory) + 1;
+  std::vector<Step> root;
+  if (plan.root_read_only) root.push_back(Step::kReadOnlyRoot);
+  if (plan.root_propagation != 0) root.push_back(Step::kRootPropagation);
+  process.insert(after, root.begin(), root.end());
+  steps.insert(steps.end(), process.begin(), process.end());
+  return steps;
+}
+
+Result<> plan_seccomp(const oci::Seccomp& profile, Plan& plan) {
+  plan.seccomp = FLUYT_TRY_CONTEXT(seccomp::compile(profile), "linux.seccomp");
+  plan.seccomp_listener_path = profile.listener_path;
+  plan.seccomp_listener_metadata = profile.listener_metadata;
+  if (plan.seccomp->notifies && profile.listener_path.empty()) {
+    return Error(Code::kInvalidArgument, "linux.seccomp.listenerPath: expected with SCMP_ACT_NOTIFY");
+  }
+  return {};
+}
+
+Result<HostFacts> host_facts() {
+  HostFacts facts;
+  facts.last_capability = FLUYT_TRY(caps::last_cap());
+  facts.holding = FLUYT_TRY(caps::current(facts.last_capability));
+  facts.apparmor = sys::exists("/sys/kernel/security/apparmor/profiles");
+  facts.selinux = sys::exists("/sys/fs/selinux/enforce");
+  return facts;
+}
+
+Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
+  const oci::Spec& spec = *request.spec;
+  const oci::Linux none;
+  const oci::Linux& config = spec.linux_ ? *spec.linux_ : none;
+  if (!spec.process) return Error(Code::kInvalidArgument, "process: expected what to run");
+  FLUYT_TRY(refuse_unsupported(config));
+  Plan plan;
+  plan.id = request.id;
+  plan.namespaces = FLUYT_TRY(plan_namespaces(config));
+  FLUYT_TRY(plan_root(request, plan));
+  FLUYT_TRY(plan_root_propagation(config.rootfs_propagation, plan));
+  plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces));
+  plan.makes_dev = std::none_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
+    return mount.kind == MountKind::kBind && mount.destination == "/dev";
+  });
+  plan.devices = FLUYT_TRY(plan_devices(config.devices));
+  for (const std::string& path : config.masked_paths) plan.masked_paths.push_back(clean_path(path));
+  for (const std::string& path : config.readonly_paths) plan.read_only_paths.push_back(clean_path(path));
+  FLUYT_TRY(plan_names(spec, plan));
+  plan.sysctls = FLUYT_TRY(plan_sysctls(config, plan.namespaces));
+  if (config.personality) FLUYT_TRY(plan_personality(*config.personality, plan));
+  if (config.memory_policy) plan.memory_policy = FLUYT_TRY(plan_memory_policy(*config.memory_policy));
+  plan.new_keyring = !request.no_new_keyring;
+  plan.identity = FLUYT_TRY(plan_identity(*spec.process, host, plan.warnings));
+  FLUYT_TRY(plan_process(*spec.process, plan));
+  plan.preserve_fds = request.preserve_fds;
+  if (config.seccomp) FLUYT_TRY(plan_seccomp(*config.seccomp, plan));
+  plan.cgroups_path = config.cgroups_path;
+  if (config.resources) plan.resources = *config.resources;
+  if (spec.hooks) plan.hooks = *spec.hooks;
+  plan.steps = plan_steps(plan);
+  return plan;
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,139 @@
+#include <algorithm>
+#include <array>
+
+#include "base/strings.h"
+#include "runtime/plan.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+// File systems without a source on the host: they belong to the container's namespaces and are made
+// inside. All others are made by the caller, where their source's path means what it says.
+constexpr std::array<std::string_view, 15> kInside = {
+    "tmpfs",   "devpts", "mqueue",      "ramfs",   "hugetlbfs", "securityfs", "debugfs", "tracefs",
+    "bpf",     "fusectl", "binfmt_misc", "configfs", "efivarfs", "pstore",    "rpc_pipefs"};
+
+// Files of procfs that a bind may replace: lxcfs and friends do.
+constexpr std::array<std::string_view, 10> kReplaceable = {
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat",      "/proc/swaps",
+    "/proc/uptime",  "/proc/loadavg",   "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled"};
+
+std::vector<sys::IdRange> ranges(const std::vector<oci::IdMapping>& mappings) {
+  std::vector<sys::IdRange> out;
+  for (const auto& mapping : mappings) {
+    out.push_back({mapping.container_id, mapping.host_id, mapping.size});
+  }
+  return out;
+}
+
+Error wrong(size_t index, std::string_view rest) {
+  return Error(Code::kInvalidArgument, cat("mounts[", index, "]", rest));
+}
+
+MountKind kind_of(const oci::Mount& mount, const MountOptions& options) {
+  if (options.remount) return MountKind::kRemount;
+  if (options.bind || mount.type == "bind") return MountKind::kBind;
+  if (mount.type == "proc") return MountKind::kProc;
+  if (mount.type == "sysfs") return MountKind::kSysfs;
+  if (mount.type == "cgroup" || mount.type == "cgroup2") return MountKind::kCgroup;
+  const bool inside = std::find(kInside.begin(), kInside.end(), mount.type) != kInside.end();
+  return inside ? MountKind::kFs : MountKind::kHostFs;
+}
+
+// A container that chose what lies at /proc could make our and its neighbours' tools write there.
+Result<> check_proc(const MountPlan& plan) {
+  if (plan.destination == "/proc") {
+    const bool real = plan.kind == MountKind::kProc || plan.kind == MountKind::kRemount ||
+                      (plan.kind == MountKind::kBind && plan.source == "/proc");
+    if (real) return {};
+    return wrong(plan.index, ".destination: \"/proc\": only procfs may be mounted here");
+  }
+  if (!plan.destination.starts_with("/proc/") || plan.kind == MountKind::kRemount) return {};
+  if (std::find(kReplaceable.begin(), kReplaceable.end(), plan.destination) != kReplaceable.end()) {
+    return {};
+  }
+  // A part of procfs over another, such as the read-only /proc/sys that some tools write out.
+  if (plan.kind == MountKind::kBind && plan.source.starts_with("/proc/")) return {};
+  return wrong(plan.index,
+               cat(".destination: ", quote(plan.destination), ": nothing may be mounted inside /proc"));
+}
+
+Result<> plan_id_map(const oci::Mount& mount, const NamespacePlan& namespaces, MountPlan& plan) {
+  if (mount.uid_mappings.empty() != mount.gid_mappings.empty()) {
+    return wrong(plan.index, ".uidMappings, gidMappings: expected both or neither");
+  }
+  if (!mount.uid_mappings.empty()) {
+    plan.uids = ranges(mount.uid_mappings);
+    plan.gids = ranges(mount.gid_mappings);
+    plan.options.id_map = true;
+  } else if (plan.options.id_map) {
+    if (namespaces.uids.empty()) {
+      return wrong(plan.index, ".options: \"idmap\": needs mappings, of the mount or of the container");
+    }
+    plan.uids = namespaces.uids;
+    plan.gids = namespaces.gids;
+  }
+  if (plan.options.id_map && plan.kind != MountKind::kBind) {
+    return Error(Code::kUnimplemented,
+                 cat("mounts[", plan.index, "].uidMappings: only binds can be idmapped"));
+  }
+  return {};
+}
+
+Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::string& bundle,
+                             const NamespacePlan& namespaces) {
+  MountPlan plan;
+  plan.index = index;
+  if (mount.destination.empty()) return wrong(index, ".destination: expected a path");
+  plan.destination = clean_path(mount.destination);
+  if (plan.destination == "/") return wrong(index, ".destination: \"/\": the root is root.path");
+  plan.type = mount.type;
+  plan.options = FLUYT_TRY(parse_mount_options(mount.options));
+  plan.kind = kind_of(mount, plan.options);
+  plan.source = mount.source;
+  if (plan.kind == MountKind::kBind) {
+    if (mount.source.empty()) return wrong(index, ".source: expected the path of what is bound");
+    if (!mount.source.starts_with('/')) plan.source = cat(bundle, "/", mount.source);
+    // A bind takes the file system as it is: it has no options of its own.
+    plan.options.data.clear();
+  } else if (plan.kind != MountKind::kRemount && mount.type.empty()) {
+    return wrong(index, ".type: expected a file system's name, or \"bind\" among the options");
+  }
+  if (plan.options.copy_up && plan.type != "tmpfs") {
+    return wrong(index, ".options: \"tmpcopyup\": only for tmpfs");
+  }
+  FLUYT_TRY(check_proc(plan));
+  FLUYT_TRY(plan_id_map(mount, namespaces, plan));
+  return plan;
+}
+
+}  // namespace
+
+std::string clean_path(std::string_view path) {
+  std::vector<std::string_view> kept;
+  for (const std::string_view piece : split(path, '/')) {
+    if (piece.empty() || piece == ".") continue;
+    if (piece == "..") {
+      if (!kept.empty()) kept.pop_back();
+      continue;
+    }
+    kept.push_back(piece);
+  }
+  std::string out;
+  for (const std::string_view piece : kept) out += cat("/", piece);
+  return out.empty() ? "/" : out;
+}
+
+Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::string& bundle,
+                                           const NamespacePlan& namespaces) {
+  std::vector<MountPlan> plans;
+  plans.reserve(spec.mounts.size());
+  for (size_t i = 0; i < spec.mounts.size(); ++i) {
+    plans.push_back(FLUYT_TRY(plan_mount(i, spec.mounts[i], bundle, namespaces)));
+  }
+  return plans;
+}
+
+}  // namespace fluyt::runtime

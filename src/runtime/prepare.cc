@@ -1,0 +1,184 @@
+#include "runtime/prepare.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "sys/clone.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+Result<> verify_device(sys::FdRef fd, uint32_t type, int64_t major, int64_t minor) {
+  const struct stat info = FLUYT_TRY(sys::stat_of(fd));
+  const dev_t expected = makedev(static_cast<unsigned>(major), static_cast<unsigned>(minor));
+  if ((info.st_mode & S_IFMT) != type || (type != S_IFIFO && info.st_rdev != expected)) {
+    return Error(Code::kFailedPrecondition, cat("is not the device ", major, ":", minor));
+  }
+  return {};
+}
+
+Result<sys::Fd> open_root(const Plan& plan) {
+  sys::Fd root;
+  if (plan.overlay) {
+    root = FLUYT_TRY_CONTEXT(sys::make_overlay(*plan.overlay), "root");
+  } else {
+    root = FLUYT_TRY_CONTEXT(sys::clone_mount(plan.root_path, sys::Depth::kTree), "root.path");
+    const struct stat info = FLUYT_TRY(sys::stat_of(root));
+    if (!S_ISDIR(info.st_mode)) {
+      return Error(Code::kInvalidArgument, cat("root.path: ", quote(plan.root_path), ": expected a directory"));
+    }
+  }
+  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here on,
+  // for private would cut it from its master.
+  const uint64_t propagation = plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
+  FLUYT_TRY(sys::set_mount_attributes(root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
+                                      sys::Depth::kTree));
+  return root;
+}
+
+Result<> set_attributes(sys::FdRef mount, const MountPlan& plan) {
+  const MountOptions& options = plan.options;
+  if ((options.tree_set | options.tree_clear) != 0) {
+    FLUYT_TRY(sys::set_mount_attributes(
+        mount, {.set = options.tree_set, .clear = options.tree_clear, .propagation = 0, .user_namespace = {}},
+        sys::Depth::kTree));
+  }
+  if ((options.set | options.clear) != 0) {
+    FLUYT_TRY(sys::set_mount_attributes(
+        mount, {.set = options.set, .clear = options.clear, .propagation = 0, .user_namespace = {}},
+        sys::Depth::kOne));
+  }
+  return {};
+}
+
+Result<> set_propagation(sys::FdRef mount, const MountOptions& options, uint64_t otherwise) {
+  // A detached clone stays in the peer group of what it was cloned from: that is what makes rshared
+  // and rslave work, and what must be undone for everything else.
+  const uint64_t type = options.propagation != 0 ? options.propagation : otherwise;
+  // What lies below the top must not be left in the host's groups either, also where only the top was
+  // spoken of ("slave" for "rslave"). Only sharing is done to the letter.
+  const bool top_alone = type == MS_UNBINDABLE || (type == MS_SHARED && !options.propagation_tree);
+  if (type == MS_UNBINDABLE) {
+    FLUYT_TRY(sys::set_mount_attributes(
+        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kTree));
+  }
+  return sys::set_mount_attributes(mount,
+                                   {.set = 0, .clear = 0, .propagation = type, .user_namespace = {}},
+                                   top_alone ? sys::Depth::kOne : sys::Depth::kTree);
+}
+
+Result<> map_ids(sys::FdRef mount, const MountPlan& plan) {
+  const sys::Fd space = FLUYT_TRY(sys::make_user_namespace(plan.uids, plan.gids));
+  return sys::set_mount_attributes(
+      mount, {.set = MOUNT_ATTR_IDMAP, .clear = 0, .propagation = 0, .user_namespace = space},
+      plan.options.id_map_tree ? sys::Depth::kTree : sys::Depth::kOne);
+}
+
+Result<sys::Fd> make_bind(const MountPlan& plan, uint64_t propagation) {
+  const sys::Depth depth = plan.options.bind_tree ? sys::Depth::kTree : sys::Depth::kOne;
+  sys::Fd mount = FLUYT_TRY(sys::clone_mount(plan.source, depth));
+  FLUYT_TRY(set_attributes(mount, plan));
+  FLUYT_TRY(set_propagation(mount, plan.options, propagation));
+  if (plan.options.id_map) FLUYT_TRY(map_ids(mount, plan));
+  return mount;
+}
+
+Result<sys::Fd> make_host_fs(const MountPlan& plan) {
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open(plan.type));
+  if (!plan.source.empty()) FLUYT_TRY(context.set_string("source", plan.source));
+  for (const auto& [key, value] : plan.options.data) {
+    FLUYT_TRY(value.empty() ? context.set_flag(key) : context.set_string(key, value));
+  }
+  return context.mount(plan.options.set);
+}
+
+Result<> prepare_mounts(const Plan& plan, HostSide& side) {
+  const bool shares = plan.root_propagation == MS_SHARED || plan.root_propagation == MS_SLAVE;
+  const uint64_t propagation = shares ? plan.root_propagation : uint64_t{MS_PRIVATE};
+  side.mounts.resize(plan.mounts.size());
+  for (size_t i = 0; i < plan.mounts.size(); ++i) {
+    const MountPlan& mount = plan.mounts[i];
+    const std::string field = cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024));
+    if (mount.kind == MountKind::kBind) {
+      side.mounts[i] = FLUYT_TRY_CONTEXT(make_bind(mount, propagation), field);
+    } else if (mount.kind == MountKind::kHostFs) {
+      side.mounts[i] = FLUYT_TRY_CONTEXT(make_host_fs(mount), field);
+    }
+  }
+  return {};
+}
+
+// mknod(2) is refused in a user namespace: the host's nodes are bound in instead.
+Result<> prepare_devices(const Plan& plan, HostSide& side) {
+  if (!plan.makes_dev || !plan.namespaces.in_user_namespace()) return {};
+  for (const DevicePlan& device : plan.devices) {
+    auto open_it = [&]() -> Result<sys::Fd> {
+      sys::Fd mount = FLUYT_TRY(sys::clone_mount(device.path, sys::Depth::kOne));
+      FLUYT_TRY(verify_device(mount, device.mode & S_IFMT, device.major, device.minor));
+      FLUYT_TRY(sys::set_mount_attributes(
+          mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kOne));
+      return mount;
+    };
+    side.device_nodes.push_back(FLUYT_TRY_CONTEXT(open_it(), cat("linux.devices: ", quote(device.path))));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<sys::Fd> open_null() {
+  sys::Fd null = FLUYT_TRY(sys::open("/dev/null", O_RDWR | O_NOFOLLOW));
+  FLUYT_TRY_CONTEXT(verify_device(null, S_IFCHR, 1, 3), "/dev/null of the host");
+  return null;
+}
+
+Result<HostSide> prepare(const Plan& plan) {
+  HostSide side;
+  for (const NamespacePlan::Join& join : plan.namespaces.joins) {
+    side.joins.push_back(FLUYT_TRY_CONTEXT(sys::open_namespace(join.path, join.type),
+                                           cat("linux.namespaces[", join.index, "].path")));
+  }
+  side.null = FLUYT_TRY(open_null());
+  side.root = FLUYT_TRY(open_root(plan));
+  FLUYT_TRY(prepare_mounts(plan, side));
+  FLUYT_TRY(prepare_devices(plan, side));
+  if (!plan.masked_paths.empty()) {
+    side.null_mount = FLUYT_TRY(sys::clone_mount(side.null, sys::Depth::kOne));
+    FLUYT_TRY(sys::set_mount_attributes(
+        side.null_mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kOne));
+  }
+  return side;
+}
+
+Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const CgroupRecord& record,
+                         HostSide& side) {
+  const bool wanted = std::any_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
+    return mount.kind == MountKind::kCgroup;
+  });
+  if (!wanted) return {};
+  auto add = [&](std::string name, const std::string& directory) -> Result<> {
+    sys::Fd mount = FLUYT_TRY_CONTEXT(sys::clone_mount(directory, sys::Depth::kOne), "cgroup mount");
+    FLUYT_TRY(sys::set_mount_attributes(
+        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kOne));
+    side.cgroups.emplace_back(std::move(name), std::move(mount));
+    return {};
+  };
+  for (const cgroup::Host::Legacy& legacy : host.legacy) {
+    for (const auto& [controller, directory] : record.legacy) {
+      if (legacy.controllers.empty() || legacy.controllers.front() != controller) continue;
+      FLUYT_TRY(add(legacy.mount_point.substr(legacy.mount_point.rfind('/') + 1), directory));
+    }
+  }
+  if (!record.unified.empty()) FLUYT_TRY(add(record.legacy.empty() ? "" : "unified", record.unified));
+  return {};
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,131 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/caps/caps.h"
+#include "runtime/first_process.h"
+#include "sys/clone.h"
+#include "sys/file.h"
+#include "sys/identity.h"
+#include "sys/mount.h"
+#include "sys/pty.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+// Writes below our own procfs: no link, no other mount on the way, and what was opened is of procfs
+// (CVE-2025-52881).
+Result<> write_proc(sys::FdRef proc, const std::string& path, std::string_view value) {
+  const sys::Fd file = FLUYT_TRY(sys::open_in(proc, path, O_WRONLY | O_NOFOLLOW, 0, sys::Resolve::kBeneath));
+  if (FLUYT_TRY(sys::fs_magic(file)) != sys::kProcMagic) return Error(Code::kInternal, "not a file of procfs");
+  return sys::write_all(file, value);
+}
+
+}  // namespace
+
+Result<> set_names(Inside& in) {
+  if (!in.plan.host_name.empty()) FLUYT_TRY_CONTEXT(sys::set_host_name(in.plan.host_name), "hostname");
+  if (!in.plan.domain_name.empty()) FLUYT_TRY_CONTEXT(sys::set_domain_name(in.plan.domain_name), "domainname");
+  return {};
+}
+
+Result<> write_sysctls(Inside& in) {
+  const sys::Fd proc = FLUYT_TRY(own_procfs());
+  for (const SysctlPlan& sysctl : in.plan.sysctls) {
+    FLUYT_TRY_CONTEXT(write_proc(proc, cat("sys/", sysctl.path), sysctl.value),
+                      cat("linux.sysctl[", quote(sysctl.key), "]"));
+  }
+  return {};
+}
+
+Result<> new_keyring(Inside& in) { return sys::new_session_keyring(cat("_ses.", in.plan.id)); }
+
+Result<> set_scheduling(Inside& in) {
+  const IdentityPlan& identity = in.plan.identity;
+  if (!identity.final_cpus.empty()) {
+    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(identity.final_cpus), "process.execCPUAffinity.final");
+  }
+  if (identity.scheduler) FLUYT_TRY_CONTEXT(sys::set_scheduler(*identity.scheduler), "process.scheduler");
+  if (identity.io_priority) FLUYT_TRY_CONTEXT(sys::set_io_priority(*identity.io_priority), "process.ioPriority");
+  if (in.plan.personality) FLUYT_TRY_CONTEXT(sys::set_personality(*in.plan.personality), "linux.personality");
+  if (in.plan.memory_policy) {
+    FLUYT_TRY_CONTEXT(sys::set_memory_policy(in.plan.memory_policy->mode, in.plan.memory_policy->nodes),
+                      "linux.memoryPolicy");
+  }
+  return {};
+}
+
+Result<> set_security_labels(Inside& in) {
+  const IdentityPlan& identity = in.plan.identity;
+  const sys::Fd proc = FLUYT_TRY(own_procfs());
+  // "thread-self" is a link of procfs, so the number it shows is resolved first.
+  const std::string self = FLUYT_TRY(sys::read_link(proc, "thread-self"));
+  if (!identity.apparmor_profile.empty()) {
+    const std::string path = FLUYT_TRY(sys::find_stat(proc, cat(self, "/attr/apparmor")))
+                                 ? cat(self, "/attr/apparmor/exec")
+                                 : cat(self, "/attr/exec");
+    FLUYT_TRY_CONTEXT(write_proc(proc, path, cat("exec ", identity.apparmor_profile)),
+                      cat("process.apparmorProfile: ", quote(identity.apparmor_profile)));
+  }
+  if (!identity.selinux_label.empty()) {
+    FLUYT_TRY_CONTEXT(write_proc(proc, cat(self, "/attr/exec"), identity.selinux_label),
+                      cat("process.selinuxLabel: ", quote(identity.selinux_label)));
+  }
+  return {};
+}
+
+Result<> set_rlimits(Inside& in) {
+  // Few descriptors may be allowed from here on: what only the mounts needed goes first.
+  in.host.mounts.clear();
+  in.host.joins.clear();
+  in.host.device_nodes.clear();
+  in.host.cgroups.clear();
+  in.host.null_mount.reset();
+  in.early.clear();
+  in.mask_dir.reset();
+  for (const RlimitPlan& limit : in.plan.identity.rlimits) {
+    FLUYT_TRY_CONTEXT(sys::set_rlimit(0, limit.resource, limit.soft, limit.hard),
+                      cat("process.rlimits: ", limit.name));
+  }
+  return {};
+}
+
+Result<> give_stdio(Inside& in) {
+  // So that a program that is not root can open /dev/stdout again. Only pipes: they are nobody else's.
+  for (const sys::FdRef fd : {in.p.stdio.in, in.p.stdio.out, in.p.stdio.err}) {
+    if (!fd.valid()) continue;
+    const struct stat info = FLUYT_TRY(sys::stat_of(fd));
+    if (!S_ISFIFO(info.st_mode)) continue;
+    sys::set_owner(fd, in.plan.identity.uid).ignore("a pipe of another user namespace: it works as it is");
+  }
+  return {};
+}
+
+Result<> load_seccomp(Inside& in) {
+  const sys::Fd listener = FLUYT_TRY_CONTEXT(seccomp::load(*in.plan.seccomp), "linux.seccomp");
+  if (!listener.valid()) return {};
+  return send_packet(in.p.channel, Message::kListener, 0, {}, {listener});
+}
+
+Result<> take_identity(Inside& in) {
+  const IdentityPlan& identity = in.plan.identity;
+  if (identity.capabilities) {
+    FLUYT_TRY(caps::drop_bounding(*identity.capabilities, identity.last_capability));
+    FLUYT_TRY(caps::keep_over_setuid());
+  }
+  std::vector<gid_t> groups = identity.groups;
+  if (std::find(groups.begin(), groups.end(), identity.gid) == groups.end()) {
+    groups.insert(groups.begin(), identity.gid);
+  }
+  FLUYT_TRY_CONTEXT(sys::set_ids(identity.uid, identity.gid, groups), "process.user");
+  if (identity.capabilities) FLUYT_TRY_CONTEXT(caps::apply(*identity.capabilities), "process.capabilities");
+  sys::set_umask(identity.umask.value_or(022));
+  return sys::set_dumpable(false);
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,177 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/strings.h"
+#include "runtime/copy_up.h"
+#include "runtime/first_process.h"
+#include "runtime/target.h"
+#include "sys/clone.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+#include "sys/socket.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+Result<> set_options(sys::FsContext& context, const MountPlan& mount) {
+  for (const auto& [key, value] : mount.options.data) {
+    FLUYT_TRY(value.empty() ? context.set_flag(key) : context.set_string(key, value));
+  }
+  return {};
+}
+
+Result<sys::Fd> make_fs(const MountPlan& mount) {
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open(mount.type));
+  if (!mount.source.empty()) FLUYT_TRY(context.set_string("source", mount.source));
+  FLUYT_TRY(set_options(context, mount));
+  return context.mount(mount.options.set);
+}
+
+// procfs shows the PID namespace of whoever makes it. Where we are not yet in the container's, for
+// others live there, Linux 6.17 lets us name it; before, a process that does this alone must go in.
+Result<sys::Fd> make_proc_by_helper(const MountPlan& mount) {
+  sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
+  auto child = FLUYT_TRY(sys::clone_process({}));
+  if (!child) {
+    auto made = make_fs(mount);
+    auto sent = made.ok() ? sys::send_with_fds(pair.second, "p", {made->ref()}) : Result<>(made.error());
+    _exit(sent.ok() ? 0 : 1);
+  }
+  pair.second.reset();
+  char byte = 0;
+  auto received = sys::receive_with_fds(pair.first, &byte, 1);
+  child->kill(SIGKILL).ignore("it has done what it was made for");
+  child->wait(Deadline::never()).ignore("it was killed");
+  if (!received.ok()) return std::move(received).error();
+  if (received->fds.size() != 1) return Error(Code::kInternal, "procfs of the joined PID namespace could not be made");
+  return std::move(received->fds[0]);
+}
+
+Result<sys::Fd> make_proc(Inside& in, const MountPlan& mount) {
+  if (in.plan.namespaces.fork != NamespacePlan::Fork::kLate) return make_fs(mount);
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("proc"));
+  for (size_t i = 0; i < in.plan.namespaces.joins.size(); ++i) {
+    if (in.plan.namespaces.joins[i].type != CLONE_NEWPID) continue;
+    if (!context.set_fd("pidns", in.host.joins[i]).ok()) return make_proc_by_helper(mount);
+  }
+  FLUYT_TRY(context.set_string("source", "proc"));
+  FLUYT_TRY(set_options(context, mount));
+  return context.mount(mount.options.set);
+}
+
+Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
+  sys::Fd fs = in.early.size() > place && in.early[place].valid() ? std::move(in.early[place])
+               : mount.kind == MountKind::kProc                    ? FLUYT_TRY(make_proc(in, mount))
+                                                                   : FLUYT_TRY(make_fs(mount));
+  const bool plain = mount.kind != MountKind::kFs;
+  const sys::Fd target = FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination)
+                                         : open_target(in.root, mount.destination, TargetKind::kDirectory));
+  if (mount.options.copy_up) FLUYT_TRY(copy_tree(target, fs));
+  FLUYT_TRY(sys::attach_mount(fs, target));
+  if (mount.options.propagation != 0) {
+    FLUYT_TRY(sys::set_mount_attributes(
+        fs, {.set = 0, .clear = 0, .propagation = mount.options.propagation, .user_namespace = {}},
+        sys::Depth::kOne));
+  }
+  if (mount.type == "devpts" && mount.destination == "/dev/pts") in.devpts = std::move(fs);
+  return {};
+}
+
+Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
+  const sys::Fd& source = in.host.mounts[place];
+  const struct stat info = FLUYT_TRY(sys::stat_of(source));
+  const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;
+  const sys::Fd target = FLUYT_TRY(open_target(in.root, mount.destination, kind));
+  return sys::attach_mount(source, target);
+}
+
+constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {
+  return {.set = set, .clear = clear, .propagation = 0, .user_namespace = {}};
+}
+
+// v2: the container's directory. v1 and hybrid: a tmpfs with a directory for each hierarchy.
+Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
+  const sys::Fd target = FLUYT_TRY(open_target(in.root, mount.destination, TargetKind::kDirectory));
+  const bool one = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
+  // Without a cgroup namespace the files would show, and with write access move us to, more than ours
+  // (CVE-2023-25809): read-only then, whatever was asked.
+  const uint64_t forced = in.plan.namespaces.has(CLONE_NEWCGROUP) ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
+  const sys::MountAttributes wanted = attributes(mount.options.set | forced, mount.options.clear & ~forced);
+  if (one) {
+    FLUYT_TRY(sys::set_mount_attributes(in.host.cgroups[0].second, wanted, sys::Depth::kOne));
+    return sys::attach_mount(in.host.cgroups[0].second, target);
+  }
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
+  FLUYT_TRY(context.set_string("mode", "0755"));
+  const sys::Fd top = FLUYT_TRY(context.mount(mount.options.set & ~uint64_t{MOUNT_ATTR_RDONLY}));
+  FLUYT_TRY(sys::attach_mount(top, target));
+  for (const auto& [name, hierarchy] : in.host.cgroups) {
+    FLUYT_TRY(sys::set_mount_attributes(hierarchy, wanted, sys::Depth::kOne));
+    const sys::Fd place = FLUYT_TRY(open_target(top, name, TargetKind::kDirectory));
+    FLUYT_TRY(sys::attach_mount(hierarchy, place));
+    // "cpu,cpuacct" is also found by the name of each of its controllers.
+    if (name.find(',') == std::string::npos) continue;
+    for (const std::string_view alias : split(name, ',')) {
+      if (symlinkat(name.c_str(), top.raw(), std::string(alias).c_str()) != 0) {
+        return Error::from_errno(errno, cat("symlinkat(", quote(alias), ")"));
+      }
+    }
+  }
+  return sys::set_mount_attributes(top, attributes(wanted.set, wanted.clear), sys::Depth::kOne);
+}
+
+Result<> change_mount(Inside& in, const MountPlan& mount) {
+  const sys::Fd target = FLUYT_TRY(sys::open_in(in.root, mount.destination, O_PATH));
+  return sys::set_mount_attributes(target, attributes(mount.options.set, mount.options.clear), sys::Depth::kOne);
+}
+
+Result<> make_one(Inside& in, size_t place, const MountPlan& mount) {
+  switch (mount.kind) {
+    case MountKind::kBind:
+    case MountKind::kHostFs:
+      return attach_from_host(in, place, mount);
+    case MountKind::kFs:
+    case MountKind::kProc:
+    case MountKind::kSysfs:
+      return attach_fs(in, place, mount);
+    case MountKind::kCgroup:
+      return attach_cgroups(in, mount);
+    case MountKind::kRemount:
+      return change_mount(in, mount);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<sys::Fd> own_procfs() {
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("proc"));
+  sys::Fd proc = FLUYT_TRY(context.mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  if (FLUYT_TRY(sys::fs_magic(proc)) != sys::kProcMagic) return Error(Code::kInternal, "procfs is not a procfs");
+  return proc;
+}
+
+Result<> early_proc(Inside& in) {
+  in.early.resize(in.plan.mounts.size());
+  for (size_t i = 0; i < in.plan.mounts.size(); ++i) {
+    const MountPlan& mount = in.plan.mounts[i];
+    if (mount.kind == MountKind::kProc) in.early[i] = FLUYT_TRY(make_proc(in, mount));
+    if (mount.kind == MountKind::kSysfs) in.early[i] = FLUYT_TRY(make_fs(mount));
+  }
+  return {};
+}
+
+Result<> make_mounts(Inside& in) {
+  for (size_t i = 0; i < in.plan.mounts.size(); ++i) {
+    const MountPlan& mount = in.plan.mounts[i];
+    FLUYT_TRY_CONTEXT(make_one(in, i, mount), cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
+  }
+  return {};
+}
+
+}  // namespace fluyt::runtime

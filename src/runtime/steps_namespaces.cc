@@ -1,0 +1,63 @@
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "runtime/first_process.h"
+#include "sys/clone.h"
+#include "sys/identity.h"
+
+namespace fluyt::runtime {
+
+Result<> join_planned(Inside& in) {
+  for (size_t i = 0; i < in.plan.namespaces.joins.size(); ++i) {
+    const NamespacePlan::Join& join = in.plan.namespaces.joins[i];
+    FLUYT_TRY_CONTEXT(sys::join_namespaces(in.host.joins[i], join.type),
+                      cat("linux.namespaces[", join.index, "]: ", quote(join.path)));
+    // Later ones may be owned by it: it is only there that we have the right to them. Ids are taken
+    // over in kBecomeRoot; capabilities came with the join.
+  }
+  return {};
+}
+
+Result<> join_container(Inside& in) {
+  // All at once, by pidfd: it cannot have become another process, and either all are joined or none.
+  FLUYT_TRY(sys::join_namespaces(in.p.container_init, in.p.container_types));
+  if ((in.p.container_types & CLONE_NEWUSER) != 0) FLUYT_TRY(become_root(in));
+  return sys::change_directory_to("/");
+}
+
+Result<> make_user_namespace(Inside& in) {
+  FLUYT_TRY(sys::unshare_namespaces(CLONE_NEWUSER));
+  return ask_maker(in, Message::kWantIdMaps);
+}
+
+Result<> make_namespaces(Inside& in) {
+  FLUYT_TRY(sys::unshare_namespaces(in.plan.namespaces.unshared));
+  if ((in.plan.namespaces.unshared & CLONE_NEWTIME) != 0 && !in.plan.namespaces.time_offsets.empty()) {
+    return ask_maker(in, Message::kWantOffsets);
+  }
+  return {};
+}
+
+Result<> become_root(Inside& /*in*/) {
+  FLUYT_TRY(sys::set_ids(0, 0, {}));
+  return sys::set_dumpable(false);
+}
+
+Result<> cgroup_namespace(Inside& /*in*/) {
+  // Only now: its root is the cgroup that we are in.
+  return sys::unshare_namespaces(CLONE_NEWCGROUP);
+}
+
+Result<> fork_on(Inside& in) {
+  // A sibling, not a child: our maker, or its parent, shall be the one that reaps it.
+  auto child = FLUYT_TRY(sys::clone_process({.flags = CLONE_PARENT, .cgroup = {}}));
+  if (!child) return {};
+  auto told = send_packet(in.p.channel, Message::kForked, child->pid(), {}, {child->pidfd()});
+  if (!told.ok()) {
+    child->kill(9).ignore("nobody will know of it");
+    _exit(1);
+  }
+  _exit(0);
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,138 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/first_process.h"
+#include "runtime/target.h"
+#include "sys/file.h"
+#include "sys/identity.h"
+#include "sys/pty.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+constexpr size_t kMaxPasswd = 1U << 20U;
+constexpr std::string_view kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const std::string* find_variable(const std::vector<std::string>& env, std::string_view name) {
+  // The last one counts, as in a shell.
+  for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {
+    if (entry->size() > name.size() && entry->starts_with(name) && (*entry)[name.size()] == '=') return &*entry;
+  }
+  return nullptr;
+}
+
+// The home of `uid` in the image's /etc/passwd: a file of the image's, so of a limited size, a regular
+// one, and only read.
+std::string home_of(uid_t uid) {
+  auto file = sys::open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!file.ok()) return "/";
+  auto info = sys::stat_of(*file);
+  if (!info.ok() || !S_ISREG(info->st_mode)) return "/";
+  auto text = sys::read_all(*file, kMaxPasswd);
+  if (!text.ok()) return "/";
+  for (const std::string_view line : split(*text, '\n')) {
+    const auto fields = split(line, ':');
+    if (fields.size() < 6 || parse_number<uid_t>(fields[2]) != uid) continue;
+    if (fields[5].empty() || has_control_characters(fields[5])) return "/";
+    return std::string(fields[5]);
+  }
+  return "/";
+}
+
+Error not_runnable(const std::string& name, const Error& why) {
+  const std::string field = cat("process.args[0]: ", quote(name, 1024));
+  const int number = why.errno_value();
+  if (number == ENOENT || number == ENOTDIR) return Error(Code::kNotFound, cat(field, ": no such file"));
+  if (number == EACCES) return Error(Code::kPermissionDenied, cat(field, ": permission denied: ", why.message()));
+  return Error(why.code(), cat(field, ": ", why.message()));
+}
+
+Result<std::string> search_path(const std::string& name, std::string_view path) {
+  std::optional<Error> refused;
+  for (const std::string_view folder : split(path, ':')) {
+    // An empty entry would be the working directory, which the image chooses.
+    if (folder.empty()) continue;
+    const std::string candidate = cat(folder, "/", name);
+    auto checked = sys::check_executable(candidate);
+    if (checked.ok()) return candidate;
+    if (checked.error().errno_value() == EACCES) refused = checked.error();
+  }
+  if (refused) return not_runnable(name, *refused);
+  return Error(Code::kNotFound,
+               cat("process.args[0]: ", quote(name, 1024), ": no such file in PATH ", quote(path, 1024)));
+}
+
+}  // namespace
+
+Result<> enter_directory(Inside& in) {
+  if (in.plan.cwd == "/") {
+    in.directory_entered = true;
+    return sys::change_directory_to("/");
+  }
+  // A missing one is made, as every runtime does; only in a root that this container just got.
+  if (in.root.valid()) {
+    auto there = sys::open_in(in.root, in.plan.cwd, O_PATH);
+    if (!there.ok() && there.error().errno_value() == ENOENT) {
+      FLUYT_TRY_CONTEXT(open_target(in.root, in.plan.cwd, TargetKind::kDirectory), "process.cwd");
+    }
+  }
+  auto entered = sys::change_directory_to(in.plan.cwd);
+  in.directory_entered = entered.ok();
+  // It may be open to the container's user alone, on a file system that does not trust root: once
+  // more in verify_directory().
+  if (!entered.ok() && entered.error().errno_value() != EACCES) {
+    return std::move(entered).error().add_context("process.cwd");
+  }
+  return {};
+}
+
+Result<> verify_directory(Inside& in) {
+  if (!in.directory_entered) FLUYT_TRY_CONTEXT(sys::change_directory_to(in.plan.cwd), "process.cwd");
+  // CVE-2024-21626: a directory of the host, reached through a descriptor's link, has no path here.
+  auto where = sys::working_directory();
+  if (!where.ok() || !where->starts_with('/')) {
+    return Error(Code::kPermissionDenied,
+                 cat("process.cwd: ", quote(in.plan.cwd, 1024), ": lies outside the container's root"));
+  }
+  return {};
+}
+
+Result<> find_program(Inside& in) {
+  in.env = in.plan.env;
+  const std::string* home = find_variable(in.env, "HOME");
+  if (home == nullptr || *home == "HOME=") in.env.push_back(cat("HOME=", home_of(in.plan.identity.uid)));
+  const std::string& name = in.plan.args[0];
+  if (name.find('/') != std::string::npos) {
+    auto checked = sys::check_executable(name);
+    if (!checked.ok()) return not_runnable(name, checked.error());
+    in.program = name;
+    return {};
+  }
+  const std::string* path = find_variable(in.env, "PATH");
+  in.program = FLUYT_TRY(search_path(name, path == nullptr ? kDefaultPath : std::string_view(*path).substr(5)));
+  return {};
+}
+
+Result<> start_session(Inside& in) {
+  FLUYT_TRY(sys::new_session());
+  if (in.plan.terminal) {
+    FLUYT_TRY(sys::set_controlling_terminal(in.console));
+    for (int number = 0; number < 3; ++number) FLUYT_TRY(sys::place_descriptor(in.console, number));
+    return {};
+  }
+  const auto or_null = [&](sys::FdRef fd) { return fd.valid() ? fd : in.host.null.ref(); };
+  // Copies first: a source may have the number of a target.
+  const sys::Fd copies[3] = {FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.in))),
+                             FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.out))),
+                             FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.err)))};
+  for (int number = 0; number < 3; ++number) FLUYT_TRY(sys::place_descriptor(copies[number], number));
+  return {};
+}
+
+Result<> close_descriptors(Inside& in) { return sys::close_on_exec_from(3 + in.plan.preserve_fds); }
+
+}  // namespace fluyt::runtime

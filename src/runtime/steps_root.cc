@@ -1,0 +1,117 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+#include "base/strings.h"
+#include "runtime/first_process.h"
+#include "runtime/target.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+
+namespace fluyt::runtime {
+
+namespace {
+
+constexpr sys::MountAttributes kReadOnly{.set = MOUNT_ATTR_RDONLY, .clear = 0, .propagation = 0, .user_namespace = {}};
+
+// A path that the image does not have needs no mask. The last component may be a link: what it
+// leads to, in the root, is covered.
+Result<std::optional<sys::Fd>> find_path(Inside& in, const std::string& path) {
+  auto found = sys::open_in(in.root, path, O_PATH);
+  if (found.ok()) return std::optional(std::move(*found));
+  const int why = found.error().errno_value();
+  if (why == ENOENT || why == ENOTDIR || why == EACCES) return std::optional<sys::Fd>();
+  return std::move(found).error();
+}
+
+// Kernels before 6.15 clone only what is attached: the first mask is the file system itself, and the
+// others are clones of that.
+Result<> mask_directory(Inside& in, sys::FdRef target) {
+  if (in.mask_dir.valid()) {
+    const sys::Fd copy = FLUYT_TRY(sys::clone_mount(in.mask_dir, sys::Depth::kOne));
+    return sys::attach_mount(copy, target);
+  }
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
+  FLUYT_TRY(context.set_string("nr_inodes", "2"));
+  FLUYT_TRY(context.set_string("mode", "0755"));
+  FLUYT_TRY(context.set_flag("ro"));
+  in.mask_dir = FLUYT_TRY(context.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  return sys::attach_mount(in.mask_dir, target);
+}
+
+Result<> mask_file(Inside& in, sys::FdRef target) {
+  if (in.null_attached) {
+    const sys::Fd copy = FLUYT_TRY(sys::clone_mount(in.host.null_mount, sys::Depth::kOne));
+    return sys::attach_mount(copy, target);
+  }
+  FLUYT_TRY(sys::attach_mount(in.host.null_mount, target));
+  in.null_attached = true;
+  return {};
+}
+
+}  // namespace
+
+Result<> own_mounts(Inside& in) {
+  for (const NamespacePlan::Join& join : in.plan.namespaces.joins) {
+    // A mount namespace that others live in: its propagation is theirs.
+    if (join.type == CLONE_NEWNS) return {};
+  }
+  return sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree);
+}
+
+Result<> attach_root(Inside& in) {
+  // Over "/" itself, so that no path of the host is walked. It is the top of the namespace already.
+  FLUYT_TRY(sys::attach_over_root(in.host.root));
+  in.root = std::move(in.host.root);
+  return {};
+}
+
+Result<> attach_root_at_path(Inside& in) {
+  const std::string path = in.plan.overlay ? "/" : in.plan.root_path;
+  if (path == "/") return attach_root(in);
+  const sys::Fd target = FLUYT_TRY(sys::open(path, O_PATH | O_DIRECTORY));
+  FLUYT_TRY(sys::attach_mount(in.host.root, target));
+  in.root = std::move(in.host.root);
+  return {};
+}
+
+Result<> pivot(Inside& in) {
+  FLUYT_TRY(sys::change_directory(in.root));
+  return in.plan.no_pivot ? sys::move_to_working_directory() : sys::pivot_to_working_directory();
+}
+
+Result<> read_only_root(Inside& in) { return sys::set_mount_attributes(in.root, kReadOnly, sys::Depth::kOne); }
+
+Result<> root_propagation(Inside& in) {
+  return sys::set_mount_attributes(
+      in.root, {.set = 0, .clear = 0, .propagation = in.plan.root_propagation, .user_namespace = {}},
+      in.plan.root_propagation_tree ? sys::Depth::kTree : sys::Depth::kOne);
+}
+
+Result<> mask_paths(Inside& in) {
+  for (const std::string& path : in.plan.masked_paths) {
+    const auto target = FLUYT_TRY(find_path(in, path));
+    if (!target) continue;
+    const struct stat info = FLUYT_TRY(sys::stat_of(*target));
+    FLUYT_TRY_CONTEXT(S_ISDIR(info.st_mode) ? mask_directory(in, *target) : mask_file(in, *target),
+                      cat("linux.maskedPaths: ", quote(path)));
+  }
+  return {};
+}
+
+Result<> read_only_paths(Inside& in) {
+  for (const std::string& path : in.plan.read_only_paths) {
+    const auto target = FLUYT_TRY(find_path(in, path));
+    if (!target) continue;
+    auto cover = [&]() -> Result<> {
+      const sys::Fd copy = FLUYT_TRY(sys::clone_mount(*target, sys::Depth::kTree));
+      FLUYT_TRY(sys::set_mount_attributes(copy, kReadOnly, sys::Depth::kTree));
+      return sys::attach_mount(copy, *target);
+    };
+    FLUYT_TRY_CONTEXT(cover(), cat("linux.readonlyPaths: ", quote(path)));
+  }
+  return {};
+}
+
+}  // namespace fluyt::runtime

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <sched.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080
+#endif
+
+/// Processes and namespaces: clone3(2), setns(2), unshare(2). For single-threaded programs.
+namespace fluyt::sys {
+
+struct CloneRequest {
+  uint64_t flags = 0;  // CLONE_NEW*, CLONE_PARENT
+  FdRef cgroup;        // a v2 directory to be born in (CLONE_INTO_CGROUP); invalid: ours
+};
+/// A copy of this process with memory of its own. The parent gets the child, by pidfd; the child
+/// gets nothing.
+Result<std::optional<Process>> clone_process(const CloneRequest& request);
+
+Result<> unshare_namespaces(uint64_t flags);
+/// setns(2) into `type` (CLONE_NEW*; several at once where `fd` is a pidfd).
+Result<> join_namespaces(FdRef fd, uint64_t types);
+/// Opens a namespace file of the host and verifies with NS_GET_NSTYPE that it is of `type`.
+Result<Fd> open_namespace(const std::string& path, uint64_t type);
+
+struct IdRange {
+  uint32_t inside = 0;
+  uint32_t outside = 0;
+  uint32_t count = 0;
+  bool operator==(const IdRange&) const = default;
+};
+/// Writes uid_map and gid_map of a process in a new user namespace.
+Result<> write_id_maps(pid_t pid, const std::vector<IdRange>& uids, const std::vector<IdRange>& gids);
+/// A user namespace with these maps and no process in it: for idmapped mounts.
+Result<Fd> make_user_namespace(const std::vector<IdRange>& uids, const std::vector<IdRange>& gids);
+
+/// Brings the loopback device of our network namespace up.
+Result<> bring_loopback_up();
+Result<> set_host_name(const std::string& name);
+Result<> set_domain_name(const std::string& name);
+
+/// Closes every descriptor above 2 but those in `keep`.
+Result<> close_all_but(std::vector<int> keep);
+/// Sets close-on-exec on every descriptor from `first` up.
+Result<> close_on_exec_from(int first);
+/// dup2(2): `fd` becomes number `number`, without close-on-exec.
+Result<> place_descriptor(FdRef fd, int number);
+
+}  // namespace fluyt::sys

@@ -1,0 +1,197 @@
+#include "sys/mount.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/strings.h"
+
+namespace fluyt::sys {
+
+namespace {
+
+Error failed(std::string_view call) { return Error::from_errno(errno, call); }
+
+int recursive(Depth depth) { return depth == Depth::kTree ? AT_RECURSIVE : 0; }
+
+// Overlay's one-string form separates layers by ':' and options by ','.
+std::string escape_layer(std::string_view path) {
+  std::string out;
+  for (const char c : path) {
+    if (c == ':' || c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+Result<> set_lower_dirs(FsContext& context, const std::vector<std::string>& dirs) {
+  bool first = true;
+  for (const std::string& dir : dirs) {
+    auto added = context.set_string("lowerdir+", dir);
+    if (!added.ok() && first && added.error().errno_value() == EINVAL) {
+      std::string all;
+      for (const std::string& one : dirs) all += cat(all.empty() ? "" : ":", escape_layer(one));
+      return context.set_string("lowerdir", all);
+    }
+    FLUYT_TRY(std::move(added));
+    first = false;
+  }
+  return {};
+}
+
+}  // namespace
+
+Error FsContext::explain(int errno_value, std::string call) const {
+  // The context's descriptor is also its log: one line a read, "e overlay: ...", ENODATA at the end.
+  std::string said;
+  char line[512];
+  for (int i = 0; i < 4; ++i) {
+    const ssize_t got = ::read(fd_.raw(), line, sizeof line);
+    if (got <= 2) break;
+    said += cat(said.empty() ? " (" : "; ", trim(std::string_view(line + 2, static_cast<size_t>(got) - 2)));
+  }
+  if (!said.empty()) said += ")";
+  return Error::from_errno(errno_value, cat(call, said));
+}
+
+Result<FsContext> FsContext::open(const std::string& type) {
+  Fd fd(fsopen(type.c_str(), FSOPEN_CLOEXEC));
+  if (!fd.valid()) {
+    const int error = errno;
+    Error out = Error::from_errno(error, cat("fsopen(", quote(type), ")"));
+    return error == ENODEV ? std::move(out).with_code(Code::kUnimplemented) : std::move(out);
+  }
+  return FsContext(std::move(fd), type);
+}
+
+Result<> FsContext::set_flag(const std::string& key) {
+  if (fsconfig(fd_.raw(), FSCONFIG_SET_FLAG, key.c_str(), nullptr, 0) != 0) {
+    return explain(errno, cat("fsconfig(", type_, ", ", quote(key), ")"));
+  }
+  return {};
+}
+
+Result<> FsContext::set_string(const std::string& key, const std::string& value) {
+  if (fsconfig(fd_.raw(), FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0) != 0) {
+    return explain(errno, cat("fsconfig(", type_, ", ", quote(key), " = ", quote(value, 1024), ")"));
+  }
+  return {};
+}
+
+Result<> FsContext::set_fd(const std::string& key, FdRef fd) {
+  if (fsconfig(fd_.raw(), FSCONFIG_SET_FD, key.c_str(), nullptr, fd.raw()) != 0) {
+    return explain(errno, cat("fsconfig(", type_, ", ", quote(key), " = [", fd.raw(), "])"));
+  }
+  return {};
+}
+
+Result<Fd> FsContext::mount(uint64_t attributes) {
+  if (fsconfig(fd_.raw(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return explain(errno, cat("fsconfig(", type_, ", create)"));
+  }
+  Fd mount(fsmount(fd_.raw(), FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes)));
+  if (!mount.valid()) return explain(errno, cat("fsmount(", type_, ")"));
+  return mount;
+}
+
+Result<Fd> clone_mount(const std::string& path, Depth depth) {
+  Fd fd(open_tree(AT_FDCWD, path.c_str(),
+                  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | static_cast<unsigned>(recursive(depth))));
+  if (!fd.valid()) return failed(cat("open_tree(", quote(path, 1024), ", clone)"));
+  return fd;
+}
+
+Result<Fd> clone_mount(FdRef at, Depth depth) {
+  Fd fd(open_tree(at.raw(), "",
+                  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
+                      static_cast<unsigned>(recursive(depth))));
+  if (!fd.valid()) return failed(cat("open_tree([", at.raw(), "], clone)"));
+  return fd;
+}
+
+Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, Depth depth) {
+  mount_attr request{};
+  request.attr_set = attributes.set;
+  request.attr_clr = attributes.clear;
+  request.propagation = attributes.propagation;
+  if (attributes.user_namespace.valid()) {
+    request.userns_fd = static_cast<uint64_t>(attributes.user_namespace.raw());
+  }
+  if (mount_setattr(mount.raw(), "", static_cast<unsigned>(AT_EMPTY_PATH | recursive(depth)), &request,
+                    sizeof request) != 0) {
+    return failed(cat("mount_setattr([", mount.raw(), "], set ", attributes.set, ", clear ",
+                      attributes.clear, ", propagation ", attributes.propagation, ")"));
+  }
+  return {};
+}
+
+Result<> attach_mount(FdRef mount, FdRef target) {
+  if (move_mount(mount.raw(), "", target.raw(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) !=
+      0) {
+    return failed(cat("move_mount([", mount.raw(), "], [", target.raw(), "])"));
+  }
+  return {};
+}
+
+Result<> attach_over_root(FdRef mount) {
+  if (move_mount(mount.raw(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return failed(cat("move_mount([", mount.raw(), "], \"/\")"));
+  }
+  return {};
+}
+
+Result<> pivot_to_working_directory() {
+  // The old root ends up stacked over the new one; "." still names what lies on top.
+  if (syscall(SYS_pivot_root, ".", ".") != 0) return failed("pivot_root(\".\", \".\")");
+  if (umount2(".", MNT_DETACH) != 0) return failed("umount2(old root, MNT_DETACH)");
+  if (chdir("/") != 0) return failed("chdir(\"/\")");
+  return {};
+}
+
+Result<> move_to_working_directory() {
+  if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return failed("mount(\".\", \"/\", MS_MOVE)");
+  if (chroot(".") != 0) return failed("chroot(\".\")");
+  if (chdir("/") != 0) return failed("chdir(\"/\")");
+  return {};
+}
+
+Result<> change_directory(FdRef dir) {
+  if (fchdir(dir.raw()) != 0) return failed(cat("fchdir([", dir.raw(), "])"));
+  return {};
+}
+
+Result<> set_root_propagation(uint64_t propagation, Depth depth) {
+  const uint64_t flags = propagation | (depth == Depth::kTree ? uint64_t{MS_REC} : 0);
+  if (::mount(nullptr, "/", nullptr, flags, nullptr) != 0) {
+    return failed(cat("mount(\"/\", propagation ", propagation, ")"));
+  }
+  return {};
+}
+
+Result<uint64_t> fs_magic(FdRef fd) {
+  struct statfs info{};
+  if (fstatfs(fd.raw(), &info) != 0) return failed(cat("fstatfs([", fd.raw(), "])"));
+  return static_cast<uint64_t>(info.f_type);
+}
+
+Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options) {
+  FsContext context = FLUYT_TRY(FsContext::open("overlay"));
+  FLUYT_TRY(context.set_string("source", "overlay"));
+  FLUYT_TRY(set_lower_dirs(context, overlay.lower_dirs));
+  if (!overlay.upper_dir.empty()) {
+    FLUYT_TRY(context.set_string("upperdir", overlay.upper_dir));
+    FLUYT_TRY(context.set_string("workdir", overlay.work_dir));
+  }
+  for (const std::string& option : more_options) {
+    const size_t equals = option.find('=');
+    FLUYT_TRY(equals == std::string::npos
+                  ? context.set_flag(option)
+                  : context.set_string(option.substr(0, equals), option.substr(equals + 1)));
+  }
+  return context.mount(overlay.upper_dir.empty() ? MOUNT_ATTR_RDONLY : 0);
+}
+
+}  // namespace fluyt::sys

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <sys/mount.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "sys/fd.h"
+#include "sys/overlay.h"
+
+/// The mount API of Linux 5.2 to 5.15: file systems and mount trees as descriptors, attached to
+/// descriptors. Nothing here takes a path inside a container. MOUNT_ATTR_* and MS_* are the system's.
+namespace fluyt::sys {
+
+/// A file system being configured: fsopen(2), fsconfig(2), fsmount(2).
+class FsContext {
+ public:
+  /// kUnimplemented when the kernel has no such file system.
+  static Result<FsContext> open(const std::string& type);
+  Result<> set_flag(const std::string& key);
+  Result<> set_string(const std::string& key, const std::string& value);
+  Result<> set_fd(const std::string& key, FdRef fd);
+  /// Makes the superblock and a detached mount of it with MOUNT_ATTR_* `attributes`. Errors carry
+  /// what the kernel wrote to the context's log.
+  Result<Fd> mount(uint64_t attributes);
+
+ private:
+  FsContext(Fd fd, std::string type) : fd_(std::move(fd)), type_(std::move(type)) {}
+  Error explain(int errno_value, std::string call) const;
+  Fd fd_;
+  std::string type_;
+};
+
+enum class Depth { kOne, kTree };
+
+/// A detached copy of the mount at `path` (open_tree(2) with OPEN_TREE_CLONE). For paths of the host.
+Result<Fd> clone_mount(const std::string& path, Depth depth);
+/// The same of what the descriptor shows. `at` must lie in a mount of our own namespace.
+Result<Fd> clone_mount(FdRef at, Depth depth);
+
+struct MountAttributes {
+  uint64_t set = 0;          // MOUNT_ATTR_*
+  uint64_t clear = 0;
+  uint64_t propagation = 0;  // MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE
+  FdRef user_namespace;      // with MOUNT_ATTR_IDMAP in `set`
+};
+/// mount_setattr(2) on the mount that `mount` is the root of.
+Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, Depth depth);
+
+/// move_mount(2) of a detached mount onto what `target` (O_PATH) shows: no path on either side.
+Result<> attach_mount(FdRef mount, FdRef target);
+/// Over the root directory of our own namespace: the new root, before pivot_to_working_directory().
+Result<> attach_over_root(FdRef mount);
+
+/// pivot_root(".", ".") and the old root detached: the working directory must be the new root.
+Result<> pivot_to_working_directory();
+/// Where the root is the initial ramfs, which cannot be pivoted: MS_MOVE onto / and chroot(2).
+Result<> move_to_working_directory();
+Result<> change_directory(FdRef dir);
+
+/// Propagation of the whole tree at / of our own mount namespace.
+Result<> set_root_propagation(uint64_t propagation, Depth depth);
+
+/// f_type of fstatfs(2): PROC_SUPER_MAGIC and so on.
+Result<uint64_t> fs_magic(FdRef fd);
+inline constexpr uint64_t kProcMagic = 0x9fa0;
+inline constexpr uint64_t kSysfsMagic = 0x62656572;
+inline constexpr uint64_t kDevptsMagic = 0x1cd1;
+inline constexpr uint64_t kTmpfsMagic = 0x01021994;
+inline constexpr uint64_t kCgroup2Magic = 0x63677270;
+inline constexpr uint64_t kNsfsMagic = 0x6e736673;
+
+/// An overlay as a detached mount; layers by "lowerdir+" (6.5) so that their names need no escapes,
+/// else by one "lowerdir" string. Without upper_dir it is read-only.
+Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options = {});
+
+}  // namespace fluyt::sys
