@@ -7,8 +7,8 @@ namespace fluyt {
 
 enum class LogLevel { kTrace, kDebug, kInfo, kWarn, kError };
 
-/// Where a part says what it did. Passed down from `main`; there is no global logger. Calls may come
-/// from any thread. A function returns its error or logs it, never both.
+/// Where a part says what it did. Passed down from `main`; there is no global logger. Calls may
+/// come from any thread. A function returns its error or logs it, never both.
 class Logger {
  public:
   Logger() = default;

@@ -79,8 +79,12 @@ template <class T = void>
 class [[nodiscard]] Result {
  public:
   using Value = T;
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}     // NOLINT(google-explicit-constructor): `return value;` is the point
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor): `return error;` is the point
+  Result(T value)
+      : state_(std::in_place_index<0>, std::move(value)) {
+  }  // NOLINT(google-explicit-constructor): `return value;` is the point
+  Result(Error error)
+      : state_(std::in_place_index<1>, std::move(error)) {
+  }  // NOLINT(google-explicit-constructor): `return error;` is the point
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -109,7 +113,9 @@ class [[nodiscard]] Result<void> {
  public:
   using Value = void;
   Result() = default;
-  Result(Error error) : error_(std::make_unique<Error>(std::move(error))) {}  // NOLINT(google-explicit-constructor): `return error;` is the point
+  Result(Error error)
+      : error_(std::make_unique<Error>(std::move(error))) {
+  }  // NOLINT(google-explicit-constructor): `return error;` is the point
 
   bool ok() const { return error_ == nullptr; }
   explicit operator bool() const { return ok(); }
@@ -133,19 +139,19 @@ inline void take(Result<void>&& /*result*/) {}
 #define FLUYT_CAT2(a, b) a##b
 #define FLUYT_CAT(a, b) FLUYT_CAT2(a, b)
 
-#define FLUYT_TRY_AS(name, expr)                                        \
-  __extension__({                                                       \
-    auto name = (expr);                                                 \
-    if (!name.ok()) [[unlikely]]                                        \
-      return std::move(name).error();                                   \
-    ::fluyt::internal::take(std::move(name));                           \
+#define FLUYT_TRY_AS(name, expr)              \
+  __extension__({                             \
+    auto name = (expr);                       \
+    if (!name.ok()) [[unlikely]]              \
+      return std::move(name).error();         \
+    ::fluyt::internal::take(std::move(name)); \
   })
-#define FLUYT_TRY_CONTEXT_AS(name, expr, context)                       \
-  __extension__({                                                       \
-    auto name = (expr);                                                 \
-    if (!name.ok()) [[unlikely]]                                        \
-      return std::move(name).error().add_context(context);              \
-    ::fluyt::internal::take(std::move(name));                           \
+#define FLUYT_TRY_CONTEXT_AS(name, expr, context)          \
+  __extension__({                                          \
+    auto name = (expr);                                    \
+    if (!name.ok()) [[unlikely]]                           \
+      return std::move(name).error().add_context(context); \
+    ::fluyt::internal::take(std::move(name));              \
   })
 
 /// `auto fd = FLUYT_TRY(open(...));` unwraps the value, or returns the error from this function.

@@ -13,8 +13,8 @@ int64_t now_unix_ns();
 /// Time since boot including suspend, in nanoseconds (CLOCK_BOOTTIME): for durations and deadlines.
 int64_t now_boot_ns();
 
-/// RFC 3339 with nine fractional digits and "Z", such as 2026-01-02T03:04:05.000000006Z: the form of
-/// CRI log lines. Writes exactly 30 characters.
+/// RFC 3339 with nine fractional digits and "Z", such as 2026-01-02T03:04:05.000000006Z: the form
+/// of CRI log lines. Writes exactly 30 characters.
 inline constexpr size_t kRfc3339NanoSize = 30;
 void format_rfc3339_nano(int64_t unix_ns, char* out);
 std::string format_rfc3339_nano(int64_t unix_ns);

@@ -35,7 +35,8 @@ Result<> Epoll::add(FdRef fd, uint32_t events, Handler handler) {
 
 Result<> Epoll::change(FdRef fd, uint32_t events) {
   const auto watch = watches_.find(fd.raw());
-  if (watch == watches_.end()) return Error::from_errno(ENOENT, cat("epoll change [", fd.raw(), "]"));
+  if (watch == watches_.end())
+    return Error::from_errno(ENOENT, cat("epoll change [", fd.raw(), "]"));
   epoll_event event{};
   event.events = events;
   event.data.u64 = pack(fd.raw(), watch->second.token);

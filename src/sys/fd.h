@@ -40,7 +40,9 @@ class Fd {
   bool valid() const { return raw_ >= 0; }
   int raw() const { return raw_; }
   FdRef ref() const { return FdRef(raw_); }
-  operator FdRef() const { return FdRef(raw_); }  // NOLINT(google-explicit-constructor): lending is what an Fd is for
+  operator FdRef() const {
+    return FdRef(raw_);
+  }  // NOLINT(google-explicit-constructor): lending is what an Fd is for
   /// Gives the descriptor away.
   int release() { return std::exchange(raw_, -1); }
   /// Closes now. Errors of close(2) are of no use here: data that matters is synced by name.

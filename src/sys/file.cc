@@ -50,8 +50,8 @@ Result<DirStream> open_dir(FdRef dir, const std::string& path) {
 
 bool is_dots(const char* name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
 
-// Depth is bounded by the recursion of what an image may hold (PATH_MAX / 2 levels by path, deeper by
-// descriptor); each level costs one descriptor, so past kMaxDepth we stop with a clear error.
+// Depth is bounded by the recursion of what an image may hold (PATH_MAX / 2 levels by path, deeper
+// by descriptor); each level costs one descriptor, so past kMaxDepth we stop with a clear error.
 constexpr int kMaxDepth = 4000;
 
 Result<> remove_children(FdRef parent, const std::string& name, dev_t device, int depth) {
@@ -61,7 +61,8 @@ Result<> remove_children(FdRef parent, const std::string& name, dev_t device, in
   DirStream stream = FLUYT_TRY(open_dir(parent, name));
   const FdRef self(dirfd(stream.get()));
   const struct stat own = FLUYT_TRY(stat_of(self));
-  if (own.st_dev != device) return Error::from_errno(EXDEV, cat("remove(", shown(parent, name), ")"));
+  if (own.st_dev != device)
+    return Error::from_errno(EXDEV, cat("remove(", shown(parent, name), ")"));
   while (true) {
     errno = 0;
     const dirent* entry = readdir(stream.get());
@@ -147,7 +148,8 @@ Result<> make_dirs(const std::string& path, mode_t mode) {
     }
   }
   struct stat info{};
-  if (stat(path.c_str(), &info) != 0) return Error::from_errno(errno, cat("stat(", quote(path), ")"));
+  if (stat(path.c_str(), &info) != 0)
+    return Error::from_errno(errno, cat("stat(", quote(path), ")"));
   if (!S_ISDIR(info.st_mode)) return Error::from_errno(ENOTDIR, cat("mkdir(", quote(path), ")"));
   return {};
 }
@@ -186,7 +188,8 @@ Result<std::string> read_file(const std::string& path, size_t limit) {
 Result<> write_all(FdRef fd, std::string_view data) {
   while (!data.empty()) {
     const ssize_t put = retry_eintr([&] { return ::write(fd.raw(), data.data(), data.size()); });
-    if (put < 0) return Error::from_errno(errno, cat("write([", fd.raw(), "], ", data.size(), " bytes)"));
+    if (put < 0)
+      return Error::from_errno(errno, cat("write([", fd.raw(), "], ", data.size(), " bytes)"));
     data.remove_prefix(static_cast<size_t>(put));
   }
   return {};
@@ -226,7 +229,8 @@ Result<> write_file_atomic(FdRef dir, const std::string& path, std::string_view 
                                : slash == 0               ? "/"
                                                           : path.substr(0, slash);
     const Fd fd = FLUYT_TRY(open(dir, folder, O_RDONLY | O_DIRECTORY));
-    if (fsync(fd.raw()) != 0) return Error::from_errno(errno, cat("fsync(", shown(dir, folder), ")"));
+    if (fsync(fd.raw()) != 0)
+      return Error::from_errno(errno, cat("fsync(", shown(dir, folder), ")"));
   }
   return {};
 }
@@ -244,7 +248,9 @@ Result<std::optional<struct stat>> find_stat(FdRef dir, const std::string& path)
   return Error::from_errno(errno, cat("fstatat(", shown(dir, path), ")"));
 }
 
-bool exists(const std::string& path) { return faccessat(AT_FDCWD, path.c_str(), F_OK, AT_EACCESS) == 0; }
+bool exists(const std::string& path) {
+  return faccessat(AT_FDCWD, path.c_str(), F_OK, AT_EACCESS) == 0;
+}
 
 Result<> remove_file(FdRef dir, const std::string& path) {
   if (unlinkat(dir.raw(), path.c_str(), 0) != 0 && errno != ENOENT) {
@@ -292,13 +298,15 @@ Result<std::string> read_link(FdRef dir, const std::string& path) {
 
 Result<TempDir> TempDir::create(const std::string& parent) {
   std::string path = parent + "/fluyt-XXXXXX";
-  if (mkdtemp(path.data()) == nullptr) return Error::from_errno(errno, cat("mkdtemp(", quote(path), ")"));
+  if (mkdtemp(path.data()) == nullptr)
+    return Error::from_errno(errno, cat("mkdtemp(", quote(path), ")"));
   return TempDir(std::move(path));
 }
 
 TempDir& TempDir::operator=(TempDir&& other) noexcept {
   if (this != &other) {
-    if (!path_.empty()) remove_tree(path_).ignore("a temporary folder; its parent is swept at boot");
+    if (!path_.empty())
+      remove_tree(path_).ignore("a temporary folder; its parent is swept at boot");
     path_ = std::exchange(other.path_, {});
   }
   return *this;

@@ -47,8 +47,8 @@ Result<std::string> read_file(const std::string& path, size_t limit);
 Result<std::string> read_file(FdRef dir, const std::string& path, size_t limit);
 /// All of `data`, looping over short writes and EINTR.
 Result<> write_all(FdRef fd, std::string_view data);
-/// Opens O_WRONLY|O_CLOEXEC and writes once: for files of cgroups and procfs, where one write is one
-/// request.
+/// Opens O_WRONLY|O_CLOEXEC and writes once: for files of cgroups and procfs, where one write is
+/// one request.
 Result<> write_file(FdRef dir, const std::string& path, std::string_view data);
 
 enum class Durability { kNone, kFsync };
@@ -63,8 +63,8 @@ Result<std::optional<struct stat>> find_stat(FdRef dir, const std::string& path)
 bool exists(const std::string& path);
 /// unlinkat(2); absent is success.
 Result<> remove_file(FdRef dir, const std::string& path);
-/// Removes a file or a whole tree on descriptors, no link followed, no mount crossed (EBUSY or EXDEV
-/// then). Absent is success.
+/// Removes a file or a whole tree on descriptors, no link followed, no mount crossed (EBUSY or
+/// EXDEV then). Absent is success.
 Result<> remove_tree(FdRef dir, const std::string& path);
 inline Result<> remove_tree(const std::string& path) { return remove_tree(kCwd, path); }
 /// Names in a directory, without "." and "..", sorted.

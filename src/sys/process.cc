@@ -74,7 +74,8 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   // Everything above the numbers handed over goes at exec; gaps below `top` are closed one by one.
   if (syscall(SYS_close_range, top + 1, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */) != 0) die();
   for (int fd = 3; fd <= top; ++fd) {
-    const bool kept = std::any_of(moves.begin(), moves.end(), [&](auto& m) { return m.second == fd; });
+    const bool kept =
+        std::any_of(moves.begin(), moves.end(), [&](auto& m) { return m.second == fd; });
     if (!kept) ::close(fd);
   }
   if (chdir(options.cwd.c_str()) != 0) die();
@@ -164,8 +165,8 @@ Result<Process> spawn(const SpawnOptions& options) {
   Process process(static_cast<pid_t>(pid), Fd(pidfd));
   report.write.reset();
   int child_errno = 0;
-  const size_t got =
-      FLUYT_TRY(read_some(report.read, {reinterpret_cast<char*>(&child_errno), sizeof child_errno}));
+  const size_t got = FLUYT_TRY(
+      read_some(report.read, {reinterpret_cast<char*>(&child_errno), sizeof child_errno}));
   if (got == sizeof child_errno) {
     process.wait(Deadline::never()).ignore("it has told us why it ends");
     return Error::from_errno(child_errno, cat("execve(", quote(options.args[0], 1024), ")"));
@@ -173,7 +174,8 @@ Result<Process> spawn(const SpawnOptions& options) {
   return process;
 }
 
-Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit, Deadline deadline) {
+Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit,
+                     Deadline deadline) {
   Pipe in = FLUYT_TRY(make_pipe());
   Pipe out = FLUYT_TRY(make_pipe());
   Pipe err = FLUYT_TRY(make_pipe());
@@ -199,9 +201,8 @@ Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit,
     into.append(buffer.data(), std::min(*got, limit - std::min(limit, into.size())));
   };
   while (out.read.valid() || err.read.valid() || in.write.valid()) {
-    std::array<pollfd, 3> entries{{{in.write.raw(), POLLOUT, 0},
-                                   {out.read.raw(), POLLIN, 0},
-                                   {err.read.raw(), POLLIN, 0}}};
+    std::array<pollfd, 3> entries{
+        {{in.write.raw(), POLLOUT, 0}, {out.read.raw(), POLLIN, 0}, {err.read.raw(), POLLIN, 0}}};
     const int ready = poll(entries.data(), entries.size(), deadline.poll_timeout_ms());
     if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll()");
     if (ready == 0) {

@@ -61,18 +61,20 @@ Result<SocketPair> make_socketpair(int type) {
 Result<Fd> listen_unix(const std::string& path, int type, mode_t mode, int backlog) {
   auto live = connect_unix(path, type);
   if (live.ok()) {
-    return Error(Code::kAlreadyExists, cat("socket ", path, ": another process is listening on it"));
+    return Error(Code::kAlreadyExists,
+                 cat("socket ", path, ": another process is listening on it"));
   }
   const int why = live.error().errno_value();
   if (why != ENOENT && why != ECONNREFUSED) return std::move(live).error();
 
   Fd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return Error::from_errno(errno, "socket(AF_UNIX)");
-  // The mode of a bound socket is that of the socket's inode less the umask: fchmod before bind sets
-  // it without touching the umask, which is the whole process's.
+  // The mode of a bound socket is that of the socket's inode less the umask: fchmod before bind
+  // sets it without touching the umask, which is the whole process's.
   if (fchmod(fd.raw(), mode) != 0) return Error::from_errno(errno, "fchmod(socket)");
   const ShortPath place = FLUYT_TRY(shorten(path));
-  const std::string temporary = cat(place.path.substr(0, place.path.rfind('/') + 1), ".", make_id().substr(0, 12));
+  const std::string temporary =
+      cat(place.path.substr(0, place.path.rfind('/') + 1), ".", make_id().substr(0, 12));
   const Address address = FLUYT_TRY(address_of(temporary));
   if (bind(fd.raw(), reinterpret_cast<const sockaddr*>(&address.value), address.size) != 0) {
     return Error::from_errno(errno, cat("bind(", quote(path, 1024), ")"));
@@ -118,7 +120,8 @@ Result<PeerCredentials> peer_of(FdRef socket) {
 
 Result<> send_with_fds(FdRef socket, std::string_view data, const std::vector<FdRef>& fds) {
   if (fds.size() > kMaxPassedFds) {
-    return Error(Code::kInvalidArgument, cat("send: ", fds.size(), " descriptors, at most ", kMaxPassedFds));
+    return Error(Code::kInvalidArgument,
+                 cat("send: ", fds.size(), " descriptors, at most ", kMaxPassedFds));
   }
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxPassedFds)] = {};
   bool first = true;
@@ -141,7 +144,9 @@ Result<> send_with_fds(FdRef socket, std::string_view data, const std::vector<Fd
     }
     const ssize_t sent = sendmsg(socket.raw(), &message, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return Error::from_errno(errno, cat("sendmsg([", socket.raw(), "], ", data.size(), " bytes)"));
+    if (sent < 0)
+      return Error::from_errno(errno,
+                               cat("sendmsg([", socket.raw(), "], ", data.size(), " bytes)"));
     data.remove_prefix(static_cast<size_t>(sent));
     first = false;
   } while (!data.empty());
@@ -162,7 +167,8 @@ Result<Received> receive_with_fds(FdRef socket, char* buffer, size_t size) {
   } while (got < 0 && errno == EINTR);
   if (got < 0) return Error::from_errno(errno, cat("recvmsg([", socket.raw(), "])"));
   Received received{static_cast<size_t>(got), {}};
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {

@@ -21,8 +21,8 @@ struct SocketPair {
 /// socketpair(2) of AF_UNIX with SOCK_CLOEXEC; `type` is SOCK_STREAM or SOCK_SEQPACKET.
 Result<SocketPair> make_socketpair(int type);
 
-/// A listening unix socket at `path`, made with `mode` from birth: bound under a temporary name with
-/// umask 0777 & ~mode, then renamed into place. A socket that somebody still answers on is
+/// A listening unix socket at `path`, made with `mode` from birth: bound under a temporary name
+/// with umask 0777 & ~mode, then renamed into place. A socket that somebody still answers on is
 /// kAlreadyExists; a dead one is replaced.
 Result<Fd> listen_unix(const std::string& path, int type, mode_t mode, int backlog = 128);
 /// Longer paths than sun_path holds go through /proc/self/fd of their folder.
