@@ -133,7 +133,7 @@ struct SecurityContext {
   std::string run_as_username;
   std::vector<int64_t> supplemental_groups;
   GroupsPolicy groups_policy = GroupsPolicy::kMerge;
-  /// Left out (a caller that has no opinion): the engine's defaults. CRI always sends a list.
+  /// Left out: the defaults. An empty list: none.
   std::optional<std::vector<std::string>> masked_paths;
   std::optional<std::vector<std::string>> readonly_paths;
   std::optional<SecurityProfile> seccomp;  // left out: unconfined, as CRI says

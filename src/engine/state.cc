@@ -11,6 +11,9 @@ std::optional<SandboxState> next(SandboxState state, SandboxEvent event) {
     case SandboxEvent::kLost:
       if (state == SandboxState::kReady) return SandboxState::kNotReady;
       break;
+    case SandboxEvent::kNotUndone:
+      if (state == SandboxState::kCreating) return SandboxState::kNotReady;
+      break;
   }
   return std::nullopt;
 }

@@ -8,13 +8,15 @@ namespace fluyt::engine {
 
 ///                 made               stopped
 ///   kCreating ───────────▶ kReady ───────────▶ kNotReady
-///       │ undone             │ lost                ▲
-///       ▼                    └─────────────────────┘
-///     (gone) ◀──────────────── removed ────────────┘
+///       │ │ undone           │ lost                ▲ ▲
+///       │ ▼                  └─────────────────────┘ │
+///       │ (gone) ◀──────────── removed ──────────────┤
+///       └─────────── could not be undone ────────────┘
 ///
-/// A sandbox in kCreating is shown to nobody.
+/// A sandbox in kCreating is shown to nobody. One that could not be undone is shown, so that
+/// whoever asked for it can stop and remove it.
 enum class SandboxState { kCreating, kReady, kNotReady };
-enum class SandboxEvent { kMade, kStopped, kLost };
+enum class SandboxEvent { kMade, kStopped, kLost, kNotUndone };
 
 ///                 made               started             exited
 ///   kCreating ───────────▶ kCreated ─────────▶ kRunning ─────────▶ kExited

@@ -1,0 +1,132 @@
+#include <functional>
+#include <map>
+
+// toml++ throws by default; without exceptions a result says what was wrong.
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include "base/strings.h"
+#include "settings.h"
+#include "sys/file.h"
+
+namespace fluyt::daemon {
+namespace {
+
+constexpr size_t kMaxConfigBytes = 1UL << 20U;
+
+/// Puts one key's value into the settings; an error says what was expected.
+using Setter = std::function<Result<>(const toml::node&)>;
+
+Error expected(std::string_view what) {
+  return Error(Code::kInvalidArgument, cat("expected ", what));
+}
+
+Setter text(std::string& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return expected("a string");
+    to = *value;
+    return {};
+  };
+}
+
+Setter absolute_path(std::string& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<std::string>();
+    if (!value || !value->starts_with('/')) return expected("an absolute path");
+    to = *value;
+    return {};
+  };
+}
+
+Setter paths(std::vector<std::string>& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const toml::array* values = node.as_array();
+    if (values == nullptr) return expected("a list of absolute paths");
+    to.clear();
+    for (const toml::node& item : *values) {
+      const auto value = item.value_exact<std::string>();
+      if (!value || !value->starts_with('/')) return expected("a list of absolute paths");
+      to.push_back(*value);
+    }
+    return {};
+  };
+}
+
+Setter count(size_t& to, int64_t most) {
+  return [&to, most](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<int64_t>();
+    if (!value || *value < 1 || *value > most) return expected(cat("a number from 1 to ", most));
+    to = static_cast<size_t>(*value);
+    return {};
+  };
+}
+
+Setter level(LogLevel& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return expected("a string");
+    to = FLUYT_TRY(parse_log_level(*value));
+    return {};
+  };
+}
+
+/// Every key that there is.
+std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
+  constexpr int64_t kMostFetches = 64;
+  return {
+      {"root", absolute_path(settings.root)},
+      {"state", absolute_path(settings.state)},
+      {"listen", text(settings.listen)},
+      {"log_level", level(settings.log_level)},
+      {"image.certs_dir", absolute_path(settings.certs_dir)},
+      {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
+      {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
+      {"cni.bin_dirs", paths(settings.cni_bin_dirs)},
+      {"cgroup.parent", absolute_path(settings.cgroup_parent)},
+      {"cgroup.monitors", absolute_path(settings.monitor_cgroup_parent)},
+      {"programs.monitor", absolute_path(settings.monitor_program)},
+      {"programs.pod_init", absolute_path(settings.pod_init_program)},
+      {"programs.unpack", absolute_path(settings.unpack_program)},
+  };
+}
+
+std::string where(const std::string& path, const toml::source_region& source) {
+  return cat(path, ":", source.begin.line);
+}
+
+/// Walks the file's tables, so that a key is looked up by its whole name.
+Result<> apply(const std::string& path, const std::string& prefix, const toml::table& table,
+               const std::map<std::string, Setter, std::less<>>& known) {
+  for (const auto& [key, node] : table) {
+    const std::string name = prefix + std::string(key.str());
+    const auto setter = known.find(name);
+    if (setter != known.end()) {
+      FLUYT_TRY_CONTEXT(setter->second(node), cat(where(path, key.source()), ": ", name));
+      continue;
+    }
+    const auto below = known.lower_bound(name + ".");
+    const bool is_section = below != known.end() && below->first.starts_with(name + ".");
+    if (!is_section || !node.is_table()) {
+      return Error(Code::kInvalidArgument,
+                   cat(where(path, key.source()), ": ", quote(name),
+                       is_section ? ": expected a table" : ": there is no such key"));
+    }
+    FLUYT_TRY(apply(path, name + ".", *node.as_table(), known));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<> read_config(const std::string& path, Settings& settings) {
+  const std::string bytes = FLUYT_TRY_CONTEXT(sys::read_file(path, kMaxConfigBytes), "--config");
+  const toml::parse_result parsed = toml::parse(bytes, path);
+  if (!parsed) {
+    return Error(Code::kInvalidArgument,
+                 cat(where(path, parsed.error().source()), ": ", parsed.error().description()));
+  }
+  return apply(path, "", parsed.table(), table_of(settings));
+}
+
+}  // namespace fluyt::daemon

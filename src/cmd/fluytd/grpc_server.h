@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "base/time.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace fluyt::daemon {
+
+/// gRPC on our own unix socket: root:root 0660 from birth, in a folder that only root can write to;
+/// a socket that somebody answers on is never replaced.
+class GrpcServer {
+ public:
+  /// `services` are borrowed. Serves from here on.
+  static Result<std::unique_ptr<GrpcServer>> start(const std::string& path,
+                                                   const std::vector<grpc::Service*>& services,
+                                                   Logger& logger);
+  virtual ~GrpcServer() = default;
+  /// No new connections; calls under way have until the deadline, then they are cancelled. Returns
+  /// when none runs any more, or shortly after the deadline: false then.
+  virtual bool stop(Deadline deadline) = 0;
+};
+
+}  // namespace fluyt::daemon

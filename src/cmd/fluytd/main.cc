@@ -1,0 +1,132 @@
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "base/strings.h"
+#include "control/control_service.h"
+#include "cri/service.h"
+#include "engine/engine.h"
+#include "grpc_server.h"
+#include "image/image_store.h"
+#include "monitor/client/client.h"
+#include "network/network.h"
+#include "settings.h"
+#include "stderr_log.h"
+#include "sys/file.h"
+
+/// Builds the parts, hands them down, serves until it is told to end. Containers go on after it.
+namespace fluyt::daemon {
+namespace {
+
+constexpr int64_t kStopMs = 3'000;
+
+/// Two daemons on one root would undo each other's work. The lock lives as long as the descriptor.
+Result<sys::Fd> lock_root(const std::string& root) {
+  FLUYT_TRY_CONTEXT(sys::make_dirs(root, 0700), "--root");
+  sys::Fd lock = FLUYT_TRY(sys::open(root + "/fluytd.lock", O_RDWR | O_CREAT, 0600));
+  if (::flock(lock.raw(), LOCK_EX | LOCK_NB) != 0) {
+    return Error(Code::kAlreadyExists, cat("--root: ", root, ": another fluytd serves it"));
+  }
+  return lock;
+}
+
+Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Logger& logger) {
+  engine::Parts parts;
+  parts.images =
+      FLUYT_TRY_CONTEXT(image::ImageStore::open({.root = settings.root + "/image",
+                                                 .certs_dir = settings.certs_dir,
+                                                 .unpack_program = settings.unpack_program,
+                                                 .parallel_fetches = settings.parallel_fetches},
+                                                logger),
+                        "images");
+  parts.network = FLUYT_TRY_CONTEXT(network::Network::open({.conf_dir = settings.cni_conf_dir,
+                                                            .bin_dirs = settings.cni_bin_dirs,
+                                                            .cache_dir = settings.root + "/cni"},
+                                                           logger),
+                                    "network");
+  parts.hub = FLUYT_TRY_CONTEXT(monitor::Hub::create(logger), "monitors");
+  return engine::Engine::open({.root = settings.root + "/engine",
+                               .state = settings.state,
+                               .logs = settings.root + "/logs",
+                               .monitor_program = settings.monitor_program,
+                               .pod_init_program = settings.pod_init_program,
+                               .default_cgroup_parent = settings.cgroup_parent,
+                               .monitor_cgroup_parent = settings.monitor_cgroup_parent},
+                              std::move(parts), logger);
+}
+
+/// Blocks the signals that end us, in this thread and every one it starts.
+sigset_t block_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+void wait_for_end(const sigset_t& signals, Logger& logger) {
+  while (true) {
+    int signal = 0;
+    if (::sigwait(&signals, &signal) != 0) continue;
+    if (signal != SIGHUP) return;
+    logger.info(
+        "SIGHUP: hosts.toml files and CNI configurations are always read anew; nothing else is");
+  }
+}
+
+Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
+  FLUYT_TRY(find_programs(settings));
+  const sys::Fd lock = FLUYT_TRY(lock_root(settings.root));
+  const auto engine = FLUYT_TRY(make_engine(settings, logger));
+
+  const cri::ServerInfo info{.listen = settings.listen,
+                             .config_file = settings.config_file,
+                             .certs_dir = settings.certs_dir,
+                             .cni_conf_dir = settings.cni_conf_dir,
+                             .cni_bin_dirs = join(settings.cni_bin_dirs, ":")};
+  const auto runtime = cri::make_runtime_service(*engine, info);
+  const auto images = cri::make_image_service(*engine);
+  const auto control = control::make_control_service(*engine);
+  const std::string path = settings.listen.substr(std::string_view("unix:").size());
+  const auto server =
+      FLUYT_TRY(GrpcServer::start(path, {runtime.get(), images.get(), control.get()}, logger));
+  logger.info(cat("fluytd " FLUYT_VERSION " serves ", settings.listen));
+
+  wait_for_end(signals, logger);
+  logger.info("stopping; containers go on");
+  if (!server->stop(Deadline::after_ms(kStopMs))) {
+    // A verb hangs in something slow. Every record was written before the world was changed, so
+    // ending here is what the next start is made for.
+    logger.warn("calls are still under way; the next start finishes them");
+    ::_exit(0);
+  }
+  return {};
+}
+
+int run(int argc, char** argv) {
+  Settings settings;
+  const auto parsed = parse_command_line(argc, argv, settings);
+  if (!parsed.ok()) {
+    std::fprintf(stderr, "fluytd: %s\n", parsed.error().message().c_str());
+    return 2;
+  }
+  if (*parsed != Run::kServe) return *parsed == Run::kDone ? 0 : 2;
+  ::umask(022);
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = block_signals();
+  const auto logger = make_stderr_logger(settings.log_level);
+  const Result<> served = serve(settings, signals, *logger);
+  if (!served.ok()) {
+    logger->error(served.error().message());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace fluyt::daemon
+
+int main(int argc, char** argv) { return fluyt::daemon::run(argc, argv); }

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+
+namespace fluyt::daemon {
+
+/// What fluytd is told, by its configuration file and then by its flags.
+struct Settings {
+  std::string config_file;  // empty: none was given
+  std::string root = "/var/lib/fluyt";
+  std::string state = "/run/fluyt";
+  std::string listen = "unix:/run/fluyt/fluyt.sock";
+  std::string certs_dir = "/etc/fluyt/certs.d";
+  std::string cni_conf_dir = "/etc/cni/net.d";
+  std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
+  LogLevel log_level = LogLevel::kInfo;
+  std::string cgroup_parent = "/fluyt";
+  std::string monitor_cgroup_parent = "/fluyt-monitors";
+  size_t parallel_fetches = 3;
+  /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
+  std::string monitor_program;
+  std::string pod_init_program;
+  std::string unpack_program;
+};
+
+/// Reads `path` (TOML) over `settings`. A key that is not known, or a value of the wrong type, is
+/// kInvalidArgument naming file, line and key.
+Result<> read_config(const std::string& path, Settings& settings);
+
+enum class Run {
+  kServe,
+  kDone,   // --help, --version: it has been printed
+  kUsage,  // wrong usage: it has been said on standard error
+};
+/// Defaults, then the file of --config, then the other flags.
+Result<Run> parse_command_line(int argc, char** argv, Settings& settings);
+
+/// Fills in the helper programs, and checks that they are there.
+Result<> find_programs(Settings& settings);
+
+Result<LogLevel> parse_log_level(const std::string& text);
+
+}  // namespace fluyt::daemon

@@ -1,0 +1,28 @@
+#include "cri/runtime_service.h"
+// after api.h
+#include "cri/errors.h"
+#include "cri/info.h"
+#include "cri/to_api.h"
+
+namespace fluyt::cri {
+
+grpc::Status RuntimeService::ContainerStatus(grpc::ServerContext* /*context*/,
+                                             const api::ContainerStatusRequest* request,
+                                             api::ContainerStatusResponse* response) {
+  const auto found = engine_.get_container(request->container_id());
+  if (!found.ok()) return to_status(found.error());
+  const engine::Container& container = **found;
+  fill(container, *response->mutable_status());
+  if (!request->verbose()) return grpc::Status::OK;
+  nlohmann::json cgroups = nlohmann::json::object();
+  if (!container.cgroup.unified.empty()) cgroups["unified"] = container.cgroup.unified;
+  for (const auto& [controller, dir] : container.cgroup.legacy) cgroups[controller] = dir;
+  const nlohmann::json info = {{"pid", container.pid},
+                               {"sandboxID", container.sandbox_id},
+                               {"argv", container.argv},
+                               {"cgroups", cgroups}};
+  (*response->mutable_info())["info"] = dump(info);
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::cri

@@ -1,0 +1,19 @@
+#include "cri/runtime_service.h"
+// after api.h
+#include "cri/errors.h"
+#include "cri/from_api.h"
+
+namespace fluyt::cri {
+
+grpc::Status RuntimeService::CreateContainer(grpc::ServerContext* /*context*/,
+                                             const api::CreateContainerRequest* request,
+                                             api::CreateContainerResponse* response) {
+  const auto config = container_config(request->config());
+  if (!config.ok()) return to_status(config.error());
+  auto id = engine_.create_container(request->pod_sandbox_id(), *config);
+  if (!id.ok()) return to_status(id.error());
+  response->set_container_id(std::move(id).value());
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::cri

@@ -1,0 +1,29 @@
+#include "cri/runtime_service.h"
+// after api.h
+#include <algorithm>
+
+#include "cri/errors.h"
+
+namespace fluyt::cri {
+
+grpc::Status RuntimeService::ExecSync(grpc::ServerContext* /*context*/,
+                                      const api::ExecSyncRequest* request,
+                                      api::ExecSyncResponse* response) {
+  constexpr int64_t kMaxSeconds = 30LL * 24 * 3600;
+  if (request->timeout() < 0) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            "timeout: " + std::to_string(request->timeout()) + ": expected 0 or more seconds"};
+  }
+  engine::ExecSyncRequest wanted;
+  wanted.container_id = request->container_id();
+  wanted.command = {request->cmd().begin(), request->cmd().end()};
+  wanted.timeout_ms = std::min<int64_t>(request->timeout(), kMaxSeconds) * 1000;
+  auto done = engine_.exec_sync(wanted);
+  if (!done.ok()) return to_status(done.error());
+  response->set_exit_code(done->exit_code);
+  response->set_stdout(std::move(done->out));
+  response->set_stderr(std::move(done->err));
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::cri

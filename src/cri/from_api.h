@@ -1,0 +1,20 @@
+#pragma once
+
+#include "cri/api.h"
+// after api.h
+#include "base/result.h"
+#include "engine/config.h"
+#include "engine/model.h"
+
+/// CRI's messages to the engine's values. What cannot be meant is kInvalidArgument, naming the
+/// field as CRI does, its value and what was expected.
+namespace fluyt::cri {
+
+Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& config);
+Result<engine::ContainerConfig> container_config(const api::ContainerConfig& config);
+Result<engine::Resources> resources(const api::LinuxContainerResources& resources);
+engine::SandboxFilter sandbox_filter(const api::PodSandboxFilter& filter);
+/// Nothing for CONTAINER_UNKNOWN, a state that we have no container in.
+std::optional<engine::ContainerFilter> container_filter(const api::ContainerFilter& filter);
+
+}  // namespace fluyt::cri

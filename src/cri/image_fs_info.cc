@@ -1,0 +1,19 @@
+#include "cri/image_service.h"
+// after api.h
+#include "cri/errors.h"
+#include "cri/to_api.h"
+
+namespace fluyt::cri {
+
+grpc::Status ImageService::ImageFsInfo(grpc::ServerContext* /*context*/,
+                                       const api::ImageFsInfoRequest* /*request*/,
+                                       api::ImageFsInfoResponse* response) {
+  const auto usage = engine_.image_fs_usage();
+  if (!usage.ok()) return to_status(usage.error());
+  // One disk holds layers and writable roots, so both lists say the same.
+  fill(*usage, *response->add_image_filesystems());
+  fill(*usage, *response->add_container_filesystems());
+  return grpc::Status::OK;
+}
+
+}  // namespace fluyt::cri

@@ -1,0 +1,13 @@
+#include "cri/runtime_service.h"
+// after api.h
+#include "cri/errors.h"
+
+namespace fluyt::cri {
+
+grpc::Status RuntimeService::RemoveContainer(grpc::ServerContext* /*context*/,
+                                             const api::RemoveContainerRequest* request,
+                                             api::RemoveContainerResponse* /*response*/) {
+  return to_status(engine_.remove_container(request->container_id()));
+}
+
+}  // namespace fluyt::cri

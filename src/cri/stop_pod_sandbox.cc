@@ -1,0 +1,13 @@
+#include "cri/runtime_service.h"
+// after api.h
+#include "cri/errors.h"
+
+namespace fluyt::cri {
+
+grpc::Status RuntimeService::StopPodSandbox(grpc::ServerContext* /*context*/,
+                                            const api::StopPodSandboxRequest* request,
+                                            api::StopPodSandboxResponse* /*response*/) {
+  return to_status(engine_.stop_sandbox(request->pod_sandbox_id()));
+}
+
+}  // namespace fluyt::cri

@@ -1,0 +1,90 @@
+#include "engine/core.h"
+
+#include <algorithm>
+
+#include "base/strings.h"
+
+namespace fluyt::engine {
+namespace {
+
+/// The entry with the id `id`, else the only one whose id begins with it.
+template <class EntryPtr>
+Result<EntryPtr> look_up(const std::map<std::string, EntryPtr>& table, const std::string& id,
+                         std::string_view kind) {
+  if (id.empty()) return Error(Code::kInvalidArgument, cat(kind, " id: \"\": expected an id"));
+  const auto visible = [](const EntryPtr& entry) {
+    using State = decltype(entry->value()->state);
+    return entry->value()->state != State::kCreating;
+  };
+  EntryPtr found;
+  for (auto place = table.lower_bound(id); place != table.end() && place->first.starts_with(id);
+       ++place) {
+    if (!visible(place->second)) continue;
+    if (place->first.size() == id.size()) return place->second;
+    if (found) {
+      return Error(Code::kInvalidArgument,
+                   cat(kind, " id: ", quote(id), ": several begin so, such as ", found->value()->id,
+                       " and ", place->first));
+    }
+    found = place->second;
+  }
+  if (!found) return Error(Code::kNotFound, cat("no ", kind, " has the id ", quote(id)));
+  return found;
+}
+
+template <class EntryPtr>
+std::vector<EntryPtr> all_of(const std::map<std::string, EntryPtr>& table) {
+  std::vector<EntryPtr> entries;
+  entries.reserve(table.size());
+  for (const auto& [id, entry] : table) entries.push_back(entry);
+  return entries;
+}
+
+}  // namespace
+
+Result<SandboxEntryPtr> Engine::Core::get_sandbox(const std::string& id) {
+  return look_up(tables.lock()->sandboxes, id, "sandbox");
+}
+
+Result<ContainerEntryPtr> Engine::Core::get_container(const std::string& id) {
+  return look_up(tables.lock()->containers, id, "container");
+}
+
+std::vector<SandboxEntryPtr> Engine::Core::sandboxes() { return all_of(tables.lock()->sandboxes); }
+
+std::vector<ContainerEntryPtr> Engine::Core::containers() {
+  return all_of(tables.lock()->containers);
+}
+
+std::vector<ContainerEntryPtr> Engine::Core::containers_of(const std::string& sandbox_id) {
+  std::vector<ContainerEntryPtr> entries = containers();
+  std::erase_if(entries,
+                [&](const auto& entry) { return entry->value()->sandbox_id != sandbox_id; });
+  return entries;
+}
+
+void Engine::Core::tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container) {
+  tell(Event{kind, now_unix_ns(), std::move(sandbox), std::move(container), {}});
+}
+
+void Engine::Core::tell_image(Event::Kind kind, const std::string& id) {
+  tell(Event{kind, now_unix_ns(), {}, {}, id});
+}
+
+void Engine::Core::tell(const Event& event) {
+  std::vector<std::shared_ptr<Handler>> listeners;  // called with no lock held
+  {
+    auto all = handlers.lock();
+    std::erase_if(*all, [](const auto& handler) { return handler.expired(); });
+    for (const auto& handler : *all) {
+      if (auto alive = handler.lock()) listeners.push_back(std::move(alive));
+    }
+  }
+  for (const auto& listener : listeners) listener->function(event);
+}
+
+void Engine::Core::log_if_failed(const Result<>& result, std::string_view what) {
+  if (!result.ok()) logger.warn(cat(what, ": ", result.error().message()));
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/guarded.h"
+#include "base/log.h"
+#include "base/result.h"
+#include "engine/engine.h"
+#include "engine/entry.h"
+#include "engine/exec_table.h"
+#include "engine/names.h"
+#include "engine/store.h"
+#include "engine/worker.h"
+
+namespace fluyt::spec {
+struct Host;
+}
+
+namespace fluyt::engine {
+
+/// What this host lacks that bears on what we do; probed once.
+struct Host {
+  int64_t oom_score_floor = -1000;  // we may not go below
+  std::vector<std::string> lacks;
+};
+Host probe_host();
+
+struct CpuReading {
+  int64_t at_ns = 0;
+  uint64_t usage_ns = 0;
+};
+
+/// What the verbs share. Locks: `tables` is held for a look-up, an entry's own for a change of its
+/// value; neither over anything slow, and never one inside the other's other way round (tables
+/// first).
+struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
+  Core(Options options_in, Parts parts_in, std::unique_ptr<Store> store_in, Logger& logger_in)
+      : options(std::move(options_in)),
+        logger(logger_in),
+        store(std::move(store_in)),
+        parts(std::move(parts_in)) {}
+
+  const Options options;
+  Logger& logger;
+  const std::unique_ptr<Store> store;
+  Parts parts;
+  Host host;
+  std::shared_ptr<const spec::Host> spec_host;
+  std::string instance;
+  std::vector<BrokenRecord> broken;
+
+  struct Tables {
+    std::map<std::string, SandboxEntryPtr> sandboxes;
+    std::map<std::string, ContainerEntryPtr> containers;
+  };
+  Guarded<Tables> tables;
+  Names<SandboxName> sandbox_names;
+  Names<std::pair<std::string, ContainerName>> container_names;  // with the sandbox's id
+  ExecTable execs;
+  Guarded<std::map<std::string, CpuReading>> cpu_readings;
+
+  struct Handler {
+    std::function<void(const Event&)> function;
+  };
+  Guarded<std::vector<std::weak_ptr<Handler>>> handlers;
+
+  /// Slow work that nobody waits for. Declared last: it ends before what it uses.
+  Worker worker;
+
+  // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
+  Result<SandboxEntryPtr> get_sandbox(const std::string& id);
+  Result<ContainerEntryPtr> get_container(const std::string& id);
+  std::vector<SandboxEntryPtr> sandboxes();
+  std::vector<ContainerEntryPtr> containers();
+  std::vector<ContainerEntryPtr> containers_of(const std::string& sandbox_id);
+
+  // What monitors tell (monitor_events.cc).
+  monitor::Events events_for(const std::string& sandbox_id);
+  void container_told(const monitor::ContainerInfo& info);
+  void monitor_lost(const std::string& sandbox_id);
+
+  // Ends of things (teardown.cc), each idempotent.
+  Result<> kill_containers(const std::string& sandbox_id);
+  Result<> detach_network(SandboxEntry& entry);
+  Result<> end_monitor(SandboxEntry& entry);
+  Result<> stop(SandboxEntry& entry);
+  Result<> undo_sandbox(SandboxEntry& entry);
+  Result<> undo_container(ContainerEntry& entry);
+  void forget_sandbox(const Sandbox& sandbox);
+  void forget_container(const Container& container);
+
+  void recover();  // recover.cc
+
+  void tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container = {});
+  void tell(const Event& event);
+  void tell_image(Event::Kind kind, const std::string& id);
+  /// For what has happened and could not be recorded: said in the log, the verb goes on.
+  void log_if_failed(const Result<>& result, std::string_view what);
+
+  // Folders.
+  std::string sandbox_dir(const std::string& id) const {
+    return options.state + "/sandboxes/" + id;
+  }
+  std::string monitor_dir(const std::string& id) const { return sandbox_dir(id) + "/monitor"; }
+  std::string bundle_dir(const std::string& sandbox_id, const std::string& id) const {
+    return sandbox_dir(sandbox_id) + "/bundles/" + id;
+  }
+};
+
+/// What CNI is told of a sandbox, at ADD and again at DEL.
+network::SandboxNetwork network_of(const Sandbox& sandbox);
+/// `container` with what its monitor says of it. Never goes back: an exit is final.
+Container merged(Container container, const monitor::ContainerInfo& info);
+/// An exit that nobody saw: 137 with the reason.
+Container lost(Container container, std::string_view reason, int64_t now_unix_ns);
+
+}  // namespace fluyt::engine

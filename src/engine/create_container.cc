@@ -1,0 +1,132 @@
+#include "base/id.h"
+#include "base/strings.h"
+#include "engine/core.h"
+#include "engine/signals.h"
+#include "engine/spec_input.h"
+#include "oci/reference.h"
+#include "sys/file.h"
+
+namespace fluyt::engine {
+namespace {
+
+constexpr std::string_view kDefaultStopSignal = "SIGTERM";
+
+Result<image::Image> image_of(Engine::Core& core, const std::string& name) {
+  const auto found = FLUYT_TRY_CONTEXT(core.parts.images->find(name), "image.image");
+  if (!found) {
+    return Error(Code::kNotFound, cat("image.image: ", quote(name), " is not here: pull it first"));
+  }
+  return *found;
+}
+
+/// name@digest of the repository that the caller asked for, else any, else the id.
+std::string digest_of(const image::Image& image, const std::string& asked) {
+  const auto reference = oci::Reference::parse(asked);
+  for (const auto& digest : image.repo_digests) {
+    if (reference.ok() && digest.starts_with(reference->name() + "@")) return digest;
+  }
+  return image.repo_digests.empty() ? image.id : image.repo_digests.front();
+}
+
+/// The caller's, else the image's where it names one that exists, else SIGTERM.
+std::string stop_signal_of(const ContainerConfig& config, const image::Image& image) {
+  if (!config.stop_signal.empty()) return config.stop_signal;
+  const std::string& own = image.config.config.stop_signal;
+  return signal_number(own) ? own : std::string(kDefaultStopSignal);
+}
+
+Error not_ready(const Sandbox& sandbox) {
+  return Error(Code::kFailedPrecondition,
+               cat("sandbox ", sandbox.id, " is ", name_of(sandbox.state), ": expected ready"));
+}
+
+/// Everything between the record and CREATED. What it made on an error is undone by the caller.
+Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& image) {
+  const ContainerPtr container = entry.value();
+  const SandboxPtr sandbox = entry.sandbox->value();
+  const auto client = entry.sandbox->client();
+  if (!client) return not_ready(*sandbox);
+
+  const oci::Spec spec = FLUYT_TRY(make_spec(core, *container, *sandbox, image));
+  monitor::CreateRequest request;
+  request.id = container->id;
+  request.bundle = core.bundle_dir(sandbox->id, container->id);
+  request.spec_json = oci::to_json(spec);
+  request.open_stdin = container->config.open_stdin;
+  request.stdin_once = container->config.stdin_once;
+  if (!container->log_path.empty()) {
+    request.log_directory = sandbox->config.log_directory;
+    request.log_path = container->config.log_path;
+  }
+  FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
+  request.root = FLUYT_TRY(core.parts.images->create_root(container->id, image.id));
+  const monitor::ContainerInfo info = FLUYT_TRY(client->create(request));
+  if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
+
+  return entry.change(*core.store, [&](Container& now) {
+    if (spec.process) {
+      now.argv = spec.process->args;
+      now.process_json = oci::to_json(*spec.process);
+      const oci::User& user = spec.process->user;
+      now.user = {user.uid, user.gid, {user.additional_gids.begin(), user.additional_gids.end()}};
+    }
+    now.created_at = now_unix_ns();
+    now.state = next(now.state, ContainerEvent::kMade).value_or(now.state);
+    now = merged(std::move(now), info);
+    return true;
+  });
+}
+
+Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr& entry,
+                                    const image::Image& image) {
+  const std::string id = entry->value()->id;
+  FLUYT_TRY(core.store->put(*entry->value()));
+  core.tables.lock()->containers.emplace(id, entry);
+  const std::scoped_lock verbs(entry->verbs);
+  Result<> made = make(core, *entry, image);
+  if (!made.ok()) {
+    // A record that stays is undone at the next start, or with its sandbox.
+    core.log_if_failed(core.undo_container(*entry), cat("container ", id, ": not undone"));
+    return std::move(made).error();
+  }
+  core.tell(Event::Kind::kContainerCreated, entry->sandbox->value(), entry->value());
+  return id;
+}
+
+}  // namespace
+
+Result<std::string> Engine::create_container(const std::string& sandbox_id,
+                                             const ContainerConfig& config) {
+  const SandboxEntryPtr sandbox = FLUYT_TRY(core_->get_sandbox(sandbox_id));
+  const SandboxPtr in = sandbox->value();
+  if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);
+  const image::Image image = FLUYT_TRY(image_of(*core_, config.image));
+
+  Container container;
+  container.id = make_id();
+  container.sandbox_id = in->id;
+  container.config = config;
+  container.image_id = image.id;
+  container.image_digest = digest_of(image, config.image);
+  container.stop_signal = stop_signal_of(config, image);
+  if (!in->config.log_directory.empty() && !config.log_path.empty()) {
+    container.log_path = in->config.log_directory + "/" + config.log_path;
+  }
+
+  using Kind = Names<std::pair<std::string, ContainerName>>::Claim::Kind;
+  using Keep = Names<std::pair<std::string, ContainerName>>::Keep;
+  const std::pair<std::string, ContainerName> name{in->id, config.name};
+  const auto claim = core_->container_names.claim(name, container.id);
+  if (claim.kind == Kind::kUnderWay) return claim.outcome.get();
+  if (claim.kind == Kind::kTaken) {
+    return Error(Code::kAlreadyExists, cat("metadata: the name ", quote(config.name.name),
+                                           " with attempt ", config.name.attempt, " in sandbox ",
+                                           in->id, " is had by container ", claim.holder));
+  }
+  const auto entry = std::make_shared<ContainerEntry>(std::move(container), sandbox);
+  const Result<std::string> outcome = record_and_make(*core_, entry, image);
+  core_->container_names.settle(name, outcome, outcome.ok() ? Keep::kYes : Keep::kNo);
+  return outcome;
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,67 @@
+#include "engine/engine.h"
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "engine/core.h"
+#include "engine/spec_input.h"
+#include "sys/file.h"
+
+namespace fluyt::engine {
+namespace {
+
+class HandlerSubscription final : public Subscription {
+ public:
+  explicit HandlerSubscription(std::shared_ptr<Engine::Core::Handler> handler)
+      : handler_(std::move(handler)) {}
+
+ private:
+  std::shared_ptr<Engine::Core::Handler> handler_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logger& logger) {
+  FLUYT_TRY(sys::make_dirs(options.root, 0700));
+  // Containers' processes of other users pass through here to their mounts' sources: no listing.
+  FLUYT_TRY(sys::make_dirs(options.state + "/sandboxes", 0711));
+  auto store = FLUYT_TRY(Store::open(options.root + "/engine.db"));
+  const auto core =
+      std::make_shared<Core>(std::move(options), std::move(parts), std::move(store), logger);
+  core->host = probe_host();
+  core->spec_host = std::make_shared<const spec::Host>(probe_spec_host(core->host));
+  core->instance = make_id().substr(0, 12);
+  for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
+  core->recover();
+  return std::unique_ptr<Engine>(new Engine(core));
+}
+
+Engine::Engine(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+
+Engine::~Engine() {
+  core_->worker.stop();
+  // Connections first, then their thread: after this no event comes any more.
+  for (const auto& entry : core_->sandboxes()) entry->set_client(nullptr);
+  core_->parts.hub.reset();
+}
+
+const Options& Engine::options() const { return core_->options; }
+
+HostStatus Engine::status() {
+  HostStatus status;
+  status.network = core_->parts.network->status();
+  status.recursive_readonly_mounts = true;  // mount_setattr(2): every kernel that we run on
+  status.instance = core_->instance;
+  status.lacks = core_->host.lacks;
+  for (const auto& record : core_->broken) {
+    status.set_aside.push_back(cat(record.kind, " ", record.id, ": ", record.reason));
+  }
+  return status;
+}
+
+std::unique_ptr<Subscription> Engine::subscribe(std::function<void(const Event&)> handler) {
+  auto shared = std::make_shared<Core::Handler>(Core::Handler{std::move(handler)});
+  core_->handlers.lock()->push_back(shared);
+  return std::make_unique<HandlerSubscription>(std::move(shared));
+}
+
+}  // namespace fluyt::engine

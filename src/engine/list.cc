@@ -1,0 +1,42 @@
+#include "engine/core.h"
+
+namespace fluyt::engine {
+
+std::vector<SandboxPtr> Engine::list_sandboxes(const SandboxFilter& filter) {
+  std::vector<SandboxPtr> found;
+  for (const auto& entry : core_->sandboxes()) {
+    SandboxPtr sandbox = entry->value();
+    if (sandbox->state != SandboxState::kCreating && matches(filter, *sandbox)) {
+      found.push_back(std::move(sandbox));
+    }
+  }
+  return found;
+}
+
+Result<SandboxPtr> Engine::get_sandbox(const std::string& id) {
+  return FLUYT_TRY(core_->get_sandbox(id))->value();
+}
+
+std::vector<ContainerPtr> Engine::list_containers(const ContainerFilter& filter) {
+  std::vector<ContainerPtr> found;
+  for (const auto& entry : core_->containers()) {
+    ContainerPtr container = entry->value();
+    if (container->state != ContainerState::kCreating && matches(filter, *container)) {
+      found.push_back(std::move(container));
+    }
+  }
+  return found;
+}
+
+Result<ContainerPtr> Engine::get_container(const std::string& id) {
+  return FLUYT_TRY(core_->get_container(id))->value();
+}
+
+Result<ContainerPtr> Engine::wait_container(const std::string& id, Deadline deadline) {
+  const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
+  return entry->wait(
+      [](const Container& container) { return container.state == ContainerState::kExited; },
+      deadline);
+}
+
+}  // namespace fluyt::engine

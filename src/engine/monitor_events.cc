@@ -1,0 +1,129 @@
+#include "base/strings.h"
+#include "engine/core.h"
+
+namespace fluyt::engine {
+namespace {
+
+constexpr int32_t kStartFailedExitCode = 128;  // what CRI clients know for "could not be started"
+constexpr int32_t kKilledExitCode = 137;
+
+std::string_view exit_reason(const Container& container, const monitor::ContainerInfo& info) {
+  if (container.started_at == 0 && !info.message.empty()) return "StartError";
+  if (info.exit_code == 0) return "Completed";
+  return info.oom_killed ? "OOMKilled" : "Error";
+}
+
+}  // namespace
+
+Container merged(Container container, const monitor::ContainerInfo& info) {
+  if (container.state == ContainerState::kExited) return container;
+  if (info.pid != 0) container.pid = info.pid;
+  if (info.created_at != 0) container.created_at = info.created_at;
+  if (info.started_at != 0) container.started_at = info.started_at;
+  if (!info.cgroup_unified.empty() || !info.cgroup_legacy.empty()) {
+    container.cgroup = {info.cgroup_unified, info.cgroup_legacy};
+  }
+  if (info.state == monitor::ContainerState::kRunning) {
+    container.state = next(container.state, ContainerEvent::kStarted).value_or(container.state);
+  }
+  const auto exited = next(container.state, ContainerEvent::kExited);
+  if (info.state == monitor::ContainerState::kExited && exited) {
+    container.state = *exited;
+    container.pid = 0;
+    container.finished_at = info.finished_at;
+    container.exit_code = info.exit_code;
+    container.message = info.message;
+    container.reason = exit_reason(container, info);
+    if (container.reason == "StartError" && container.exit_code == 0) {
+      container.exit_code = kStartFailedExitCode;
+    }
+  }
+  return container;
+}
+
+Container lost(Container container, std::string_view reason, int64_t now_unix_ns) {
+  const auto exited = next(container.state, ContainerEvent::kExited);
+  if (!exited) return container;
+  container.state = *exited;
+  container.pid = 0;
+  container.exit_code = kKilledExitCode;
+  container.finished_at = now_unix_ns;
+  container.reason = reason;
+  container.message = "ended without its monitor seeing how";
+  return container;
+}
+
+monitor::Events Engine::Core::events_for(const std::string& sandbox_id) {
+  // Weak: a monitor's connection must not keep the engine alive.
+  const std::weak_ptr<Core> weak = weak_from_this();
+  monitor::Events events;
+  events.container_changed = [weak](const monitor::ContainerInfo& info) {
+    if (const auto core = weak.lock()) core->container_told(info);
+  };
+  events.exec_exited = [weak, sandbox_id](uint64_t exec_id, int32_t exit_code) {
+    if (const auto core = weak.lock()) core->execs.exited(sandbox_id, exec_id, exit_code);
+  };
+  events.lost = [weak, sandbox_id] {
+    const auto core = weak.lock();
+    if (!core) return;
+    core->worker.post([weak, sandbox_id] {
+      if (const auto alive = weak.lock()) alive->monitor_lost(sandbox_id);
+    });
+  };
+  return events;
+}
+
+void Engine::Core::container_told(const monitor::ContainerInfo& info) {
+  ContainerEntryPtr entry;
+  {
+    auto all = tables.lock();
+    const auto found = all->containers.find(info.id);
+    if (found == all->containers.end()) return;
+    entry = found->second;
+  }
+  ContainerState before{};
+  const Result<> noted = entry->note(*store, [&](Container& container) {
+    before = container.state;
+    Container after = merged(container, info);
+    if (after == container) return false;
+    container = std::move(after);
+    return true;
+  });
+  log_if_failed(noted, cat("container ", info.id, ": state not recorded"));
+  const ContainerPtr now = entry->value();
+  if (now->state == before) return;
+  if (now->state == ContainerState::kRunning) {
+    tell(Event::Kind::kContainerStarted, entry->sandbox->value(), now);
+  } else if (now->state == ContainerState::kExited) {
+    logger.info(
+        cat("container ", info.id, " exited with ", now->exit_code, " (", now->reason, ")"));
+    tell(Event::Kind::kContainerStopped, entry->sandbox->value(), now);
+  }
+}
+
+void Engine::Core::monitor_lost(const std::string& sandbox_id) {
+  SandboxEntryPtr entry;
+  {
+    auto all = tables.lock();
+    const auto found = all->sandboxes.find(sandbox_id);
+    if (found == all->sandboxes.end()) return;
+    entry = found->second;
+  }
+  if (entry->ending) return;  // the stop under way cleans up
+  const std::scoped_lock verbs(entry->verbs);
+  if (entry->value()->state != SandboxState::kReady) return;
+  logger.error(cat("sandbox ", sandbox_id, ": its monitor is gone; ending what it left"));
+  log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
+  log_if_failed(entry->note(*store,
+                            [](Sandbox& sandbox) {
+                              const auto after = next(sandbox.state, SandboxEvent::kLost);
+                              sandbox.state = after.value_or(sandbox.state);
+                              sandbox.reason = "MonitorLost";
+                              return true;
+                            }),
+                cat("sandbox ", sandbox_id, ": state not recorded"));
+  log_if_failed(detach_network(*entry), cat("sandbox ", sandbox_id, ": network"));
+  tell(Event::Kind::kSandboxStopped, entry->value());
+}
+
+}  // namespace fluyt::engine

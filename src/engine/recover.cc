@@ -1,0 +1,164 @@
+#include <algorithm>
+#include <set>
+
+#include "base/strings.h"
+#include "engine/core.h"
+#include "engine/sandbox_files.h"
+#include "sys/file.h"
+
+/// What a start of the engine does with what an earlier one left. Nothing here stops the daemon:
+/// what cannot be put in order is said in the log and tried again at the next start.
+namespace fluyt::engine {
+namespace {
+
+constexpr int64_t kCleanMs = 30'000;
+
+/// Records into tables; a container without its sandbox is ended below.
+void fill_tables(Engine::Core& core, Store::Loaded loaded, std::vector<Container>& strays) {
+  auto tables = core.tables.lock();
+  for (auto& sandbox : loaded.sandboxes) {
+    core.sandbox_names.hold(sandbox.config.name, sandbox.id);
+    const std::string id = sandbox.id;
+    tables->sandboxes.emplace(id, std::make_shared<SandboxEntry>(std::move(sandbox)));
+  }
+  for (auto& container : loaded.containers) {
+    const auto sandbox = tables->sandboxes.find(container.sandbox_id);
+    if (sandbox == tables->sandboxes.end()) {
+      strays.push_back(std::move(container));
+      continue;
+    }
+    core.container_names.hold({container.sandbox_id, container.config.name}, container.id);
+    const std::string id = container.id;
+    tables->containers.emplace(
+        id, std::make_shared<ContainerEntry>(std::move(container), sandbox->second));
+  }
+}
+
+/// The monitor of a ready sandbox, with what happened while we were away; or its end.
+void adopt(Engine::Core& core, SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
+                                      core.events_for(sandbox->id));
+  if (!client.ok()) {
+    core.logger.warn(cat("sandbox ", sandbox->id, ": ", client.error().message()));
+    core.monitor_lost(sandbox->id);
+    return;
+  }
+  entry.set_client(*client);
+  auto all = (*client)->list();
+  if (!all.ok()) {
+    core.logger.warn(cat("sandbox ", sandbox->id, ": list: ", all.error().message()));
+    return;
+  }
+  std::set<std::string> known;
+  for (const auto& info : *all) {
+    known.insert(info.id);
+    core.container_told(info);
+  }
+  for (const auto& container : core.containers_of(sandbox->id)) {
+    const ContainerPtr now = container->value();
+    if (now->state == ContainerState::kCreating || known.contains(now->id)) continue;
+    core.log_if_failed(container->note(*core.store,
+                                       [](Container& value) {
+                                         value = lost(value, "MonitorLost", now_unix_ns());
+                                         return true;
+                                       }),
+                       cat("container ", now->id, ": state not recorded"));
+  }
+}
+
+/// A stop that was half done, or a network that still is to be detached. The monitor may live.
+void finish_stop(Engine::Core& core, SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  if (!sandbox->network_attached && !sys::exists(core.sandbox_dir(sandbox->id))) return;
+  auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
+                                      core.events_for(sandbox->id));
+  if (client.ok()) entry.set_client(*client);
+  core.log_if_failed(core.stop(entry), cat("sandbox ", sandbox->id, ": half-done stop"));
+}
+
+/// A create that was half done: nobody was told of the sandbox.
+void undo_create(Engine::Core& core, SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
+                                      core.events_for(sandbox->id));
+  if (client.ok()) entry.set_client(*client);
+  core.log_if_failed(core.undo_sandbox(entry), cat("sandbox ", sandbox->id, ": half-done create"));
+}
+
+void end_strays(Engine::Core& core, const std::vector<Container>& strays) {
+  for (const auto& container : strays) {
+    core.log_if_failed(core.parts.images->remove_root(container.id),
+                       cat("container ", container.id, " of no sandbox: root"));
+    core.log_if_failed(core.store->erase_container(container.id),
+                       cat("container ", container.id, " of no sandbox: record"));
+  }
+}
+
+/// Folders and roots of ours that no record names. Those of a broken record stay: somebody is to
+/// look.
+void remove_orphans(Engine::Core& core) {
+  std::set<std::string> sandboxes;
+  std::set<std::string> containers;
+  for (const auto& entry : core.sandboxes()) sandboxes.insert(entry->value()->id);
+  for (const auto& entry : core.containers()) containers.insert(entry->value()->id);
+  for (const auto& broken : core.broken) {
+    (broken.kind == "sandbox" ? sandboxes : containers).insert(broken.id);
+  }
+  const auto folders = sys::list_dir(core.options.state + "/sandboxes");
+  for (const auto& id : folders.ok() ? *folders : std::vector<std::string>()) {
+    if (sandboxes.contains(id)) continue;
+    core.logger.warn(cat("sandbox ", quote(id), " has no record: removing what it left"));
+    const std::string dir = core.sandbox_dir(id);
+    core.log_if_failed(monitor::clean_after(core.monitor_dir(id), Deadline::after_ms(kCleanMs)),
+                       dir);
+    core.log_if_failed(unmount_shm(dir), dir);
+    core.log_if_failed(sys::remove_tree(dir), dir);
+  }
+  const auto roots = core.parts.images->list_roots();
+  for (const auto& id : roots.ok() ? *roots : std::vector<std::string>()) {
+    if (!containers.contains(id)) {
+      core.log_if_failed(core.parts.images->remove_root(id),
+                         cat("root ", quote(id), " of no container"));
+    }
+  }
+}
+
+}  // namespace
+
+void Engine::Core::recover() {
+  auto loaded = store->load();
+  if (!loaded.ok()) {
+    logger.error(cat("records: ", loaded.error().message()));
+    return;
+  }
+  broken = loaded->broken;
+  for (const auto& record : broken) {
+    logger.error(
+        cat("record of ", record.kind, " ", quote(record.id), " set aside: ", record.reason));
+  }
+  std::vector<Container> strays;
+  fill_tables(*this, std::move(loaded).value(), strays);
+  for (const auto& entry : sandboxes()) {
+    switch (entry->value()->state) {
+      case SandboxState::kReady:
+        adopt(*this, *entry);
+        break;
+      case SandboxState::kNotReady:
+        finish_stop(*this, *entry);
+        break;
+      case SandboxState::kCreating:
+        undo_create(*this, *entry);
+        break;
+    }
+  }
+  for (const auto& entry : containers()) {
+    if (entry->value()->state != ContainerState::kCreating) continue;
+    log_if_failed(undo_container(*entry),
+                  cat("container ", entry->value()->id, ": half-done create"));
+  }
+  end_strays(*this, strays);
+  remove_orphans(*this);
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,24 @@
+#include "base/strings.h"
+#include "engine/core.h"
+
+namespace fluyt::engine {
+
+Result<> Engine::remove_container(const std::string& id) {
+  auto found = core_->get_container(id);
+  if (!found.ok() && found.error().code() == Code::kNotFound) return {};
+  const ContainerEntryPtr entry = FLUYT_TRY(std::move(found));
+  entry->ending = true;
+  // Killed before the lock is asked for: a start that waits for the program must not hold us up.
+  FLUYT_TRY(stop_container(entry->value()->id, 0));
+  const std::scoped_lock verbs(entry->verbs);
+  const ContainerPtr container = entry->value();
+  {
+    auto all = core_->tables.lock();
+    if (!all->containers.contains(container->id)) return {};  // another remove was faster
+  }
+  FLUYT_TRY_CONTEXT(core_->undo_container(*entry), cat("container ", container->id));
+  core_->tell(Event::Kind::kContainerRemoved, entry->sandbox->value(), container);
+  return {};
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,22 @@
+#include "base/strings.h"
+#include "engine/core.h"
+
+namespace fluyt::engine {
+
+Result<> Engine::remove_sandbox(const std::string& id) {
+  auto found = core_->get_sandbox(id);
+  if (!found.ok() && found.error().code() == Code::kNotFound) return {};
+  const SandboxEntryPtr entry = FLUYT_TRY(std::move(found));
+  const SandboxPtr sandbox = entry->value();
+  entry->ending = true;
+  const std::scoped_lock verbs(entry->verbs);
+  FLUYT_TRY_CONTEXT(core_->stop(*entry), cat("sandbox ", sandbox->id));
+  for (const auto& container : core_->containers_of(sandbox->id)) {
+    FLUYT_TRY_CONTEXT(remove_container(container->value()->id), cat("sandbox ", sandbox->id));
+  }
+  core_->forget_sandbox(*sandbox);
+  core_->tell(Event::Kind::kSandboxRemoved, entry->value());
+  return {};
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,180 @@
+#include "base/id.h"
+#include "base/strings.h"
+#include "engine/core.h"
+#include "engine/sandbox_files.h"
+#include "spec/sysctls.h"
+#include "sys/file.h"
+
+namespace fluyt::engine {
+namespace {
+
+constexpr int64_t kMakeMs = 30'000;
+constexpr int64_t kAttachMs = 120'000;
+constexpr std::string_view kHandler = "runf";
+
+Result<> admit(const SandboxConfig& config, const std::string& runtime_handler) {
+  if (!runtime_handler.empty() && runtime_handler != kHandler) {
+    return Error(Code::kInvalidArgument, cat("runtime_handler: ", quote(runtime_handler),
+                                             ": expected \"\" or \"", kHandler, "\""));
+  }
+  if (config.namespaces.network != NamespaceMode::kPod &&
+      config.namespaces.network != NamespaceMode::kNode) {
+    return Error(Code::kInvalidArgument,
+                 "linux.security_context.namespace_options.network: expected POD or NODE");
+  }
+  if (config.namespaces.ipc != NamespaceMode::kPod &&
+      config.namespaces.ipc != NamespaceMode::kNode) {
+    return Error(Code::kInvalidArgument,
+                 "linux.security_context.namespace_options.ipc: expected POD or NODE");
+  }
+  return {};
+}
+
+Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox, const std::string& hostname,
+                                                const std::string& cgroup_parent) {
+  const NamespaceOptions& namespaces = sandbox.config.namespaces;
+  monitor::SandboxRequest request;
+  request.id = sandbox.id;
+  request.hostname = hostname;
+  request.new_network = namespaces.network != NamespaceMode::kNode;
+  // A pod on the host's network answers by the host's name.
+  request.new_uts = request.new_network;
+  request.new_ipc = namespaces.ipc != NamespaceMode::kNode;
+  request.shared_pid = namespaces.pid == NamespaceMode::kPod;
+  request.pod_init_cgroup = cgroup_parent;
+  const auto sysctls = FLUYT_TRY(spec::sandbox_sysctls(
+      sandbox.config.sysctls, {.network = request.new_network, .ipc = request.new_ipc}));
+  request.sysctls.assign(sysctls.begin(), sysctls.end());
+  return request;
+}
+
+/// Everything between the record and READY. What it made on an error is undone by the caller.
+Result<> make(Engine::Core& core, SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  const SandboxConfig& config = sandbox->config;
+  const std::string dir = core.sandbox_dir(sandbox->id);
+  const std::string& parent =
+      config.cgroup_parent.empty() ? core.options.default_cgroup_parent : config.cgroup_parent;
+  const std::string hostname = config.hostname.empty() ? FLUYT_TRY(host_name()) : config.hostname;
+  const auto request = FLUYT_TRY(monitor_request(*sandbox, hostname, parent));
+  FLUYT_TRY(sys::make_dirs(dir, 0711));
+  if (!config.log_directory.empty()) {
+    FLUYT_TRY_CONTEXT(sys::make_dirs(config.log_directory, 0755), "log_directory");
+  }
+  if (config.namespaces.ipc != NamespaceMode::kNode) FLUYT_TRY(mount_shm(dir));
+
+  const monitor::LaunchOptions launch{
+      .monitor_program = core.options.monitor_program,
+      .pod_init_program = core.options.pod_init_program,
+      .sandbox_id = sandbox->id,
+      .state_dir = core.monitor_dir(sandbox->id),
+      .cgroup = core.options.monitor_cgroup_parent + "/" + sandbox->id,
+  };
+  const auto client =
+      FLUYT_TRY_CONTEXT(core.parts.hub->launch(launch, core.events_for(sandbox->id)), "monitor");
+  entry.set_client(client);
+  const auto made =
+      FLUYT_TRY_CONTEXT(client->make_sandbox(request, Deadline::after_ms(kMakeMs)), "namespaces");
+
+  const bool attach = config.namespaces.network == NamespaceMode::kPod;
+  // Recorded before ADD: whatever becomes of us, a DEL is owed from here on.
+  FLUYT_TRY(entry.change(*core.store, [&](Sandbox& now) {
+    now.namespaces = {made.network, made.ipc, made.uts, made.pid};
+    now.monitor_pid = client->monitor_pid();
+    now.network_attached = attach;
+    return true;
+  }));
+  network::Attachment attachment;
+  if (attach) {
+    FLUYT_TRY_CONTEXT(network::loopback_up(made.network), "loopback");
+    attachment = FLUYT_TRY_CONTEXT(
+        core.parts.network->attach(network_of(*entry.value()), Deadline::after_ms(kAttachMs)),
+        "network");
+  }
+  FLUYT_TRY(write_sandbox_files(dir, config, hostname, attachment.ips));
+  return entry.change(*core.store, [&](Sandbox& now) {
+    now.ips = attachment.ips;
+    now.network_result = attachment.result_json;
+    now.state = next(now.state, SandboxEvent::kMade).value_or(now.state);
+    return true;
+  });
+}
+
+/// What was made goes; what cannot go stays visible, with its name, to be stopped and removed.
+void undo(Engine::Core& core, SandboxEntry& entry) {
+  const Result<> undone = core.undo_sandbox(entry);
+  if (undone.ok()) return;
+  const std::string id = entry.value()->id;
+  core.logger.error(cat("sandbox ", id, " could not be undone: ", undone.error().message()));
+  core.log_if_failed(entry.note(*core.store,
+                                [&](Sandbox& now) {
+                                  const auto after = next(now.state, SandboxEvent::kNotUndone);
+                                  now.state = after.value_or(now.state);
+                                  now.reason = undone.error().message();
+                                  return true;
+                                }),
+                     cat("sandbox ", id, ": state not recorded"));
+}
+
+Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& entry) {
+  const std::string id = entry->value()->id;
+  FLUYT_TRY(core.store->put(*entry->value()));
+  core.tables.lock()->sandboxes.emplace(id, entry);
+  const std::scoped_lock verbs(entry->verbs);
+  Result<> made = make(core, *entry);
+  if (!made.ok()) {
+    undo(core, *entry);
+    return std::move(made).error();
+  }
+  core.logger.info(cat("sandbox ", id, " is ready"));
+  core.tell(Event::Kind::kSandboxReady, entry->value());
+  return id;
+}
+
+}  // namespace
+
+network::SandboxNetwork network_of(const Sandbox& sandbox) {
+  network::SandboxNetwork network;
+  network.sandbox_id = sandbox.id;
+  network.netns_path = sandbox.namespaces.network;
+  network.pod_name = sandbox.config.name.name;
+  network.pod_namespace = sandbox.config.name.name_space;
+  network.pod_uid = sandbox.config.name.uid;
+  network.cgroup_parent = sandbox.config.cgroup_parent;
+  network.dns = {sandbox.config.dns.servers, sandbox.config.dns.searches,
+                 sandbox.config.dns.options};
+  for (const auto& port : sandbox.config.port_mappings) {
+    if (port.host_port == 0) continue;  // CRI: none, never "pick one"
+    network.port_mappings.push_back(
+        {port.protocol, port.container_port, port.host_port, port.host_ip});
+  }
+  return network;
+}
+
+Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
+                                        const std::string& runtime_handler) {
+  FLUYT_TRY(admit(config, runtime_handler));
+  Sandbox sandbox;
+  sandbox.id = make_id();
+  sandbox.config = config;
+  sandbox.runtime_handler = runtime_handler;
+  sandbox.created_at = now_unix_ns();
+
+  using Kind = Names<SandboxName>::Claim::Kind;
+  using Keep = Names<SandboxName>::Keep;
+  const auto claim = core_->sandbox_names.claim(config.name, sandbox.id);
+  if (claim.kind == Kind::kUnderWay) return claim.outcome.get();
+  if (claim.kind == Kind::kTaken) {
+    return Error(Code::kAlreadyExists,
+                 cat("metadata: the name ", quote(config.name.name), " in namespace ",
+                     quote(config.name.name_space), " with uid ", quote(config.name.uid),
+                     " and attempt ", config.name.attempt, " is had by sandbox ", claim.holder));
+  }
+  const auto entry = std::make_shared<SandboxEntry>(std::move(sandbox));
+  const Result<std::string> outcome = record_and_make(*core_, entry);
+  const bool exists = entry->value()->state != SandboxState::kCreating;
+  core_->sandbox_names.settle(config.name, outcome, exists ? Keep::kYes : Keep::kNo);
+  return outcome;
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,351 @@
+#include "engine/spec_input.h"
+
+#include <sys/sysmacros.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <set>
+
+#include "base/strings.h"
+#include "engine/sandbox_files.h"
+#include "spec/capabilities.h"
+#include "sys/file.h"
+
+namespace fluyt::engine {
+namespace {
+
+constexpr size_t kMaxSeccompProfile = 1UL << 20U;
+constexpr size_t kMaxDevices = 4096;
+constexpr int kMaxDeviceDepth = 4;
+
+/// Capabilities that we may hand on: the bounding set of this process.
+std::vector<std::string> bounding_capabilities() {
+  std::vector<std::string> names;
+  const auto status = sys::read_file("/proc/self/status", 64UL << 10U);
+  if (!status.ok()) return names;
+  for (const auto line : split(*status, '\n')) {
+    if (!line.starts_with("CapBnd:")) continue;
+    const auto bits = parse_number<uint64_t>(trim(line.substr(7)), 16).value_or(0);
+    const auto all = spec::all_capabilities();
+    for (size_t i = 0; i < all.size(); ++i) {
+      if ((bits >> i & 1U) != 0) names.emplace_back(all[i]);
+    }
+  }
+  return names;
+}
+
+bool lists(const std::string& path, std::string_view word) {
+  const auto text = sys::read_file(path, 4096);
+  if (!text.ok()) return false;
+  for (const auto found : split_words(trim(*text))) {
+    if (found == word) return true;
+  }
+  return false;
+}
+
+/// The place that `path` leads to, links followed; made as a directory where there is nothing.
+Result<std::string> bind_source(const std::string& field, const std::string& path) {
+  std::array<char, PATH_MAX> real{};
+  if (::realpath(path.c_str(), real.data()) != nullptr) return std::string(real.data());
+  if (errno != ENOENT)
+    return Error::from_errno(errno, cat(field, ".host_path: realpath(", quote(path), ")"));
+  FLUYT_TRY_CONTEXT(sys::make_dirs(path, 0755), field + ".host_path");
+  return path;
+}
+
+Result<spec::Mount> mount_of(const std::string& field, const Mount& from) {
+  if (!from.image.empty()) {
+    return Error(Code::kUnimplemented,
+                 cat(field, ".image: ", quote(from.image),
+                     ": image volumes are not implemented by this version of fluyt"));
+  }
+  spec::Mount to;
+  to.container_path = from.container_path;
+  to.host_path = FLUYT_TRY(bind_source(field, from.host_path));
+  to.readonly = from.readonly;
+  to.recursive_readonly = from.recursive_readonly;
+  switch (from.propagation) {
+    case Propagation::kPrivate:
+      to.propagation = spec::Propagation::kPrivate;
+      break;
+    case Propagation::kHostToContainer:
+      to.propagation = spec::Propagation::kHostToContainer;
+      break;
+    case Propagation::kBidirectional:
+      to.propagation = spec::Propagation::kBidirectional;
+      break;
+  }
+  for (const auto& map : from.uid_maps) {
+    to.uid_mappings.push_back({map.container_id, map.host_id, map.length});
+  }
+  for (const auto& map : from.gid_maps) {
+    to.gid_mappings.push_back({map.container_id, map.host_id, map.length});
+  }
+  return to;
+}
+
+/// A device node, or nothing where the file is none.
+std::optional<spec::Device> device_node(const std::string& host_path,
+                                        const std::string& container_path,
+                                        const std::string& permissions) {
+  struct stat info{};
+  if (::stat(host_path.c_str(), &info) != 0) return std::nullopt;
+  if (!S_ISCHR(info.st_mode) && !S_ISBLK(info.st_mode)) return std::nullopt;
+  spec::Device device;
+  device.container_path = container_path;
+  device.type = S_ISCHR(info.st_mode) ? 'c' : 'b';
+  device.major = static_cast<int64_t>(major(info.st_rdev));
+  device.minor = static_cast<int64_t>(minor(info.st_rdev));
+  device.file_mode = info.st_mode & 0777U;
+  device.uid = info.st_uid;
+  device.gid = info.st_gid;
+  device.permissions = permissions.empty() ? "rwm" : permissions;
+  return device;
+}
+
+/// The device nodes in a directory and below it, no link followed.
+void devices_below(const std::string& host_dir, const std::string& container_dir,
+                   const std::string& permissions, const std::set<std::string>& skip, int depth,
+                   std::vector<spec::Device>& devices) {
+  const auto names = sys::list_dir(host_dir);
+  if (!names.ok() || depth > kMaxDeviceDepth) return;
+  for (const auto& name : *names) {
+    const std::string host_path = host_dir + "/" + name;
+    if (skip.contains(host_path) || devices.size() >= kMaxDevices) continue;
+    struct stat info{};
+    if (::lstat(host_path.c_str(), &info) != 0) continue;
+    const std::string container_path = container_dir + "/" + name;
+    if (S_ISDIR(info.st_mode)) {
+      devices_below(host_path, container_path, permissions, skip, depth + 1, devices);
+    } else if (!S_ISLNK(info.st_mode)) {
+      if (auto device = device_node(host_path, container_path, permissions)) {
+        devices.push_back(std::move(*device));
+      }
+    }
+  }
+}
+
+/// What a privileged container sees: all of /dev but what each container has of its own.
+std::vector<spec::Device> all_host_devices() {
+  const std::set<std::string> skip = {"/dev/pts",     "/dev/shm",  "/dev/fd",    "/dev/mqueue",
+                                      "/dev/console", "/dev/.lxc", "/dev/.udev", "/dev/ptmx"};
+  std::vector<spec::Device> devices;
+  devices_below("/dev", "/dev", "rwm", skip, 0, devices);
+  return devices;
+}
+
+Result<std::vector<spec::Device>> devices_of(const ContainerConfig& config) {
+  std::vector<spec::Device> devices;
+  for (size_t i = 0; i < config.devices.size(); ++i) {
+    const Device& from = config.devices[i];
+    const size_t before = devices.size();
+    if (auto device = device_node(from.host_path, from.container_path, from.permissions)) {
+      devices.push_back(std::move(*device));
+    } else {
+      devices_below(from.host_path, from.container_path, from.permissions, {}, 0, devices);
+    }
+    if (devices.size() == before) {
+      return Error(Code::kInvalidArgument,
+                   cat("devices[", i, "].host_path: ", quote(from.host_path),
+                       ": expected a device, or a directory with some"));
+    }
+  }
+  return devices;
+}
+
+Result<spec::NamespaceSource> pid_namespace(Engine::Core& core, const Container& container,
+                                            const Sandbox& sandbox) {
+  using Kind = spec::NamespaceSource::Kind;
+  const NamespaceOptions& asked = container.config.security.namespaces;
+  // POD means what the sandbox was made with.
+  const NamespaceMode mode =
+      asked.pid == NamespaceMode::kPod ? sandbox.config.namespaces.pid : asked.pid;
+  switch (mode) {
+    case NamespaceMode::kPod:
+      return spec::NamespaceSource::join(sandbox.namespaces.pid);
+    case NamespaceMode::kNode:
+      return spec::NamespaceSource::host();
+    case NamespaceMode::kContainer:
+      return spec::NamespaceSource{Kind::kNew, {}};
+    case NamespaceMode::kTarget:
+      break;
+  }
+  const auto target = FLUYT_TRY_CONTEXT(core.get_container(asked.target_id),
+                                        "linux.security_context.namespace_options.target_id");
+  const ContainerPtr joined = target->value();
+  if (joined->sandbox_id != sandbox.id || joined->state != ContainerState::kRunning) {
+    return Error(Code::kFailedPrecondition,
+                 cat("linux.security_context.namespace_options.target_id: ", joined->id,
+                     ": expected a running container of sandbox ", sandbox.id));
+  }
+  return spec::NamespaceSource::join(cat("/proc/", joined->pid, "/ns/pid"));
+}
+
+Result<spec::Namespaces> namespaces_of(Engine::Core& core, const Container& container,
+                                       const Sandbox& sandbox) {
+  const auto pod = [](const std::string& path) {
+    return path.empty() ? spec::NamespaceSource::host() : spec::NamespaceSource::join(path);
+  };
+  spec::Namespaces namespaces;
+  namespaces.network = pod(sandbox.namespaces.network);
+  namespaces.ipc = pod(sandbox.namespaces.ipc);
+  namespaces.uts = pod(sandbox.namespaces.uts);
+  namespaces.pid = FLUYT_TRY(pid_namespace(core, container, sandbox));
+  return namespaces;
+}
+
+Result<std::optional<spec::SeccompProfile>> seccomp_of(const std::optional<SecurityProfile>& from) {
+  using Profile = std::optional<spec::SeccompProfile>;
+  if (!from) return Profile();
+  spec::SeccompProfile to;
+  switch (from->type) {
+    case SecurityProfile::Type::kRuntimeDefault:
+      to.type = spec::ProfileType::kRuntimeDefault;
+      break;
+    case SecurityProfile::Type::kUnconfined:
+      to.type = spec::ProfileType::kUnconfined;
+      break;
+    case SecurityProfile::Type::kLocalhost: {
+      to.type = spec::ProfileType::kLocalhost;
+      constexpr std::string_view kField = "linux.security_context.seccomp.localhost_ref";
+      if (!from->localhost_ref.starts_with('/')) {
+        return Error(Code::kInvalidArgument,
+                     cat(kField, ": ", quote(from->localhost_ref), ": expected an absolute path"));
+      }
+      const std::string text =
+          FLUYT_TRY_CONTEXT(sys::read_file(from->localhost_ref, kMaxSeccompProfile), kField);
+      to.localhost = FLUYT_TRY_CONTEXT(oci::parse_seccomp(text), kField);
+      break;
+    }
+  }
+  return Profile(std::move(to));
+}
+
+std::optional<spec::ApparmorProfile> apparmor_of(const std::optional<SecurityProfile>& from) {
+  if (!from) return std::nullopt;
+  spec::ApparmorProfile to;
+  switch (from->type) {
+    case SecurityProfile::Type::kRuntimeDefault:
+      to.type = spec::ProfileType::kRuntimeDefault;
+      break;
+    case SecurityProfile::Type::kUnconfined:
+      to.type = spec::ProfileType::kUnconfined;
+      break;
+    case SecurityProfile::Type::kLocalhost:
+      to.type = spec::ProfileType::kLocalhost;
+      to.localhost = from->localhost_ref;
+      break;
+  }
+  return to;
+}
+
+Result<spec::Security> security_of(const SecurityContext& from) {
+  spec::Security to;
+  to.privileged = from.privileged;
+  to.readonly_rootfs = from.readonly_rootfs;
+  to.no_new_privs = from.no_new_privs;
+  to.add_capabilities = from.add_capabilities;
+  to.drop_capabilities = from.drop_capabilities;
+  to.add_ambient_capabilities = from.add_ambient_capabilities;
+  to.masked_paths = from.masked_paths;
+  to.readonly_paths = from.readonly_paths;
+  to.seccomp = FLUYT_TRY(seccomp_of(from.seccomp));
+  to.apparmor = apparmor_of(from.apparmor);
+  return to;
+}
+
+spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
+                         const std::string& hostname) {
+  const std::string dir = core.sandbox_dir(sandbox.id);
+  spec::Sandbox to;
+  to.hostname = hostname;
+  to.resolv_conf = dir + "/resolv.conf";
+  to.hosts = dir + "/hosts";
+  to.hostname_file = dir + "/hostname";
+  to.shm = sandbox.config.namespaces.ipc == NamespaceMode::kNode ? "/dev/shm" : dir + "/shm";
+  to.cgroup_parent = sandbox.config.cgroup_parent.empty() ? core.options.default_cgroup_parent
+                                                          : sandbox.config.cgroup_parent;
+  to.privileged = sandbox.config.privileged;
+  return to;
+}
+
+}  // namespace
+
+spec::Host probe_spec_host(const Host& host) {
+  spec::Host to;
+  to.cgroup_v2 = sys::exists("/sys/fs/cgroup/cgroup.controllers");
+  to.hugetlb = lists("/sys/fs/cgroup/cgroup.controllers", "hugetlb") ||
+               lists("/sys/fs/cgroup/unified/cgroup.controllers", "hugetlb") ||
+               sys::exists("/sys/fs/cgroup/hugetlb");
+  to.swap_limits = to.cgroup_v2 || sys::exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
+  const auto apparmor = sys::read_file("/sys/module/apparmor/parameters/enabled", 16);
+  to.apparmor = apparmor.ok() && apparmor->starts_with('Y');
+  to.selinux = sys::exists("/sys/fs/selinux/enforce");
+  to.capabilities = bounding_capabilities();
+  to.oom_score_floor = static_cast<int32_t>(host.oom_score_floor);
+  return to;
+}
+
+spec::Resources spec_resources(const Resources& from) {
+  return {
+      .cpu_period = from.cpu_period,
+      .cpu_quota = from.cpu_quota,
+      .cpu_shares = from.cpu_shares,
+      .memory_limit_bytes = from.memory_limit_bytes,
+      .memory_swap_limit_bytes = from.memory_swap_limit_bytes,
+      .oom_score_adj = from.oom_score_adj,
+      .pids_limit = from.pids_limit,
+      .cpuset_cpus = from.cpuset_cpus,
+      .cpuset_mems = from.cpuset_mems,
+      .hugepage_limits = from.hugepage_limits,
+      .unified = from.unified,
+  };
+}
+
+Result<spec::UserFiles> read_user_files(Engine::Core& core, const std::string& image_id) {
+  spec::UserFiles files;
+  files.passwd = FLUYT_TRY(core.parts.images->read_image_file(image_id, "/etc/passwd",
+                                                              spec::kMaxUserFileBytes))
+                     .value_or("");
+  files.group =
+      FLUYT_TRY(core.parts.images->read_image_file(image_id, "/etc/group", spec::kMaxUserFileBytes))
+          .value_or("");
+  return files;
+}
+
+Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, const Sandbox& sandbox,
+                            const image::Image& image) {
+  const ContainerConfig& config = container.config;
+  spec::Container to;
+  to.id = container.id;
+  to.command = config.command;
+  to.args = config.args;
+  to.working_dir = config.working_dir;
+  for (const auto& env : config.envs) to.envs.emplace_back(env.name, env.value);
+  to.tty = config.tty;
+  for (size_t i = 0; i < config.mounts.size(); ++i) {
+    to.mounts.push_back(FLUYT_TRY(mount_of(cat("mounts[", i, "]"), config.mounts[i])));
+  }
+  to.devices = FLUYT_TRY(devices_of(config));
+  if (config.security.privileged) to.host_devices = all_host_devices();
+  to.namespaces = FLUYT_TRY(namespaces_of(core, container, sandbox));
+  to.user.run_as_user = config.security.run_as_user;
+  to.user.run_as_group = config.security.run_as_group;
+  to.user.run_as_username = config.security.run_as_username;
+  to.user.supplemental_groups = config.security.supplemental_groups;
+  to.user.groups_policy = config.security.groups_policy == GroupsPolicy::kStrict
+                              ? spec::GroupsPolicy::kStrict
+                              : spec::GroupsPolicy::kMerge;
+  to.user_files = FLUYT_TRY(read_user_files(core, image.id));
+  to.security = FLUYT_TRY(security_of(config.security));
+  to.resources = spec_resources(config.resources);
+  to.annotations = config.annotations;
+  const std::string hostname =
+      sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
+  return spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config,
+                              *core.spec_host);
+}
+
+}  // namespace fluyt::engine

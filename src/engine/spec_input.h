@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "engine/core.h"
+#include "image/image_store.h"
+#include "oci/runtime_spec.h"
+#include "spec/container_spec.h"
+
+/// What `spec` wants to be told for a container: everything that has to be looked up on the host,
+/// in the image or in the sandbox.
+namespace fluyt::engine {
+
+/// What this host can do, for `spec`. Probed at start.
+spec::Host probe_spec_host(const Host& host);
+
+/// The runtime spec of `container`. Missing host directories of bind mounts are made, as other CRI
+/// engines do (a hostPath without a type relies on it).
+Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, const Sandbox& sandbox,
+                            const image::Image& image);
+
+/// The image's users and groups.
+Result<spec::UserFiles> read_user_files(Engine::Core& core, const std::string& image_id);
+
+spec::Resources spec_resources(const Resources& resources);
+
+}  // namespace fluyt::engine

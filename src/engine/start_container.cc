@@ -1,0 +1,39 @@
+#include "base/strings.h"
+#include "engine/core.h"
+
+namespace fluyt::engine {
+namespace {
+
+constexpr int64_t kStartMs = 60'000;
+
+}  // namespace
+
+Result<> Engine::start_container(const std::string& id) {
+  const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
+  const std::scoped_lock verbs(entry->verbs);
+  const ContainerPtr container = entry->value();
+  if (container->state != ContainerState::kCreated) {
+    return Error(Code::kFailedPrecondition, cat("container ", container->id, " is ",
+                                                name_of(container->state), ": expected created"));
+  }
+  const auto client = entry->sandbox->client();
+  if (!client || entry->sandbox->ending) {
+    return Error(Code::kFailedPrecondition,
+                 cat("container ", container->id, ": its sandbox is not ready"));
+  }
+  auto started = client->start(container->id, Deadline::after_ms(kStartMs));
+  if (started.ok()) {
+    core_->container_told(*started);
+    return {};
+  }
+  // A program that could not be executed has ended the container: the list says how.
+  const auto all = client->list();
+  if (all.ok()) {
+    for (const auto& info : *all) {
+      if (info.id == container->id) core_->container_told(info);
+    }
+  }
+  return std::move(started).error().add_context(cat("container ", container->id));
+}
+
+}  // namespace fluyt::engine

@@ -1,0 +1,133 @@
+#include "base/strings.h"
+#include "engine/core.h"
+#include "engine/sandbox_files.h"
+#include "sys/file.h"
+
+namespace fluyt::engine {
+namespace {
+
+constexpr int64_t kKillMs = 10'000;
+constexpr int64_t kShutdownMs = 30'000;
+constexpr int64_t kDetachMs = 60'000;
+constexpr int kSigkill = 9;
+
+bool has_ended(const Container& container) {
+  return container.state == ContainerState::kExited || container.state == ContainerState::kCreating;
+}
+
+}  // namespace
+
+Result<> Engine::Core::kill_containers(const std::string& sandbox_id) {
+  const std::vector<ContainerEntryPtr> entries = containers_of(sandbox_id);
+  for (const auto& entry : entries) {
+    if (has_ended(*entry->value())) continue;
+    const auto client = entry->sandbox->client();
+    if (!client) continue;
+    const Result<> killed = client->signal(entry->value()->id, kSigkill, true);
+    log_if_failed(killed, cat("container ", entry->value()->id, ": kill"));
+  }
+  // All get the signal before any is waited for: their exits overlap.
+  const Deadline deadline = Deadline::after_ms(kKillMs);
+  for (const auto& entry : entries) {
+    if (!entry->sandbox->client()) continue;
+    const ContainerPtr now = entry->wait(has_ended, deadline);
+    if (!has_ended(*now)) {
+      return Error(Code::kDeadlineExceeded,
+                   cat("container ", now->id, " still runs ", kKillMs / 1000, " s after SIGKILL"));
+    }
+  }
+  return {};
+}
+
+Result<> Engine::Core::detach_network(SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  if (!sandbox->network_attached) return {};
+  FLUYT_TRY(parts.network->detach(network_of(*sandbox), Deadline::after_ms(kDetachMs)));
+  return entry.note(*store, [](Sandbox& now) {
+    now.network_attached = false;
+    return true;
+  });
+}
+
+Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  const std::string dir = sandbox_dir(sandbox->id);
+  if (const auto client = entry.client()) {
+    const Result<> ended = client->shutdown(Deadline::after_ms(kShutdownMs));
+    log_if_failed(ended, cat("sandbox ", sandbox->id, ": monitor does not end, ending it"));
+  }
+  // What a monitor that died left to be seen, before it is swept away.
+  auto records = monitor::read_records(monitor_dir(sandbox->id));
+  if (records.ok()) {
+    for (const auto& info : *records) container_told(info);
+  }
+  FLUYT_TRY(monitor::clean_after(monitor_dir(sandbox->id), Deadline::after_ms(kShutdownMs)));
+  entry.set_client(nullptr);
+  execs.end_all(sandbox->id, 137);
+  for (const auto& container : containers_of(sandbox->id)) {
+    const ContainerState before = container->value()->state;
+    const Result<> noted = container->note(*store, [](Container& now) {
+      const ContainerState state = now.state;
+      now = lost(now, "MonitorLost", now_unix_ns());
+      return now.state != state;
+    });
+    log_if_failed(noted, cat("container ", container->value()->id, ": state not recorded"));
+    if (container->value()->state != before) {
+      tell(Event::Kind::kContainerStopped, sandbox, container->value());
+    }
+  }
+  FLUYT_TRY(unmount_shm(dir));
+  return sys::remove_tree(dir);
+}
+
+Result<> Engine::Core::stop(SandboxEntry& entry) {
+  entry.ending = true;
+  FLUYT_TRY(kill_containers(entry.value()->id));
+  // Before the namespace goes: a plugin's DEL wants to look into it.
+  FLUYT_TRY(detach_network(entry));
+  FLUYT_TRY(end_monitor(entry));
+  if (entry.value()->state != SandboxState::kReady) return {};
+  log_if_failed(entry.note(*store,
+                           [](Sandbox& sandbox) {
+                             const auto after = next(sandbox.state, SandboxEvent::kStopped);
+                             sandbox.state = after.value_or(sandbox.state);
+                             return true;
+                           }),
+                cat("sandbox ", entry.value()->id, ": state not recorded"));
+  tell(Event::Kind::kSandboxStopped, entry.value());
+  return {};
+}
+
+Result<> Engine::Core::undo_sandbox(SandboxEntry& entry) {
+  FLUYT_TRY(stop(entry));
+  forget_sandbox(*entry.value());
+  return {};
+}
+
+Result<> Engine::Core::undo_container(ContainerEntry& entry) {
+  const ContainerPtr container = entry.value();
+  if (const auto client = entry.sandbox->client()) {
+    FLUYT_TRY(client->remove(container->id, Deadline::after_ms(kShutdownMs)));
+  }
+  FLUYT_TRY(parts.images->remove_root(container->id));
+  FLUYT_TRY(sys::remove_tree(bundle_dir(container->sandbox_id, container->id)));
+  forget_container(*container);
+  return {};
+}
+
+void Engine::Core::forget_sandbox(const Sandbox& sandbox) {
+  log_if_failed(store->erase_sandbox(sandbox.id),
+                cat("sandbox ", sandbox.id, ": record not erased"));
+  tables.lock()->sandboxes.erase(sandbox.id);
+  sandbox_names.release(sandbox.config.name, sandbox.id);
+}
+
+void Engine::Core::forget_container(const Container& container) {
+  log_if_failed(store->erase_container(container.id),
+                cat("container ", container.id, ": record not erased"));
+  tables.lock()->containers.erase(container.id);
+  cpu_readings.lock()->erase(container.id);
+  container_names.release({container.sandbox_id, container.config.name}, container.id);
+}
+
+}  // namespace fluyt::engine
