@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "image/registry/credentials.h"
+#include "image/registry/options.h"
 #include "oci/image.h"
 #include "oci/reference.h"
 #include "sys/overlay.h"
@@ -28,14 +30,6 @@ struct Image {
   oci::ImageConfig config;
   std::string manifest_digest;
   bool pinned = false;
-};
-
-struct Credentials {  // of one pull: never stored
-  std::string username;
-  std::string password;
-  std::string identity_token;
-  std::string registry_token;
-  std::string server_address;  // empty: for any host
 };
 
 struct LayerProgress {
@@ -64,9 +58,12 @@ struct FsUsage {
 };
 
 struct StoreOptions {
-  std::string root;        // our folder: made 0700
-  std::string certs_dir;   // hosts.toml files, one folder a registry host (containerd's form)
+  std::string root;             // our folder: made 0700; one process at a time
+  std::string certs_dir;        // hosts.toml files, one folder a registry host (containerd's form)
+  std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time
+  registry::HttpTimeouts timeouts;
+  registry::RetryPolicy retry;
 };
 
 class ImageStore {

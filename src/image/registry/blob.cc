@@ -73,12 +73,16 @@ struct BlobStream {
 
 }  // namespace
 
-Result<EndpointIndex> Session::fetch_blob(const oci::Digest& digest, uint64_t size,
-                                          const std::function<Result<>(std::string_view)>& sink) {
+Result<> Session::fetch_blob(const oci::Digest& digest, uint64_t size,
+                             const std::function<Result<>(std::string_view)>& sink,
+                             EndpointIndex* served_by) {
   BlobStream stream{size, sink};
   Ask what;
   what.path = cat("/", repository_, "/blobs/", digest.text());
-  what.prepare = [&](HttpRequest& request) { stream.ask_for_rest(request); };
+  what.prepare = [&](HttpRequest& request, EndpointIndex endpoint) {
+    if (served_by != nullptr) *served_by = endpoint;
+    stream.ask_for_rest(request);
+  };
   what.progress = [&] { return stream.given; };
   what.sink = [&](const HttpResponse& head, std::string_view bytes) {
     return stream.take(head, bytes);
@@ -88,7 +92,8 @@ Result<EndpointIndex> Session::fetch_blob(const oci::Digest& digest, uint64_t si
     if (response.status == 416) stream.ranges_work = false;
     return (response.status == 200 || response.status == 206) && stream.given == size;
   };
-  return FLUYT_TRY(ask(what)).endpoint;
+  FLUYT_TRY(ask(what));
+  return {};
 }
 
 }  // namespace fluyt::image::registry

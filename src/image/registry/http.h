@@ -13,6 +13,7 @@
 
 #include "base/guarded.h"
 #include "base/result.h"
+#include "image/registry/options.h"
 #include "image/registry/url.h"
 
 /// One HTTP/1.1 exchange at a time over libcurl, with the clocks and limits that a registry client
@@ -24,13 +25,6 @@ struct TlsOptions {
   std::string client_cert;            // PEM
   std::string client_key;
   bool skip_verify = false;
-};
-
-struct HttpTimeouts {
-  int64_t connect_ms = 5'000;      // name, TCP and TLS
-  int64_t first_byte_ms = 30'000;  // from connected to the first byte of the answer
-  int64_t stall_ms = 30'000;       // no stretch of this length may be slower than:
-  uint64_t stall_bytes_per_second = 1024;
 };
 
 enum class Method { kGet, kHead, kPost };

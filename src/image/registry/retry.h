@@ -5,16 +5,9 @@
 #include <optional>
 #include <string_view>
 
-namespace fluyt::image::registry {
+#include "image/registry/options.h"
 
-/// When a request that failed is tried again (images: distribution-spec leaves it to the client).
-struct RetryPolicy {
-  int max_tries = 6;             // without progress in between
-  int64_t first_delay_ms = 500;  // doubled each time, with full jitter
-  int64_t delay_cap_ms = 20'000;
-  int64_t retry_after_cap_ms = 60'000;   // a registry that wants more is told to the caller
-  uint64_t progress_bytes = 1UL << 20U;  // so many new bytes start the count again
-};
+namespace fluyt::image::registry {
 
 /// 408, 425, 429, 500, 502, 503, 504.
 bool is_retryable_status(int status);

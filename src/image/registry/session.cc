@@ -167,7 +167,7 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
     }
     HttpRequest sent = request;
     if (!used.empty()) sent.private_headers.emplace_back("Authorization", used);
-    if (what.prepare) what.prepare(sent);
+    if (what.prepare) what.prepare(sent, index);
     HttpOutcome outcome = registry_.http_.send(sent);
     if (outcome.fault != HttpFault::kNone || outcome.response.status != 401 ||
         outcome.response.redirected || round == kMaxAuthRounds) {

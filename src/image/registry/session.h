@@ -16,18 +16,13 @@
 #include "image/registry/credentials.h"
 #include "image/registry/hosts.h"
 #include "image/registry/http.h"
+#include "image/registry/options.h"
 #include "image/registry/retry.h"
 #include "image/registry/token.h"
 #include "oci/digest.h"
 #include "oci/image.h"
 
 namespace fluyt::image::registry {
-
-struct RegistryOptions {
-  std::string certs_dir;  // hosts.toml files; empty: none
-  HttpTimeouts timeouts;
-  RetryPolicy retry;
-};
 
 /// A manifest or index as a registry sent it, its digest computed from the bytes.
 struct RawManifest {
@@ -84,8 +79,10 @@ class Session {
   /// connection it goes on where it stopped, perhaps from another server. Exactly `size` bytes or
   /// an error; the digest is for the consumer to check. An error of the sink ends it and is
   /// returned as it is.
-  Result<EndpointIndex> fetch_blob(const oci::Digest& digest, uint64_t size,
-                                   const std::function<Result<>(std::string_view)>& sink);
+  /// `served_by` is the server asked last, for distrust(), set in both cases.
+  Result<> fetch_blob(const oci::Digest& digest, uint64_t size,
+                      const std::function<Result<>(std::string_view)>& sink,
+                      EndpointIndex* served_by = nullptr);
   /// That server sent wrong bytes: it is not asked again in this session. False when no other is
   /// left.
   bool distrust(EndpointIndex endpoint);
@@ -99,7 +96,7 @@ class Session {
     std::string accept;
     size_t body_limit = 64UL << 10U;
     BodySink sink;
-    std::function<void(HttpRequest&)> prepare;      // just before each sending
+    std::function<void(HttpRequest&, EndpointIndex)> prepare;      // just before each sending
     std::function<uint64_t()> progress;             // bytes so far, for the count of tries
     std::function<bool(const HttpResponse&)> good;  // empty: status 200
     std::function<bool()> server_is_wrong;          // the sink refused what another may have right

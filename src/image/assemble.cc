@@ -1,0 +1,137 @@
+#include "image/assemble.h"
+
+#include <optional>
+#include <utility>
+
+#include "base/strings.h"
+#include "image/blob/hasher.h"
+
+namespace fluyt::image {
+
+namespace {
+
+Result<> check_digest(const oci::Descriptor& descriptor, std::string_view bytes,
+                      std::string_view what) {
+  const oci::Digest computed = FLUYT_TRY(digest_of(descriptor.digest.algorithm(), bytes));
+  if (computed != descriptor.digest) {
+    return Error(Code::kDataLoss, cat(what, ": the bytes are ", computed.text(), ", expected ",
+                                      descriptor.digest.text()));
+  }
+  return {};
+}
+
+// A manifest below an index. What the index carries inline saves a request.
+Result<std::string> nested_manifest(ContentSource& source, const oci::Descriptor& descriptor) {
+  std::string bytes = descriptor.data;
+  if (bytes.empty()) bytes = FLUYT_TRY(source.manifest(descriptor));
+  FLUYT_TRY(check_digest(descriptor, bytes, "manifest"));
+  return bytes;
+}
+
+Result<std::string> fetch_config(ContentSource& source, const oci::Descriptor& descriptor) {
+  if (!descriptor.data.empty()) {
+    FLUYT_TRY(check_digest(descriptor, descriptor.data, "config"));
+    return descriptor.data;
+  }
+  if (static_cast<uint64_t>(descriptor.size) > oci::kMaxConfigBytes) {
+    return Error(Code::kResourceExhausted, cat("config of ", descriptor.size, " bytes: at most ",
+                                               oci::kMaxConfigBytes, " are taken"));
+  }
+  while (true) {
+    std::string bytes;
+    FLUYT_TRY(source.stream(descriptor, [&](std::string_view piece) -> Result<> {
+      bytes += piece;
+      return {};
+    }));
+    auto checked = check_digest(descriptor, bytes, "config");
+    if (checked.ok()) return bytes;
+    if (!source.has_another(descriptor)) return std::move(checked).error();
+  }
+}
+
+Result<> check_config_type(const oci::Manifest& manifest) {
+  const std::string& type = manifest.config.media_type;
+  if (type == oci::media_type::kOciConfig || type == oci::media_type::kDockerConfig) return {};
+  const std::string artifact =
+      manifest.artifact_type.empty() ? "" : cat(" (", quote(manifest.artifact_type), ")");
+  return Error(Code::kInvalidArgument,
+               cat("config.mediaType: ", quote(type), ": expected ", oci::media_type::kOciConfig,
+                   " or Docker's: this is an artifact, not an image", artifact));
+}
+
+// The specification lets Docker write foreign layers; what is none of these is no file system.
+bool is_layer_type(std::string_view type) {
+  return type.starts_with(oci::media_type::kOciLayer) ||
+         type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar") ||
+         type.starts_with("application/vnd.docker.image.rootfs.diff.tar") ||
+         type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar");
+}
+
+Result<> check_layers(const oci::Manifest& manifest, const oci::ImageConfig& config) {
+  if (manifest.layers.size() != config.diff_ids.size()) {
+    return Error(Code::kInvalidArgument,
+                 cat("the manifest has ", manifest.layers.size(), " layers, its config ",
+                     config.diff_ids.size(), " rootfs.diff_ids: expected as many"));
+  }
+  if (manifest.layers.empty()) {
+    return Error(Code::kInvalidArgument, "layers: expected at least one");
+  }
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const std::string& type = manifest.layers[i].media_type;
+    if (type.find("+encrypted") != std::string::npos) {
+      return Error(Code::kUnimplemented, cat("layers[", i, "].mediaType: ", quote(type),
+                                             ": encrypted layers are not done"));
+    }
+    if (!is_layer_type(type)) {
+      return Error(Code::kInvalidArgument, cat("layers[", i, "].mediaType: ", quote(type),
+                                               ": expected the type of a file system layer"));
+    }
+  }
+  return {};
+}
+
+Result<> check_platform(const oci::Platform& found, const oci::Platform& wanted) {
+  if (found.os == wanted.os && found.architecture == wanted.architecture) return {};
+  return Error(Code::kNotFound, cat("platform ", quote(wanted.text()), ": this image is for ",
+                                    quote(found.text()), " only"));
+}
+
+}  // namespace
+
+Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_view content_type,
+                             const oci::Platform& platform) {
+  std::vector<Document> indexes;
+  const oci::Digest target = top.digest;
+  std::string type(content_type);
+  std::optional<oci::Manifest> manifest;
+  for (int depth = 0; !manifest.has_value(); ++depth) {
+    oci::ManifestOrIndex parsed = FLUYT_TRY(oci::parse_manifest_or_index(top.bytes, type));
+    if (parsed.manifest.has_value()) {
+      manifest = std::move(parsed.manifest);
+      break;
+    }
+    if (depth == kMaxIndexDepth) {
+      return Error(Code::kInvalidArgument,
+                   cat("image index: more than ", kMaxIndexDepth, " indexes in each other"));
+    }
+    const oci::Descriptor next = FLUYT_TRY(oci::choose_platform(*parsed.index, platform));
+    indexes.push_back(std::move(top));
+    top = Document{next.digest, FLUYT_TRY(nested_manifest(source, next))};
+    type = next.media_type;
+  }
+  FLUYT_TRY_CONTEXT(check_config_type(*manifest), "image manifest");
+  std::string config_bytes = FLUYT_TRY(fetch_config(source, manifest->config));
+  oci::ImageConfig config = FLUYT_TRY(oci::parse_image_config(config_bytes));
+  FLUYT_TRY(check_platform(config.platform, platform));
+  FLUYT_TRY_CONTEXT(check_layers(*manifest, config), "image manifest");
+
+  ImagePlan out{manifest->config.digest.text(), top.digest, target, {}, std::move(config),
+                manifest->layers, config_bytes.size()};
+  for (const oci::Descriptor& layer : out.layers) out.size += static_cast<uint64_t>(layer.size);
+  out.documents.push_back({manifest->config.digest, std::move(config_bytes)});
+  out.documents.push_back(std::move(top));
+  for (Document& index : indexes) out.documents.push_back(std::move(index));
+  return out;
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "image/content_source.h"
+#include "oci/image.h"
+
+namespace fluyt::image {
+
+/// A document with the digest that was checked.
+struct Document {
+  oci::Digest digest;
+  std::string bytes;
+};
+
+/// An image as its documents describe it, before any layer is there: the plan of a pull.
+struct ImagePlan {
+  std::string id;                       // the config's digest
+  oci::Digest manifest_digest;          // of the manifest chosen
+  oci::Digest target_digest;            // of what the name points at: the index, or the manifest
+  std::vector<Document> documents;      // config, manifest, indexes: to be kept
+  oci::ImageConfig config;
+  std::vector<oci::Descriptor> layers;  // lowest first, as many as config.diff_ids
+  uint64_t size = 0;                    // bytes: layers as they come, and config
+};
+
+/// How deep indexes may stand in each other.
+inline constexpr int kMaxIndexDepth = 8;
+
+/// Walks from `top` (whose digest was checked) to the manifest for `platform` and its config, fetching
+/// what it needs from `source`. Every digest is checked; a manifest that is no runnable image, or that
+/// contradicts its config, is refused with the reason.
+Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_view content_type,
+                             const oci::Platform& platform);
+
+}  // namespace fluyt::image

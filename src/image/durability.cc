@@ -1,0 +1,65 @@
+#include "image/durability.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "base/strings.h"
+#include "sys/process.h"
+
+namespace fluyt::image {
+
+namespace {
+
+constexpr unsigned kStatxMountIdUnique = 0x4000;     // STATX_MNT_ID_UNIQUE, Linux 6.8: not in our libc
+constexpr std::chrono::milliseconds kCoalesce{150};  // a pull that ends meanwhile shares the sync
+
+}  // namespace
+
+Result<WriteEpoch> write_epoch_of(const std::string& folder) {
+  WriteEpoch out;
+  out.boot_id = std::string(trim(FLUYT_TRY(sys::boot_id())));
+  struct statx info {};
+  if (::statx(AT_FDCWD, folder.c_str(), AT_SYMLINK_NOFOLLOW, kStatxMountIdUnique, &info) != 0) {
+    return Error::from_errno(errno, cat("statx(", quote(folder), ")"));
+  }
+  if ((info.stx_mask & kStatxMountIdUnique) != 0) out.mount_id = info.stx_mnt_id;
+  return out;
+}
+
+Syncer::Syncer(std::function<void()> sync) : sync_(std::move(sync)), thread_([this] { loop(); }) {}
+
+Syncer::~Syncer() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Syncer::ask() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    asked_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Syncer::loop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return asked_ || stopping_; });
+    if (!asked_) return;
+    changed_.wait_for(lock, kCoalesce, [this] { return stopping_; });
+    asked_ = false;
+    lock.unlock();
+    sync_();
+    lock.lock();
+  }
+}
+
+}  // namespace fluyt::image

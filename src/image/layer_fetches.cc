@@ -1,0 +1,166 @@
+#include "image/layer_fetches.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <thread>
+
+#include "base/strings.h"
+#include "base/time.h"
+
+namespace fluyt::image {
+
+namespace {
+
+constexpr int64_t kProgressEveryNs = 100'000'000;
+constexpr std::chrono::milliseconds kLookEvery{100};  // how late a waiter notices that it may stop
+
+Error cancelled_error() { return Error(Code::kCancelled, "cancelled by the caller"); }
+
+void report(const ProgressSink& progress, const oci::Descriptor& blob, LayerProgress::Phase phase,
+            uint64_t bytes) {
+  if (!progress) return;
+  progress({blob.digest.text(), phase, bytes, static_cast<uint64_t>(blob.size)});
+}
+
+// One try: from the source into the store.
+Result<LayerInfo> fetch_once(const LayerStore& store, ContentSource& source,
+                             const LayerFetches::Wanted& wanted, const std::atomic<bool>& stop,
+                             const std::function<void(uint64_t)>& on_bytes) {
+  const oci::Descriptor& blob = wanted.blob;
+  LayerWriter writer = FLUYT_TRY(LayerWriter::create(
+      store, {blob.digest, static_cast<uint64_t>(blob.size), wanted.diff_id, blob.media_type}, &stop));
+  uint64_t done = 0;
+  FLUYT_TRY(source.stream(blob, [&](std::string_view bytes) -> Result<> {
+    FLUYT_TRY(writer.write(bytes));
+    done += bytes.size();
+    on_bytes(done);
+    return {};
+  }));
+  return writer.finish();
+}
+
+}  // namespace
+
+Result<LayerInfo> LayerFetches::fly(Flight& flight, ContentSource& source, const Wanted& wanted,
+                                    const ProgressSink& progress, const std::atomic<bool>& stop) {
+  if (auto there = FLUYT_TRY(store_.find(wanted.diff_id))) {
+    report(progress, wanted.blob, LayerProgress::Phase::kExists, there->blob_bytes);
+    return std::move(*there);
+  }
+  int64_t reported_ns = 0;
+  const auto on_bytes = [&](uint64_t bytes) {
+    flight.bytes = bytes;
+    const int64_t now = now_boot_ns();
+    if (now - reported_ns < kProgressEveryNs) return;
+    reported_ns = now;
+    report(progress, wanted.blob, LayerProgress::Phase::kFetching, bytes);
+  };
+  while (true) {
+    report(progress, wanted.blob, LayerProgress::Phase::kFetching, 0);
+    auto fetched = fetch_once(store_, source, wanted, stop, on_bytes);
+    if (fetched.ok()) {
+      report(progress, wanted.blob, LayerProgress::Phase::kDone, fetched->blob_bytes);
+      return fetched;
+    }
+    const bool wrong_bytes = fetched.error().code() == Code::kDataLoss;
+    if (!wrong_bytes || !source.has_another(wanted.blob)) {
+      return std::move(fetched).error().add_context(cat("layer ", wanted.blob.digest.text()));
+    }
+  }
+}
+
+Result<std::optional<LayerInfo>> LayerFetches::wait_for(Flight& flight, const Wanted& wanted,
+                                                        const ProgressSink& progress,
+                                                        const std::atomic<bool>& stop) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!flight.done) {
+    landed_.wait_for(lock, kLookEvery);
+    if (stop) return cancelled_error();
+    if (flight.done) break;
+    lock.unlock();
+    report(progress, wanted.blob, LayerProgress::Phase::kFetching, flight.bytes);
+    lock.lock();
+  }
+  if (!flight.info.has_value()) return std::optional<LayerInfo>();
+  lock.unlock();
+  report(progress, wanted.blob, LayerProgress::Phase::kDone, static_cast<uint64_t>(wanted.blob.size));
+  return flight.info;
+}
+
+Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& wanted,
+                                       const ProgressSink& progress, const std::atomic<bool>& stop) {
+  while (true) {
+    if (stop) return cancelled_error();
+    std::shared_ptr<Flight> flight;
+    bool is_mine = false;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      auto& slot = flights_[wanted.diff_id];
+      is_mine = slot == nullptr;
+      if (is_mine) slot = std::make_shared<Flight>();
+      flight = slot;
+    }
+    if (!is_mine) {
+      // Another pull's failure is its own (its registry, its credentials, its cancellation).
+      auto landed = FLUYT_TRY(wait_for(*flight, wanted, progress, stop));
+      if (landed.has_value()) return std::move(*landed);
+      continue;
+    }
+    auto result = fly(*flight, source, wanted, progress, stop);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      flight->done = true;
+      if (result.ok()) flight->info = *result;
+      flights_.erase(wanted.diff_id);
+    }
+    landed_.notify_all();
+    return result;
+  }
+}
+
+Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
+                                                       const std::vector<Wanted>& wanted,
+                                                       size_t parallel, const ProgressSink& progress,
+                                                       std::atomic<bool>& stop) {
+  // The largest first: it decides how long the whole takes.
+  std::vector<size_t> order(wanted.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return wanted[a].blob.size > wanted[b].blob.size; });
+  for (const size_t i : order) report(progress, wanted[i].blob, LayerProgress::Phase::kWaiting, 0);
+
+  std::vector<std::optional<LayerInfo>> infos(wanted.size());
+  std::optional<Error> first_error;
+  std::mutex mutex;  // of first_error and next
+  size_t next = 0;
+  const auto work = [&] {
+    while (true) {
+      size_t mine = 0;
+      {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (next == order.size() || first_error.has_value()) return;
+        mine = order[next++];
+      }
+      auto result = ensure(source, wanted[mine], progress, stop);
+      if (result.ok()) {
+        infos[mine] = std::move(*result);
+        continue;
+      }
+      const std::lock_guard<std::mutex> lock(mutex);
+      // The others end because of the first: their "cancelled" says nothing.
+      if (!first_error.has_value()) first_error = std::move(result).error();
+      stop = true;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < std::min(parallel, wanted.size()); ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+  if (first_error.has_value()) return std::move(*first_error);
+  std::vector<LayerInfo> out;
+  for (auto& info : infos) out.push_back(std::move(*info));
+  return out;
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "image/content_source.h"
+#include "image/image_store.h"
+#include "image/layer/store.h"
+#include "image/layer/writer.h"
+
+namespace fluyt::image {
+
+using ProgressSink = std::function<void(const LayerProgress&)>;
+
+/// Layers on their way into the layer store, each fetched once however many pulls want it.
+/// Thread-safe.
+class LayerFetches {
+ public:
+  explicit LayerFetches(const LayerStore& store) : store_(store) {}
+
+  struct Wanted {
+    oci::Descriptor blob;
+    oci::Digest diff_id;
+  };
+  /// Sees to it that all are in the store, `parallel` at a time, the largest first. The first failure
+  /// sets `stop`, which ends the others, and is returned. Who pinned the layers keeps them.
+  Result<std::vector<LayerInfo>> fetch_all(ContentSource& source, const std::vector<Wanted>& wanted,
+                                           size_t parallel, const ProgressSink& progress,
+                                           std::atomic<bool>& stop);
+
+ private:
+  struct Flight {
+    bool done = false;
+    std::optional<LayerInfo> info;  // nothing when it failed
+    std::atomic<uint64_t> bytes{0};
+  };
+  Result<LayerInfo> ensure(ContentSource& source, const Wanted& wanted, const ProgressSink& progress,
+                           const std::atomic<bool>& stop);
+  /// Nothing when that flight failed: the caller tries by itself.
+  Result<std::optional<LayerInfo>> wait_for(Flight& flight, const Wanted& wanted,
+                                            const ProgressSink& progress,
+                                            const std::atomic<bool>& stop);
+  Result<LayerInfo> fly(Flight& flight, ContentSource& source, const Wanted& wanted,
+                        const ProgressSink& progress, const std::atomic<bool>& stop);
+
+  const LayerStore& store_;
+  std::mutex mutex_;
+  std::condition_variable landed_;
+  std::map<oci::Digest, std::shared_ptr<Flight>> flights_;  // by diff id
+};
+
+}  // namespace fluyt::image

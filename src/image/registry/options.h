@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace fluyt::image::registry {
+
+struct HttpTimeouts {
+  int64_t connect_ms = 5'000;      // name, TCP and TLS
+  int64_t first_byte_ms = 30'000;  // from connected to the first byte of the answer
+  int64_t stall_ms = 30'000;       // no stretch of this length may be slower than:
+  uint64_t stall_bytes_per_second = 1024;
+};
+
+/// When a request that failed is tried again (distribution-spec leaves it to the client).
+struct RetryPolicy {
+  int max_tries = 6;             // without progress in between
+  int64_t first_delay_ms = 500;  // doubled each time, with jitter
+  int64_t delay_cap_ms = 20'000;
+  int64_t retry_after_cap_ms = 60'000;   // a registry that wants more is told to the caller
+  uint64_t progress_bytes = 1UL << 20U;  // so many new bytes start the count again
+};
+
+struct RegistryOptions {
+  std::string certs_dir;  // hosts.toml files; empty: none
+  HttpTimeouts timeouts;
+  RetryPolicy retry;
+};
+
+}  // namespace fluyt::image::registry
