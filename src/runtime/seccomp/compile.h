@@ -35,17 +35,18 @@ struct Program {
 
 /// Pure. The program decides by architecture, then by a binary tree over the call numbers, then by
 /// arguments; calls newer than every one that the profile names get ENOSYS where the default action
-/// is an error or a kill (so that a C library falls back, as runc has it). Unknown actions, operators,
-/// architectures and flags are kInvalidArgument with the field's path; more than kMaxInstructions is
-/// kResourceExhausted.
+/// is an error or a kill (so that a C library falls back, as runc has it). Unknown actions,
+/// operators, architectures and flags are kInvalidArgument with the field's path; more than
+/// kMaxInstructions is kResourceExhausted.
 Result<Program> compile(const oci::Seccomp& profile);
 
-/// Puts the program on the calling thread (all threads with TSYNC): seccomp(2). Needs no_new_privs or
-/// CAP_SYS_ADMIN. Returns the listener when the program notifies, else an invalid Fd. Allocates
+/// Puts the program on the calling thread (all threads with TSYNC): seccomp(2). Needs no_new_privs
+/// or CAP_SYS_ADMIN. Returns the listener when the program notifies, else an invalid Fd. Allocates
 /// nothing on success.
 Result<sys::Fd> load(const Program& program);
 
-/// What `features` lists: "SCMP_ACT_ALLOW", "SCMP_CMP_EQ", "SCMP_ARCH_X86_64", "SECCOMP_FILTER_FLAG_LOG".
+/// What `features` lists: "SCMP_ACT_ALLOW", "SCMP_CMP_EQ", "SCMP_ARCH_X86_64",
+/// "SECCOMP_FILTER_FLAG_LOG".
 std::vector<std::string> known_actions();
 std::vector<std::string> known_operators();
 std::vector<std::string> known_architectures();
