@@ -1,0 +1,417 @@
+#include "runtime/container.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "runtime/container_test_box.h"
+
+namespace fluyt::runtime {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+std::string host_mounts() { return *sys::read_file("/proc/self/mountinfo", 1U << 20U); }
+
+TEST(Create, ExitCodeAndOutputComeThroughPipes) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const std::string before = host_mounts();
+  const Outcome outcome = box.shell("echo out; echo err >&2; exit 42");
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_EQ(outcome.code, 42);
+  EXPECT_EQ(outcome.out, "out\n");
+  EXPECT_EQ(outcome.err, "err\n");
+  EXPECT_EQ(host_mounts(), before);
+}
+
+TEST(Create, NamespacesAreNew) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const Outcome outcome = box.shell(
+      "for n in pid net mnt ipc uts cgroup; do readlink /proc/self/ns/$n; done; hostname; echo $$;"
+      "cat /sys/class/net/lo/flags; ls /sys/class/net");
+  ASSERT_EQ(outcome.code, 0) << outcome.error << outcome.err;
+  for (const char* name : {"pid", "net", "mnt", "ipc", "uts", "cgroup"}) {
+    const std::string ours = *sys::read_link(sys::kCwd, cat("/proc/self/ns/", name));
+    EXPECT_THAT(outcome.out, Not(HasSubstr(ours))) << name;
+  }
+  EXPECT_THAT(outcome.out, HasSubstr("fluyt\n1\n0x9\n"));
+}
+
+TEST(Create, MasksAndReadOnlyPathsHold) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const Outcome outcome = box.shell(
+      "cat /proc/kcore | wc -c; ls /sys/firmware | wc -l; touch /sys/firmware/x 2>/dev/null && echo BAD;"
+      "echo 1 2>/dev/null > /proc/sys/kernel/shm_rmid_forced && echo BAD;"
+      "echo h 2>/dev/null > /proc/sysrq-trigger && echo BAD; exit 0");
+  ASSERT_EQ(outcome.code, 0) << outcome.error << outcome.err;
+  EXPECT_EQ(outcome.out, "0\n0\n");
+}
+
+TEST(Create, IdentityIsAsAsked) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->user = {.uid = 1000, .gid = 1001, .umask = 027, .additional_gids = {7}};
+  const Outcome outcome =
+      box.shell("id -u; id -g; id -G; umask; echo $HOME; grep -E '^(Cap|NoNew)' /proc/self/status; ulimit -n");
+  ASSERT_EQ(outcome.code, 0) << outcome.error << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("1000\n1001\n1001 7\n0027\n/home/sailor\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("CapBnd:\t0000000020000420\nCapAmb:\t0000000000000000\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("NoNewPrivs:\t1\n1024\n"));
+}
+
+TEST(Create, CapabilitiesOfRootAreOnlyThoseNamed) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const Outcome outcome = box.shell("grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status");
+  EXPECT_EQ(outcome.out, "CapPrm:\t0000000020000420\nCapEff:\t0000000020000420\nCapBnd:\t0000000020000420\n")
+      << outcome.error;
+}
+
+TEST(Create, SeccompFilterWorks) {
+  FLUYT_NEEDS_ROOT();
+  for (const bool no_new_privileges : {true, false}) {
+    Box box;
+    box.spec.process->no_new_privileges = no_new_privileges;
+    oci::Seccomp seccomp;
+    seccomp.default_action = "SCMP_ACT_ALLOW";
+    seccomp.architectures = {"SCMP_ARCH_X86_64"};
+    seccomp.syscalls = {{.names = {"mkdir", "mkdirat"}, .action = "SCMP_ACT_ERRNO", .errno_ret = 95, .args = {}}};
+    box.spec.linux_->seccomp = seccomp;
+    const Outcome outcome = box.shell("mkdir /tmp/x; grep ^Seccomp: /proc/self/status");
+    EXPECT_THAT(outcome.err, HasSubstr("Operation not supported")) << outcome.error;
+    EXPECT_EQ(outcome.out, "Seccomp:\t2\n");
+  }
+}
+
+TEST(Create, NoDescriptorOfOursIsInherited) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const sys::Fd secret = *sys::open("/", O_PATH | O_DIRECTORY);
+  ASSERT_EQ(fcntl(secret.raw(), F_SETFD, 0), 0);  // even one without close-on-exec
+  const Outcome outcome = box.shell("ls /proc/self/fd");
+  EXPECT_EQ(outcome.out, "0\n1\n2\n3\n") << outcome.error;  // 3 is ls's own
+}
+
+TEST(Create, WorkingDirectoryThroughADescriptorIsRefused) {
+  FLUYT_NEEDS_ROOT();
+  for (int fd = 3; fd < 24; ++fd) {
+    Box box;
+    box.spec.process->cwd = cat("/proc/self/fd/", fd);
+    const Outcome outcome = box.run({"pwd"});
+    // Either it cannot be entered, or what it leads to is within the container's root.
+    if (outcome.code == 0) {
+      EXPECT_THAT(outcome.out, testing::StartsWith("/")) << fd;
+      EXPECT_THAT(outcome.out, Not(HasSubstr("unreachable"))) << fd;
+    } else {
+      EXPECT_THAT(outcome.error, HasSubstr("process.cwd")) << fd;
+    }
+  }
+}
+
+TEST(Create, MissingWorkingDirectoryIsMade) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->cwd = "/var/lib/app";
+  EXPECT_EQ(box.run({"pwd"}).out, "/var/lib/app\n");
+}
+
+TEST(Create, MissingProgramIsNotFound) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const Outcome outcome = box.run({"no-such-program"});
+  EXPECT_EQ(outcome.error_code, Code::kNotFound);
+  EXPECT_THAT(outcome.error, HasSubstr("process.args[0]: \"no-such-program\": no such file in PATH \"/usr/local/sbin"));
+  EXPECT_EQ(box.run({"/etc/nothing"}).error_code, Code::kNotFound);
+}
+
+TEST(Create, ProgramThatIsNotExecutableIsPermissionDenied) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  EXPECT_EQ(box.run({"/etc/passwd"}).error_code, Code::kPermissionDenied);
+  EXPECT_EQ(box.run({"/etc"}).error_code, Code::kPermissionDenied);
+}
+
+TEST(Create, ProgramThatCannotBeExecutedIsReportedAfterTheGate) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.write("/rootfs/bin/broken", "\x7f\x45LF nonsense", 0755);
+  const Outcome outcome = box.run({"/bin/broken"});
+  EXPECT_THAT(outcome.error, HasSubstr("execve(\"/bin/broken\") = ENOEXEC"));
+  EXPECT_EQ(outcome.code, 1);
+}
+
+TEST(Create, EndOfFileAtTheGateRunsNothing) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"touch", "/tmp/ran"};
+  auto gate = *sys::make_pipe();
+  auto report = *sys::make_pipe();
+  CreateRequest request;
+  request.id = box.id();
+  request.bundle = box.path("");
+  request.spec = box.spec;
+  request.gate = gate.read;
+  request.report = report.write;
+  auto created = create(request);
+  ASSERT_TRUE(created.ok()) << created.error().message();
+  gate.write.reset();
+  ASSERT_TRUE(created->init.wait(Deadline::after_ms(10'000)).ok());
+  EXPECT_FALSE(sys::exists(box.path("/rootfs/tmp/ran")));
+  EXPECT_TRUE(remove_cgroup(created->cgroup, Deadline::after_ms(5000)).ok());
+}
+
+TEST(Create, ReadOnlyRoot) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.root->readonly = true;
+  EXPECT_EQ(box.shell("touch /x 2>/dev/null || echo no; touch /dev/shm/x && echo yes").out, "no\nyes\n");
+}
+
+TEST(Create, OverlayRoot) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  // Overlay does not stack on every file system: an own tmpfs under it, in a mount namespace of its own.
+  for (const char* folder : {"/upper", "/work", "/low"}) mkdir(box.path(folder).c_str(), 0755);
+  box.write("/low/who", "lower\n");
+  box.overlay = sys::OverlayMount{
+      .lower_dirs = {box.path("/low"), box.path("/rootfs")}, .upper_dir = box.path("/upper"), .work_dir = box.path("/work")};
+  const std::string before = host_mounts();
+  const Outcome outcome = box.shell("cat /who; echo new > /made; echo $?");
+  EXPECT_EQ(outcome.out, "lower\n0\n") << outcome.error << outcome.err;
+  EXPECT_EQ(*sys::read_file(box.path("/upper/made"), 100), "new\n");
+  EXPECT_EQ(host_mounts(), before);
+}
+
+TEST(Create, SysctlIsOfTheContainer) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.linux_->sysctl = {{"net.ipv4.ip_forward", "1"}, {"kernel.shm_rmid_forced", "1"}};
+  const Outcome outcome = box.shell("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced");
+  EXPECT_EQ(outcome.out, "1\n1\n") << outcome.error;
+}
+
+TEST(Create, NothingIsLeftAfterAnError) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const std::string before = host_mounts();
+  box.spec.mounts.push_back({.destination = "/data", .type = "no-such-fs", .source = "none"});
+  const Outcome outcome = box.run({"true"});
+  EXPECT_THAT(outcome.error, HasSubstr("mounts[7]: \"/data\""));
+  EXPECT_EQ(host_mounts(), before);
+  EXPECT_FALSE(sys::exists(cat("/sys/fs/cgroup/pids/fluyt-test/", box.id())));
+}
+
+TEST(Mounts, BindsOfDirectoriesAndFilesWithOptions) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  mkdir(box.path("/data").c_str(), 0755);
+  box.write("/data/file", "hello\n");
+  box.spec.mounts.push_back({.destination = "/mnt/deep/data", .type = "bind", .source = "data", .options = {"rbind", "ro"}});
+  box.spec.mounts.push_back({.destination = "/etc/one", .type = "bind", .source = box.path("/data/file"), .options = {"bind"}});
+  const Outcome outcome = box.shell(
+      "cat /mnt/deep/data/file /etc/one; echo x 2>/dev/null > /mnt/deep/data/new || echo ro; echo y > /etc/one; cat /etc/one");
+  EXPECT_EQ(outcome.out, "hello\nhello\nro\ny\n") << outcome.error << outcome.err;
+}
+
+TEST(Mounts, DanglingLinkInTheImageLeadsToWhereItPoints) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  mkdir(box.path("/data").c_str(), 0755);
+  box.write("/data/file", "hello\n");
+  ASSERT_EQ(symlink("/real/place", box.path("/rootfs/data").c_str()), 0);
+  ASSERT_EQ(symlink("../../../../run/resolv", box.path("/rootfs/etc/resolv").c_str()), 0);
+  box.spec.mounts.push_back({.destination = "/data", .type = "bind", .source = "data", .options = {"rbind"}});
+  box.spec.mounts.push_back({.destination = "/etc/resolv", .type = "bind", .source = "data/file", .options = {"bind"}});
+  const Outcome outcome = box.shell("cat /real/place/file /run/resolv");
+  EXPECT_EQ(outcome.out, "hello\nhello\n") << outcome.error << outcome.err;
+  EXPECT_FALSE(sys::exists("/real/place"));
+}
+
+TEST(Mounts, CopyUpKeepsWhatTheImageHas) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.mounts.push_back({.destination = "/etc", .type = "tmpfs", .source = "tmpfs", .options = {"tmpcopyup"}});
+  const Outcome outcome = box.shell("head -n 1 /etc/passwd; echo gone > /etc/passwd");
+  EXPECT_EQ(outcome.out, "root:x:0:0::/root:/bin/sh\n") << outcome.error;
+  EXPECT_THAT(*sys::read_file(box.path("/rootfs/etc/passwd"), 1000), HasSubstr("sailor"));
+}
+
+TEST(Mounts, CgroupsAreThoseOfTheContainer) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const Outcome outcome = box.shell("cat /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null | head -n 1;"
+                                    "mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x 2>/dev/null || echo ro");
+  EXPECT_EQ(outcome.out, "1\nro\n") << outcome.error << outcome.err;
+}
+
+// ---- attacks: what an image or a volume may hold -------------------------------------------------
+
+TEST(Attack, ProcThatIsALinkIsRefused) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  mkdir(box.path("/rootfs/tmp/p").c_str(), 0755);
+  ASSERT_EQ(symlink("/tmp/p", box.path("/rootfs/proc").c_str()), 0);
+  const Outcome outcome = box.run({"true"});
+  EXPECT_THAT(outcome.error, HasSubstr("mounts[0]: \"/proc\": must be a directory of the root, no link"));
+}
+
+TEST(Attack, DevThatLeadsOutsideStaysInside) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  ASSERT_EQ(symlink("../../outside", box.path("/rootfs/dev").c_str()), 0);
+  const Outcome outcome = box.shell("ls /outside/null");
+  EXPECT_TRUE(sys::list_dir(box.path("/outside"))->empty());
+  EXPECT_EQ(outcome.out, "/outside/null\n") << outcome.error;
+}
+
+TEST(Attack, TmpfsIsTheRootsDevLinksDoNotLeaveIt) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  // No tmpfs at /dev: the image's own /dev is what devices are made in.
+  box.spec.mounts.erase(std::remove_if(box.spec.mounts.begin(), box.spec.mounts.end(),
+                                       [](const oci::Mount& m) { return m.destination.starts_with("/dev"); }),
+                        box.spec.mounts.end());
+  mkdir(box.path("/rootfs/dev").c_str(), 0755);
+  ASSERT_EQ(symlink(box.path("/outside/null").c_str(), box.path("/rootfs/dev/null").c_str()), 0);
+  const Outcome outcome = box.run({"true"});
+  EXPECT_THAT(outcome.error, HasSubstr("another file is there already"));
+  EXPECT_TRUE(sys::list_dir(box.path("/outside"))->empty());
+}
+
+TEST(Attack, ConsoleThatIsALinkIsRefused) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->terminal = true;
+  mkdir(box.path("/dev").c_str(), 0755);
+  mkdir(box.path("/dev/pts").c_str(), 0755);
+  ASSERT_EQ(symlink(box.path("/outside/console").c_str(), box.path("/dev/console").c_str()), 0);
+  for (oci::Mount& mount : box.spec.mounts) {
+    if (mount.destination == "/dev") mount = {.destination = "/dev", .type = "bind", .source = "dev", .options = {"bind"}};
+  }
+  std::erase_if(box.spec.mounts, [](const oci::Mount& m) { return m.destination == "/dev/shm" || m.destination == "/dev/mqueue"; });
+  const Outcome outcome = box.run({"true"});
+  EXPECT_THAT(outcome.error, HasSubstr("/dev/console"));
+  EXPECT_TRUE(sys::list_dir(box.path("/outside"))->empty());
+}
+
+TEST(Attack, MountOverProcIsRefused) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.mounts.push_back({.destination = "/proc", .type = "tmpfs", .source = "tmpfs"});
+  EXPECT_EQ(box.run({"true"}).error_code, Code::kInvalidArgument);
+  box.spec.mounts.back().destination = "/proc/self/attr";
+  EXPECT_EQ(box.run({"true"}).error_code, Code::kInvalidArgument);
+}
+
+// ---- joining ------------------------------------------------------------------------------------
+
+TEST(Exec, RunsInTheContainer) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  oci::Process process = *box.spec.process;
+  process.args = {"sh", "-c", "readlink /proc/1/ns/mnt; readlink /proc/self/ns/mnt; ls /proc/self/fd; grep CapEff /proc/self/status; exit 7"};
+  const Outcome inside = box.exec(process);
+  EXPECT_EQ(inside.error, "");
+  EXPECT_EQ(inside.code, 7) << inside.err;
+  const auto lines = split(inside.out, '\n');
+  ASSERT_GE(lines.size(), 2U);
+  EXPECT_EQ(lines[0], lines[1]);
+  EXPECT_THAT(inside.out, HasSubstr("\n0\n1\n2\n3\nCapEff:\t0000000020000420\n"));
+  process.args = {"nothing-there"};
+  EXPECT_EQ(box.exec(process).error_code, Code::kNotFound);
+  process.args = {"/etc/passwd"};
+  EXPECT_EQ(box.exec(process).error_code, Code::kPermissionDenied);
+}
+
+TEST(Exec, AnotherProcessUnderThePidIsNotFound) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  box.container->start_time += 1;
+  EXPECT_EQ(box.exec(*box.spec.process).error_code, Code::kNotFound);
+}
+
+TEST(Create, JoinsNamespacesByPath) {
+  FLUYT_NEEDS_ROOT();
+  Box first;
+  first.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(first.create(outcome)) << outcome.error;
+  first.open_gate(outcome);
+  const pid_t pid = first.container->init.pid();
+  Box second;
+  for (oci::Namespace& space : second.spec.linux_->namespaces) {
+    if (space.type == oci::NamespaceType::kNetwork) space.path = cat("/proc/", pid, "/ns/net");
+    if (space.type == oci::NamespaceType::kIpc) space.path = cat("/proc/", pid, "/ns/ipc");
+    if (space.type == oci::NamespaceType::kPid) space.path = cat("/proc/", pid, "/ns/pid");
+  }
+  const Outcome joined = second.shell("readlink /proc/self/ns/net; ps | grep -c sleep; cat /proc/1/comm");
+  EXPECT_THAT(joined.out, HasSubstr(*sys::read_link(sys::kCwd, cat("/proc/", pid, "/ns/net")))) << joined.error;
+  EXPECT_THAT(joined.out, HasSubstr("sleep\n"));
+  // A path of another type is refused by name.
+  Box third;
+  third.spec.linux_->namespaces[0].path = cat("/proc/", pid, "/ns/net");
+  EXPECT_THAT(third.run({"true"}).error, HasSubstr("linux.namespaces[0].path"));
+}
+
+TEST(Create, UserNamespace) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = {}});
+  box.spec.linux_->uid_mappings = {{.container_id = 0, .host_id = 100000, .size = 65536}};
+  box.spec.linux_->gid_mappings = {{.container_id = 0, .host_id = 100000, .size = 65536}};
+  // The root belongs to the container's root, as a runtime expects to find it.
+  for (const char* folder : {"", "/rootfs", "/rootfs/bin", "/rootfs/etc", "/rootfs/tmp"}) {
+    ASSERT_EQ(chown(box.path(folder).c_str(), 100000, 100000), 0);
+  }
+  const Outcome outcome = box.shell("id -u; cat /proc/self/uid_map; echo x > /dev/null && ls /dev/zero");
+  EXPECT_THAT(outcome.out, HasSubstr("0\n         0     100000      65536\n/dev/zero\n")) << outcome.error << outcome.err;
+}
+
+TEST(Create, TimeNamespace) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kTime, .path = {}});
+  box.spec.linux_->time_offsets = {{"boottime", {.secs = 864000000, .nanosecs = 0}}};
+  const Outcome outcome = box.shell("cat /proc/uptime; echo $$");
+  EXPECT_THAT(outcome.out, testing::StartsWith("8640")) << outcome.error << outcome.err;
+  EXPECT_THAT(outcome.out, testing::EndsWith("\n1\n"));
+}
+
+TEST(Create, Terminal) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->terminal = true;
+  box.spec.process->console_size = oci::ConsoleSize{.height = 33, .width = 101};
+  box.spec.process->args = {"sh", "-c", "tty; stty size; ls -l /dev/console > /dev/null && echo console; sleep 1"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  ASSERT_TRUE(box.container->console.valid());
+  box.open_gate(outcome);
+  std::string out;
+  char buffer[4096];
+  while (true) {
+    auto got = sys::read_some(box.container->console, buffer);
+    if (!got.ok() || *got == 0) break;
+    out.append(buffer, *got);
+  }
+  EXPECT_THAT(out, HasSubstr("/dev/pts/0\r\n33 101\r\nconsole\r\n"));
+}
+
+}  // namespace
+}  // namespace fluyt::runtime
