@@ -1,7 +1,8 @@
 #include <functional>
 #include <map>
 
-// toml++ throws by default; without exceptions a result says what was wrong.
+// toml++ without exceptions, which its shared library is not built for: here alone, and whole.
+#define TOML_HEADER_ONLY 1
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 

@@ -1,0 +1,410 @@
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+/// The verbs over fakes of images, network and monitors. Sandboxes here are on the host's network
+/// and IPC, so that nothing is mounted: the rest is what tests/walks are for.
+namespace fluyt::engine {
+namespace {
+
+struct FakeWorld {
+  std::mutex mutex;
+  std::set<std::string> roots;
+  std::map<std::string, monitor::ContainerInfo> containers;
+  std::map<std::string, int> monitors;  // launched and alive, by sandbox
+  std::string fail;                     // the call that is to fail
+  std::atomic<int> launch_delay_ms{0};
+  monitor::Events events;
+  std::vector<std::pair<std::string, int>> signals;
+  bool ignores_sigterm = false;
+
+  Result<> check(const std::string& call) {
+    if (fail == call) return Error(Code::kInternal, call + " fails");
+    return {};
+  }
+};
+
+class FakeImages final : public image::ImageStore {
+ public:
+  explicit FakeImages(FakeWorld& world) : world_(world) {
+    image_.id = "sha256:0123";
+    image_.repo_tags = {"docker.io/library/busybox:latest"};
+    image_.config.config.cmd = {"/bin/sh"};
+    image_.config.config.stop_signal = "SIGQUIT";
+  }
+  Result<image::Image> pull(const oci::Reference&, const image::PullOptions&) override {
+    return image_;
+  }
+  Result<std::vector<image::Image>> import(const std::string&,
+                                           const image::ImportOptions&) override {
+    return std::vector{image_};
+  }
+  Result<std::vector<image::Image>> list() override { return std::vector{image_}; }
+  Result<std::optional<image::Image>> find(const std::string& name) override {
+    if (name == "busybox" || name == image_.id) return std::optional(image_);
+    return std::optional<image::Image>();
+  }
+  Result<> remove(const std::string&) override { return {}; }
+  Result<> untag(const std::string&) override { return {}; }
+  Result<sys::OverlayMount> create_root(const std::string& id, const std::string&) override {
+    FLUYT_TRY(world_.check("create_root"));
+    const std::scoped_lock lock(world_.mutex);
+    world_.roots.insert(id);
+    return sys::OverlayMount{{"/lower"}, "/upper", "/work"};
+  }
+  Result<> remove_root(const std::string& id) override {
+    const std::scoped_lock lock(world_.mutex);
+    world_.roots.erase(id);
+    return {};
+  }
+  Result<std::vector<std::string>> list_roots() override {
+    return std::vector<std::string>(world_.roots.begin(), world_.roots.end());
+  }
+  Result<image::FsUsage> root_usage(const std::string&) override { return image::FsUsage{}; }
+  Result<image::FsUsage> fs_usage() override { return image::FsUsage{}; }
+  Result<std::optional<std::string>> read_image_file(const std::string&, const std::string&,
+                                                     size_t) override {
+    return std::optional<std::string>();
+  }
+
+ private:
+  FakeWorld& world_;
+  image::Image image_;
+};
+
+class FakeNetwork final : public network::Network {
+ public:
+  network::Status status() override { return {.ready = true, .reason = {}, .message = {}}; }
+  Result<network::Attachment> attach(const network::SandboxNetwork&, Deadline) override {
+    return network::Attachment{};
+  }
+  Result<> check(const network::SandboxNetwork&, Deadline) override { return {}; }
+  Result<> detach(const network::SandboxNetwork&, Deadline) override { return {}; }
+};
+
+class FakeClient final : public monitor::Client {
+ public:
+  FakeClient(FakeWorld& world, std::string sandbox) : world_(world), sandbox_(std::move(sandbox)) {}
+  int32_t monitor_pid() const override { return 42; }
+  Result<monitor::SandboxNamespaces> make_sandbox(const monitor::SandboxRequest&,
+                                                  Deadline) override {
+    FLUYT_TRY(world_.check("make_sandbox"));
+    return monitor::SandboxNamespaces{};
+  }
+  Result<monitor::ContainerInfo> create(const monitor::CreateRequest& request) override {
+    FLUYT_TRY(world_.check("create"));
+    const std::scoped_lock lock(world_.mutex);
+    monitor::ContainerInfo info;
+    info.id = request.id;
+    info.created_at = now_unix_ns();
+    return world_.containers[request.id] = info;
+  }
+  Result<monitor::ContainerInfo> start(const std::string& id, Deadline) override {
+    const std::scoped_lock lock(world_.mutex);
+    auto& info = world_.containers[id];
+    if (world_.fail == "start") {
+      info.state = monitor::ContainerState::kExited;
+      info.exit_code = 127;
+      info.message = "exec fails";
+      return Error(Code::kNotFound, "exec fails");
+    }
+    info.state = monitor::ContainerState::kRunning;
+    info.started_at = now_unix_ns();
+    return info;
+  }
+  Result<> signal(const std::string& id, int signal, bool) override {
+    monitor::ContainerInfo info;
+    {
+      const std::scoped_lock lock(world_.mutex);
+      world_.signals.emplace_back(id, signal);
+      if (world_.ignores_sigterm && signal != 9) return {};
+      auto& now = world_.containers[id];
+      now.state = monitor::ContainerState::kExited;
+      now.exit_code = 128 + signal;
+      now.finished_at = now_unix_ns();
+      info = now;
+    }
+    world_.events.container_changed(info);
+    return {};
+  }
+  Result<monitor::ExecStarted> exec(const monitor::ExecRequest& request) override {
+    FLUYT_TRY(world_.check("exec"));
+    FLUYT_TRY(sys::write_all(request.out, "out"));
+    FLUYT_TRY(sys::write_all(request.err, "err"));
+    if (world_.fail != "exec hangs") world_.events.exec_exited(7, 5);  // before we have returned
+    monitor::ExecStarted started;
+    started.exec_id = 7;
+    return started;
+  }
+  Result<> kill_exec(uint64_t id, int signal) override {
+    world_.events.exec_exited(id, 128 + signal);
+    return {};
+  }
+  Result<> attach(const monitor::AttachRequest&) override { return {}; }
+  Result<> resize(const std::string&, uint16_t, uint16_t) override { return {}; }
+  Result<> reopen_log(const std::string&) override { return {}; }
+  Result<> update(const std::string&, const std::string&) override {
+    return world_.check("update");
+  }
+  Result<> remove(const std::string& id, Deadline) override {
+    const std::scoped_lock lock(world_.mutex);
+    world_.containers.erase(id);
+    return {};
+  }
+  Result<std::vector<monitor::ContainerInfo>> list() override {
+    const std::scoped_lock lock(world_.mutex);
+    std::vector<monitor::ContainerInfo> all;
+    for (const auto& [id, info] : world_.containers) all.push_back(info);
+    return all;
+  }
+  Result<> shutdown(Deadline) override {
+    const std::scoped_lock lock(world_.mutex);
+    world_.monitors.erase(sandbox_);
+    return {};
+  }
+
+ private:
+  FakeWorld& world_;
+  std::string sandbox_;
+};
+
+class FakeHub final : public monitor::Hub {
+ public:
+  explicit FakeHub(FakeWorld& world) : world_(world) {}
+  Result<std::shared_ptr<monitor::Client>> launch(const monitor::LaunchOptions& options,
+                                                  monitor::Events events) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(world_.launch_delay_ms));
+    FLUYT_TRY(world_.check("launch"));
+    const std::scoped_lock lock(world_.mutex);
+    world_.monitors[options.sandbox_id] = 1;
+    world_.events = std::move(events);
+    return std::shared_ptr<monitor::Client>(
+        std::make_shared<FakeClient>(world_, options.sandbox_id));
+  }
+  Result<std::shared_ptr<monitor::Client>> adopt(const std::string& id, const std::string&,
+                                                 monitor::Events events) override {
+    const std::scoped_lock lock(world_.mutex);
+    if (!world_.monitors.contains(id)) return Error(Code::kNotFound, "no monitor");
+    world_.events = std::move(events);
+    return std::shared_ptr<monitor::Client>(std::make_shared<FakeClient>(world_, id));
+  }
+
+ private:
+  FakeWorld& world_;
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto folder = sys::TempDir::create();
+    ASSERT_TRUE(folder.ok());
+    folder_.emplace(std::move(folder).value());
+    restart();
+  }
+  void restart() {
+    engine_.reset();
+    Parts parts;
+    parts.images = std::make_unique<FakeImages>(world_);
+    parts.network = std::make_unique<FakeNetwork>();
+    parts.hub = std::make_unique<FakeHub>(world_);
+    auto engine =
+        Engine::open({.root = folder_->path() + "/root", .state = folder_->path() + "/state"},
+                     std::move(parts), logger_);
+    ASSERT_TRUE(engine.ok()) << engine.error().message();
+    engine_ = std::move(engine).value();
+  }
+  static SandboxConfig pod(const std::string& name = "pod") {
+    SandboxConfig config;
+    config.name = {name, "default", "uid-" + name, 0};
+    config.namespaces.network = NamespaceMode::kNode;
+    config.namespaces.ipc = NamespaceMode::kNode;
+    config.namespaces.pid = NamespaceMode::kContainer;
+    return config;
+  }
+  static ContainerConfig main_container() {
+    ContainerConfig config;
+    config.name = {"main", 0};
+    config.image = "busybox";
+    return config;
+  }
+  std::string running() {
+    sandbox_ = *engine_->run_sandbox(pod(), "");
+    const auto id = engine_->create_container(sandbox_, main_container());
+    EXPECT_TRUE(id.ok()) << id.error().message();
+    const auto started = engine_->start_container(*id);
+    EXPECT_TRUE(started.ok()) << started.error().message();
+    return *id;
+  }
+  std::vector<std::string> left_in_state() const {
+    return *sys::list_dir(folder_->path() + "/state/sandboxes");
+  }
+
+  NullLogger logger_;
+  FakeWorld world_;
+  std::optional<sys::TempDir> folder_;
+  std::unique_ptr<Engine> engine_;
+  std::string sandbox_;
+};
+
+TEST_F(EngineTest, WalksAPodFromRunToRemove) {
+  const std::string id = running();
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  EXPECT_EQ((*engine_->get_container(id))->image_id, "sha256:0123");
+  EXPECT_EQ((*engine_->get_container(id.substr(0, 8)))->id, id);
+  ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 137);
+  ASSERT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  EXPECT_TRUE(engine_->list_sandboxes({}).empty());
+  EXPECT_TRUE(engine_->list_containers({}).empty());
+  EXPECT_TRUE(world_.roots.empty());
+  EXPECT_TRUE(world_.monitors.empty());
+  EXPECT_TRUE(left_in_state().empty());
+}
+
+TEST_F(EngineTest, StopAndRemoveAreIdempotent) {
+  const std::string id = running();
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(engine_->stop_container(id, 1000).ok());
+    EXPECT_TRUE(engine_->remove_container(id).ok());
+    EXPECT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+    EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  }
+}
+
+TEST_F(EngineTest, ARepeatedRunJoinsTheFirstAndLaterNamesTheHolder) {
+  world_.launch_delay_ms = 100;
+  Result<std::string> first = Error(Code::kInternal, "not run");
+  std::thread other([&] { first = engine_->run_sandbox(pod(), ""); });
+  const auto second = engine_->run_sandbox(pod(), "");
+  other.join();
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(*first, *second);
+  EXPECT_EQ(engine_->list_sandboxes({}).size(), 1U);
+  const auto third = engine_->run_sandbox(pod(), "");
+  ASSERT_FALSE(third.ok());
+  EXPECT_EQ(third.error().code(), Code::kAlreadyExists);
+  EXPECT_NE(third.error().message().find(*first), std::string::npos);
+}
+
+TEST_F(EngineTest, AFailureUndoesWhatWasMade) {
+  for (const char* call : {"launch", "make_sandbox"}) {
+    world_.fail = call;
+    EXPECT_FALSE(engine_->run_sandbox(pod(), "").ok()) << call;
+    EXPECT_TRUE(engine_->list_sandboxes({}).empty()) << call;
+    EXPECT_TRUE(world_.monitors.empty()) << call;
+    EXPECT_TRUE(left_in_state().empty()) << call;
+  }
+  world_.fail = "";
+  const std::string sandbox = *engine_->run_sandbox(pod(), "");
+  for (const char* call : {"create_root", "create"}) {
+    world_.fail = call;
+    EXPECT_FALSE(engine_->create_container(sandbox, main_container()).ok()) << call;
+    EXPECT_TRUE(engine_->list_containers({}).empty()) << call;
+    EXPECT_TRUE(world_.roots.empty()) << call;
+  }
+  world_.fail = "";
+  EXPECT_TRUE(engine_->create_container(sandbox, main_container()).ok());
+}
+
+TEST_F(EngineTest, WhatIsWrongIsNamed) {
+  EXPECT_EQ(engine_->run_sandbox(pod(), "gvisor").error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(engine_->create_container("feed", main_container()).error().code(), Code::kNotFound);
+  const std::string sandbox = *engine_->run_sandbox(pod(), "");
+  ContainerConfig config = main_container();
+  config.image = "nothere";
+  const auto created = engine_->create_container(sandbox, config);
+  EXPECT_EQ(created.error().code(), Code::kNotFound);
+  EXPECT_NE(created.error().message().find("nothere"), std::string::npos);
+  EXPECT_EQ(engine_->start_container("feed").error().code(), Code::kNotFound);
+}
+
+TEST_F(EngineTest, AProgramThatCannotStartIsAnExitedContainer) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  const std::string id = *engine_->create_container(sandbox_, main_container());
+  world_.fail = "start";
+  EXPECT_FALSE(engine_->start_container(id).ok());
+  const auto container = *engine_->get_container(id);
+  EXPECT_EQ(container->state, ContainerState::kExited);
+  EXPECT_EQ(container->reason, "StartError");
+  EXPECT_EQ(container->exit_code, 127);
+}
+
+TEST_F(EngineTest, StopSendsTheImagesSignalAndThenKills) {
+  const std::string id = running();
+  world_.ignores_sigterm = true;
+  ASSERT_TRUE(engine_->stop_container(id, 50).ok());
+  ASSERT_EQ(world_.signals.size(), 2U);
+  EXPECT_EQ(world_.signals[0].second, 3);  // SIGQUIT, as the image says
+  EXPECT_EQ(world_.signals[1].second, 9);
+}
+
+TEST_F(EngineTest, ExecSyncCapturesBothStreams) {
+  const std::string id = running();
+  const auto done = engine_->exec_sync({.container_id = id, .command = {"true"}});
+  ASSERT_TRUE(done.ok()) << done.error().message();
+  EXPECT_EQ(done->exit_code, 5);
+  EXPECT_EQ(done->out, "out");
+  EXPECT_EQ(done->err, "err");
+}
+
+TEST_F(EngineTest, ExecSyncIsKilledAtItsTimeout) {
+  const std::string id = running();
+  world_.fail = "exec hangs";
+  const auto done =
+      engine_->exec_sync({.container_id = id, .command = {"sleep"}, .timeout_ms = 50});
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(done.error().code(), Code::kDeadlineExceeded);
+}
+
+TEST_F(EngineTest, ARestartFindsWhatRunsAndWhatEndedMeanwhile) {
+  const std::string id = running();
+  engine_.reset();
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  EXPECT_EQ(engine_->run_sandbox(pod(), "").error().code(), Code::kAlreadyExists);
+  engine_.reset();
+  world_.containers[id].state = monitor::ContainerState::kExited;
+  world_.containers[id].exit_code = 3;
+  restart();
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 3);
+}
+
+TEST_F(EngineTest, ARestartWithoutTheMonitorEndsTheSandbox) {
+  const std::string id = running();
+  engine_.reset();
+  world_.monitors.clear();
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_container(id))->reason, "MonitorLost");
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 137);
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+}
+
+TEST_F(EngineTest, EventsAreToldInOrder) {
+  std::vector<Event::Kind> kinds;
+  const auto subscription =
+      engine_->subscribe([&](const Event& event) { kinds.push_back(event.kind); });
+  const std::string id = running();
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  ASSERT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  using Kind = Event::Kind;
+  EXPECT_EQ(kinds,
+            (std::vector{Kind::kSandboxReady, Kind::kContainerCreated, Kind::kContainerStarted,
+                         Kind::kContainerStopped, Kind::kSandboxStopped, Kind::kContainerRemoved,
+                         Kind::kSandboxRemoved}));
+}
+
+}  // namespace
+}  // namespace fluyt::engine
