@@ -1,0 +1,50 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "monitor/process/container_io.h"
+#include "monitor/process/loop.h"
+#include "monitor/process/requests.h"
+#include "monitor/protocol/messages.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/cgroup/stats.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+
+namespace fluyt::monitor {
+
+/// A container of the sandbox, from the worker's reply on.
+///
+///   created ──gate opened──> starting ──execve──> running ──> reaped ──output ended──> exited
+///      └────────────killed─────────┴──could not exec──────────^
+///
+/// `info.state` is what is told: it says exited only when the record lies in the state folder.
+struct Container {
+  ContainerInfo info;
+  bool own_pid_namespace = true;
+  std::string log_directory;
+  std::string log_path;
+  sys::Process init;
+  sys::Fd gate;    // until it is started
+  sys::Fd report;  // until execve
+  std::string report_text;
+  std::unique_ptr<ContainerIo> io;
+  std::optional<runtime::cgroup::OomWatch> oom;
+
+  std::vector<RequestKey> starters;
+  Loop::TimerId start_timer = Loop::kNoTimer;
+  bool reaped = false;
+  Loop::TimerId drain_timer = Loop::kNoTimer;
+  bool cgroup_removed = false;
+  bool being_removed = false;
+  std::vector<RequestKey> removers;
+
+  runtime::CgroupRecord cgroup() const {
+    return {.unified = info.cgroup_unified, .legacy = info.cgroup_legacy};
+  }
+};
+
+}  // namespace fluyt::monitor

@@ -1,0 +1,146 @@
+#include <utility>
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "monitor/process/monitor.h"
+#include "sys/file.h"
+
+namespace fluyt::monitor {
+
+namespace {
+
+// The runtime keeps the deadline itself and cleans up better than we can from outside; this much
+// later we end its worker.
+constexpr int64_t kGraceMs = 1'000;
+constexpr int64_t kUndoMs = 60'000;
+
+Result<> check(const CreateRequest& request, size_t fds) {
+  if (!is_valid_container_id(request.id) || request.id.size() > 200) {
+    return Error(Code::kInvalidArgument,
+                 cat("container ", quote(request.id), ": expected 1 to 200 of [A-Za-z0-9_+.-]"));
+  }
+  if (fds != 1) return Error(Code::kInvalidArgument, "create: expected one descriptor, the spec's");
+  if (request.deadline_ms <= 0)
+    return Error(Code::kInvalidArgument, "create.deadline_ms: expected more than 0");
+  if (request.log_directory.empty() != request.log_path.empty()) {
+    return Error(Code::kInvalidArgument,
+                 "create: expected both log_directory and log_path, or none");
+  }
+  return {};
+}
+
+}  // namespace
+
+void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
+  const std::string id = verb.container.id;
+  if (auto checked = check(verb.container, fds.size()); !checked.ok())
+    return done(key, std::move(checked));
+  if (containers_.contains(id) || creating_.contains(id)) {
+    return done(key, Error(Code::kAlreadyExists, cat("container ", quote(id), ": there is one")));
+  }
+  const sys::FdRef spec = fds[0];
+  WorkerJob job;
+  job.body = [this, spec, &request = verb.container](const Announce& announce) {
+    return create_in_worker(request, spec, options_.state_dir,
+                            Deadline::after_ms(request.deadline_ms), announce);
+  };
+  job.keep = {spec};
+  job.deadline_ms = verb.container.deadline_ms + kGraceMs;
+  job.makes_children = true;
+  job.done = [this, key, request = verb.container](Result<WorkerReply> reply,
+                                                   const std::string& announced) {
+    auto result = reply.ok() ? created_from(std::move(reply).value())
+                             : Result<CreatedContainer>(std::move(reply).error());
+    const bool given_up = !result.ok() && (result.error().code() == Code::kDeadlineExceeded ||
+                                           result.error().code() == Code::kCancelled ||
+                                           result.error().code() == Code::kInternal);
+    if (result.ok()) {
+      auto added = add_container(request, std::move(result).value());
+      result = added.ok() ? Result<CreatedContainer>(CreatedContainer{}) : std::move(added).error();
+    }
+    if (given_up && !ending_) {
+      WorkerJob undo;
+      undo.body = [id = request.id, announced](const Announce&) -> Result<WorkerReply> {
+        FLUYT_TRY(undo_create(id, announced, Deadline::after_ms(kUndoMs)));
+        return WorkerReply{};
+      };
+      undo.deadline_ms = kUndoMs + kGraceMs;
+      undo.done = [this, id = request.id](Result<WorkerReply> undone, const std::string&) {
+        if (!undone.ok()) log(cat("undo of create ", id, ": ", undone.error().message()));
+      };
+      workers_.start(std::move(undo)).ignore("the sandbox's end cleans up too");
+      sys::remove_file(sys::kCwd, spec_path(options_.state_dir, request.id))
+          .ignore("the sandbox's end removes it");
+    }
+    created(key, request.id, std::move(result));
+  };
+  auto started = workers_.start(std::move(job));
+  if (!started.ok()) return done(key, std::move(started).error());
+  creating_[id] = Creating{*started, {}};
+}
+
+// The last step: who waited for the container, to have it or to have it gone, is told.
+void Monitor::created(const RequestKey& key, const std::string& id,
+                      Result<CreatedContainer> result) {
+  std::vector<RequestKey> removers;
+  if (const auto at = creating_.find(id); at != creating_.end()) {
+    removers = std::move(at->second.removers);
+    creating_.erase(at);
+  }
+  if (!result.ok()) {
+    done(key, std::move(result).error());
+    for (const RequestKey& remover : removers) done(remover, {});
+  } else {
+    Container& container = *containers_.at(id);
+    requests_.finish(key, wire::Outcome(container.info));
+    take_early_exit(container.info.pid);
+    if (!removers.empty()) {
+      container.removers = std::move(removers);
+      remove_now(container, kUndoMs);
+    }
+  }
+  if (ending_) continue_shutdown();
+}
+
+Result<> Monitor::add_container(const CreateRequest& request, CreatedContainer created) {
+  auto container = std::make_unique<Container>();
+  container->info = std::move(created.info);
+  container->own_pid_namespace = created.own_pid_namespace;
+  container->log_directory = request.log_directory;
+  container->log_path = request.log_path;
+  container->init = std::move(created.init);
+  container->gate = std::move(created.gate);
+  container->report = std::move(created.report);
+  container->io = std::make_unique<ContainerIo>(
+      loop_, std::move(created.streams), std::move(created.log),
+      request.stdin_once ? ContainerIo::StdinOnce::kYes : ContainerIo::StdinOnce::kNo);
+  const std::string id = container->info.id;
+  FLUYT_TRY(sys::set_nonblocking(container->report, true));
+  FLUYT_TRY(container->io->watch([this, id] { finish_exit(id); }));
+  persist(*container);
+  watch_oom(*container);
+  containers_[id] = std::move(container);
+  return {};
+}
+
+void Monitor::watch_oom(Container& container) {
+  auto watch = runtime::cgroup::OomWatch::create(container.cgroup());
+  if (!watch.ok()) return;  // no memory controller here
+  container.oom.emplace(std::move(watch).value());
+  auto added =
+      loop_.epoll().add(container.oom->fd(), EPOLLIN, [this, id = container.info.id](uint32_t) {
+        const auto at = containers_.find(id);
+        if (at == containers_.end() || !at->second->oom) return;
+        Container& told = *at->second;
+        auto killed = told.oom->take();
+        if (!killed.ok() || *killed == false || told.info.oom_killed ||
+            told.info.state == ContainerState::kExited)
+          return;
+        told.info.oom_killed = true;
+        persist(told);
+        tell(wire::Event{told.info});
+      });
+  if (!added.ok()) container.oom.reset();
+}
+
+}  // namespace fluyt::monitor

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "monitor/process/container_io.h"
+#include "monitor/process/log_file.h"
+#include "monitor/process/workers.h"
+#include "monitor/protocol/messages.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+
+/// The parts of create, exec and update that run in a worker: they parse what came from fluytd and
+/// call the runtime library.
+namespace fluyt::monitor {
+
+struct CreatedContainer {
+  ContainerInfo info;
+  bool own_pid_namespace = true;
+  sys::Process init;
+  sys::Fd gate;
+  sys::Fd report;
+  ContainerIo::Streams streams;
+  std::optional<LogFile> log;
+};
+/// Makes the container up to its gate. Announces its cgroup path, for undo_create().
+Result<WorkerReply> create_in_worker(const CreateRequest& request, sys::FdRef spec,
+                                     const std::string& state_dir, Deadline deadline,
+                                     const Announce& announce);
+Result<CreatedContainer> created_from(WorkerReply reply);
+/// What a worker that was given up had made: killed and removed as far as its cgroup names it.
+Result<> undo_create(const std::string& id, const std::string& announced, Deadline deadline);
+
+struct ExecInput {
+  ContainerInfo container;
+  sys::FdRef process;  // JSON
+  bool terminal = false;
+  sys::FdRef in;
+  sys::FdRef out;
+  sys::FdRef err;
+};
+struct StartedExec {
+  sys::Process process;
+  sys::Fd console;
+};
+Result<WorkerReply> exec_in_worker(const ExecInput& input, const std::string& state_dir,
+                                   Deadline deadline);
+Result<StartedExec> exec_from(WorkerReply reply);
+
+Result<WorkerReply> update_in_worker(const ContainerInfo& container, sys::FdRef resources);
+
+std::string record_path(const std::string& state_dir, const std::string& id);
+std::string spec_path(const std::string& state_dir, const std::string& id);
+
+}  // namespace fluyt::monitor

@@ -1,0 +1,712 @@
+// The monitor on a real kernel, driven as fluytd drives it. Needs root and a static busybox.
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/id.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "base/time.h"
+#include "monitor/client/client.h"
+#include "monitor/protocol/state_folder.h"
+#include "oci/runtime_spec.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace fluyt::monitor {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int64_t kWaitMs = 20'000;
+
+std::string program_folder() {
+  return (std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin")
+      .string();
+}
+
+// What the hub tells, to be waited for.
+class Told {
+ public:
+  Events events() {
+    return {.container_changed =
+                [this](const ContainerInfo& info) {
+                  const std::lock_guard lock(mutex_);
+                  history_.push_back(info);
+                  latest_[info.id] = info;
+                  changed_.notify_all();
+                },
+            .exec_exited =
+                [this](uint64_t id, int32_t code) {
+                  const std::lock_guard lock(mutex_);
+                  execs_[id] = code;
+                  changed_.notify_all();
+                },
+            .lost =
+                [this] {
+                  const std::lock_guard lock(mutex_);
+                  ++lost_;
+                  changed_.notify_all();
+                }};
+  }
+  std::optional<ContainerInfo> wait_exit(const std::string& id) {
+    return wait([&]() -> std::optional<ContainerInfo> {
+      const auto at = latest_.find(id);
+      if (at == latest_.end() || at->second.state != ContainerState::kExited) return std::nullopt;
+      return at->second;
+    });
+  }
+  std::optional<int32_t> wait_exec(uint64_t id) {
+    return wait([&]() -> std::optional<int32_t> {
+      const auto at = execs_.find(id);
+      return at == execs_.end() ? std::nullopt : std::optional(at->second);
+    });
+  }
+  bool wait_lost() {
+    return wait([&]() -> std::optional<bool> {
+             return lost_ > 0 ? std::optional(true) : std::nullopt;
+           })
+        .has_value();
+  }
+  int lost() {
+    const std::lock_guard lock(mutex_);
+    return lost_;
+  }
+
+ private:
+  template <class Ready>
+  auto wait(Ready ready) -> decltype(ready()) {
+    std::unique_lock lock(mutex_);
+    decltype(ready()) value;
+    changed_.wait_for(lock, std::chrono::milliseconds(kWaitMs),
+                      [&] { return (value = ready()).has_value(); });
+    return value;
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<ContainerInfo> history_;
+  std::map<std::string, ContainerInfo> latest_;
+  std::map<uint64_t, int32_t> execs_;
+  int lost_ = 0;
+};
+
+class MonitorTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    if (!sys::exists("/bin/busybox") && !sys::exists("/usr/bin/busybox"))
+      GTEST_SKIP() << "needs busybox-static";
+    monitor_program_ = program_folder() + "/fluyt-monitor";
+    pod_init_program_ = program_folder() + "/fluyt-pod-init";
+    if (!sys::exists(monitor_program_)) GTEST_SKIP() << "needs " << monitor_program_;
+    auto folder = sys::TempDir::create();
+    ASSERT_TRUE(folder.ok());
+    folder_ = std::make_unique<sys::TempDir>(std::move(folder).value());
+    sandbox_id_ = make_id();
+    state_dir_ = folder_->path() + "/state";
+    log_dir_ = folder_->path() + "/logs";
+    cgroup_ = cat("/fluyt-test-", getpid(), "-", sandbox_id_.substr(0, 8));
+    make_rootfs();
+    auto hub = Hub::create(logger_);
+    ASSERT_TRUE(hub.ok());
+    hub_ = std::move(hub).value();
+    auto client = hub_->launch(launch_options(), told_.events());
+    ASSERT_TRUE(client.ok()) << client.error().message();
+    client_ = std::move(client).value();
+  }
+
+  void TearDown() override {
+    if (client_) {
+      auto ended = client_->shutdown(Deadline::after_ms(kWaitMs));
+      EXPECT_TRUE(ended.ok()) << ended.error().message();
+      EXPECT_FALSE(sys::exists(state_dir_));
+      EXPECT_EQ(told_.lost(), 0);
+    }
+    client_.reset();
+    hub_.reset();
+    for (const char* root : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) remove_cgroup(root);
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator("/sys/fs/cgroup", none)) {
+      remove_cgroup(entry.path().string());
+    }
+  }
+
+  // What the test's containers' cgroups lie in.
+  void remove_cgroup(const std::string& root) const { ::rmdir(cat(root, cgroup_).c_str()); }
+
+  LaunchOptions launch_options() const {
+    return {.monitor_program = monitor_program_,
+            .pod_init_program = pod_init_program_,
+            .sandbox_id = sandbox_id_,
+            .state_dir = state_dir_,
+            .cgroup = cgroup_ + "/monitor"};
+  }
+
+  void make_rootfs() {
+    rootfs_ = folder_->path() + "/rootfs";
+    for (const char* name : {"bin", "proc", "dev", "sys", "tmp", "etc"}) {
+      ASSERT_TRUE(sys::make_dirs(cat(rootfs_, "/", name), 0755).ok());
+    }
+    std::filesystem::copy_file(sys::exists("/bin/busybox") ? "/bin/busybox" : "/usr/bin/busybox",
+                               rootfs_ + "/bin/busybox");
+    for (const char* name :
+         {"sh",   "echo", "cat",  "sleep",    "true",   "false",    "kill", "ls",
+          "head", "seq",  "id",   "readlink", "stty",   "hostname", "ps",   "yes",
+          "dd",   "wc",   "grep", "tr",       "setsid", "ip"}) {
+      std::filesystem::create_symlink("busybox", cat(rootfs_, "/bin/", name));
+    }
+  }
+
+  oci::Spec spec_of(const std::string& id, const std::string& script) const {
+    oci::Spec spec = oci::default_spec();
+    spec.root = oci::Root{.path = rootfs_, .readonly = false};
+    spec.process->terminal = false;
+    spec.process->args = {"/bin/sh", "-c", script};
+    spec.process->oom_score_adj.reset();
+    spec.process->rlimits.clear();
+    spec.linux_->cgroups_path = cat(cgroup_, "/", id);
+    return spec;
+  }
+
+  CreateRequest request_of(const std::string& id, const oci::Spec& spec) const {
+    CreateRequest request;
+    request.id = id;
+    request.bundle = folder_->path();
+    request.spec_json = oci::to_json(spec);
+    request.log_directory = log_dir_;
+    request.log_path = cat(id, "/0.log");
+    request.deadline_ms = kWaitMs;
+    return request;
+  }
+
+  void run(const std::string& id, const std::string& script) {
+    run(request_of(id, spec_of(id, script)));
+  }
+  void run(const CreateRequest& request) {
+    auto created = client_->create(request);
+    ASSERT_TRUE(created.ok()) << created.error().message();
+    EXPECT_EQ(created->state, ContainerState::kCreated);
+    auto started = client_->start(request.id, Deadline::after_ms(kWaitMs));
+    ASSERT_TRUE(started.ok()) << started.error().message();
+    EXPECT_EQ(started->state, ContainerState::kRunning);
+  }
+
+  std::string log_of(const std::string& id) const {
+    auto text = sys::read_file(cat(log_dir_, "/", id, "/0.log"), 64UL << 20U);
+    return text.ok() ? *text : std::string();
+  }
+  // The lines' text without time; "stdout F hello".
+  std::vector<std::string> lines_of(const std::string& id) const { return lines_in(log_of(id)); }
+  static std::vector<std::string> lines_in(const std::string& text) {
+    std::vector<std::string> lines;
+    for (const std::string_view line : split(text, '\n')) {
+      if (line.size() > 31) lines.emplace_back(line.substr(31));
+    }
+    return lines;
+  }
+
+  struct ExecResult {
+    int32_t code = -1;
+    std::string out;
+    std::string err;
+  };
+  Result<ExecResult> exec(const std::string& id, const std::string& script,
+                          const std::string& input = "") {
+    oci::Process process = *spec_of(id, script).process;
+    sys::Pipe in = FLUYT_TRY(sys::make_pipe());
+    sys::Pipe out = FLUYT_TRY(sys::make_pipe());
+    sys::Pipe err = FLUYT_TRY(sys::make_pipe());
+    ExecRequest request;
+    request.container_id = id;
+    request.process_json = oci::to_json(process);
+    request.in = in.read;
+    request.out = out.write;
+    request.err = err.write;
+    auto started = FLUYT_TRY(client_->exec(request));
+    in.read.reset();
+    out.write.reset();
+    err.write.reset();
+    FLUYT_TRY(sys::write_all(in.write, input));
+    in.write.reset();
+    ExecResult result;
+    result.out = FLUYT_TRY(sys::read_all(out.read, 1UL << 20U));
+    result.err = FLUYT_TRY(sys::read_all(err.read, 1UL << 20U));
+    const auto code = told_.wait_exec(started.exec_id);
+    if (!code) return Error(Code::kDeadlineExceeded, "no exit of the exec was told");
+    result.code = *code;
+    return result;
+  }
+
+  NullLogger logger_;
+  Told told_;
+  std::unique_ptr<sys::TempDir> folder_;
+  std::string sandbox_id_, state_dir_, log_dir_, cgroup_, rootfs_, monitor_program_,
+      pod_init_program_;
+  std::unique_ptr<Hub> hub_;
+  std::shared_ptr<Client> client_;
+};
+
+TEST_F(MonitorTest, TellsExitCodeAndWritesLog) {
+  run("one", "echo hello; echo oops >&2; exit 7");
+  const auto exit = told_.wait_exit("one");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 7);
+  EXPECT_GE(exit->finished_at, exit->started_at);
+  EXPECT_THAT(lines_of("one"), testing::UnorderedElementsAre("stdout F hello", "stderr F oops"));
+  const auto records = read_records(state_dir_);
+  ASSERT_TRUE(records.ok());
+  ASSERT_EQ(records->size(), 1U);
+  EXPECT_EQ((*records)[0], *exit);
+  EXPECT_TRUE(client_->remove("one", Deadline::after_ms(kWaitMs)).ok());
+  EXPECT_TRUE(client_->remove("one", Deadline::after_ms(kWaitMs)).ok());
+  EXPECT_TRUE(client_->list()->empty());
+  EXPECT_TRUE(read_records(state_dir_)->empty());
+}
+
+TEST_F(MonitorTest, MonitorIsNotOurChildAndHasNothingOpen) {
+  const pid_t pid = client_->monitor_pid();
+  const auto status = sys::read_file(cat("/proc/", pid, "/status"), 65536);
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(status->find(cat("PPid:\t", getpid(), "\n")), std::string::npos);
+  EXPECT_EQ(sys::read_link(sys::kCwd, cat("/proc/", pid, "/fd/0")).value_or(""), "/dev/null");
+  EXPECT_THAT(*sys::read_file(cat("/proc/", pid, "/cgroup"), 65536),
+              HasSubstr(cgroup_ + "/monitor"));
+  // The program cannot be opened for writing through the running process.
+  const auto opened = sys::open(cat("/proc/", pid, "/exe"), O_WRONLY);
+  ASSERT_FALSE(opened.ok());
+}
+
+TEST_F(MonitorTest, KillsAndReportsSignal) {
+  run("kill", "exec sleep 1000");
+  EXPECT_TRUE(client_->signal("kill", SIGKILL, false).ok());
+  const auto exit = told_.wait_exit("kill");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 137);
+  EXPECT_TRUE(client_->signal("kill", SIGTERM, false).ok());
+  EXPECT_EQ(client_->signal("none", SIGTERM, false).error().code(), Code::kNotFound);
+}
+
+TEST_F(MonitorTest, RemovesRunningContainerAndItsCgroup) {
+  run("rm", "sleep 1000 & sleep 1000 & wait");
+  const auto list = client_->list();
+  ASSERT_TRUE(list.ok());
+  ASSERT_EQ(list->size(), 1U);
+  const std::string cgroup = (*list)[0].cgroup_unified;
+  EXPECT_TRUE(client_->remove("rm", Deadline::after_ms(kWaitMs)).ok());
+  EXPECT_FALSE(sys::exists(cgroup));
+  EXPECT_TRUE(client_->list()->empty());
+}
+
+TEST_F(MonitorTest, MissingProgramIsReported) {
+  auto spec = spec_of("none", "");
+  spec.process->args = {"/bin/does-not-exist"};
+  auto created = client_->create(request_of("none", spec));
+  if (created.ok()) created = client_->start("none", Deadline::after_ms(kWaitMs));
+  ASSERT_FALSE(created.ok());
+  EXPECT_THAT(created.error().message(), HasSubstr("does-not-exist"));
+}
+
+TEST_F(MonitorTest, BadSpecIsRefusedAndNothingIsLeft) {
+  auto request = request_of("bad", spec_of("bad", "true"));
+  request.spec_json = "{\"linux\": 3}";
+  const auto created = client_->create(request);
+  ASSERT_FALSE(created.ok());
+  EXPECT_EQ(created.error().code(), Code::kInvalidArgument);
+  EXPECT_TRUE(client_->list()->empty());
+}
+
+TEST_F(MonitorTest, ExecRunsWithStreams) {
+  run("main", "exec sleep 1000");
+  auto result = exec("main", "cat; echo err >&2; exit 3", "input\n");
+  ASSERT_TRUE(result.ok()) << result.error().message();
+  EXPECT_EQ(result->code, 3);
+  EXPECT_EQ(result->out, "input\n");
+  EXPECT_EQ(result->err, "err\n");
+}
+
+TEST_F(MonitorTest, ManyExecsAtOnce) {
+  run("main", "exec sleep 1000");
+  std::vector<std::thread> threads;
+  std::atomic<int> good = 0;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 5; ++round) {
+        auto result = exec("main", cat("echo ", i, "; exit ", i));
+        if (result.ok() && result->code == i && result->out == cat(i, "\n")) ++good;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 40);
+}
+
+TEST_F(MonitorTest, KillExecEndsItsSession) {
+  run("main", "exec sleep 1000");
+  ExecRequest request;
+  request.container_id = "main";
+  request.process_json = oci::to_json(*spec_of("main", "sleep 987 & sleep 987 & wait").process);
+  auto started = client_->exec(request);
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  usleep(200'000);
+  EXPECT_TRUE(client_->kill_exec(started->exec_id, SIGKILL).ok());
+  EXPECT_EQ(told_.wait_exec(started->exec_id).value_or(-1), 137);
+  auto left = exec("main", "ps | grep -c '[s]leep 987'");
+  ASSERT_TRUE(left.ok());
+  EXPECT_EQ(left->out, "0\n");
+}
+
+TEST_F(MonitorTest, ExecWithTerminalGivesConsole) {
+  run("main", "exec sleep 1000");
+  oci::Process process = *spec_of("main", "stty size; exit 4").process;
+  process.terminal = true;
+  process.console_size = oci::ConsoleSize{.height = 33, .width = 77};
+  ExecRequest request{
+      .container_id = "main", .process_json = oci::to_json(process), .terminal = true};
+  auto started = client_->exec(request);
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  ASSERT_TRUE(started->console.valid());
+  std::string out;
+  std::array<char, 4096> buffer;
+  while (true) {
+    auto got = sys::read_some(started->console, buffer);
+    if (!got.ok() || *got == 0) break;
+    out.append(buffer.data(), *got);
+  }
+  EXPECT_EQ(out, "33 77\r\n");
+  EXPECT_EQ(told_.wait_exec(started->exec_id).value_or(-1), 4);
+}
+
+TEST_F(MonitorTest, AttachCarriesInputAndOutput) {
+  auto request = request_of("cat", spec_of("cat", "cat; echo done"));
+  request.open_stdin = true;
+  request.stdin_once = true;
+  ASSERT_TRUE(client_->create(request).ok());
+  auto in = sys::make_pipe();
+  auto out = sys::make_pipe();
+  ASSERT_TRUE(client_->attach({.container_id = "cat", .in = in->read, .out = out->write}).ok());
+  in->read.reset();
+  out->write.reset();
+  ASSERT_TRUE(client_->start("cat", Deadline::after_ms(kWaitMs)).ok());
+  ASSERT_TRUE(sys::write_all(in->write, "over and out\n").ok());
+  in->write.reset();
+  auto text = sys::read_all(out->read, 65536);
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(*text, "over and out\ndone\n");
+  EXPECT_TRUE(told_.wait_exit("cat").has_value());
+  EXPECT_THAT(lines_of("cat"), testing::ElementsAre("stdout F over and out", "stdout F done"));
+}
+
+TEST_F(MonitorTest, SlowAttachClientIsDroppedNotTheLog) {
+  auto request = request_of("loud", spec_of("loud", "seq 1 400000"));
+  ASSERT_TRUE(client_->create(request).ok());
+  auto out = sys::make_pipe();  // never read while it runs
+  ASSERT_TRUE(client_->attach({.container_id = "loud", .out = out->write}).ok());
+  out->write.reset();
+  ASSERT_TRUE(client_->start("loud", Deadline::after_ms(kWaitMs)).ok());
+  const auto exit = told_.wait_exit("loud");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->log_bytes_dropped, 0U);
+  const auto lines = lines_of("loud");
+  ASSERT_EQ(lines.size(), 400000U);
+  EXPECT_EQ(lines.back(), "stdout F 400000");
+}
+
+TEST_F(MonitorTest, TerminalOutputIsLoggedAndResized) {
+  auto spec = spec_of("tty", "sleep 0.3; stty size");
+  spec.process->terminal = true;
+  ASSERT_TRUE(client_->create(request_of("tty", spec)).ok());
+  EXPECT_TRUE(client_->resize("tty", 41, 99).ok());
+  ASSERT_TRUE(client_->start("tty", Deadline::after_ms(kWaitMs)).ok());
+  ASSERT_TRUE(told_.wait_exit("tty").has_value());
+  EXPECT_THAT(lines_of("tty"), testing::ElementsAre("stdout F 41 99\r"));
+}
+
+TEST_F(MonitorTest, ReopenedLogLosesNoLine) {
+  run("rotate", "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done; sleep 0.5; echo last");
+  const std::string path = log_dir_ + "/rotate/0.log";
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 10; ++i) {
+    const std::string old = cat(path, ".", i);
+    ASSERT_EQ(rename(path.c_str(), old.c_str()), 0);
+    ASSERT_TRUE(client_->reopen_log("rotate").ok());
+    pieces.push_back(old);
+  }
+  ASSERT_TRUE(told_.wait_exit("rotate").has_value());
+  pieces.push_back(path);
+  std::vector<std::string> lines;
+  for (const std::string& piece : pieces) {
+    for (std::string& line : lines_in(*sys::read_file(piece, 1UL << 20U)))
+      lines.push_back(std::move(line));
+  }
+  ASSERT_EQ(lines.size(), 2001U);
+  for (int i = 0; i < 2000; ++i) EXPECT_EQ(lines[static_cast<size_t>(i)], cat("stdout F ", i + 1));
+}
+
+TEST_F(MonitorTest, SandboxNamespacesArePinnedAndEnterable) {
+  auto made = client_->make_sandbox(
+      {.id = sandbox_id_,
+       .hostname = "podhost",
+       .shared_pid = true,
+       .pod_init_cgroup = cgroup_,
+       .sysctls = {{"net.ipv4.ip_unprivileged_port_start", "0"}, {"kernel.shm_rmid_forced", "1"}}},
+      Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  auto spec = spec_of("in",
+                      "hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; cat "
+                      "/proc/1/comm; ip link show lo");
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kNetwork) ns.path = made->network;
+    if (ns.type == oci::NamespaceType::kIpc) ns.path = made->ipc;
+    if (ns.type == oci::NamespaceType::kUts) ns.path = made->uts;
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  spec.hostname.clear();
+  run(request_of("in", spec));
+  ASSERT_TRUE(told_.wait_exit("in").has_value());
+  const std::string log = log_of("in");
+  EXPECT_THAT(log, HasSubstr("stdout F podhost\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F 0\n"));
+  EXPECT_THAT(log, HasSubstr("fluyt-pod-init"));
+  EXPECT_THAT(log, HasSubstr("LOOPBACK,UP"));
+  EXPECT_EQ(client_->make_sandbox({}, Deadline::after_ms(kWaitMs)).error().code(),
+            Code::kAlreadyExists);
+}
+
+// What CVE-class this closes: a pod's tracer looks into pid 1 and finds the host.
+TEST_F(MonitorTest, PodInitHasNothingToFind) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
+                            Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  auto spec = spec_of("spy",
+                      "echo root: $(ls -A /proc/1/root/) end; echo fds: $(ls /proc/1/fd) end; echo "
+                      "env: $(cat /proc/1/environ) end;"
+                      "echo cwd: $(readlink /proc/1/cwd) end; grep -c . /proc/1/mountinfo; echo x "
+                      "> /proc/1/root/x; echo made: $?;"
+                      "cat /proc/1/status; cat /proc/1/maps");
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  for (auto* set : {&spec.process->capabilities->bounding, &spec.process->capabilities->effective,
+                    &spec.process->capabilities->permitted}) {
+    set->push_back("CAP_SYS_PTRACE");
+  }
+  run(request_of("spy", spec));
+  ASSERT_TRUE(told_.wait_exit("spy").has_value());
+  const std::string log = log_of("spy");
+  EXPECT_THAT(log, HasSubstr("stdout F root: end\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F fds: end\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F env: end\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F cwd: / end\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F made: 1\n"));
+  EXPECT_THAT(log, HasSubstr("CapBnd:\t0000000000000000"));
+  EXPECT_THAT(log, HasSubstr("CapEff:\t0000000000000000"));
+  EXPECT_THAT(log, HasSubstr("NoNewPrivs:\t1"));
+  EXPECT_THAT(log, HasSubstr("Seccomp:\t2"));
+  EXPECT_THAT(log, HasSubstr("Groups:\t \n"));
+}
+
+TEST_F(MonitorTest, RefusesHostSysctls) {
+  for (const char* name : {"kernel.core_pattern", "vm.swappiness",
+                           "net.ipv4/../../kernel.core_pattern", "kernel/core_pattern"}) {
+    auto made = client_->make_sandbox({.id = sandbox_id_, .sysctls = {{name, "x"}}},
+                                      Deadline::after_ms(kWaitMs));
+    ASSERT_FALSE(made.ok()) << name;
+    EXPECT_EQ(made.error().code(), Code::kInvalidArgument);
+  }
+  auto host = client_->make_sandbox(
+      {.id = sandbox_id_, .new_network = false, .sysctls = {{"net.ipv4.ip_forward", "1"}}},
+      Deadline::after_ms(kWaitMs));
+  ASSERT_FALSE(host.ok());
+}
+
+TEST_F(MonitorTest, OrphansOfSharedPidNamespaceAreReaped) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true}, Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  auto spec = spec_of("orphans",
+                      "for i in 1 2 3 4 5; do (setsid sleep 0.05 &); done; sleep 0.5; ps -o "
+                      "stat,comm | grep -c '^Z'");
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  run(request_of("orphans", spec));
+  ASSERT_TRUE(told_.wait_exit("orphans").has_value());
+  EXPECT_THAT(lines_of("orphans"), testing::ElementsAre("stdout F 0"));
+}
+
+// The rest of a container in a shared PID namespace goes when its first process does.
+TEST_F(MonitorTest, EndOfFirstProcessEndsTheRest) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true}, Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok());
+  auto spec = spec_of("first", "setsid sleep 999 & exit 5");
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  run(request_of("first", spec));
+  const auto exit = told_.wait_exit("first");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 5);
+  for (int i = 0;
+       i < 100 &&
+       !sys::read_file(exit->cgroup_unified + "/cgroup.procs", 4096).value_or("").empty();
+       ++i)
+    usleep(20'000);
+  EXPECT_EQ(sys::read_file(exit->cgroup_unified + "/cgroup.procs", 4096).value_or("?"), "");
+}
+
+TEST_F(MonitorTest, ASecondHubAdoptsAndNoLineIsLost) {
+  run("counter", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done; sleep 1; exit 9");
+  client_.reset();
+  hub_.reset();  // as if fluytd had been killed: nobody says goodbye
+  auto hub = Hub::create(logger_);
+  ASSERT_TRUE(hub.ok());
+  hub_ = std::move(hub).value();
+  auto adopted = hub_->adopt(sandbox_id_, state_dir_, told_.events());
+  ASSERT_TRUE(adopted.ok()) << adopted.error().message();
+  client_ = std::move(adopted).value();
+  const auto list = client_->list();
+  ASSERT_TRUE(list.ok());
+  ASSERT_EQ(list->size(), 1U);
+  EXPECT_EQ((*list)[0].state, ContainerState::kRunning);
+  const auto exit = told_.wait_exit("counter");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 9);
+  const auto lines = lines_of("counter");
+  ASSERT_EQ(lines.size(), 3000U);
+  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i], cat("stdout F ", i + 1));
+}
+
+TEST_F(MonitorTest, LostMonitorIsToldAndCleanedAfter) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
+                            Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok());
+  run("left", "exec sleep 1000");
+  const auto list = client_->list();
+  const auto container = sys::Process::open((*list)[0].pid);
+  ASSERT_TRUE(container.ok());
+  ASSERT_EQ(::kill(client_->monitor_pid(), SIGKILL), 0);
+  EXPECT_TRUE(told_.wait_lost());
+  EXPECT_EQ(client_->list().error().code(), Code::kUnavailable);
+  client_.reset();
+  EXPECT_EQ(hub_->adopt(sandbox_id_, state_dir_, {}).error().code(), Code::kNotFound);
+  const auto records = read_records(state_dir_);
+  ASSERT_TRUE(records.ok());
+  ASSERT_EQ(records->size(), 1U);
+  EXPECT_EQ((*records)[0].state, ContainerState::kRunning);
+  const auto cleaned = clean_after(state_dir_, Deadline::after_ms(kWaitMs));
+  EXPECT_TRUE(cleaned.ok()) << cleaned.error().message();
+  EXPECT_FALSE(sys::exists(state_dir_));
+  EXPECT_FALSE(sys::exists((*records)[0].cgroup_unified));
+  pollfd gone{.fd = container->pidfd().raw(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&gone, 1, 5000), 1);
+  EXPECT_TRUE(clean_after(state_dir_, Deadline::after_ms(kWaitMs)).ok());
+}
+
+// A file system that never answers: /dev/fuse mounted with nobody behind it.
+TEST_F(MonitorTest, HungCreateDelaysNobodyAndIsGivenUp) {
+  const sys::Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!fuse.valid()) GTEST_SKIP() << "needs /dev/fuse";
+  const std::string dead = folder_->path() + "/dead";
+  ASSERT_TRUE(sys::make_dirs(dead, 0755).ok());
+  ASSERT_EQ(::mount("dead", dead.c_str(), "fuse", 0,
+                    cat("fd=", fuse.raw(), ",rootmode=40000,user_id=0,group_id=0").c_str()),
+            0);
+  auto spec = spec_of("hung", "true");
+  spec.mounts.push_back(
+      {.destination = "/tmp/dead", .type = "bind", .source = dead + "/sub", .options = {"rbind"}});
+  auto request = request_of("hung", spec);
+  request.deadline_ms = 3'000;
+  std::optional<Result<ContainerInfo>> hung;
+  const auto began = std::chrono::steady_clock::now();
+  std::thread creator([&] { hung.emplace(client_->create(request)); });
+  usleep(300'000);
+  run("neighbour", "echo here; exit 0");
+  ASSERT_TRUE(told_.wait_exit("neighbour").has_value());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(2'500));
+  EXPECT_TRUE(client_->remove("neighbour", Deadline::after_ms(kWaitMs)).ok());
+  creator.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(7'000));
+  ASSERT_FALSE((*hung).ok());
+  EXPECT_EQ(hung->error().code(), Code::kDeadlineExceeded) << hung->error().message();
+  EXPECT_TRUE(client_->list()->empty());
+  umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
+}
+
+TEST_F(MonitorTest, RemovingWhileCreatingCancelsIt) {
+  const sys::Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!fuse.valid()) GTEST_SKIP() << "needs /dev/fuse";
+  const std::string dead = folder_->path() + "/dead";
+  ASSERT_TRUE(sys::make_dirs(dead, 0755).ok());
+  ASSERT_EQ(::mount("dead", dead.c_str(), "fuse", 0,
+                    cat("fd=", fuse.raw(), ",rootmode=40000,user_id=0,group_id=0").c_str()),
+            0);
+  auto spec = spec_of("hung", "true");
+  spec.mounts.push_back(
+      {.destination = "/tmp/dead", .type = "bind", .source = dead + "/sub", .options = {"rbind"}});
+  std::optional<Result<ContainerInfo>> hung;
+  std::thread creator([&] { hung.emplace(client_->create(request_of("hung", spec))); });
+  usleep(300'000);
+  EXPECT_TRUE(client_->remove("hung", Deadline::after_ms(5'000)).ok());
+  creator.join();
+  ASSERT_FALSE((*hung).ok());
+  EXPECT_EQ(hung->error().code(), Code::kCancelled) << hung->error().message();
+  umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
+}
+
+TEST_F(MonitorTest, OutOfMemoryIsTold) {
+  auto spec = spec_of("greedy", "dd if=/dev/zero of=/dev/null bs=200M count=1");
+  spec.linux_->resources->memory = oci::MemoryResources{.limit = 20LL << 20U, .swap = 20LL << 20U};
+  run(request_of("greedy", spec));
+  const auto exit = told_.wait_exit("greedy");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_TRUE(exit->oom_killed);
+}
+
+TEST_F(MonitorTest, UpdatesResources) {
+  run("up", "exec sleep 1000");
+  const auto updated = client_->update("up", R"({"pids":{"limit":77}})");
+  ASSERT_TRUE(updated.ok()) << updated.error().message();
+  const auto infos = client_->list();
+  std::string limit;
+  for (const auto& [controller, path] : (*infos)[0].cgroup_legacy) {
+    if (controller == "pids") limit = sys::read_file(path + "/pids.max", 64).value_or("");
+  }
+  if (limit.empty())
+    limit = sys::read_file((*infos)[0].cgroup_unified + "/pids.max", 64).value_or("");
+  EXPECT_EQ(limit, "77\n");
+}
+
+TEST_F(MonitorTest, PayloadMayReopenItsOutputAsAnotherUser) {
+  auto spec = spec_of("user", "echo reopened > /dev/stdout; echo too > /dev/stderr");
+  spec.process->user = {.uid = 12345, .gid = 12345};
+  run(request_of("user", spec));
+  const auto exit = told_.wait_exit("user");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 0);
+  EXPECT_THAT(lines_of("user"), testing::UnorderedElementsAre("stdout F reopened", "stderr F too"));
+}
+
+}  // namespace
+}  // namespace fluyt::monitor

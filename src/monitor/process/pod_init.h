@@ -1,0 +1,22 @@
+#pragma once
+
+#include "base/result.h"
+#include "monitor/protocol/messages.h"
+#include "monitor/protocol/state_folder.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+
+namespace fluyt::monitor {
+
+struct PodInit {
+  sys::Process process;
+  ProcessRecord record;
+};
+
+/// In a worker that is in the sandbox's namespaces: makes the first process of a new PID namespace
+/// and returns when it runs `program`. It is the monitor's child, not the worker's. Containers may
+/// look into it (CAP_SYS_PTRACE), so it is given nothing: an empty read-only root of its own, no
+/// descriptor, no environment, no capability, a cgroup of its own, memory made clean by execve.
+Result<PodInit> start_pod_init(const SandboxRequest& request, sys::FdRef program);
+
+}  // namespace fluyt::monitor

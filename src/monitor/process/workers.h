@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "monitor/process/loop.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+
+namespace fluyt::monitor {
+
+/// Whatever may take long or block is done by a worker: a copy of the monitor that has closed
+/// everything but what it was lent, does one thing, tells how it went and ends.
+struct WorkerReply {
+  std::string text;
+  std::vector<sys::Fd> fds;  // at most sys::kMaxPassedFds
+};
+
+/// What a worker's body may say before its reply: kept by the monitor in case the worker is given
+/// up.
+using Announce = std::function<void(std::string_view)>;
+
+struct WorkerJob {
+  /// Runs in the worker. Everything it captured is its own copy.
+  std::function<Result<WorkerReply>(const Announce&)> body;
+  std::vector<sys::FdRef> keep;  // descriptors that the body uses
+  int64_t deadline_ms = 30'000;
+  /// It makes processes that become the monitor's children: while it runs, an exit of an unknown
+  /// child is remembered, for the reply that names the child may be on its way.
+  bool makes_children = false;
+  /// Told once, on the loop: the reply, the body's error, or kDeadlineExceeded when the worker was
+  /// given up (`announced` is the last thing that it said). A worker that a dead file system holds
+  /// in the kernel is left behind; nobody waits for it.
+  std::function<void(Result<WorkerReply>, const std::string& announced)> done;
+};
+
+using WorkerId = uint64_t;
+
+class Workers {
+ public:
+  explicit Workers(Loop& loop) : loop_(loop) {}
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  /// kInternal when no process can be made; `done` is then not called.
+  Result<WorkerId> start(WorkerJob job);
+  /// Ends the worker; its job is told kCancelled. Unknown is fine.
+  void cancel(WorkerId id);
+  /// A child of the monitor was reaped. True when it was a worker.
+  bool on_exit(pid_t pid, sys::ExitStatus status);
+  bool any_makes_children() const;
+
+ private:
+  struct Worker {
+    WorkerId id = 0;
+    sys::Process process;
+    sys::Fd socket;
+    bool makes_children = false;
+    std::string announced;
+    Loop::TimerId timer = Loop::kNoTimer;
+    std::function<void(Result<WorkerReply>, const std::string&)> done;  // empty once told
+  };
+  void on_message(pid_t pid);
+  bool take_message(Worker& worker);
+  void tell(Worker& worker, Result<WorkerReply> reply);
+  void give_up(Worker& worker, Error why);
+
+  Loop& loop_;
+  WorkerId next_id_ = 1;
+  std::map<pid_t, std::shared_ptr<Worker>> workers_;
+};
+
+}  // namespace fluyt::monitor
