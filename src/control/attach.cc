@@ -110,6 +110,9 @@ grpc::Status RunningAttach::run(grpc::ServerContext& context, bool terminal) {
   const PumpEnd end = pump(ends_.sources, gone_, done_);
   for (Source& source : ends_.sources) source.fd.reset();
   done_.set();
+  v1::AttachResponse ended;
+  ended.mutable_ended();
+  if (end != PumpEnd::kStopped) stream_.Write(ended);
   if (end != PumpEnd::kStopped && !wait_until_set(gone_, Deadline::after_ms(kGoodbyeMs))) {
     context.TryCancel();
   }

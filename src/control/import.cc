@@ -69,4 +69,11 @@ grpc::Status ControlService::Import(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+grpc::Status ControlService::Untag(grpc::ServerContext* /*context*/,
+                                   const v1::UntagRequest* request,
+                                   v1::UntagResponse* /*response*/) {
+  auto untagged = engine_.untag_image(request->name());
+  return untagged.ok() ? grpc::Status::OK : to_status(untagged.error());
+}
+
 }  // namespace fluyt::control

@@ -22,6 +22,8 @@ class ControlService final : public v1::Control::Service {
   grpc::Status Attach(
       grpc::ServerContext* context,
       grpc::ServerReaderWriter<v1::AttachResponse, v1::AttachRequest>* stream) override;
+  grpc::Status Untag(grpc::ServerContext* context, const v1::UntagRequest* request,
+                     v1::UntagResponse* response) override;
   grpc::Status Wait(grpc::ServerContext* context, const v1::WaitRequest* request,
                     v1::WaitResponse* response) override;
   grpc::Status Signal(grpc::ServerContext* context, const v1::SignalRequest* request,

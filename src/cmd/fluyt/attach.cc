@@ -1,0 +1,54 @@
+#include "base/strings.h"
+#include "cmd/fluyt/command.h"
+#include "cmd/fluyt/resolve.h"
+#include "cmd/fluyt/session.h"
+
+namespace fluyt::cli {
+
+namespace {
+
+class Attach final : public Command {
+ public:
+  void declare(Options& options) override {
+    options.positional("CONTAINER", container_, Options::Need::kRequired);
+    options.flag("--no-stdin", no_stdin_, "show output only");
+  }
+
+  Result<int> run(Context& context) override {
+    auto input = FLUYT_TRY(Input::create(no_stdin_ ? Input::Read::kNo : Input::Read::kYes));
+    Client* client = FLUYT_TRY(context.client());
+    const cri::Container container = FLUYT_TRY(find_container(*client, container_));
+    if (container.state() != cri::CONTAINER_RUNNING) {
+      return Error(Code::kFailedPrecondition,
+                   cat("container ", quote(container_), " is not running"));
+    }
+    control::AttachRequest::Start start;
+    start.set_container_id(container.id());
+    start.set_stdin(!no_stdin_);
+    const AttachEnd end =
+        FLUYT_TRY(run_attach(*client, *input, std::move(start), [] { return Result<>(); }));
+    if (end.detached_by) return 128 + *end.detached_by;
+    return FLUYT_TRY(client->wait(container.id())).exit_code();
+  }
+
+ private:
+  std::string container_;
+  bool no_stdin_ = false;
+};
+
+}  // namespace
+
+CommandInfo attach_command() {
+  return {.name = "attach",
+          .arguments = "[OPTIONS] CONTAINER",
+          .summary = "Connect to a running container's streams",
+          .details =
+              "Shows what is written from now on (fluyt logs shows what was), and ends with the\n"
+              "container, with its exit status. Signals go to the container.\n\n"
+              "Examples:\n"
+              "  fluyt attach shell\n"
+              "  fluyt attach --no-stdin web",
+          .make = [] { return std::unique_ptr<Command>(std::make_unique<Attach>()); }};
+}
+
+}  // namespace fluyt::cli

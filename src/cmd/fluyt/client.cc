@@ -1,0 +1,297 @@
+#include "cmd/fluyt/client.h"
+
+#include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
+
+#include "base/strings.h"
+#include "cri/v1/api.grpc.pb.h"
+#include "fluyt/v1/control.grpc.pb.h"
+#include "sys/socket.h"
+
+namespace fluyt::cli {
+
+namespace {
+
+constexpr int kMaxMessageBytes = 64 << 20;
+
+Code code_of(grpc::StatusCode code) {
+  switch (code) {
+    case grpc::StatusCode::INVALID_ARGUMENT:
+      return Code::kInvalidArgument;
+    case grpc::StatusCode::NOT_FOUND:
+      return Code::kNotFound;
+    case grpc::StatusCode::ALREADY_EXISTS:
+      return Code::kAlreadyExists;
+    case grpc::StatusCode::FAILED_PRECONDITION:
+      return Code::kFailedPrecondition;
+    case grpc::StatusCode::PERMISSION_DENIED:
+      return Code::kPermissionDenied;
+    case grpc::StatusCode::UNAUTHENTICATED:
+      return Code::kUnauthenticated;
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return Code::kResourceExhausted;
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return Code::kDeadlineExceeded;
+    case grpc::StatusCode::UNAVAILABLE:
+      return Code::kUnavailable;
+    case grpc::StatusCode::UNIMPLEMENTED:
+      return Code::kUnimplemented;
+    case grpc::StatusCode::ABORTED:
+      return Code::kAborted;
+    case grpc::StatusCode::CANCELLED:
+      return Code::kCancelled;
+    case grpc::StatusCode::DATA_LOSS:
+      return Code::kDataLoss;
+    default:
+      return Code::kInternal;
+  }
+}
+
+Error error_of(const grpc::Status& status) {
+  const std::string& message = status.error_message();
+  // gRPC's own words for a server that went away in the middle ("Socket closed" and others).
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    return {Code::kUnavailable, cat("fluytd went away or does not answer: ", message)};
+  }
+  return {code_of(status.error_code()),
+          message.empty() ? cat("gRPC status ", static_cast<int>(status.error_code())) : message};
+}
+
+Result<> result_of(const grpc::Status& status) {
+  if (!status.ok()) return error_of(status);
+  return {};
+}
+
+template <class Request, class Response>
+class GrpcDuplex final : public Duplex<Request, Response> {
+ public:
+  using Stream = grpc::ClientReaderWriter<Request, Response>;
+  template <class Open>
+  explicit GrpcDuplex(Open open) : stream_(open(&context_)) {}
+  bool write(const Request& request) override { return stream_->Write(request); }
+  bool read(Response& response) override { return stream_->Read(&response); }
+  void close_writing() override { stream_->WritesDone(); }
+  void cancel() override { context_.TryCancel(); }
+  Result<> finish() override { return result_of(stream_->Finish()); }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<Stream> stream_;
+};
+
+class GrpcClient final : public Client {
+ public:
+  explicit GrpcClient(const std::shared_ptr<grpc::Channel>& channel)
+      : runtime_(cri::RuntimeService::NewStub(channel)),
+        image_(cri::ImageService::NewStub(channel)),
+        control_(control::Control::NewStub(channel)) {}
+
+  Result<cri::VersionResponse> version() override {
+    return call(*runtime_, &Runtime::Version, cri::VersionRequest());
+  }
+  Result<cri::StatusResponse> status() override {
+    return call(*runtime_, &Runtime::Status, cri::StatusRequest());
+  }
+  Result<cri::RunPodSandboxResponse> run_sandbox(const cri::RunPodSandboxRequest& r) override {
+    return call(*runtime_, &Runtime::RunPodSandbox, r);
+  }
+  Result<> stop_sandbox(const std::string& id) override {
+    cri::StopPodSandboxRequest request;
+    request.set_pod_sandbox_id(id);
+    return drop(call(*runtime_, &Runtime::StopPodSandbox, request));
+  }
+  Result<> remove_sandbox(const std::string& id) override {
+    cri::RemovePodSandboxRequest request;
+    request.set_pod_sandbox_id(id);
+    return drop(call(*runtime_, &Runtime::RemovePodSandbox, request));
+  }
+  Result<cri::PodSandboxStatusResponse> sandbox_status(const std::string& id) override {
+    cri::PodSandboxStatusRequest request;
+    request.set_pod_sandbox_id(id);
+    request.set_verbose(true);
+    return call(*runtime_, &Runtime::PodSandboxStatus, request);
+  }
+  Result<cri::ListPodSandboxResponse> list_sandboxes() override {
+    return call(*runtime_, &Runtime::ListPodSandbox, cri::ListPodSandboxRequest());
+  }
+  Result<cri::CreateContainerResponse> create(const cri::CreateContainerRequest& r) override {
+    return call(*runtime_, &Runtime::CreateContainer, r);
+  }
+  Result<> start(const std::string& id) override {
+    cri::StartContainerRequest request;
+    request.set_container_id(id);
+    return drop(call(*runtime_, &Runtime::StartContainer, request));
+  }
+  Result<> stop(const std::string& id, int64_t grace_seconds) override {
+    cri::StopContainerRequest request;
+    request.set_container_id(id);
+    request.set_timeout(grace_seconds);
+    return drop(call(*runtime_, &Runtime::StopContainer, request));
+  }
+  Result<> remove(const std::string& id) override {
+    cri::RemoveContainerRequest request;
+    request.set_container_id(id);
+    return drop(call(*runtime_, &Runtime::RemoveContainer, request));
+  }
+  Result<cri::ListContainersResponse> list_containers() override {
+    return call(*runtime_, &Runtime::ListContainers, cri::ListContainersRequest());
+  }
+  Result<cri::ContainerStatusResponse> container_status(const std::string& id) override {
+    cri::ContainerStatusRequest request;
+    request.set_container_id(id);
+    request.set_verbose(true);
+    return call(*runtime_, &Runtime::ContainerStatus, request);
+  }
+  Result<cri::ListContainerStatsResponse> list_stats() override {
+    return call(*runtime_, &Runtime::ListContainerStats, cri::ListContainerStatsRequest());
+  }
+  Result<cri::ListImagesResponse> list_images() override {
+    return call(*image_, &Images::ListImages, cri::ListImagesRequest());
+  }
+  Result<cri::ImageStatusResponse> image_status(const std::string& name) override {
+    cri::ImageStatusRequest request;
+    request.mutable_image()->set_image(name);
+    request.set_verbose(true);
+    return call(*image_, &Images::ImageStatus, request);
+  }
+  Result<> remove_image(const std::string& name) override {
+    cri::RemoveImageRequest request;
+    request.mutable_image()->set_image(name);
+    return drop(call(*image_, &Images::RemoveImage, request));
+  }
+
+  Result<control::InfoResponse> info() override {
+    return call(*control_, &Control::Info, control::InfoRequest());
+  }
+  Result<> untag(const std::string& name) override {
+    control::UntagRequest request;
+    request.set_name(name);
+    return drop(call(*control_, &Control::Untag, request));
+  }
+  Result<control::WaitResponse> wait(const std::string& container_id) override {
+    control::WaitRequest request;
+    request.set_container_id(container_id);
+    return call(*control_, &Control::Wait, request);
+  }
+  Result<> signal(const std::string& container_id, int signal) override {
+    control::SignalRequest request;
+    request.set_container_id(container_id);
+    request.set_signal(signal);
+    return drop(call(*control_, &Control::Signal, request));
+  }
+  Result<control::Image> pull(
+      const control::PullRequest& request,
+      const std::function<void(const control::PullResponse&)>& progress) override;
+  Result<control::ImportResponse> import(const control::ImportRequest::Start& start,
+                                         const std::function<Result<std::string>()>& next) override;
+  Result<> events(const std::function<bool(const control::Event&)>& handle) override;
+  std::unique_ptr<ExecCall> exec() override {
+    return std::make_unique<GrpcDuplex<control::ExecRequest, control::ExecResponse>>(
+        [this](grpc::ClientContext* context) { return control_->Exec(context); });
+  }
+  std::unique_ptr<AttachCall> attach() override {
+    return std::make_unique<GrpcDuplex<control::AttachRequest, control::AttachResponse>>(
+        [this](grpc::ClientContext* context) { return control_->Attach(context); });
+  }
+
+ private:
+  using Runtime = cri::RuntimeService::Stub;
+  using Images = cri::ImageService::Stub;
+  using Control = control::Control::Stub;
+
+  template <class Stub, class Request, class Response>
+  static Result<Response> call(Stub& stub,
+                               grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                            Response*),
+                               const Request& request) {
+    grpc::ClientContext context;
+    Response response;
+    const grpc::Status status = (stub.*method)(&context, request, &response);
+    if (!status.ok()) return error_of(status);
+    return response;
+  }
+  template <class Response>
+  static Result<> drop(Result<Response> result) {
+    if (!result.ok()) return std::move(result).error();
+    return {};
+  }
+
+  std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<Images> image_;
+  std::unique_ptr<Control> control_;
+};
+
+Result<control::Image> GrpcClient::pull(
+    const control::PullRequest& request,
+    const std::function<void(const control::PullResponse&)>& progress) {
+  grpc::ClientContext context;
+  auto reader = control_->Pull(&context, request);
+  control::PullResponse response;
+  control::Image image;
+  while (reader->Read(&response)) {
+    if (response.has_image()) image = response.image();
+    progress(response);
+  }
+  FLUYT_TRY(result_of(reader->Finish()));
+  return image;
+}
+
+Result<control::ImportResponse> GrpcClient::import(
+    const control::ImportRequest::Start& start, const std::function<Result<std::string>()>& next) {
+  grpc::ClientContext context;
+  control::ImportResponse response;
+  auto writer = control_->Import(&context, &response);
+  control::ImportRequest request;
+  *request.mutable_start() = start;
+  bool open = writer->Write(request);
+  while (open) {
+    auto piece = next();
+    if (!piece.ok()) {
+      // The server must not take what came so far for the whole.
+      context.TryCancel();
+      (void)writer->Finish();
+      return std::move(piece).error();
+    }
+    if (piece->empty()) break;
+    request.set_data(std::move(*piece));
+    open = writer->Write(request);
+  }
+  writer->WritesDone();
+  FLUYT_TRY(result_of(writer->Finish()));
+  return response;
+}
+
+Result<> GrpcClient::events(const std::function<bool(const control::Event&)>& handle) {
+  grpc::ClientContext context;
+  auto reader = control_->Events(&context, control::EventsRequest());
+  control::Event event;
+  while (reader->Read(&event)) {
+    if (handle(event)) continue;
+    context.TryCancel();
+    (void)reader->Finish();
+    return {};
+  }
+  return result_of(reader->Finish());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Client>> Client::connect(const std::string& socket) {
+  // gRPC would try again and again, and then speak of addresses and subchannels.
+  auto probe = sys::connect_unix(socket, SOCK_STREAM);
+  if (!probe.ok()) {
+    const bool denied = probe.error().code() == Code::kPermissionDenied;
+    const char* advice =
+        denied ? "this takes root" : "is fluytd running? --socket or FLUYT_SOCKET names another";
+    return std::move(probe).error().add_context(
+        cat("cannot reach fluytd at ", quote(socket, 512), " (", advice, ")"));
+  }
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  auto channel =
+      grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
+  return std::unique_ptr<Client>(std::make_unique<GrpcClient>(channel));
+}
+
+}  // namespace fluyt::cli

@@ -1,0 +1,123 @@
+#include <signal.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/strings.h"
+#include "cmd/fluyt/command.h"
+#include "cmd/fluyt/text/escape.h"
+
+namespace fluyt::cli {
+
+namespace {
+
+constexpr std::string_view kDefaultSocket = "/run/fluyt/fluyt.sock";
+
+std::array<CommandInfo, 17> commands() {
+  // In the order in which a person meets them.
+  return {pull_command(), images_command(), rmi_command(),     import_command(), run_command(),
+          ps_command(),   pods_command(),   logs_command(),    exec_command(),   attach_command(),
+          stop_command(), rm_command(),     inspect_command(), stats_command(),  events_command(),
+          info_command(), version_command()};
+}
+
+std::string main_help() {
+  std::string out =
+      "Usage: fluyt [--socket PATH] COMMAND [ARGUMENTS]\n\n"
+      "Runs containers, together with fluytd.\n\nCommands:\n";
+  for (const CommandInfo& info : commands()) {
+    out += cat("  ", info.name, std::string(10 - info.name.size(), ' '), info.summary, "\n");
+  }
+  out +=
+      cat("\nOptions:\n"
+          "      --socket PATH   where fluytd listens (FLUYT_SOCKET; ",
+          kDefaultSocket,
+          ")\n"
+          "      --version       show the version of this command\n"
+          "  -h, --help          show this\n\n"
+          "fluyt COMMAND --help says more about a command.\n");
+  return out;
+}
+
+std::string command_help(const CommandInfo& info, const Options& options) {
+  std::string out = cat("Usage: fluyt ", info.name, info.arguments.empty() ? "" : " ",
+                        info.arguments, "\n\n", info.summary, "\n");
+  if (!info.details.empty()) out += cat("\n", info.details, "\n");
+  return out + cat("\nOptions:\n", options.help());
+}
+
+void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
+
+int fail(const Error& error, int status) {
+  std::fprintf(stderr, "fluyt: %s\n", printable(error.message()).c_str());
+  return status;
+}
+
+int run_command_line(const CommandInfo& info, const std::vector<std::string>& arguments,
+                     std::string socket) {
+  Options options;
+  std::string own_socket;
+  auto command = info.make();
+  command->declare(options);
+  options.value("--socket", own_socket, "PATH", "where fluytd listens");
+  if (auto parsed = options.parse(arguments); !parsed.ok()) {
+    fail(parsed.error(), 0);
+    std::fprintf(stderr, "Usage: fluyt %s %s\n", std::string(info.name).c_str(),
+                 std::string(info.arguments).c_str());
+    return info.usage;
+  }
+  if (options.wants_help()) {
+    print(command_help(info, options));
+    return 0;
+  }
+  Context context(own_socket.empty() ? std::move(socket) : own_socket);
+  auto status = command->run(context);
+  if (status.ok()) return *status;
+  const int failure = context.failure != 0 ? context.failure : info.failure;
+  return fail(status.error(), context.is_usage ? info.usage : failure);
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const char* from_environment = std::getenv("FLUYT_SOCKET");
+  std::string socket(from_environment == nullptr || *from_environment == '\0' ? kDefaultSocket
+                                                                              : from_environment);
+  bool version = false;
+  std::vector<std::string> rest;
+  Options options;
+  options.value("--socket", socket, "PATH", "");
+  options.flag("--version", version, "");
+  options.rest(rest);
+  if (auto parsed = options.parse(arguments); !parsed.ok()) return fail(parsed.error(), kExitUsage);
+  if (version) {
+    print("fluyt " FLUYT_VERSION "\n");
+    return 0;
+  }
+  if (options.wants_help() || (!rest.empty() && rest[0] == "help")) {
+    print(main_help());
+    return 0;
+  }
+  if (rest.empty()) {
+    std::fputs(main_help().c_str(), stderr);
+    return kExitUsage;
+  }
+  for (const CommandInfo& info : commands()) {
+    if (info.name == rest[0]) return run_command_line(info, {rest.begin() + 1, rest.end()}, socket);
+  }
+  return fail(Error(Code::kInvalidArgument,
+                    cat("there is no command ", quote(rest[0], 64), "; fluyt --help lists them")),
+              kExitUsage);
+}
+
+}  // namespace
+}  // namespace fluyt::cli
+
+int main(int argc, char** argv) {
+  // A pager that was closed early is an error of write(2), not the end of us with a raw terminal.
+  ::signal(SIGPIPE, SIG_IGN);
+  const int status = fluyt::cli::run({argv + 1, argv + argc});
+  // Output that did not arrive is a failure, too.
+  if (std::fflush(stdout) != 0 && status == 0) return fluyt::cli::kExitFailed;
+  return status;
+}

@@ -1,0 +1,190 @@
+#include <filesystem>
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "cmd/fluyt/command.h"
+#include "cmd/fluyt/output.h"
+#include "cmd/fluyt/pull_view.h"
+#include "cmd/fluyt/resolve.h"
+#include "cmd/fluyt/run_logs.h"
+#include "cmd/fluyt/run_plan.h"
+#include "cmd/fluyt/session.h"
+#include "cmd/fluyt/text/escape.h"
+
+namespace fluyt::cli {
+
+namespace {
+
+// What has been made so far, so that a failure leaves nothing behind.
+struct Made {
+  std::string sandbox_id;
+  std::string container_id;
+  std::string log_path;
+};
+
+class Run final : public Command {
+ public:
+  void declare(Options& options) override {
+    options.value("--name", o_.name, "NAME", "call it so (else something is made up)");
+    options.flag("-d,--detach", o_.detached, "leave it running and print its id");
+    options.flag("-i,--interactive", o_.interactive, "pass standard input on");
+    options.flag("-t,--tty", o_.tty, "give it a terminal");
+    options.flag("--rm", o_.remove, "remove it when it has ended");
+    options.values("-e,--env", o_.envs, "KEY[=VALUE]",
+                   "set a variable, from here when without VALUE");
+    options.value("-w,--workdir", o_.workdir, "DIR", "start in this folder");
+    options.values("-v,--volume", o_.volumes, "HOST:DIR[:ro]",
+                   "show a file or folder of the host in it");
+    options.values("-p,--publish", o_.ports, "[IP:]HOST:PORT[/udp]",
+                   "lead a port of the host to it");
+    options.value("--network", o_.network, "NET", "pod: a network of its own; host (pod)");
+    options.value("--hostname", o_.hostname, "NAME", "what it takes its host for (its own name)");
+    options.value("-u,--user", o_.user, "USER", "run as UID[:GID] or a name that the image knows");
+    options.value("--entrypoint", o_.entrypoint, "PROGRAM", "in place of the image's");
+    options.value("-m,--memory", o_.memory, "SIZE", "at most so much, such as 512m or 1g");
+    options.value("--cpus", o_.cpus, "N", "at most so many processors, such as 1.5");
+    options.values("-l,--label", o_.labels, "KEY=VALUE", "note something about it");
+    options.values("--cap-add", o_.cap_add, "CAP", "add a capability");
+    options.values("--cap-drop", o_.cap_drop, "CAP", "take a capability away, or ALL");
+    options.flag("--read-only", o_.readonly, "make its root read-only");
+    options.flag("--privileged", o_.privileged, "let it do nearly all that the host's root may");
+    options.rest(rest_);
+  }
+
+  Result<int> run(Context& context) override {
+    if (rest_.empty()) return context.usage("an image is expected");
+    o_.image = rest_[0];
+    o_.command.assign(rest_.begin() + 1, rest_.end());
+    const std::string random = make_id();
+    if (o_.name.empty()) o_.name = cat("run-", random.substr(0, 8));
+    if (o_.tty && o_.interactive && !o_.detached && !is_terminal(Stream::kIn)) {
+      return context.usage("-t with -i: standard input is not a terminal");
+    }
+    std::error_code ignored;
+    const std::string cwd = std::filesystem::current_path(ignored).string();
+    // Once without knowing where logs go: a wrong option is to be told before anything is done.
+    auto plan = plan_run(o_, "", cwd);
+    if (!plan.ok()) return context.usage(plan.error().message());
+    std::unique_ptr<Input> input;
+    if (!o_.detached) {
+      input = FLUYT_TRY(Input::create(o_.interactive ? Input::Read::kYes : Input::Read::kNo));
+    }
+    Client* client = FLUYT_TRY(context.client());
+    const auto info = FLUYT_TRY(client->info());
+    plan->sandbox.set_log_directory(run_log_folder(info, cat(o_.name, "-", random.substr(0, 8))));
+    FLUYT_TRY(check_name_is_free(*client));
+    FLUYT_TRY(need_image(*client));
+
+    Made made;
+    auto code = start(context, *client, *plan, input.get(), made);
+    if (!code.ok() || o_.remove) undo(*client, info, made);
+    return code;
+  }
+
+ private:
+  Result<> check_name_is_free(Client& client) const {
+    const auto sandboxes = FLUYT_TRY(client.list_sandboxes());
+    for (const cri::PodSandbox& sandbox : sandboxes.items()) {
+      if (!is_run_sandbox(sandbox) || sandbox.metadata().name() != o_.name) continue;
+      return Error(Code::kAlreadyExists, cat("--name: ", quote(o_.name), " is taken; fluyt rm ",
+                                             o_.name, " removes the one that has it"));
+    }
+    return {};
+  }
+
+  Result<> need_image(Client& client) const {
+    if (FLUYT_TRY(client.image_status(o_.image)).has_image()) return {};
+    control::PullRequest request;
+    request.set_image(o_.image);
+    FLUYT_TRY(pull_with_view(client, request, Verbosity::kNormal));
+    return {};
+  }
+
+  Result<int> start(Context& context, Client& client, const RunPlan& plan, Input* input,
+                    Made& made) {
+    cri::RunPodSandboxRequest sandbox;
+    *sandbox.mutable_config() = plan.sandbox;
+    made.log_path = cat(plan.sandbox.log_directory(), "/", plan.container.log_path());
+    made.sandbox_id = FLUYT_TRY(client.run_sandbox(sandbox)).pod_sandbox_id();
+    cri::CreateContainerRequest container;
+    container.set_pod_sandbox_id(made.sandbox_id);
+    *container.mutable_config() = plan.container;
+    *container.mutable_sandbox_config() = plan.sandbox;
+    made.container_id = FLUYT_TRY(noting_failure(context, client.create(container))).container_id();
+    if (!o_.detached) return in_foreground(context, client, *input, made);
+    FLUYT_TRY(noting_failure(context, client.start(made.container_id)));
+    print(printable(made.container_id) + "\n");
+    return 0;
+  }
+
+  Result<int> in_foreground(Context& context, Client& client, Input& input, const Made& made) {
+    control::AttachRequest::Start start;
+    start.set_container_id(made.container_id);
+    start.set_stdin(o_.interactive);
+    const AttachEnd end = FLUYT_TRY(run_attach(client, input, std::move(start), [&] {
+      return noting_failure(context, client.start(made.container_id));
+    }));
+    if (end.detached_by) {
+      if (o_.remove) client.stop(made.container_id, 10).ignore("it is removed next");
+      return 128 + *end.detached_by;
+    }
+    const auto ended = FLUYT_TRY(client.wait(made.container_id));
+    // Its network and namespaces are of no use any more; its log and exit code are.
+    client.stop_sandbox(made.sandbox_id).ignore("the container's exit is what counts");
+    if (ended.reason() == "OOMKilled") {
+      write_out(Stream::kErr, cat("fluyt: ", o_.name, " ran out of memory and was killed\n"));
+    }
+    return ended.exit_code();
+  }
+
+  // Docker's codes for a program that is not there or may not be run: at this point image and
+  // sandbox were found, so the error is about what is to be started.
+  template <class Value>
+  static Result<Value> noting_failure(Context& context, Result<Value> result) {
+    if (result.ok()) return result;
+    if (result.error().code() == Code::kNotFound) context.failure = kExitNoProgram;
+    if (result.error().code() == Code::kPermissionDenied) context.failure = kExitNotExecutable;
+    return result;
+  }
+
+  static void undo(Client& client, const control::InfoResponse& info, const Made& made) {
+    if (!made.container_id.empty()) {
+      client.remove(made.container_id).ignore("the sandbox takes it along");
+    }
+    if (!made.sandbox_id.empty()) {
+      client.stop_sandbox(made.sandbox_id).ignore("removing it tries again");
+      auto removed = client.remove_sandbox(made.sandbox_id);
+      if (!removed.ok()) {
+        write_out(Stream::kErr,
+                  cat("fluyt: cleaning up: ", printable(removed.error().message()), "\n"));
+      }
+    }
+    remove_run_log(info, made.log_path).ignore("a log that is left says so itself");
+  }
+
+  RunOptions o_;
+  std::vector<std::string> rest_;
+};
+
+}  // namespace
+
+CommandInfo run_command() {
+  return {
+      .name = "run",
+      .arguments = "[OPTIONS] IMAGE [COMMAND [ARGUMENTS]]",
+      .summary = "Run a container",
+      .details =
+          "The image is pulled when it is not here. In the foreground the exit status is the\n"
+          "container's; 125 when fluyt failed, 126 when the program may not be run, 127 when "
+          "there\n"
+          "is none. Signals that fluyt gets go to the container.\n\n"
+          "Examples:\n"
+          "  fluyt run --rm busybox echo hello\n"
+          "  fluyt run --rm -it busybox sh\n"
+          "  fluyt run -d --name web -p 8080:80 -v ./site:/www:ro -m 256m registry.example.org/web",
+      .make = [] { return std::unique_ptr<Command>(std::make_unique<Run>()); },
+      .failure = kExitEngine,
+      .usage = kExitEngine};
+}
+
+}  // namespace fluyt::cli

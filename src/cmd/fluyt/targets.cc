@@ -1,0 +1,48 @@
+#include "cmd/fluyt/targets.h"
+
+#include "base/strings.h"
+#include "cmd/fluyt/output.h"
+#include "cmd/fluyt/text/escape.h"
+
+namespace fluyt::cli {
+
+Result<Target> find_target(Client& client, const std::string& reference) {
+  Target target;
+  auto container = find_container(client, reference);
+  if (!container.ok()) {
+    if (container.error().code() != Code::kNotFound) return std::move(container).error();
+    auto sandbox = find_sandbox(client, reference);
+    if (sandbox.ok()) {
+      target.sandbox = std::move(*sandbox);
+      return target;
+    }
+    if (sandbox.error().code() != Code::kNotFound) return std::move(sandbox).error();
+    return Error(Code::kNotFound, cat("no container or pod ", quote(reference, 128)));
+  }
+  target.container = std::move(*container);
+  const auto sandboxes = FLUYT_TRY(client.list_sandboxes());
+  for (const cri::PodSandbox& sandbox : sandboxes.items()) {
+    if (sandbox.id() == target.container->pod_sandbox_id() && is_run_sandbox(sandbox)) {
+      target.sandbox = sandbox;
+    }
+  }
+  return target;
+}
+
+Result<int> for_each_target(Client& client, const std::vector<std::string>& references,
+                            const std::function<Result<>(const Target&)>& act) {
+  std::optional<Error> first;
+  for (const std::string& reference : references) {
+    auto target = find_target(client, reference);
+    auto done = target.ok() ? act(*target) : Result<>(std::move(target).error());
+    if (done.ok()) {
+      print(printable(reference) + "\n");
+    } else if (!first) {
+      first = std::move(done).error();
+    }
+  }
+  if (first) return std::move(*first);
+  return 0;
+}
+
+}  // namespace fluyt::cli
