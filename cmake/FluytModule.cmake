@@ -32,6 +32,14 @@ function(fluyt_module NAME)
 
   set(inc ${CMAKE_BINARY_DIR}/inc/${NAME})
   cmake_path(GET M_FOLDER PARENT_PATH parent)
+  # A link of an older layout (FOLDER image, now image/testing) must not lead us into the sources.
+  set(prefix ${parent})
+  while(prefix)
+    if(IS_SYMLINK ${inc}/${prefix})
+      file(REMOVE ${inc}/${prefix})
+    endif()
+    cmake_path(GET prefix PARENT_PATH prefix)
+  endwhile()
   file(MAKE_DIRECTORY ${inc}/${parent})
   file(CREATE_LINK ${dir} ${inc}/${M_FOLDER} SYMBOLIC)
 

@@ -40,8 +40,15 @@ struct DirCloser {
 };
 using DirStream = std::unique_ptr<DIR, DirCloser>;
 
+// A directory that is neither a link nor a mount point: a bind mount of our own file system has the
+// same st_dev, so only the kernel's RESOLVE_NO_XDEV tells it from a plain folder.
 Result<DirStream> open_dir(FdRef dir, const std::string& path) {
-  Fd fd = FLUYT_TRY(open(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  open_how request{};
+  request.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  request.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  const long raw = syscall(SYS_openat2, dir.raw(), path.c_str(), &request, sizeof request);
+  if (raw < 0) return Error::from_errno(errno, cat("openat2(", shown(dir, path), ")"));
+  Fd fd(static_cast<int>(raw));
   DirStream stream(fdopendir(fd.raw()));
   if (!stream) return Error::from_errno(errno, "fdopendir()");
   fd.release();  // closedir closes it
@@ -54,15 +61,12 @@ bool is_dots(const char* name) { return strcmp(name, ".") == 0 || strcmp(name, "
 // by descriptor); each level costs one descriptor, so past kMaxDepth we stop with a clear error.
 constexpr int kMaxDepth = 4000;
 
-Result<> remove_children(FdRef parent, const std::string& name, dev_t device, int depth) {
+Result<> remove_children(FdRef parent, const std::string& name, int depth) {
   if (depth > kMaxDepth) {
     return Error(Code::kResourceExhausted, cat("remove ", quote(name), ": tree is too deep"));
   }
   DirStream stream = FLUYT_TRY(open_dir(parent, name));
   const FdRef self(dirfd(stream.get()));
-  const struct stat own = FLUYT_TRY(stat_of(self));
-  if (own.st_dev != device)
-    return Error::from_errno(EXDEV, cat("remove(", shown(parent, name), ")"));
   while (true) {
     errno = 0;
     const dirent* entry = readdir(stream.get());
@@ -75,7 +79,7 @@ Result<> remove_children(FdRef parent, const std::string& name, dev_t device, in
     if (errno != EISDIR && errno != EPERM) {
       return Error::from_errno(errno, cat("unlinkat(", shown(self, entry->d_name), ")"));
     }
-    FLUYT_TRY(remove_children(self, entry->d_name, device, depth + 1));
+    FLUYT_TRY(remove_children(self, entry->d_name, depth + 1));
     if (unlinkat(self.raw(), entry->d_name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
       return Error::from_errno(errno, cat("rmdir(", shown(self, entry->d_name), ")"));
     }
@@ -263,8 +267,19 @@ Result<> remove_tree(FdRef dir, const std::string& path) {
   const std::optional<struct stat> info = FLUYT_TRY(find_stat(dir, path));
   if (!info) return {};
   if (!S_ISDIR(info->st_mode)) return remove_file(dir, path);
-  FLUYT_TRY(remove_children(dir, path, info->st_dev, 0));
-  if (unlinkat(dir.raw(), path.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
+  // The way to the folder may cross mounts; from its parent on nothing may.
+  const size_t end = path.find_last_not_of('/');
+  const std::string trimmed = path.substr(0, end == std::string::npos ? 0 : end + 1);
+  const size_t slash = trimmed.rfind('/');
+  const std::string name = slash == std::string::npos ? trimmed : trimmed.substr(slash + 1);
+  if (name.empty() || name == "." || name == "..") {
+    return Error(Code::kInvalidArgument,
+                 cat("remove ", quote(path, 1024), ": expected a folder's name"));
+  }
+  const Fd parent = FLUYT_TRY(open(
+      dir, slash == std::string::npos ? "." : trimmed.substr(0, slash + 1), O_PATH | O_DIRECTORY));
+  FLUYT_TRY(remove_children(parent, name, 0));
+  if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
     return Error::from_errno(errno, cat("rmdir(", shown(dir, path), ")"));
   }
   return {};

@@ -69,8 +69,9 @@ Result<Fd> listen_unix(const std::string& path, int type, mode_t mode, int backl
 
   Fd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return Error::from_errno(errno, "socket(AF_UNIX)");
-  // The mode of a bound socket is that of the socket's inode less the umask: fchmod before bind
-  // sets it without touching the umask, which is the whole process's.
+  // A bound socket gets the mode of the socket's inode less the umask, which is the whole process's
+  // and not ours to change: so it is born with no more than asked, and widened before it has its
+  // name.
   if (fchmod(fd.raw(), mode) != 0) return Error::from_errno(errno, "fchmod(socket)");
   const ShortPath place = FLUYT_TRY(shorten(path));
   const std::string temporary =
@@ -79,7 +80,8 @@ Result<Fd> listen_unix(const std::string& path, int type, mode_t mode, int backl
   if (bind(fd.raw(), reinterpret_cast<const sockaddr*>(&address.value), address.size) != 0) {
     return Error::from_errno(errno, cat("bind(", quote(path, 1024), ")"));
   }
-  if (listen(fd.raw(), backlog) != 0 || rename(temporary.c_str(), place.path.c_str()) != 0) {
+  if (chmod(temporary.c_str(), mode) != 0 || listen(fd.raw(), backlog) != 0 ||
+      rename(temporary.c_str(), place.path.c_str()) != 0) {
     Error error = Error::from_errno(errno, cat("listen(", quote(path, 1024), ")"));
     unlink(temporary.c_str());
     return error;

@@ -1,0 +1,123 @@
+#include "sys/process.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "sys/epoll.h"
+#include "sys/file.h"
+#include "sys/socket.h"
+
+namespace fluyt::sys {
+namespace {
+
+SpawnOptions shell(const std::string& script) {
+  return {.args = {"/bin/sh", "-c", script},
+          .env = {"PATH=/usr/bin:/bin"},
+          .in = {},
+          .out = {},
+          .err = {},
+          .pass = {}};
+}
+
+TEST(Run, CapturesBothOutputsAndTheStatus) {
+  auto done = run(shell("cat; echo err >&2; exit 3"), "input", 1000, Deadline::after_ms(10'000));
+  ASSERT_TRUE(done.ok()) << done.error().message();
+  EXPECT_EQ(done->out, "input");
+  EXPECT_EQ(done->err, "err\n");
+  EXPECT_EQ(done->status.shell_code(), 3);
+}
+
+TEST(Run, DropsWhatIsBeyondTheLimit) {
+  auto done = run(shell("head -c 100000 /dev/zero"), "", 10, Deadline::after_ms(10'000));
+  ASSERT_TRUE(done.ok());
+  EXPECT_EQ(done->out.size(), 10U);
+  EXPECT_EQ(done->status.shell_code(), 0);
+}
+
+TEST(Run, TheDeadlineEndsChildrenOfTheChildToo) {
+  auto done = run(shell("sleep 100 & sleep 100"), "", 10, Deadline::after_ms(200));
+  ASSERT_TRUE(done.ok());
+  EXPECT_TRUE(done->timed_out);
+  EXPECT_EQ(done->status.signal, 9);
+}
+
+TEST(Spawn, AMissingProgramIsAnErrorHere) {
+  auto process =
+      spawn({.args = {"/no/such/program"}, .env = {}, .in = {}, .out = {}, .err = {}, .pass = {}});
+  ASSERT_FALSE(process.ok());
+  EXPECT_EQ(process.error().errno_value(), ENOENT);
+}
+
+TEST(Spawn, PassesTheDescriptorsNamedAndNoOther) {
+  Pipe out = make_pipe().value();
+  const int leak = ::open("/dev/null", O_RDONLY);  // no close-on-exec, on purpose
+  auto options = shell("ls /proc/self/fd | tr '\\n' ' '; echo passed >&5");
+  options.out = out.write;
+  options.pass = {{out.write, 5}};
+  auto process = spawn(options);
+  ASSERT_TRUE(process.ok());
+  out.write.reset();
+  // ls itself opens one (3) for the listing.
+  EXPECT_EQ(read_all(out.read, 1000).value(), "0 1 2 3 5 passed\n");
+  ASSERT_TRUE(process->wait(Deadline::after_ms(5000)).value().has_value());
+  ::close(leak);
+}
+
+TEST(Process, StartTimeTellsAProcessFromItsSuccessor) {
+  EXPECT_GT(start_time_of(getpid()).value(), 0U);
+  EXPECT_EQ(start_time_of(2'000'000'000).error().code(), Code::kNotFound);
+}
+
+TEST(Epoll, AHandlerMayRemoveItself) {
+  auto epoll = Epoll::create();
+  ASSERT_TRUE(epoll.ok());
+  Pipe pipe = make_pipe().value();
+  int calls = 0;
+  ASSERT_TRUE(epoll
+                  ->add(pipe.read, EPOLLIN,
+                        [&](uint32_t) {
+                          ++calls;
+                          epoll->remove(pipe.read);
+                        })
+                  .ok());
+  ASSERT_TRUE(write_all(pipe.write, "x").ok());
+  EXPECT_EQ(epoll->wait(1000).value(), 1);
+  EXPECT_EQ(epoll->wait(0).value(), 0);
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(Socket, ALiveOneIsNotReplacedADeadOneIs) {
+  auto dir = TempDir::create();
+  ASSERT_TRUE(dir.ok());
+  ASSERT_TRUE(make_dirs(dir->path() + "/" + std::string(70, 'd'), 0700).ok());
+  const std::string path = dir->path() + "/" + std::string(70, 'd') + "/" + std::string(60, 'x') +
+                           ".sock";  // longer than sun_path
+  auto first = listen_unix(path, SOCK_STREAM, 0660);
+  ASSERT_TRUE(first.ok()) << first.error().message();
+  EXPECT_EQ(find_stat(kCwd, path).value()->st_mode & 0777U, 0660U);
+  EXPECT_EQ(listen_unix(path, SOCK_STREAM, 0660).error().code(), Code::kAlreadyExists);
+  first->reset();
+  EXPECT_TRUE(listen_unix(path, SOCK_STREAM, 0600).ok());
+}
+
+TEST(Socket, DescriptorsTravelWithTheirBytes) {
+  auto pair = make_socketpair(SOCK_STREAM);
+  ASSERT_TRUE(pair.ok());
+  Pipe pipe = make_pipe().value();
+  ASSERT_TRUE(send_with_fds(pair->first, "hello", {pipe.write.ref()}).ok());
+  char buffer[16];
+  auto got = receive_with_fds(pair->second, buffer, sizeof buffer);
+  ASSERT_TRUE(got.ok());
+  ASSERT_EQ(got->fds.size(), 1U);
+  ASSERT_TRUE(write_all(got->fds[0], "through").ok());
+  pipe.write.reset();
+  got->fds.clear();
+  EXPECT_EQ(read_all(pipe.read, 100).value(), "through");
+  EXPECT_EQ(peer_of(pair->first)->pid, getpid());
+}
+
+}  // namespace
+}  // namespace fluyt::sys
