@@ -190,11 +190,12 @@ std::string Reference::target() const { return digest ? digest->text() : tag; }
 
 std::string Reference::familiar() const {
   std::string shown = text();
-  if (registry != kDockerRegistry) {
+  const std::string_view rest = repository;
+  // A first part that looks like a registry would be read as one: docker.io/a.b/c is not "a.b/c".
+  if (registry != kDockerRegistry || is_registry(rest.substr(0, rest.find('/')))) {
     return shown;
   }
   shown.erase(0, kDockerRegistry.size() + 1);
-  const std::string_view rest = std::string_view(repository);
   // Only a bare name may lose "library/": docker.io/library/a/b is not "a/b".
   if (rest.starts_with(kDockerPrefix) &&
       rest.find('/', kDockerPrefix.size()) == std::string_view::npos) {

@@ -25,6 +25,8 @@ TEST(Reference, NormalisesAsDockerDoes) {
       {"index.docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"},
       {"index.docker.io/a/b:c", "docker.io/a/b:c", "a/b:c"},
       {"docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"},
+      {"docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"},
+      {"docker.io/a.b", "docker.io/library/a.b:latest", "a.b:latest"},
       {"localhost/x", "localhost/x:latest", "localhost/x:latest"},
       {"localhost:5000/x:y", "localhost:5000/x:y", "localhost:5000/x:y"},
       {"127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest", "127.0.0.1:5000/a/b:latest"},
