@@ -69,7 +69,8 @@ Result<> check_sysctl(const SandboxRequest& request, const std::string& name,
   if (name.empty() || name.size() > 255 || name.find_first_not_of(kAllowed) != std::string::npos) {
     return refuse("expected a name of letters, digits and . _ - /");
   }
-  for (const std::string_view piece : split(sysctl_path(name), '/')) {
+  const std::string path = sysctl_path(name);
+  for (const std::string_view piece : split(path, '/')) {
     if (piece.empty() || piece == "." || piece == "..")
       return refuse("expected no empty, . or .. parts");
   }
