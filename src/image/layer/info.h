@@ -29,6 +29,8 @@ struct LayerInfo {
   uint64_t inodes = 0;          // made in the tree
   uint64_t entries = 0;         // in the tar
   uint64_t skipped = 0;         // entries and attributes that the rules drop (README.md)
+  /// The layer hides everything below it.
+  bool opaque_root = false;
   /// Directories that the tar does not list but needs; "" is the root. Their owner, mode and
   /// attributes belong to the layers below.
   std::vector<std::string> implied_dirs;

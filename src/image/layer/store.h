@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/guarded.h"
 #include "base/result.h"
 #include "image/layer/info.h"
 #include "oci/digest.h"
@@ -47,7 +49,9 @@ class LayerStore {
   /// it the chain's fix-up: a small tree with just the implied directories (owner, mode and attributes
   /// of the same path below) and the hard links into lower layers. So a tree shared by many images is
   /// never changed for one of them, and none is copied. Fix-ups that are missing are made (needs
-  /// CAP_SYS_ADMIN: reads a private overlay mount). `diff_ids` are lowest first, all present.
+  /// CAP_SYS_ADMIN: reads a private overlay mount). A layer that hides all below it ends the list.
+  /// `diff_ids` are lowest first, all present. A hard link whose target no lower layer has is
+  /// kInvalidArgument.
   Result<std::vector<std::string>> resolve_chain(std::span<const oci::Digest> diff_ids) const;
   /// Fix-ups there are, as chain ids; and their removal (absent is success).
   Result<std::vector<oci::Digest>> list_fixups() const;
@@ -65,13 +69,25 @@ class LayerStore {
   friend class LayerWriter;
   LayerStore(Options options, sys::Fd root, sys::Fd sync_handle)
       : options_(std::move(options)), root_(std::move(root)), sync_handle_(std::move(sync_handle)) {}
-  Result<> make_fixup(const LayerInfo& top, const std::vector<std::string>& below,
-                      const oci::Digest& chain_id, bool& needed) const;
+  /// What resolve_chain needs to know of a layer, kept so that it need not read the record again.
+  struct Known {
+    bool needs_chain = false;
+    bool has_lower_links = false;
+    bool opaque_root = false;
+  };
+  Result<Known> known(const oci::Digest& diff_id) const;
+  /// The directory of the chain's fix-up, made if need be; nothing when it needs none.
+  Result<std::optional<std::string>> fixup_dir(const oci::Digest& top, const std::vector<std::string>& below,
+                                               const oci::Digest& chain_id) const;
 
   Options options_;
   sys::Fd root_;
   sys::Fd sync_handle_;  // opened before anything is written: errors are reported per open file
+  Guarded<std::map<std::string, Known>> known_;
 };
+
+/// The most directories that overlayfs stacks.
+inline constexpr size_t kMaxLowerDirs = 500;
 
 /// image-spec config.md, "Layer ChainID": of layers lowest first; at least one.
 Result<oci::Digest> chain_id_of(std::span<const oci::Digest> diff_ids);

@@ -1,0 +1,91 @@
+// fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for each
+// layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the report. It
+// shuts itself in before it reads the first byte.
+//
+// Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
+// address. All its libraries are loaded before it confines itself.
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/strings.h"
+#include "confine.h"
+#include "image/blob/hasher.h"
+#include "image/layer/unpack.h"
+#include "sys/file.h"
+
+namespace fluyt {
+namespace {
+
+Result<uint64_t> number(std::string_view name, std::string_view value) {
+  const auto parsed = parse_number<uint64_t>(value);
+  if (parsed) return *parsed;
+  return Error(Code::kInvalidArgument, cat(name, " ", quote(value), ": not a number"));
+}
+
+Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& args) {
+  image::UnpackOptions options;
+  for (size_t i = 0; i < args.size(); i += 2) {
+    const std::string_view name = args[i];
+    if (i + 1 == args.size()) return Error(Code::kInvalidArgument, cat(name, ": its value is missing"));
+    const std::string_view value = args[i + 1];
+    if (name == "--blob-algorithm") {
+      options.blob_algorithm = value;
+    } else if (name == "--diff-algorithm") {
+      options.diff_algorithm = value;
+    } else if (name == "--max-blob-bytes") {
+      options.max_blob_bytes = FLUYT_TRY(number(name, value));
+    } else if (name == "--max-unpacked-bytes") {
+      options.max_unpacked_bytes = FLUYT_TRY(number(name, value));
+    } else if (name == "--max-entries") {
+      options.tree.max_entries = FLUYT_TRY(number(name, value));
+    } else {
+      return Error(Code::kInvalidArgument, cat("unknown option ", quote(name)));
+    }
+  }
+  return options;
+}
+
+Result<image::LayerInfo> work(const std::vector<std::string_view>& args, sys::Fd tree) {
+  const image::UnpackOptions options = FLUYT_TRY(parse_options(args));
+  // The library reads its configuration and picks its code for this CPU at the first use.
+  FLUYT_TRY(image::digest_of(options.blob_algorithm, ""));
+  FLUYT_TRY(image::digest_of(options.diff_algorithm, ""));
+  umask(0);
+  FLUYT_TRY_CONTEXT(confine(tree), "confine the unpacker");
+  return image::unpack(sys::FdRef(STDIN_FILENO), tree, options);
+}
+
+// Out of memory is the one thing that the standard library throws at us here.
+Result<image::LayerInfo> work_caught(const std::vector<std::string_view>& args, sys::Fd tree) {
+  try {
+    return work(args, std::move(tree));
+  } catch (const std::exception& error) {
+    return Error(Code::kResourceExhausted, cat("unpack: ", error.what()));
+  }
+}
+
+}  // namespace
+}  // namespace fluyt
+
+int main(int argc, char** argv) {
+  using namespace fluyt;
+  const std::vector<std::string_view> args(argv + 1, argv + argc);
+  sys::Fd tree(image::kTreeFd);
+  const sys::Fd report(image::kReportFd);
+  if (!sys::stat_of(tree).ok() || !sys::stat_of(report).ok()) {
+    fputs("fluyt-unpack is started by fluytd: it unpacks one layer from its input\n", stderr);
+    return 2;
+  }
+  auto outcome = work_caught(args, std::move(tree));
+  const bool told = sys::write_all(report, image::to_report(outcome)).ok();
+  // Nothing is left to be done, and freeing a large tree's memory piece by piece takes its time.
+  _exit(outcome.ok() && told ? 0 : 1);
+}

@@ -1,0 +1,80 @@
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "base/strings.h"
+#include "image/blob/hasher.h"
+#include "image/layer/fixup.h"
+#include "image/layer/staging.h"
+#include "image/layer/store.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+
+namespace {
+
+Result<oci::Digest> extend(const oci::Digest& chain, const oci::Digest& diff_id) {
+  return digest_of("sha256", cat(chain.text(), " ", diff_id.text()));
+}
+
+}  // namespace
+
+Result<oci::Digest> chain_id_of(std::span<const oci::Digest> diff_ids) {
+  if (diff_ids.empty()) return Error(Code::kInvalidArgument, "chain id of no layers");
+  oci::Digest chain = diff_ids.front();
+  for (const oci::Digest& diff_id : diff_ids.subspan(1)) chain = FLUYT_TRY(extend(chain, diff_id));
+  return chain;
+}
+
+Result<std::vector<std::string>> LayerStore::resolve_chain(std::span<const oci::Digest> diff_ids) const {
+  if (diff_ids.empty()) return Error(Code::kInvalidArgument, "a chain of no layers");
+  std::vector<std::string> lowest_first;
+  oci::Digest chain = diff_ids.front();
+  for (size_t i = 0; i < diff_ids.size(); ++i) {
+    const oci::Digest& diff_id = diff_ids[i];
+    if (i != 0) chain = FLUYT_TRY(extend(chain, diff_id));
+    const Known layer = FLUYT_TRY(known(diff_id));
+    if (layer.opaque_root) lowest_first.clear();
+    if (layer.has_lower_links && lowest_first.empty()) {
+      return Error(Code::kInvalidArgument,
+                   cat("layer ", diff_id.text(), ": hard links to files of a lower layer, but there is none"));
+    }
+    std::optional<std::string> fixup;
+    if (layer.needs_chain && !lowest_first.empty()) {
+      const std::vector<std::string> below(lowest_first.rbegin(), lowest_first.rend());
+      fixup = FLUYT_TRY_CONTEXT(fixup_dir(diff_id, below, chain), cat("layer ", diff_id.text()));
+    }
+    lowest_first.push_back(cat(options_.root, "/layers/", diff_id.hex(), "/fs"));
+    if (fixup) lowest_first.push_back(std::move(*fixup));
+    if (lowest_first.size() > kMaxLowerDirs) {
+      return Error(Code::kResourceExhausted,
+                   cat("the image needs more than the ", kMaxLowerDirs, " directories that overlayfs stacks"));
+    }
+  }
+  std::reverse(lowest_first.begin(), lowest_first.end());
+  return lowest_first;
+}
+
+// A folder without a tree says that the chain was looked at and needs nothing.
+Result<std::optional<std::string>> LayerStore::fixup_dir(const oci::Digest& top,
+                                                         const std::vector<std::string>& below,
+                                                         const oci::Digest& chain_id) const {
+  const std::string folder = cat("fixups/", chain_id.hex());
+  const auto made = [&]() -> Result<std::optional<std::string>> {
+    if (!FLUYT_TRY(sys::find_stat(root_, folder + "/fs"))) return std::optional<std::string>();
+    return std::optional(cat(options_.root, "/", folder, "/fs"));
+  };
+  if (FLUYT_TRY(sys::find_stat(root_, folder))) return made();
+  const std::optional<LayerInfo> info = FLUYT_TRY(find(top));
+  if (!info) return Error(Code::kNotFound, cat("layer ", top.text(), " is not there"));
+  Staging staging = FLUYT_TRY(Staging::create(root_));
+  const sys::Fd own = FLUYT_TRY(sys::open(root_, cat("layers/", top.hex(), "/fs"), O_PATH | O_DIRECTORY));
+  if (!FLUYT_TRY(build_fixup(*info, own, below, staging.tree()))) {
+    FLUYT_TRY(sys::remove_tree(staging.folder(), "fs"));
+  }
+  // Another thread may have been faster: its fix-up is the same.
+  FLUYT_TRY(staging.move_to(folder));
+  return made();
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,122 @@
+#include "image/layer/store.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "image/layer/staging.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+
+namespace {
+
+constexpr size_t kMaxRecordBytes = 64UL << 20U;
+constexpr useconds_t kSweepPause = 50'000;
+
+std::string layer_path(const oci::Digest& diff_id) { return cat("layers/", diff_id.hex()); }
+
+// What a dead process left half done. A worker of its may be at it for a moment still: it ends when its
+// input does, and the second try has the rest.
+Result<> sweep(sys::FdRef root, const char* folder) {
+  const sys::Fd in = FLUYT_TRY(sys::open(root, folder, O_PATH | O_DIRECTORY));
+  for (const std::string& name : FLUYT_TRY(sys::list_dir(in))) {
+    if (sys::remove_tree(in, name).ok()) continue;
+    usleep(kSweepPause);
+    FLUYT_TRY_CONTEXT(sys::remove_tree(in, name), cat("sweep ", folder));
+  }
+  return {};
+}
+
+Result<LayerInfo> read_record(sys::FdRef root, const std::string& folder) {
+  return parse_layer_info(FLUYT_TRY(sys::read_file(root, folder + "/layer.json", kMaxRecordBytes)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
+  FLUYT_TRY(sys::make_dirs(options.root, 0700));
+  sys::Fd root = FLUYT_TRY(sys::open(options.root, O_PATH | O_DIRECTORY));
+  for (const char* folder : {"layers", "fixups", "staging", "trash"}) {
+    FLUYT_TRY(sys::make_dirs_in(root, folder, 0700));
+  }
+  FLUYT_TRY(sweep(root, "staging"));
+  FLUYT_TRY(sweep(root, "trash"));
+  sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
+  return std::unique_ptr<LayerStore>(
+      new LayerStore(std::move(options), std::move(root), std::move(sync_handle)));
+}
+
+Result<std::optional<LayerInfo>> LayerStore::find(const oci::Digest& diff_id) const {
+  auto info = read_record(root_, layer_path(diff_id));
+  if (!info.ok() && info.error().code() == Code::kNotFound) return std::optional<LayerInfo>();
+  LayerInfo found = FLUYT_TRY_CONTEXT(std::move(info), cat("layer ", diff_id.text()));
+  if (found.diff_id == diff_id) return std::optional(std::move(found));
+  return Error(Code::kDataLoss,
+               cat("layer ", diff_id.text(), ": its record is of ", found.diff_id.text()));
+}
+
+Result<std::vector<LayerInfo>> LayerStore::list(std::vector<std::string>* damaged) const {
+  const sys::Fd folder = FLUYT_TRY(sys::open(root_, "layers", O_PATH | O_DIRECTORY));
+  std::vector<LayerInfo> found;
+  for (const std::string& name : FLUYT_TRY(sys::list_dir(folder))) {
+    auto info = read_record(folder, name);
+    if (info.ok() && info->diff_id.hex() == name) {
+      found.push_back(std::move(info).value());
+    } else if (damaged != nullptr) {
+      damaged->push_back(name);
+    }
+  }
+  return found;
+}
+
+Result<> LayerStore::remove(const oci::Digest& diff_id) const {
+  known_.lock()->erase(diff_id.text());
+  return discard(root_, layer_path(diff_id));
+}
+
+Result<LayerStore::Known> LayerStore::known(const oci::Digest& diff_id) const {
+  {
+    auto known = known_.lock();
+    const auto at = known->find(diff_id.text());
+    if (at != known->end()) return at->second;
+  }
+  const std::optional<LayerInfo> info = FLUYT_TRY(find(diff_id));
+  if (!info) return Error(Code::kNotFound, cat("layer ", diff_id.text(), " is not there"));
+  const Known found{.needs_chain = info->needs_chain(),
+                    .has_lower_links = !info->lower_links.empty(),
+                    .opaque_root = info->opaque_root};
+  (*known_.lock())[diff_id.text()] = found;
+  return found;
+}
+
+Result<std::vector<oci::Digest>> LayerStore::list_fixups() const {
+  const sys::Fd folder = FLUYT_TRY(sys::open(root_, "fixups", O_PATH | O_DIRECTORY));
+  std::vector<oci::Digest> found;
+  for (const std::string& name : FLUYT_TRY(sys::list_dir(folder))) {
+    found.push_back(FLUYT_TRY(oci::Digest::parse(cat("sha256:", name))));
+  }
+  return found;
+}
+
+Result<> LayerStore::remove_fixup(const oci::Digest& chain_id) const {
+  return discard(root_, cat("fixups/", chain_id.hex()));
+}
+
+Result<> LayerStore::sync() const {
+  if (syncfs(sync_handle_.raw()) != 0) return Error::from_errno(errno, "syncfs(layers)");
+  return {};
+}
+
+Result<uint64_t> LayerStore::available_bytes() const {
+  struct statvfs info{};
+  if (fstatvfs(sync_handle_.raw(), &info) != 0) return Error::from_errno(errno, "fstatvfs(layers)");
+  const uint64_t free_bytes = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  return free_bytes - std::min(free_bytes, options_.reserve_bytes);
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "image/layer/info.h"
+#include "image/layer/tar.h"
+#include "sys/fd.h"
+
+namespace fluyt::image {
+
+struct TreeLimits {
+  uint64_t max_entries = 10'000'000;  // in the tar; directories are held to the same number
+  uint64_t max_directory_name_bytes = 128UL << 20U;  // held in memory until the end
+  uint64_t max_reported_bytes = 16UL << 20U;         // names of implied directories and lower links
+};
+
+/// What the tree came to.
+struct TreeSummary {
+  uint64_t inodes = 0;
+  uint64_t disk_bytes = 0;
+  uint64_t skipped = 0;
+  bool opaque_root = false;
+  std::vector<std::string> implied_dirs;
+  std::vector<LowerLink> lower_links;
+};
+
+/// Makes a layer's tree below an empty directory, for overlayfs to stack: whiteouts become 0:0
+/// devices, opaque directories get trusted.overlay.opaque. Every object is made through a descriptor of
+/// its parent directory and one name, no symlink followed; a symlink among the parents is resolved
+/// here, within the tree. Of two entries of one name the last wins, directories merge. Directories get
+/// owner, mode, attributes and times last of all, in finish(), so that none of them (setgid, default
+/// ACLs) rubs off on what is made inside.
+/// Needs root, and a umask of 0, which is the program's to set.
+class TreeWriter final : public TarSink {
+ public:
+  /// `root` is borrowed: an empty directory.
+  TreeWriter(sys::FdRef root, TreeLimits limits);
+  ~TreeWriter() override;
+
+  Result<> begin(TarEntry& entry) override;
+  Result<> data(uint64_t offset, std::string_view bytes) override;
+  Result<> end() override;
+  Result<TreeSummary> finish();
+
+ private:
+  using Xattrs = std::vector<std::pair<std::string, std::string>>;
+  /// An open directory and its path with no symlink in it.
+  struct Dir {
+    sys::Fd fd;
+    std::string path;
+  };
+  using DirPtr = std::shared_ptr<Dir>;  // shared: the cache may let go of one that is in use
+  /// What a directory is to get in the end.
+  struct DirRecord {
+    uint32_t mode = 0755;
+    uint32_t uid = 0;
+    uint32_t gid = 0;
+    int64_t mtime = 0;
+    uint32_t mtime_ns = 0;
+    bool implied = true;
+    bool opaque = false;
+    bool replaces = false;  // a whiteout said that the one below goes: nothing is inherited from it
+    std::unique_ptr<Xattrs> xattrs;
+  };
+
+  // tree_dirs.cc
+  Result<DirPtr> parent_dir(std::string_view path);
+  Result<DirPtr> dir(std::string_view path);
+  Result<DirPtr> find_dir(std::string_view path);
+  Result<DirPtr> open_dir(std::string_view path);
+  Result<DirPtr> enter(const Dir& parent, const std::string& name, const std::string& path);
+  Result<DirPtr> enter_other(const Dir& parent, const std::string& name, const std::string& path);
+  Result<std::string> follow(const Dir& parent, const std::string& name);
+  Result<DirPtr> make_implied(const Dir& parent, const std::string& name, const std::string& path);
+  DirPtr keep(sys::Fd fd, const std::string& path);
+  void alias(const std::string& path, const std::string& real);
+  Result<DirRecord*> record(const std::string& path);
+  void forget_dirs();
+
+  Result<> make_directory(const Dir& parent, const std::string& name, TarEntry& entry);
+  Result<> make_file(const Dir& parent, const std::string& name, TarEntry& entry);
+  Result<> make_symlink(const Dir& parent, const std::string& name, const TarEntry& entry);
+  Result<> make_node(const Dir& parent, const std::string& name, const TarEntry& entry);
+  Result<> make_hard_link(const std::string& path, const TarEntry& entry);
+  Result<> make_whiteout(const Dir& parent, std::string_view hidden);
+  Result<> clear_way(const Dir& parent, const std::string& name);
+  Result<> finish_node(const Dir& parent, const std::string& name, const TarEntry& entry);
+
+  // tree_finish.cc
+  Result<> finish_directory(const std::string& path, const DirRecord& record);
+  Result<> set_xattrs(sys::FdRef fd, const Xattrs& xattrs, std::string_view path);
+  Result<> report(TreeSummary& summary) const;
+  bool is_hidden(std::string_view path) const;
+
+  const sys::FdRef root_;
+  const TreeLimits limits_;
+  DirPtr root_dir_;
+  std::unordered_map<std::string, DirPtr> open_dirs_;     // by path without symlinks
+  std::unordered_map<std::string, std::string> aliases_;  // a path through symlinks → one without
+  std::string last_parent_;
+  DirPtr last_dir_;
+  int hops_ = 0;
+  bool create_missing_ = true;
+
+  std::map<std::string, DirRecord> records_;  // every directory, by path without symlinks
+  uint64_t record_name_bytes_ = 0;
+  std::map<std::string, std::string> lower_links_;
+  uint64_t entries_ = 0;
+  int64_t newest_mtime_ = 0;
+  TreeSummary summary_;
+
+  TarEntry file_;  // the one that data() writes to
+  sys::Fd file_fd_;
+  uint64_t file_written_ = 0;  // end of the last piece
+};
+
+}  // namespace fluyt::image

@@ -1,0 +1,104 @@
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/strings.h"
+#include "image/layer/name.h"
+#include "image/layer/tree.h"
+#include "sys/file.h"
+
+// What TreeWriter does when all entries are in: directories get their looks, and what a chain of layers
+// may change is told.
+
+namespace fluyt::image {
+
+namespace {
+
+Error failed(std::string_view call, std::string_view path) {
+  const int error = errno;
+  return Error::from_errno(error, cat(call, "(", quote(path), ")"));
+}
+
+}  // namespace
+
+Result<> TreeWriter::set_xattrs(sys::FdRef fd, const Xattrs& xattrs, std::string_view path) {
+  for (const auto& [name, value] : xattrs) {
+    if (!is_allowed_xattr(name)) {
+      ++summary_.skipped;
+      continue;
+    }
+    if (fsetxattr(fd.raw(), name.c_str(), value.data(), value.size(), 0) == 0) continue;
+    // A disk that has no such attributes is no reason to refuse the image.
+    if (errno != EOPNOTSUPP) return failed(cat("fsetxattr ", quote(name)), path);
+    ++summary_.skipped;
+  }
+  return {};
+}
+
+Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& record) {
+  const sys::Fd fd = FLUYT_TRY(sys::open_in(root_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
+                                            sys::Resolve::kBeneath, RESOLVE_NO_SYMLINKS));
+  if ((record.uid != 0 || record.gid != 0) && fchown(fd.raw(), record.uid, record.gid) != 0) {
+    return failed("fchown", path);
+  }
+  if (fchmod(fd.raw(), record.mode) != 0) return failed("fchmod", path);
+  if (record.xattrs) FLUYT_TRY(set_xattrs(fd, *record.xattrs, path));
+  // overlayfs does not look for the mark on a layer's root; who stacks the layers is told instead.
+  if (record.opaque && !path.empty() && fsetxattr(fd.raw(), "trusted.overlay.opaque", "y", 1, 0) != 0) {
+    return failed("fsetxattr trusted.overlay.opaque", path);
+  }
+  // A directory that the tar says nothing of still gets the same time wherever it is unpacked.
+  const timespec time{static_cast<time_t>(record.implied ? newest_mtime_ : record.mtime),
+                      static_cast<int64_t>(record.implied ? 0 : record.mtime_ns)};
+  const std::array<timespec, 2> times{time, time};
+  if (futimens(fd.raw(), times.data()) != 0) return failed("futimens", path);
+  return {};
+}
+
+// Whether a directory above `path` hides what the layers below have there.
+bool TreeWriter::is_hidden(std::string_view path) const {
+  while (!path.empty()) {
+    path = parent_of(path);
+    const auto above = records_.find(std::string(path));
+    if (above != records_.end() && above->second.opaque) return true;
+  }
+  return false;
+}
+
+Result<> TreeWriter::report(TreeSummary& summary) const {
+  uint64_t bytes = 0;
+  const auto count = [&](size_t more) -> Result<> {
+    bytes += more;
+    if (bytes <= limits_.max_reported_bytes) return {};
+    return Error(Code::kResourceExhausted, cat("more than ", limits_.max_reported_bytes,
+                                               " bytes of names of implied directories and lower links"));
+  };
+  for (const auto& [path, record] : records_) {
+    if (!record.implied || record.replaces || is_hidden(path)) continue;
+    FLUYT_TRY(count(path.size() + 1));
+    summary.implied_dirs.push_back(path);
+  }
+  for (const auto& [path, target] : lower_links_) {
+    FLUYT_TRY(count(path.size() + target.size()));
+    summary.lower_links.push_back({path, target});
+  }
+  return {};
+}
+
+Result<TreeSummary> TreeWriter::finish() {
+  forget_dirs();
+  for (const auto& [path, record] : records_) {
+    FLUYT_TRY_CONTEXT(finish_directory(path, record), cat("directory ", quote(path)));
+  }
+  TreeSummary summary = std::move(summary_);
+  summary.opaque_root = records_.at("").opaque;
+  FLUYT_TRY(report(summary));
+  return summary;
+}
+
+}  // namespace fluyt::image

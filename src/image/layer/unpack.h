@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "image/layer/info.h"
+#include "image/layer/tree.h"
+#include "sys/fd.h"
+
+namespace fluyt::image {
+
+struct UnpackOptions {
+  std::string blob_algorithm = "sha256";
+  std::string diff_algorithm = "sha256";
+  uint64_t max_blob_bytes = UINT64_MAX;
+  uint64_t max_unpacked_bytes = UINT64_MAX;
+  TreeLimits tree;
+};
+
+/// What a worker does: reads a blob from `in` to its end, in one pass through both hashes, the inflater
+/// and the tar parser, into the empty directory `tree`. The digests are what was found; comparing them
+/// is the caller's duty. Nothing is opened but what is below `tree`.
+Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, const UnpackOptions& options);
+
+/// How `fluyt-unpack` tells its caller what came of it: one JSON object, the LayerInfo or the error.
+std::string to_report(const Result<LayerInfo>& outcome);
+Result<LayerInfo> parse_report(std::string_view report);
+/// The most that a report may have.
+inline constexpr size_t kMaxReportBytes = 64UL << 20U;
+
+/// Numbers of the descriptors that `fluyt-unpack` is started with, beside the blob on its input.
+inline constexpr int kTreeFd = 3;
+inline constexpr int kReportFd = 4;
+
+}  // namespace fluyt::image

@@ -1,0 +1,169 @@
+#include "image/rootfs/roots.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "image/layer/attributes.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+
+namespace {
+
+// No container id begins with '@'.
+constexpr std::string_view kUnfinished = "@";
+constexpr size_t kMaxIdBytes = 255;
+constexpr int kMaxWalkDepth = 500;  // one descriptor a level
+
+Error failed(std::string_view call, std::string_view name) {
+  const int error = errno;
+  return Error::from_errno(error, cat(call, "(", quote(name), ")"));
+}
+
+Result<> check_id(const std::string& id) {
+  if (is_valid_container_id(id) && id.size() <= kMaxIdBytes) return {};
+  return Error(Code::kInvalidArgument, cat("container id ", quote(id), ": not one that a root may have"));
+}
+
+struct DirCloser {
+  void operator()(DIR* dir) const { closedir(dir); }
+};
+using DirStream = std::unique_ptr<DIR, DirCloser>;
+
+// Counts what is below one directory, with one open directory a level. What the container does meanwhile
+// may be counted or not.
+class Walk {
+ public:
+  Walk(dev_t device, uint64_t max_inodes) : device_(device), max_inodes_(max_inodes) {}
+
+  Result<> directory(sys::FdRef parent, const char* name, int depth) {
+    sys::Fd fd(openat(parent.raw(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME));
+    if (!fd.valid()) {
+      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return {};  // gone, or replaced
+      if (errno != EMFILE) return failed("openat", name);
+    }
+    if (!fd.valid() || depth > kMaxWalkDepth) {
+      usage_.complete = false;
+      return {};
+    }
+    const DirStream stream(fdopendir(fd.raw()));
+    if (!stream) return failed("fdopendir", name);
+    fd.release();  // closedir closes it
+    while (const dirent* entry = readdir(stream.get())) {
+      if (usage_.inodes >= max_inodes_) {
+        usage_.complete = false;
+        return {};
+      }
+      FLUYT_TRY(child(sys::FdRef(dirfd(stream.get())), entry->d_name, depth));
+    }
+    return {};
+  }
+
+  void count(const struct stat& info) {
+    constexpr uint64_t kStatBlock = 512;
+    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !linked_.insert(info.st_ino).second) return;
+    ++usage_.inodes;
+    usage_.bytes += static_cast<uint64_t>(info.st_blocks) * kStatBlock;
+  }
+
+  RootUsage usage() const { return usage_; }
+
+ private:
+  Result<> child(sys::FdRef directory_fd, const char* name, int depth) {
+    const std::string_view text = name;
+    if (text == "." || text == "..") return {};
+    struct stat info{};
+    if (fstatat(directory_fd.raw(), name, &info, AT_SYMLINK_NOFOLLOW) != 0) return {};  // gone
+    if (info.st_dev != device_) return {};
+    count(info);
+    return S_ISDIR(info.st_mode) ? directory(directory_fd, name, depth + 1) : Result<>();
+  }
+
+  dev_t device_;
+  uint64_t max_inodes_;
+  RootUsage usage_;
+  std::set<ino_t> linked_;
+};
+
+// overlayfs shows the upper directory's own owner, mode and attributes as those of the merged root.
+Result<> make_upper(sys::FdRef folder, const std::string& top_layer) {
+  FLUYT_TRY(sys::make_dirs_in(folder, "upper", 0755));
+  const sys::Fd upper = FLUYT_TRY(sys::open(folder, "upper", O_RDONLY | O_DIRECTORY));
+  const sys::Fd top = FLUYT_TRY(sys::open(top_layer, O_RDONLY | O_DIRECTORY));
+  FLUYT_TRY(write_attributes(upper, FLUYT_TRY(read_attributes(top, top_layer)), "upper"));
+  return copy_times(top, upper, "upper");
+}
+
+}  // namespace
+
+Result<Roots> Roots::open(const std::string& root) {
+  FLUYT_TRY(sys::make_dirs(root, 0700));
+  sys::Fd fd = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
+  for (const std::string& name : FLUYT_TRY(sys::list_dir(fd))) {
+    // Being made, or being removed, when the process died.
+    if (name.starts_with(kUnfinished)) FLUYT_TRY_CONTEXT(sys::remove_tree(fd, name), "sweep roots");
+  }
+  return Roots(root, std::move(fd));
+}
+
+Result<sys::OverlayMount> Roots::create(const std::string& id,
+                                        const std::vector<std::string>& lower_dirs) const {
+  FLUYT_TRY(check_id(id));
+  if (lower_dirs.empty()) return Error(Code::kInvalidArgument, "a root over no layers");
+  const std::string folder = cat(path_, "/", id);
+  sys::OverlayMount mount{lower_dirs, folder + "/upper", folder + "/work"};
+  if (FLUYT_TRY(sys::find_stat(root_, id))) return mount;
+  // Made under another name first: what has its name is whole.
+  const std::string unfinished = cat(kUnfinished, make_id().substr(0, 16));
+  const auto make = [&]() -> Result<> {
+    const sys::Fd made = FLUYT_TRY(sys::make_dirs_in(root_, unfinished, 0700));
+    FLUYT_TRY(sys::make_dirs_in(made, "work", 0700));
+    FLUYT_TRY(make_upper(made, lower_dirs.front()));
+    if (renameat(root_.raw(), unfinished.c_str(), root_.raw(), id.c_str()) == 0) return {};
+    return failed("renameat", id);
+  };
+  auto result = make();
+  if (result.ok()) return mount;
+  sys::remove_tree(root_, unfinished).ignore("the next open() sweeps it");
+  return std::move(result).error().add_context(cat("root of container ", id));
+}
+
+Result<> Roots::remove(const std::string& id) const {
+  FLUYT_TRY(check_id(id));
+  const std::string gone = cat(kUnfinished, make_id().substr(0, 16));
+  if (renameat(root_.raw(), id.c_str(), root_.raw(), gone.c_str()) != 0) {
+    if (errno == ENOENT) return {};
+    return failed("renameat", id);
+  }
+  return sys::remove_tree(root_, gone);
+}
+
+Result<std::vector<std::string>> Roots::list() const {
+  std::vector<std::string> names = FLUYT_TRY(sys::list_dir(root_));
+  std::erase_if(names, [](const std::string& name) { return name.starts_with(kUnfinished); });
+  return names;
+}
+
+Result<RootUsage> Roots::usage(const std::string& id, uint64_t max_inodes) const {
+  FLUYT_TRY(check_id(id));
+  const sys::Fd folder = FLUYT_TRY_CONTEXT(sys::open(root_, id, O_PATH | O_DIRECTORY | O_NOFOLLOW),
+                                           cat("root of container ", id));
+  const auto upper = FLUYT_TRY(sys::find_stat(folder, "upper"));
+  if (!upper) return Error(Code::kNotFound, cat("root of container ", id, ": it has no upper directory"));
+  Walk walk(upper->st_dev, max_inodes);
+  walk.count(*upper);
+  FLUYT_TRY_CONTEXT(walk.directory(folder, "upper", 0), cat("root of container ", id));
+  return walk.usage();
+}
+
+}  // namespace fluyt::image
