@@ -1,6 +1,7 @@
 #include "spec/mounts.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/strings.h"
 
@@ -145,6 +146,20 @@ size_t depth(const oci::Mount& mount) {
   return static_cast<size_t>(std::count(mount.destination.begin(), mount.destination.end(), '/'));
 }
 
+/// In the given order otherwise: of two at one path the later covers the earlier.
+std::vector<oci::Mount> parents_first(std::vector<oci::Mount> mounts) {
+  std::multimap<size_t, oci::Mount> by_depth;
+  for (oci::Mount& mount : mounts) {
+    const size_t words = depth(mount);
+    by_depth.emplace(words, std::move(mount));
+  }
+  mounts.clear();
+  for (auto& [words, mount] : by_depth) {
+    mounts.push_back(std::move(mount));
+  }
+  return mounts;
+}
+
 /// The root must let through what a mount in it is to get from the host, or give back.
 std::string rootfs_propagation(const std::vector<Mount>& asked) {
   std::string out;
@@ -172,6 +187,7 @@ Result<MountPlan> plan_mounts(const Container& container, const Sandbox& sandbox
                  cat("mounts: ", container.mounts.size(), ": expected at most ", kMaxMounts));
   }
   std::vector<oci::Mount> asked;
+  asked.reserve(container.mounts.size());
   for (size_t i = 0; i < container.mounts.size(); ++i) {
     asked.push_back(FLUYT_TRY(asked_mount(container.mounts[i], cat("mounts[", i, "]"))));
   }
@@ -187,8 +203,7 @@ Result<MountPlan> plan_mounts(const Container& container, const Sandbox& sandbox
     });
   });
   plan.mounts.insert(plan.mounts.end(), asked.begin(), asked.end());
-  std::stable_sort(plan.mounts.begin(), plan.mounts.end(),
-                   [](const oci::Mount& a, const oci::Mount& b) { return depth(a) < depth(b); });
+  plan.mounts = parents_first(std::move(plan.mounts));
   plan.rootfs_propagation = rootfs_propagation(container.mounts);
   return plan;
 }
