@@ -458,6 +458,10 @@ uint64_t io_weight_of(uint16_t weight) {
   return weight <= 10 ? 1 : 1 + (static_cast<uint64_t>(weight) - 10) * 9999 / 990;
 }
 
+Result<std::vector<Write>> plan_limits(const Layout& layout, const oci::Resources& resources) {
+  return Planner(layout, resources).plan();
+}
+
 std::vector<Need> needs(const oci::Resources& resources) {
   std::vector<Need> out;
   const auto add = [&](std::string_view legacy, std::string_view unified, std::string_view field) {

@@ -1,0 +1,90 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/strings.h"
+#include "runtime/cgroup/cgroup.h"
+
+namespace fluyt::runtime::cgroup {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+
+constexpr std::string_view kHybrid =
+    "25 30 0:23 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755\n"
+    "26 25 0:24 / /sys/fs/cgroup/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw,nsdelegate\n"
+    "27 25 0:25 / /sys/fs/cgroup/systemd rw shared:11 - cgroup cgroup rw,xattr,name=systemd\n"
+    "30 25 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:16 - cgroup cgroup rw,cpu,cpuacct\n"
+    "31 25 0:29 / /sys/fs/cgroup/memory rw shared:17 - cgroup cgroup rw,memory\n"
+    "32 25 0:29 / /srv/again rw shared:17 - cgroup cgroup rw,memory\n"
+    "33 25 0:30 / /sys/fs/cgroup/a\\040b rw - cgroup cgroup rw,pids,release_agent=/x\n"
+    "34 25 0:31 / /proc rw - proc proc rw\n";
+
+TEST(Mounts, Hybrid) {
+  const Host host = parse_mounts(kHybrid, "hugetlb misc\n").value();
+  EXPECT_TRUE(host.hybrid());
+  EXPECT_EQ(host.unified, "/sys/fs/cgroup/unified");
+  EXPECT_THAT(host.controllers, ElementsAre("hugetlb", "misc"));
+  ASSERT_EQ(host.legacy.size(), 4U);
+  EXPECT_THAT(host.legacy[0].controllers, ElementsAre("name=systemd"));
+  EXPECT_THAT(host.legacy[1].controllers, ElementsAre("cpu", "cpuacct"));
+  EXPECT_EQ(*host.find_legacy("memory"), "/sys/fs/cgroup/memory") << "the first of two mounts";
+  EXPECT_EQ(*host.find_legacy("pids"), "/sys/fs/cgroup/a b");
+  EXPECT_EQ(host.find_legacy("rdma"), nullptr);
+}
+
+TEST(Mounts, NoneIsAnError) {
+  const auto host = parse_mounts("34 25 0:31 / /proc rw - proc proc rw\n", "");
+  ASSERT_FALSE(host.ok());
+  EXPECT_EQ(host.error().code(), Code::kFailedPrecondition);
+}
+
+TEST(Mounts, BrokenLinesAreSkipped) {
+  EXPECT_FALSE(parse_mounts("x\n - cgroup\n1 2 3 - cgroup2 x rw\n", "").ok());
+}
+
+TEST(Locate, AbsoluteRelativeAndEmpty) {
+  const Host host{.unified = "/cg", .controllers = {}, .legacy = {}};
+  EXPECT_EQ(locate(host, "/pods/a", "id")->unified, "/cg/pods/a");
+  EXPECT_EQ(locate(host, "//pods/./a//", "id")->unified, "/cg/pods/a");
+  EXPECT_EQ(locate(host, "mine/a", "id")->unified, "/cg/fluyt/mine/a");
+  EXPECT_EQ(locate(host, "", "id")->unified, "/cg/fluyt/id");
+}
+
+TEST(Locate, EveryControllerHasADirectory) {
+  const auto record = locate(parse_mounts(kHybrid, "").value(), "/a", "id").value();
+  EXPECT_EQ(record.unified, "/sys/fs/cgroup/unified/a");
+  EXPECT_THAT(record.legacy, ElementsAre(Pair("name=systemd", "/sys/fs/cgroup/systemd/a"),
+                                         Pair("cpu", "/sys/fs/cgroup/cpu,cpuacct/a"),
+                                         Pair("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/a"),
+                                         Pair("memory", "/sys/fs/cgroup/memory/a"),
+                                         Pair("pids", "/sys/fs/cgroup/a b/a")));
+}
+
+TEST(Locate, RefusesWaysOutAndNonsense) {
+  const Host host{.unified = "/cg", .controllers = {}, .legacy = {}};
+  for (const std::string& bad : {std::string("/../a"), std::string("/a/../../b"), std::string(".."),
+                                 std::string("/"), std::string("/./"), std::string("/a\nb"),
+                                 std::string("/a\0b", 4), std::string("/a/cgroup.procs"),
+                                 "/" + std::string(256, 'x'), "/" + std::string(3000, 'x')}) {
+    const auto record = locate(host, bad, "id");
+    ASSERT_FALSE(record.ok()) << quote(bad);
+    EXPECT_EQ(record.error().code(), Code::kInvalidArgument) << quote(bad);
+    EXPECT_THAT(record.error().message(), HasSubstr("linux.cgroupsPath: ")) << quote(bad);
+  }
+  for (const char* id : {"", "..", "a/b", "a\nb"}) EXPECT_FALSE(locate(host, "", id).ok()) << id;
+}
+
+TEST(Locate, SystemdFormIsRefusedByName) {
+  const Host host{.unified = "/cg", .controllers = {}, .legacy = {}};
+  const auto record = locate(host, "machine.slice:fluyt:abc", "id");
+  ASSERT_FALSE(record.ok());
+  EXPECT_EQ(record.error().code(), Code::kUnimplemented);
+  EXPECT_THAT(record.error().message(), HasSubstr("slice:prefix:name"));
+  EXPECT_TRUE(locate(host, "/with:two:colons", "id").ok());
+}
+
+}  // namespace
+}  // namespace fluyt::runtime::cgroup
