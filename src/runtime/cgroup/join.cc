@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -12,7 +13,13 @@ namespace fluyt::runtime::cgroup {
 namespace {
 
 Result<> put(const std::string& directory, pid_t pid) {
-  auto written = sys::write_file(sys::kCwd, cat(directory, "/cgroup.procs"), std::to_string(pid));
+  const std::string file = cat(directory, "/cgroup.procs");
+  auto written = sys::write_file(sys::kCwd, file, std::to_string(pid));
+  // Older kernels say EINVAL of a task that clone has not let run yet (TASK_NEW).
+  for (int i = 0; i < 5 && !written.ok() && written.error().errno_value() == EINVAL; ++i) {
+    usleep(2000);
+    written = sys::write_file(sys::kCwd, file, std::to_string(pid));
+  }
   if (!written.ok() && written.error().errno_value() == ENOSPC) {
     return std::move(written).error().add_context("cpuset.cpus or cpuset.mems is empty");
   }
@@ -78,20 +85,22 @@ Result<sys::Fd> open_unified(const CgroupRecord& record) {
 Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid) {
   const std::string shown = cat("cgroup ", quote(path));
   while (path.starts_with('/')) path.remove_prefix(1);
-  if (!record.unified.empty()) {
-    FLUYT_TRY_CONTEXT(join_in(record.unified, path, pid), shown);
-    // A hybrid container may have made it in some hierarchies only; the others keep it at its top.
-    for (const std::string& directory : legacy_directories(record)) {
-      auto joined = join_in(directory, path, pid);
-      if (!joined.ok() && joined.error().errno_value() == ENOENT) joined = put(directory, pid);
-      FLUYT_TRY_CONTEXT(std::move(joined), shown);
-    }
-    return {};
-  }
+  if (!record.unified.empty()) FLUYT_TRY_CONTEXT(join_in(record.unified, path, pid), shown);
+  // A container may have made it in some hierarchies only, or left its cpuset empty (ENOSPC): those
+  // keep the process at the container's top, whose limits hold for it.
+  bool joined_any = !record.unified.empty();
   for (const std::string& directory : legacy_directories(record)) {
-    FLUYT_TRY_CONTEXT(join_in(directory, path, pid), shown);
+    auto joined = join_in(directory, path, pid);
+    if (joined.ok()) {
+      joined_any = true;
+      continue;
+    }
+    const int why = joined.error().errno_value();
+    if (why != ENOENT && why != ENOSPC) return std::move(joined).error().add_context(shown);
+    FLUYT_TRY_CONTEXT(put(directory, pid), shown);
   }
-  return {};
+  if (joined_any) return {};
+  return Error(Code::kNotFound, cat(shown, ": the container has no such cgroup"));
 }
 
 }  // namespace fluyt::runtime::cgroup

@@ -49,7 +49,10 @@ class Kernel : public ::testing::TestWithParam<Sort> {
     host_ = std::move(host).value();
     if (GetParam() != Sort::kAsItIs && !host_.hybrid())
       GTEST_SKIP() << "this host has one sort of hierarchy only";
-    if (GetParam() == Sort::kLegacyAlone) host_.unified.clear();
+    if (GetParam() == Sort::kLegacyAlone) {
+      host_.unified.clear();
+      host_.controllers.clear();
+    }
     if (GetParam() == Sort::kUnifiedAlone) host_.legacy.clear();
     static int counter = 0;
     parent_ = cat("/fluyt-cgroup-test-", getpid(), "-", ++counter);
