@@ -125,8 +125,13 @@ Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_vi
   FLUYT_TRY(check_platform(config.platform, platform));
   FLUYT_TRY_CONTEXT(check_layers(*manifest, config), "image manifest");
 
-  ImagePlan out{manifest->config.digest.text(), top.digest, target, {}, std::move(config),
-                manifest->layers, config_bytes.size()};
+  ImagePlan out{manifest->config.digest.text(),
+                top.digest,
+                target,
+                {},
+                std::move(config),
+                manifest->layers,
+                config_bytes.size()};
   for (const oci::Descriptor& layer : out.layers) out.size += static_cast<uint64_t>(layer.size);
   out.documents.push_back({manifest->config.digest, std::move(config_bytes)});
   out.documents.push_back(std::move(top));

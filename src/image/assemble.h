@@ -17,10 +17,10 @@ struct Document {
 
 /// An image as its documents describe it, before any layer is there: the plan of a pull.
 struct ImagePlan {
-  std::string id;                       // the config's digest
-  oci::Digest manifest_digest;          // of the manifest chosen
-  oci::Digest target_digest;            // of what the name points at: the index, or the manifest
-  std::vector<Document> documents;      // config, manifest, indexes: to be kept
+  std::string id;                   // the config's digest
+  oci::Digest manifest_digest;      // of the manifest chosen
+  oci::Digest target_digest;        // of what the name points at: the index, or the manifest
+  std::vector<Document> documents;  // config, manifest, indexes: to be kept
   oci::ImageConfig config;
   std::vector<oci::Descriptor> layers;  // lowest first, as many as config.diff_ids
   uint64_t size = 0;                    // bytes: layers as they come, and config
@@ -29,9 +29,9 @@ struct ImagePlan {
 /// How deep indexes may stand in each other.
 inline constexpr int kMaxIndexDepth = 8;
 
-/// Walks from `top` (whose digest was checked) to the manifest for `platform` and its config, fetching
-/// what it needs from `source`. Every digest is checked; a manifest that is no runnable image, or that
-/// contradicts its config, is refused with the reason.
+/// Walks from `top` (whose digest was checked) to the manifest for `platform` and its config,
+/// fetching what it needs from `source`. Every digest is checked; a manifest that is no runnable
+/// image, or that contradicts its config, is refused with the reason.
 Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_view content_type,
                              const oci::Platform& platform);
 

@@ -23,7 +23,8 @@ class ContentSource {
   /// Streams a config or layer from its start, in order; descriptor.size bytes or an error.
   virtual Result<> stream(const oci::Descriptor& descriptor,
                           const std::function<Result<>(std::string_view)>& sink) = 0;
-  /// The bytes of the last stream() of this blob were wrong. True when another server may have others.
+  /// The bytes of the last stream() of this blob were wrong. True when another server may have
+  /// others.
   virtual bool has_another(const oci::Descriptor& descriptor) = 0;
 };
 

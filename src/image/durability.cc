@@ -14,7 +14,7 @@ namespace fluyt::image {
 
 namespace {
 
-constexpr unsigned kStatxMountIdUnique = 0x4000;     // STATX_MNT_ID_UNIQUE, Linux 6.8: not in our libc
+constexpr unsigned kStatxMountIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE, Linux 6.8: not in our libc
 constexpr std::chrono::milliseconds kCoalesce{150};  // a pull that ends meanwhile shares the sync
 
 }  // namespace
@@ -22,7 +22,7 @@ constexpr std::chrono::milliseconds kCoalesce{150};  // a pull that ends meanwhi
 Result<WriteEpoch> write_epoch_of(const std::string& folder) {
   WriteEpoch out;
   out.boot_id = std::string(trim(FLUYT_TRY(sys::boot_id())));
-  struct statx info {};
+  struct statx info{};
   if (::statx(AT_FDCWD, folder.c_str(), AT_SYMLINK_NOFOLLOW, kStatxMountIdUnique, &info) != 0) {
     return Error::from_errno(errno, cat("statx(", quote(folder), ")"));
   }

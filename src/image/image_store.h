@@ -43,7 +43,7 @@ struct PullOptions {
   Credentials credentials;
   oci::Platform platform = oci::Platform::host();
   std::function<void(const LayerProgress&)> progress;  // any thread, may be empty
-  const std::atomic<bool>* cancelled = nullptr;        // looked at often; ends the pull with kCancelled
+  const std::atomic<bool>* cancelled = nullptr;  // looked at often; ends the pull with kCancelled
 };
 
 struct ImportOptions {
@@ -72,11 +72,13 @@ class ImageStore {
   static Result<std::unique_ptr<ImageStore>> open(StoreOptions options, Logger& logger);
   virtual ~ImageStore() = default;
 
-  /// Fetches, verifies and unpacks what is missing; returns the image. Concurrent pulls share layers.
+  /// Fetches, verifies and unpacks what is missing; returns the image. Concurrent pulls share
+  /// layers.
   virtual Result<Image> pull(const oci::Reference& reference, const PullOptions& options) = 0;
-  /// From an OCI layout folder, or a docker-archive or oci-archive tar (gzip allowed). One Image each
-  /// that it holds.
-  virtual Result<std::vector<Image>> import(const std::string& path, const ImportOptions& options) = 0;
+  /// From an OCI layout folder, or a docker-archive or oci-archive tar (gzip allowed). One Image
+  /// each that it holds.
+  virtual Result<std::vector<Image>> import(const std::string& path,
+                                            const ImportOptions& options) = 0;
 
   virtual Result<std::vector<Image>> list() = 0;
   /// By name, name@digest, id, or unambiguous id prefix (>= 4 hex digits); nothing when absent.
@@ -87,8 +89,8 @@ class ImageStore {
   /// Removes one name; the image goes with its last one (Docker's untag).
   virtual Result<> untag(const std::string& name) = 0;
 
-  /// A writable root for `container_id`, recorded before it is made. The lease on the image's layers
-  /// ends with remove_root.
+  /// A writable root for `container_id`, recorded before it is made. The lease on the image's
+  /// layers ends with remove_root.
   virtual Result<sys::OverlayMount> create_root(const std::string& container_id,
                                                 const std::string& image_id) = 0;
   virtual Result<> remove_root(const std::string& container_id) = 0;

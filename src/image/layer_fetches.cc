@@ -29,7 +29,8 @@ Result<LayerInfo> fetch_once(const LayerStore& store, ContentSource& source,
                              const std::function<void(uint64_t)>& on_bytes) {
   const oci::Descriptor& blob = wanted.blob;
   LayerWriter writer = FLUYT_TRY(LayerWriter::create(
-      store, {blob.digest, static_cast<uint64_t>(blob.size), wanted.diff_id, blob.media_type}, &stop));
+      store, {blob.digest, static_cast<uint64_t>(blob.size), wanted.diff_id, blob.media_type},
+      &stop));
   uint64_t done = 0;
   FLUYT_TRY(source.stream(blob, [&](std::string_view bytes) -> Result<> {
     FLUYT_TRY(writer.write(bytes));
@@ -84,12 +85,14 @@ Result<std::optional<LayerInfo>> LayerFetches::wait_for(Flight& flight, const Wa
   }
   if (!flight.info.has_value()) return std::optional<LayerInfo>();
   lock.unlock();
-  report(progress, wanted.blob, LayerProgress::Phase::kDone, static_cast<uint64_t>(wanted.blob.size));
+  report(progress, wanted.blob, LayerProgress::Phase::kDone,
+         static_cast<uint64_t>(wanted.blob.size));
   return flight.info;
 }
 
 Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& wanted,
-                                       const ProgressSink& progress, const std::atomic<bool>& stop) {
+                                       const ProgressSink& progress,
+                                       const std::atomic<bool>& stop) {
   while (true) {
     if (stop) return cancelled_error();
     std::shared_ptr<Flight> flight;
@@ -121,7 +124,8 @@ Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& want
 
 Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
                                                        const std::vector<Wanted>& wanted,
-                                                       size_t parallel, const ProgressSink& progress,
+                                                       size_t parallel,
+                                                       const ProgressSink& progress,
                                                        std::atomic<bool>& stop) {
   // The largest first: it decides how long the whole takes.
   std::vector<size_t> order(wanted.size());

@@ -30,8 +30,8 @@ class LayerFetches {
     oci::Descriptor blob;
     oci::Digest diff_id;
   };
-  /// Sees to it that all are in the store, `parallel` at a time, the largest first. The first failure
-  /// sets `stop`, which ends the others, and is returned. Who pinned the layers keeps them.
+  /// Sees to it that all are in the store, `parallel` at a time, the largest first. The first
+  /// failure sets `stop`, which ends the others, and is returned. Who pinned the layers keeps them.
   Result<std::vector<LayerInfo>> fetch_all(ContentSource& source, const std::vector<Wanted>& wanted,
                                            size_t parallel, const ProgressSink& progress,
                                            std::atomic<bool>& stop);
@@ -42,8 +42,8 @@ class LayerFetches {
     std::optional<LayerInfo> info;  // nothing when it failed
     std::atomic<uint64_t> bytes{0};
   };
-  Result<LayerInfo> ensure(ContentSource& source, const Wanted& wanted, const ProgressSink& progress,
-                           const std::atomic<bool>& stop);
+  Result<LayerInfo> ensure(ContentSource& source, const Wanted& wanted,
+                           const ProgressSink& progress, const std::atomic<bool>& stop);
   /// Nothing when that flight failed: the caller tries by itself.
   Result<std::optional<LayerInfo>> wait_for(Flight& flight, const Wanted& wanted,
                                             const ProgressSink& progress,

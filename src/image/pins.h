@@ -11,9 +11,9 @@
 
 namespace fluyt::image {
 
-/// Content that work under way needs, by digest: diff ids of layers and digests of documents. What is
-/// pinned is not collected; what is being collected cannot be pinned, so a pull never finds a layer
-/// that is on its way out. Thread-safe.
+/// Content that work under way needs, by digest: diff ids of layers and digests of documents. What
+/// is pinned is not collected; what is being collected cannot be pinned, so a pull never finds a
+/// layer that is on its way out. Thread-safe.
 class Pins {
  public:
   class Pin {

@@ -96,7 +96,7 @@ class Session {
     std::string accept;
     size_t body_limit = 64UL << 10U;
     BodySink sink;
-    std::function<void(HttpRequest&, EndpointIndex)> prepare;      // just before each sending
+    std::function<void(HttpRequest&, EndpointIndex)> prepare;  // just before each sending
     std::function<uint64_t()> progress;             // bytes so far, for the count of tries
     std::function<bool(const HttpResponse&)> good;  // empty: status 200
     std::function<bool()> server_is_wrong;          // the sink refused what another may have right

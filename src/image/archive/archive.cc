@@ -1,0 +1,64 @@
+#include "image/archive/archive.h"
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace fluyt::image::archive {
+
+namespace {
+
+constexpr size_t kChunk = 256UL << 10U;
+
+}  // namespace
+
+Result<std::unique_ptr<Archive>> Archive::open(const std::string& path, const Options& options) {
+  const sys::Fd fd = FLUYT_TRY(sys::open(path, O_RDONLY | O_NONBLOCK));
+  const struct stat info = FLUYT_TRY(sys::stat_of(fd));
+  std::unique_ptr<Members> members;
+  if (S_ISDIR(info.st_mode)) {
+    members = FLUYT_TRY(open_folder(path));
+  } else if (S_ISREG(info.st_mode)) {
+    members = FLUYT_TRY(open_tar(path, options.scratch, options.limit_bytes));
+  } else {
+    return Error(Code::kInvalidArgument, cat(quote(path), ": expected a folder or a regular file"));
+  }
+  std::unique_ptr<Archive> out(new Archive(std::move(members)));
+  FLUYT_TRY_CONTEXT(out->load(), quote(path));
+  return out;
+}
+
+Result<> Archive::load() {
+  // `docker save` writes both forms since 25.0; the layout has the real manifests.
+  if (FLUYT_TRY(members_->has("oci-layout"))) return load_layout();
+  if (FLUYT_TRY(members_->has("manifest.json"))) return load_docker();
+  return Error(Code::kInvalidArgument,
+               "neither an OCI layout (no oci-layout) nor a docker-archive (no manifest.json)");
+}
+
+std::string Archive::member_of(const oci::Digest& digest) const {
+  const auto found = by_digest_.find(digest);
+  if (found != by_digest_.end()) return found->second;
+  return cat("blobs/", digest.algorithm(), "/", digest.hex());
+}
+
+Result<std::string> Archive::read(const oci::Descriptor& descriptor) const {
+  const sys::Fd fd = FLUYT_TRY(members_->open(member_of(descriptor.digest)));
+  return sys::read_all(fd, oci::kMaxManifestBytes);
+}
+
+Result<> Archive::stream(const oci::Descriptor& descriptor,
+                         const std::function<Result<>(std::string_view)>& sink) const {
+  const sys::Fd fd = FLUYT_TRY(members_->open(member_of(descriptor.digest)));
+  const struct stat info = FLUYT_TRY(sys::stat_of(fd));
+  if (info.st_size != descriptor.size) {
+    return Error(Code::kDataLoss, cat("blob ", descriptor.digest.text(), ": has ", info.st_size,
+                                      " bytes, expected ", descriptor.size));
+  }
+  std::string buffer(kChunk, '\0');
+  while (const size_t got = FLUYT_TRY(sys::read_some(fd, buffer))) {
+    FLUYT_TRY(sink(std::string_view(buffer).substr(0, got)));
+  }
+  return {};
+}
+
+}  // namespace fluyt::image::archive

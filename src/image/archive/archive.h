@@ -1,0 +1,57 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "image/archive/members.h"
+#include "oci/image.h"
+
+namespace fluyt::image::archive {
+
+/// One image in an archive: what its name points at, as bytes whose digest was checked.
+struct ArchivedImage {
+  std::vector<std::string> names;  // as the archive gives them: to be parsed as references
+  oci::Digest digest;
+  std::string media_type;
+  std::string bytes;         // of a manifest or index
+  bool is_original = false;  // the bytes are the archive's own, not made here from a manifest.json
+};
+
+/// An image archive on disk: an OCI layout folder, or a tar (plain, gzip, zstd) of an OCI layout
+/// (oci-archive) or of `docker save` (docker-archive). What it is, is told by what is in it.
+/// Thread-safe once open.
+class Archive {
+ public:
+  struct Options {
+    std::string scratch;       // an existing folder of ours, for the members of a tar
+    uint64_t limit_bytes = 0;  // that they may take there
+  };
+  static Result<std::unique_ptr<Archive>> open(const std::string& path, const Options& options);
+
+  const std::vector<ArchivedImage>& images() const { return images_; }
+  /// A manifest below an index, at most kMaxManifestBytes; its digest is for the caller to check.
+  Result<std::string> read(const oci::Descriptor& descriptor) const;
+  /// Streams a blob of exactly descriptor.size bytes; its digest is for the consumer to check.
+  Result<> stream(const oci::Descriptor& descriptor,
+                  const std::function<Result<>(std::string_view)>& sink) const;
+
+ private:
+  explicit Archive(std::unique_ptr<Members> members) : members_(std::move(members)) {}
+  Result<> load();
+  Result<> load_layout();
+  Result<> load_docker();
+  Result<ArchivedImage> docker_image(const std::string& config,
+                                     const std::vector<std::string>& layers);
+  std::string member_of(const oci::Digest& digest) const;
+
+  std::unique_ptr<Members> members_;
+  std::map<oci::Digest, std::string> by_digest_;  // of a docker-archive
+  std::vector<ArchivedImage> images_;
+};
+
+}  // namespace fluyt::image::archive

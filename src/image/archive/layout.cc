@@ -1,0 +1,87 @@
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/strings.h"
+#include "image/archive/archive.h"
+#include "image/blob/hasher.h"
+#include "sys/file.h"
+
+namespace fluyt::image::archive {
+
+namespace {
+
+constexpr size_t kMaxLayoutBytes = 4096;
+constexpr const char* kContainerdName = "io.containerd.image.name";
+constexpr const char* kRefName = "org.opencontainers.image.ref.name";
+
+Result<std::string> read_member(const Members& members, const std::string& name, size_t limit) {
+  const sys::Fd fd = FLUYT_TRY(members.open(name));
+  return FLUYT_TRY_CONTEXT(sys::read_all(fd, limit), name);
+}
+
+// image-spec image-layout.md: {"imageLayoutVersion": "1.0.0"}.
+Result<> check_version(std::string_view text) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto version = json.is_object() ? json.find("imageLayoutVersion") : json.end();
+  if (!json.is_object() || version == json.end() || !version->is_string()) {
+    return Error(Code::kInvalidArgument, "oci-layout: imageLayoutVersion: expected a string");
+  }
+  const auto value = version->get<std::string>();
+  if (!value.starts_with("1.")) {
+    return Error(Code::kInvalidArgument,
+                 cat("oci-layout: imageLayoutVersion: ", quote(value), ": expected 1.0.0"));
+  }
+  return {};
+}
+
+// A ref.name is whole, such as "busybox:1" or "docker.io/library/busybox:1", or just a tag, which
+// names nothing by itself.
+std::vector<std::string> names_of(const oci::Descriptor& entry) {
+  if (const auto name = entry.annotations.find(kContainerdName); name != entry.annotations.end()) {
+    return {name->second};
+  }
+  const auto name = entry.annotations.find(kRefName);
+  if (name == entry.annotations.end() || name->second.find_first_of(":/") == std::string::npos) {
+    return {};
+  }
+  return {name->second};
+}
+
+bool has_ref_name(const oci::Descriptor& entry) {
+  return entry.annotations.contains(kContainerdName) || entry.annotations.contains(kRefName);
+}
+
+}  // namespace
+
+Result<> Archive::load_layout() {
+  FLUYT_TRY(check_version(FLUYT_TRY(read_member(*members_, "oci-layout", kMaxLayoutBytes))));
+  const std::string text = FLUYT_TRY(read_member(*members_, "index.json", oci::kMaxManifestBytes));
+  const oci::Index index = FLUYT_TRY_CONTEXT(oci::parse_index(text), "index.json");
+  if (index.manifests.empty()) {
+    return Error(Code::kInvalidArgument, "index.json: manifests: expected at least one");
+  }
+  const bool is_one_image =
+      index.manifests.size() > 1 &&
+      std::none_of(index.manifests.begin(), index.manifests.end(), has_ref_name);
+  if (is_one_image) {  // the platforms of one image, which has no name
+    images_.push_back({{},
+                       FLUYT_TRY(digest_of("sha256", text)),
+                       std::string(oci::media_type::kOciIndex),
+                       text,
+                       true});
+    return {};
+  }
+  for (const oci::Descriptor& entry : index.manifests) {
+    std::string bytes = FLUYT_TRY(read(entry));
+    oci::Digest computed = FLUYT_TRY(digest_of(entry.digest.algorithm(), bytes));
+    if (computed != entry.digest) {
+      return Error(Code::kDataLoss, cat("manifest: the bytes are ", computed.text(), ", expected ",
+                                        entry.digest.text()));
+    }
+    images_.push_back(
+        {names_of(entry), std::move(computed), entry.media_type, std::move(bytes), true});
+  }
+  return {};
+}
+
+}  // namespace fluyt::image::archive

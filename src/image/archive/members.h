@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "oci/digest.h"
+#include "sys/fd.h"
+
+namespace fluyt::image::archive {
+
+struct MemberInfo {
+  uint64_t size = 0;
+  oci::Digest digest;  // sha256 of its bytes as they were when it was looked at
+};
+
+/// The files of an archive by their names in it, relative and clean ("blobs/sha256/…"). Names come
+/// from the archive and are hostile: none of them ever becomes a path outside it. Thread-safe.
+class Members {
+ public:
+  Members() = default;
+  Members(const Members&) = delete;
+  Members& operator=(const Members&) = delete;
+  virtual ~Members() = default;
+  virtual Result<bool> has(const std::string& name) const = 0;
+  /// A regular file open for reading; kNotFound names it.
+  virtual Result<sys::Fd> open(const std::string& name) const = 0;
+  virtual Result<MemberInfo> info(const std::string& name) const = 0;
+};
+
+/// The files of a folder, resolved beneath it; a symlink is no file.
+Result<std::unique_ptr<Members>> open_folder(const std::string& path);
+
+inline constexpr size_t kMaxMembers = 100'000;
+
+/// The regular files of a tar, plain or compressed with gzip or zstd, and links from one to
+/// another. They are unpacked into files of our own naming in a new folder below `scratch`, which
+/// goes with the object. More than `limit_bytes` in all is kResourceExhausted.
+Result<std::unique_ptr<Members>> open_tar(const std::string& path, const std::string& scratch,
+                                          uint64_t limit_bytes);
+
+/// A name as members are looked up by: without leading "/" and "./", without empty pieces; nothing
+/// when it has "..".
+std::optional<std::string> clean_name(std::string_view name);
+
+}  // namespace fluyt::image::archive

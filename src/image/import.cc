@@ -1,0 +1,71 @@
+#include "base/strings.h"
+#include "image/archive/archive.h"
+#include "image/store.h"
+
+namespace fluyt::image {
+
+namespace {
+
+class ArchiveSource final : public ContentSource {
+ public:
+  explicit ArchiveSource(const archive::Archive& from) : archive_(from) {}
+  Result<std::string> manifest(const oci::Descriptor& descriptor) override {
+    return archive_.read(descriptor);
+  }
+  Result<> stream(const oci::Descriptor& descriptor,
+                  const std::function<Result<>(std::string_view)>& sink) override {
+    return archive_.stream(descriptor, sink);
+  }
+  bool has_another(const oci::Descriptor& /*descriptor*/) override { return false; }
+
+ private:
+  const archive::Archive& archive_;
+};
+
+// The names that the catalog gets, normalised: tags, and for a real manifest its digest too.
+Result<std::vector<std::string>> names_for(const archive::ArchivedImage& image,
+                                           const std::vector<std::string>& wanted) {
+  std::vector<std::string> out;
+  for (const std::string& name : wanted) {
+    const oci::Reference reference =
+        FLUYT_TRY_CONTEXT(oci::Reference::parse(name), "the archive's image name");
+    if (reference.digest.has_value()) {
+      return Error(Code::kInvalidArgument,
+                   cat("name ", quote(name), ": expected a tag, not a digest"));
+    }
+    out.push_back(reference.text());
+    if (image.is_original) out.push_back(cat(reference.name(), "@", image.digest.text()));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<Image>> Store::import(const std::string& path, const ImportOptions& options) {
+  const auto from = FLUYT_TRY_CONTEXT(
+      archive::Archive::open(path, {.scratch = options_.root + "/staging",
+                                    .limit_bytes = FLUYT_TRY(layers_->available_bytes())}),
+      "import");
+  if (!options.name.empty() && from->images().size() != 1) {
+    return Error(Code::kInvalidArgument,
+                 cat("import ", quote(path), ": name ", quote(options.name), ": the archive holds ",
+                     from->images().size(), " images, a name fits one"));
+  }
+  ArchiveSource source(*from);
+  std::vector<Image> out;
+  for (const archive::ArchivedImage& image : from->images()) {
+    const auto add = [&]() -> Result<Image> {
+      const auto names = FLUYT_TRY(names_for(
+          image, options.name.empty() ? image.names : std::vector<std::string>{options.name}));
+      Document document{image.digest, image.bytes};
+      const auto plan = plan_image(source, std::move(document), image.media_type, options.platform);
+      if (!plan.ok()) return plan.error();
+      std::atomic<bool> stop{false};
+      return install(source, *plan, names, {}, stop, Sync::kBeforeReturn);
+    };
+    out.push_back(FLUYT_TRY_CONTEXT(add(), cat("import ", quote(path))));
+  }
+  return out;
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,131 @@
+#include <algorithm>
+
+#include "base/strings.h"
+#include "base/time.h"
+#include "image/store.h"
+
+namespace fluyt::image {
+
+namespace {
+
+std::vector<oci::Digest> digests_of(const std::vector<Document>& documents) {
+  std::vector<oci::Digest> out;
+  for (const Document& document : documents) out.push_back(document.digest);
+  return out;
+}
+
+// Each diff id once: the specification allows a layer to stand in an image twice.
+std::vector<LayerFetches::Wanted> wanted_of(const ImagePlan& plan) {
+  std::vector<LayerFetches::Wanted> out;
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const oci::Digest& diff_id = plan.config.diff_ids[i];
+    const bool known = std::any_of(out.begin(), out.end(),
+                                   [&](const auto& other) { return other.diff_id == diff_id; });
+    if (!known) out.push_back({plan.layers[i], diff_id});
+  }
+  return out;
+}
+
+}  // namespace
+
+// Layers unpack to two to three times their size; this only has to stop what cannot fit before it
+// is fetched.
+Result<> Store::check_space(const ImagePlan& plan) const {
+  uint64_t missing = 0;
+  catalog_->read([&](const CatalogState& state) {
+    for (size_t i = 0; i < plan.layers.size(); ++i) {
+      if (!state.layers.contains(plan.config.diff_ids[i])) {
+        missing += static_cast<uint64_t>(plan.layers[i].size);
+      }
+    }
+    return 0;
+  });
+  const uint64_t available = FLUYT_TRY(layers_->available_bytes());
+  if (missing > available) {
+    return Error(Code::kResourceExhausted, cat("no space: the image's missing layers have ",
+                                               missing, " bytes before unpacking, ", available,
+                                               " are available in ", quote(options_.root)));
+  }
+  return {};
+}
+
+CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerInfo>& infos,
+                                const std::vector<std::string>& names) const {
+  ImageRow row{plan.id, plan.manifest_digest, plan.size, {}, digests_of(plan.documents),
+               false,   now_unix_ns()};
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    row.layers.push_back({plan.config.diff_ids[i], plan.layers[i].digest,
+                          static_cast<uint64_t>(plan.layers[i].size)});
+  }
+  CatalogChange out;
+  catalog_->read([&](const CatalogState& state) {
+    for (const LayerInfo& info : infos) {
+      if (state.layers.contains(info.diff_id)) continue;
+      out.put_layers.push_back(
+          {info.diff_id, info.disk_bytes, info.inodes, false, epoch_.boot_id, epoch_.mount_id});
+    }
+    // The same image by another manifest or index: all its documents stay.
+    if (const auto known = state.images.find(plan.id); known != state.images.end()) {
+      row.pinned = known->second.pinned;
+      for (const oci::Digest& blob : known->second.blobs) {
+        if (std::find(row.blobs.begin(), row.blobs.end(), blob) == row.blobs.end()) {
+          row.blobs.push_back(blob);
+        }
+      }
+    }
+    return 0;
+  });
+  out.put_images.push_back(std::move(row));
+  for (const std::string& name : names) out.put_names.emplace_back(name, plan.id);
+  return out;
+}
+
+Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan,
+                         const std::vector<std::string>& names, const ProgressSink& progress,
+                         std::atomic<bool>& stop) {
+  FLUYT_TRY(check_space(plan));
+  for (const Document& document : plan.documents) {
+    FLUYT_TRY(blobs_.put(document.digest, document.bytes));
+  }
+  const auto infos = FLUYT_TRY(
+      fetches_.fetch_all(source, wanted_of(plan), options_.parallel_fetches, progress, stop));
+  {
+    // Makes what the chain needs above its layers now rather than at the first container, and
+    // refuses an image whose layers do not fit on each other.
+    const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
+    FLUYT_TRY(layers_->resolve_chain(plan.config.diff_ids));
+  }
+  if (stop) return Error(Code::kCancelled, "cancelled by the caller");
+  (*configs_.lock())[plan.id] = std::make_shared<const oci::ImageConfig>(plan.config);
+  return catalog_->commit(change_for(plan, infos, names));
+}
+
+Result<Image> Store::install(ContentSource& source, const ImagePlan& plan,
+                             const std::vector<std::string>& names, const ProgressSink& progress,
+                             std::atomic<bool>& stop, Sync sync) {
+  const Content content{plan.config.diff_ids, digests_of(plan.documents)};
+  Pins::Pin layers = pins_.pin(content.layers);
+  Pins::Pin blobs = pins_.pin(content.blobs);
+  auto brought = bring_in(source, plan, names, progress, stop);
+  if (!brought.ok()) {
+    layers.release();
+    blobs.release();
+    // Nothing of a failed pull stays, unless another image or pull has a use for it.
+    if (auto swept = collect(content); !swept.ok()) {
+      logger_.warn(cat("after a failed pull: ", swept.error().message()));
+    }
+    return std::move(brought).error();
+  }
+  if (sync == Sync::kBeforeReturn || !epoch_.can_tell_mounts()) {
+    FLUYT_TRY(sync_now());
+  } else {
+    syncer_->ask();
+  }
+  auto image = find_image(plan.id);
+  if (!image.has_value()) {
+    return Error(Code::kAborted, cat("image ", plan.id, ": removed while it was being pulled"));
+  }
+  return std::move(*image);
+}
+
+}  // namespace fluyt::image

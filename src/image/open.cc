@@ -1,0 +1,196 @@
+#include <sys/file.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "base/strings.h"
+#include "image/store.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+
+namespace {
+
+Result<sys::Fd> take_lock(const std::string& root) {
+  sys::Fd fd = FLUYT_TRY(sys::open(root + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  if (::flock(fd.raw(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno == EWOULDBLOCK) {
+    return Error(Code::kFailedPrecondition,
+                 cat("image store ", quote(root), ": another process has it open"));
+  }
+  return Error::from_errno(errno, cat("flock(", quote(root + "/lock"), ")"));
+}
+
+// Whether what was written then, and maybe not synced, is whole now.
+bool is_whole(const LayerRow& row, const WriteEpoch& now) {
+  return row.durable ||
+         (now.can_tell_mounts() && row.boot_id == now.boot_id && row.mount_id == now.mount_id);
+}
+
+Result<> check_options(const StoreOptions& options) {
+  if (!options.root.starts_with('/')) {
+    return Error(Code::kInvalidArgument,
+                 cat("root: ", quote(options.root), ": expected an absolute path"));
+  }
+  if (!options.unpack_program.starts_with('/')) {
+    return Error(Code::kInvalidArgument, cat("unpack_program: ", quote(options.unpack_program),
+                                             ": expected an absolute path"));
+  }
+  if (options.parallel_fetches == 0) {
+    return Error(Code::kInvalidArgument, "parallel_fetches: 0: expected at least 1");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logger& logger) {
+  FLUYT_TRY(check_options(options));
+  const std::string root = options.root;
+  FLUYT_TRY(sys::make_dirs(root, 0700));
+  sys::Fd lock = FLUYT_TRY(take_lock(root));
+  auto catalog = FLUYT_TRY(Catalog::open(root + "/catalog.db"));
+  auto blobs = FLUYT_TRY(BlobStore::open(root + "/blobs"));
+  auto layers =
+      FLUYT_TRY(LayerStore::open({.root = root, .unpack_program = options.unpack_program}));
+  auto roots = FLUYT_TRY(Roots::open(root + "/roots"));
+  auto epoch = FLUYT_TRY(write_epoch_of(root));
+  auto store =
+      std::make_unique<Store>(std::move(options),
+                              Store::Parts{std::move(lock), std::move(catalog), std::move(blobs),
+                                           std::move(layers), std::move(roots), std::move(epoch)},
+                              logger);
+  FLUYT_TRY_CONTEXT(store->reconcile(), cat("image store ", quote(root)));
+  return std::unique_ptr<ImageStore>(std::move(store));
+}
+
+Store::Store(StoreOptions options, Parts parts, Logger& logger)
+    : options_(std::move(options)),
+      logger_(logger),
+      lock_(std::move(parts.lock)),
+      catalog_(std::move(parts.catalog)),
+      blobs_(std::move(parts.blobs)),
+      layers_(std::move(parts.layers)),
+      roots_(std::move(parts.roots)),
+      epoch_(std::move(parts.epoch)),
+      registry_({options_.certs_dir, options_.timeouts, options_.retry}, logger),
+      fetches_(*layers_) {
+  syncer_ = std::make_unique<Syncer>([this] {
+    if (auto synced = sync_now(); !synced.ok()) logger_.error(synced.error().message());
+  });
+}
+
+Store::~Store() {
+  // Callers of pull() have to be gone; a pull that all of them left may still be cleaning up.
+  std::unique_lock<std::mutex> lock(pulls_mutex_);
+  for (auto& [key, flight] : pulls_) stop_pull(*flight);
+  pulls_changed_.wait(lock, [this] { return running_pulls_ == 0; });
+}
+
+Result<> Store::reconcile() {
+  FLUYT_TRY(discard_broken());
+  CatalogChange change;
+  FLUYT_TRY(load_configs(change));
+  FLUYT_TRY(sweep_roots(change));
+  FLUYT_TRY(catalog_->commit(change));
+  FLUYT_TRY(sweep_content());
+  syncer_->ask();  // what a process that died in this boot had not synced
+  return {};
+}
+
+// Layers that are not on disk, or whose bytes a power cut may have taken, go with their images.
+Result<> Store::discard_broken() {
+  std::set<oci::Digest> on_disk;
+  std::vector<std::string> damaged;
+  const auto found = FLUYT_TRY(layers_->list(&damaged));
+  for (const LayerInfo& info : found) on_disk.insert(info.diff_id);
+  for (const std::string& name : damaged) {
+    logger_.warn(cat("layer ", quote(name), ": its record cannot be read; removed"));
+    const auto digest = oci::Digest::parse(cat("sha256:", name));
+    if (digest.ok()) FLUYT_TRY(layers_->remove(*digest));
+  }
+  CatalogChange change;
+  catalog_->read([&](const CatalogState& state) {
+    std::set<oci::Digest> broken;
+    for (const auto& [diff_id, row] : state.layers) {
+      if (!on_disk.contains(diff_id) || !is_whole(row, epoch_)) broken.insert(diff_id);
+    }
+    for (const auto& [id, row] : state.images) {
+      const bool hit = std::any_of(row.layers.begin(), row.layers.end(), [&](const auto& layer) {
+        return broken.contains(layer.diff_id) || !state.layers.contains(layer.diff_id);
+      });
+      if (hit) change.drop_images.push_back(id);
+    }
+    change.drop_layers.assign(broken.begin(), broken.end());
+    return 0;
+  });
+  for (const std::string& id : change.drop_images) {
+    logger_.warn(cat("image ", id, ": discarded: layers are missing or were not yet durable"));
+  }
+  return catalog_->commit(change);
+}
+
+Result<> Store::load_configs(CatalogChange& change) {
+  const auto ids = catalog_->read([](const CatalogState& state) {
+    std::vector<std::string> out;
+    for (const auto& [id, row] : state.images) out.push_back(id);
+    return out;
+  });
+  const auto load = [&](const std::string& id) -> Result<oci::ImageConfig> {
+    const oci::Digest digest = FLUYT_TRY(oci::Digest::parse(id));
+    return oci::parse_image_config(FLUYT_TRY(blobs_.get(digest, oci::kMaxConfigBytes)));
+  };
+  for (const std::string& id : ids) {
+    auto config = load(id);
+    if (config.ok()) {
+      (*configs_.lock())[id] = std::make_shared<const oci::ImageConfig>(std::move(*config));
+    } else {
+      logger_.warn(cat("image ", id, ": discarded: ", config.error().message()));
+      change.drop_images.push_back(id);
+    }
+  }
+  return {};
+}
+
+// A row without a root was never finished; a root without a row is nobody's.
+Result<> Store::sweep_roots(CatalogChange& change) {
+  const auto listed = FLUYT_TRY(roots_.list());
+  const std::set<std::string> on_disk(listed.begin(), listed.end());
+  std::set<std::string> known;
+  catalog_->read([&](const CatalogState& state) {
+    for (const auto& [id, row] : state.roots) {
+      if (on_disk.contains(id)) {
+        known.insert(id);
+      } else {
+        change.drop_roots.push_back(id);
+      }
+    }
+    return 0;
+  });
+  for (const std::string& id : on_disk) {
+    if (!known.contains(id)) FLUYT_TRY(roots_.remove(id));
+  }
+  return {};
+}
+
+// Everything on disk is a candidate; what images and roots use stays.
+Result<> Store::sweep_content() {
+  Content content;
+  const auto on_disk = FLUYT_TRY(layers_->list());
+  for (const LayerInfo& info : on_disk) {
+    const bool in_catalog =
+        catalog_->read([&](const CatalogState& s) { return s.layers.contains(info.diff_id); });
+    if (in_catalog) {
+      content.layers.push_back(info.diff_id);
+    } else {
+      // Of an unfinished pull, or discarded above; then a root's claim on it does not count either:
+      // its bytes are not to be trusted.
+      FLUYT_TRY(layers_->remove(info.diff_id));
+    }
+  }
+  content.blobs = FLUYT_TRY(blobs_.list());
+  return collect(content);
+}
+
+}  // namespace fluyt::image

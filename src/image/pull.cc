@@ -1,0 +1,190 @@
+#include <algorithm>
+#include <chrono>
+#include <list>
+#include <thread>
+
+#include "base/strings.h"
+#include "image/blob/hasher.h"
+#include "image/store.h"
+
+namespace fluyt::image {
+
+namespace {
+
+constexpr std::chrono::milliseconds kLookEvery{100};  // how late a caller's cancellation is noticed
+
+class RegistrySource final : public ContentSource {
+ public:
+  explicit RegistrySource(registry::Session& session) : session_(session) {}
+
+  Result<std::string> manifest(const oci::Descriptor& descriptor) override {
+    return FLUYT_TRY(session_.get_manifest(descriptor.digest.text())).bytes;
+  }
+
+  Result<> stream(const oci::Descriptor& descriptor,
+                  const std::function<Result<>(std::string_view)>& sink) override {
+    registry::EndpointIndex server = 0;
+    auto result = session_.fetch_blob(descriptor.digest, static_cast<uint64_t>(descriptor.size),
+                                      sink, &server);
+    (*servers_.lock())[descriptor.digest] = server;
+    return result;
+  }
+
+  bool has_another(const oci::Descriptor& descriptor) override {
+    const registry::EndpointIndex server = (*servers_.lock())[descriptor.digest];
+    return session_.distrust(server);
+  }
+
+ private:
+  registry::Session& session_;
+  Guarded<std::map<oci::Digest, registry::EndpointIndex>> servers_;  // asked last, by blob
+};
+
+std::vector<std::string> names_for(const oci::Reference& reference, const oci::Digest& target) {
+  std::vector<std::string> out{cat(reference.name(), "@", target.text())};
+  if (!reference.digest.has_value()) out.push_back(reference.text());
+  return out;
+}
+
+// Pulls with one key may share: the same question to the same registry by the same person.
+Result<std::string> key_of(const oci::Reference& reference, const PullOptions& options) {
+  const Credentials& c = options.credentials;
+  std::string secret;
+  for (const std::string* part :
+       {&c.username, &c.password, &c.identity_token, &c.registry_token, &c.server_address}) {
+    secret += cat(part->size(), ":", *part);
+  }
+  const oci::Digest hash = FLUYT_TRY(digest_of("sha256", secret));
+  return cat(reference.text(), "\n", options.platform.text(), "\n", hash.text());
+}
+
+}  // namespace
+
+/// One pull and all who wait for it. It runs in a thread of its own, so that who asked first may
+/// leave before the others.
+struct Store::PullFlight {
+  std::atomic<bool> stop{false};
+  Guarded<std::list<const ProgressSink*>> waiters;  // never empty until the last has left
+  std::optional<Result<Image>> result;              // under pulls_mutex_: set when it has ended
+};
+
+void Store::stop_pull(PullFlight& flight) { flight.stop = true; }
+
+// Already here: only the names may be new.
+Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
+                                               const oci::Digest& target,
+                                               const oci::Platform& platform) {
+  const auto names = names_for(reference, target);
+  const auto id = catalog_->read([&](const CatalogState& state) -> std::optional<std::string> {
+    const auto found = state.names.find(names.front());
+    if (found == state.names.end()) return std::nullopt;
+    return found->second;
+  });
+  if (!id.has_value()) return std::optional<Image>();
+  const auto image = find_image(*id);
+  if (!image.has_value() || image->config.platform.os != platform.os ||
+      image->config.platform.architecture != platform.architecture) {
+    return std::optional<Image>();
+  }
+  CatalogChange change;
+  catalog_->read([&](const CatalogState& state) {
+    for (const std::string& name : names) {
+      const auto found = state.names.find(name);
+      if (found == state.names.end() || found->second != *id)
+        change.put_names.emplace_back(name, *id);
+    }
+    return 0;
+  });
+  FLUYT_TRY(catalog_->commit(change));
+  return find_image(*id);
+}
+
+Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials& credentials,
+                              const oci::Platform& platform, const ProgressSink& progress,
+                              std::atomic<bool>& stop) {
+  const auto session =
+      FLUYT_TRY(registry_.open(reference.registry, reference.repository, credentials, &stop));
+  std::string target = reference.target();
+  auto head = session->head_manifest(target);
+  if (head.ok() && head->digest.has_value()) {
+    if (reference.digest.has_value() && *head->digest != *reference.digest) {
+      return Error(Code::kDataLoss, cat("the registry names the manifest ", head->digest->text(),
+                                        ", asked for ", reference.digest->text()));
+    }
+    target = head->digest->text();
+    Result<std::optional<Image>> known = pull_known(reference, *head->digest, platform);
+    if (!known.ok()) return std::move(known).error();
+    if (*known) return std::move(**known);
+  } else if (!head.ok() && head.error().code() != Code::kUnimplemented) {
+    return std::move(head).error();
+  }
+  registry::RawManifest top = FLUYT_TRY(session->get_manifest(target));
+  RegistrySource source(*session);
+  const auto names = names_for(reference, top.digest);
+  Document document{top.digest, std::move(top.bytes)};
+  const auto plan = plan_image(source, std::move(document), top.media_type, platform);
+  if (!plan.ok()) return plan.error();
+  return install(source, *plan, names, progress, stop, Sync::kBehind);
+}
+
+void Store::run_pull(const oci::Reference& reference, const Credentials& credentials,
+                     const oci::Platform& platform, PullFlight& flight) {
+  const ProgressSink tell_all = [&](const LayerProgress& progress) {
+    auto waiters = flight.waiters.lock();
+    for (const ProgressSink* waiter : *waiters) {
+      if (*waiter) (*waiter)(progress);
+    }
+  };
+  auto result = pull_now(reference, credentials, platform, tell_all, flight.stop);
+  if (!result.ok()) {
+    result = std::move(result).error().add_context(cat("pull ", quote(reference.text())));
+  }
+  const std::lock_guard<std::mutex> lock(pulls_mutex_);
+  flight.result = std::move(result);
+}
+
+Result<Image> Store::pull(const oci::Reference& reference, const PullOptions& options) {
+  const std::string key = FLUYT_TRY(key_of(reference, options));
+  std::unique_lock<std::mutex> lock(pulls_mutex_);
+  std::shared_ptr<PullFlight> flight;
+  // One that is on its way down, failed or left by all, is no good to join.
+  if (const auto found = pulls_.find(key); found != pulls_.end() && !found->second->stop) {
+    flight = found->second;
+  }
+  const bool is_new = flight == nullptr;
+  if (is_new) pulls_[key] = flight = std::make_shared<PullFlight>();
+  const auto me = [&] {
+    auto waiters = flight->waiters.lock();
+    return waiters->insert(waiters->end(), &options.progress);
+  }();
+  if (is_new) {
+    ++running_pulls_;
+    std::thread([this, flight, key, reference, credentials = options.credentials,
+                 platform = options.platform] {
+      run_pull(reference, credentials, platform, *flight);
+      const std::lock_guard<std::mutex> ending(pulls_mutex_);
+      if (const auto mine = pulls_.find(key); mine != pulls_.end() && mine->second == flight) {
+        pulls_.erase(mine);
+      }
+      --running_pulls_;
+      pulls_changed_.notify_all();
+    }).detach();
+  }
+  bool left = false;
+  while (!flight->result.has_value()) {
+    pulls_changed_.wait_for(lock, kLookEvery);
+    if (left || flight->result.has_value()) continue;
+    if (options.cancelled == nullptr || !options.cancelled->load()) continue;
+    left = true;
+    auto waiters = flight->waiters.lock();
+    if (waiters->size() > 1) {
+      waiters->erase(me);
+      return Error(Code::kCancelled, "pull: cancelled by the caller");
+    }
+    flight->stop = true;  // the last one: it stays until all is cleaned up
+  }
+  flight->waiters.lock()->erase(me);
+  return *flight->result;
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,150 @@
+#include <algorithm>
+#include <set>
+#include <span>
+
+#include "base/strings.h"
+#include "image/store.h"
+
+namespace fluyt::image {
+
+namespace {
+
+// Everything that an image or a root stands on.
+struct InUse {
+  std::set<oci::Digest> layers;
+  std::set<oci::Digest> blobs;
+};
+
+InUse in_use(const CatalogState& state) {
+  InUse out;
+  for (const auto& [id, row] : state.images) {
+    for (const ImageLayer& layer : row.layers) out.layers.insert(layer.diff_id);
+    out.blobs.insert(row.blobs.begin(), row.blobs.end());
+  }
+  for (const auto& [id, row] : state.roots) {
+    out.layers.insert(row.layers.begin(), row.layers.end());
+  }
+  return out;
+}
+
+std::vector<std::vector<oci::Digest>> chains_in_use(const CatalogState& state) {
+  std::vector<std::vector<oci::Digest>> out;
+  for (const auto& [id, row] : state.images) {
+    std::vector<oci::Digest> chain;
+    for (const ImageLayer& layer : row.layers) chain.push_back(layer.diff_id);
+    out.push_back(std::move(chain));
+  }
+  for (const auto& [id, row] : state.roots) out.push_back(row.layers);
+  return out;
+}
+
+void keep_unused(std::vector<oci::Digest>& digests, const std::set<oci::Digest>& used) {
+  std::erase_if(digests, [&](const oci::Digest& digest) { return used.contains(digest); });
+}
+
+}  // namespace
+
+Result<> Store::collect(const Content& candidates) {
+  // What is claimed cannot be pinned by a pull, so what is unused now stays unused until done().
+  const Content claimed{pins_.claim(candidates.layers), pins_.claim(candidates.blobs)};
+  Content unused = claimed;
+  CatalogChange change;
+  catalog_->read([&](const CatalogState& state) {
+    const InUse used = in_use(state);
+    keep_unused(unused.layers, used.layers);
+    keep_unused(unused.blobs, used.blobs);
+    for (const oci::Digest& layer : unused.layers) {
+      if (state.layers.contains(layer)) change.drop_layers.push_back(layer);
+    }
+    return 0;
+  });
+  Result<> result = catalog_->commit(change);
+  if (result.ok()) {
+    for (const oci::Digest& layer : unused.layers) {
+      auto removed = layers_->remove(layer);
+      if (!removed.ok() && result.ok()) result = std::move(removed);
+    }
+    for (const oci::Digest& blob : unused.blobs) {
+      auto removed = blobs_.remove(blob);
+      if (!removed.ok() && result.ok()) result = std::move(removed);
+    }
+  }
+  pins_.done(claimed.layers);
+  pins_.done(claimed.blobs);
+  FLUYT_TRY(std::move(result));
+  return collect_fixups();
+}
+
+Result<> Store::collect_fixups() {
+  const std::unique_lock<std::shared_mutex> alone(fixups_);
+  const std::vector<oci::Digest> fixups = FLUYT_TRY(layers_->list_fixups());
+  if (fixups.empty()) return {};
+  const auto chains = catalog_->read(chains_in_use);
+  std::set<oci::Digest> used;
+  for (const auto& chain : chains) {
+    for (size_t length = 1; length <= chain.size(); ++length) {
+      used.insert(FLUYT_TRY(chain_id_of(std::span(chain).first(length))));
+    }
+  }
+  for (const oci::Digest& fixup : fixups) {
+    if (!used.contains(fixup)) FLUYT_TRY(layers_->remove_fixup(fixup));
+  }
+  return {};
+}
+
+Result<> Store::remove_image(const ImageRow& row) {
+  FLUYT_TRY(catalog_->commit({.drop_images = {row.id}}));
+  Content content;
+  for (const ImageLayer& layer : row.layers) content.layers.push_back(layer.diff_id);
+  content.blobs = row.blobs;
+  return collect(content);
+}
+
+Result<> Store::remove(const std::string& name_or_id) {
+  const auto id = FLUYT_TRY(find_id(name_or_id));
+  if (!id.has_value()) return {};
+  const auto row = catalog_->read([&](const CatalogState& state) -> std::optional<ImageRow> {
+    const auto found = state.images.find(*id);
+    if (found == state.images.end()) return std::nullopt;
+    return found->second;
+  });
+  if (!row.has_value()) return {};
+  return remove_image(*row);
+}
+
+Result<> Store::untag(const std::string& name) {
+  const oci::Reference reference = FLUYT_TRY(oci::Reference::parse(name));
+  const std::string repository = reference.name();
+  const bool is_tag = !reference.digest.has_value();
+  const std::string key =
+      is_tag ? reference.text() : cat(repository, "@", reference.digest->text());
+  CatalogChange change{.drop_names = {key}};
+  std::optional<ImageRow> last;
+  catalog_->read([&](const CatalogState& state) {
+    const auto found = state.names.find(key);
+    if (found == state.names.end()) {
+      change.drop_names.clear();
+      return 0;
+    }
+    const std::string& id = found->second;
+    std::vector<std::string> digests;  // of the same repository: they go with its last tag
+    size_t other_tags = 0;
+    size_t others = 0;
+    for (const auto& [other, other_id] : state.names) {
+      if (other_id != id || other == key) continue;
+      ++others;
+      if (other.starts_with(cat(repository, ":"))) ++other_tags;
+      if (other.starts_with(cat(repository, "@"))) digests.push_back(other);
+    }
+    if (is_tag && other_tags == 0) {
+      change.drop_names.insert(change.drop_names.end(), digests.begin(), digests.end());
+      others -= digests.size();
+    }
+    if (others == 0) last = state.images.at(id);
+    return 0;
+  });
+  if (last.has_value()) return remove_image(*last);
+  return catalog_->commit(change);
+}
+
+}  // namespace fluyt::image

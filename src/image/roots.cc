@@ -1,0 +1,98 @@
+#include "base/strings.h"
+#include "image/layer/view.h"
+#include "image/store.h"
+
+namespace fluyt::image {
+
+namespace {
+
+std::optional<std::vector<oci::Digest>> chain_of(const CatalogState& state, const std::string& id) {
+  const auto found = state.images.find(id);
+  if (found == state.images.end()) return std::nullopt;
+  std::vector<oci::Digest> out;
+  for (const ImageLayer& layer : found->second.layers) out.push_back(layer.diff_id);
+  return out;
+}
+
+Error no_image(const std::string& id) {
+  return Error(Code::kNotFound, cat("image ", quote(id), ": no such image"));
+}
+
+}  // namespace
+
+Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
+                                             const std::string& image_id) {
+  const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
+  if (!chain.has_value()) return no_image(image_id);
+  const Pins::Pin pin = pins_.pin(*chain);
+  // The image may have gone while we waited for the pin: the row of the root would come too late.
+  const auto [image_is_there, old] = catalog_->read([&](const CatalogState& s) {
+    const auto found = s.roots.find(container_id);
+    return std::pair(s.images.contains(image_id), found == s.roots.end()
+                                                      ? std::optional<RootRow>()
+                                                      : std::optional(found->second));
+  });
+  if (!image_is_there) return no_image(image_id);
+  if (old.has_value() && old->image_id != image_id) {
+    return Error(Code::kAlreadyExists,
+                 cat("root ", quote(container_id), ": is there, of image ", old->image_id));
+  }
+  if (!old.has_value()) {
+    FLUYT_TRY(catalog_->commit({.put_roots = {{container_id, image_id, *chain}}}));
+  }
+  const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
+  auto dirs = layers_->resolve_chain(*chain);
+  auto made = dirs.ok() ? roots_.create(container_id, *dirs)
+                        : Result<sys::OverlayMount>(std::move(dirs).error());
+  if (!made.ok() && !old.has_value()) {
+    roots_.remove(container_id).ignore("the error to tell is the first; open() sweeps the rest");
+    catalog_->commit({.drop_roots = {container_id}}).ignore("as above");
+  }
+  return made;
+}
+
+Result<> Store::remove_root(const std::string& container_id) {
+  // The disk first: on a full one the catalog may not be writable. A crash in between leaves a row
+  // without a root, which open() drops.
+  FLUYT_TRY(roots_.remove(container_id));
+  const auto row = catalog_->read([&](const CatalogState& state) -> std::optional<RootRow> {
+    const auto found = state.roots.find(container_id);
+    if (found == state.roots.end()) return std::nullopt;
+    return found->second;
+  });
+  if (!row.has_value()) return {};
+  FLUYT_TRY(catalog_->commit({.drop_roots = {container_id}}));
+  // Usually its image is still there, and nothing is to be collected.
+  const bool image_is_there =
+      catalog_->read([&](const CatalogState& s) { return s.images.contains(row->image_id); });
+  return image_is_there ? Result<>() : collect({row->layers, {}});
+}
+
+Result<std::vector<std::string>> Store::list_roots() {
+  return catalog_->read([](const CatalogState& state) {
+    std::vector<std::string> out;
+    for (const auto& [id, row] : state.roots) out.push_back(id);
+    return out;
+  });
+}
+
+Result<FsUsage> Store::root_usage(const std::string& container_id) {
+  const bool known =
+      catalog_->read([&](const CatalogState& s) { return s.roots.contains(container_id); });
+  if (!known) return Error(Code::kNotFound, cat("root ", quote(container_id), ": no such root"));
+  const RootUsage usage = FLUYT_TRY(roots_.usage(container_id));
+  return FsUsage{options_.root, usage.bytes, usage.inodes};
+}
+
+Result<std::optional<std::string>> Store::read_image_file(const std::string& image_id,
+                                                          const std::string& path, size_t limit) {
+  const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
+  if (!chain.has_value()) return no_image(image_id);
+  const Pins::Pin pin = pins_.pin(*chain);
+  const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
+  const auto dirs = FLUYT_TRY(layers_->resolve_chain(*chain));
+  const LayerView view = FLUYT_TRY(LayerView::open(dirs));
+  return view.read_file(path, limit);
+}
+
+}  // namespace fluyt::image

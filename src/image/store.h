@@ -1,0 +1,136 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "base/guarded.h"
+#include "image/assemble.h"
+#include "image/blob/store.h"
+#include "image/catalog/catalog.h"
+#include "image/durability.h"
+#include "image/image_store.h"
+#include "image/layer/store.h"
+#include "image/layer_fetches.h"
+#include "image/pins.h"
+#include "image/registry/session.h"
+#include "image/rootfs/roots.h"
+#include "sys/fd.h"
+
+namespace fluyt::image {
+
+/// The image store: one file a verb (open, pull, import, install, sync, remove, roots, find). Below
+/// options.root:
+///
+///     lock         flock(2)ed by the process that has the store
+///     catalog.db   the truth
+///     blobs/       configs, manifests, indexes
+///     layers/ fixups/ staging/ trash/   see LayerStore
+///     roots/       see Roots
+class Store final : public ImageStore {
+ public:
+  struct Parts {
+    sys::Fd lock;
+    std::unique_ptr<Catalog> catalog;
+    BlobStore blobs;
+    std::unique_ptr<LayerStore> layers;
+    Roots roots;
+    WriteEpoch epoch;
+  };
+  Store(StoreOptions options, Parts parts, Logger& logger);
+  ~Store() override;
+
+  Result<Image> pull(const oci::Reference& reference, const PullOptions& options) override;
+  Result<std::vector<Image>> import(const std::string& path, const ImportOptions& options) override;
+  Result<std::vector<Image>> list() override;
+  Result<std::optional<Image>> find(const std::string& name_or_id) override;
+  Result<> remove(const std::string& name_or_id) override;
+  Result<> untag(const std::string& name) override;
+  Result<sys::OverlayMount> create_root(const std::string& container_id,
+                                        const std::string& image_id) override;
+  Result<> remove_root(const std::string& container_id) override;
+  Result<std::vector<std::string>> list_roots() override;
+  Result<FsUsage> root_usage(const std::string& container_id) override;
+  Result<FsUsage> fs_usage() override;
+  Result<std::optional<std::string>> read_image_file(const std::string& image_id,
+                                                     const std::string& path,
+                                                     size_t limit) override;
+
+  /// Makes disk and catalog agree: what a dead process left half-done goes, what is not whole any
+  /// more is discarded. Once, before anything else. open.cc
+  Result<> reconcile();
+
+ private:
+  struct PullFlight;
+  struct Content {  // digests of one image or root
+    std::vector<oci::Digest> layers;
+    std::vector<oci::Digest> blobs;
+  };
+  enum class Sync { kBehind, kBeforeReturn };
+
+  // pull.cc
+  static void stop_pull(PullFlight& flight);
+  void run_pull(const oci::Reference& reference, const Credentials& credentials,
+                const oci::Platform& platform, PullFlight& flight);
+  Result<Image> pull_now(const oci::Reference& reference, const Credentials& credentials,
+                         const oci::Platform& platform, const ProgressSink& progress,
+                         std::atomic<bool>& stop);
+  Result<std::optional<Image>> pull_known(const oci::Reference& reference,
+                                          const oci::Digest& target, const oci::Platform& platform);
+  // install.cc
+  Result<Image> install(ContentSource& source, const ImagePlan& plan,
+                        const std::vector<std::string>& names, const ProgressSink& progress,
+                        std::atomic<bool>& stop, Sync sync);
+  Result<> bring_in(ContentSource& source, const ImagePlan& plan,
+                    const std::vector<std::string>& names, const ProgressSink& progress,
+                    std::atomic<bool>& stop);
+  Result<> check_space(const ImagePlan& plan) const;
+  CatalogChange change_for(const ImagePlan& plan, const std::vector<LayerInfo>& infos,
+                           const std::vector<std::string>& names) const;
+  // sync.cc
+  Result<> sync_now();
+  void discard_unsynced(const std::vector<oci::Digest>& layers);
+  // open.cc
+  Result<> discard_broken();
+  Result<> load_configs(CatalogChange& change);
+  Result<> sweep_roots(CatalogChange& change);
+  Result<> sweep_content();
+  // remove.cc
+  Result<> remove_image(const ImageRow& row);
+  Result<> collect(const Content& candidates);
+  Result<> collect_fixups();
+  // find.cc
+  Result<std::optional<std::string>> find_id(const std::string& name_or_id) const;
+  std::optional<Image> find_image(const std::string& id) const;
+  Image make_image(const ImageRow& row, const CatalogState& state) const;
+
+  const StoreOptions options_;
+  Logger& logger_;
+  sys::Fd lock_;
+  std::unique_ptr<Catalog> catalog_;
+  BlobStore blobs_;
+  std::unique_ptr<LayerStore> layers_;
+  Roots roots_;
+  const WriteEpoch epoch_;
+  registry::Registry registry_;
+  LayerFetches fetches_;
+  Pins pins_;
+  Guarded<std::map<std::string, std::shared_ptr<const oci::ImageConfig>>> configs_;  // by image id
+  std::shared_mutex fixups_;  // shared: chains in use; alone: their collection
+  std::mutex syncing_;        // one sync_now() at a time
+
+  std::mutex pulls_mutex_;
+  std::condition_variable pulls_changed_;
+  std::map<std::string, std::shared_ptr<PullFlight>> pulls_;
+  size_t running_pulls_ = 0;
+
+  std::unique_ptr<Syncer> syncer_;  // last: its thread uses all of the above
+};
+
+}  // namespace fluyt::image
