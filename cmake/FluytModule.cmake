@@ -7,7 +7,8 @@
 #     PRIVATE_DEPS oci       seen by our bodies alone
 #     LIBS PkgConfig::ZSTD   outside libraries our bodies need
 #     PUBLIC_LIBS ...        outside libraries our headers need
-#     TEST_LIBS ...)         outside libraries our tests need (oracles)
+#     TEST_LIBS ...          outside libraries our tests need (oracles)
+#     PCH <x.h> ...)         outside headers that most bodies include and that take seconds to read
 #
 # Bodies are *.cc, tests *_test.cc beside them (one program <name>_test), fuzzers *_fuzz.cc
 # (one program each, in the fuzz preset). Every header is compiled alone once, to prove that it can be.
@@ -16,8 +17,15 @@ set_property(GLOBAL PROPERTY FLUYT_TESTS "")
 add_custom_target(fluyt_tests)
 add_custom_target(fluyt_headers)
 
+function(fluyt_precompile NAME)
+  target_precompile_headers(${NAME} PRIVATE ${ARGN})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${NAME} PRIVATE -fpch-preprocess)  # so that ccache can see through them
+  endif()
+endfunction()
+
 function(fluyt_module NAME)
-  cmake_parse_arguments(M "" "FOLDER" "DEPS;PRIVATE_DEPS;LIBS;PUBLIC_LIBS;TEST_LIBS;TEST_DEPS" ${ARGN})
+  cmake_parse_arguments(M "" "FOLDER" "DEPS;PRIVATE_DEPS;LIBS;PUBLIC_LIBS;TEST_LIBS;TEST_DEPS;PCH" ${ARGN})
   if(NOT M_FOLDER)
     set(M_FOLDER ${NAME})
   endif()
@@ -56,6 +64,9 @@ function(fluyt_module NAME)
   target_link_libraries(${NAME} ${scope} ${M_DEPS} ${M_PUBLIC_LIBS})
   if(bodies)
     target_link_libraries(${NAME} PRIVATE ${M_PRIVATE_DEPS} ${M_LIBS})
+    if(M_PCH)
+      fluyt_precompile(${NAME} ${M_PCH})
+    endif()
   endif()
 
   if(headers AND FLUYT_TESTS)
@@ -93,7 +104,7 @@ endfunction()
 
 # A program: src/cmd/<name>, STATIC where it enters containers or must live alone.
 function(fluyt_program NAME)
-  cmake_parse_arguments(P "STATIC" "FOLDER" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(P "STATIC" "FOLDER" "DEPS;LIBS;PCH" ${ARGN})
   if(NOT P_FOLDER)
     set(P_FOLDER cmd/${NAME})
   endif()
@@ -106,6 +117,9 @@ function(fluyt_program NAME)
   file(CREATE_LINK ${CMAKE_SOURCE_DIR}/src/${P_FOLDER} ${inc}/${P_FOLDER} SYMBOLIC)
   target_compile_options(${NAME} PRIVATE "SHELL:-iquote ${inc}")
   target_link_libraries(${NAME} PRIVATE fluyt_flags ${P_DEPS} ${P_LIBS})
+  if(P_PCH)
+    fluyt_precompile(${NAME} ${P_PCH})
+  endif()
   if(P_STATIC)
     target_link_options(${NAME} PRIVATE ${FLUYT_STATIC_LINK})
   endif()
