@@ -1,5 +1,6 @@
 #include "base/strings.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/early_signals.h"
 #include "cmd/fluyt/resolve.h"
 #include "cmd/fluyt/session.h"
 
@@ -16,6 +17,7 @@ class Attach final : public Command {
 
   Result<int> run(Context& context) override {
     auto input = FLUYT_TRY(Input::create(no_stdin_ ? Input::Read::kNo : Input::Read::kYes));
+    EarlySignals early(*input);
     Client* client = FLUYT_TRY(context.client());
     const cri::Container container = FLUYT_TRY(find_container(*client, container_));
     if (container.state() != cri::CONTAINER_RUNNING) {
@@ -25,6 +27,7 @@ class Attach final : public Command {
     control::AttachRequest::Start start;
     start.set_container_id(container.id());
     start.set_stdin(!no_stdin_);
+    early.stop();
     const AttachEnd end =
         FLUYT_TRY(run_attach(*client, *input, std::move(start), [] { return Result<>(); }));
     if (end.detached_by) return 128 + *end.detached_by;

@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/early_signals.h"
 #include "cmd/fluyt/resolve.h"
 #include "cmd/fluyt/session.h"
 #include "cmd/fluyt/text/run_values.h"
@@ -46,8 +47,10 @@ class Exec final : public Command {
     start.set_stdin(interactive_);
     // Before the connection makes threads: signals are to come here alone.
     auto input = FLUYT_TRY(Input::create(interactive_ ? Input::Read::kYes : Input::Read::kNo));
+    EarlySignals early(*input);
     Client* client = FLUYT_TRY(context.client());
     start.set_container_id(FLUYT_TRY(find_container(*client, rest_[0])).id());
+    early.stop();
     auto code = run_exec(*client, *input, std::move(start));
     if (code.ok()) return code;
     if (code.error().code() == Code::kNotFound || code.error().code() == Code::kPermissionDenied) {

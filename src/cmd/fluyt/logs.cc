@@ -14,6 +14,7 @@ namespace {
 
 // How often a followed container is asked about, when its log says nothing.
 constexpr int kLookMs = 500;
+constexpr size_t kMaxPending = 64 * 1024;
 
 class Logs final : public Command {
  public:
@@ -71,6 +72,7 @@ class Logs final : public Command {
       }
     }));
     for (const LogLine& line : select(std::move(lines), filter)) show(line);
+    flush();
     return {};
   }
 
@@ -95,15 +97,29 @@ class Logs final : public Command {
     for (const LogLine& line : lines) {
       if (line.time >= filter.since) show(line);
     }
+    flush();
   }
 
   void show(const LogLine& line) {
     const Stream stream = line.is_stderr ? Stream::kErr : Stream::kOut;
-    LogLine shown = line;
-    // A file or a pipe gets the bytes as they were; a terminal none that it would obey.
-    if (is_terminal(stream)) shown.text = printable_log(line.text);
+    // One write for many lines, but the streams' order is kept.
+    if (stream != pending_stream_ || pending_.size() > kMaxPending) flush();
+    pending_stream_ = stream;
     const auto timestamps = timestamps_ ? Timestamps::kShown : Timestamps::kNone;
-    if (!write_out(stream, format_log_line(shown, timestamps))) closed_ = true;
+    const bool terminal = line.is_stderr ? err_is_terminal_ : out_is_terminal_;
+    if (!terminal) {
+      // A file or a pipe gets the bytes as they were.
+      pending_ += format_log_line(line, timestamps);
+      return;
+    }
+    LogLine shown = line;
+    shown.text = printable_log(line.text);
+    pending_ += format_log_line(shown, timestamps);
+  }
+
+  void flush() {
+    if (!pending_.empty() && !write_out(pending_stream_, pending_)) closed_ = true;
+    pending_.clear();
   }
 
   std::string container_;
@@ -112,7 +128,11 @@ class Logs final : public Command {
   bool follow_ = false;
   bool timestamps_ = false;
   bool closed_ = false;  // nobody reads us any more
+  const bool out_is_terminal_ = is_terminal(Stream::kOut);
+  const bool err_is_terminal_ = is_terminal(Stream::kErr);
   LogReader reader_;
+  std::string pending_;
+  Stream pending_stream_ = Stream::kOut;
 };
 
 }  // namespace

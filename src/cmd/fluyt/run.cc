@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/early_signals.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/pull_view.h"
 #include "cmd/fluyt/resolve.h"
@@ -65,18 +66,18 @@ class Run final : public Command {
     // Once without knowing where logs go: a wrong option is to be told before anything is done.
     auto plan = plan_run(o_, "", cwd);
     if (!plan.ok()) return context.usage(plan.error().message());
-    std::unique_ptr<Input> input;
-    if (!o_.detached) {
-      input = FLUYT_TRY(Input::create(o_.interactive ? Input::Read::kYes : Input::Read::kNo));
-    }
+    const bool reads = o_.interactive && !o_.detached;
+    auto input = FLUYT_TRY(Input::create(reads ? Input::Read::kYes : Input::Read::kNo));
+    EarlySignals early(*input);
     Client* client = FLUYT_TRY(context.client());
     const auto info = FLUYT_TRY(client->info());
     plan->sandbox.set_log_directory(run_log_folder(info, cat(o_.name, "-", random.substr(0, 8))));
     FLUYT_TRY(check_name_is_free(*client));
     FLUYT_TRY(need_image(*client));
 
+    early.note();
     Made made;
-    auto code = start(context, *client, *plan, input.get(), made);
+    auto code = start(context, *client, *plan, *input, early, made);
     if (!code.ok() || o_.remove) undo(*client, info, made);
     return code;
   }
@@ -100,8 +101,8 @@ class Run final : public Command {
     return {};
   }
 
-  Result<int> start(Context& context, Client& client, const RunPlan& plan, Input* input,
-                    Made& made) {
+  Result<int> start(Context& context, Client& client, const RunPlan& plan, Input& input,
+                    EarlySignals& early, Made& made) {
     cri::RunPodSandboxRequest sandbox;
     *sandbox.mutable_config() = plan.sandbox;
     made.log_path = cat(plan.sandbox.log_directory(), "/", plan.container.log_path());
@@ -111,7 +112,12 @@ class Run final : public Command {
     *container.mutable_config() = plan.container;
     *container.mutable_sandbox_config() = plan.sandbox;
     made.container_id = FLUYT_TRY(noting_failure(context, client.create(container))).container_id();
-    if (!o_.detached) return in_foreground(context, client, *input, made);
+    early.stop();
+    if (early.noted() != 0) {
+      context.failure = 128 + early.noted();
+      return Error(Code::kCancelled, "interrupted");
+    }
+    if (!o_.detached) return in_foreground(context, client, input, made);
     FLUYT_TRY(noting_failure(context, client.start(made.container_id)));
     print(printable(made.container_id) + "\n");
     return 0;
@@ -177,7 +183,8 @@ CommandInfo run_command() {
           "The image is pulled when it is not here. In the foreground the exit status is the\n"
           "container's; 125 when fluyt failed, 126 when the program may not be run, 127 when "
           "there\n"
-          "is none. Signals that fluyt gets go to the container.\n\n"
+          "is none. Signals that fluyt gets go to the container; the third INT or TERM leaves it\n"
+          "running and ends fluyt.\n\n"
           "Examples:\n"
           "  fluyt run --rm busybox echo hello\n"
           "  fluyt run --rm -it busybox sh\n"

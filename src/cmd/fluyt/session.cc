@@ -16,6 +16,10 @@ void fill(Size& message) {
   message.set_height(size.height);
 }
 
+// Process 1 of a container ignores signals that it has no handler for: a person who presses ^C
+// again and again wants out.
+constexpr int kPatience = 3;
+
 // The thread that turns what the person does into requests of `call`.
 template <class Call, class Request>
 class Typing {
@@ -55,7 +59,8 @@ class Typing {
           fill(*request.mutable_size());
           break;
         case InputEvent::Kind::kSignal:
-          if (terminal_ && asks_to_end(event.signal)) {
+          if (asks_impatiently(event.signal)) ++impatience_;
+          if ((terminal_ && asks_to_end(event.signal)) || impatience_ >= kPatience) {
             ended_by_ = event.signal;
             call_.cancel();
             return;
@@ -71,6 +76,7 @@ class Typing {
   Input& input_;
   const bool terminal_;
   const SignalHandler on_signal_;
+  int impatience_ = 0;
   std::atomic<int> ended_by_ = 0;
   std::thread thread_;
 };
@@ -101,6 +107,7 @@ Result<std::optional<RawMode>> enter_raw(bool terminal) {
 
 Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start start) {
   const bool terminal = start.terminal();
+  const bool with_stdin = start.stdin();
   auto call = client.exec();
   if (terminal) fill(*start.mutable_size());
   control::ExecRequest request;
@@ -110,7 +117,7 @@ Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start s
     FLUYT_TRY(call->finish());
     return Error(Code::kInternal, "fluytd ended the exec without a word");
   }
-  auto raw = FLUYT_TRY(enter_raw(terminal));
+  auto raw = FLUYT_TRY(enter_raw(terminal && with_stdin));
   std::optional<int> exit_code;
   int ended_by = 0;
   {

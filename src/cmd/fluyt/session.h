@@ -10,15 +10,17 @@
 /// A person beside a process in a container: streams, terminal, signals. Used by exec, attach, run.
 namespace fluyt::cli {
 
-/// Runs `start` with our standard streams; the exit code. Signals that we get go to the process;
-/// with a terminal, TERM and HUP end the exec instead, the terminal put back first.
+/// Runs `start` with our standard streams; the exit code. Signals that we get go to the process.
+/// With a terminal, TERM and HUP end the exec instead, the terminal put back first; so does the
+/// third INT or TERM in any case.
 Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start start);
 
 struct AttachEnd {
   std::optional<int> detached_by;  // a signal: the container goes on
 };
-/// Moves the container's streams until its output ends. `attached` is called once we are sure to
-/// see everything that is written from then on (to start it, say); its error is ours.
+/// Moves the container's streams until its output ends; signals as for run_exec. `attached` is
+/// called once we are sure to see everything that is written from then on (to start it, say); its
+/// error is ours.
 Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachRequest::Start start,
                              const std::function<Result<>()>& attached);
 

@@ -26,13 +26,19 @@ class SystemInput final : public Input {
         stopped_(std::move(stopped)),
         reading_(standard_input == Read::kYes) {}
 
-  InputEvent next() override;
+  InputEvent next() override { return next(reading_); }
+  InputEvent next_signal() override { return next(false); }
+  void resume() override {
+    uint64_t count = 0;
+    (void)!::read(stopped_.raw(), &count, sizeof count);  // fails only when it was not stopped
+  }
   void stop() override {
     const uint64_t one = 1;
     (void)!::write(stopped_.raw(), &one, sizeof one);  // fails only when it is set already
   }
 
  private:
+  InputEvent next(bool with_bytes);
   InputEvent take_signal();
   InputEvent take_bytes();
 
@@ -58,11 +64,11 @@ InputEvent SystemInput::take_bytes() {
   return {InputEvent::Kind::kEnd, {}};
 }
 
-InputEvent SystemInput::next() {
+InputEvent SystemInput::next(bool with_bytes) {
   while (true) {
     std::array<pollfd, 3> entries{{{stopped_.raw(), POLLIN, 0},
                                    {signals_.raw(), POLLIN, 0},
-                                   {reading_ ? STDIN_FILENO : -1, POLLIN, 0}}};
+                                   {with_bytes ? STDIN_FILENO : -1, POLLIN, 0}}};
     if (::poll(entries.data(), entries.size(), -1) < 0) {
       if (errno == EINTR) continue;
       return {InputEvent::Kind::kStopped, {}};
@@ -122,12 +128,14 @@ Result<std::unique_ptr<Input>> Input::create(Read standard_input) {
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   sys::Fd signals(::signalfd(-1, &set, SFD_CLOEXEC));
   if (!signals.valid()) return Error::from_errno(errno, "signalfd()");
-  sys::Fd stopped(::eventfd(0, EFD_CLOEXEC));
+  sys::Fd stopped(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stopped.valid()) return Error::from_errno(errno, "eventfd()");
   return std::unique_ptr<Input>(
       std::make_unique<SystemInput>(std::move(signals), std::move(stopped), standard_input));
 }
 
 bool asks_to_end(int signal) { return signal == SIGTERM || signal == SIGHUP; }
+
+bool asks_impatiently(int signal) { return signal == SIGINT || signal == SIGTERM; }
 
 }  // namespace fluyt::cli

@@ -57,11 +57,16 @@ class Input {
   virtual ~Input() = default;
   /// Waits for the next event.
   virtual InputEvent next() = 0;
-  /// From another thread: every next() gives kStopped from now on.
+  /// The same, leaving what was typed for later.
+  virtual InputEvent next_signal() = 0;
+  /// From another thread: every next() gives kStopped from now on, until resume().
   virtual void stop() = 0;
+  virtual void resume() = 0;
 };
 
-/// Whether a signal asks a program to end (TERM, HUP).
+/// Whether a signal tells a program that its terminal is gone or its time is up (TERM, HUP).
 bool asks_to_end(int signal);
+/// Whether it is one that people repeat when nothing happens (INT, TERM).
+bool asks_impatiently(int signal);
 
 }  // namespace fluyt::cli
