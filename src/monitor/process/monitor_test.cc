@@ -15,6 +15,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -222,6 +223,11 @@ class MonitorTest : public testing::Test {
       if (line.size() > 31) lines.emplace_back(line.substr(31));
     }
     return lines;
+  }
+
+  std::string children() const {
+    const int32_t pid = client_->monitor_pid();
+    return sys::read_file(cat("/proc/", pid, "/task/", pid, "/children"), 4096).value_or("?");
   }
 
   struct ExecResult {
@@ -523,6 +529,9 @@ TEST_F(MonitorTest, PodInitHasNothingToFind) {
   EXPECT_THAT(log, HasSubstr("NoNewPrivs:\t1"));
   EXPECT_THAT(log, HasSubstr("Seccomp:\t2"));
   EXPECT_THAT(log, HasSubstr("Groups:\t \n"));
+  // Empty because there is nothing, not because it may not look.
+  EXPECT_THAT(log, testing::Not(HasSubstr("denied")));
+  EXPECT_THAT(log, HasSubstr("Read-only file system"));
 }
 
 TEST_F(MonitorTest, RefusesHostSysctls) {
@@ -651,6 +660,11 @@ TEST_F(MonitorTest, HungCreateDelaysNobodyAndIsGivenUp) {
   ASSERT_FALSE((*hung).ok());
   EXPECT_EQ(hung->error().code(), Code::kDeadlineExceeded) << hung->error().message();
   EXPECT_TRUE(client_->list()->empty());
+  // Undone: no cgroup, and of the monitor's children none is left.
+  const std::string cgroup = cat("/sys/fs/cgroup/pids", cgroup_, "/hung");
+  for (int i = 0; i < 250 && (sys::exists(cgroup) || !children().empty()); ++i) usleep(20'000);
+  EXPECT_FALSE(sys::exists(cgroup));
+  EXPECT_EQ(children(), "");
   umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
 }
 
@@ -673,6 +687,27 @@ TEST_F(MonitorTest, RemovingWhileCreatingCancelsIt) {
   ASSERT_FALSE((*hung).ok());
   EXPECT_EQ(hung->error().code(), Code::kCancelled) << hung->error().message();
   umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
+}
+
+// Private memory of an idle monitor with one container that has talked, and of the pod init.
+TEST_F(MonitorTest, StaysSmall) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true}, Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok());
+  run("talker", "seq 1 20000; exec sleep 1000");
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(exec("talker", "true").ok());
+  const auto text = sys::read_file(cat("/proc/", client_->monitor_pid(), "/smaps_rollup"), 65536);
+  ASSERT_TRUE(text.ok());
+  std::map<std::string, int64_t> kilobytes;
+  for (const std::string_view line : split(*text, '\n')) {
+    const auto words = split_words(line);
+    if (words.size() == 3)
+      kilobytes[std::string(words[0])] = parse_number<int64_t>(words[1]).value_or(-1);
+  }
+  std::cout << "anonymous " << kilobytes["Anonymous:"] << " KiB, rss " << kilobytes["Rss:"]
+            << " KiB\n";
+  EXPECT_GT(kilobytes["Anonymous:"], 0);
+  EXPECT_LT(kilobytes["Anonymous:"], 400);
 }
 
 TEST_F(MonitorTest, OutOfMemoryIsTold) {

@@ -165,7 +165,10 @@ void Workers::on_message(pid_t pid) {
 
 // False at end of stream.
 bool Workers::take_message(Worker& worker) {
-  std::string buffer(kMaxPacketBytes, '\0');
+  // Exactly what is there: a large buffer would stay with the heap.
+  const ssize_t size = recv(worker.socket.raw(), nullptr, 0, MSG_PEEK | MSG_TRUNC);
+  if (size <= 0 || static_cast<size_t>(size) > kMaxPacketBytes) return false;
+  std::string buffer(static_cast<size_t>(size), '\0');
   auto received = sys::receive_with_fds(worker.socket, buffer.data(), buffer.size());
   if (!received.ok() || received->size == 0) return false;
   const std::string_view text = std::string_view(buffer).substr(1, received->size - 1);
