@@ -44,7 +44,8 @@ Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadli
   }
   std::array<char, sizeof(Header) + kMaxText> buffer;
   auto received = sys::receive_with_fds(channel, buffer.data(), buffer.size());
-  if (!received.ok() && received.error().errno_value() == ECONNRESET) return std::optional<Packet>();
+  if (!received.ok() && received.error().errno_value() == ECONNRESET)
+    return std::optional<Packet>();
   FLUYT_TRY(received.ok() ? Result<>() : Result<>(received.error()));
   if (received->size < sizeof(Header)) return std::optional<Packet>();
   Header header{};

@@ -11,22 +11,23 @@
 #include "sys/fd.h"
 
 /// What a container's first process and its maker say to each other until the gate: packets on a
-/// socketpair. The other side may be hostile memory only in the sense that it may die: it is our code.
+/// socketpair. The other side may be hostile memory only in the sense that it may die: it is our
+/// code.
 namespace fluyt::runtime {
 
 enum class Message : uint32_t {
   // from the maker
   kGo = 1,  // what was asked for is done
   // from the first process
-  kError,         // `text` is why; it ends
-  kWarning,       // `text` for the log
-  kWantIdMaps,    // it is in a new user namespace; wants kGo
-  kWantOffsets,   // it made a time namespace; wants kGo
-  kWantHooks,     // namespaces and mounts are there; wants kGo
-  kForked,        // `value` is the pid of the process that runs the program, its pidfd is attached
-  kConsole,       // the pty's master is attached
-  kListener,      // the seccomp listener is attached
-  kReady,         // it waits at the gate, or is about to execute
+  kError,        // `text` is why; it ends
+  kWarning,      // `text` for the log
+  kWantIdMaps,   // it is in a new user namespace; wants kGo
+  kWantOffsets,  // it made a time namespace; wants kGo
+  kWantHooks,    // namespaces and mounts are there; wants kGo
+  kForked,       // `value` is the pid of the process that runs the program, its pidfd is attached
+  kConsole,      // the pty's master is attached
+  kListener,     // the seccomp listener is attached
+  kReady,        // it waits at the gate, or is about to execute
 };
 
 struct Packet {
@@ -36,8 +37,8 @@ struct Packet {
   std::vector<sys::Fd> fds;
 };
 
-Result<> send_packet(sys::FdRef channel, Message kind, int32_t value = 0, std::string_view text = {},
-                     const std::vector<sys::FdRef>& fds = {});
+Result<> send_packet(sys::FdRef channel, Message kind, int32_t value = 0,
+                     std::string_view text = {}, const std::vector<sys::FdRef>& fds = {});
 Result<> send_error(sys::FdRef channel, const Error& error);
 /// Nothing at end of file. kDeadlineExceeded when the deadline passes first.
 Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline);

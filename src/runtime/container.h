@@ -42,8 +42,8 @@ struct CreateRequest {
   /// The first process reads one byte here before execve; end of file makes it exit without running
   /// anything. May be a pipe, a socket or (runf) a FIFO.
   sys::FdRef gate;
-  /// The write end of a pipe. After the gate it gets nothing and is closed by a successful execve, or
-  /// gets the sentence of the error that kept the program from being executed.
+  /// The write end of a pipe. After the gate it gets nothing and is closed by a successful execve,
+  /// or gets the sentence of the error that kept the program from being executed.
   sys::FdRef report;
   int preserve_fds = 0;
   bool no_pivot = false;
@@ -61,8 +61,9 @@ struct Created {
 
 /// Makes everything up to the gate: cgroup, namespaces, mounts, identity. On error nothing is left.
 /// Errors name the spec's field. A missing program in the image is reported here, not at start.
-/// With kCallersParent the parent may also reap a process that it knows nothing of: the one that set
-/// up, where the program needed a process of its own (a joined PID namespace). So with every exec.
+/// With kCallersParent the parent may also reap a process that it knows nothing of: the one that
+/// set up, where the program needed a process of its own (a joined PID namespace). So with every
+/// exec.
 Result<Created> create(const CreateRequest& request);
 
 struct ExecRequest {
@@ -72,6 +73,7 @@ struct ExecRequest {
   pid_t init_pid = 0;
   uint64_t init_start_time = 0;  // checked: another process under the pid is kNotFound
   CgroupRecord cgroup;
+  std::string below_cgroup;  // a cgroup below the container's, relative to it; empty: its own
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
   int preserve_fds = 0;

@@ -47,7 +47,8 @@ TEST(Create, MasksAndReadOnlyPathsHold) {
   FLUYT_NEEDS_ROOT();
   Box box;
   const Outcome outcome = box.shell(
-      "cat /proc/kcore | wc -c; ls /sys/firmware | wc -l; touch /sys/firmware/x 2>/dev/null && echo BAD;"
+      "cat /proc/kcore | wc -c; ls /sys/firmware | wc -l; touch /sys/firmware/x 2>/dev/null && "
+      "echo BAD;"
       "echo 1 2>/dev/null > /proc/sys/kernel/shm_rmid_forced && echo BAD;"
       "echo h 2>/dev/null > /proc/sysrq-trigger && echo BAD; exit 0");
   ASSERT_EQ(outcome.code, 0) << outcome.error << outcome.err;
@@ -58,8 +59,9 @@ TEST(Create, IdentityIsAsAsked) {
   FLUYT_NEEDS_ROOT();
   Box box;
   box.spec.process->user = {.uid = 1000, .gid = 1001, .umask = 027, .additional_gids = {7}};
-  const Outcome outcome =
-      box.shell("id -u; id -g; id -G; umask; echo $HOME; grep -E '^(Cap|NoNew)' /proc/self/status; ulimit -n");
+  const Outcome outcome = box.shell(
+      "id -u; id -g; id -G; umask; echo $HOME; grep -E '^(Cap|NoNew)' /proc/self/status; ulimit "
+      "-n");
   ASSERT_EQ(outcome.code, 0) << outcome.error << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("1000\n1001\n1001 7\n0027\n/home/sailor\n"));
   EXPECT_THAT(outcome.out, HasSubstr("CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n"));
@@ -71,7 +73,8 @@ TEST(Create, CapabilitiesOfRootAreOnlyThoseNamed) {
   FLUYT_NEEDS_ROOT();
   Box box;
   const Outcome outcome = box.shell("grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status");
-  EXPECT_EQ(outcome.out, "CapPrm:\t0000000020000420\nCapEff:\t0000000020000420\nCapBnd:\t0000000020000420\n")
+  EXPECT_EQ(outcome.out,
+            "CapPrm:\t0000000020000420\nCapEff:\t0000000020000420\nCapBnd:\t0000000020000420\n")
       << outcome.error;
 }
 
@@ -83,7 +86,8 @@ TEST(Create, SeccompFilterWorks) {
     oci::Seccomp seccomp;
     seccomp.default_action = "SCMP_ACT_ALLOW";
     seccomp.architectures = {"SCMP_ARCH_X86_64"};
-    seccomp.syscalls = {{.names = {"mkdir", "mkdirat"}, .action = "SCMP_ACT_ERRNO", .errno_ret = 95, .args = {}}};
+    seccomp.syscalls = {
+        {.names = {"mkdir", "mkdirat"}, .action = "SCMP_ACT_ERRNO", .errno_ret = 95, .args = {}}};
     box.spec.linux_->seccomp = seccomp;
     const Outcome outcome = box.shell("mkdir /tmp/x; grep ^Seccomp: /proc/self/status");
     EXPECT_THAT(outcome.err, HasSubstr("Operation not supported")) << outcome.error;
@@ -128,7 +132,9 @@ TEST(Create, MissingProgramIsNotFound) {
   Box box;
   const Outcome outcome = box.run({"no-such-program"});
   EXPECT_EQ(outcome.error_code, Code::kNotFound);
-  EXPECT_THAT(outcome.error, HasSubstr("process.args[0]: \"no-such-program\": no such file in PATH \"/usr/local/sbin"));
+  EXPECT_THAT(
+      outcome.error,
+      HasSubstr("process.args[0]: \"no-such-program\": no such file in PATH \"/usr/local/sbin"));
   EXPECT_EQ(box.run({"/etc/nothing"}).error_code, Code::kNotFound);
 }
 
@@ -172,17 +178,20 @@ TEST(Create, ReadOnlyRoot) {
   FLUYT_NEEDS_ROOT();
   Box box;
   box.spec.root->readonly = true;
-  EXPECT_EQ(box.shell("touch /x 2>/dev/null || echo no; touch /dev/shm/x && echo yes").out, "no\nyes\n");
+  EXPECT_EQ(box.shell("touch /x 2>/dev/null || echo no; touch /dev/shm/x && echo yes").out,
+            "no\nyes\n");
 }
 
 TEST(Create, OverlayRoot) {
   FLUYT_NEEDS_ROOT();
   Box box;
-  // Overlay does not stack on every file system: an own tmpfs under it, in a mount namespace of its own.
+  // Overlay does not stack on every file system: an own tmpfs under it, in a mount namespace of its
+  // own.
   for (const char* folder : {"/upper", "/work", "/low"}) mkdir(box.path(folder).c_str(), 0755);
   box.write("/low/who", "lower\n");
-  box.overlay = sys::OverlayMount{
-      .lower_dirs = {box.path("/low"), box.path("/rootfs")}, .upper_dir = box.path("/upper"), .work_dir = box.path("/work")};
+  box.overlay = sys::OverlayMount{.lower_dirs = {box.path("/low"), box.path("/rootfs")},
+                                  .upper_dir = box.path("/upper"),
+                                  .work_dir = box.path("/work")};
   const std::string before = host_mounts();
   const Outcome outcome = box.shell("cat /who; echo new > /made; echo $?");
   EXPECT_EQ(outcome.out, "lower\n0\n") << outcome.error << outcome.err;
@@ -194,7 +203,8 @@ TEST(Create, SysctlIsOfTheContainer) {
   FLUYT_NEEDS_ROOT();
   Box box;
   box.spec.linux_->sysctl = {{"net.ipv4.ip_forward", "1"}, {"kernel.shm_rmid_forced", "1"}};
-  const Outcome outcome = box.shell("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced");
+  const Outcome outcome =
+      box.shell("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced");
   EXPECT_EQ(outcome.out, "1\n1\n") << outcome.error;
 }
 
@@ -214,10 +224,17 @@ TEST(Mounts, BindsOfDirectoriesAndFilesWithOptions) {
   Box box;
   mkdir(box.path("/data").c_str(), 0755);
   box.write("/data/file", "hello\n");
-  box.spec.mounts.push_back({.destination = "/mnt/deep/data", .type = "bind", .source = "data", .options = {"rbind", "ro"}});
-  box.spec.mounts.push_back({.destination = "/etc/one", .type = "bind", .source = box.path("/data/file"), .options = {"bind"}});
+  box.spec.mounts.push_back({.destination = "/mnt/deep/data",
+                             .type = "bind",
+                             .source = "data",
+                             .options = {"rbind", "ro"}});
+  box.spec.mounts.push_back({.destination = "/etc/one",
+                             .type = "bind",
+                             .source = box.path("/data/file"),
+                             .options = {"bind"}});
   const Outcome outcome = box.shell(
-      "cat /mnt/deep/data/file /etc/one; echo x 2>/dev/null > /mnt/deep/data/new || echo ro; echo y > /etc/one; cat /etc/one");
+      "cat /mnt/deep/data/file /etc/one; echo x 2>/dev/null > /mnt/deep/data/new || echo ro; echo "
+      "y > /etc/one; cat /etc/one");
   EXPECT_EQ(outcome.out, "hello\nhello\nro\ny\n") << outcome.error << outcome.err;
 }
 
@@ -228,8 +245,10 @@ TEST(Mounts, DanglingLinkInTheImageLeadsToWhereItPoints) {
   box.write("/data/file", "hello\n");
   ASSERT_EQ(symlink("/real/place", box.path("/rootfs/data").c_str()), 0);
   ASSERT_EQ(symlink("../../../../run/resolv", box.path("/rootfs/etc/resolv").c_str()), 0);
-  box.spec.mounts.push_back({.destination = "/data", .type = "bind", .source = "data", .options = {"rbind"}});
-  box.spec.mounts.push_back({.destination = "/etc/resolv", .type = "bind", .source = "data/file", .options = {"bind"}});
+  box.spec.mounts.push_back(
+      {.destination = "/data", .type = "bind", .source = "data", .options = {"rbind"}});
+  box.spec.mounts.push_back(
+      {.destination = "/etc/resolv", .type = "bind", .source = "data/file", .options = {"bind"}});
   const Outcome outcome = box.shell("cat /real/place/file /run/resolv");
   EXPECT_EQ(outcome.out, "hello\nhello\n") << outcome.error << outcome.err;
   EXPECT_FALSE(sys::exists("/real/place"));
@@ -238,7 +257,8 @@ TEST(Mounts, DanglingLinkInTheImageLeadsToWhereItPoints) {
 TEST(Mounts, CopyUpKeepsWhatTheImageHas) {
   FLUYT_NEEDS_ROOT();
   Box box;
-  box.spec.mounts.push_back({.destination = "/etc", .type = "tmpfs", .source = "tmpfs", .options = {"tmpcopyup"}});
+  box.spec.mounts.push_back(
+      {.destination = "/etc", .type = "tmpfs", .source = "tmpfs", .options = {"tmpcopyup"}});
   const Outcome outcome = box.shell("head -n 1 /etc/passwd; echo gone > /etc/passwd");
   EXPECT_EQ(outcome.out, "root:x:0:0::/root:/bin/sh\n") << outcome.error;
   EXPECT_THAT(*sys::read_file(box.path("/rootfs/etc/passwd"), 1000), HasSubstr("sailor"));
@@ -247,12 +267,14 @@ TEST(Mounts, CopyUpKeepsWhatTheImageHas) {
 TEST(Mounts, CgroupsAreThoseOfTheContainer) {
   FLUYT_NEEDS_ROOT();
   Box box;
-  const Outcome outcome = box.shell("cat /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null | head -n 1;"
-                                    "mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x 2>/dev/null || echo ro");
+  const Outcome outcome = box.shell(
+      "cat /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null | head -n 1;"
+      "mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x 2>/dev/null || echo ro");
   EXPECT_EQ(outcome.out, "1\nro\n") << outcome.error << outcome.err;
 }
 
-// ---- attacks: what an image or a volume may hold -------------------------------------------------
+// ---- attacks: what an image or a volume may hold
+// -------------------------------------------------
 
 TEST(Attack, ProcThatIsALinkIsRefused) {
   FLUYT_NEEDS_ROOT();
@@ -260,7 +282,8 @@ TEST(Attack, ProcThatIsALinkIsRefused) {
   mkdir(box.path("/rootfs/tmp/p").c_str(), 0755);
   ASSERT_EQ(symlink("/tmp/p", box.path("/rootfs/proc").c_str()), 0);
   const Outcome outcome = box.run({"true"});
-  EXPECT_THAT(outcome.error, HasSubstr("mounts[0]: \"/proc\": must be a directory of the root, no link"));
+  EXPECT_THAT(outcome.error,
+              HasSubstr("mounts[0]: \"/proc\": must be a directory of the root, no link"));
 }
 
 TEST(Attack, DevThatLeadsOutsideStaysInside) {
@@ -276,9 +299,10 @@ TEST(Attack, TmpfsIsTheRootsDevLinksDoNotLeaveIt) {
   FLUYT_NEEDS_ROOT();
   Box box;
   // No tmpfs at /dev: the image's own /dev is what devices are made in.
-  box.spec.mounts.erase(std::remove_if(box.spec.mounts.begin(), box.spec.mounts.end(),
-                                       [](const oci::Mount& m) { return m.destination.starts_with("/dev"); }),
-                        box.spec.mounts.end());
+  box.spec.mounts.erase(
+      std::remove_if(box.spec.mounts.begin(), box.spec.mounts.end(),
+                     [](const oci::Mount& m) { return m.destination.starts_with("/dev"); }),
+      box.spec.mounts.end());
   mkdir(box.path("/rootfs/dev").c_str(), 0755);
   ASSERT_EQ(symlink(box.path("/outside/null").c_str(), box.path("/rootfs/dev/null").c_str()), 0);
   const Outcome outcome = box.run({"true"});
@@ -294,9 +318,12 @@ TEST(Attack, ConsoleThatIsALinkIsRefused) {
   mkdir(box.path("/dev/pts").c_str(), 0755);
   ASSERT_EQ(symlink(box.path("/outside/console").c_str(), box.path("/dev/console").c_str()), 0);
   for (oci::Mount& mount : box.spec.mounts) {
-    if (mount.destination == "/dev") mount = {.destination = "/dev", .type = "bind", .source = "dev", .options = {"bind"}};
+    if (mount.destination == "/dev")
+      mount = {.destination = "/dev", .type = "bind", .source = "dev", .options = {"bind"}};
   }
-  std::erase_if(box.spec.mounts, [](const oci::Mount& m) { return m.destination == "/dev/shm" || m.destination == "/dev/mqueue"; });
+  std::erase_if(box.spec.mounts, [](const oci::Mount& m) {
+    return m.destination == "/dev/shm" || m.destination == "/dev/mqueue";
+  });
   const Outcome outcome = box.run({"true"});
   EXPECT_THAT(outcome.error, HasSubstr("/dev/console"));
   EXPECT_TRUE(sys::list_dir(box.path("/outside"))->empty());
@@ -321,7 +348,9 @@ TEST(Exec, RunsInTheContainer) {
   ASSERT_TRUE(box.create(outcome)) << outcome.error;
   box.open_gate(outcome);
   oci::Process process = *box.spec.process;
-  process.args = {"sh", "-c", "readlink /proc/1/ns/mnt; readlink /proc/self/ns/mnt; ls /proc/self/fd; grep CapEff /proc/self/status; exit 7"};
+  process.args = {"sh", "-c",
+                  "readlink /proc/1/ns/mnt; readlink /proc/self/ns/mnt; ls /proc/self/fd; grep "
+                  "CapEff /proc/self/status; exit 7"};
   const Outcome inside = box.exec(process);
   EXPECT_EQ(inside.error, "");
   EXPECT_EQ(inside.code, 7) << inside.err;
@@ -360,8 +389,10 @@ TEST(Create, JoinsNamespacesByPath) {
     if (space.type == oci::NamespaceType::kIpc) space.path = cat("/proc/", pid, "/ns/ipc");
     if (space.type == oci::NamespaceType::kPid) space.path = cat("/proc/", pid, "/ns/pid");
   }
-  const Outcome joined = second.shell("readlink /proc/self/ns/net; ps | grep -c sleep; cat /proc/1/comm");
-  EXPECT_THAT(joined.out, HasSubstr(*sys::read_link(sys::kCwd, cat("/proc/", pid, "/ns/net")))) << joined.error;
+  const Outcome joined =
+      second.shell("readlink /proc/self/ns/net; ps | grep -c sleep; cat /proc/1/comm");
+  EXPECT_THAT(joined.out, HasSubstr(*sys::read_link(sys::kCwd, cat("/proc/", pid, "/ns/net"))))
+      << joined.error;
   EXPECT_THAT(joined.out, HasSubstr("sleep\n"));
   // A path of another type is refused by name.
   Box third;
@@ -379,8 +410,10 @@ TEST(Create, UserNamespace) {
   for (const char* folder : {"", "/rootfs", "/rootfs/bin", "/rootfs/etc", "/rootfs/tmp"}) {
     ASSERT_EQ(chown(box.path(folder).c_str(), 100000, 100000), 0);
   }
-  const Outcome outcome = box.shell("id -u; cat /proc/self/uid_map; echo x > /dev/null && ls /dev/zero");
-  EXPECT_THAT(outcome.out, HasSubstr("0\n         0     100000      65536\n/dev/zero\n")) << outcome.error << outcome.err;
+  const Outcome outcome =
+      box.shell("id -u; cat /proc/self/uid_map; echo x > /dev/null && ls /dev/zero");
+  EXPECT_THAT(outcome.out, HasSubstr("0\n         0     100000      65536\n/dev/zero\n"))
+      << outcome.error << outcome.err;
 }
 
 TEST(Create, TimeNamespace) {
@@ -398,7 +431,8 @@ TEST(Create, Terminal) {
   Box box;
   box.spec.process->terminal = true;
   box.spec.process->console_size = oci::ConsoleSize{.height = 33, .width = 101};
-  box.spec.process->args = {"sh", "-c", "tty; stty size; ls -l /dev/console > /dev/null && echo console; sleep 1"};
+  box.spec.process->args = {
+      "sh", "-c", "tty; stty size; ls -l /dev/console > /dev/null && echo console; sleep 1"};
   Outcome outcome;
   ASSERT_TRUE(box.create(outcome)) << outcome.error;
   ASSERT_TRUE(box.container->console.valid());

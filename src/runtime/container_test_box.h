@@ -35,17 +35,20 @@ struct Outcome {
 class Box {
  public:
   Box() : dir_(std::move(*sys::TempDir::create())), id_(cat("box-", make_id().substr(0, 12))) {
-    for (const char* folder : {"/rootfs", "/rootfs/bin", "/rootfs/etc", "/rootfs/tmp", "/outside"}) {
+    for (const char* folder :
+         {"/rootfs", "/rootfs/bin", "/rootfs/etc", "/rootfs/tmp", "/outside"}) {
       mkdir(path(folder).c_str(), 0755);
     }
     const std::string busybox = *sys::read_file("/bin/busybox", 16U << 20U);
     write("/rootfs/bin/busybox", busybox, 0755);
-    for (const char* name : {"sh", "ls", "cat", "id", "true", "sleep", "hostname", "mount", "readlink", "stat",
-                             "grep", "mkdir", "touch", "env", "ip", "pwd", "test", "umount", "tty", "mknod", "wc",
-                             "head", "stty", "chmod", "ps", "kill"}) {
+    for (const char* name :
+         {"sh",   "ls",    "cat",   "id",    "true", "sleep", "hostname", "mount", "readlink",
+          "stat", "grep",  "mkdir", "touch", "env",  "ip",    "pwd",      "test",  "umount",
+          "tty",  "mknod", "wc",    "head",  "stty", "chmod", "ps",       "kill"}) {
       if (symlink("busybox", path(cat("/rootfs/bin/", name)).c_str()) != 0) ADD_FAILURE() << name;
     }
-    write("/rootfs/etc/passwd", "root:x:0:0::/root:/bin/sh\nsailor:x:1000:1000::/home/sailor:/bin/sh\n", 0644);
+    write("/rootfs/etc/passwd",
+          "root:x:0:0::/root:/bin/sh\nsailor:x:1000:1000::/home/sailor:/bin/sh\n", 0644);
     spec = oci::default_spec();
     spec.process->terminal = false;
     spec.root->path = "rootfs";

@@ -25,7 +25,8 @@ Result<> copy_dir(sys::FdRef from, sys::FdRef to, dev_t device, int depth);
 
 Result<> copy_content(sys::FdRef from, sys::FdRef to, const std::string& name, mode_t mode) {
   const sys::Fd in = FLUYT_TRY(sys::open(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-  const sys::Fd out = FLUYT_TRY(sys::open(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode));
+  const sys::Fd out =
+      FLUYT_TRY(sys::open(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode));
   while (true) {
     const ssize_t moved = sendfile(out.raw(), in.raw(), nullptr, 1U << 20U);
     if (moved < 0 && errno != EINTR) return failed("sendfile", name);
@@ -33,7 +34,8 @@ Result<> copy_content(sys::FdRef from, sys::FdRef to, const std::string& name, m
   }
 }
 
-Result<> copy_entry(sys::FdRef from, sys::FdRef to, const std::string& name, dev_t device, int depth) {
+Result<> copy_entry(sys::FdRef from, sys::FdRef to, const std::string& name, dev_t device,
+                    int depth) {
   const auto info = FLUYT_TRY(sys::find_stat(from, name));
   if (!info) return {};
   const mode_t mode = info->st_mode & 07777;
@@ -53,7 +55,8 @@ Result<> copy_entry(sys::FdRef from, sys::FdRef to, const std::string& name, dev
   if (fchownat(to.raw(), name.c_str(), info->st_uid, info->st_gid, AT_SYMLINK_NOFOLLOW) != 0) {
     return failed("fchownat", name);
   }
-  if (!S_ISLNK(info->st_mode) && fchmodat(to.raw(), name.c_str(), mode, 0) != 0) return failed("fchmodat", name);
+  if (!S_ISLNK(info->st_mode) && fchmodat(to.raw(), name.c_str(), mode, 0) != 0)
+    return failed("fchmodat", name);
   return {};
 }
 
@@ -73,7 +76,8 @@ Result<> copy_tree(sys::FdRef from, sys::FdRef to) {
   const struct stat info = FLUYT_TRY(sys::stat_of(from));
   const sys::Fd source = FLUYT_TRY(sys::open(from, ".", O_RDONLY | O_DIRECTORY));
   FLUYT_TRY(copy_dir(source, to, info.st_dev, 0));
-  if (fchownat(to.raw(), "", info.st_uid, info.st_gid, AT_EMPTY_PATH) != 0) return failed("fchownat", ".");
+  if (fchownat(to.raw(), "", info.st_uid, info.st_gid, AT_EMPTY_PATH) != 0)
+    return failed("fchownat", ".");
   return {};
 }
 

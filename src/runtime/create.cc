@@ -47,7 +47,8 @@ class CgroupGuard {
 };
 
 // On v2 alone the process is born in its cgroup; where v1 has a part it is moved there before kGo.
-Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan, pid_t pid) {
+Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan,
+                      pid_t pid) {
   if (!host.legacy.empty()) FLUYT_TRY(cgroup::join(record, pid));
   FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
   return {};
@@ -55,7 +56,8 @@ Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, cons
 
 bool writable_cgroup_mount(const Plan& plan) {
   for (const MountPlan& mount : plan.mounts) {
-    if (mount.kind == MountKind::kCgroup && (mount.options.set & MOUNT_ATTR_RDONLY) == 0) return true;
+    if (mount.kind == MountKind::kCgroup && (mount.options.set & MOUNT_ATTR_RDONLY) == 0)
+      return true;
   }
   return false;
 }
@@ -70,7 +72,8 @@ uid_t outside_root(const NamespacePlan& namespaces) {
 Result<> check_preserved(int count) {
   for (int fd = 3; fd < 3 + count; ++fd) {
     if (fcntl(fd, F_GETFD) < 0) {
-      return Error(Code::kInvalidArgument, cat("preserve fds: ", count, ": descriptor ", fd, " is not open"));
+      return Error(Code::kInvalidArgument,
+                   cat("preserve fds: ", count, ": descriptor ", fd, " is not open"));
     }
   }
   return {};
@@ -81,7 +84,8 @@ struct Start {
   sys::Fd channel;
 };
 
-Result<Start> start_first(const CreateRequest& request, const Plan& plan, HostSide& side, sys::FdRef cgroup) {
+Result<Start> start_first(const CreateRequest& request, const Plan& plan, HostSide& side,
+                          sys::FdRef cgroup) {
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
   sys::CloneRequest clone;
   clone.flags = plan.namespaces.at_clone;
@@ -133,7 +137,8 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
       FLUYT_TRY(cgroup::delegate(record, outside_root(plan.namespaces)));
     }
     if ((plan.namespaces.at_clone & CLONE_NEWUSER) != 0) {
-      FLUYT_TRY_CONTEXT(sys::write_id_maps(pid, plan.namespaces.uids, plan.namespaces.gids), "linux.uidMappings");
+      FLUYT_TRY_CONTEXT(sys::write_id_maps(pid, plan.namespaces.uids, plan.namespaces.gids),
+                        "linux.uidMappings");
     }
     FLUYT_TRY(set_from_outside(plan, pid));
     return send_packet(start.channel, Message::kGo);
@@ -167,7 +172,8 @@ Result<Created> create(const CreateRequest& request) {
   HostSide side = FLUYT_TRY(prepare(plan));
   const cgroup::Host host = FLUYT_TRY(cgroup::probe());
   Created created;
-  created.cgroup = FLUYT_TRY_CONTEXT(cgroup::locate(host, plan.cgroups_path, plan.id), "linux.cgroupsPath");
+  created.cgroup =
+      FLUYT_TRY_CONTEXT(cgroup::locate(host, plan.cgroups_path, plan.id), "linux.cgroupsPath");
   FLUYT_TRY(cgroup::make(host, created.cgroup, plan.resources));
   CgroupGuard guard(created.cgroup);
   FLUYT_TRY(prepare_cgroups(plan, host, created.cgroup, side));

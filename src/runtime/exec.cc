@@ -24,8 +24,10 @@ Result<Plan> plan_exec(const ExecRequest& request) {
   FLUYT_TRY(plan_process(request.process, plan));
   if (request.process.exec_cpu_affinity) {
     const oci::ExecCpuAffinity& asked = *request.process.exec_cpu_affinity;
-    plan.identity.initial_cpus = FLUYT_TRY(parse_number_list(asked.initial, "process.execCPUAffinity.initial"));
-    plan.identity.final_cpus = FLUYT_TRY(parse_number_list(asked.final, "process.execCPUAffinity.final"));
+    plan.identity.initial_cpus =
+        FLUYT_TRY(parse_number_list(asked.initial, "process.execCPUAffinity.initial"));
+    plan.identity.final_cpus =
+        FLUYT_TRY(parse_number_list(asked.final, "process.execCPUAffinity.final"));
   }
   if (request.spec.linux_ && request.spec.linux_->seccomp) {
     FLUYT_TRY(plan_seccomp(*request.spec.linux_->seccomp, plan));
@@ -48,7 +50,8 @@ uint64_t types_of(const oci::Spec& spec) {
 
 Result<sys::Process> open_init(const ExecRequest& request) {
   auto gone = [&](std::string_view why) {
-    return Error(Code::kNotFound, cat("container ", quote(request.id), ": its first process ", request.init_pid, " ", why));
+    return Error(Code::kNotFound, cat("container ", quote(request.id), ": its first process ",
+                                      request.init_pid, " ", why));
   };
   if (request.init_pid <= 0) return gone("is not known");
   auto process = sys::Process::open(request.init_pid);
@@ -92,7 +95,9 @@ Result<Executed> exec(const ExecRequest& request) {
   pair.second.reset();
   const pid_t pid = process->pid();
   auto opened = [&]() -> Result<> {
-    FLUYT_TRY(cgroup::join(request.cgroup, pid, request.init_pid));
+    FLUYT_TRY(request.below_cgroup.empty()
+                  ? cgroup::join(request.cgroup, pid, request.init_pid)
+                  : cgroup::join_below(request.cgroup, request.below_cgroup, pid));
     FLUYT_TRY(set_from_outside(plan, pid));
     return send_packet(pair.first, Message::kGo);
   }();
@@ -111,8 +116,8 @@ Result<Executed> exec(const ExecRequest& request) {
                   .run_hooks = {},
                   .hand_over_listener = {}};
   how.hand_over_listener = [&](pid_t started, sys::FdRef listener) {
-    return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started, state_of(request),
-                         listener);
+    return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started,
+                         state_of(request), listener);
   };
   Supervised done = FLUYT_TRY(supervise(how, std::move(*process), pair.first));
   done.warnings.insert(done.warnings.begin(), plan.warnings.begin(), plan.warnings.end());

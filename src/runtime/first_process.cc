@@ -108,6 +108,31 @@ Function function_of(Step step) {
   return nullptr;
 }
 
+// Steps whose errors say which field of the specification it was: the step's name would add
+// nothing.
+bool names_field(Step step) {
+  switch (step) {
+    case Step::kMounts:
+    case Step::kDevices:
+    case Step::kHostName:
+    case Step::kSysctl:
+    case Step::kReadOnlyPaths:
+    case Step::kMaskedPaths:
+    case Step::kScheduling:
+    case Step::kRlimits:
+    case Step::kWorkingDirectory:
+    case Step::kVerifyDirectory:
+    case Step::kProgram:
+    case Step::kSeccomp:
+    case Step::kSeccompEarly:
+    case Step::kRuntimeHooks:
+    case Step::kContainerHooks:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The descriptors that this process needs; everything else of its maker's goes before it joins
 // anything (CVE-2016-9962).
 std::vector<int> needed(const FirstProcess& p) {
@@ -139,9 +164,11 @@ Result<> prepare_self(const FirstProcess& p) {
   FLUYT_TRY(sys::close_all_but(needed(p)));
   sys::reset_signals();
   if (!p.plan.identity.initial_cpus.empty()) {
-    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(p.plan.identity.initial_cpus), "process.execCPUAffinity.initial");
+    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(p.plan.identity.initial_cpus),
+                      "process.execCPUAffinity.initial");
   }
-  sys::set_umask(0);  // modes are meant as written; the container's own umask comes with its identity
+  sys::set_umask(
+      0);  // modes are meant as written; the container's own umask comes with its identity
   return {};
 }
 
@@ -157,7 +184,10 @@ Result<> set_up(Inside& in) {
   FLUYT_TRY(wait_for_go(in.p.channel));
   for (const Step step : in.plan.steps) {
     const Function function = function_of(step);
-    FLUYT_TRY_CONTEXT(function(in), step_name(step));
+    auto done = function(in);
+    if (done.ok()) continue;
+    if (names_field(step)) return done;
+    return std::move(done).error().add_context(step_name(step));
   }
   return send_packet(in.p.channel, Message::kReady);
 }

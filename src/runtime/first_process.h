@@ -16,30 +16,30 @@ struct FirstProcess {
   HostSide& host;
   sys::Fd channel;  // packets to the maker (channel.h)
   Stdio stdio;
-  sys::FdRef gate;    // invalid for an exec: there is no gate
-  sys::FdRef report;  // invalid for an exec: the channel tells
+  sys::FdRef gate;               // invalid for an exec: there is no gate
+  sys::FdRef report;             // invalid for an exec: the channel tells
   sys::FdRef container_init;     // an exec: pidfd of the container's first process
   uint64_t container_types = 0;  // an exec: the namespaces to join, CLONE_NEW*
   std::string state_json;        // for hooks
 };
 
-/// The life of the process that clone_process() made, up to execve(2): waits for kGo, carries out the
-/// plan's steps, tells of errors over the channel, waits at the gate. Does not return.
+/// The life of the process that clone_process() made, up to execve(2): waits for kGo, carries out
+/// the plan's steps, tells of errors over the channel, waits at the gate. Does not return.
 [[noreturn]] void live(FirstProcess process);
 
-/// What the steps share. Each step is one function of steps_*.cc: it finds its input in the plan and
-/// leaves what later ones need here.
+/// What the steps share. Each step is one function of steps_*.cc: it finds its input in the plan
+/// and leaves what later ones need here.
 struct Inside {
   explicit Inside(FirstProcess process) : p(std::move(process)), plan(p.plan), host(p.host) {}
   FirstProcess p;
   const Plan& plan;
   HostSide& host;
-  sys::Fd root;       // of the container, O_PATH
-  sys::Fd devpts;     // the mount at /dev/pts, when it is a new one
-  sys::Fd mask_dir;   // the read-only tmpfs over masked directories, once attached
+  sys::Fd root;      // of the container, O_PATH
+  sys::Fd devpts;    // the mount at /dev/pts, when it is a new one
+  sys::Fd mask_dir;  // the read-only tmpfs over masked directories, once attached
   bool null_attached = false;
   std::vector<sys::Fd> early;  // by place in the plan's mounts: proc and sysfs made ahead
-  sys::Fd console;    // our end of the pty
+  sys::Fd console;             // our end of the pty
   bool directory_entered = false;
   std::string program;  // absolute, or relative to the working directory
   std::vector<std::string> env;

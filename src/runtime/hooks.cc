@@ -13,28 +13,32 @@ constexpr size_t kMaxOutput = 4096;
 Result<> run_hook(const oci::Hook& hook, const std::string& state_json) {
   sys::SpawnOptions options;
   options.args = hook.args;
-  // args[0] is what the program is told it is called; what is executed is `path`. Our door takes one
-  // for both, and a hook that reads its own name gets its path.
+  // args[0] is what the program is told it is called; what is executed is `path`. Our door takes
+  // one for both, and a hook that reads its own name gets its path.
   if (options.args.empty()) options.args.emplace_back();
   options.args[0] = hook.path;
   options.env = hook.env;
-  const Deadline deadline = hook.timeout ? Deadline::after_ms(int64_t{*hook.timeout} * 1000) : Deadline::never();
-  const sys::Captured captured = FLUYT_TRY(sys::run(std::move(options), state_json, kMaxOutput, deadline));
+  const Deadline deadline =
+      hook.timeout ? Deadline::after_ms(int64_t{*hook.timeout} * 1000) : Deadline::never();
+  const sys::Captured captured =
+      FLUYT_TRY(sys::run(std::move(options), state_json, kMaxOutput, deadline));
   if (captured.timed_out) {
     return Error(Code::kDeadlineExceeded, cat("killed after its timeout of ", *hook.timeout, " s"));
   }
   const int status = captured.status.shell_code();
   if (status == 0) return {};
   const std::string_view said = trim(captured.err.empty() ? captured.out : captured.err);
-  return Error(Code::kFailedPrecondition,
-               cat("exit status ", status, said.empty() ? "" : ": ", said.empty() ? "" : quote(said, 1024)));
+  return Error(Code::kFailedPrecondition, cat("exit status ", status, said.empty() ? "" : ": ",
+                                              said.empty() ? "" : quote(said, 1024)));
 }
 
 }  // namespace
 
-Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind, const std::string& state_json) {
+Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
+                   const std::string& state_json) {
   for (size_t i = 0; i < hooks.size(); ++i) {
-    FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json), cat("hooks.", kind, "[", i, "] ", quote(hooks[i].path)));
+    FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json),
+                      cat("hooks.", kind, "[", i, "] ", quote(hooks[i].path)));
   }
   return {};
 }

@@ -3,9 +3,13 @@
 
 namespace fluyt::runtime {
 
-Result<> kill_all(const CgroupRecord& cgroup, Deadline deadline) { return cgroup::kill_all(cgroup, deadline); }
+Result<> kill_all(const CgroupRecord& cgroup, Deadline deadline) {
+  return cgroup::kill_all(cgroup, deadline);
+}
 
-Result<> remove_cgroup(const CgroupRecord& cgroup, Deadline deadline) { return cgroup::remove(cgroup, deadline); }
+Result<> remove_cgroup(const CgroupRecord& cgroup, Deadline deadline) {
+  return cgroup::remove(cgroup, deadline);
+}
 
 Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources) {
   return cgroup::update(cgroup, resources);

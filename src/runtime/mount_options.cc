@@ -8,7 +8,8 @@ namespace fluyt::runtime {
 
 namespace {
 
-// What an option does. An access-time option first clears the whole field, as mount_setattr(2) wants.
+// What an option does. An access-time option first clears the whole field, as mount_setattr(2)
+// wants.
 struct Row {
   std::string_view name;
   enum Kind {

@@ -15,24 +15,56 @@ namespace fluyt::runtime {
 
 namespace {
 
-constexpr std::array<std::string_view, 40> kStepNames = {
-    "join container", "join namespaces",   "make user namespace", "make namespaces",  "fork",
-    "become root",       "cgroup namespace",    "loopback",         "own mounts",
-    "early proc",        "attach root",         "attach root",      "pivot",
-    "mounts",            "devices",             "/dev links",       "createRuntime hooks",
-    "createContainer hooks", "console",         "host name",        "sysctl",
-    "read-only root",    "read-only paths",     "masked paths",     "root propagation",
-    "keyring",           "scheduling",          "security labels",  "rlimits",
-    "stdio owner",       "working directory",   "seccomp",          "identity",
-    "working directory", "program",             "fork",             "session",
-    "no_new_privs",      "seccomp",             "close descriptors"};
+constexpr std::array<std::string_view, 40> kStepNames = {"join container",
+                                                         "join namespaces",
+                                                         "make user namespace",
+                                                         "make namespaces",
+                                                         "fork",
+                                                         "become root",
+                                                         "cgroup namespace",
+                                                         "loopback",
+                                                         "own mounts",
+                                                         "early proc",
+                                                         "attach root",
+                                                         "attach root",
+                                                         "pivot",
+                                                         "mounts",
+                                                         "devices",
+                                                         "/dev links",
+                                                         "createRuntime hooks",
+                                                         "createContainer hooks",
+                                                         "console",
+                                                         "host name",
+                                                         "sysctl",
+                                                         "read-only root",
+                                                         "read-only paths",
+                                                         "masked paths",
+                                                         "root propagation",
+                                                         "keyring",
+                                                         "scheduling",
+                                                         "security labels",
+                                                         "rlimits",
+                                                         "stdio owner",
+                                                         "working directory",
+                                                         "seccomp",
+                                                         "identity",
+                                                         "working directory",
+                                                         "program",
+                                                         "fork",
+                                                         "session",
+                                                         "no_new_privs",
+                                                         "seccomp",
+                                                         "close descriptors"};
 
 constexpr uint32_t kDefaultDeviceMode = S_IFCHR | 0666;
 
 std::vector<DevicePlan> default_devices() {
-  return {{"/dev/null", kDefaultDeviceMode, 1, 3, 0, 0},   {"/dev/zero", kDefaultDeviceMode, 1, 5, 0, 0},
-          {"/dev/full", kDefaultDeviceMode, 1, 7, 0, 0},   {"/dev/random", kDefaultDeviceMode, 1, 8, 0, 0},
-          {"/dev/urandom", kDefaultDeviceMode, 1, 9, 0, 0}, {"/dev/tty", kDefaultDeviceMode, 5, 0, 0, 0}};
+  return {{"/dev/null", kDefaultDeviceMode, 1, 3, 0, 0},
+          {"/dev/zero", kDefaultDeviceMode, 1, 5, 0, 0},
+          {"/dev/full", kDefaultDeviceMode, 1, 7, 0, 0},
+          {"/dev/random", kDefaultDeviceMode, 1, 8, 0, 0},
+          {"/dev/urandom", kDefaultDeviceMode, 1, 9, 0, 0},
+          {"/dev/tty", kDefaultDeviceMode, 5, 0, 0, 0}};
 }
 
 Result<uint32_t> device_type(char type, size_t index) {
@@ -45,8 +77,9 @@ Result<uint32_t> device_type(char type, size_t index) {
     case 'p':
       return uint32_t{S_IFIFO};
     default:
-      return Error(Code::kInvalidArgument, cat("linux.devices[", index, "].type: ",
-                                               quote(std::string_view(&type, 1)), ": expected c, b, u or p"));
+      return Error(Code::kInvalidArgument,
+                   cat("linux.devices[", index, "].type: ", quote(std::string_view(&type, 1)),
+                       ": expected c, b, u or p"));
   }
 }
 
@@ -62,9 +95,11 @@ Result<std::vector<DevicePlan>> plan_devices(const std::vector<oci::Device>& ask
     plan.uid = device.uid.value_or(0);
     plan.gid = device.gid.value_or(0);
     if (plan.path == "/") {
-      return Error(Code::kInvalidArgument, cat("linux.devices[", i, "].path: ", quote(device.path)));
+      return Error(Code::kInvalidArgument,
+                   cat("linux.devices[", i, "].path: ", quote(device.path)));
     }
-    const auto same = std::find_if(out.begin(), out.end(), [&](auto& d) { return d.path == plan.path; });
+    const auto same =
+        std::find_if(out.begin(), out.end(), [&](auto& d) { return d.path == plan.path; });
     if (same != out.end()) {
       *same = std::move(plan);
     } else {
@@ -108,18 +143,21 @@ Result<MemoryPolicyPlan> plan_memory_policy(const oci::MemoryPolicy& asked) {
   MemoryPolicyPlan plan;
   const auto mode = find(kModes, asked.mode);
   if (!mode) {
-    return Error(Code::kInvalidArgument, cat("linux.memoryPolicy.mode: ", quote(asked.mode), ": unknown"));
+    return Error(Code::kInvalidArgument,
+                 cat("linux.memoryPolicy.mode: ", quote(asked.mode), ": unknown"));
   }
   plan.mode = *mode;
   for (const std::string& flag : asked.flags) {
     const auto bit = find(kFlags, flag);
     if (!bit) {
-      return Error(Code::kInvalidArgument, cat("linux.memoryPolicy.flags: ", quote(flag), ": unknown"));
+      return Error(Code::kInvalidArgument,
+                   cat("linux.memoryPolicy.flags: ", quote(flag), ": unknown"));
     }
     plan.mode |= *bit;
   }
   constexpr size_t kBits = sizeof(unsigned long) * 8;
-  for (const unsigned node : FLUYT_TRY(parse_number_list(asked.nodes, "linux.memoryPolicy.nodes"))) {
+  for (const unsigned node :
+       FLUYT_TRY(parse_number_list(asked.nodes, "linux.memoryPolicy.nodes"))) {
     plan.nodes.resize(std::max<size_t>(plan.nodes.size(), node / kBits + 1));
     plan.nodes[node / kBits] |= 1UL << (node % kBits);
   }
@@ -135,16 +173,18 @@ Result<> plan_personality(const oci::Personality& asked, Plan& plan) {
   } else if (asked.domain == "LINUX32") {
     plan.personality = PER_LINUX32;
   } else {
-    return Error(Code::kInvalidArgument,
-                 cat("linux.personality.domain: ", quote(asked.domain), ": expected LINUX or LINUX32"));
+    return Error(Code::kInvalidArgument, cat("linux.personality.domain: ", quote(asked.domain),
+                                             ": expected LINUX or LINUX32"));
   }
   return {};
 }
 
 Result<> refuse_unsupported(const oci::Linux& config) {
   if (config.intel_rdt) return Error(Code::kUnimplemented, "linux.intelRdt: not supported");
-  if (!config.net_devices.empty()) return Error(Code::kUnimplemented, "linux.netDevices: not supported");
-  if (!config.mount_label.empty()) return Error(Code::kUnimplemented, "linux.mountLabel: not supported");
+  if (!config.net_devices.empty())
+    return Error(Code::kUnimplemented, "linux.netDevices: not supported");
+  if (!config.mount_label.empty())
+    return Error(Code::kUnimplemented, "linux.mountLabel: not supported");
   return {};
 }
 
@@ -177,7 +217,8 @@ Result<> plan_names(const oci::Spec& spec, Plan& plan) {
 }
 
 bool early_hooks(const oci::Hooks& hooks) {
-  return !hooks.prestart.empty() || !hooks.create_runtime.empty() || !hooks.create_container.empty();
+  return !hooks.prestart.empty() || !hooks.create_runtime.empty() ||
+         !hooks.create_container.empty();
 }
 
 void add_namespace_steps(const Plan& plan, std::vector<Step>& steps) {
@@ -192,8 +233,8 @@ void add_namespace_steps(const Plan& plan, std::vector<Step>& steps) {
   if (namespaces.new_network) steps.push_back(Step::kLoopback);
 }
 
-// With hooks that look for the root at its host path, mounts come before the pivot; without them the
-// old root is gone before the first path of the image is touched.
+// With hooks that look for the root at its host path, mounts come before the pivot; without them
+// the old root is gone before the first path of the image is touched.
 void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
   const bool hooked = early_hooks(plan.hooks);
   steps.push_back(Step::kOwnMounts);
@@ -270,7 +311,8 @@ Result<> plan_seccomp(const oci::Seccomp& profile, Plan& plan) {
   plan.seccomp_listener_path = profile.listener_path;
   plan.seccomp_listener_metadata = profile.listener_metadata;
   if (plan.seccomp->notifies && profile.listener_path.empty()) {
-    return Error(Code::kInvalidArgument, "linux.seccomp.listenerPath: expected with SCMP_ACT_NOTIFY");
+    return Error(Code::kInvalidArgument,
+                 "linux.seccomp.listenerPath: expected with SCMP_ACT_NOTIFY");
   }
   return {};
 }
@@ -301,11 +343,13 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   });
   plan.devices = FLUYT_TRY(plan_devices(config.devices));
   for (const std::string& path : config.masked_paths) plan.masked_paths.push_back(clean_path(path));
-  for (const std::string& path : config.readonly_paths) plan.read_only_paths.push_back(clean_path(path));
+  for (const std::string& path : config.readonly_paths)
+    plan.read_only_paths.push_back(clean_path(path));
   FLUYT_TRY(plan_names(spec, plan));
   plan.sysctls = FLUYT_TRY(plan_sysctls(config, plan.namespaces));
   if (config.personality) FLUYT_TRY(plan_personality(*config.personality, plan));
-  if (config.memory_policy) plan.memory_policy = FLUYT_TRY(plan_memory_policy(*config.memory_policy));
+  if (config.memory_policy)
+    plan.memory_policy = FLUYT_TRY(plan_memory_policy(*config.memory_policy));
   plan.new_keyring = !request.no_new_keyring;
   plan.identity = FLUYT_TRY(plan_identity(*spec.process, host, plan.warnings));
   FLUYT_TRY(plan_process(*spec.process, plan));

@@ -36,8 +36,8 @@ struct NamespacePlan {
     kEarly,  // at once, into a PID namespace that is new and hence empty
     kLate,   // last, into a PID namespace where others live: with nothing left to take from it
   };
-  uint64_t at_clone = 0;   // made by clone3(2)
-  uint64_t unshared = 0;   // made by the first process, after the joins
+  uint64_t at_clone = 0;    // made by clone3(2)
+  uint64_t unshared = 0;    // made by the first process, after the joins
   std::vector<Join> joins;  // user first, mount last
   bool new_cgroup = false;
   Fork fork = Fork::kNone;
@@ -131,9 +131,9 @@ enum class Step {
   kBecomeRoot,
   kCgroupNamespace,
   kLoopback,
-  kOwnMounts,     // no mount event leaves our namespace from here on
-  kEarlyProc,     // in a user namespace: the kernel wants a visible procfs before it gives another
-  kAttachRoot,    // over /
+  kOwnMounts,   // no mount event leaves our namespace from here on
+  kEarlyProc,   // in a user namespace: the kernel wants a visible procfs before it gives another
+  kAttachRoot,  // over /
   kAttachRootAtPath,  // with hooks: where they look for it
   kPivot,
   kMounts,
@@ -238,7 +238,8 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
 Result<NamespacePlan> plan_namespaces(const oci::Linux& config);
 Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::string& bundle,
                                            const NamespacePlan& namespaces);
-Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config, const NamespacePlan& namespaces);
+Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config,
+                                             const NamespacePlan& namespaces);
 Result<> plan_seccomp(const oci::Seccomp& profile, Plan& plan);
 /// Fills in what `process` says: args, env, cwd, terminal.
 Result<> plan_process(const oci::Process& process, Plan& plan);

@@ -34,13 +34,15 @@ constexpr std::array<Row, 3> kIoClasses = {{{"IOPRIO_CLASS_RT", IOPRIO_CLASS_RT}
                                             {"IOPRIO_CLASS_IDLE", IOPRIO_CLASS_IDLE}}};
 
 template <size_t N>
-Result<uint64_t> look_up(const std::array<Row, N>& rows, std::string_view name, std::string_view field) {
+Result<uint64_t> look_up(const std::array<Row, N>& rows, std::string_view name,
+                         std::string_view field) {
   std::string expected;
   for (const auto& [known, value] : rows) {
     if (known == name) return value;
     expected += cat(expected.empty() ? "" : ", ", known);
   }
-  return Error(Code::kInvalidArgument, cat(field, ": ", quote(name), ": expected one of ", expected));
+  return Error(Code::kInvalidArgument,
+               cat(field, ": ", quote(name), ": expected one of ", expected));
 }
 
 Result<std::vector<RlimitPlan>> plan_rlimits(const std::vector<oci::Rlimit>& asked) {
@@ -49,15 +51,18 @@ Result<std::vector<RlimitPlan>> plan_rlimits(const std::vector<oci::Rlimit>& ask
     const auto resource = sys::find_rlimit(asked[i].type);
     const std::string field = cat("process.rlimits[", i, "]");
     if (!resource) {
-      return Error(Code::kInvalidArgument, cat(field, ".type: ", quote(asked[i].type), ": unknown limit"));
+      return Error(Code::kInvalidArgument,
+                   cat(field, ".type: ", quote(asked[i].type), ": unknown limit"));
     }
     for (const RlimitPlan& other : out) {
       if (other.resource == *resource) {
-        return Error(Code::kInvalidArgument, cat(field, ".type: ", quote(asked[i].type), ": named twice"));
+        return Error(Code::kInvalidArgument,
+                     cat(field, ".type: ", quote(asked[i].type), ": named twice"));
       }
     }
     if (asked[i].soft > asked[i].hard) {
-      return Error(Code::kInvalidArgument, cat(field, ".soft: ", asked[i].soft, ": above hard ", asked[i].hard));
+      return Error(Code::kInvalidArgument,
+                   cat(field, ".soft: ", asked[i].soft, ": above hard ", asked[i].hard));
     }
     out.push_back({*resource, asked[i].soft, asked[i].hard, asked[i].type});
   }
@@ -66,7 +71,8 @@ Result<std::vector<RlimitPlan>> plan_rlimits(const std::vector<oci::Rlimit>& ask
 
 Result<sys::SchedulerAttributes> plan_scheduler(const oci::Scheduler& asked) {
   sys::SchedulerAttributes out;
-  out.policy = static_cast<uint32_t>(FLUYT_TRY(look_up(kPolicies, asked.policy, "process.scheduler.policy")));
+  out.policy = static_cast<uint32_t>(
+      FLUYT_TRY(look_up(kPolicies, asked.policy, "process.scheduler.policy")));
   for (const std::string& flag : asked.flags) {
     out.flags |= FLUYT_TRY(look_up(kSchedFlags, flag, "process.scheduler.flags"));
   }
@@ -79,9 +85,11 @@ Result<sys::SchedulerAttributes> plan_scheduler(const oci::Scheduler& asked) {
 }
 
 Result<int> plan_io_priority(const oci::IoPriority& asked) {
-  const uint64_t io_class = FLUYT_TRY(look_up(kIoClasses, asked.io_class, "process.ioPriority.class"));
+  const uint64_t io_class =
+      FLUYT_TRY(look_up(kIoClasses, asked.io_class, "process.ioPriority.class"));
   if (asked.priority < 0 || asked.priority > 7) {
-    return Error(Code::kInvalidArgument, cat("process.ioPriority.priority: ", asked.priority, ": expected 0 to 7"));
+    return Error(Code::kInvalidArgument,
+                 cat("process.ioPriority.priority: ", asked.priority, ": expected 0 to 7"));
   }
   return static_cast<int>(io_class << IOPRIO_CLASS_SHIFT) | asked.priority;
 }
@@ -101,9 +109,11 @@ Result<std::vector<unsigned>> parse_number_list(std::string_view text, std::stri
   for (const std::string_view piece : split(trim(text), ',')) {
     const size_t dash = piece.find('-');
     const auto first = parse_number<unsigned>(piece.substr(0, dash));
-    const auto last = dash == std::string_view::npos ? first : parse_number<unsigned>(piece.substr(dash + 1));
+    const auto last =
+        dash == std::string_view::npos ? first : parse_number<unsigned>(piece.substr(dash + 1));
     if (!first || !last || *first > *last || *last >= kMost) {
-      return Error(Code::kInvalidArgument, cat(field, ": ", quote(text), ": expected a list such as 0-3,7"));
+      return Error(Code::kInvalidArgument,
+                   cat(field, ": ", quote(text), ": expected a list such as 0-3,7"));
     }
     for (unsigned n = *first; n <= *last; ++n) out.push_back(n);
   }
@@ -123,13 +133,15 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
   }
   if (process.user.umask) {
     if (*process.user.umask > 0777) {
-      return Error(Code::kInvalidArgument, cat("process.user.umask: ", *process.user.umask, ": above 0777"));
+      return Error(Code::kInvalidArgument,
+                   cat("process.user.umask: ", *process.user.umask, ": above 0777"));
     }
     out.umask = *process.user.umask;
   }
   out.rlimits = FLUYT_TRY(plan_rlimits(process.rlimits));
   if (process.capabilities) {
-    caps::Resolved resolved = caps::resolve(*process.capabilities, host.holding, host.last_capability);
+    caps::Resolved resolved =
+        caps::resolve(*process.capabilities, host.holding, host.last_capability);
     out.capabilities = resolved.sets;
     out.last_capability = host.last_capability;
     warnings.insert(warnings.end(), resolved.warnings.begin(), resolved.warnings.end());
@@ -137,20 +149,22 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
   out.no_new_privileges = process.no_new_privileges;
   if (process.oom_score_adj) {
     if (*process.oom_score_adj < -1000 || *process.oom_score_adj > 1000) {
-      return Error(Code::kInvalidArgument,
-                   cat("process.oomScoreAdj: ", *process.oom_score_adj, ": expected -1000 to 1000"));
+      return Error(Code::kInvalidArgument, cat("process.oomScoreAdj: ", *process.oom_score_adj,
+                                               ": expected -1000 to 1000"));
     }
     out.oom_score_adj = *process.oom_score_adj;
   }
   if (process.scheduler) out.scheduler = FLUYT_TRY(plan_scheduler(*process.scheduler));
   if (process.io_priority) out.io_priority = FLUYT_TRY(plan_io_priority(*process.io_priority));
-  if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined" && !host.apparmor) {
-    return Error(Code::kUnimplemented, cat("process.apparmorProfile: ", quote(process.apparmor_profile),
-                                           ": this host has no AppArmor"));
+  if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined" &&
+      !host.apparmor) {
+    return Error(Code::kUnimplemented,
+                 cat("process.apparmorProfile: ", quote(process.apparmor_profile),
+                     ": this host has no AppArmor"));
   }
   if (!process.selinux_label.empty() && !host.selinux) {
-    return Error(Code::kUnimplemented,
-                 cat("process.selinuxLabel: ", quote(process.selinux_label), ": this host has no SELinux"));
+    return Error(Code::kUnimplemented, cat("process.selinuxLabel: ", quote(process.selinux_label),
+                                           ": this host has no SELinux"));
   }
   out.apparmor_profile = host.apparmor ? process.apparmor_profile : "";
   out.selinux_label = process.selinux_label;
@@ -163,7 +177,8 @@ Result<> plan_process(const oci::Process& process, Plan& plan) {
   }
   for (const std::string& variable : process.env) {
     if (variable.find('=') == std::string::npos || variable.starts_with('=')) {
-      return Error(Code::kInvalidArgument, cat("process.env: ", quote(variable), ": expected NAME=value"));
+      return Error(Code::kInvalidArgument,
+                   cat("process.env: ", quote(variable), ": expected NAME=value"));
     }
   }
   for (const auto* list : {&process.args, &process.env}) {
@@ -174,7 +189,8 @@ Result<> plan_process(const oci::Process& process, Plan& plan) {
     }
   }
   if (!process.cwd.starts_with('/') || process.cwd.find('\0') != std::string::npos) {
-    return Error(Code::kInvalidArgument, cat("process.cwd: ", quote(process.cwd), ": expected an absolute path"));
+    return Error(Code::kInvalidArgument,
+                 cat("process.cwd: ", quote(process.cwd), ": expected an absolute path"));
   }
   plan.args = process.args;
   plan.env = process.env;

@@ -11,14 +11,21 @@ namespace {
 // File systems without a source on the host: they belong to the container's namespaces and are made
 // inside. All others are made by the caller, where their source's path means what it says.
 constexpr std::array<std::string_view, 15> kInside = {
-    "tmpfs",   "devpts", "mqueue",      "ramfs",   "hugetlbfs", "securityfs", "debugfs", "tracefs",
-    "bpf",     "fusectl", "binfmt_misc", "configfs", "efivarfs", "pstore",    "rpc_pipefs"};
+    "tmpfs",       "devpts",   "mqueue",   "ramfs",  "hugetlbfs",
+    "securityfs",  "debugfs",  "tracefs",  "bpf",    "fusectl",
+    "binfmt_misc", "configfs", "efivarfs", "pstore", "rpc_pipefs"};
 
 // Files of procfs that a bind may replace: lxcfs and friends do.
-constexpr std::array<std::string_view, 10> kReplaceable = {
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat",      "/proc/swaps",
-    "/proc/uptime",  "/proc/loadavg",   "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled"};
+constexpr std::array<std::string_view, 10> kReplaceable = {"/proc/cpuinfo",
+                                                           "/proc/diskstats",
+                                                           "/proc/meminfo",
+                                                           "/proc/stat",
+                                                           "/proc/swaps",
+                                                           "/proc/uptime",
+                                                           "/proc/loadavg",
+                                                           "/proc/slabinfo",
+                                                           "/proc/sys/kernel/ns_last_pid",
+                                                           "/proc/sys/crypto/fips_enabled"};
 
 std::vector<sys::IdRange> ranges(const std::vector<oci::IdMapping>& mappings) {
   std::vector<sys::IdRange> out;
@@ -56,8 +63,8 @@ Result<> check_proc(const MountPlan& plan) {
   }
   // A part of procfs over another, such as the read-only /proc/sys that some tools write out.
   if (plan.kind == MountKind::kBind && plan.source.starts_with("/proc/")) return {};
-  return wrong(plan.index,
-               cat(".destination: ", quote(plan.destination), ": nothing may be mounted inside /proc"));
+  return wrong(plan.index, cat(".destination: ", quote(plan.destination),
+                               ": nothing may be mounted inside /proc"));
 }
 
 Result<> plan_id_map(const oci::Mount& mount, const NamespacePlan& namespaces, MountPlan& plan) {
@@ -70,7 +77,8 @@ Result<> plan_id_map(const oci::Mount& mount, const NamespacePlan& namespaces, M
     plan.options.id_map = true;
   } else if (plan.options.id_map) {
     if (namespaces.uids.empty()) {
-      return wrong(plan.index, ".options: \"idmap\": needs mappings, of the mount or of the container");
+      return wrong(plan.index,
+                   ".options: \"idmap\": needs mappings, of the mount or of the container");
     }
     plan.uids = namespaces.uids;
     plan.gids = namespaces.gids;

@@ -47,8 +47,7 @@ void arrange(NamespacePlan& plan, uint64_t created) {
   const bool joins_pid = std::any_of(plan.joins.begin(), plan.joins.end(),
                                      [](const auto& join) { return join.type == CLONE_NEWPID; });
   const bool new_time = (created & CLONE_NEWTIME) != 0;
-  const bool staged =
-      joins_user || joins_pid || new_time || (plan.new_user && !plan.joins.empty());
+  const bool staged = joins_user || joins_pid || new_time || (plan.new_user && !plan.joins.empty());
   if (!staged) {
     plan.at_clone = created;
     return;
@@ -89,7 +88,8 @@ bool NamespacePlan::has(uint64_t type) const {
   if (((at_clone | unshared) & type) != 0) return true;
   if (type == CLONE_NEWUSER && new_user) return true;
   if (type == CLONE_NEWCGROUP && new_cgroup) return true;
-  return std::any_of(joins.begin(), joins.end(), [&](const Join& join) { return join.type == type; });
+  return std::any_of(joins.begin(), joins.end(),
+                     [&](const Join& join) { return join.type == type; });
 }
 
 Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
@@ -100,8 +100,9 @@ Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
     const oci::Namespace& asked = config.namespaces[i];
     const uint64_t flag = namespace_flag(asked.type);
     if ((seen & flag) != 0) {
-      return Error(Code::kInvalidArgument, cat("linux.namespaces[", i, "].type: ",
-                                               quote(oci::namespace_name(asked.type)), ": named twice"));
+      return Error(Code::kInvalidArgument,
+                   cat("linux.namespaces[", i, "].type: ", quote(oci::namespace_name(asked.type)),
+                       ": named twice"));
     }
     seen |= flag;
     if (asked.path.empty()) {
@@ -109,8 +110,8 @@ Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
       continue;
     }
     if (!asked.path.starts_with('/')) {
-      return Error(Code::kInvalidArgument, cat("linux.namespaces[", i, "].path: ", quote(asked.path),
-                                               ": expected an absolute path"));
+      return Error(Code::kInvalidArgument, cat("linux.namespaces[", i, "].path: ",
+                                               quote(asked.path), ": expected an absolute path"));
     }
     plan.joins.push_back({flag, asked.path, i});
   }
@@ -134,7 +135,8 @@ Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
     return Error(Code::kInvalidArgument, "linux.uidMappings: needs a user namespace");
   }
   plan.time_offsets = FLUYT_TRY(offsets_text(config, (created & CLONE_NEWTIME) != 0));
-  // The cgroup namespace is rooted where the process is when it makes it: after it joined its cgroup.
+  // The cgroup namespace is rooted where the process is when it makes it: after it joined its
+  // cgroup.
   arrange(plan, created & ~uint64_t{CLONE_NEWCGROUP});
   return plan;
 }

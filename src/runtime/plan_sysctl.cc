@@ -47,18 +47,21 @@ bool is_plain(std::string_view path) {
 
 }  // namespace
 
-Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config, const NamespacePlan& namespaces) {
+Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config,
+                                             const NamespacePlan& namespaces) {
   std::vector<SysctlPlan> plans;
   for (const auto& [key, value] : config.sysctl) {
     SysctlPlan plan{path_of(key), value, key};
     const uint64_t owner = is_plain(plan.path) ? owner_of(plan.path) : 0;
     if (owner == 0) {
       return Error(Code::kInvalidArgument,
-                   cat("linux.sysctl[", quote(key), "]: not a setting of a namespace: it would change the host"));
+                   cat("linux.sysctl[", quote(key),
+                       "]: not a setting of a namespace: it would change the host"));
     }
     if (!namespaces.has(owner)) {
-      return Error(Code::kInvalidArgument, cat("linux.sysctl[", quote(key),
-                                               "]: the container has no namespace of its own for it"));
+      return Error(
+          Code::kInvalidArgument,
+          cat("linux.sysctl[", quote(key), "]: the container has no namespace of its own for it"));
     }
     if (has_control_characters(value)) {
       // A tab separates fields of some settings; everything else has no business here.

@@ -33,23 +33,29 @@ Result<sys::Fd> open_root(const Plan& plan) {
     root = FLUYT_TRY_CONTEXT(sys::clone_mount(plan.root_path, sys::Depth::kTree), "root.path");
     const struct stat info = FLUYT_TRY(sys::stat_of(root));
     if (!S_ISDIR(info.st_mode)) {
-      return Error(Code::kInvalidArgument, cat("root.path: ", quote(plan.root_path), ": expected a directory"));
+      return Error(Code::kInvalidArgument,
+                   cat("root.path: ", quote(plan.root_path), ": expected a directory"));
     }
   }
-  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here on,
-  // for private would cut it from its master.
-  const uint64_t propagation = plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
-  FLUYT_TRY(sys::set_mount_attributes(root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
-                                      sys::Depth::kTree));
+  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here
+  // on, for private would cut it from its master.
+  const uint64_t propagation =
+      plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
+  FLUYT_TRY(sys::set_mount_attributes(
+      root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
+      sys::Depth::kTree));
   return root;
 }
 
 Result<> set_attributes(sys::FdRef mount, const MountPlan& plan) {
   const MountOptions& options = plan.options;
   if ((options.tree_set | options.tree_clear) != 0) {
-    FLUYT_TRY(sys::set_mount_attributes(
-        mount, {.set = options.tree_set, .clear = options.tree_clear, .propagation = 0, .user_namespace = {}},
-        sys::Depth::kTree));
+    FLUYT_TRY(sys::set_mount_attributes(mount,
+                                        {.set = options.tree_set,
+                                         .clear = options.tree_clear,
+                                         .propagation = 0,
+                                         .user_namespace = {}},
+                                        sys::Depth::kTree));
   }
   if ((options.set | options.clear) != 0) {
     FLUYT_TRY(sys::set_mount_attributes(
@@ -63,16 +69,17 @@ Result<> set_propagation(sys::FdRef mount, const MountOptions& options, uint64_t
   // A detached clone stays in the peer group of what it was cloned from: that is what makes rshared
   // and rslave work, and what must be undone for everything else.
   const uint64_t type = options.propagation != 0 ? options.propagation : otherwise;
-  // What lies below the top must not be left in the host's groups either, also where only the top was
-  // spoken of ("slave" for "rslave"). Only sharing is done to the letter.
+  // What lies below the top must not be left in the host's groups either, also where only the top
+  // was spoken of ("slave" for "rslave"). Only sharing is done to the letter.
   const bool top_alone = type == MS_UNBINDABLE || (type == MS_SHARED && !options.propagation_tree);
   if (type == MS_UNBINDABLE) {
     FLUYT_TRY(sys::set_mount_attributes(
-        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kTree));
+        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}},
+        sys::Depth::kTree));
   }
-  return sys::set_mount_attributes(mount,
-                                   {.set = 0, .clear = 0, .propagation = type, .user_namespace = {}},
-                                   top_alone ? sys::Depth::kOne : sys::Depth::kTree);
+  return sys::set_mount_attributes(
+      mount, {.set = 0, .clear = 0, .propagation = type, .user_namespace = {}},
+      top_alone ? sys::Depth::kOne : sys::Depth::kTree);
 }
 
 Result<> map_ids(sys::FdRef mount, const MountPlan& plan) {
@@ -124,10 +131,12 @@ Result<> prepare_devices(const Plan& plan, HostSide& side) {
       sys::Fd mount = FLUYT_TRY(sys::clone_mount(device.path, sys::Depth::kOne));
       FLUYT_TRY(verify_device(mount, device.mode & S_IFMT, device.major, device.minor));
       FLUYT_TRY(sys::set_mount_attributes(
-          mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kOne));
+          mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}},
+          sys::Depth::kOne));
       return mount;
     };
-    side.device_nodes.push_back(FLUYT_TRY_CONTEXT(open_it(), cat("linux.devices: ", quote(device.path))));
+    side.device_nodes.push_back(
+        FLUYT_TRY_CONTEXT(open_it(), cat("linux.devices: ", quote(device.path))));
   }
   return {};
 }
@@ -153,21 +162,24 @@ Result<HostSide> prepare(const Plan& plan) {
   if (!plan.masked_paths.empty()) {
     side.null_mount = FLUYT_TRY(sys::clone_mount(side.null, sys::Depth::kOne));
     FLUYT_TRY(sys::set_mount_attributes(
-        side.null_mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kOne));
+        side.null_mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}},
+        sys::Depth::kOne));
   }
   return side;
 }
 
 Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const CgroupRecord& record,
                          HostSide& side) {
-  const bool wanted = std::any_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
-    return mount.kind == MountKind::kCgroup;
-  });
+  const bool wanted =
+      std::any_of(plan.mounts.begin(), plan.mounts.end(),
+                  [](const MountPlan& mount) { return mount.kind == MountKind::kCgroup; });
   if (!wanted) return {};
   auto add = [&](std::string name, const std::string& directory) -> Result<> {
-    sys::Fd mount = FLUYT_TRY_CONTEXT(sys::clone_mount(directory, sys::Depth::kOne), "cgroup mount");
+    sys::Fd mount =
+        FLUYT_TRY_CONTEXT(sys::clone_mount(directory, sys::Depth::kOne), "cgroup mount");
     FLUYT_TRY(sys::set_mount_attributes(
-        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}}, sys::Depth::kOne));
+        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}},
+        sys::Depth::kOne));
     side.cgroups.emplace_back(std::move(name), std::move(mount));
     return {};
   };
@@ -177,7 +189,8 @@ Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const Cgrou
       FLUYT_TRY(add(legacy.mount_point.substr(legacy.mount_point.rfind('/') + 1), directory));
     }
   }
-  if (!record.unified.empty()) FLUYT_TRY(add(record.legacy.empty() ? "" : "unified", record.unified));
+  if (!record.unified.empty())
+    FLUYT_TRY(add(record.legacy.empty() ? "" : "unified", record.unified));
   return {};
 }
 

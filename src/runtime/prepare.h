@@ -12,21 +12,24 @@
 namespace fluyt::runtime {
 
 /// What a container takes from the host, as descriptors: opened in the caller, in the host's mount
-/// namespace, before anything of the container exists. The first process resolves no path of the host.
+/// namespace, before anything of the container exists. The first process resolves no path of the
+/// host.
 struct HostSide {
-  sys::Fd root;                        // a detached mount
-  std::vector<sys::Fd> mounts;         // by place in the plan's list: detached; invalid where made inside
-  std::vector<sys::Fd> joins;          // namespaces, in the plan's order
-  std::vector<sys::Fd> device_nodes;   // in a user namespace: detached binds, in the plan's order
-  sys::Fd null_mount;                  // a detached bind of /dev/null, verified: masks files
-  sys::Fd null;                        // /dev/null, opened
-  std::vector<std::pair<std::string, sys::Fd>> cgroups;  // name below the mount ("" on v2), detached
+  sys::Fd root;                 // a detached mount
+  std::vector<sys::Fd> mounts;  // by place in the plan's list: detached; invalid where made inside
+  std::vector<sys::Fd> joins;   // namespaces, in the plan's order
+  std::vector<sys::Fd> device_nodes;  // in a user namespace: detached binds, in the plan's order
+  sys::Fd null_mount;                 // a detached bind of /dev/null, verified: masks files
+  sys::Fd null;                       // /dev/null, opened
+  std::vector<std::pair<std::string, sys::Fd>>
+      cgroups;  // name below the mount ("" on v2), detached
 };
 
 Result<HostSide> prepare(const Plan& plan);
 /// /dev/null, verified to be character device 1:3 (CVE-2025-31133).
 Result<sys::Fd> open_null();
-/// Binds of the container's cgroup directories, once they exist. Only for a plan with a cgroup mount.
+/// Binds of the container's cgroup directories, once they exist. Only for a plan with a cgroup
+/// mount.
 Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const CgroupRecord& record,
                          HostSide& side);
 

@@ -18,11 +18,12 @@ namespace fluyt::runtime {
 
 namespace {
 
-constexpr std::array<std::pair<const char*, const char*>, 5> kLinks = {{{"fd", "/proc/self/fd"},
-                                                                        {"stdin", "/proc/self/fd/0"},
-                                                                        {"stdout", "/proc/self/fd/1"},
-                                                                        {"stderr", "/proc/self/fd/2"},
-                                                                        {"core", "/proc/kcore"}}};
+constexpr std::array<std::pair<const char*, const char*>, 5> kLinks = {
+    {{"fd", "/proc/self/fd"},
+     {"stdin", "/proc/self/fd/0"},
+     {"stdout", "/proc/self/fd/1"},
+     {"stderr", "/proc/self/fd/2"},
+     {"core", "/proc/kcore"}}};
 
 dev_t number_of(const DevicePlan& device) {
   return makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
@@ -56,21 +57,26 @@ Result<> make_node(sys::FdRef parent, const std::string& name, const DevicePlan&
   return {};
 }
 
-// A regular file to bind a device over: made new, or a file that is there, but never through a link.
+// A regular file to bind a device over: made new, or a file that is there, but never through a
+// link.
 Result<sys::Fd> place_for_bind(sys::FdRef parent, const std::string& name) {
   auto made = sys::open(parent, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
   if (!made.ok() && made.error().errno_value() != EEXIST) return made;
-  sys::Fd place = FLUYT_TRY(sys::open_in(parent, name, O_PATH | O_NOFOLLOW, 0, sys::Resolve::kBeneath));
+  sys::Fd place =
+      FLUYT_TRY(sys::open_in(parent, name, O_PATH | O_NOFOLLOW, 0, sys::Resolve::kBeneath));
   const struct stat info = FLUYT_TRY(sys::stat_of(place));
   if (S_ISLNK(info.st_mode) || S_ISDIR(info.st_mode)) {
-    return Error(Code::kFailedPrecondition, cat(quote(name), ": is a link or a directory: expected a file"));
+    return Error(Code::kFailedPrecondition,
+                 cat(quote(name), ": is a link or a directory: expected a file"));
   }
   return place;
 }
 
 Result<> make_device(Inside& in, size_t place, const DevicePlan& device) {
-  const sys::Fd parent = FLUYT_TRY(open_target(in.root, parent_of(device.path), TargetKind::kDirectory));
-  if (!in.plan.namespaces.in_user_namespace()) return make_node(parent, name_of(device.path), device);
+  const sys::Fd parent =
+      FLUYT_TRY(open_target(in.root, parent_of(device.path), TargetKind::kDirectory));
+  if (!in.plan.namespaces.in_user_namespace())
+    return make_node(parent, name_of(device.path), device);
   const sys::Fd target = FLUYT_TRY(place_for_bind(parent, name_of(device.path)));
   return sys::attach_mount(in.host.device_nodes[place], target);
 }
@@ -82,7 +88,8 @@ Result<> make_link(sys::FdRef dev, const char* name, const char* text) {
   return {};
 }
 
-// The devpts to take a pty from: the one we mounted, or what lies at /dev/pts, verified by open_pty().
+// The devpts to take a pty from: the one we mounted, or what lies at /dev/pts, verified by
+// open_pty().
 Result<sys::Pty> open_pty_inside(const Inside& in) {
   if (in.devpts.valid()) return sys::open_pty(in.devpts);
   const sys::Fd root = FLUYT_TRY(sys::open("/", O_PATH | O_DIRECTORY));

@@ -21,16 +21,20 @@ namespace {
 // Writes below our own procfs: no link, no other mount on the way, and what was opened is of procfs
 // (CVE-2025-52881).
 Result<> write_proc(sys::FdRef proc, const std::string& path, std::string_view value) {
-  const sys::Fd file = FLUYT_TRY(sys::open_in(proc, path, O_WRONLY | O_NOFOLLOW, 0, sys::Resolve::kBeneath));
-  if (FLUYT_TRY(sys::fs_magic(file)) != sys::kProcMagic) return Error(Code::kInternal, "not a file of procfs");
+  const sys::Fd file =
+      FLUYT_TRY(sys::open_in(proc, path, O_WRONLY | O_NOFOLLOW, 0, sys::Resolve::kBeneath));
+  if (FLUYT_TRY(sys::fs_magic(file)) != sys::kProcMagic)
+    return Error(Code::kInternal, "not a file of procfs");
   return sys::write_all(file, value);
 }
 
 }  // namespace
 
 Result<> set_names(Inside& in) {
-  if (!in.plan.host_name.empty()) FLUYT_TRY_CONTEXT(sys::set_host_name(in.plan.host_name), "hostname");
-  if (!in.plan.domain_name.empty()) FLUYT_TRY_CONTEXT(sys::set_domain_name(in.plan.domain_name), "domainname");
+  if (!in.plan.host_name.empty())
+    FLUYT_TRY_CONTEXT(sys::set_host_name(in.plan.host_name), "hostname");
+  if (!in.plan.domain_name.empty())
+    FLUYT_TRY_CONTEXT(sys::set_domain_name(in.plan.domain_name), "domainname");
   return {};
 }
 
@@ -50,12 +54,16 @@ Result<> set_scheduling(Inside& in) {
   if (!identity.final_cpus.empty()) {
     FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(identity.final_cpus), "process.execCPUAffinity.final");
   }
-  if (identity.scheduler) FLUYT_TRY_CONTEXT(sys::set_scheduler(*identity.scheduler), "process.scheduler");
-  if (identity.io_priority) FLUYT_TRY_CONTEXT(sys::set_io_priority(*identity.io_priority), "process.ioPriority");
-  if (in.plan.personality) FLUYT_TRY_CONTEXT(sys::set_personality(*in.plan.personality), "linux.personality");
+  if (identity.scheduler)
+    FLUYT_TRY_CONTEXT(sys::set_scheduler(*identity.scheduler), "process.scheduler");
+  if (identity.io_priority)
+    FLUYT_TRY_CONTEXT(sys::set_io_priority(*identity.io_priority), "process.ioPriority");
+  if (in.plan.personality)
+    FLUYT_TRY_CONTEXT(sys::set_personality(*in.plan.personality), "linux.personality");
   if (in.plan.memory_policy) {
-    FLUYT_TRY_CONTEXT(sys::set_memory_policy(in.plan.memory_policy->mode, in.plan.memory_policy->nodes),
-                      "linux.memoryPolicy");
+    FLUYT_TRY_CONTEXT(
+        sys::set_memory_policy(in.plan.memory_policy->mode, in.plan.memory_policy->nodes),
+        "linux.memoryPolicy");
   }
   return {};
 }
@@ -96,12 +104,14 @@ Result<> set_rlimits(Inside& in) {
 }
 
 Result<> give_stdio(Inside& in) {
-  // So that a program that is not root can open /dev/stdout again. Only pipes: they are nobody else's.
+  // So that a program that is not root can open /dev/stdout again. Only pipes: they are nobody
+  // else's.
   for (const sys::FdRef fd : {in.p.stdio.in, in.p.stdio.out, in.p.stdio.err}) {
     if (!fd.valid()) continue;
     const struct stat info = FLUYT_TRY(sys::stat_of(fd));
     if (!S_ISFIFO(info.st_mode)) continue;
-    sys::set_owner(fd, in.plan.identity.uid).ignore("a pipe of another user namespace: it works as it is");
+    sys::set_owner(fd, in.plan.identity.uid)
+        .ignore("a pipe of another user namespace: it works as it is");
   }
   return {};
 }
@@ -123,7 +133,8 @@ Result<> take_identity(Inside& in) {
     groups.insert(groups.begin(), identity.gid);
   }
   FLUYT_TRY_CONTEXT(sys::set_ids(identity.uid, identity.gid, groups), "process.user");
-  if (identity.capabilities) FLUYT_TRY_CONTEXT(caps::apply(*identity.capabilities), "process.capabilities");
+  if (identity.capabilities)
+    FLUYT_TRY_CONTEXT(caps::apply(*identity.capabilities), "process.capabilities");
   sys::set_umask(identity.umask.value_or(022));
   return sys::set_dumpable(false);
 }

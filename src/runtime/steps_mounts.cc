@@ -39,7 +39,8 @@ Result<sys::Fd> make_proc_by_helper(const MountPlan& mount) {
   auto child = FLUYT_TRY(sys::clone_process({}));
   if (!child) {
     auto made = make_fs(mount);
-    auto sent = made.ok() ? sys::send_with_fds(pair.second, "p", {made->ref()}) : Result<>(made.error());
+    auto sent =
+        made.ok() ? sys::send_with_fds(pair.second, "p", {made->ref()}) : Result<>(made.error());
     _exit(sent.ok() ? 0 : 1);
   }
   pair.second.reset();
@@ -48,7 +49,8 @@ Result<sys::Fd> make_proc_by_helper(const MountPlan& mount) {
   child->kill(SIGKILL).ignore("it has done what it was made for");
   child->wait(Deadline::never()).ignore("it was killed");
   if (!received.ok()) return std::move(received).error();
-  if (received->fds.size() != 1) return Error(Code::kInternal, "procfs of the joined PID namespace could not be made");
+  if (received->fds.size() != 1)
+    return Error(Code::kInternal, "procfs of the joined PID namespace could not be made");
   return std::move(received->fds[0]);
 }
 
@@ -66,11 +68,12 @@ Result<sys::Fd> make_proc(Inside& in, const MountPlan& mount) {
 
 Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   sys::Fd fs = in.early.size() > place && in.early[place].valid() ? std::move(in.early[place])
-               : mount.kind == MountKind::kProc                    ? FLUYT_TRY(make_proc(in, mount))
-                                                                   : FLUYT_TRY(make_fs(mount));
+               : mount.kind == MountKind::kProc                   ? FLUYT_TRY(make_proc(in, mount))
+                                                                  : FLUYT_TRY(make_fs(mount));
   const bool plain = mount.kind != MountKind::kFs;
-  const sys::Fd target = FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination)
-                                         : open_target(in.root, mount.destination, TargetKind::kDirectory));
+  const sys::Fd target =
+      FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination)
+                      : open_target(in.root, mount.destination, TargetKind::kDirectory));
   if (mount.options.copy_up) FLUYT_TRY(copy_tree(target, fs));
   FLUYT_TRY(sys::attach_mount(fs, target));
   if (mount.options.propagation != 0) {
@@ -98,10 +101,11 @@ constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {
 Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(open_target(in.root, mount.destination, TargetKind::kDirectory));
   const bool one = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
-  // Without a cgroup namespace the files would show, and with write access move us to, more than ours
-  // (CVE-2023-25809): read-only then, whatever was asked.
+  // Without a cgroup namespace the files would show, and with write access move us to, more than
+  // ours (CVE-2023-25809): read-only then, whatever was asked.
   const uint64_t forced = in.plan.namespaces.has(CLONE_NEWCGROUP) ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
-  const sys::MountAttributes wanted = attributes(mount.options.set | forced, mount.options.clear & ~forced);
+  const sys::MountAttributes wanted =
+      attributes(mount.options.set | forced, mount.options.clear & ~forced);
   if (one) {
     FLUYT_TRY(sys::set_mount_attributes(in.host.cgroups[0].second, wanted, sys::Depth::kOne));
     return sys::attach_mount(in.host.cgroups[0].second, target);
@@ -127,7 +131,8 @@ Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
 
 Result<> change_mount(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(sys::open_in(in.root, mount.destination, O_PATH));
-  return sys::set_mount_attributes(target, attributes(mount.options.set, mount.options.clear), sys::Depth::kOne);
+  return sys::set_mount_attributes(target, attributes(mount.options.set, mount.options.clear),
+                                   sys::Depth::kOne);
 }
 
 Result<> make_one(Inside& in, size_t place, const MountPlan& mount) {
@@ -152,7 +157,8 @@ Result<> make_one(Inside& in, size_t place, const MountPlan& mount) {
 Result<sys::Fd> own_procfs() {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open("proc"));
   sys::Fd proc = FLUYT_TRY(context.mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
-  if (FLUYT_TRY(sys::fs_magic(proc)) != sys::kProcMagic) return Error(Code::kInternal, "procfs is not a procfs");
+  if (FLUYT_TRY(sys::fs_magic(proc)) != sys::kProcMagic)
+    return Error(Code::kInternal, "procfs is not a procfs");
   return proc;
 }
 
@@ -169,7 +175,8 @@ Result<> early_proc(Inside& in) {
 Result<> make_mounts(Inside& in) {
   for (size_t i = 0; i < in.plan.mounts.size(); ++i) {
     const MountPlan& mount = in.plan.mounts[i];
-    FLUYT_TRY_CONTEXT(make_one(in, i, mount), cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
+    FLUYT_TRY_CONTEXT(make_one(in, i, mount),
+                      cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
   }
   return {};
 }

@@ -19,7 +19,8 @@ Result<> join_planned(Inside& in) {
 }
 
 Result<> join_container(Inside& in) {
-  // All at once, by pidfd: it cannot have become another process, and either all are joined or none.
+  // All at once, by pidfd: it cannot have become another process, and either all are joined or
+  // none.
   FLUYT_TRY(sys::join_namespaces(in.p.container_init, in.p.container_types));
   if ((in.p.container_types & CLONE_NEWUSER) != 0) FLUYT_TRY(become_root(in));
   return sys::change_directory_to("/");
@@ -32,7 +33,8 @@ Result<> make_user_namespace(Inside& in) {
 
 Result<> make_namespaces(Inside& in) {
   FLUYT_TRY(sys::unshare_namespaces(in.plan.namespaces.unshared));
-  if ((in.plan.namespaces.unshared & CLONE_NEWTIME) != 0 && !in.plan.namespaces.time_offsets.empty()) {
+  if ((in.plan.namespaces.unshared & CLONE_NEWTIME) != 0 &&
+      !in.plan.namespaces.time_offsets.empty()) {
     return ask_maker(in, Message::kWantOffsets);
   }
   return {};

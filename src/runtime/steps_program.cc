@@ -15,18 +15,20 @@ namespace fluyt::runtime {
 namespace {
 
 constexpr size_t kMaxPasswd = 1U << 20U;
-constexpr std::string_view kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+constexpr std::string_view kDefaultPath =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const std::string* find_variable(const std::vector<std::string>& env, std::string_view name) {
   // The last one counts, as in a shell.
   for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {
-    if (entry->size() > name.size() && entry->starts_with(name) && (*entry)[name.size()] == '=') return &*entry;
+    if (entry->size() > name.size() && entry->starts_with(name) && (*entry)[name.size()] == '=')
+      return &*entry;
   }
   return nullptr;
 }
 
-// The home of `uid` in the image's /etc/passwd: a file of the image's, so of a limited size, a regular
-// one, and only read.
+// The home of `uid` in the image's /etc/passwd: a file of the image's, so of a limited size, a
+// regular one, and only read.
 std::string home_of(uid_t uid) {
   auto file = sys::open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!file.ok()) return "/";
@@ -46,8 +48,10 @@ std::string home_of(uid_t uid) {
 Error not_runnable(const std::string& name, const Error& why) {
   const std::string field = cat("process.args[0]: ", quote(name, 1024));
   const int number = why.errno_value();
-  if (number == ENOENT || number == ENOTDIR) return Error(Code::kNotFound, cat(field, ": no such file"));
-  if (number == EACCES) return Error(Code::kPermissionDenied, cat(field, ": permission denied: ", why.message()));
+  if (number == ENOENT || number == ENOTDIR)
+    return Error(Code::kNotFound, cat(field, ": no such file"));
+  if (number == EACCES)
+    return Error(Code::kPermissionDenied, cat(field, ": permission denied: ", why.message()));
   return Error(why.code(), cat(field, ": ", why.message()));
 }
 
@@ -62,8 +66,8 @@ Result<std::string> search_path(const std::string& name, std::string_view path) 
     if (checked.error().errno_value() == EACCES) refused = checked.error();
   }
   if (refused) return not_runnable(name, *refused);
-  return Error(Code::kNotFound,
-               cat("process.args[0]: ", quote(name, 1024), ": no such file in PATH ", quote(path, 1024)));
+  return Error(Code::kNotFound, cat("process.args[0]: ", quote(name, 1024),
+                                    ": no such file in PATH ", quote(path, 1024)));
 }
 
 }  // namespace
@@ -91,12 +95,13 @@ Result<> enter_directory(Inside& in) {
 }
 
 Result<> verify_directory(Inside& in) {
-  if (!in.directory_entered) FLUYT_TRY_CONTEXT(sys::change_directory_to(in.plan.cwd), "process.cwd");
+  if (!in.directory_entered)
+    FLUYT_TRY_CONTEXT(sys::change_directory_to(in.plan.cwd), "process.cwd");
   // CVE-2024-21626: a directory of the host, reached through a descriptor's link, has no path here.
   auto where = sys::working_directory();
   if (!where.ok() || !where->starts_with('/')) {
-    return Error(Code::kPermissionDenied,
-                 cat("process.cwd: ", quote(in.plan.cwd, 1024), ": lies outside the container's root"));
+    return Error(Code::kPermissionDenied, cat("process.cwd: ", quote(in.plan.cwd, 1024),
+                                              ": lies outside the container's root"));
   }
   return {};
 }
@@ -104,7 +109,8 @@ Result<> verify_directory(Inside& in) {
 Result<> find_program(Inside& in) {
   in.env = in.plan.env;
   const std::string* home = find_variable(in.env, "HOME");
-  if (home == nullptr || *home == "HOME=") in.env.push_back(cat("HOME=", home_of(in.plan.identity.uid)));
+  if (home == nullptr || *home == "HOME=")
+    in.env.push_back(cat("HOME=", home_of(in.plan.identity.uid)));
   const std::string& name = in.plan.args[0];
   if (name.find('/') != std::string::npos) {
     auto checked = sys::check_executable(name);
@@ -113,7 +119,8 @@ Result<> find_program(Inside& in) {
     return {};
   }
   const std::string* path = find_variable(in.env, "PATH");
-  in.program = FLUYT_TRY(search_path(name, path == nullptr ? kDefaultPath : std::string_view(*path).substr(5)));
+  in.program = FLUYT_TRY(
+      search_path(name, path == nullptr ? kDefaultPath : std::string_view(*path).substr(5)));
   return {};
 }
 
@@ -129,7 +136,8 @@ Result<> start_session(Inside& in) {
   const sys::Fd copies[3] = {FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.in))),
                              FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.out))),
                              FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.err)))};
-  for (int number = 0; number < 3; ++number) FLUYT_TRY(sys::place_descriptor(copies[number], number));
+  for (int number = 0; number < 3; ++number)
+    FLUYT_TRY(sys::place_descriptor(copies[number], number));
   return {};
 }
 

@@ -13,7 +13,8 @@ namespace fluyt::runtime {
 
 namespace {
 
-constexpr sys::MountAttributes kReadOnly{.set = MOUNT_ATTR_RDONLY, .clear = 0, .propagation = 0, .user_namespace = {}};
+constexpr sys::MountAttributes kReadOnly{
+    .set = MOUNT_ATTR_RDONLY, .clear = 0, .propagation = 0, .user_namespace = {}};
 
 // A path that the image does not have needs no mask. The last component may be a link: what it
 // leads to, in the root, is covered.
@@ -25,8 +26,8 @@ Result<std::optional<sys::Fd>> find_path(Inside& in, const std::string& path) {
   return std::move(found).error();
 }
 
-// Kernels before 6.15 clone only what is attached: the first mask is the file system itself, and the
-// others are clones of that.
+// Kernels before 6.15 clone only what is attached: the first mask is the file system itself, and
+// the others are clones of that.
 Result<> mask_directory(Inside& in, sys::FdRef target) {
   if (in.mask_dir.valid()) {
     const sys::Fd copy = FLUYT_TRY(sys::clone_mount(in.mask_dir, sys::Depth::kOne));
@@ -36,7 +37,8 @@ Result<> mask_directory(Inside& in, sys::FdRef target) {
   FLUYT_TRY(context.set_string("nr_inodes", "2"));
   FLUYT_TRY(context.set_string("mode", "0755"));
   FLUYT_TRY(context.set_flag("ro"));
-  in.mask_dir = FLUYT_TRY(context.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  in.mask_dir = FLUYT_TRY(
+      context.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   return sys::attach_mount(in.mask_dir, target);
 }
 
@@ -81,11 +83,14 @@ Result<> pivot(Inside& in) {
   return in.plan.no_pivot ? sys::move_to_working_directory() : sys::pivot_to_working_directory();
 }
 
-Result<> read_only_root(Inside& in) { return sys::set_mount_attributes(in.root, kReadOnly, sys::Depth::kOne); }
+Result<> read_only_root(Inside& in) {
+  return sys::set_mount_attributes(in.root, kReadOnly, sys::Depth::kOne);
+}
 
 Result<> root_propagation(Inside& in) {
   return sys::set_mount_attributes(
-      in.root, {.set = 0, .clear = 0, .propagation = in.plan.root_propagation, .user_namespace = {}},
+      in.root,
+      {.set = 0, .clear = 0, .propagation = in.plan.root_propagation, .user_namespace = {}},
       in.plan.root_propagation_tree ? sys::Depth::kTree : sys::Depth::kOne);
 }
 

@@ -45,8 +45,9 @@ Result<> Conversation::answer(Packet& packet) {
       out.warnings.push_back(packet.text);
       return {};
     case Message::kWantIdMaps:
-      FLUYT_TRY_CONTEXT(sys::write_id_maps(process.pid(), how.plan.namespaces.uids, how.plan.namespaces.gids),
-                        "linux.uidMappings");
+      FLUYT_TRY_CONTEXT(
+          sys::write_id_maps(process.pid(), how.plan.namespaces.uids, how.plan.namespaces.gids),
+          "linux.uidMappings");
       return go();
     case Message::kWantOffsets:
       FLUYT_TRY_CONTEXT(sys::write_file(sys::kCwd, cat("/proc/", process.pid(), "/timens_offsets"),
@@ -90,7 +91,8 @@ Result<> converse(Conversation& talk) {
 }  // namespace
 
 Result<Supervised> supervise(const Supervision& how, sys::Process first, sys::FdRef channel) {
-  Conversation talk{.how = how, .channel = channel, .process = std::move(first), .out = {}, .ready = false};
+  Conversation talk{
+      .how = how, .channel = channel, .process = std::move(first), .out = {}, .ready = false};
   auto done = converse(talk);
   if (!done.ok()) {
     talk.process.kill(SIGKILL).ignore("what matters is why");
@@ -120,9 +122,11 @@ Result<> set_from_outside(const Plan& plan, pid_t pid) {
 Result<> send_listener(const std::string& path, const std::string& metadata, pid_t pid,
                        const std::string& state_json, sys::FdRef listener) {
   nlohmann::json state = nlohmann::json::parse(state_json, nullptr, false);
-  nlohmann::json message = {{"ociVersion", "1.3.0"}, {"fds", {"seccompFd"}}, {"pid", pid}, {"state", state}};
+  nlohmann::json message = {
+      {"ociVersion", "1.3.0"}, {"fds", {"seccompFd"}}, {"pid", pid}, {"state", state}};
   if (!metadata.empty()) message["metadata"] = metadata;
-  const sys::Fd socket = FLUYT_TRY_CONTEXT(sys::connect_unix(path, SOCK_STREAM), "linux.seccomp.listenerPath");
+  const sys::Fd socket =
+      FLUYT_TRY_CONTEXT(sys::connect_unix(path, SOCK_STREAM), "linux.seccomp.listenerPath");
   return sys::send_with_fds(socket, message.dump(), {listener});
 }
 

@@ -28,7 +28,8 @@ struct Supervised {
   sys::Fd console;
   std::vector<std::string> warnings;
 };
-/// Takes over `first`. On an error nothing of it runs any more, and what was ours to reap is reaped.
+/// Takes over `first`. On an error nothing of it runs any more, and what was ours to reap is
+/// reaped.
 Result<Supervised> supervise(const Supervision& how, sys::Process first, sys::FdRef channel);
 
 /// Before kGo: oom_score_adj, limits that a user namespace may not raise by itself.

@@ -51,7 +51,8 @@ Result<> make(const Walk& walk, const std::string& name, bool as_file) {
   const int result = as_file ? mknodat(walk.at.raw(), name.c_str(), S_IFREG | kMode, 0)
                              : mkdirat(walk.at.raw(), name.c_str(), kMode);
   if (result != 0 && errno != EEXIST) {
-    return Error::from_errno(errno, cat(as_file ? "mknodat(" : "mkdirat(", quote(walk.path), ", ", quote(name), ")"));
+    return Error::from_errno(
+        errno, cat(as_file ? "mknodat(" : "mkdirat(", quote(walk.path), ", ", quote(name), ")"));
   }
   return {};
 }
@@ -59,7 +60,9 @@ Result<> make(const Walk& walk, const std::string& name, bool as_file) {
 Result<> step(Walk& walk, TargetKind kind) {
   const std::string name = std::move(walk.rest.front());
   walk.rest.pop_front();
-  if (name == "..") return walk.go_to(walk.path.substr(0, walk.path.rfind('/') == std::string::npos ? 0 : walk.path.rfind('/')));
+  if (name == "..")
+    return walk.go_to(
+        walk.path.substr(0, walk.path.rfind('/') == std::string::npos ? 0 : walk.path.rfind('/')));
   auto found = sys::open_in(walk.at, name, O_PATH | O_NOFOLLOW, 0, sys::Resolve::kBeneath);
   if (!found.ok() && found.error().errno_value() == ENOENT) {
     FLUYT_TRY(make(walk, name, walk.rest.empty() && kind == TargetKind::kFile));
@@ -86,13 +89,16 @@ Result<sys::Fd> open_target(sys::FdRef root, std::string_view path, TargetKind k
 }
 
 Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path) {
-  auto there = sys::open_in(root, path, O_PATH | O_DIRECTORY, 0, sys::Resolve::kInRoot, RESOLVE_NO_SYMLINKS);
+  auto there =
+      sys::open_in(root, path, O_PATH | O_DIRECTORY, 0, sys::Resolve::kInRoot, RESOLVE_NO_SYMLINKS);
   if (!there.ok() && there.error().errno_value() == ENOENT) {
     // Made only where it is missing: a link, dangling or not, was refused with ELOOP above.
     FLUYT_TRY(sys::make_dirs_in(root, path, kMode));
-    there = sys::open_in(root, path, O_PATH | O_DIRECTORY, 0, sys::Resolve::kInRoot, RESOLVE_NO_SYMLINKS);
+    there = sys::open_in(root, path, O_PATH | O_DIRECTORY, 0, sys::Resolve::kInRoot,
+                         RESOLVE_NO_SYMLINKS);
   }
-  if (!there.ok()) return std::move(there).error().add_context("must be a directory of the root, no link");
+  if (!there.ok())
+    return std::move(there).error().add_context("must be a directory of the root, no link");
   return there;
 }
 

@@ -10,8 +10,8 @@ namespace fluyt::runtime {
 enum class TargetKind { kDirectory, kFile };
 
 /// The place in `root` that `path` names, O_PATH, made where it is missing: directories, and a last
-/// component of `kind`. Links are followed within the root; a dangling one leads to where it points,
-/// and that is made. Every component is made on the descriptor of its parent.
+/// component of `kind`. Links are followed within the root; a dangling one leads to where it
+/// points, and that is made. Every component is made on the descriptor of its parent.
 Result<sys::Fd> open_target(sys::FdRef root, std::string_view path, TargetKind kind);
 
 /// The same for procfs and sysfs: a directory, and no link on the way (CVE-2019-19921).

@@ -58,8 +58,8 @@ Result<std::optional<Process>> clone_process(const CloneRequest& request) {
   }
   long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0 && errno == ENOSYS && !request.cgroup.valid()) {
-    // A seccomp filter that was put on already: the usual profiles refuse clone3 in this way, because
-    // they cannot look into its arguments, and allow clone.
+    // A seccomp filter that was put on already: the usual profiles refuse clone3 in this way,
+    // because they cannot look into its arguments, and allow clone.
     const uint64_t flags = arguments.flags | arguments.exit_signal;
     pid = syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr);
   }
@@ -94,7 +94,8 @@ Result<Fd> open_namespace(const std::string& path, uint64_t type) {
   return fd;
 }
 
-Result<> write_id_maps(pid_t pid, const std::vector<IdRange>& uids, const std::vector<IdRange>& gids) {
+Result<> write_id_maps(pid_t pid, const std::vector<IdRange>& uids,
+                       const std::vector<IdRange>& gids) {
   FLUYT_TRY(write_file(kCwd, cat("/proc/", pid, "/uid_map"), map_text(uids)));
   return write_file(kCwd, cat("/proc/", pid, "/gid_map"), map_text(gids));
 }

@@ -40,7 +40,8 @@ struct IdRange {
   bool operator==(const IdRange&) const = default;
 };
 /// Writes uid_map and gid_map of a process in a new user namespace.
-Result<> write_id_maps(pid_t pid, const std::vector<IdRange>& uids, const std::vector<IdRange>& gids);
+Result<> write_id_maps(pid_t pid, const std::vector<IdRange>& uids,
+                       const std::vector<IdRange>& gids);
 /// A user namespace with these maps and no process in it: for idmapped mounts.
 Result<Fd> make_user_namespace(const std::vector<IdRange>& uids, const std::vector<IdRange>& gids);
 

@@ -201,7 +201,8 @@ Result<std::string> working_directory() {
 Result<> check_executable(const std::string& path) {
   struct stat info{};
   if (stat(path.c_str(), &info) != 0) return failed(cat("stat(", quote(path, 1024), ")"));
-  if (S_ISDIR(info.st_mode)) return Error::from_errno(EACCES, cat(quote(path, 1024), " is a directory"));
+  if (S_ISDIR(info.st_mode))
+    return Error::from_errno(EACCES, cat(quote(path, 1024), " is a directory"));
   if (faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) != 0) {
     return failed(cat("faccessat(", quote(path, 1024), ", X_OK)"));
   }

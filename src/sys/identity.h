@@ -50,8 +50,8 @@ Result<> set_personality(unsigned long domain);
 Result<> set_memory_policy(int mode, const std::vector<unsigned long>& nodes);
 /// sched_setaffinity(2) to CPUs by number.
 Result<> set_cpu_affinity(const std::vector<unsigned>& cpus);
-/// A new session keyring of this name, searchable by its owner (keyctl(2)). A kernel without keys or
-/// a filter against keyctl is success: there is nothing to separate then.
+/// A new session keyring of this name, searchable by its owner (keyctl(2)). A kernel without keys
+/// or a filter against keyctl is success: there is nothing to separate then.
 Result<> new_session_keyring(const std::string& name);
 
 /// Signal dispositions to default, nothing blocked: what a program expects to be started with.

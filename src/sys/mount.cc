@@ -45,13 +45,15 @@ Result<> set_lower_dirs(FsContext& context, const std::vector<std::string>& dirs
 }  // namespace
 
 Error FsContext::explain(int errno_value, std::string call) const {
-  // The context's descriptor is also its log: one line a read, "e overlay: ...", ENODATA at the end.
+  // The context's descriptor is also its log: one line a read, "e overlay: ...", ENODATA at the
+  // end.
   std::string said;
   char line[512];
   for (int i = 0; i < 4; ++i) {
     const ssize_t got = ::read(fd_.raw(), line, sizeof line);
     if (got <= 2) break;
-    said += cat(said.empty() ? " (" : "; ", trim(std::string_view(line + 2, static_cast<size_t>(got) - 2)));
+    said += cat(said.empty() ? " (" : "; ",
+                trim(std::string_view(line + 2, static_cast<size_t>(got) - 2)));
   }
   if (!said.empty()) said += ")";
   return Error::from_errno(errno_value, cat(call, said));
@@ -76,7 +78,8 @@ Result<> FsContext::set_flag(const std::string& key) {
 
 Result<> FsContext::set_string(const std::string& key, const std::string& value) {
   if (fsconfig(fd_.raw(), FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0) != 0) {
-    return explain(errno, cat("fsconfig(", type_, ", ", quote(key), " = ", quote(value, 1024), ")"));
+    return explain(errno,
+                   cat("fsconfig(", type_, ", ", quote(key), " = ", quote(value, 1024), ")"));
   }
   return {};
 }
@@ -120,8 +123,8 @@ Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, De
   if (attributes.user_namespace.valid()) {
     request.userns_fd = static_cast<uint64_t>(attributes.user_namespace.raw());
   }
-  if (mount_setattr(mount.raw(), "", static_cast<unsigned>(AT_EMPTY_PATH | recursive(depth)), &request,
-                    sizeof request) != 0) {
+  if (mount_setattr(mount.raw(), "", static_cast<unsigned>(AT_EMPTY_PATH | recursive(depth)),
+                    &request, sizeof request) != 0) {
     return failed(cat("mount_setattr([", mount.raw(), "], set ", attributes.set, ", clear ",
                       attributes.clear, ", propagation ", attributes.propagation, ")"));
   }
@@ -129,8 +132,8 @@ Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, De
 }
 
 Result<> attach_mount(FdRef mount, FdRef target) {
-  if (move_mount(mount.raw(), "", target.raw(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) !=
-      0) {
+  if (move_mount(mount.raw(), "", target.raw(), "",
+                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return failed(cat("move_mount([", mount.raw(), "], [", target.raw(), "])"));
   }
   return {};
@@ -152,7 +155,8 @@ Result<> pivot_to_working_directory() {
 }
 
 Result<> move_to_working_directory() {
-  if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return failed("mount(\".\", \"/\", MS_MOVE)");
+  if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0)
+    return failed("mount(\".\", \"/\", MS_MOVE)");
   if (chroot(".") != 0) return failed("chroot(\".\")");
   if (chdir("/") != 0) return failed("chdir(\"/\")");
   return {};

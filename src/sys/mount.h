@@ -12,7 +12,8 @@
 #include "sys/overlay.h"
 
 /// The mount API of Linux 5.2 to 5.15: file systems and mount trees as descriptors, attached to
-/// descriptors. Nothing here takes a path inside a container. MOUNT_ATTR_* and MS_* are the system's.
+/// descriptors. Nothing here takes a path inside a container. MOUNT_ATTR_* and MS_* are the
+/// system's.
 namespace fluyt::sys {
 
 /// A file system being configured: fsopen(2), fsconfig(2), fsmount(2).
@@ -36,13 +37,14 @@ class FsContext {
 
 enum class Depth { kOne, kTree };
 
-/// A detached copy of the mount at `path` (open_tree(2) with OPEN_TREE_CLONE). For paths of the host.
+/// A detached copy of the mount at `path` (open_tree(2) with OPEN_TREE_CLONE). For paths of the
+/// host.
 Result<Fd> clone_mount(const std::string& path, Depth depth);
 /// The same of what the descriptor shows. `at` must lie in a mount of our own namespace.
 Result<Fd> clone_mount(FdRef at, Depth depth);
 
 struct MountAttributes {
-  uint64_t set = 0;          // MOUNT_ATTR_*
+  uint64_t set = 0;  // MOUNT_ATTR_*
   uint64_t clear = 0;
   uint64_t propagation = 0;  // MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE
   FdRef user_namespace;      // with MOUNT_ATTR_IDMAP in `set`
@@ -75,6 +77,7 @@ inline constexpr uint64_t kNsfsMagic = 0x6e736673;
 
 /// An overlay as a detached mount; layers by "lowerdir+" (6.5) so that their names need no escapes,
 /// else by one "lowerdir" string. Without upper_dir it is read-only.
-Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options = {});
+Result<Fd> make_overlay(const OverlayMount& overlay,
+                        const std::vector<std::string>& more_options = {});
 
 }  // namespace fluyt::sys

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "cmd/runf/log.h"
+#include "cmd/runf/options.h"
+
+namespace fluyt::runf {
+
+struct Globals {
+  std::string root;
+  std::string log;
+  std::string log_format = "text";
+  std::string rootless = "auto";
+  bool debug = false;
+  bool systemd_cgroup = false;
+  bool help = false;
+  bool version = false;
+};
+
+struct Invocation {
+  const Globals& globals;
+  Log& log;
+  std::vector<std::string> words;  // behind the command's name
+};
+
+/// A command's exit status; an Error is logged and is exit status 1 (255 for exec).
+using Function = Result<int> (*)(Invocation&);
+
+Result<int> create(Invocation& call);
+Result<int> run(Invocation& call);
+Result<int> start(Invocation& call);
+Result<int> state(Invocation& call);
+Result<int> kill(Invocation& call);
+Result<int> remove(Invocation& call);
+Result<int> exec(Invocation& call);
+Result<int> list(Invocation& call);
+Result<int> ps(Invocation& call);
+Result<int> spec(Invocation& call);
+Result<int> pause(Invocation& call);
+Result<int> resume(Invocation& call);
+Result<int> update(Invocation& call);
+Result<int> events(Invocation& call);
+Result<int> features(Invocation& call);
+
+/// The command's options and exactly its arguments: `names` says what they are ("CONTAINER"); a
+/// last one that ends in "..." takes all that are left, one in brackets may be missing. Nothing:
+/// --help was asked for and answered.
+Result<std::optional<std::vector<std::string>>> read_words(Invocation& call,
+                                                           std::vector<Option> table,
+                                                           std::string_view usage, size_t least,
+                                                           size_t most);
+
+}  // namespace fluyt::runf

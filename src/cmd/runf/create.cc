@@ -1,0 +1,254 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "base/time.h"
+#include "cmd/runf/commands.h"
+#include "cmd/runf/start_process.h"
+#include "cmd/runf/store.h"
+#include "runtime/container.h"
+#include "runtime/hooks.h"
+#include "sys/file.h"
+
+namespace fluyt::runf {
+
+namespace {
+
+struct Options {
+  std::string bundle = ".";
+  std::string console_socket;
+  std::string pid_file;
+  std::string pidfd_socket;
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  bool no_subreaper = false;
+  int preserve_fds = 0;
+  bool detach = false;
+  bool keep = false;
+};
+
+std::vector<Option> common_options(Options& o) {
+  return {
+      {"bundle", 'b', &o.bundle, "the bundle's folder (default: the working directory)"},
+      {"console-socket", 0, &o.console_socket, "AF_UNIX socket that gets the terminal's master"},
+      {"pidfd-socket", 0, &o.pidfd_socket, "AF_UNIX socket that gets the first process's pidfd"},
+      {"pid-file", 0, &o.pid_file, "file that gets the first process's pid"},
+      {"no-pivot", 0, &o.no_pivot,
+       "move the root instead of pivoting, where / is the initial ramfs"},
+      {"no-new-keyring", 0, &o.no_new_keyring, "keep the caller's session keyring"},
+      {"preserve-fds", 0, &o.preserve_fds, "how many descriptors from 3 up the program gets too"}};
+}
+
+struct Loaded {
+  std::string bundle;
+  std::string text;
+  oci::Spec spec;
+};
+
+Result<Loaded> load_bundle(const std::string& path) {
+  Loaded out;
+  char* real = realpath(path.c_str(), nullptr);
+  if (real == nullptr) return Error::from_errno(errno, cat("option --bundle: ", quote(path)));
+  out.bundle = real;
+  free(real);
+  const std::string file = out.bundle + "/config.json";
+  auto text = sys::read_file(file, oci::kMaxSpecBytes);
+  if (!text.ok()) {
+    if (text.error().errno_value() != ENOENT) return std::move(text).error();
+    return Error(Code::kNotFound, cat("JSON specification file ", file, " not found"));
+  }
+  out.text = std::move(*text);
+  out.spec = FLUYT_TRY_CONTEXT(oci::parse_spec(out.text), file);
+  return out;
+}
+
+Result<> check_terminal(const oci::Spec& spec, const Options& o, bool detached) {
+  const bool terminal = spec.process && spec.process->terminal;
+  if (terminal && detached && o.console_socket.empty()) {
+    return Error(Code::kInvalidArgument,
+                 "cannot allocate tty if runf will detach without setting console socket");
+  }
+  if (!o.console_socket.empty() && (!terminal || !detached)) {
+    return Error(Code::kInvalidArgument,
+                 "cannot use console socket if runf will not detach or allocate tty");
+  }
+  return {};
+}
+
+Record record_of(const std::string& id, const Loaded& loaded, const runtime::Created& created) {
+  Record record;
+  record.id = id;
+  record.bundle = loaded.bundle;
+  const std::string root = loaded.spec.root ? loaded.spec.root->path : "";
+  record.rootfs = root.starts_with('/') ? root : cat(loaded.bundle, "/", root);
+  record.pid = created.init.pid();
+  record.start_time = created.start_time;
+  record.created = format_rfc3339_nano(now_unix_ns());
+  record.owner = getuid();
+  record.annotations = loaded.spec.annotations;
+  record.cgroup = created.cgroup;
+  return record;
+}
+
+// The gate of a container: FIFOs in the state folder for `create`, pipes for `run`, which opens it
+// itself.
+struct Gate {
+  sys::Fd inner_gate, inner_report;  // the container's ends
+  sys::Fd gate, report;              // ours, for run
+};
+
+Result<Gate> make_gate(const Folder& folder, bool opened_by_us) {
+  Gate out;
+  if (!opened_by_us) {
+    Folder::Gate fifos = FLUYT_TRY(folder.make_gate());
+    out.inner_gate = std::move(fifos.gate);
+    out.inner_report = std::move(fifos.report);
+    return out;
+  }
+  sys::Pipe gate = FLUYT_TRY(sys::make_pipe());
+  sys::Pipe report = FLUYT_TRY(sys::make_pipe());
+  out.inner_gate = std::move(gate.read);
+  out.gate = std::move(gate.write);
+  out.report = std::move(report.read);
+  out.inner_report = std::move(report.write);
+  return out;
+}
+
+struct Raised {
+  Folder folder;
+  Loaded loaded;
+  runtime::Created created;
+  Gate gate;
+  Record record;
+};
+
+void undo(const runtime::Created& created) {
+  const Deadline deadline = Deadline::after_ms(5000);
+  created.init.kill(SIGKILL).ignore("the error that led here is the one to tell");
+  runtime::kill_all(created.cgroup, deadline).ignore("the error that led here is the one to tell");
+  created.init.wait(deadline).ignore("the error that led here is the one to tell");
+  runtime::remove_cgroup(created.cgroup, deadline)
+      .ignore("the error that led here is the one to tell");
+}
+
+Result<> hand_over(const Options& o, const Folder& folder, const Loaded& loaded,
+                   runtime::Created& created, Record& record) {
+  if (!o.console_socket.empty()) {
+    FLUYT_TRY(send_console(o.console_socket, created.console));
+    created.console.reset();
+  }
+  record.boot_id = FLUYT_TRY(sys::boot_id());
+  FLUYT_TRY(folder.save_config(loaded.text));
+  FLUYT_TRY(folder.save(record));
+  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, created.init.pidfd()));
+  if (!o.pid_file.empty())
+    FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, created.init.pid()), "option --pid-file");
+  return {};
+}
+
+Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, bool opened_by_us,
+                     bool detached) {
+  FLUYT_TRY(check_descriptors(o.preserve_fds));
+  Loaded loaded = FLUYT_TRY(load_bundle(o.bundle));
+  FLUYT_TRY(check_terminal(loaded.spec, o, detached));
+  Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
+  auto make = [&]() -> Result<Raised> {
+    Gate gate = FLUYT_TRY(make_gate(folder, opened_by_us));
+    runtime::CreateRequest request;
+    request.id = id;
+    request.bundle = loaded.bundle;
+    request.spec = loaded.spec;
+    request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO),
+                     sys::FdRef(STDERR_FILENO)};
+    request.gate = gate.inner_gate;
+    request.report = gate.inner_report;
+    request.preserve_fds = request.spec.process
+                               ? add_listen_fds(o.preserve_fds, *request.spec.process)
+                               : o.preserve_fds;
+    request.no_pivot = o.no_pivot;
+    request.no_new_keyring = o.no_new_keyring;
+    runtime::Created created = FLUYT_TRY(runtime::create(request));
+    for (const std::string& warning : created.warnings) call.log.warn(warning);
+    gate.inner_gate.reset();
+    gate.inner_report.reset();
+    Record record = record_of(id, loaded, created);
+    auto done = hand_over(o, folder, loaded, created, record);
+    if (!done.ok()) {
+      undo(created);
+      return std::move(done).error();
+    }
+    return Raised{std::move(folder), std::move(loaded), std::move(created), std::move(gate),
+                  std::move(record)};
+  };
+  auto raised = make();
+  if (!raised.ok()) folder.remove().ignore("the error above is the one to tell");
+  return raised;
+}
+
+std::string state_json(const Record& record, std::string_view status) {
+  oci::State out;
+  out.id = record.id;
+  out.status = status;
+  out.pid = status == "stopped" ? 0 : record.pid;
+  out.bundle = record.bundle;
+  out.annotations = record.annotations;
+  return oci::to_json(out);
+}
+
+Result<> open_gate(Raised& raised) {
+  FLUYT_TRY(sys::write_all(raised.gate.gate, "\n"));
+  const std::string why = FLUYT_TRY(sys::read_all(raised.gate.report, 1U << 16U));
+  if (!why.empty()) return Error(Code::kFailedPrecondition, why);
+  if (!raised.loaded.spec.hooks) return {};
+  return runtime::run_hooks(raised.loaded.spec.hooks->poststart, "poststart",
+                            state_json(raised.record, "running"));
+}
+
+Result<> take_away(Invocation& call, Raised& raised) {
+  const Deadline deadline = Deadline::after_ms(10'000);
+  FLUYT_TRY(runtime::kill_all(raised.created.cgroup, deadline));
+  FLUYT_TRY(runtime::remove_cgroup(raised.created.cgroup, deadline));
+  FLUYT_TRY(raised.folder.remove());
+  if (raised.loaded.spec.hooks) {
+    auto hooked = runtime::run_hooks(raised.loaded.spec.hooks->poststop, "poststop",
+                                     state_json(raised.record, "stopped"));
+    if (!hooked.ok()) call.log.warn(hooked.error().message());
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> create(Invocation& call) {
+  Options o;
+  const auto words =
+      FLUYT_TRY(read_words(call, common_options(o), "create [options] CONTAINER", 1, 1));
+  if (!words) return 0;
+  FLUYT_TRY(raise(call, (*words)[0], o, false, true));
+  return 0;
+}
+
+Result<int> run(Invocation& call) {
+  Options o;
+  std::vector<Option> table = common_options(o);
+  table.push_back({"detach", 'd', &o.detach, "return once the program runs"});
+  table.push_back({"keep", 0, &o.keep, "keep the stopped container"});
+  table.push_back({"no-subreaper", 0, &o.no_subreaper,
+                   "accepted for callers of runc: there is none to turn off"});
+  const auto words = FLUYT_TRY(read_words(call, std::move(table), "run [options] CONTAINER", 1, 1));
+  if (!words) return 0;
+  Raised raised = FLUYT_TRY(raise(call, (*words)[0], o, true, o.detach));
+  auto opened = open_gate(raised);
+  if (!opened.ok()) {
+    undo(raised.created);
+    take_away(call, raised).ignore("the error above is the one to tell");
+    return std::move(opened).error();
+  }
+  if (o.detach) return 0;
+  const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console)));
+  if (!o.keep) FLUYT_TRY(take_away(call, raised));
+  return code;
+}
+
+}  // namespace fluyt::runf

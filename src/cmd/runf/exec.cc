@@ -1,0 +1,175 @@
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "cmd/runf/commands.h"
+#include "cmd/runf/start_process.h"
+#include "cmd/runf/store.h"
+#include "runtime/container.h"
+#include "sys/file.h"
+
+namespace fluyt::runf {
+
+namespace {
+
+struct Options {
+  std::string console_socket;
+  std::string pidfd_socket;
+  std::optional<std::string> cwd;
+  std::vector<std::string> env;
+  bool tty = false;
+  std::optional<std::string> user;
+  std::vector<std::string> groups;
+  std::optional<std::string> process;
+  bool detach = false;
+  std::string pid_file;
+  std::optional<std::string> process_label;
+  std::optional<std::string> apparmor;
+  bool no_new_privs = false;
+  std::vector<std::string> capabilities;
+  int preserve_fds = 0;
+  std::string cgroup;
+  bool ignore_paused = false;
+};
+
+std::vector<Option> options_of(Options& o) {
+  return {
+      {"console-socket", 0, &o.console_socket, "AF_UNIX socket that gets the terminal's master"},
+      {"pidfd-socket", 0, &o.pidfd_socket, "AF_UNIX socket that gets the process's pidfd"},
+      {"cwd", 0, &o.cwd, "working directory in the container"},
+      {"env", 'e', &o.env, "NAME=value, may be given again"},
+      {"tty", 't', &o.tty, "with a terminal"},
+      {"user", 'u', &o.user, "UID[:GID]"},
+      {"additional-gids", 'g', &o.groups, "further groups, by number"},
+      {"process", 'p', &o.process, "file with the whole process object"},
+      {"detach", 'd', &o.detach, "return once the program runs"},
+      {"pid-file", 0, &o.pid_file, "file that gets the process's pid"},
+      {"process-label", 0, &o.process_label, "SELinux label"},
+      {"apparmor", 0, &o.apparmor, "AppArmor profile"},
+      {"no-new-privs", 0, &o.no_new_privs, "set no_new_privs"},
+      {"cap", 'c', &o.capabilities, "one capability more, may be given again"},
+      {"preserve-fds", 0, &o.preserve_fds, "how many descriptors from 3 up the program gets too"},
+      {"cgroup", 0, &o.cgroup, "cgroup below the container's"},
+      {"ignore-paused", 0, &o.ignore_paused, "also in a paused container"}};
+}
+
+// Whole decimal numbers and nothing else: "1" is uid 1, never uid 0 (CVE-2026-30892).
+Result<uint32_t> parse_id(std::string_view text, std::string_view option) {
+  const auto id = parse_number<uint32_t>(text);
+  if (!id || *id > 0x7ffffffeU) {
+    return Error(Code::kInvalidArgument,
+                 cat("option --", option, ": ", quote(text), ": expected a number"));
+  }
+  return *id;
+}
+
+Result<> set_user(const Options& o, oci::Process& process) {
+  if (o.user) {
+    const std::string_view text = *o.user;
+    const size_t colon = text.find(':');
+    process.user.uid = FLUYT_TRY(parse_id(text.substr(0, colon), "user"));
+    if (colon != std::string_view::npos) {
+      process.user.gid = FLUYT_TRY(parse_id(text.substr(colon + 1), "user"));
+    }
+  }
+  for (const std::string& group : o.groups) {
+    process.user.additional_gids.push_back(FLUYT_TRY(parse_id(group, "additional-gids")));
+  }
+  return {};
+}
+
+// As runc has it: bounding, effective and permitted; never inheritable (CVE-2022-29162), ambient
+// only where the container's own process has ambient ones.
+void add_capabilities(const std::vector<std::string>& names, oci::Process& process) {
+  if (names.empty()) return;
+  if (!process.capabilities) process.capabilities.emplace();
+  for (const std::string& name : names) {
+    process.capabilities->bounding.push_back(name);
+    process.capabilities->effective.push_back(name);
+    process.capabilities->permitted.push_back(name);
+  }
+}
+
+Result<oci::Process> make_process(const Options& o, const oci::Spec& spec,
+                                  const std::vector<std::string>& words) {
+  if (o.process) {
+    const std::string text =
+        FLUYT_TRY_CONTEXT(sys::read_file(*o.process, oci::kMaxSpecBytes), "option --process");
+    return FLUYT_TRY_CONTEXT(oci::parse_process(text), "option --process");
+  }
+  if (words.size() < 2) return Error(Code::kInvalidArgument, "process args cannot be empty");
+  oci::Process process = spec.process.value_or(oci::Process{});
+  process.args.assign(words.begin() + 1, words.end());
+  if (o.cwd) process.cwd = *o.cwd;
+  process.env.insert(process.env.end(), o.env.begin(), o.env.end());
+  process.terminal = o.tty;
+  process.console_size.reset();
+  if (o.no_new_privs) process.no_new_privileges = true;
+  if (o.apparmor) process.apparmor_profile = *o.apparmor;
+  if (o.process_label) process.selinux_label = *o.process_label;
+  add_capabilities(o.capabilities, process);
+  FLUYT_TRY(set_user(o, process));
+  return process;
+}
+
+Result<> check_status(const Options& o, const Folder& folder, const Record& record) {
+  const Status status = FLUYT_TRY(status_of(folder, record));
+  if (status == Status::kStopped)
+    return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
+  if (status == Status::kPaused && !o.ignore_paused) {
+    return Error(Code::kFailedPrecondition,
+                 "cannot exec in a paused container (use --ignore-paused to override)");
+  }
+  return {};
+}
+
+Result<> check_terminal(const Options& o, const oci::Process& process) {
+  if (process.terminal && o.detach && o.console_socket.empty()) {
+    return Error(Code::kInvalidArgument,
+                 "cannot allocate tty if runf will detach without setting console socket");
+  }
+  if (!o.console_socket.empty() && !(process.terminal && o.detach)) {
+    return Error(Code::kInvalidArgument,
+                 "cannot use console socket if runf will not detach or allocate tty");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> exec(Invocation& call) {
+  Options o;
+  const auto words = FLUYT_TRY(read_words(
+      call, options_of(o), "exec [options] CONTAINER COMMAND [ARGUMENTS...]", 1, SIZE_MAX));
+  if (!words) return 0;
+  FLUYT_TRY(check_descriptors(o.preserve_fds));
+  const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
+  const Record record = FLUYT_TRY(folder.load());
+  FLUYT_TRY(check_status(o, folder, record));
+  runtime::ExecRequest request;
+  request.id = record.id;
+  auto config = folder.load_config();
+  if (!config.ok()) return std::move(config).error();
+  request.spec = std::move(*config);
+  request.process = FLUYT_TRY(make_process(o, request.spec, *words));
+  FLUYT_TRY(check_terminal(o, request.process));
+  request.init_pid = record.pid;
+  request.init_start_time = record.start_time;
+  request.cgroup = record.cgroup;
+  request.below_cgroup = o.cgroup;
+  request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
+  request.preserve_fds = add_listen_fds(o.preserve_fds, request.process);
+  runtime::Executed executed = FLUYT_TRY(runtime::exec(request));
+  for (const std::string& warning : executed.warnings) call.log.warn(warning);
+  if (!o.console_socket.empty()) {
+    FLUYT_TRY(send_console(o.console_socket, executed.console));
+    executed.console.reset();
+  }
+  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, executed.process.pidfd()));
+  if (!o.pid_file.empty()) {
+    FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, executed.process.pid()), "option --pid-file");
+  }
+  if (o.detach) return 0;
+  return stay(executed.process, std::move(executed.console));
+}
+
+}  // namespace fluyt::runf

@@ -1,0 +1,66 @@
+#include <signal.h>
+
+#include <cstring>
+
+#include "base/strings.h"
+#include "cmd/runf/commands.h"
+#include "cmd/runf/store.h"
+#include "runtime/cgroup/cgroup.h"
+#include "sys/process.h"
+
+namespace fluyt::runf {
+
+namespace {
+
+// "9", "KILL", "SIGKILL", "kill".
+Result<int> parse_signal(const std::string& text) {
+  if (const auto number = parse_number<int>(text)) {
+    if (*number > 0 && *number < NSIG) return *number;
+  }
+  std::string name = to_lower(text);
+  if (name.starts_with("sig")) name = name.substr(3);
+  for (int number = 1; number < 32; ++number) {
+    const char* known = sigabbrev_np(number);
+    if (known != nullptr && to_lower(known) == name) return number;
+  }
+  if (name == "rtmin") return SIGRTMIN;
+  if (name == "rtmax") return SIGRTMAX;
+  if (name.starts_with("rtmin+")) {
+    const auto more = parse_number<int>(name.substr(6));
+    if (more && SIGRTMIN + *more <= SIGRTMAX) return SIGRTMIN + *more;
+  }
+  return Error(Code::kInvalidArgument, cat("unknown signal ", quote(text)));
+}
+
+}  // namespace
+
+Result<int> kill(Invocation& call) {
+  bool all = false;
+  const auto words =
+      FLUYT_TRY(read_words(call, {{"all", 'a', &all, "every process of the container"}},
+                           "kill [options] CONTAINER [SIGNAL]", 1, 2));
+  if (!words) return 0;
+  const int number = FLUYT_TRY(parse_signal(words->size() > 1 ? (*words)[1] : "SIGTERM"));
+  const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
+  const Record record = FLUYT_TRY(folder.load());
+  if (all) {
+    for (const pid_t pid : FLUYT_TRY(runtime::cgroup::pids(record.cgroup))) {
+      auto process = sys::Process::open(pid);
+      if (process.ok()) FLUYT_TRY(process->kill(number));
+    }
+    return 0;
+  }
+  // The pidfd first, then the question whose it is.
+  auto process = sys::Process::open(record.pid);
+  if (!process.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) {
+    return Error(Code::kFailedPrecondition, "container not running");
+  }
+  FLUYT_TRY(process->kill(number));
+  if (number == SIGKILL && FLUYT_TRY(status_of(folder, record)) == Status::kPaused) {
+    // On v1 a frozen process dies only once it thaws.
+    FLUYT_TRY(runtime::cgroup::thaw(record.cgroup));
+  }
+  return 0;
+}
+
+}  // namespace fluyt::runf

@@ -1,0 +1,157 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "base/strings.h"
+#include "cmd/runf/commands.h"
+#include "oci/runtime_spec.h"
+#include "sys/file.h"
+#include "sys/identity.h"
+#include "sys/self.h"
+
+namespace fluyt::runf {
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kExecFailed = 255;
+
+struct Command {
+  std::string_view name;
+  Function function;
+  bool enters = false;  // a container: never from a file that one could write to
+  int failed = kFailed;
+  std::string_view help;
+};
+
+constexpr std::array kCommands = std::to_array<Command>({
+    {"create", create, true, kFailed, "make a container that waits to be started"},
+    {"delete", remove, false, kFailed, "remove a stopped container"},
+    {"events", events, false, kFailed, "print what a container uses"},
+    {"exec", exec, true, kExecFailed, "run one more program in a container"},
+    {"features", features, false, kFailed, "print what this runtime can do"},
+    {"kill", kill, false, kFailed, "send a signal to a container"},
+    {"list", list, false, kFailed, "list containers"},
+    {"pause", pause, false, kFailed, "freeze a container"},
+    {"ps", ps, false, kFailed, "list a container's processes"},
+    {"resume", resume, false, kFailed, "thaw a container"},
+    {"run", run, true, kFailed, "make a container and start it"},
+    {"spec", spec, false, kFailed, "write a default config.json"},
+    {"start", start, false, kFailed, "start a created container"},
+    {"state", state, false, kFailed, "print a container's state"},
+    {"update", update, false, kFailed, "change a container's limits"},
+});
+
+std::vector<Option> global_options(Globals& g) {
+  return {{"root", 0, &g.root, "folder of the containers' states"},
+          {"log", 0, &g.log, "file for log lines (default: standard error)"},
+          {"log-format", 0, &g.log_format, "text or json"},
+          {"debug", 0, &g.debug, "log more"},
+          {"systemd-cgroup", 0, &g.systemd_cgroup, "cgroups through systemd"},
+          {"rootless", 0, &g.rootless, "accepted for callers of runc: true, false or auto"},
+          {"version", 'v', &g.version, "print the version"},
+          {"help", 'h', &g.help, "print this"}};
+}
+
+void print(std::string_view text) {
+  sys::write_all(sys::FdRef(STDOUT_FILENO), text).ignore("nobody reads it");
+}
+
+void print_help(const std::vector<Option>& options) {
+  std::string text = "runf [global options] COMMAND [options] [arguments]\n\n";
+  for (const Command& command : kCommands) {
+    text += cat("  ", command.name, std::string(12 - command.name.size(), ' '), command.help, "\n");
+  }
+  print(cat(text, "\n", describe_options(options)));
+}
+
+void print_version() {
+  print(cat("runf version ", FLUYT_VERSION, "\nspec: ", oci::Spec().oci_version, "\n"));
+}
+
+std::string default_root() {
+  const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
+  if (geteuid() != 0 && runtime_dir != nullptr) return cat(runtime_dir, "/runf");
+  return "/run/runf";
+}
+
+Result<> check_globals(const Globals& g, Log& log) {
+  if (g.log_format != "text" && g.log_format != "json") {
+    return Error(Code::kInvalidArgument,
+                 cat("option --log-format: ", quote(g.log_format), ": expected text or json"));
+  }
+  FLUYT_TRY(
+      log.open(g.log, g.log_format == "json" ? Log::Format::kJson : Log::Format::kText, g.debug));
+  if (g.systemd_cgroup) {
+    return Error(Code::kUnimplemented,
+                 "option --systemd-cgroup: not supported: use the cgroupfs driver");
+  }
+  return {};
+}
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> all(argv, argv + argc);
+  // A peer that hangs up is an error of the write, not the end of us.
+  ::signal(SIGPIPE, SIG_IGN);
+  Globals globals;
+  globals.root = default_root();
+  Log log;
+  const std::vector<Option> options = global_options(globals);
+  auto words = parse_options(options, {all.begin() + 1, all.end()});
+  if (!words.ok()) {
+    log.fail(words.error());
+    return kFailed;
+  }
+  if (globals.version) return print_version(), 0;
+  if (globals.help || words->empty() || (*words)[0] == "help") return print_help(options), 0;
+  const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
+                                     [&](const Command& c) { return c.name == (*words)[0]; });
+  auto checked = check_globals(globals, log);
+  if (!checked.ok()) {
+    log.fail(checked.error());
+    return kFailed;
+  }
+  if (command == kCommands.end()) {
+    log.fail(Error(Code::kUnimplemented, cat("no such command: ", quote((*words)[0]))));
+    return kFailed;
+  }
+  if (command->enters) {
+    auto guarded = sys::runs_protected();
+    if (guarded.ok() && !*guarded) guarded = sys::execute_protected(all, environ);
+    if (!guarded.ok()) {
+      log.fail(guarded.error());
+      return command->failed;
+    }
+  }
+  Invocation call{globals, log, {words->begin() + 1, words->end()}};
+  auto done = command->function(call);
+  if (done.ok()) return *done;
+  log.fail(done.error());
+  return command->failed;
+}
+
+}  // namespace
+
+Result<std::optional<std::vector<std::string>>> read_words(Invocation& call,
+                                                           std::vector<Option> table,
+                                                           std::string_view usage, size_t least,
+                                                           size_t most) {
+  bool help = false;
+  table.push_back({"help", 'h', &help, "print this"});
+  std::vector<std::string> words = FLUYT_TRY(parse_options(table, call.words));
+  if (help) {
+    print(cat("runf ", usage, "\n\n", describe_options(table)));
+    return std::optional<std::vector<std::string>>();
+  }
+  if (words.size() < least || words.size() > most) {
+    return Error(Code::kInvalidArgument, cat("expected: runf ", usage));
+  }
+  return std::optional(std::move(words));
+}
+
+}  // namespace fluyt::runf
+
+int main(int argc, char** argv) { return fluyt::runf::main(argc, argv); }

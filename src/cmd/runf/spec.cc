@@ -1,0 +1,38 @@
+#include <fcntl.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/strings.h"
+#include "cmd/runf/commands.h"
+#include "oci/runtime_spec.h"
+#include "sys/file.h"
+
+namespace fluyt::runf {
+
+namespace {
+// A person edits it: one field a line.
+std::string pretty(const std::string& json) {
+  return nlohmann::ordered_json::parse(json, nullptr, false).dump(1, '\t') + "\n";
+}
+}  // namespace
+
+Result<int> spec(Invocation& call) {
+  std::string bundle = ".";
+  bool rootless = false;
+  const auto words =
+      FLUYT_TRY(read_words(call,
+                           {{"bundle", 'b', &bundle, "folder to write config.json to"},
+                            {"rootless", 0, &rootless, "for a caller without privileges"}},
+                           "spec [options]", 0, 0));
+  if (!words) return 0;
+  if (rootless) return Error(Code::kUnimplemented, "option --rootless: not supported");
+  const std::string path = bundle + "/config.json";
+  auto file = sys::open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+  if (!file.ok() && file.error().code() == Code::kAlreadyExists) {
+    return Error(Code::kAlreadyExists, "File config.json exists. Remove it first");
+  }
+  FLUYT_TRY(sys::write_all(FLUYT_TRY(std::move(file)), pretty(oci::to_json(oci::default_spec()))));
+  return 0;
+}
+
+}  // namespace fluyt::runf

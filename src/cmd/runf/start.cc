@@ -1,0 +1,38 @@
+#include "base/strings.h"
+#include "cmd/runf/commands.h"
+#include "cmd/runf/store.h"
+#include "runtime/hooks.h"
+
+namespace fluyt::runf {
+
+Result<int> start(Invocation& call) {
+  const auto words = FLUYT_TRY(read_words(call, {}, "start CONTAINER", 1, 1));
+  if (!words) return 0;
+  Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
+  FLUYT_TRY(folder.lock());
+  const Record record = FLUYT_TRY(folder.load());
+  switch (FLUYT_TRY(status_of(folder, record))) {
+    case Status::kCreated:
+      break;
+    case Status::kStopped:
+      return Error(Code::kFailedPrecondition, "cannot start a container that has stopped");
+    case Status::kCreating:
+    case Status::kRunning:
+    case Status::kPaused:
+      return Error(Code::kFailedPrecondition, "cannot start an already running container");
+  }
+  FLUYT_TRY(folder.open_gate());
+  const oci::Spec spec = FLUYT_TRY(folder.load_config());
+  if (spec.hooks && !spec.hooks->poststart.empty()) {
+    oci::State state;
+    state.id = record.id;
+    state.status = "running";
+    state.pid = record.pid;
+    state.bundle = record.bundle;
+    state.annotations = record.annotations;
+    FLUYT_TRY(runtime::run_hooks(spec.hooks->poststart, "poststart", oci::to_json(state)));
+  }
+  return 0;
+}
+
+}  // namespace fluyt::runf

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "oci/runtime_spec.h"
+#include "sys/fd.h"
+#include "sys/process.h"
+
+/// What create, run and exec share: handing over a terminal, pid files, staying in the foreground.
+namespace fluyt::runf {
+
+/// Sends the pty's master to who listens at `path`.
+Result<> send_console(const std::string& path, sys::FdRef master);
+Result<> write_pid_file(const std::string& path, pid_t pid);
+/// Passes signals on to the process and, with a valid `console`, our terminal's input and its
+/// output, until the process ends. Returns its shell code.
+Result<int> stay(const sys::Process& process, sys::Fd console);
+/// Whether the descriptors 3 to 2 + count were given to us: asked before we open any of our own.
+Result<> check_descriptors(int count);
+/// LISTEN_FDS of our environment counts into the descriptors to keep, and is passed on.
+int add_listen_fds(int preserve_fds, oci::Process& process);
+
+}  // namespace fluyt::runf

@@ -1,0 +1,203 @@
+#include "cmd/runf/store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace fluyt::runf {
+
+namespace {
+
+constexpr const char* kState = "state.json";
+constexpr const char* kConfig = "config.json";
+constexpr const char* kGate = "exec.fifo";
+constexpr const char* kReport = "report.fifo";
+constexpr size_t kMaxState = 1U << 20U;
+
+using Json = nlohmann::json;
+
+Result<> check_id(const std::string& id) {
+  if (is_valid_container_id(id)) return {};
+  return Error(Code::kInvalidArgument,
+               cat("container id ", quote(id), ": expected letters, digits and _+-. alone"));
+}
+
+Json to_json(const Record& record) {
+  Json legacy = Json::array();
+  for (const auto& [controller, directory] : record.cgroup.legacy)
+    legacy.push_back({controller, directory});
+  return {{"id", record.id},
+          {"bundle", record.bundle},
+          {"rootfs", record.rootfs},
+          {"pid", record.pid},
+          {"startTime", record.start_time},
+          {"bootId", record.boot_id},
+          {"created", record.created},
+          {"owner", record.owner},
+          {"annotations", record.annotations},
+          {"cgroup", {{"unified", record.cgroup.unified}, {"legacy", legacy}}}};
+}
+
+Record from_json(const Json& json) {
+  Record record;
+  json.at("id").get_to(record.id);
+  json.at("bundle").get_to(record.bundle);
+  json.at("rootfs").get_to(record.rootfs);
+  json.at("pid").get_to(record.pid);
+  json.at("startTime").get_to(record.start_time);
+  json.at("bootId").get_to(record.boot_id);
+  json.at("created").get_to(record.created);
+  json.at("owner").get_to(record.owner);
+  json.at("annotations").get_to(record.annotations);
+  json.at("cgroup").at("unified").get_to(record.cgroup.unified);
+  json.at("cgroup").at("legacy").get_to(record.cgroup.legacy);
+  return record;
+}
+
+}  // namespace
+
+std::string_view status_name(Status status) {
+  switch (status) {
+    case Status::kCreating:
+      return "creating";
+    case Status::kCreated:
+      return "created";
+    case Status::kRunning:
+      return "running";
+    case Status::kPaused:
+      return "paused";
+    case Status::kStopped:
+      break;
+  }
+  return "stopped";
+}
+
+Result<Folder> Folder::make(const std::string& root, const std::string& id) {
+  FLUYT_TRY(check_id(id));
+  std::string path = cat(root, "/", id);
+  if (mkdir(path.c_str(), 0700) != 0) {
+    if (errno == ENOENT) {
+      FLUYT_TRY_CONTEXT(sys::make_dirs(root, 0700), "option --root");
+      if (mkdir(path.c_str(), 0700) == 0) return open(root, id);
+    }
+    if (errno == EEXIST) {
+      return Error(Code::kAlreadyExists, cat("container with id exists: ", quote(id)));
+    }
+    return Error::from_errno(errno, cat("mkdir(", quote(path), ")"));
+  }
+  return open(root, id);
+}
+
+Result<Folder> Folder::open(const std::string& root, const std::string& id) {
+  FLUYT_TRY(check_id(id));
+  std::string path = cat(root, "/", id);
+  auto fd = sys::open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd.ok()) {
+    if (fd.error().errno_value() != ENOENT) return std::move(fd).error();
+    return Error(Code::kNotFound, cat("container does not exist: ", quote(id)));
+  }
+  return Folder(std::move(path), std::move(*fd));
+}
+
+Result<> Folder::save(const Record& record) const {
+  return sys::write_file_atomic(
+      fd_, kState, to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace), 0600);
+}
+
+Result<Record> Folder::load() const {
+  auto text = sys::read_file(fd_, kState, kMaxState);
+  if (!text.ok()) {
+    return Error(Code::kFailedPrecondition,
+                 cat(path_, ": the container is being created, or its creation was cut short"));
+  }
+  try {
+    return from_json(Json::parse(*text));
+  } catch (const Json::exception& broken) {
+    return Error(Code::kDataLoss, cat(path_, "/", kState, ": ", broken.what()));
+  }
+}
+
+Result<> Folder::save_config(std::string_view text) const {
+  const sys::Fd file =
+      FLUYT_TRY(sys::open(fd_, kConfig, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  return sys::write_all(file, text);
+}
+
+Result<oci::Spec> Folder::load_config() const {
+  return oci::parse_spec(FLUYT_TRY(sys::read_file(fd_, kConfig, oci::kMaxSpecBytes)));
+}
+
+Result<> Folder::lock() {
+  int result = 0;
+  do {
+    result = flock(fd_.raw(), LOCK_EX);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return Error::from_errno(errno, cat("flock(", quote(path_), ")"));
+  return {};
+}
+
+Result<> Folder::remove() const { return sys::remove_tree(path_); }
+
+Result<Folder::Gate> Folder::make_gate() const {
+  for (const char* name : {kGate, kReport}) {
+    if (mkfifoat(fd_.raw(), name, 0600) != 0)
+      return Error::from_errno(errno, cat("mkfifoat(", name, ")"));
+  }
+  Gate gate;
+  gate.gate = FLUYT_TRY(sys::open(fd_, kGate, O_RDWR | O_NOFOLLOW));
+  gate.report = FLUYT_TRY(sys::open(fd_, kReport, O_RDWR | O_NOFOLLOW));
+  return gate;
+}
+
+bool Folder::has_gate() const {
+  auto info = sys::find_stat(fd_, kGate);
+  return info.ok() && *info;
+}
+
+Result<> Folder::open_gate() const {
+  // The first process holds both for reading and writing, so neither open waits.
+  const sys::Fd report = FLUYT_TRY(sys::open(fd_, kReport, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
+  const sys::Fd gate = FLUYT_TRY(sys::open(fd_, kGate, O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
+  FLUYT_TRY(sys::remove_file(fd_, kGate));
+  FLUYT_TRY(sys::write_all(gate, "\n"));
+  FLUYT_TRY(sys::set_nonblocking(report, false));
+  const std::string why = FLUYT_TRY(sys::read_all(report, 1U << 16U));
+  FLUYT_TRY(sys::remove_file(fd_, kReport));
+  if (!why.empty()) return Error(Code::kFailedPrecondition, why);
+  return {};
+}
+
+Result<Status> status_of(const Folder& folder, const Record& record) {
+  auto started = sys::start_time_of(record.pid);
+  if (!started.ok() || *started != record.start_time) return Status::kStopped;
+  if (FLUYT_TRY(sys::boot_id()) != record.boot_id) return Status::kStopped;
+  const std::string stat = sys::read_file(cat("/proc/", record.pid, "/stat"), 8192).value_or("");
+  const size_t name_end = stat.rfind(')');
+  if (name_end != std::string::npos && name_end + 2 < stat.size() &&
+      (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X')) {
+    return Status::kStopped;
+  }
+  auto frozen = runtime::cgroup::frozen(record.cgroup);
+  if (frozen.ok() && *frozen) return Status::kPaused;
+  return folder.has_gate() ? Status::kCreated : Status::kRunning;
+}
+
+Result<std::vector<std::string>> list_ids(const std::string& root) {
+  std::vector<std::string> ids;
+  if (!sys::exists(root)) return ids;
+  for (std::string& name : FLUYT_TRY(sys::list_dir(root))) {
+    if (is_valid_container_id(name)) ids.push_back(std::move(name));
+  }
+  return ids;
+}
+
+}  // namespace fluyt::runf

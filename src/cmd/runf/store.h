@@ -1,0 +1,74 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "oci/runtime_spec.h"
+#include "runtime/cgroup/cgroup.h"
+#include "sys/fd.h"
+
+namespace fluyt::runf {
+
+/// What runf knows of a container between its commands: state.json in the container's state folder.
+struct Record {
+  std::string id;
+  std::string bundle;
+  std::string rootfs;
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+  std::string boot_id;
+  std::string created;  // RFC 3339
+  uid_t owner = 0;
+  std::map<std::string, std::string> annotations;
+  runtime::CgroupRecord cgroup;
+};
+
+enum class Status { kCreating, kCreated, kRunning, kPaused, kStopped };
+std::string_view status_name(Status status);
+
+/// The state folder of one container: ROOT/ID, with state.json, config.json (the bundle's, as it
+/// was) and, until it is started, the FIFOs of its gate.
+class Folder {
+ public:
+  /// kAlreadyExists when the id is taken.
+  static Result<Folder> make(const std::string& root, const std::string& id);
+  /// kNotFound: `container "x" does not exist`.
+  static Result<Folder> open(const std::string& root, const std::string& id);
+
+  Result<> save(const Record& record) const;
+  Result<Record> load() const;
+  Result<> save_config(std::string_view text) const;
+  Result<oci::Spec> load_config() const;
+  /// One at a time: start, delete, pause, resume. Held until the folder object ends.
+  Result<> lock();
+  Result<> remove() const;
+
+  struct Gate {
+    sys::Fd gate;  // opened for both ends, so that it never sees end of file
+    sys::Fd report;
+  };
+  Result<Gate> make_gate() const;
+  bool has_gate() const;
+  /// Lets the first process go, and returns when it has executed its program or said why not.
+  Result<> open_gate() const;
+
+  const std::string& path() const { return path_; }
+  sys::FdRef fd() const { return fd_; }
+
+ private:
+  Folder(std::string path, sys::Fd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  std::string path_;
+  sys::Fd fd_;
+};
+
+/// From the kernel: whether the first process lives, waits at the gate, is frozen.
+Result<Status> status_of(const Folder& folder, const Record& record);
+/// Ids in `root`, sorted; none when there is no such folder.
+Result<std::vector<std::string>> list_ids(const std::string& root);
+
+}  // namespace fluyt::runf

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+/// Against a container that writes through /proc/PID/exe of what enters it (CVE-2019-5736).
+namespace fluyt::sys {
+
+/// Whether the file that we run from cannot be opened for writing through /proc: it lies in a
+/// read-only mount, or is sealed memory.
+Result<bool> runs_protected();
+
+/// Executes our own program again from a detached read-only mount of it (its pages stay shared), or
+/// from a sealed copy in memory where mounts are refused. Returns only on error.
+Error execute_protected(const std::vector<std::string>& args, char* const* env);
+
+}  // namespace fluyt::sys
