@@ -103,10 +103,10 @@ def test_out_of_memory_is_named(cri, busybox, pod):
 def test_exec_deadline_and_output_cap(cri, busybox, pod):
     sandbox, config = pod
     container = cri.run_container(sandbox, config, cri.container_config(busybox, ["sleep", "1000"]))
-    code, message = c.error_of(cri.exec, container, "sleep", "100", timeout=1)
+    code, message = c.error_of(cri.exec, container, "sleep", "77", timeout=1)
     assert code == "DEADLINE_EXCEEDED", message
-    assert b"sleep 100" not in cri.exec(container, "ps")[1]
-    code, out, _ = cri.exec(container, "sh", "-c", "sleep 100 & echo done")
+    assert b"sleep 77" not in cri.exec(container, "ps")[1]
+    code, out, _ = cri.exec(container, "sh", "-c", "sleep 88 & echo done")
     assert (code, out) == (0, b"done\n")
 
 
