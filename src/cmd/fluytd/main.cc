@@ -1,3 +1,4 @@
+#include <grpcpp/impl/service_type.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
