@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 
@@ -262,6 +263,62 @@ TEST(Mounts, CopyUpKeepsWhatTheImageHas) {
   const Outcome outcome = box.shell("head -n 1 /etc/passwd; echo gone > /etc/passwd");
   EXPECT_EQ(outcome.out, "root:x:0:0::/root:/bin/sh\n") << outcome.error;
   EXPECT_THAT(*sys::read_file(box.path("/rootfs/etc/passwd"), 1000), HasSubstr("sailor"));
+}
+
+// Mounts made on the host after the container started show up below an rslave bind, and not below a
+// private one. In a mount namespace of the test's own, so that the host sees nothing of it.
+TEST(Mounts, PropagationIsAsAsked) {
+  FLUYT_NEEDS_ROOT();
+  ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+  ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  Box box;
+  for (const char* folder : {"/vol", "/vol/sub"}) mkdir(box.path(folder).c_str(), 0755);
+  ASSERT_EQ(::mount("vol", box.path("/vol").c_str(), "tmpfs", 0, nullptr), 0);
+  ASSERT_EQ(::mount(nullptr, box.path("/vol").c_str(), nullptr, MS_SHARED, nullptr), 0);
+  mkdir(box.path("/vol/sub").c_str(), 0755);
+  box.spec.mounts.push_back(
+      {.destination = "/slave", .type = "bind", .source = "vol", .options = {"rbind", "rslave"}});
+  box.spec.mounts.push_back(
+      {.destination = "/private", .type = "bind", .source = "vol", .options = {"rbind"}});
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  ASSERT_EQ(::mount("late", box.path("/vol/sub").c_str(), "tmpfs", 0, nullptr), 0);
+  box.write("/vol/sub/seen", "x");
+  oci::Process process = *box.spec.process;
+  process.args = {"ls", "/slave/sub", "/private/sub"};
+  EXPECT_EQ(box.exec(process).out, "/private/sub:\n\n/slave/sub:\nseen\n");
+  box.clean_up();
+  umount2(box.path("/vol/sub").c_str(), MNT_DETACH);
+  umount2(box.path("/vol").c_str(), MNT_DETACH);
+}
+
+TEST(Hooks, RunWhereTheyShould) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const std::string out = box.path("/hooks");
+  // Each notes its mount namespace's root and the pid and status that it was told.
+  auto hook = [&](const std::string& name) {
+    return oci::Hook{.path = "/bin/sh",
+                     .args = {"sh", "-c", cat("cat > /tmp/none; echo ", name, " $(pwd) >> ", out)},
+                     .env = {"PATH=/bin:/usr/bin"},
+                     .timeout = 10};
+  };
+  box.spec.hooks = oci::Hooks{};
+  box.spec.hooks->create_runtime = {hook("createRuntime")};
+  box.spec.hooks->create_container = {hook("createContainer")};
+  box.spec.hooks->start_container = {{.path = "/bin/sh",
+                                      .args = {"sh", "-c", "echo startContainer > /tmp/started"},
+                                      .env = {},
+                                      .timeout = {}}};
+  const Outcome outcome = box.shell("cat /tmp/started");
+  EXPECT_EQ(outcome.out, "startContainer\n") << outcome.error << outcome.err;
+  EXPECT_EQ(*sys::read_file(out, 1000), "createRuntime /\ncreateContainer /\n");
+  box.spec.hooks->create_runtime = {
+      {.path = "/bin/false", .args = {"false"}, .env = {}, .timeout = {}}};
+  EXPECT_THAT(box.run({"true"}).error,
+              HasSubstr("hooks.createRuntime[0] \"/bin/false\": exit status 1"));
 }
 
 TEST(Mounts, CgroupsAreThoseOfTheContainer) {

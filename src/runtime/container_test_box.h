@@ -122,9 +122,16 @@ class Box {
     container->init.wait(Deadline::after_ms(5000)).ignore("reaped already, mostly");
     const auto removed = remove_cgroup(container->cgroup, Deadline::after_ms(5000));
     EXPECT_TRUE(removed.ok()) << removed.error().message();
+    // The folder above stays while another test uses it.
+    rmdir(parent_of(container->cgroup.unified).c_str());
+    for (const auto& [controller, directory] : container->cgroup.legacy)
+      rmdir(parent_of(directory).c_str());
     container.reset();
   }
   ~Box() { clean_up(); }
+  static std::string parent_of(const std::string& directory) {
+    return directory.substr(0, directory.rfind('/'));
+  }
 
   /// One more process in the running container.
   Outcome exec(oci::Process process) {

@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "sys/identity.h"
 #include "sys/process.h"
 
 namespace fluyt::runtime {
@@ -36,6 +37,8 @@ Result<> run_hook(const oci::Hook& hook, const std::string& state_json) {
 
 Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
                    const std::string& state_json) {
+  // A hook need not read what it is told.
+  const sys::IgnoreBrokenPipes quiet;
   for (size_t i = 0; i < hooks.size(); ++i) {
     FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json),
                       cat("hooks.", kind, "[", i, "] ", quote(hooks[i].path)));

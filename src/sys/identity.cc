@@ -180,6 +180,9 @@ void reset_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
+IgnoreBrokenPipes::IgnoreBrokenPipes() : before_(::signal(SIGPIPE, SIG_IGN)) {}
+IgnoreBrokenPipes::~IgnoreBrokenPipes() { ::signal(SIGPIPE, before_); }
+
 Result<> new_session() {
   if (setsid() < 0) return failed("setsid()");
   return {};

@@ -56,6 +56,17 @@ Result<> new_session_keyring(const std::string& name);
 
 /// Signal dispositions to default, nothing blocked: what a program expects to be started with.
 void reset_signals();
+/// SIGPIPE is an error of the write, and nothing more, for as long as this lives.
+class IgnoreBrokenPipes {
+ public:
+  IgnoreBrokenPipes();
+  IgnoreBrokenPipes(const IgnoreBrokenPipes&) = delete;
+  IgnoreBrokenPipes& operator=(const IgnoreBrokenPipes&) = delete;
+  ~IgnoreBrokenPipes();
+
+ private:
+  void (*before_)(int);
+};
 Result<> new_session();
 /// chdir(2) to a path of our own root.
 Result<> change_directory_to(const std::string& path);

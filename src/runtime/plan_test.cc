@@ -1,0 +1,238 @@
+#include "runtime/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+
+namespace fluyt::runtime {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+HostFacts plain_host() {
+  HostFacts host;
+  host.last_capability = 40;
+  host.holding.bounding = host.holding.effective = host.holding.permitted = (1ULL << 41U) - 1;
+  return host;
+}
+
+Result<Plan> plan_of(const oci::Spec& spec) {
+  return make_plan({.id = "one", .bundle = "/bundle", .spec = &spec}, plain_host());
+}
+
+oci::Spec base_spec() {
+  oci::Spec spec = oci::default_spec();
+  spec.process->terminal = false;
+  return spec;
+}
+
+std::string error_of(const oci::Spec& spec) {
+  auto plan = plan_of(spec);
+  return plan.ok() ? "" : plan.error().message();
+}
+
+size_t place(const Plan& plan, Step step) {
+  return static_cast<size_t>(std::find(plan.steps.begin(), plan.steps.end(), step) -
+                             plan.steps.begin());
+}
+
+void set_path(oci::Spec& spec, oci::NamespaceType type, const std::string& path) {
+  for (oci::Namespace& space : spec.linux_->namespaces) {
+    if (space.type == type) space.path = path;
+  }
+}
+
+TEST(Plan, DefaultSpecIsMadeByOneClone) {
+  const Plan plan = *plan_of(base_spec());
+  EXPECT_EQ(plan.namespaces.at_clone,
+            uint64_t{CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS});
+  EXPECT_TRUE(plan.namespaces.new_cgroup);
+  EXPECT_EQ(plan.namespaces.fork, NamespacePlan::Fork::kNone);
+  EXPECT_THAT(
+      plan.steps,
+      ElementsAre(Step::kCgroupNamespace, Step::kLoopback, Step::kOwnMounts, Step::kAttachRoot,
+                  Step::kPivot, Step::kMounts, Step::kDevices, Step::kDevLinks, Step::kHostName,
+                  Step::kReadOnlyPaths, Step::kMaskedPaths, Step::kKeyring, Step::kRlimits,
+                  Step::kStdioOwner, Step::kWorkingDirectory, Step::kReadOnlyRoot, Step::kIdentity,
+                  Step::kVerifyDirectory, Step::kProgram, Step::kSession, Step::kNoNewPrivileges,
+                  Step::kCloseDescriptors));
+}
+
+TEST(Plan, OldRootIsGoneBeforeTheImageIsTouched) {
+  const Plan plan = *plan_of(base_spec());
+  EXPECT_LT(place(plan, Step::kPivot), place(plan, Step::kMounts));
+}
+
+TEST(Plan, HooksThatLookForTheRootComeBeforeThePivot) {
+  oci::Spec spec = base_spec();
+  spec.hooks = oci::Hooks{};
+  spec.hooks->create_runtime = {{.path = "/bin/hook"}};
+  spec.hooks->create_container = {{.path = "/bin/hook"}};
+  const Plan plan = *plan_of(spec);
+  EXPECT_LT(place(plan, Step::kAttachRootAtPath), place(plan, Step::kMounts));
+  EXPECT_LT(place(plan, Step::kMounts), place(plan, Step::kRuntimeHooks));
+  EXPECT_LT(place(plan, Step::kRuntimeHooks), place(plan, Step::kContainerHooks));
+  EXPECT_LT(place(plan, Step::kContainerHooks), place(plan, Step::kPivot));
+}
+
+TEST(Plan, SharedPidNamespaceIsEnteredLastWithNothingLeftToTake) {
+  oci::Spec spec = base_spec();
+  set_path(spec, oci::NamespaceType::kPid, "/proc/1/ns/pid");
+  const Plan plan = *plan_of(spec);
+  EXPECT_EQ(plan.namespaces.fork, NamespacePlan::Fork::kLate);
+  EXPECT_EQ(plan.namespaces.at_clone, 0U);
+  EXPECT_LT(place(plan, Step::kPivot), place(plan, Step::kForkLate));
+  EXPECT_LT(place(plan, Step::kIdentity), place(plan, Step::kForkLate));
+}
+
+TEST(Plan, JoinedUserNamespaceComesFirstAndForksForANewPidNamespace) {
+  oci::Spec spec = base_spec();
+  set_path(spec, oci::NamespaceType::kNetwork, "/run/ns/net");
+  spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = "/run/ns/user"});
+  const Plan plan = *plan_of(spec);
+  ASSERT_EQ(plan.namespaces.joins.size(), 2U);
+  EXPECT_EQ(plan.namespaces.joins[0].type, uint64_t{CLONE_NEWUSER});
+  EXPECT_EQ(plan.namespaces.fork, NamespacePlan::Fork::kEarly);
+  EXPECT_LT(place(plan, Step::kMakeNamespaces), place(plan, Step::kForkEarly));
+}
+
+TEST(Plan, PodNamespacesNeedNoSecondProcess) {
+  oci::Spec spec = base_spec();
+  set_path(spec, oci::NamespaceType::kNetwork, "/run/ns/net");
+  set_path(spec, oci::NamespaceType::kIpc, "/run/ns/ipc");
+  const Plan plan = *plan_of(spec);
+  EXPECT_EQ(plan.namespaces.fork, NamespacePlan::Fork::kNone);
+  EXPECT_EQ(plan.namespaces.at_clone, uint64_t{CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWNS});
+}
+
+TEST(Plan, SeccompComesBeforeTheIdentityOnlyWithoutNoNewPrivileges) {
+  oci::Spec spec = base_spec();
+  spec.linux_->seccomp =
+      oci::Seccomp{.default_action = "SCMP_ACT_ALLOW", .architectures = {"SCMP_ARCH_X86_64"}};
+  Plan plan = *plan_of(spec);
+  EXPECT_EQ(plan.steps.back(), Step::kSeccomp);
+  EXPECT_LT(place(plan, Step::kNoNewPrivileges), place(plan, Step::kSeccomp));
+  spec.process->no_new_privileges = false;
+  plan = *plan_of(spec);
+  EXPECT_LT(place(plan, Step::kSeccompEarly), place(plan, Step::kIdentity));
+  EXPECT_EQ(place(plan, Step::kSeccomp), plan.steps.size());
+}
+
+TEST(Plan, RefusesByName) {
+  oci::Spec spec = base_spec();
+  spec.linux_->intel_rdt.emplace();
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.intelRdt"));
+  spec = base_spec();
+  spec.linux_->net_devices = {{"eth0", ""}};
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.netDevices"));
+  spec = base_spec();
+  spec.process->apparmor_profile = "some-profile";
+  EXPECT_THAT(error_of(spec),
+              HasSubstr("process.apparmorProfile: \"some-profile\": this host has no AppArmor"));
+  EXPECT_EQ(plan_of(spec).error().code(), Code::kUnimplemented);
+  spec = base_spec();
+  std::erase_if(spec.linux_->namespaces,
+                [](auto& n) { return n.type == oci::NamespaceType::kMount; });
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces"));
+}
+
+TEST(Plan, NamesTheFieldThatIsWrong) {
+  oci::Spec spec = base_spec();
+  spec.process->args.clear();
+  EXPECT_THAT(error_of(spec), HasSubstr("process.args"));
+  spec = base_spec();
+  spec.process->cwd = "relative";
+  EXPECT_THAT(error_of(spec), HasSubstr("process.cwd: \"relative\""));
+  spec = base_spec();
+  spec.process->user.uid = UINT32_MAX;
+  EXPECT_THAT(error_of(spec), HasSubstr("process.user.uid"));
+  spec = base_spec();
+  spec.process->rlimits.push_back({.type = "RLIMIT_NOFILE", .soft = 1, .hard = 1});
+  EXPECT_THAT(error_of(spec), HasSubstr("process.rlimits[1].type: \"RLIMIT_NOFILE\": named twice"));
+  spec = base_spec();
+  spec.linux_->namespaces.push_back(spec.linux_->namespaces[0]);
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces[6].type: \"pid\": named twice"));
+}
+
+TEST(PlanSysctl, OnlyWhatANamespaceOwns) {
+  oci::Spec spec = base_spec();
+  spec.linux_->sysctl = {{"net.ipv4.conf.eth0/1.forwarding", "1"}, {"kernel.shm_rmid_forced", "1"}};
+  const Plan plan = *plan_of(spec);
+  ASSERT_EQ(plan.sysctls.size(), 2U);
+  EXPECT_EQ(plan.sysctls[0].path, "kernel/shm_rmid_forced");
+  EXPECT_EQ(plan.sysctls[1].path, "net/ipv4/conf/eth0.1/forwarding");
+  for (const char* key :
+       {"kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern", "fs.file-max"}) {
+    spec.linux_->sysctl = {{key, "1"}};
+    EXPECT_THAT(error_of(spec), HasSubstr("linux.sysctl")) << key;
+  }
+  spec.linux_->sysctl = {{"net.ipv4.ip_forward", "1\nx"}};
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.sysctl"));
+  // The host's own network namespace: its settings are the host's.
+  std::erase_if(spec.linux_->namespaces,
+                [](auto& n) { return n.type == oci::NamespaceType::kNetwork; });
+  spec.linux_->sysctl = {{"net.ipv4.ip_forward", "1"}};
+  EXPECT_THAT(error_of(spec), HasSubstr("no namespace of its own"));
+}
+
+TEST(PlanMounts, ProcTakesNothingButProcfs) {
+  for (const auto& [destination, type, source, good] :
+       std::vector<std::tuple<std::string, std::string, std::string, bool>>{
+           {"/proc", "tmpfs", "tmpfs", false},
+           {"/proc/../proc", "tmpfs", "tmpfs", false},
+           {"proc/self/attr", "bind", "/tmp", false},
+           {"/proc/uptime", "bind", "/var/lib/lxcfs/uptime", true},
+           {"/proc/sys", "bind", "/proc/sys", true}}) {
+    oci::Spec spec = base_spec();
+    spec.mounts.push_back({.destination = destination, .type = type, .source = source});
+    EXPECT_EQ(plan_of(spec).ok(), good) << destination;
+  }
+}
+
+TEST(PlanMounts, SourceOfABindStartsAtTheBundle) {
+  oci::Spec spec = base_spec();
+  spec.mounts = {
+      {.destination = "data", .type = "none", .source = "vol", .options = {"rbind", "ro"}}};
+  const Plan plan = *plan_of(spec);
+  ASSERT_EQ(plan.mounts.size(), 1U);
+  EXPECT_EQ(plan.mounts[0].kind, MountKind::kBind);
+  EXPECT_EQ(plan.mounts[0].source, "/bundle/vol");
+  EXPECT_EQ(plan.mounts[0].destination, "/data");
+  EXPECT_TRUE(plan.mounts[0].options.bind_tree);
+}
+
+TEST(MountOptions, LastWordCounts) {
+  const MountOptions options = *parse_mount_options(
+      {"ro", "rw", "nosuid", "noatime", "strictatime", "rro", "size=1m", "slave"});
+  EXPECT_EQ(options.set, uint64_t{MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME});
+  EXPECT_EQ(options.clear, uint64_t{MOUNT_ATTR_RDONLY | MOUNT_ATTR__ATIME});
+  EXPECT_EQ(options.tree_set, uint64_t{MOUNT_ATTR_RDONLY});
+  EXPECT_EQ(options.propagation, uint64_t{MS_SLAVE});
+  EXPECT_FALSE(options.propagation_tree);
+  ASSERT_EQ(options.data.size(), 1U);
+  EXPECT_EQ(options.data[0].first, "size");
+}
+
+TEST(MountOptions, EveryKnownNameIsTaken) {
+  for (const std::string& name : known_mount_options()) {
+    EXPECT_TRUE(parse_mount_options({name}).ok()) << name;
+  }
+}
+
+TEST(Paths, AreCleaned) {
+  EXPECT_EQ(clean_path("a//b/./../c/"), "/a/c");
+  EXPECT_EQ(clean_path("/../.."), "/");
+}
+
+TEST(Numbers, Lists) {
+  EXPECT_THAT(*parse_number_list("0-2,7", "f"), ElementsAre(0U, 1U, 2U, 7U));
+  for (const char* wrong : {"2-1", "a", "1-", "-1", "1,,2", "99999999"}) {
+    EXPECT_FALSE(parse_number_list(wrong, "f").ok()) << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace fluyt::runtime
