@@ -47,11 +47,19 @@ Code code_of(grpc::StatusCode code) {
   }
 }
 
+// gRPC's own words for a server that went away. fluytd itself says "unavailable" of registries.
+bool is_transport(const std::string& message) {
+  for (const char* words : {"Socket closed", "failed to connect", "Connection reset", "Broken pipe",
+                            "recvmsg", "sendmsg", "GOAWAY", "Endpoint"}) {
+    if (message.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
 Error error_of(const grpc::Status& status) {
   const std::string& message = status.error_message();
-  // gRPC's own words for a server that went away in the middle ("Socket closed" and others).
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    return {Code::kUnavailable, cat("fluytd went away or does not answer: ", message)};
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && is_transport(message)) {
+    return {Code::kUnavailable, cat("fluytd went away: ", message)};
   }
   return {code_of(status.error_code()),
           message.empty() ? cat("gRPC status ", static_cast<int>(status.error_code())) : message};

@@ -46,7 +46,7 @@ void Options::value(const std::string& names, std::string& target, const std::st
 void Options::values(const std::string& names, std::vector<std::string>& target,
                      const std::string& word, const std::string& help) {
   // One value each time: "-e A=1 image" must not take the image.
-  state_->app.add_option(names, target)->expected(1)->take_all();
+  state_->app.add_option(names, target)->allow_extra_args(false);
   state_->lines.emplace_back(cat(shown(names), " ", word), help);
 }
 
