@@ -13,7 +13,6 @@
 namespace fluyt::oci {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 using Json = nlohmann::json;
 
