@@ -12,7 +12,7 @@ namespace {
 // The runtime keeps the deadline itself and cleans up better than we can from outside; this much
 // later we end its worker.
 constexpr int64_t kGraceMs = 1'000;
-constexpr int64_t kUndoMs = 60'000;
+constexpr int64_t kUndoMs = 20'000;
 
 Result<> check(const CreateRequest& request, size_t fds) {
   if (!is_valid_container_id(request.id) || request.id.size() > 200) {
@@ -38,6 +38,10 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
   if (containers_.contains(id) || creating_.contains(id)) {
     return done(key, Error(Code::kAlreadyExists, cat("container ", quote(id), ": there is one")));
   }
+  if (undoing_.contains(id)) {
+    return done(key, Error(Code::kUnavailable, cat("container ", quote(id),
+                                                   ": an earlier create of it is being undone")));
+  }
   const sys::FdRef spec = fds[0];
   WorkerJob job;
   job.body = [this, spec, &request = verb.container](const Announce& announce) {
@@ -58,25 +62,35 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
       auto added = add_container(request, std::move(result).value());
       result = added.ok() ? Result<CreatedContainer>(CreatedContainer{}) : std::move(added).error();
     }
-    if (given_up && !ending_) {
-      WorkerJob undo;
-      undo.body = [id = request.id, announced](const Announce&) -> Result<WorkerReply> {
-        FLUYT_TRY(undo_create(id, announced, Deadline::after_ms(kUndoMs)));
-        return WorkerReply{};
-      };
-      undo.deadline_ms = kUndoMs + kGraceMs;
-      undo.done = [this, id = request.id](Result<WorkerReply> undone, const std::string&) {
-        if (!undone.ok()) log(cat("undo of create ", id, ": ", undone.error().message()));
-      };
-      workers_.start(std::move(undo)).ignore("the sandbox's end cleans up too");
-      sys::remove_file(sys::kCwd, spec_path(options_.state_dir, request.id))
-          .ignore("the sandbox's end removes it");
-    }
+    if (given_up) undo(request.id, announced);
     created(key, request.id, std::move(result));
   };
   auto started = workers_.start(std::move(job));
   if (!started.ok()) return done(key, std::move(started).error());
   creating_[id] = Creating{*started, {}};
+}
+
+// What a worker that was killed had made has no parent but us, and its cgroup to be found by.
+void Monitor::undo(const std::string& id, const std::string& announced) {
+  kill_strays();
+  WorkerJob job;
+  job.body = [this, id, announced](const Announce&) -> Result<WorkerReply> {
+    std::vector<runtime::CgroupRecord> others;
+    for (const auto& [other, container] : containers_) others.push_back(container->cgroup());
+    FLUYT_TRY(undo_create(id, announced, others, options_.state_dir, Deadline::after_ms(kUndoMs)));
+    return WorkerReply{};
+  };
+  job.deadline_ms = kUndoMs + kGraceMs;
+  job.done = [this, id](Result<WorkerReply> undone, const std::string&) {
+    if (!undone.ok()) log(cat("undo of create ", id, ": ", undone.error().message()));
+    undoing_.erase(id);
+    if (ending_) continue_shutdown();
+  };
+  undoing_.insert(id);
+  auto started = workers_.start(std::move(job));
+  if (started.ok()) return;
+  undoing_.erase(id);
+  log(cat("undo of create ", id, ": ", started.error().message()));
 }
 
 // The last step: who waited for the container, to have it or to have it gone, is told.

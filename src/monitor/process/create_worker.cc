@@ -66,6 +66,17 @@ Result<> keep_spec(const oci::Spec& spec, const std::string& path) {
   return sys::write_file_atomic(sys::kCwd, path, oci::to_json(kept), 0600);
 }
 
+Result<> announce_record(const std::string& id, const std::string& cgroups_path,
+                         const std::string& state_dir) {
+  const auto host = FLUYT_TRY(runtime::cgroup::probe());
+  const auto cgroup =
+      FLUYT_TRY_CONTEXT(runtime::cgroup::locate(host, cgroups_path, id), "linux.cgroupsPath");
+  ContainerInfo info{.id = id};
+  info.cgroup_unified = cgroup.unified;
+  info.cgroup_legacy = cgroup.legacy;
+  return sys::write_file_atomic(sys::kCwd, record_path(state_dir, id), encode_record(info), 0600);
+}
+
 }  // namespace
 
 std::string record_path(const std::string& state_dir, const std::string& id) {
@@ -73,6 +84,12 @@ std::string record_path(const std::string& state_dir, const std::string& id) {
 }
 std::string spec_path(const std::string& state_dir, const std::string& id) {
   return cat(state_dir, "/", kContainerFolder, "/", id, kSpecSuffix);
+}
+
+void forget_files(const std::string& state_dir, const std::string& id) {
+  for (const std::string& path : {record_path(state_dir, id), spec_path(state_dir, id)}) {
+    sys::remove_file(sys::kCwd, path).ignore("the sandbox's end removes the folder");
+  }
 }
 
 Result<WorkerReply> create_in_worker(const CreateRequest& request, sys::FdRef spec,
@@ -86,7 +103,9 @@ Result<WorkerReply> create_in_worker(const CreateRequest& request, sys::FdRef sp
   create.overlay_root = request.root;
   create.parent = runtime::ParentOf::kCallersParent;
   create.deadline = deadline;
-  announce(create.spec.linux_ ? create.spec.linux_->cgroups_path : std::string());
+  const std::string cgroups_path =
+      create.spec.linux_ ? create.spec.linux_->cgroups_path : std::string();
+  announce(cgroups_path);
 
   std::string flags;
   sys::Fd log;
@@ -104,12 +123,13 @@ Result<WorkerReply> create_in_worker(const CreateRequest& request, sys::FdRef sp
   sys::Pipe report = FLUYT_TRY(sys::make_pipe());
   create.gate = gate.read;
   create.report = report.write;
-  // The spec first: a container that runs can always be exec'd into.
+  // Both files before the container: one that runs can always be exec'd into, and one that is half
+  // made when monitor and worker die has its cgroup on record.
   FLUYT_TRY(keep_spec(create.spec, spec_path(state_dir, request.id)));
+  FLUYT_TRY(announce_record(request.id, cgroups_path, state_dir));
   auto made = runtime::create(create);
   if (!made.ok()) {
-    sys::remove_file(sys::kCwd, spec_path(state_dir, request.id))
-        .ignore("the first error is the one that teaches");
+    forget_files(state_dir, request.id);
     return std::move(made).error();
   }
   runtime::Created& created = *made;
@@ -163,11 +183,18 @@ Result<CreatedContainer> created_from(WorkerReply reply) {
   return created;
 }
 
-Result<> undo_create(const std::string& id, const std::string& announced, Deadline deadline) {
+Result<> undo_create(const std::string& id, const std::string& announced,
+                     const std::vector<runtime::CgroupRecord>& others, const std::string& state_dir,
+                     Deadline deadline) {
   const auto host = FLUYT_TRY(runtime::cgroup::probe());
   const auto cgroup = FLUYT_TRY(runtime::cgroup::locate(host, announced, id));
+  if (std::find(others.begin(), others.end(), cgroup) != others.end()) {
+    return Error(Code::kFailedPrecondition, "its cgroup is another container's");
+  }
   FLUYT_TRY(runtime::cgroup::kill_all(cgroup, deadline));
-  return runtime::cgroup::remove(cgroup, deadline);
+  FLUYT_TRY(runtime::cgroup::remove(cgroup, deadline));
+  forget_files(state_dir, id);
+  return {};
 }
 
 Result<WorkerReply> exec_in_worker(const ExecInput& input, const std::string& state_dir,

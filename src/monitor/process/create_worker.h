@@ -10,6 +10,7 @@
 #include "monitor/process/log_file.h"
 #include "monitor/process/workers.h"
 #include "monitor/protocol/messages.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/fd.h"
 #include "sys/process.h"
 
@@ -32,7 +33,10 @@ Result<WorkerReply> create_in_worker(const CreateRequest& request, sys::FdRef sp
                                      const Announce& announce);
 Result<CreatedContainer> created_from(WorkerReply reply);
 /// What a worker that was given up had made: killed and removed as far as its cgroup names it.
-Result<> undo_create(const std::string& id, const std::string& announced, Deadline deadline);
+/// `others` are the cgroups of live containers, which a wrong path must not hit.
+Result<> undo_create(const std::string& id, const std::string& announced,
+                     const std::vector<runtime::CgroupRecord>& others, const std::string& state_dir,
+                     Deadline deadline);
 
 struct ExecInput {
   ContainerInfo container;
@@ -52,6 +56,8 @@ Result<StartedExec> exec_from(WorkerReply reply);
 
 Result<WorkerReply> update_in_worker(const ContainerInfo& container, sys::FdRef resources);
 
+/// Removes a container's record and spec.
+void forget_files(const std::string& state_dir, const std::string& id);
 std::string record_path(const std::string& state_dir, const std::string& id);
 std::string spec_path(const std::string& state_dir, const std::string& id);
 

@@ -57,7 +57,10 @@ void Monitor::handle(const RequestKey& key, wire::Exec verb, Fds fds) {
   job.done = [this, key, id = verb.id](Result<WorkerReply> reply, const std::string&) {
     auto started = reply.ok() ? exec_from(std::move(reply).value())
                               : Result<StartedExec>(std::move(reply).error());
-    if (!started.ok()) return done(key, std::move(started).error());
+    if (!started.ok()) {
+      kill_strays();
+      return done(key, std::move(started).error());
+    }
     const pid_t pid = started->process.pid();
     const uint64_t exec_id = next_exec_++;
     execs_[pid] = Exec{exec_id, id, std::move(started->process)};

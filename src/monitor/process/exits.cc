@@ -1,6 +1,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -19,6 +20,7 @@ namespace {
 constexpr int64_t kDrainMs = 2'000;
 constexpr int64_t kKillMs = 10'000;
 constexpr size_t kKeptExecs = 64;
+constexpr size_t kMaxChildrenBytes = 1UL << 20U;
 
 }  // namespace
 
@@ -111,6 +113,23 @@ void Monitor::on_exec_exit(const Exec& exec, sys::ExitStatus status) {
   ended_execs_.push_back({exec.id, exec.container_id, exec.process.pid()});
   if (ended_execs_.size() > kKeptExecs) ended_execs_.pop_front();
   tell(wire::Event{wire::ExecExited{exec.id, status.shell_code()}});
+}
+
+// A worker's children stay in its session until just before execve.
+void Monitor::kill_strays() {
+  const pid_t own = getpid();
+  auto children = sys::read_file(cat("/proc/self/task/", own, "/children"), kMaxChildrenBytes);
+  if (!children.ok()) return log(children.error().message());
+  for (const std::string_view word : split_words(*children)) {
+    const auto pid = parse_number<pid_t>(word);
+    if (!pid || workers_.knows(*pid) || execs_.contains(*pid)) continue;
+    if (!workers_.was_given_up(getsid(*pid))) continue;
+    const bool known = std::any_of(containers_.begin(), containers_.end(), [&](const auto& entry) {
+      return entry.second->info.pid == *pid && !entry.second->reaped;
+    });
+    // Our child, not reaped: the number is still its own.
+    if (!known) ::kill(*pid, SIGKILL);
+  }
 }
 
 // In a worker, for on v1 it takes rounds of freezing and killing.

@@ -93,6 +93,7 @@ class Monitor {
 
   Result<Container*> get_container(const std::string& id);
   void created(const RequestKey& key, const std::string& id, Result<CreatedContainer> result);
+  void undo(const std::string& id, const std::string& announced);
   Result<> add_container(const CreateRequest& request, CreatedContainer created);
   void on_report(const std::string& id);
   void finish_start(Container& container, Result<> result);
@@ -106,6 +107,9 @@ class Monitor {
   void on_exec_exit(const Exec& exec, sys::ExitStatus status);
   /// The exit of a child that a worker's reply has just named, when it came first.
   void take_early_exit(pid_t pid);
+
+  /// Ends children that nobody knows and whose worker was given up.
+  void kill_strays();
 
   void remove_now(Container& container, int64_t deadline_ms);
   void finish_remove(const std::string& id);
@@ -129,6 +133,7 @@ class Monitor {
   std::optional<Sandbox> sandbox_;
   std::map<std::string, std::unique_ptr<Container>> containers_;
   std::map<std::string, Creating> creating_;
+  std::set<std::string> undoing_;
   std::map<pid_t, Exec> execs_;
   std::deque<EndedExec> ended_execs_;  // the last few, whose sessions may live on
   uint64_t next_exec_ = 1;

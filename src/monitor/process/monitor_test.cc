@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,10 +29,13 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "monitor/client/client.h"
+#include "monitor/protocol/frame.h"
+#include "monitor/protocol/messages.h"
 #include "monitor/protocol/state_folder.h"
 #include "oci/runtime_spec.h"
 #include "sys/file.h"
 #include "sys/process.h"
+#include "sys/socket.h"
 
 namespace fluyt::monitor {
 namespace {
@@ -631,6 +635,94 @@ TEST_F(MonitorTest, LostMonitorIsToldAndCleanedAfter) {
   pollfd gone{.fd = container->pidfd().raw(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(poll(&gone, 1, 5000), 1);
   EXPECT_TRUE(clean_after(state_dir_, Deadline::after_ms(kWaitMs)).ok());
+}
+
+// The wire itself, as a fluytd that lost its connection uses it.
+class RawPeer {
+ public:
+  static std::unique_ptr<RawPeer> connect(const std::string& state_dir, const std::string& client) {
+    auto peer = std::make_unique<RawPeer>();
+    auto socket = sys::connect_unix(cat(state_dir, "/", kSocketFile), SOCK_STREAM);
+    if (!socket.ok()) return nullptr;
+    peer->socket_ = std::move(socket).value();
+    EXPECT_TRUE(sys::set_nonblocking(peer->socket_, true).ok());
+    peer->send(0, wire::Hello{.client = client});
+    if (!peer->answer(0)) return nullptr;
+    return peer;
+  }
+  void send(uint64_t id, wire::Verb verb, std::vector<sys::Fd> fds = {}) {
+    const size_t count = fds.size();
+    ASSERT_TRUE(
+        writer_.push(wire::encode(wire::Request{id, count, std::move(verb)}), std::move(fds)));
+    ASSERT_TRUE(writer_.flush(socket_).ok());
+  }
+  void send_bytes(std::string_view bytes) { ASSERT_TRUE(sys::write_all(socket_, bytes).ok()); }
+  std::optional<wire::Answer> answer(uint64_t id) {
+    const Deadline deadline = Deadline::after_ms(kWaitMs);
+    while (!deadline.passed()) {
+      pollfd entry{.fd = socket_.raw(), .events = POLLIN, .revents = 0};
+      poll(&entry, 1, 100);
+      auto read = reader_.read_from(socket_);
+      if (!read.ok() || *read == FrameReader::Read::kEnd) return std::nullopt;
+      while (true) {
+        auto frame = reader_.next();
+        if (!frame.ok() || !*frame) break;
+        auto reply = wire::decode_reply(**frame);
+        if (!reply.ok()) continue;
+        auto* got = std::get_if<wire::Answer>(&*reply);
+        if (got != nullptr && got->id == id) return std::move(*got);
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  sys::Fd socket_;
+  FrameReader reader_;
+  FrameWriter writer_{1UL << 20U};
+};
+
+TEST_F(MonitorTest, ARequestAskedAgainGetsTheFirstAnswer) {
+  const CreateRequest request = request_of("once", spec_of("once", "exec sleep 1000"));
+  auto ask = [&](RawPeer& peer) {
+    wire::Create verb{request};
+    verb.container.spec_json.clear();
+    std::vector<sys::Fd> fds;
+    fds.push_back(*sys::sealed_memfd("spec", request.spec_json));
+    peer.send(7, verb, std::move(fds));
+  };
+  auto first = RawPeer::connect(state_dir_, "same-client");
+  ASSERT_TRUE(first);
+  ask(*first);
+  first.reset();  // before the answer came
+  auto second = RawPeer::connect(state_dir_, "same-client");
+  ASSERT_TRUE(second);
+  ask(*second);
+  const auto answer = second->answer(7);
+  ASSERT_TRUE(answer && answer->outcome.ok())
+      << (answer ? answer->outcome.error().message() : "none");
+  ask(*second);
+  const auto again = second->answer(7);
+  ASSERT_TRUE(again && again->outcome.ok());
+  EXPECT_EQ(std::get<ContainerInfo>(*answer->outcome), std::get<ContainerInfo>(*again->outcome));
+  // Another client's 7 is another request.
+  auto other = RawPeer::connect(state_dir_, "other-client");
+  ASSERT_TRUE(other);
+  ask(*other);
+  const auto refused = other->answer(7);
+  ASSERT_TRUE(refused && !refused->outcome.ok());
+  EXPECT_EQ(refused->outcome.error().code(), Code::kAlreadyExists);
+  EXPECT_EQ(client_->list()->size(), 1U);
+}
+
+TEST_F(MonitorTest, NonsenseOnTheSocketHurtsNobodyElse) {
+  auto peer = RawPeer::connect(state_dir_, "noise");
+  ASSERT_TRUE(peer);
+  peer->send_bytes(std::string("\0\0\0\x09{\"id\": 1}", 13));
+  ASSERT_TRUE(peer->answer(0));  // a refusal
+  peer->send_bytes(std::string("\xff\xff\xff\xff", 4));
+  EXPECT_FALSE(peer->answer(1));  // dropped
+  EXPECT_TRUE(client_->list().ok());
 }
 
 // A file system that never answers: /dev/fuse mounted with nobody behind it.

@@ -3,7 +3,6 @@
 
 #include "base/strings.h"
 #include "monitor/process/monitor.h"
-#include "sys/file.h"
 
 namespace fluyt::monitor {
 
@@ -61,11 +60,7 @@ void Monitor::remove_now(Container& container, int64_t deadline_ms) {
 void Monitor::finish_remove(const std::string& id) {
   const auto at = containers_.find(id);
   if (at == containers_.end()) return;
-  for (const std::string& path :
-       {record_path(options_.state_dir, id), spec_path(options_.state_dir, id)}) {
-    auto removed = sys::remove_file(sys::kCwd, path);
-    if (!removed.ok()) log(removed.error().message());
-  }
+  forget_files(options_.state_dir, id);
   const std::vector<RequestKey> removers = std::move(at->second->removers);
   // Its handlers may be on the stack.
   loop_.defer([gone = std::shared_ptr<Container>(std::move(at->second))] {});

@@ -19,6 +19,7 @@ void Monitor::handle(const RequestKey& key, wire::Shutdown verb, Fds /*fds*/) {
     std::string left;
     for (const auto& [id, container] : containers_) left += cat(" ", id);
     for (const auto& [id, creating] : creating_) left += cat(" ", id);
+    for (const std::string& id : undoing_) left += cat(" ", id);
     // Who asked ends us now and cleans up by the records.
     for (const RequestKey& waiting : ending_->keys) {
       done(waiting, Error(Code::kDeadlineExceeded, cat("shutdown: not ended in time:", left)));
@@ -33,7 +34,7 @@ void Monitor::handle(const RequestKey& key, wire::Shutdown verb, Fds /*fds*/) {
 }
 
 void Monitor::continue_shutdown() {
-  if (!containers_.empty() || !creating_.empty()) return;
+  if (!containers_.empty() || !creating_.empty() || !undoing_.empty()) return;
   if (sandbox_ && sandbox_->pod_init) {
     sandbox_->pod_init->kill(SIGKILL).ignore("it is our child");
     return;  // its exit comes back here

@@ -116,6 +116,7 @@ Result<WorkerId> Workers::start(WorkerJob job) {
   worker->done = std::move(job.done);
   const auto key = static_cast<pid_t>(pid);
   workers_[key] = worker;
+  given_up_.erase(key);  // the number is used again: its old session is gone
   auto watched =
       loop_.epoll().add(worker->socket, EPOLLIN, [this, key](uint32_t) { on_message(key); });
   if (!watched.ok()) {
@@ -142,6 +143,7 @@ void Workers::cancel(WorkerId id) {
 
 void Workers::give_up(Worker& worker, Error why) {
   worker.process.kill(SIGKILL).ignore("it is our child");
+  if (worker.makes_children) given_up_.insert(worker.process.pid());
   tell(worker, std::move(why));
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,9 @@ class Workers {
   /// A child of the monitor was reaped. True when it was a worker.
   bool on_exit(pid_t pid, sys::ExitStatus status);
   bool any_makes_children() const;
+  /// Whether `session` was the session of a worker that was given up.
+  bool was_given_up(pid_t session) const { return given_up_.contains(session); }
+  bool knows(pid_t pid) const { return workers_.contains(pid); }
 
  private:
   struct Worker {
@@ -76,6 +80,7 @@ class Workers {
   Loop& loop_;
   WorkerId next_id_ = 1;
   std::map<pid_t, std::shared_ptr<Worker>> workers_;
+  std::set<pid_t> given_up_;  // of those that make children: their sessions
 };
 
 }  // namespace fluyt::monitor
