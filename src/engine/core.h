@@ -116,6 +116,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
 network::SandboxNetwork network_of(const Sandbox& sandbox);
 /// `container` with what its monitor says of it. Never goes back: an exit is final.
 Container merged(Container container, const monitor::ContainerInfo& info);
+/// A program that the image does not have is the request's fault: kNotFound would say to the caller
+/// that the container is not there.
+Error about_program(Error error);
 /// An exit that nobody saw: 137 with the reason.
 Container lost(Container container, std::string_view reason, int64_t now_unix_ns);
 

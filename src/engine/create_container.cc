@@ -60,7 +60,8 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   }
   FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
   request.root = FLUYT_TRY(core.parts.images->create_root(container->id, image.id));
-  const monitor::ContainerInfo info = FLUYT_TRY(client->create(request));
+  auto created = client->create(request);
+  if (!created.ok()) return about_program(std::move(created).error());
   if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 
   return entry.change(*core.store, [&](Container& now) {
@@ -72,7 +73,7 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     }
     now.created_at = now_unix_ns();
     now.state = next(now.state, ContainerEvent::kMade).value_or(now.state);
-    now = merged(std::move(now), info);
+    now = merged(std::move(now), *created);
     return true;
   });
 }

@@ -11,6 +11,12 @@
 #include "sys/pty.h"
 
 namespace fluyt::engine {
+
+Error about_program(Error error) {
+  if (error.code() != Code::kNotFound) return error;
+  return std::move(error).with_code(Code::kInvalidArgument);
+}
+
 namespace {
 
 constexpr int kSigkill = 9;
@@ -143,10 +149,13 @@ Result<std::unique_ptr<Session>> start(const std::shared_ptr<Engine::Core>& core
     request.out = out.write;
     request.err = err.write;
   }
-  auto started = FLUYT_TRY_CONTEXT(
-      target.client->exec(request),
-      cat("container ", target.container->id, ": exec ", quote(options.args.front())));
-  auto session = std::make_unique<Session>(core, std::move(target), std::move(started));
+  auto started = target.client->exec(request);
+  if (!started.ok()) {
+    return about_program(std::move(started).error())
+        .add_context(
+            cat("container ", target.container->id, ": exec ", quote(options.args.front())));
+  }
+  auto session = std::make_unique<Session>(core, std::move(target), std::move(started).value());
   session->in = std::move(in.write);
   session->out = std::move(out.read);
   session->err = std::move(err.read);

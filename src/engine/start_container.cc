@@ -33,7 +33,7 @@ Result<> Engine::start_container(const std::string& id) {
       if (info.id == container->id) core_->container_told(info);
     }
   }
-  return std::move(started).error().add_context(cat("container ", container->id));
+  return about_program(std::move(started).error()).add_context(cat("container ", container->id));
 }
 
 }  // namespace fluyt::engine

@@ -1,0 +1,181 @@
+#include "cri/from_api.h"
+#include "cri/to_api.h"
+// after api.h
+#include <gtest/gtest.h>
+
+#include "cri/credentials.h"
+#include "cri/errors.h"
+
+namespace fluyt::cri {
+namespace {
+
+api::PodSandboxConfig pod() {
+  api::PodSandboxConfig config;
+  config.mutable_metadata()->set_name("n");
+  config.mutable_metadata()->set_namespace_("ns");
+  config.mutable_metadata()->set_uid("u");
+  return config;
+}
+
+api::ContainerConfig container() {
+  api::ContainerConfig config;
+  config.mutable_metadata()->set_name("c");
+  config.mutable_image()->set_image("busybox");
+  return config;
+}
+
+/// The message of the error that `result` must be.
+template <class T>
+std::string refused(const Result<T>& result) {
+  if (result.ok()) return "accepted";
+  EXPECT_EQ(result.error().code(), Code::kInvalidArgument);
+  return result.error().message();
+}
+
+TEST(ErrorTable, EveryCodeHasItsOwnStatus) {
+  EXPECT_EQ(status_code(Code::kInvalidArgument), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status_code(Code::kNotFound), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(status_code(Code::kAlreadyExists), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_EQ(status_code(Code::kFailedPrecondition), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(status_code(Code::kPermissionDenied), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(status_code(Code::kUnauthenticated), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(status_code(Code::kResourceExhausted), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status_code(Code::kDeadlineExceeded), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(status_code(Code::kUnavailable), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(status_code(Code::kUnimplemented), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(status_code(Code::kAborted), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(status_code(Code::kCancelled), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(status_code(Code::kDataLoss), grpc::StatusCode::DATA_LOSS);
+  EXPECT_EQ(status_code(Code::kInternal), grpc::StatusCode::INTERNAL);
+}
+
+TEST(ErrorTable, TheSentenceComesAlong) {
+  const grpc::Status status = to_status(Error(Code::kNotFound, "no such thing"));
+  EXPECT_EQ(status.error_message(), "no such thing");
+  EXPECT_TRUE(to_status(Result<>()).ok());
+}
+
+TEST(FromApi, ASandboxNeedsItsName) {
+  EXPECT_TRUE(sandbox_config(pod()).ok());
+  auto config = pod();
+  config.mutable_metadata()->clear_uid();
+  EXPECT_EQ(refused(sandbox_config(config)), "metadata.uid: \"\": expected an id");
+}
+
+TEST(FromApi, PortsAreChecked) {
+  auto config = pod();
+  config.add_port_mappings()->set_host_port(70000);
+  EXPECT_EQ(refused(sandbox_config(config)),
+            "port_mappings[0].host_port: 70000: expected 0 to 65535");
+}
+
+TEST(FromApi, UserNamespacesAreCheckedAndThenSaidToBeMissing) {
+  auto config = pod();
+  auto* user = config.mutable_linux()
+                   ->mutable_security_context()
+                   ->mutable_namespace_options()
+                   ->mutable_userns_options();
+  user->set_mode(api::CONTAINER);
+  EXPECT_NE(refused(sandbox_config(config)).find("userns_options.mode: CONTAINER"),
+            std::string::npos);
+  user->set_mode(api::POD);
+  EXPECT_NE(refused(sandbox_config(config)).find("exactly one mapping"), std::string::npos);
+  user->add_uids()->set_length(65536);
+  user->add_gids()->set_length(65536);
+  EXPECT_EQ(sandbox_config(config).error().code(), Code::kUnimplemented);
+  user->Clear();
+  user->set_mode(api::NODE);
+  EXPECT_TRUE(sandbox_config(config).ok());
+}
+
+TEST(FromApi, RecursiveReadOnlyNeedsReadOnlyAndPrivate) {
+  auto config = container();
+  auto* mount = config.add_mounts();
+  mount->set_container_path("/c");
+  mount->set_host_path("/h");
+  mount->set_recursive_read_only(true);
+  EXPECT_NE(refused(container_config(config)).find("mounts[0].recursive_read_only"),
+            std::string::npos);
+  mount->set_readonly(true);
+  EXPECT_TRUE(container_config(config).ok());
+  mount->set_propagation(api::PROPAGATION_BIDIRECTIONAL);
+  EXPECT_NE(refused(container_config(config)).find("PROPAGATION_PRIVATE"), std::string::npos);
+}
+
+TEST(FromApi, AGroupAloneIsRefused) {
+  auto config = container();
+  config.mutable_linux()->mutable_security_context()->mutable_run_as_group()->set_value(5);
+  EXPECT_NE(refused(container_config(config)).find("run_as_group: 5"), std::string::npos);
+}
+
+TEST(FromApi, TheNewProfileFieldWinsOverTheOld) {
+  auto config = container();
+  auto* security = config.mutable_linux()->mutable_security_context();
+  EXPECT_FALSE(container_config(config)->security.seccomp);
+  security->set_seccomp_profile_path("runtime/default");
+  EXPECT_EQ(container_config(config)->security.seccomp->type,
+            engine::SecurityProfile::Type::kRuntimeDefault);
+  security->mutable_seccomp()->set_profile_type(api::SecurityProfile_ProfileType_Unconfined);
+  EXPECT_EQ(container_config(config)->security.seccomp->type,
+            engine::SecurityProfile::Type::kUnconfined);
+}
+
+TEST(FromApi, EnvironmentValuesAreBytes) {
+  auto config = container();
+  auto* env = config.add_envs();
+  env->set_key("K");
+  env->set_value(std::string("\xff\x01", 2));
+  EXPECT_EQ(container_config(config)->envs[0].value, std::string("\xff\x01", 2));
+  env->set_key("A=B");
+  EXPECT_NE(refused(container_config(config)).find("envs[0].key"), std::string::npos);
+}
+
+TEST(StopSignals, GoThereAndBack) {
+  auto config = container();
+  config.set_stop_signal(api::SIGRTMINPLUS3);
+  const auto there = container_config(config);
+  ASSERT_TRUE(there.ok());
+  EXPECT_EQ(there->stop_signal, "SIGRTMIN+3");
+  engine::Container value;
+  value.stop_signal = there->stop_signal;
+  api::ContainerStatus status;
+  fill(value, status);
+  EXPECT_EQ(status.stop_signal(), api::SIGRTMINPLUS3);
+}
+
+TEST(ToApi, OneImageIdEverywhere) {
+  engine::Container value;
+  value.image_id = "sha256:1";
+  value.image_digest = "docker.io/library/busybox@sha256:2";
+  api::Container listed;
+  api::ContainerStatus status;
+  fill(value, listed);
+  fill(value, status);
+  EXPECT_EQ(listed.image_id(), "sha256:1");
+  EXPECT_EQ(status.image_id(), "sha256:1");
+}
+
+TEST(ToApi, TheImagesUserIsANumberOrAName) {
+  image::Image image;
+  image.config.config.user = "1000:5";
+  api::Image number;
+  fill(image, number);
+  EXPECT_EQ(number.uid().value(), 1000);
+  image.config.config.user = "www-data";
+  api::Image name;
+  fill(image, name);
+  EXPECT_FALSE(name.has_uid());
+  EXPECT_EQ(name.username(), "www-data");
+}
+
+TEST(Credentials, AreReadFromBase64) {
+  api::AuthConfig auth;
+  auth.set_auth("dXNlcjpwYTpzcw==");
+  EXPECT_EQ(credentials_of(auth)->username, "user");
+  EXPECT_EQ(credentials_of(auth)->password, "pa:ss");
+  auth.set_auth("!!");
+  EXPECT_FALSE(credentials_of(auth).ok());
+}
+
+}  // namespace
+}  // namespace fluyt::cri
