@@ -64,10 +64,13 @@ Result<sys::Fd> open_log(const std::string& directory, const std::string& path) 
   for (size_t i = 0; i + 1 < pieces.size(); ++i) {
     const std::string name(pieces[i]);
     if (mkdirat(folder.raw(), name.c_str(), 0755) != 0 && errno != EEXIST) {
-      return Error::from_errno(errno, cat("mkdirat(log folder, ", quote(name), ")"));
+      return Error::from_errno(errno,
+                               cat("log_path ", quote(path), ": mkdirat(", quote(name), ")"));
     }
-    folder = FLUYT_TRY(sys::open_in(folder, name, O_PATH | O_DIRECTORY, 0, sys::Resolve::kBeneath,
-                                    RESOLVE_NO_SYMLINKS));
+    auto next = sys::open_in(folder, name, O_PATH | O_DIRECTORY, 0, sys::Resolve::kBeneath,
+                             RESOLVE_NO_SYMLINKS);
+    if (!next.ok()) return std::move(next).error().add_context(cat("log_path ", quote(path)));
+    folder = std::move(next).value();
   }
   // O_NONBLOCK: a FIFO in the file's place must not hold us before it is recognized.
   auto file = sys::open_in(folder, pieces.back(),

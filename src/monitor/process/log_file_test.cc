@@ -133,7 +133,9 @@ TEST_F(LogFileTest, RefusesLinksFifosAndFolders) {
   ASSERT_EQ(mkfifo((base + "/pod/fifo.log").c_str(), 0600), 0);
   ASSERT_EQ(mkdir((base + "/pod/dir.log").c_str(), 0700), 0);
   for (const char* path : {"pod/link.log", "linked/x.log", "pod/fifo.log", "pod/dir.log"}) {
-    EXPECT_FALSE(open_log(base, path).ok()) << path;
+    const auto opened = open_log(base, path);
+    ASSERT_FALSE(opened.ok()) << path;
+    EXPECT_THAT(opened.error().message(), testing::HasSubstr(cat("log_path \"", path, "\"")));
   }
   // A FIFO that somebody reads can be opened; it is refused for what it is.
   const int reader = ::open((base + "/pod/fifo.log").c_str(), O_RDONLY | O_NONBLOCK);
