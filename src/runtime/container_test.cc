@@ -200,6 +200,16 @@ TEST(Create, OverlayRoot) {
   EXPECT_EQ(host_mounts(), before);
 }
 
+TEST(Create, WithoutPivot) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.no_pivot = true;
+  const Outcome outcome = box.shell("ls /; cd /; cd ../../..; ls; wc -l < /proc/self/mountinfo");
+  EXPECT_THAT(outcome.out,
+              testing::StartsWith("bin\ndev\netc\nproc\nsys\ntmp\nbin\ndev\netc\nproc\nsys\ntmp\n"))
+      << outcome.error << outcome.err;
+}
+
 TEST(Create, SysctlIsOfTheContainer) {
   FLUYT_NEEDS_ROOT();
   Box box;

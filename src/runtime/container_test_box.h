@@ -89,6 +89,7 @@ class Box {
     request.gate = gate.read;
     request.report = report.write;
     request.no_new_keyring = true;
+    request.no_pivot = no_pivot;
     request.deadline = Deadline::after_ms(20'000);
     auto created = runtime::create(request);
     out_.write.reset();
@@ -164,6 +165,7 @@ class Box {
 
   oci::Spec spec;
   std::optional<sys::OverlayMount> overlay;
+  bool no_pivot = false;
   std::unique_ptr<Created> container;
 
  private:

@@ -15,6 +15,13 @@ namespace fluyt::runtime {
 
 namespace {
 
+uint64_t types_of(const oci::Spec& spec) {
+  uint64_t types = 0;
+  if (!spec.linux_) return types;
+  for (const oci::Namespace& space : spec.linux_->namespaces) types |= namespace_flag(space.type);
+  return types;
+}
+
 // A plan without a root, mounts or new namespaces: what is left is joining and the process itself.
 Result<Plan> plan_exec(const ExecRequest& request) {
   const HostFacts facts = FLUYT_TRY(host_facts());
@@ -35,17 +42,13 @@ Result<Plan> plan_exec(const ExecRequest& request) {
   plan.preserve_fds = request.preserve_fds;
   // Forked into the container's PID namespace last, with nothing left to take from it.
   plan.namespaces.fork = NamespacePlan::Fork::kLate;
+  if ((types_of(request.spec) & CLONE_NEWUSER) != 0) {
+    plan.namespaces.joins.push_back({.type = CLONE_NEWUSER, .path = {}, .index = 0});
+  }
   plan.steps = {Step::kJoinContainer};
   if (plan.terminal) plan.steps.push_back(Step::kConsole);
   for (const Step step : plan_process_steps(plan)) plan.steps.push_back(step);
   return plan;
-}
-
-uint64_t types_of(const oci::Spec& spec) {
-  uint64_t types = 0;
-  if (!spec.linux_) return types;
-  for (const oci::Namespace& space : spec.linux_->namespaces) types |= namespace_flag(space.type);
-  return types;
 }
 
 Result<sys::Process> open_init(const ExecRequest& request) {

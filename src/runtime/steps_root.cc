@@ -65,6 +65,7 @@ Result<> own_mounts(Inside& in) {
 Result<> attach_root(Inside& in) {
   // Over "/" itself, so that no path of the host is walked. It is the top of the namespace already.
   FLUYT_TRY(sys::attach_over_root(in.host.root));
+  in.over_root = true;
   in.root = std::move(in.host.root);
   return {};
 }
@@ -80,7 +81,8 @@ Result<> attach_root_at_path(Inside& in) {
 
 Result<> pivot(Inside& in) {
   FLUYT_TRY(sys::change_directory(in.root));
-  return in.plan.no_pivot ? sys::move_to_working_directory() : sys::pivot_to_working_directory();
+  if (!in.plan.no_pivot) return sys::pivot_to_working_directory();
+  return in.over_root ? sys::enter_attached_root() : sys::move_to_working_directory();
 }
 
 Result<> read_only_root(Inside& in) {

@@ -162,6 +162,12 @@ Result<> move_to_working_directory() {
   return {};
 }
 
+Result<> enter_attached_root() {
+  if (chroot(".") != 0) return failed("chroot(\".\")");
+  if (chdir("/") != 0) return failed("chdir(\"/\")");
+  return {};
+}
+
 Result<> change_directory(FdRef dir) {
   if (fchdir(dir.raw()) != 0) return failed(cat("fchdir([", dir.raw(), "])"));
   return {};

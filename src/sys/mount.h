@@ -61,6 +61,9 @@ Result<> attach_over_root(FdRef mount);
 Result<> pivot_to_working_directory();
 /// Where the root is the initial ramfs, which cannot be pivoted: MS_MOVE onto / and chroot(2).
 Result<> move_to_working_directory();
+/// chroot(2) alone, for a new root that lies over / already (attach_over_root()): every way up ends
+/// on what is on top there.
+Result<> enter_attached_root();
 Result<> change_directory(FdRef dir);
 
 /// Propagation of the whole tree at / of our own mount namespace.
