@@ -120,5 +120,393 @@ TEST_F(StoreTest, PullsListsReadsAndRemoves) {
   EXPECT_TRUE(store_->remove(name("a/b:v1")).ok());
 }
 
+TEST_F(StoreTest, SurvivesReopening) {
+  two_layers().serve(*fake_, "a/b", "v1");
+  const Image before = pull("a/b:v1").value();
+  ASSERT_TRUE(store_->create_root("c1", before.id).ok());
+  reopen();
+  const auto images = store_->list().value();
+  ASSERT_EQ(images.size(), 1U);
+  EXPECT_EQ(images[0].id, before.id);
+  EXPECT_EQ(images[0].repo_tags, before.repo_tags);
+  EXPECT_THAT(images[0].config.config.env, ElementsAre("PATH=/bin"));
+  EXPECT_THAT(store_->list_roots().value(), ElementsAre("c1"));
+}
+
+TEST_F(StoreTest, AStoreIsOfOneProcessAtATime) {
+  auto second = ImageStore::open(
+      {.root = folder_->path() + "/store", .unpack_program = unpack_program()}, logger_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code(), Code::kFailedPrecondition);
+}
+
+TEST_F(StoreTest, WhatADeadProcessLeftIsSwept) {
+  two_layers().serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  ASSERT_TRUE(store_->create_root("c1", image.id).ok());
+  store_.reset();
+  const std::string root = folder_->path() + "/store/";
+  ASSERT_TRUE(sys::make_dirs(root + "staging/half/fs", 0700).ok());
+  ASSERT_TRUE(sys::make_dirs(root + "roots/nobody/upper", 0700).ok());
+  ASSERT_TRUE(sys::make_dirs(root + "layers/" + std::string(64, 'a') + "/fs", 0700).ok());
+  ASSERT_TRUE(sys::remove_tree(root + "roots/c1").ok());
+  reopen();
+  EXPECT_THAT(names_in("staging"), IsEmpty());
+  EXPECT_THAT(names_in("roots"), IsEmpty());
+  EXPECT_EQ(names_in("layers").size(), 2U);
+  EXPECT_THAT(store_->list_roots().value(), IsEmpty());
+  EXPECT_EQ(store_->list()->size(), 1U);
+}
+
+TEST_F(StoreTest, AnImageWhoseLayerIsGoneIsDiscarded) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  store_.reset();
+  const std::string hex = sha256_of(maker.layers()[0]).substr(7);
+  ASSERT_TRUE(sys::remove_tree(folder_->path() + "/store/layers/" + hex).ok());
+  reopen();
+  expect_nothing_left();
+  EXPECT_TRUE(pull("a/b:v1").ok());  // and comes again
+}
+
+TEST_F(StoreTest, ARootKeepsItsLayersWhenTheImageGoes) {
+  two_layers().serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  auto mount = store_->create_root("c1", image.id);
+  ASSERT_TRUE(mount.ok()) << mount.error().message();
+  EXPECT_EQ(mount->lower_dirs.size(), 2U);
+  EXPECT_EQ(store_->create_root("c1", image.id).value(), *mount);  // the same again
+  ASSERT_TRUE(store_->remove(image.id).ok());
+  EXPECT_TRUE(store_->list()->empty());
+  EXPECT_EQ(names_in("layers").size(), 2U);
+  EXPECT_EQ(store_->create_root("c2", image.id).error().code(), Code::kNotFound);
+  ASSERT_TRUE(store_->remove_root("c1").ok());
+  expect_nothing_left();
+  EXPECT_TRUE(store_->remove_root("c1").ok());
+}
+
+TEST_F(StoreTest, ImagesShareLayersAndDropOnlyTheirOwn) {
+  const ImageMaker one = two_layers("one\n");
+  const ImageMaker two = two_layers("two\n");
+  one.serve(*fake_, "a/b", "v1");
+  two.serve(*fake_, "a/b", "v2");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  ASSERT_TRUE(pull("a/b:v2").ok());
+  EXPECT_EQ(fake_->count("GET /v2/a/b/blobs/" + sha256_of(one.layers()[0])), 1U);
+  EXPECT_EQ(names_in("layers").size(), 3U);
+  ASSERT_TRUE(store_->remove(name("a/b:v1")).ok());
+  EXPECT_EQ(names_in("layers").size(), 2U);
+  EXPECT_EQ(store_->read_image_file(two.image_id(), "/etc/hostname", 99).value(), "two\n");
+}
+
+TEST_F(StoreTest, ATagThatMovesLeavesTheOldImageItsDigest) {
+  const ImageMaker one = two_layers("one\n");
+  one.serve(*fake_, "a/b", "v1");
+  const std::string old_id = pull("a/b:v1")->id;
+  two_layers("two\n").serve(*fake_, "a/b", "v1");
+  const Image moved = pull("a/b:v1").value();
+  EXPECT_NE(moved.id, old_id);
+  const Image old = store_->find(old_id).value().value();
+  EXPECT_THAT(old.repo_tags, IsEmpty());
+  EXPECT_THAT(old.repo_digests, ElementsAre(cat(name("a/b@"), one.manifest_digest())));
+}
+
+TEST_F(StoreTest, UntagTakesTheImageWithItsLastName) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  maker.serve(*fake_, "a/b", "v2");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  const Image both = pull("a/b:v2").value();
+  EXPECT_THAT(both.repo_tags, ElementsAre(name("a/b:v1"), name("a/b:v2")));
+  ASSERT_TRUE(store_->untag(name("a/b:v1")).ok());
+  EXPECT_EQ(store_->list()->size(), 1U);
+  ASSERT_TRUE(store_->untag(name("a/b:v2")).ok());
+  expect_nothing_left();
+}
+
+TEST_F(StoreTest, ASecondPullAsksOnlyForTheDigest) {
+  two_layers().serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  const size_t before = fake_->requests().size();
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  EXPECT_EQ(fake_->requests().size(), before + 1);
+}
+
+TEST_F(StoreTest, ManyPullsFetchEachBlobOnce) {
+  const ImageMaker one = two_layers("one\n");
+  const ImageMaker two = two_layers("two\n");
+  one.serve(*fake_, "a/b", "v1");
+  two.serve(*fake_, "c/d", "v1");
+  std::vector<std::thread> threads;
+  std::atomic<int> good{0};
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      if (pull(i % 2 == 0 ? "a/b:v1" : "c/d:v1").ok()) ++good;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 8);
+  EXPECT_EQ(store_->list()->size(), 2U);
+  const std::string shared = sha256_of(one.layers()[0]);
+  EXPECT_EQ(
+      fake_->count("GET /v2/a/b/blobs/" + shared) + fake_->count("GET /v2/c/d/blobs/" + shared),
+      1U);
+  EXPECT_EQ(fake_->count("GET /v2/a/b/blobs/" + sha256_of(one.layers()[1])), 1U);
+}
+
+TEST_F(StoreTest, ChoosesThePlatformOfAnIndex) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "plain");
+  oci::Descriptor other = maker.manifest_descriptor();
+  other.platform->architecture = "s390x";
+  other.digest = oci::Digest::from_sha256_hex(std::string(64, 'd'));
+  const std::string index =
+      oci::to_json(oci::Index{.media_type = std::string(oci::media_type::kOciIndex),
+                              .manifests = {other, maker.manifest_descriptor()}});
+  fake_->serve("/v2/a/b/manifests/multi", std::string(oci::media_type::kOciIndex), index);
+  fake_->serve("/v2/a/b/manifests/" + sha256_of(index), std::string(oci::media_type::kOciIndex),
+               index);
+  const auto image = pull("a/b:multi");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  EXPECT_EQ(image->id, maker.image_id());
+  EXPECT_THAT(image->repo_digests, ElementsAre(cat(name("a/b@"), sha256_of(index))));
+  ASSERT_TRUE(store_->remove(image->id).ok());
+  expect_nothing_left();
+  PullOptions riscv;
+  riscv.platform = oci::Platform::parse("linux/riscv64").value();
+  expect_refused(pull("a/b:multi", riscv), Code::kNotFound, "riscv64");
+  expect_refused(pull("a/b:plain", riscv), Code::kNotFound, "riscv64");
+}
+
+TEST_F(StoreTest, ProgressIsTold) {
+  two_layers().serve(*fake_, "a/b", "v1");
+  std::map<std::string, LayerProgress> last;
+  PullOptions options;
+  options.progress = [&](const LayerProgress& progress) { last[progress.digest] = progress; };
+  ASSERT_TRUE(pull("a/b:v1", options).ok());
+  ASSERT_EQ(last.size(), 2U);
+  for (const auto& [digest, progress] : last) {
+    EXPECT_EQ(progress.phase, LayerProgress::Phase::kDone);
+    EXPECT_EQ(progress.done_bytes, progress.total_bytes);
+  }
+}
+
+// What follows is bad input: one clear error each, and nothing left behind.
+
+TEST_F(StoreTest, AnUnknownTagIsRefused) {
+  two_layers().serve(*fake_, "a/b", "v1");
+  expect_refused(pull("a/b:nope"), Code::kNotFound, "/v2/a/b/manifests/nope = 404");
+  expect_refused(pull("no/such:v1"), Code::kNotFound, "/v2/no/such/manifests/v1 = 404");
+}
+
+TEST_F(StoreTest, ARegistryThatIsNotThere) {
+  const std::string gone = name("a/b:v1");
+  fake_.reset();
+  expect_refused(store_->pull(oci::Reference::parse(gone).value(), {}), Code::kUnavailable,
+                 "refused");
+}
+
+TEST_F(StoreTest, ALayerThatIsTruncatedOrHangs) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  const std::string path = "/v2/a/b/blobs/" + sha256_of(maker.layers()[1]);
+  for (const auto& [fault, code] :
+       {std::pair(Reply::Fault::kClose, Code::kUnavailable),
+        std::pair(Reply::Fault::kHangInBody, Code::kDeadlineExceeded),
+        std::pair(Reply::Fault::kHangBeforeHead, Code::kDeadlineExceeded)}) {
+    fake_->set_hook([&, bad = fault](const FakeRegistry::Request& request) -> std::optional<Reply> {
+      if (request.target != path) return std::nullopt;
+      return Reply{.body = maker.layers()[1], .fault = bad, .cut = 600};
+    });
+    expect_refused(pull("a/b:v1"), code, path);
+  }
+}
+
+TEST_F(StoreTest, WrongBytesForALayersDigest) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  const std::string digest = sha256_of(maker.layers()[1]);
+  std::string other = maker.layers()[1];
+  other[other.find("box")] = 'f';
+  fake_->serve("/v2/a/b/blobs/" + digest, "application/octet-stream", other);
+  expect_refused(pull("a/b:v1"), Code::kDataLoss, digest);
+}
+
+TEST_F(StoreTest, WrongBytesForTheConfigsDigest) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  std::string other = maker.config_json();
+  other.back() = ' ';
+  fake_->serve("/v2/a/b/blobs/" + maker.image_id(), "application/octet-stream", other);
+  expect_refused(pull("a/b:v1"), Code::kDataLoss, maker.image_id());
+}
+
+TEST_F(StoreTest, ADiffIdThatTheLayerDoesNotHave) {
+  ImageMaker maker = two_layers();
+  maker.config().diff_ids[1] = oci::Digest::from_sha256_hex(std::string(64, 'b'));
+  maker.serve(*fake_, "a/b", "v1");
+  expect_refused(pull("a/b:v1"), Code::kDataLoss, std::string(64, 'b'));
+}
+
+class ManifestTest : public StoreTest {
+ protected:
+  // Serves `text` as manifest and, when given, `config` under its real digest.
+  void serve(const std::string& text, const std::string& type) {
+    fake_->serve("/v2/a/b/manifests/v1", type, text);
+    fake_->serve("/v2/a/b/manifests/" + sha256_of(text), type, text);
+  }
+  std::string manifest_over(const std::string& config) {
+    const ImageMaker maker = two_layers();
+    maker.serve(*fake_, "a/b", "other");
+    oci::Manifest manifest = maker.manifest();
+    manifest.config.digest = oci::Digest::parse(sha256_of(config)).value();
+    manifest.config.size = static_cast<int64_t>(config.size());
+    fake_->serve("/v2/a/b/blobs/" + sha256_of(config), "application/octet-stream", config);
+    return oci::to_json(manifest);
+  }
+  const std::string oci_ = std::string(oci::media_type::kOciManifest);
+};
+
+TEST_F(ManifestTest, AConfigThatIsNotJson) {
+  serve(manifest_over("this is not JSON"), oci_);
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "image config");
+}
+
+TEST_F(ManifestTest, AManifestThatIsNotJson) {
+  serve("<html>", oci_);
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "image manifest");
+}
+
+TEST_F(ManifestTest, SchemaOneIsRefusedByName) {
+  serve(R"({"schemaVersion":1,"name":"a/b","tag":"v1","fsLayers":[],"history":[]})",
+        std::string(oci::media_type::kDockerManifestV1Signed));
+  auto got = pull("a/b:v1");
+  ASSERT_FALSE(got.ok());
+  EXPECT_THAT(got.error().message(), HasSubstr("schema"));
+  expect_nothing_left();
+}
+
+TEST_F(ManifestTest, AnAmbiguousManifestIsRefused) {
+  std::string text = manifest_over(two_layers().config_json());
+  text.insert(1, R"("manifests":[],)");
+  serve(text, oci_);
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "manifests");
+}
+
+TEST_F(ManifestTest, AMediaTypeOtherThanItWasSentAs) {
+  serve(two_layers().manifest_json(), std::string(oci::media_type::kDockerManifest));
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "mediaType");
+}
+
+TEST_F(ManifestTest, AnArtifactIsNoImage) {
+  oci::Manifest manifest = two_layers().manifest();
+  manifest.config.media_type = "application/vnd.oci.empty.v1+json";
+  serve(oci::to_json(manifest), oci_);
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "this is an artifact, not an image");
+}
+
+TEST_F(ManifestTest, AnIndexThatIsItsOwnEntryEnds) {
+  // No index can hold its own digest; one that names another, nine deep, can be made.
+  std::string text = two_layers().manifest_json();
+  std::string type = oci_;
+  for (int i = 0; i < 10; ++i) {
+    oci::Descriptor entry{.media_type = type,
+                          .digest = oci::Digest::parse(sha256_of(text)).value(),
+                          .size = static_cast<int64_t>(text.size())};
+    fake_->serve("/v2/a/b/manifests/" + sha256_of(text), type, text);
+    type = std::string(oci::media_type::kOciIndex);
+    text = oci::to_json(oci::Index{.media_type = type, .manifests = {entry}});
+  }
+  serve(text, type);
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "indexes in each other");
+}
+
+TEST_F(StoreTest, NamesThatClimbOutOfALayer) {
+  const std::string victim = folder_->path() + "/victim";
+  const std::vector<std::vector<TarFile>> hostile = {
+      {{"../../../../victim", "x"}},
+      {{"a/../../../../../victim", "x"}},
+      {{"out", "", "../../../.."}, {"out/victim", "x"}},
+      {{"up", "", folder_->path()}, {"up/victim", "x"}},
+      {{"h", "", "", "../../../../../../etc/passwd"}},
+  };
+  int tag = 0;
+  for (const auto& files : hostile) {
+    ImageMaker maker;
+    maker.add_layer({{"etc/", ""}});
+    maker.add_layer(files);
+    const std::string name = cat("a/b:t", ++tag);
+    maker.serve(*fake_, "a/b", cat("t", tag));
+    auto got = pull(name);
+    // Refused, or kept within the layer: never outside.
+    if (got.ok()) {
+      EXPECT_TRUE(store_->remove(got->id).ok());
+    }
+    EXPECT_FALSE(sys::exists(victim)) << tag;
+    EXPECT_FALSE(sys::exists(folder_->path() + "/store/victim")) << tag;
+    EXPECT_FALSE(sys::exists(folder_->path() + "/store/layers/victim")) << tag;
+    expect_nothing_left();
+  }
+}
+
+TEST_F(StoreTest, CancellingTheLastCallerEndsThePull) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  store_.reset();
+  StoreOptions slow{.root = folder_->path() + "/store", .unpack_program = unpack_program()};
+  store_ = ImageStore::open(slow, logger_).value();
+  fake_->set_hook([&](const FakeRegistry::Request& request) -> std::optional<Reply> {
+    if (!request.target.ends_with(sha256_of(maker.layers()[1]))) return std::nullopt;
+    return Reply{.body = maker.layers()[1], .fault = Reply::Fault::kHangInBody, .cut = 10};
+  });
+  std::atomic<bool> cancelled{false};
+  PullOptions options;
+  options.cancelled = &cancelled;
+  std::thread canceller([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    cancelled = true;
+  });
+  const int64_t before = now_boot_ns();
+  auto got = pull("a/b:v1", options);
+  canceller.join();
+  EXPECT_LT(now_boot_ns() - before, 2'000'000'000);
+  expect_refused(std::move(got), Code::kCancelled, "cancelled");
+}
+
+TEST_F(StoreTest, ImportsAnArchiveWithItsNames) {
+  const ImageMaker maker = two_layers();
+  const std::string path = folder_->path() + "/a.tar";
+  for (const auto& files : {maker.layout_files("busybox:7"), maker.docker_files("busybox:7")}) {
+    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path, make_tar(files), 0644).ok());
+    auto images = store_->import(path, {});
+    ASSERT_TRUE(images.ok()) << images.error().message();
+    ASSERT_EQ(images->size(), 1U);
+    EXPECT_EQ((*images)[0].id, maker.image_id());
+    EXPECT_THAT((*images)[0].repo_tags, ElementsAre("docker.io/library/busybox:7"));
+    EXPECT_TRUE(store_->find("busybox:7")->has_value());
+    EXPECT_THAT(names_in("staging"), IsEmpty());
+    ASSERT_TRUE(store_->remove("busybox:7").ok());
+    expect_nothing_left();
+  }
+  ASSERT_TRUE(store_->import(path, {.name = "mine:1"}).ok());
+  EXPECT_THAT(store_->list().value()[0].repo_tags, ElementsAre("docker.io/library/mine:1"));
+}
+
+TEST_F(StoreTest, ImportChecksDigestsLikeAPull) {
+  const ImageMaker maker = two_layers();
+  auto files = maker.layout_files("busybox:7");
+  for (TarFile& file : files) {
+    if (file.content == maker.layers()[1]) file.content[file.content.find("box")] = 'f';
+  }
+  const std::string path = folder_->path() + "/a.tar";
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path, make_tar(files), 0644).ok());
+  auto images = store_->import(path, {});
+  ASSERT_FALSE(images.ok());
+  EXPECT_EQ(images.error().code(), Code::kDataLoss);
+  EXPECT_THAT(images.error().message(), HasSubstr(sha256_of(maker.layers()[1])));
+  expect_nothing_left();
+}
+
 }  // namespace
 }  // namespace fluyt::image

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include "base/strings.h"
 #include "base/time.h"
@@ -130,8 +131,9 @@ Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
   // The largest first: it decides how long the whole takes.
   std::vector<size_t> order(wanted.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return wanted[a].blob.size > wanted[b].blob.size; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::pair(wanted[b].blob.size, a) < std::pair(wanted[a].blob.size, b);
+  });
   for (const size_t i : order) report(progress, wanted[i].blob, LayerProgress::Phase::kWaiting, 0);
 
   std::vector<std::optional<LayerInfo>> infos(wanted.size());

@@ -77,6 +77,13 @@ TEST(HostsToml, ErrorsNameFileAndKey) {
   }
 }
 
+TEST(HostsToml, BytesOutsideAsciiAreForComments) {
+  EXPECT_TRUE(parse("  # für später\nserver = \"https://x\"\n").ok());
+  auto got = parse("server = \"https://x\"\nM\xcd\x9b = 1\n");
+  ASSERT_FALSE(got.ok());
+  EXPECT_THAT(got.error().message(), HasSubstr("f/hosts.toml: line 2: "));
+}
+
 TEST(HostsToml, Durations) {
   EXPECT_EQ(parse_go_duration_ms("500ms").value(), 500);
   EXPECT_EQ(parse_go_duration_ms("1h").value(), 3'600'000);

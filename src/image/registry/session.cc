@@ -229,7 +229,10 @@ Error Session::error_of(const Ask& what, EndpointIndex index, HttpOutcome& outco
     const std::string_view after = outcome.response.header("retry-after");
     text += cat("; the registry limits requests", after.empty() ? "" : ", Retry-After ",
                 after.empty() ? "" : quote(after));
-  } else if (status != 404 && status != 403) {
+  } else if (status == 404) {
+    const bool is_manifest = what.path.find("/manifests/") != std::string::npos;
+    text += is_manifest ? "; no such repository, tag or digest there" : "; no such blob there";
+  } else if (status != 403) {
     text += ", expected 200";
   }
   return Error(code_of_status(status), std::move(text));
