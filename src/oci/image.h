@@ -86,7 +86,8 @@ struct ManifestOrIndex {
   std::optional<Manifest> manifest;
   std::optional<Index> index;
 };
-Result<ManifestOrIndex> parse_manifest_or_index(std::string_view json, std::string_view content_type);
+Result<ManifestOrIndex> parse_manifest_or_index(std::string_view json,
+                                                std::string_view content_type);
 Result<Manifest> parse_manifest(std::string_view json);
 Result<Index> parse_index(std::string_view json);
 std::string to_json(const Manifest& manifest);
@@ -94,7 +95,8 @@ std::string to_json(const Index& index);
 
 /// The entry of `index` that suits `platform` best: same os and architecture, the highest variant
 /// not above the wanted one; attestation manifests and unknown/unknown are passed over. Entries
-/// without a platform are taken only when there is exactly one entry. kNotFound names what there is.
+/// without a platform are taken only when there is exactly one entry. kNotFound names what there
+/// is.
 Result<Descriptor> choose_platform(const Index& index, const Platform& platform);
 
 /// image-spec config.md; the Docker config is the same shape.

@@ -9,8 +9,8 @@
 
 namespace fluyt::oci {
 
-/// A normalised image name (Docker's rules, which CRI clients use): a missing registry is docker.io,
-/// a bare name there gets "library/", a missing tag and digest give the tag "latest".
+/// A normalised image name (Docker's rules, which CRI clients use): a missing registry is
+/// docker.io, a bare name there gets "library/", a missing tag and digest give the tag "latest".
 /// "busybox" is docker.io/library/busybox:latest. At most 255 characters of host and repository,
 /// 128 of tag; anything else is kInvalidArgument naming the part.
 struct Reference {

@@ -143,7 +143,7 @@ struct Device {
 
 struct DeviceRule {
   bool allow = false;
-  char type = 'a';  // a c b
+  char type = 'a';               // a c b
   std::optional<int64_t> major;  // empty: all
   std::optional<int64_t> minor;
   std::string access;  // of r w m; empty: rwm
@@ -331,8 +331,8 @@ struct Spec {
 
 inline constexpr size_t kMaxSpecBytes = 16UL << 20U;
 
-/// Parses a config.json. Wrong types, unknown enumerations and broken rules of the specification are
-/// kInvalidArgument with the path: `linux.namespaces[2].type: "foo": expected one of pid, ...`.
+/// Parses a config.json. Wrong types, unknown enumerations and broken rules of the specification
+/// are kInvalidArgument with the path: `linux.namespaces[2].type: "foo": expected one of pid, ...`.
 /// Unknown fields are ignored, as the specification wants.
 Result<Spec> parse_spec(std::string_view json);
 Result<Process> parse_process(std::string_view json);      // exec --process
