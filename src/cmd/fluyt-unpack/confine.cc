@@ -30,11 +30,11 @@ Error failed(std::string_view call) {
   return Error::from_errno(error, call);
 }
 
-// The whole world of this process becomes the staging tree: a clone of the mount it is on, cut down to
-// that one directory, takes the place of the root, and the old root is let go.
+// The whole world of this process becomes the staging tree: a clone of the mount it is on, cut down
+// to that one directory, takes the place of the root, and the old root is let go.
 Result<> enter(sys::Fd& tree) {
-  // Both before unshare(2): `tree` is a descriptor of the old namespace's mount and of no use in the
-  // new one, while a detached clone may go anywhere, and the working directory comes along.
+  // Both before unshare(2): `tree` is a descriptor of the old namespace's mount and of no use in
+  // the new one, while a detached clone may go anywhere, and the working directory comes along.
   const sys::Fd clone(static_cast<int>(
       syscall(SYS_open_tree, tree.raw(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
   if (!clone.valid()) return failed("open_tree(staging)");
@@ -45,9 +45,11 @@ Result<> enter(sys::Fd& tree) {
     return failed("mount(\"/\", MS_REC|MS_PRIVATE)");
   }
   mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+  attributes.attr_set =
+      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
   attributes.propagation = MS_PRIVATE;
-  if (syscall(SYS_mount_setattr, clone.raw(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
+  if (syscall(SYS_mount_setattr, clone.raw(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) !=
+      0) {
     return failed("mount_setattr(staging)");
   }
   if (syscall(SYS_move_mount, clone.raw(), "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
@@ -65,9 +67,9 @@ Result<> enter(sys::Fd& tree) {
 
 // SYS_ADMIN is for trusted.* attributes (overlayfs's opaque mark) alone; the filter below leaves it
 // nothing else to do.
-constexpr uint64_t kCapabilities = 1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER |
-                                   1ULL << CAP_FSETID | 1ULL << CAP_MKNOD | 1ULL << CAP_SETFCAP |
-                                   1ULL << CAP_SYS_ADMIN;
+constexpr uint64_t kCapabilities = 1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE |
+                                   1ULL << CAP_FOWNER | 1ULL << CAP_FSETID | 1ULL << CAP_MKNOD |
+                                   1ULL << CAP_SETFCAP | 1ULL << CAP_SYS_ADMIN;
 
 Result<> drop_capabilities() {
   if (setgroups(0, nullptr) != 0) return failed("setgroups(0)");
@@ -93,15 +95,15 @@ Result<> drop_capabilities() {
 
 // Reading, making files, memory, time, and ending. No sockets, no processes, no mounts, no exec.
 constexpr auto kAllowed = std::to_array<uint32_t>({
-    SYS_read,        SYS_pread64,      SYS_write,        SYS_pwrite64,   SYS_writev,
-    SYS_close,       SYS_lseek,        SYS_fcntl,        SYS_ftruncate,  SYS_fstat,
-    SYS_newfstatat,  SYS_statx,        SYS_openat,       SYS_openat2,    SYS_mkdirat,
-    SYS_unlinkat,    SYS_symlinkat,    SYS_linkat,       SYS_mknodat,    SYS_readlinkat,
-    SYS_getdents64,  SYS_fchown,       SYS_fchownat,     SYS_fchmod,     SYS_fchmodat,
-    SYS_utimensat,   SYS_fsetxattr,    SYS_brk,          SYS_mmap,       SYS_munmap,
-    SYS_mremap,      SYS_mprotect,     SYS_madvise,      SYS_futex,      SYS_getrandom,
-    SYS_clock_gettime, SYS_getpid,     SYS_gettid,       SYS_tgkill,     SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_restart_syscall, SYS_exit,     SYS_exit_group,
+    SYS_read,          SYS_pread64,         SYS_write,    SYS_pwrite64,   SYS_writev,
+    SYS_close,         SYS_lseek,           SYS_fcntl,    SYS_ftruncate,  SYS_fstat,
+    SYS_newfstatat,    SYS_statx,           SYS_openat,   SYS_openat2,    SYS_mkdirat,
+    SYS_unlinkat,      SYS_symlinkat,       SYS_linkat,   SYS_mknodat,    SYS_readlinkat,
+    SYS_getdents64,    SYS_fchown,          SYS_fchownat, SYS_fchmod,     SYS_fchmodat,
+    SYS_utimensat,     SYS_fsetxattr,       SYS_brk,      SYS_mmap,       SYS_munmap,
+    SYS_mremap,        SYS_mprotect,        SYS_madvise,  SYS_futex,      SYS_getrandom,
+    SYS_clock_gettime, SYS_getpid,          SYS_gettid,   SYS_tgkill,     SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,  SYS_restart_syscall, SYS_exit,     SYS_exit_group,
 });
 
 #if defined(__x86_64__)
@@ -134,7 +136,8 @@ Result<> filter_calls() {
   program.push_back(statement(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
   static_assert(kAllowed.size() < 255, "jump distances are one byte");
   sock_fprog filter{static_cast<uint16_t>(program.size()), program.data()};
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) return failed("prctl(PR_SET_SECCOMP)");
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0)
+    return failed("prctl(PR_SET_SECCOMP)");
   return {};
 }
 

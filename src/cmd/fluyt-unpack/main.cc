@@ -1,6 +1,6 @@
-// fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for each
-// layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the report. It
-// shuts itself in before it reads the first byte.
+// fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for
+// each layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the
+// report. It shuts itself in before it reads the first byte.
 //
 // Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
 // address. All its libraries are loaded before it confines itself.
@@ -34,7 +34,8 @@ Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& 
   image::UnpackOptions options;
   for (size_t i = 0; i < args.size(); i += 2) {
     const std::string_view name = args[i];
-    if (i + 1 == args.size()) return Error(Code::kInvalidArgument, cat(name, ": its value is missing"));
+    if (i + 1 == args.size())
+      return Error(Code::kInvalidArgument, cat(name, ": its value is missing"));
     const std::string_view value = args[i + 1];
     if (name == "--blob-algorithm") {
       options.blob_algorithm = value;

@@ -38,7 +38,8 @@ Result<Hasher> Hasher::create(std::string_view algorithm) {
   }
   std::unique_ptr<evp_md_ctx_st, Freer> context(EVP_MD_CTX_new());
   if (context == nullptr) return crypto_error("EVP_MD_CTX_new()");
-  if (EVP_DigestInit_ex(context.get(), type, nullptr) != 1) return crypto_error("EVP_DigestInit_ex()");
+  if (EVP_DigestInit_ex(context.get(), type, nullptr) != 1)
+    return crypto_error("EVP_DigestInit_ex()");
   return Hasher(std::move(context), name);
 }
 

@@ -13,13 +13,15 @@ namespace {
 constexpr std::array<std::string_view, 2> kAlgorithms = {"sha256", "sha512"};
 
 // A Digest holds only a known algorithm and lower-case hexadecimal, so the path needs no escaping.
-std::string path_of(const oci::Digest& digest) { return cat(digest.algorithm(), "/", digest.hex()); }
+std::string path_of(const oci::Digest& digest) {
+  return cat(digest.algorithm(), "/", digest.hex());
+}
 
 Result<> verify(const oci::Digest& digest, std::string_view data) {
   const oci::Digest found = FLUYT_TRY(digest_of(digest.algorithm(), data));
   if (found == digest) return {};
-  return Error(Code::kDataLoss, cat("blob ", digest.text(), ": its ", data.size(), " bytes have digest ",
-                                    found.text()));
+  return Error(Code::kDataLoss, cat("blob ", digest.text(), ": its ", data.size(),
+                                    " bytes have digest ", found.text()));
 }
 
 }  // namespace
@@ -44,8 +46,8 @@ Result<> BlobStore::put(const oci::Digest& digest, std::string_view data) const 
 }
 
 Result<std::string> BlobStore::get(const oci::Digest& digest, size_t limit) const {
-  std::string data = FLUYT_TRY_CONTEXT(sys::read_file(root_, path_of(digest), limit),
-                                       cat("blob ", digest.text()));
+  std::string data =
+      FLUYT_TRY_CONTEXT(sys::read_file(root_, path_of(digest), limit), cat("blob ", digest.text()));
   FLUYT_TRY(verify(digest, data));
   return data;
 }
@@ -61,7 +63,8 @@ Result<> BlobStore::remove(const oci::Digest& digest) const {
 Result<std::vector<oci::Digest>> BlobStore::list() const {
   std::vector<oci::Digest> found;
   for (const std::string_view algorithm : kAlgorithms) {
-    const sys::Fd folder = FLUYT_TRY(sys::open(root_, std::string(algorithm), O_PATH | O_DIRECTORY));
+    const sys::Fd folder =
+        FLUYT_TRY(sys::open(root_, std::string(algorithm), O_PATH | O_DIRECTORY));
     for (const std::string& name : FLUYT_TRY(sys::list_dir(folder))) {
       auto digest = oci::Digest::parse(cat(algorithm, ":", name));
       if (digest.ok()) found.push_back(std::move(digest).value());  // else a file in the making

@@ -11,8 +11,8 @@
 namespace fluyt::image {
 
 /// Small content kept by its digest: manifests and configs, `<root>/<algorithm>/<hex>`. What is
-/// written is durable before put() returns; what is read is verified before get() returns. Thread-safe,
-/// and safe against a crash at any point: a name holds whole content or is not there.
+/// written is durable before put() returns; what is read is verified before get() returns.
+/// Thread-safe, and safe against a crash at any point: a name holds whole content or is not there.
 class BlobStore {
  public:
   /// Opens or makes the folder `root` (0700) and sweeps temporary files that a dead process left.

@@ -54,7 +54,8 @@ Result<> write_attributes(sys::FdRef fd, const Attributes& attributes, std::stri
   if (fchown(fd.raw(), attributes.uid, attributes.gid) != 0) return failed("fchown", path);
   if (fchmod(fd.raw(), attributes.mode) != 0) return failed("fchmod", path);
   for (const auto& [name, value] : attributes.xattrs) {
-    if (fsetxattr(fd.raw(), name.c_str(), value.data(), value.size(), 0) != 0) return failed("fsetxattr", path);
+    if (fsetxattr(fd.raw(), name.c_str(), value.data(), value.size(), 0) != 0)
+      return failed("fsetxattr", path);
   }
   return {};
 }

@@ -26,7 +26,8 @@ Result<oci::Digest> chain_id_of(std::span<const oci::Digest> diff_ids) {
   return chain;
 }
 
-Result<std::vector<std::string>> LayerStore::resolve_chain(std::span<const oci::Digest> diff_ids) const {
+Result<std::vector<std::string>> LayerStore::resolve_chain(
+    std::span<const oci::Digest> diff_ids) const {
   if (diff_ids.empty()) return Error(Code::kInvalidArgument, "a chain of no layers");
   std::vector<std::string> lowest_first;
   oci::Digest chain = diff_ids.front();
@@ -37,7 +38,8 @@ Result<std::vector<std::string>> LayerStore::resolve_chain(std::span<const oci::
     if (layer.opaque_root) lowest_first.clear();
     if (layer.has_lower_links && lowest_first.empty()) {
       return Error(Code::kInvalidArgument,
-                   cat("layer ", diff_id.text(), ": hard links to files of a lower layer, but there is none"));
+                   cat("layer ", diff_id.text(),
+                       ": hard links to files of a lower layer, but there is none"));
     }
     std::optional<std::string> fixup;
     if (layer.needs_chain && !lowest_first.empty()) {
@@ -47,8 +49,8 @@ Result<std::vector<std::string>> LayerStore::resolve_chain(std::span<const oci::
     lowest_first.push_back(cat(options_.root, "/layers/", diff_id.hex(), "/fs"));
     if (fixup) lowest_first.push_back(std::move(*fixup));
     if (lowest_first.size() > kMaxLowerDirs) {
-      return Error(Code::kResourceExhausted,
-                   cat("the image needs more than the ", kMaxLowerDirs, " directories that overlayfs stacks"));
+      return Error(Code::kResourceExhausted, cat("the image needs more than the ", kMaxLowerDirs,
+                                                 " directories that overlayfs stacks"));
     }
   }
   std::reverse(lowest_first.begin(), lowest_first.end());
@@ -68,7 +70,8 @@ Result<std::optional<std::string>> LayerStore::fixup_dir(const oci::Digest& top,
   const std::optional<LayerInfo> info = FLUYT_TRY(find(top));
   if (!info) return Error(Code::kNotFound, cat("layer ", top.text(), " is not there"));
   Staging staging = FLUYT_TRY(Staging::create(root_));
-  const sys::Fd own = FLUYT_TRY(sys::open(root_, cat("layers/", top.hex(), "/fs"), O_PATH | O_DIRECTORY));
+  const sys::Fd own =
+      FLUYT_TRY(sys::open(root_, cat("layers/", top.hex(), "/fs"), O_PATH | O_DIRECTORY));
   if (!FLUYT_TRY(build_fixup(*info, own, below, staging.tree()))) {
     FLUYT_TRY(sys::remove_tree(staging.folder(), "fs"));
   }

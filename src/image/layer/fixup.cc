@@ -34,8 +34,8 @@ Result<sys::Fd> open_dir(sys::FdRef root, std::string_view path) {
 
 class Builder {
  public:
-  Builder(const LayerInfo& info, sys::FdRef own, const std::vector<std::string>& below, sys::FdRef into,
-          LayerView view)
+  Builder(const LayerInfo& info, sys::FdRef own, const std::vector<std::string>& below,
+          sys::FdRef into, LayerView view)
       : info_(info),
         own_(own),
         below_(below),
@@ -49,7 +49,8 @@ class Builder {
       if (wanted && *wanted != FLUYT_TRY(own(path))) FLUYT_TRY(directory(path));
     }
     for (const LowerLink& link : info_.lower_links) {
-      FLUYT_TRY_CONTEXT(add_link(link), cat("hard link ", quote(link.path), " to ", quote(link.target)));
+      FLUYT_TRY_CONTEXT(add_link(link),
+                        cat("hard link ", quote(link.path), " to ", quote(link.target)));
     }
     // Times last, when nothing is made in the directories any more.
     for (const std::string& path : made_) {
@@ -61,8 +62,9 @@ class Builder {
   }
 
  private:
-  // Symlinks in the layers below are followed within them: where /lib leads to usr/lib there, an implied
-  // lib here is a real directory that hides the link, and it should at least look like its target.
+  // Symlinks in the layers below are followed within them: where /lib leads to usr/lib there, an
+  // implied lib here is a real directory that hides the link, and it should at least look like its
+  // target.
   Result<std::optional<Attributes>> below(const std::string& path) const {
     auto opened = sys::open_in(view_.root(), path, O_RDONLY | O_DIRECTORY);
     if (!opened.ok() && is_absent(opened.error())) return std::optional<Attributes>();
@@ -113,10 +115,10 @@ class Builder {
     return copy(link.target, info, parent, name);
   }
 
-  // The file itself, found in the layer that the stack shows it from: overlayfs gives a file of a lower
-  // layer on one file system that file's own inode number.
-  Result<bool> link_real_file(const std::string& target, const struct stat& shown, sys::FdRef parent,
-                              const std::string& name) const {
+  // The file itself, found in the layer that the stack shows it from: overlayfs gives a file of a
+  // lower layer on one file system that file's own inode number.
+  Result<bool> link_real_file(const std::string& target, const struct stat& shown,
+                              sys::FdRef parent, const std::string& name) const {
     const std::string base(base_of(target));
     for (const std::string& layer : below_) {
       const sys::Fd root = FLUYT_TRY(sys::open(layer, O_PATH | O_DIRECTORY));
@@ -125,7 +127,8 @@ class Builder {
       const auto info = FLUYT_TRY(sys::find_stat(*folder, base));
       const bool same = info && info->st_ino == shown.st_ino && info->st_mode == shown.st_mode &&
                         info->st_size == shown.st_size;
-      if (same && linkat(folder->raw(), base.c_str(), parent.raw(), name.c_str(), 0) == 0) return true;
+      if (same && linkat(folder->raw(), base.c_str(), parent.raw(), name.c_str(), 0) == 0)
+        return true;
     }
     return false;
   }
@@ -133,10 +136,12 @@ class Builder {
   Result<> copy(const std::string& target, const struct stat& info, sys::FdRef parent,
                 const std::string& name) const {
     if (!S_ISREG(info.st_mode)) {
-      return Error(Code::kUnimplemented, "the target is neither a regular file nor within reach of a link");
+      return Error(Code::kUnimplemented,
+                   "the target is neither a regular file nor within reach of a link");
     }
     const sys::Fd from = FLUYT_TRY(sys::open_in(view_.root(), target, O_RDONLY | O_NOFOLLOW));
-    const sys::Fd to = FLUYT_TRY(sys::open(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    const sys::Fd to =
+        FLUYT_TRY(sys::open(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     std::vector<char> buffer(kCopyBytes);
     while (const size_t got = FLUYT_TRY(sys::read_some(from, buffer))) {
       FLUYT_TRY(sys::write_all(to, {buffer.data(), got}));
@@ -144,7 +149,8 @@ class Builder {
     FLUYT_TRY(write_attributes(to, FLUYT_TRY(read_attributes(from, target)), name));
     FLUYT_TRY(copy_times(from, to, name));
     // A fix-up is made long after its layers were synced: nobody syncs it later.
-    if (fdatasync(to.raw()) != 0) return Error::from_errno(errno, cat("fdatasync(", quote(name), ")"));
+    if (fdatasync(to.raw()) != 0)
+      return Error::from_errno(errno, cat("fdatasync(", quote(name), ")"));
     return {};
   }
 
@@ -159,8 +165,8 @@ class Builder {
 
 }  // namespace
 
-Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own, const std::vector<std::string>& below,
-                         sys::FdRef into) {
+Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own,
+                         const std::vector<std::string>& below, sys::FdRef into) {
   return Builder(info, own, below, into, FLUYT_TRY(LayerView::open(below))).build();
 }
 

@@ -9,15 +9,19 @@
 
 namespace fluyt::image {
 
-/// Builds in the empty directory `into` what a chain adds above the layer `info`, whose tree is `own`:
+/// Builds in the empty directory `into` what a chain adds above the layer `info`, whose tree is
+/// `own`:
 ///
-/// * each implied directory whose owner, mode or attributes differ from those of the same path in the
-///   layers below (`below`, topmost first), with theirs; and the directories leading to it, as they are;
-/// * each hard link into the layers below, as a hard link to the very file where that can be had, else
+/// * each implied directory whose owner, mode or attributes differ from those of the same path in
+/// the
+///   layers below (`below`, topmost first), with theirs; and the directories leading to it, as they
+///   are;
+/// * each hard link into the layers below, as a hard link to the very file where that can be had,
+/// else
 ///   as a copy.
 ///
 /// False when nothing was needed: `into` is then to be left out of the stack.
-Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own, const std::vector<std::string>& below,
-                         sys::FdRef into);
+Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own,
+                         const std::vector<std::string>& below, sys::FdRef into);
 
 }  // namespace fluyt::image

@@ -15,9 +15,9 @@ using ByteSink = std::function<Result<>(std::string_view)>;
 /// The window that a zstd frame may ask for: 128 MiB, what the zstd program takes by default.
 inline constexpr int kMaxZstdWindowLog = 27;
 
-/// Undoes a layer's compression as its bytes arrive. What it is, is told by the first bytes and never
-/// by a media type: gzip (any number of members, zeros behind the last), zstd (any number of frames,
-/// skippable ones too), or neither, which passes through.
+/// Undoes a layer's compression as its bytes arrive. What it is, is told by the first bytes and
+/// never by a media type: gzip (any number of members, zeros behind the last), zstd (any number of
+/// frames, skippable ones too), or neither, which passes through.
 class Inflater {
  public:
   explicit Inflater(ByteSink sink);

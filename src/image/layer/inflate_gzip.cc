@@ -17,9 +17,9 @@ namespace {
 
 Error broken(std::string_view what) { return Error(Code::kDataLoss, cat("gzip: ", what)); }
 
-// One gzip member at a time: header, deflate data, checksum and length. decode() goes on until `in` is
-// used up or the member has ended, whichever is first, takes from `in` what was used, and says whether
-// the member has ended.
+// One gzip member at a time: header, deflate data, checksum and length. decode() goes on until `in`
+// is used up or the member has ended, whichever is first, takes from `in` what was used, and says
+// whether the member has ended.
 #ifdef FLUYT_HAVE_ISAL
 class Member {
  public:

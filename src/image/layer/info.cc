@@ -38,7 +38,8 @@ Result<std::string> unescape(std::string_view text) {
     }
     const auto byte = parse_number<uint8_t>(text.substr(i + 1, 2), 16);
     if (!byte || i + 2 >= text.size()) {
-      return Error(Code::kDataLoss, cat("layer record: name ", quote(text), " is not well escaped"));
+      return Error(Code::kDataLoss,
+                   cat("layer record: name ", quote(text), " is not well escaped"));
     }
     out += static_cast<char>(*byte);
     i += 2;
@@ -47,8 +48,9 @@ Result<std::string> unescape(std::string_view text) {
 }
 
 Result<LayerInfo> read(const json& from) {
-  LayerInfo info{.diff_id = FLUYT_TRY(oci::Digest::parse(from.at("diff_id").get<std::string>())),
-                 .blob_digest = FLUYT_TRY(oci::Digest::parse(from.at("blob_digest").get<std::string>()))};
+  LayerInfo info{
+      .diff_id = FLUYT_TRY(oci::Digest::parse(from.at("diff_id").get<std::string>())),
+      .blob_digest = FLUYT_TRY(oci::Digest::parse(from.at("blob_digest").get<std::string>()))};
   info.media_type = from.at("media_type").get<std::string>();
   info.compression = from.at("compression").get<std::string>();
   info.blob_bytes = from.at("blob_bytes").get<uint64_t>();

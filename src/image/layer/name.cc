@@ -32,7 +32,8 @@ Result<std::string> clean_name(std::string_view name) {
       path.resize(parent_of(path).size());
       continue;
     }
-    if (part.size() > kMaxNameBytes) return bad(name, cat("has a part longer than ", kMaxNameBytes));
+    if (part.size() > kMaxNameBytes)
+      return bad(name, cat("has a part longer than ", kMaxNameBytes));
     if (!path.empty()) path += '/';
     path += part;
   }
@@ -41,7 +42,8 @@ Result<std::string> clean_name(std::string_view name) {
 }
 
 Result<ClassifiedName> classify(std::string_view path) {
-  if (path.find(kWhiteoutPrefix) == std::string_view::npos) return ClassifiedName{NameKind::kPlain, {}};
+  if (path.find(kWhiteoutPrefix) == std::string_view::npos)
+    return ClassifiedName{NameKind::kPlain, {}};
   for (std::string_view parent = parent_of(path); !parent.empty(); parent = parent_of(parent)) {
     const std::string_view name = base_of(parent);
     if (name.starts_with(kMetadataPrefix)) return ClassifiedName{NameKind::kMetadata, {}};
@@ -52,7 +54,8 @@ Result<ClassifiedName> classify(std::string_view path) {
   if (name.starts_with(kMetadataPrefix)) return ClassifiedName{NameKind::kMetadata, {}};
   if (!name.starts_with(kWhiteoutPrefix)) return ClassifiedName{NameKind::kPlain, {}};
   const std::string_view hidden = name.substr(kWhiteoutPrefix.size());
-  if (hidden.empty() || hidden == "." || hidden == "..") return bad(path, "is a whiteout of nothing");
+  if (hidden.empty() || hidden == "." || hidden == "..")
+    return bad(path, "is a whiteout of nothing");
   return ClassifiedName{NameKind::kWhiteout, hidden};
 }
 
@@ -62,8 +65,9 @@ bool is_overlay_xattr(std::string_view name) {
 
 bool is_allowed_xattr(std::string_view name) {
   if (is_overlay_xattr(name)) return false;
-  return name.starts_with("user.") || name.starts_with("trusted.") || name == "security.capability" ||
-         name == "system.posix_acl_access" || name == "system.posix_acl_default";
+  return name.starts_with("user.") || name.starts_with("trusted.") ||
+         name == "security.capability" || name == "system.posix_acl_access" ||
+         name == "system.posix_acl_default";
 }
 
 }  // namespace fluyt::image

@@ -7,14 +7,15 @@
 
 namespace fluyt::image {
 
-/// Longest path of an entry and of a symlink's target (PATH_MAX less its NUL), and of one component.
+/// Longest path of an entry and of a symlink's target (PATH_MAX less its NUL), and of one
+/// component.
 inline constexpr size_t kMaxPathBytes = 4095;
 inline constexpr size_t kMaxNameBytes = 255;
 
 /// A tar's name as a path relative to the layer's root: no "", "." or ".." components, no slash at
 /// either end; "" is the root itself. Absolute names are taken relative to the root; ".." goes up
-/// lexically, and a name that climbs out is kInvalidArgument, as are empty ones, NULs and lengths beyond
-/// the limits.
+/// lexically, and a name that climbs out is kInvalidArgument, as are empty ones, NULs and lengths
+/// beyond the limits.
 Result<std::string> clean_name(std::string_view name);
 
 inline std::string_view parent_of(std::string_view path) {
@@ -44,12 +45,12 @@ struct ClassifiedName {
   NameKind kind;
   std::string_view hidden;  // of kWhiteout: NAME
 };
-/// Of a cleaned path. ".wh." without a name, whiteouts of "." and "..", and entries below a whiteout are
-/// kInvalidArgument.
+/// Of a cleaned path. ".wh." without a name, whiteouts of "." and "..", and entries below a
+/// whiteout are kInvalidArgument.
 Result<ClassifiedName> classify(std::string_view path);
 
-/// Attributes that an image may set: user.*, security.capability, trusted.* and POSIX ACLs, but never
-/// overlayfs's own, with which it could forge whiteouts and redirects (trusted.overlay.*,
+/// Attributes that an image may set: user.*, security.capability, trusted.* and POSIX ACLs, but
+/// never overlayfs's own, with which it could forge whiteouts and redirects (trusted.overlay.*,
 /// user.overlay.*), and no other security label (those are the host's to give).
 bool is_allowed_xattr(std::string_view name);
 /// overlayfs's own attributes.

@@ -22,12 +22,14 @@ Code code_of(std::string_view name) {
 
 std::string to_report(const Result<LayerInfo>& outcome) {
   if (outcome.ok()) return to_json(*outcome);
-  const json out = {{"error", {{"code", code_name(outcome.error().code())},
-                               {"message", outcome.error().message()}}}};
+  const json out = {
+      {"error",
+       {{"code", code_name(outcome.error().code())}, {"message", outcome.error().message()}}}};
   return out.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
-// The worker had the hostile bytes in its hands: what it reports is checked like anything from outside.
+// The worker had the hostile bytes in its hands: what it reports is checked like anything from
+// outside.
 Result<LayerInfo> parse_report(std::string_view report) {
   const json parsed = json::parse(report, nullptr, /*allow_exceptions=*/false);
   if (parsed.is_discarded()) return Error(Code::kInternal, "the unpacker's report is not JSON");

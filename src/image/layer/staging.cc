@@ -21,7 +21,8 @@ Result<Staging> Staging::create(sys::FdRef root) {
   }
   Staging staging(root, path);
   staging.folder_ = FLUYT_TRY(sys::open(root, path, O_PATH | O_DIRECTORY));
-  if (mkdirat(staging.folder_.raw(), "fs", 0755) != 0) return Error::from_errno(errno, "mkdirat(\"fs\")");
+  if (mkdirat(staging.folder_.raw(), "fs", 0755) != 0)
+    return Error::from_errno(errno, "mkdirat(\"fs\")");
   staging.tree_ = FLUYT_TRY(sys::open(staging.folder_, "fs", O_RDONLY | O_DIRECTORY));
   // Whatever umask, setgid parent or default ACL made of it.
   if (fchown(staging.tree_.raw(), 0, 0) != 0) return Error::from_errno(errno, "fchown(\"fs\")");
@@ -36,7 +37,8 @@ Staging::Staging(Staging&& other) noexcept
       tree_(std::move(other.tree_)) {}
 
 Staging::~Staging() {
-  if (!path_.empty()) sys::remove_tree(root_, path_).ignore("staging is swept when the store is opened");
+  if (!path_.empty())
+    sys::remove_tree(root_, path_).ignore("staging is swept when the store is opened");
 }
 
 Result<bool> Staging::move_to(const std::string& path) {

@@ -7,8 +7,8 @@
 
 namespace fluyt::image {
 
-/// A folder `staging/<random>` with an empty directory `fs` in it (0755, root's), removed with all it
-/// holds unless it was moved into place.
+/// A folder `staging/<random>` with an empty directory `fs` in it (0755, root's), removed with all
+/// it holds unless it was moved into place.
 class Staging {
  public:
   /// `root` is the store's and outlives this.
@@ -19,8 +19,8 @@ class Staging {
 
   sys::FdRef folder() const { return folder_; }
   sys::FdRef tree() const { return tree_; }
-  /// Renames the folder to `path` below the store's root; false, and nothing is done, when something is
-  /// there already.
+  /// Renames the folder to `path` below the store's root; false, and nothing is done, when
+  /// something is there already.
   Result<bool> move_to(const std::string& path);
 
  private:

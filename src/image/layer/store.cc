@@ -20,8 +20,8 @@ constexpr useconds_t kSweepPause = 50'000;
 
 std::string layer_path(const oci::Digest& diff_id) { return cat("layers/", diff_id.hex()); }
 
-// What a dead process left half done. A worker of its may be at it for a moment still: it ends when its
-// input does, and the second try has the rest.
+// What a dead process left half done. A worker of its may be at it for a moment still: it ends when
+// its input does, and the second try has the rest.
 Result<> sweep(sys::FdRef root, const char* folder) {
   const sys::Fd in = FLUYT_TRY(sys::open(root, folder, O_PATH | O_DIRECTORY));
   for (const std::string& name : FLUYT_TRY(sys::list_dir(in))) {

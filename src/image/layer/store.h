@@ -20,12 +20,12 @@ namespace fluyt::image {
 ///
 ///     layers/<hex of diff id>/fs          the tree, exactly one for a diff id, never changed
 ///     layers/<hex of diff id>/layer.json  LayerInfo
-///     fixups/<hex of chain id>/fs         what a chain adds above its top layer (see resolve_chain)
-///     staging/<random>/                   work in progress; emptied by open()
+///     fixups/<hex of chain id>/fs         what a chain adds above its top layer (see
+///     resolve_chain) staging/<random>/                   work in progress; emptied by open()
 ///     trash/<random>/                     on its way out; emptied by open()
 ///
-/// A layer is there or it is not: it appears by one rename, after its digests were verified. Nothing is
-/// synced here: "durable or same boot" is the catalog's affair, by sync(). Thread-safe.
+/// A layer is there or it is not: it appears by one rename, after its digests were verified.
+/// Nothing is synced here: "durable or same boot" is the catalog's affair, by sync(). Thread-safe.
 class LayerStore {
  public:
   struct Options {
@@ -45,13 +45,13 @@ class LayerStore {
   /// The caller knows that no chain, root or pull uses it.
   Result<> remove(const oci::Digest& diff_id) const;
 
-  /// The directories that show a chain of layers, topmost first: the trees, and above a layer that needs
-  /// it the chain's fix-up: a small tree with just the implied directories (owner, mode and attributes
-  /// of the same path below) and the hard links into lower layers. So a tree shared by many images is
-  /// never changed for one of them, and none is copied. Fix-ups that are missing are made (needs
-  /// CAP_SYS_ADMIN: reads a private overlay mount). A layer that hides all below it ends the list.
-  /// `diff_ids` are lowest first, all present. A hard link whose target no lower layer has is
-  /// kInvalidArgument.
+  /// The directories that show a chain of layers, topmost first: the trees, and above a layer that
+  /// needs it the chain's fix-up: a small tree with just the implied directories (owner, mode and
+  /// attributes of the same path below) and the hard links into lower layers. So a tree shared by
+  /// many images is never changed for one of them, and none is copied. Fix-ups that are missing are
+  /// made (needs CAP_SYS_ADMIN: reads a private overlay mount). A layer that hides all below it
+  /// ends the list. `diff_ids` are lowest first, all present. A hard link whose target no lower
+  /// layer has is kInvalidArgument.
   Result<std::vector<std::string>> resolve_chain(std::span<const oci::Digest> diff_ids) const;
   /// Fix-ups there are, as chain ids; and their removal (absent is success).
   Result<std::vector<oci::Digest>> list_fixups() const;
@@ -68,7 +68,9 @@ class LayerStore {
  private:
   friend class LayerWriter;
   LayerStore(Options options, sys::Fd root, sys::Fd sync_handle)
-      : options_(std::move(options)), root_(std::move(root)), sync_handle_(std::move(sync_handle)) {}
+      : options_(std::move(options)),
+        root_(std::move(root)),
+        sync_handle_(std::move(sync_handle)) {}
   /// What resolve_chain needs to know of a layer, kept so that it need not read the record again.
   struct Known {
     bool needs_chain = false;
@@ -77,7 +79,8 @@ class LayerStore {
   };
   Result<Known> known(const oci::Digest& diff_id) const;
   /// The directory of the chain's fix-up, made if need be; nothing when it needs none.
-  Result<std::optional<std::string>> fixup_dir(const oci::Digest& top, const std::vector<std::string>& below,
+  Result<std::optional<std::string>> fixup_dir(const oci::Digest& top,
+                                               const std::vector<std::string>& below,
                                                const oci::Digest& chain_id) const;
 
   Options options_;

@@ -8,7 +8,8 @@
 
 namespace fluyt::image {
 
-using namespace tar;  // NOLINT(google-build-using-namespace): the block's layout, made for this file
+using namespace tar;  // NOLINT(google-build-using-namespace): the block's layout, made for this
+                      // file
 
 namespace {
 
@@ -45,7 +46,8 @@ Result<TarType> type_of(char flag, std::string_view path) {
     case '6':
       return TarType::kFifo;
     default:
-      return bad(cat("type ", quote(std::string_view(&flag, 1)), " is not one that a layer may have"));
+      return bad(
+          cat("type ", quote(std::string_view(&flag, 1)), " is not one that a layer may have"));
   }
 }
 
@@ -141,7 +143,8 @@ Result<> TarParser::header(const char* block) {
   }
   if (zero_block_seen_) return bad("a block of zeros is followed by neither another nor the end");
   const std::string_view name = tar_text(field(block, kName));
-  if (!checksum_matches(block)) return bad(cat("header ", quote(name), ": checksum does not match"));
+  if (!checksum_matches(block))
+    return bad(cat("header ", quote(name), ": checksum does not match"));
   const auto size = parse_tar_number(field(block, kSize));
   if (!size || *size < 0) return bad(cat("entry ", quote(name), ": size is not a number"));
   const auto body_bytes = static_cast<uint64_t>(*size);

@@ -29,8 +29,8 @@ struct TarEntry {
   std::vector<std::pair<std::string, std::string>> xattrs;
 };
 
-/// Who takes what a TarParser finds: begin(), then for files data() in rising order of offset (what is
-/// left out is a hole) and end().
+/// Who takes what a TarParser finds: begin(), then for files data() in rising order of offset (what
+/// is left out is a hole) and end().
 class TarSink {
  public:
   TarSink() = default;
@@ -75,11 +75,12 @@ Result<PaxFields> read_pax_fields(const PaxRecords& records);
 /// The pieces of a GNU sparse 0.x map.
 Result<> read_pax_pieces(std::string_view map, std::vector<SparsePiece>& out);
 
-/// Reads a tar as its bytes arrive, in pieces of any size: old v7, ustar, PAX, GNU and star headers,
-/// long names, base-256 numbers, GNU sparse files in all their forms (old, 0.0, 0.1, 1.0). Where formats
-/// are ambiguous it reads what Go's archive/tar reads, because that is what built the images.
-/// Volume labels, multi-volume pieces and dump directories are passed over; global PAX headers are
-/// checked and have no effect; types it does not know are refused. What follows the end is ignored.
+/// Reads a tar as its bytes arrive, in pieces of any size: old v7, ustar, PAX, GNU and star
+/// headers, long names, base-256 numbers, GNU sparse files in all their forms (old, 0.0, 0.1, 1.0).
+/// Where formats are ambiguous it reads what Go's archive/tar reads, because that is what built the
+/// images. Volume labels, multi-volume pieces and dump directories are passed over; global PAX
+/// headers are checked and have no effect; types it does not know are refused. What follows the end
+/// is ignored.
 class TarParser {
  public:
   explicit TarParser(TarSink& sink) : sink_(sink) {}
@@ -104,7 +105,8 @@ class TarParser {
   Result<> meta_done();
   void start_skip(uint64_t body_bytes);
   Result<> entry(const char* block, char flag);
-  Result<> merge_pax(std::optional<int64_t>& uid, std::optional<int64_t>& gid, uint64_t& body_bytes);
+  Result<> merge_pax(std::optional<int64_t>& uid, std::optional<int64_t>& gid,
+                     uint64_t& body_bytes);
   Result<> read_device(const char* block);
   Result<> start_old_sparse(const char* block);
   Result<> old_sparse(const char* block);

@@ -13,14 +13,16 @@ enum class Format { kV7, kUstar, kStar, kGnu };
 Format format_of(const char* block) {
   const std::string_view magic = field(block, kMagic);
   if (magic == std::string_view("ustar\00000", 8)) {
-    return field(block, kStarTrailer) == std::string_view("tar\0", 4) ? Format::kStar : Format::kUstar;
+    return field(block, kStarTrailer) == std::string_view("tar\0", 4) ? Format::kStar
+                                                                      : Format::kUstar;
   }
   if (magic == std::string_view("ustar  \0", 8)) return Format::kGnu;
   return Format::kV7;
 }
 
 bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
 }  // namespace
@@ -29,7 +31,8 @@ bool is_zero(const char* block) {
   return std::all_of(block, block + kBlock, [](char c) { return c == '\0'; });
 }
 
-// The sum of all bytes with the checksum itself read as spaces; some old writers summed signed bytes.
+// The sum of all bytes with the checksum itself read as spaces; some old writers summed signed
+// bytes.
 bool checksum_matches(const char* block) {
   const auto stored = parse_tar_number(field(block, kChecksum));
   if (!stored) return false;
@@ -51,8 +54,8 @@ std::string_view prefix_of(const char* block) {
     case Format::kStar:
       return tar_text(field(block, kStarPrefix));
     case Format::kGnu: {
-      // GNU headers have times here; but Go before 1.8 wrote a prefix under GNU's magic, and old images
-      // are full of those. What cannot be times is read as the prefix it is.
+      // GNU headers have times here; but Go before 1.8 wrote a prefix under GNU's magic, and old
+      // images are full of those. What cannot be times is read as the prefix it is.
       const bool times = parse_tar_number(field(block, kGnuAtime)).has_value() &&
                          parse_tar_number(field(block, kGnuCtime)).has_value();
       const std::string_view prefix = tar_text(field(block, kPrefix));

@@ -20,7 +20,8 @@ struct Field {
 inline constexpr Field kName{0, 100}, kMode{100, 8}, kUid{108, 8}, kGid{116, 8}, kSize{124, 12};
 inline constexpr Field kMtime{136, 12}, kChecksum{148, 8}, kLinkName{157, 100}, kMagic{257, 8};
 inline constexpr Field kMajor{329, 8}, kMinor{337, 8}, kPrefix{345, 155}, kStarPrefix{345, 131};
-inline constexpr Field kStarTrailer{508, 4}, kGnuAtime{345, 12}, kGnuCtime{357, 12}, kGnuRealSize{483, 12};
+inline constexpr Field kStarTrailer{508, 4}, kGnuAtime{345, 12}, kGnuCtime{357, 12},
+    kGnuRealSize{483, 12};
 inline constexpr size_t kTypeFlag = 156;
 /// Maps of old GNU sparse files: pairs of number fields, in the header and in blocks of their own.
 inline constexpr size_t kSparseAt = 386, kSparseCount = 4, kSparseMore = 482;

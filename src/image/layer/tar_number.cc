@@ -50,7 +50,8 @@ std::optional<TarTime> parse_pax_time(std::string_view text) {
     const std::string_view fraction = text.substr(dot + 1);
     if (fraction.find_first_not_of("0123456789") != std::string_view::npos) return std::nullopt;
     for (size_t i = 0; i < 9; ++i) {
-      nanoseconds = nanoseconds * 10 + (i < fraction.size() ? static_cast<uint32_t>(fraction[i] - '0') : 0);
+      nanoseconds =
+          nanoseconds * 10 + (i < fraction.size() ? static_cast<uint32_t>(fraction[i] - '0') : 0);
     }
   }
   // "-1.25" is a quarter of a second before -1: count forward from -2.

@@ -6,8 +6,9 @@
 
 namespace fluyt::image {
 
-/// A number field of a tar header: octal with spaces or NULs around it, or base-256 when the top bit of
-/// the first byte is set (GNU; two's complement). Empty is 0. Nothing when it is neither, or does not fit.
+/// A number field of a tar header: octal with spaces or NULs around it, or base-256 when the top
+/// bit of the first byte is set (GNU; two's complement). Empty is 0. Nothing when it is neither, or
+/// does not fit.
 std::optional<int64_t> parse_tar_number(std::string_view field);
 
 /// The text of a header field: up to its first NUL.

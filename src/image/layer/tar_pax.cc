@@ -9,7 +9,9 @@ namespace fluyt::image {
 
 namespace {
 
-Error bad(std::string_view what) { return Error(Code::kInvalidArgument, cat("tar: PAX header: ", what)); }
+Error bad(std::string_view what) {
+  return Error(Code::kInvalidArgument, cat("tar: PAX header: ", what));
+}
 
 bool names_something(std::string_view key) {
   constexpr std::array<std::string_view, 5> kNames = {"path", "linkpath", "uname", "gname",
@@ -18,7 +20,8 @@ bool names_something(std::string_view key) {
 }
 
 std::optional<unsigned> base64_digit(char c) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const size_t at = kDigits.find(c);
   if (at == std::string_view::npos) return std::nullopt;
   return static_cast<unsigned>(at);
@@ -65,14 +68,16 @@ Result<int64_t> number_of(std::string_view key, std::string_view value) {
 }
 
 Result<> add_xattr(std::string name, std::string value, PaxFields& fields) {
-  if (name.empty() || name.find('\0') != std::string::npos) return bad("an attribute has no proper name");
+  if (name.empty() || name.find('\0') != std::string::npos)
+    return bad("an attribute has no proper name");
   for (auto& [known, old] : fields.xattrs) {
     if (known != name) continue;
     old = std::move(value);  // the same attribute in two spellings
     return {};
   }
   if (fields.xattrs.size() >= kMaxTarXattrs) {
-    return Error(Code::kResourceExhausted, cat("tar: more than ", kMaxTarXattrs, " attributes on one entry"));
+    return Error(Code::kResourceExhausted,
+                 cat("tar: more than ", kMaxTarXattrs, " attributes on one entry"));
   }
   fields.xattrs.emplace_back(std::move(name), std::move(value));
   return {};
@@ -130,7 +135,8 @@ Result<> apply_sparse(const GnuSparse& sparse, PaxFields& fields) {
   fields.sparse_map = sparse.map;
   const auto commas = static_cast<uint64_t>(std::count(sparse.map.begin(), sparse.map.end(), ','));
   const uint64_t blocks = sparse.map.empty() ? 0 : (commas + 1) / 2;
-  if (sparse.blocks != std::to_string(blocks)) return bad("GNU.sparse.numblocks does not match the map");
+  if (sparse.blocks != std::to_string(blocks))
+    return bad("GNU.sparse.numblocks does not match the map");
   return {};
 }
 
@@ -172,7 +178,8 @@ Result<PaxRecords> parse_pax(std::string_view body) {
     if (space == std::string_view::npos || space > 10) return bad("a record has no length");
     const auto length = parse_number<uint64_t>(body.substr(0, space));
     if (!length || *length > body.size() || *length < space + 3 || body[*length - 1] != '\n') {
-      return bad(cat("record of length ", quote(body.substr(0, space)), " does not end where it says"));
+      return bad(
+          cat("record of length ", quote(body.substr(0, space)), " does not end where it says"));
     }
     const std::string_view record = body.substr(space + 1, *length - space - 2);
     body.remove_prefix(*length);
@@ -183,7 +190,8 @@ Result<PaxRecords> parse_pax(std::string_view body) {
     const std::string_view key = record.substr(0, equals);
     const std::string_view value = record.substr(equals + 1);
     const std::string_view checked = names_something(key) ? value : key;
-    if (checked.find('\0') != std::string_view::npos) return bad(cat(quote(key, 64), " holds a NUL"));
+    if (checked.find('\0') != std::string_view::npos)
+      return bad(cat(quote(key, 64), " holds a NUL"));
     out.emplace_back(key, value);
   }
   return out;

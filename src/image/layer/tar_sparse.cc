@@ -5,12 +5,13 @@
 #include "image/layer/tar_block.h"
 #include "image/layer/tar_number.h"
 
-// Sparse files: which pieces of the file the data in the archive are (GNU tar's manual, "Storing Sparse
-// Files").
+// Sparse files: which pieces of the file the data in the archive are (GNU tar's manual, "Storing
+// Sparse Files").
 
 namespace fluyt::image {
 
-using namespace tar;  // NOLINT(google-build-using-namespace): the block's layout, made for these files
+using namespace tar;  // NOLINT(google-build-using-namespace): the block's layout, made for these
+                      // files
 
 namespace {
 
@@ -19,7 +20,8 @@ Error bad(const TarEntry& entry, std::string_view what) {
 }
 
 Error too_many_pieces() {
-  return Error(Code::kResourceExhausted, cat("tar: more than ", kMaxSparsePieces, " sparse pieces"));
+  return Error(Code::kResourceExhausted,
+               cat("tar: more than ", kMaxSparsePieces, " sparse pieces"));
 }
 
 // Offset and length in turn.
@@ -40,7 +42,8 @@ Result<> read_pax_pieces(std::string_view map, std::vector<SparsePiece>& out) {
     }
     numbers.push_back(*number);
   }
-  if (numbers.size() % 2 != 0) return Error(Code::kInvalidArgument, "tar: GNU.sparse.map is cut short");
+  if (numbers.size() % 2 != 0)
+    return Error(Code::kInvalidArgument, "tar: GNU.sparse.map is cut short");
   add_pieces(numbers, out);
   return {};
 }
@@ -60,7 +63,8 @@ Result<> TarParser::start_old_sparse(const char* block) {
 }
 
 Result<> TarParser::old_sparse(const char* block) {
-  FLUYT_TRY_CONTEXT(read_old_pieces(block, kExtensionCount, pieces_), cat("entry ", quote(entry_.path)));
+  FLUYT_TRY_CONTEXT(read_old_pieces(block, kExtensionCount, pieces_),
+                    cat("entry ", quote(entry_.path)));
   if (pieces_.size() > kMaxSparsePieces) return too_many_pieces();
   return block[kExtensionMore] != '\0' ? Result<>() : start_data();
 }

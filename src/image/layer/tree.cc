@@ -35,8 +35,8 @@ std::array<timespec, 2> times_of(const TarEntry& entry) {
 
 }  // namespace
 
-// The root is kept like every other directory, on a descriptor of its own; when that cannot be had, its
-// first use says so.
+// The root is kept like every other directory, on a descriptor of its own; when that cannot be had,
+// its first use says so.
 TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits)
     : root_(root),
       limits_(limits),
@@ -63,7 +63,8 @@ Result<> TreeWriter::begin(TarEntry& entry) {
     if (entry.type == TarType::kDirectory) return make_directory(*root_dir_, "", entry);
     return Error(Code::kInvalidArgument, "the root of the layer is not a directory");
   }
-  if (entry.type == TarType::kHardLink && kind.kind == NameKind::kPlain) return make_hard_link(path, entry);
+  if (entry.type == TarType::kHardLink && kind.kind == NameKind::kPlain)
+    return make_hard_link(path, entry);
   const DirPtr parent = FLUYT_TRY(parent_dir(path));
   if (kind.kind == NameKind::kOpaque) {
     FLUYT_TRY(record(parent->path))->opaque = true;
@@ -92,7 +93,8 @@ Result<> TreeWriter::begin(TarEntry& entry) {
 // Something of this name is there already: the later entry wins.
 Result<> TreeWriter::clear_way(const Dir& parent, const std::string& name) {
   struct stat info{};
-  if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return failed("fstatat", name);
+  if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return failed("fstatat", name);
   --summary_.inodes;
   if (!S_ISDIR(info.st_mode)) {
     if (S_ISLNK(info.st_mode)) forget_dirs();
@@ -110,13 +112,16 @@ Result<> TreeWriter::clear_way(const Dir& parent, const std::string& name) {
 }
 
 Result<> TreeWriter::make_directory(const Dir& parent, const std::string& name, TarEntry& entry) {
-  const auto make = [&] { return mkdirat(parent.fd.raw(), name.c_str(), entry.mode & kPermissions) == 0; };
+  const auto make = [&] {
+    return mkdirat(parent.fd.raw(), name.c_str(), entry.mode & kPermissions) == 0;
+  };
   bool over_whiteout = false;
   bool made = false;
   if (!name.empty() && !(made = make())) {
     if (errno != EEXIST) return failed("mkdirat", name);
     struct stat info{};
-    if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return failed("fstatat", name);
+    if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return failed("fstatat", name);
     if (!S_ISDIR(info.st_mode)) {
       over_whiteout = is_whiteout(info);
       FLUYT_TRY(clear_way(parent, name));
@@ -140,8 +145,8 @@ Result<> TreeWriter::make_directory(const Dir& parent, const std::string& name, 
 
 Result<> TreeWriter::make_file(const Dir& parent, const std::string& name, TarEntry& entry) {
   const auto create = [&] {
-    return openat(parent.fd.raw(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                  entry.mode & kPermissions);
+    return openat(parent.fd.raw(), name.c_str(),
+                  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry.mode & kPermissions);
   };
   int fd = create();
   if (fd < 0 && errno == EEXIST) {
@@ -160,7 +165,8 @@ Result<> TreeWriter::data(uint64_t offset, std::string_view bytes) {
   if (!file_fd_.valid()) return {};  // of an entry that is passed over
   summary_.disk_bytes += bytes.size();
   while (!bytes.empty()) {
-    const ssize_t put = pwrite(file_fd_.raw(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const ssize_t put =
+        pwrite(file_fd_.raw(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) return failed("pwrite", file_.path);
     offset += static_cast<uint64_t>(put);
@@ -189,12 +195,15 @@ Result<> TreeWriter::end() {
   return {};
 }
 
-Result<> TreeWriter::make_symlink(const Dir& parent, const std::string& name, const TarEntry& entry) {
+Result<> TreeWriter::make_symlink(const Dir& parent, const std::string& name,
+                                  const TarEntry& entry) {
   if (entry.link.empty() || entry.link.size() > kMaxPathBytes) {
-    return Error(Code::kInvalidArgument,
-                 cat("symlink target of ", entry.link.size(), " bytes: 1 to ", kMaxPathBytes, " are allowed"));
+    return Error(Code::kInvalidArgument, cat("symlink target of ", entry.link.size(),
+                                             " bytes: 1 to ", kMaxPathBytes, " are allowed"));
   }
-  const auto make = [&] { return symlinkat(entry.link.c_str(), parent.fd.raw(), name.c_str()) == 0; };
+  const auto make = [&] {
+    return symlinkat(entry.link.c_str(), parent.fd.raw(), name.c_str()) == 0;
+  };
   if (!make()) {
     if (errno != EEXIST) return failed("symlinkat", name);
     FLUYT_TRY(clear_way(parent, name));
@@ -206,8 +215,8 @@ Result<> TreeWriter::make_symlink(const Dir& parent, const std::string& name, co
 
 Result<> TreeWriter::make_node(const Dir& parent, const std::string& name, const TarEntry& entry) {
   if (entry.type == TarType::kCharDevice && entry.device_major == 0 && entry.device_minor == 0) {
-    // To overlayfs it would be a whiteout, which an image says with ".wh." alone. Found where an image
-    // was made of another engine's storage, whose own whiteouts these were.
+    // To overlayfs it would be a whiteout, which an image says with ".wh." alone. Found where an
+    // image was made of another engine's storage, whose own whiteouts these were.
     ++summary_.skipped;
     return {};
   }
@@ -227,9 +236,10 @@ Result<> TreeWriter::make_node(const Dir& parent, const std::string& name, const
   return finish_node(parent, name, entry);
 }
 
-// Owner, special bits and time of what has just been made and is no regular file. Attributes cannot be
-// set on these without a path through /proc, which is not there; they are counted as skipped.
-Result<> TreeWriter::finish_node(const Dir& parent, const std::string& name, const TarEntry& entry) {
+// Owner, special bits and time of what has just been made and is no regular file. Attributes cannot
+// be set on these without a path through /proc, which is not there; they are counted as skipped.
+Result<> TreeWriter::finish_node(const Dir& parent, const std::string& name,
+                                 const TarEntry& entry) {
   summary_.skipped += entry.xattrs.size();
   if ((entry.uid != 0 || entry.gid != 0) &&
       fchownat(parent.fd.raw(), name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) {
@@ -248,7 +258,8 @@ Result<> TreeWriter::finish_node(const Dir& parent, const std::string& name, con
 Result<> TreeWriter::make_hard_link(const std::string& path, const TarEntry& entry) {
   const std::string target = FLUYT_TRY_CONTEXT(clean_name(entry.link), "hard link target");
   const auto no_file = [&] {
-    return Error(Code::kInvalidArgument, cat("hard link target ", quote(entry.link), " is not a file"));
+    return Error(Code::kInvalidArgument,
+                 cat("hard link target ", quote(entry.link), " is not a file"));
   };
   if (target.empty() || FLUYT_TRY(classify(target)).kind != NameKind::kPlain) return no_file();
   const std::string target_name(base_of(target));
@@ -256,7 +267,8 @@ Result<> TreeWriter::make_hard_link(const std::string& path, const TarEntry& ent
   const DirPtr parent = FLUYT_TRY(parent_dir(path));
   const std::string name(base_of(path));
   const std::string real = join_path(parent->path, name);
-  const std::string real_target = target_parent ? join_path(target_parent->path, target_name) : target;
+  const std::string real_target =
+      target_parent ? join_path(target_parent->path, target_name) : target;
   if (real == real_target) return {};
 
   struct stat info{};
@@ -275,12 +287,13 @@ Result<> TreeWriter::make_hard_link(const std::string& path, const TarEntry& ent
   }
   lower_links_.erase(real);
   // Flags 0: a target that is a symlink is linked itself, never followed.
-  if (linkat(target_parent->fd.raw(), target_name.c_str(), parent->fd.raw(), name.c_str(), 0) == 0) return {};
+  if (linkat(target_parent->fd.raw(), target_name.c_str(), parent->fd.raw(), name.c_str(), 0) == 0)
+    return {};
   return failed("linkat", entry.link);
 }
 
-// Hides `hidden` of the layers below. What this same layer has under that name stays, whichever of the
-// two came first (image-spec layer.md: whiteouts only apply to lower layers).
+// Hides `hidden` of the layers below. What this same layer has under that name stays, whichever of
+// the two came first (image-spec layer.md: whiteouts only apply to lower layers).
 Result<> TreeWriter::make_whiteout(const Dir& parent, std::string_view hidden) {
   const std::string name(hidden);
   const std::string path = join_path(parent.path, name);

@@ -33,12 +33,12 @@ struct TreeSummary {
 };
 
 /// Makes a layer's tree below an empty directory, for overlayfs to stack: whiteouts become 0:0
-/// devices, opaque directories get trusted.overlay.opaque. Every object is made through a descriptor of
-/// its parent directory and one name, no symlink followed; a symlink among the parents is resolved
-/// here, within the tree. Of two entries of one name the last wins, directories merge. Directories get
-/// owner, mode, attributes and times last of all, in finish(), so that none of them (setgid, default
-/// ACLs) rubs off on what is made inside.
-/// Needs root, and a umask of 0, which is the program's to set.
+/// devices, opaque directories get trusted.overlay.opaque. Every object is made through a
+/// descriptor of its parent directory and one name, no symlink followed; a symlink among the
+/// parents is resolved here, within the tree. Of two entries of one name the last wins, directories
+/// merge. Directories get owner, mode, attributes and times last of all, in finish(), so that none
+/// of them (setgid, default ACLs) rubs off on what is made inside. Needs root, and a umask of 0,
+/// which is the program's to set.
 class TreeWriter final : public TarSink {
  public:
   /// `root` is borrowed: an empty directory.
@@ -68,6 +68,7 @@ class TreeWriter final : public TarSink {
     bool implied = true;
     bool opaque = false;
     bool replaces = false;  // a whiteout said that the one below goes: nothing is inherited from it
+    bool hidden = false;    // found in finish(): a directory above is opaque
     std::unique_ptr<Xattrs> xattrs;
   };
 
@@ -97,8 +98,7 @@ class TreeWriter final : public TarSink {
   // tree_finish.cc
   Result<> finish_directory(const std::string& path, const DirRecord& record);
   Result<> set_xattrs(sys::FdRef fd, const Xattrs& xattrs, std::string_view path);
-  Result<> report(TreeSummary& summary) const;
-  bool is_hidden(std::string_view path) const;
+  Result<> report(TreeSummary& summary);
 
   const sys::FdRef root_;
   const TreeLimits limits_;

@@ -96,12 +96,13 @@ Result<TreeWriter::DirPtr> TreeWriter::enter(const Dir& parent, const std::strin
   return create_missing_ ? make_implied(parent, name, path) : DirPtr();
 }
 
-// What is there is no directory: a symlink is followed, and a whiteout of ours gives way, because the
-// directory below is gone and a new one comes in its place.
+// What is there is no directory: a symlink is followed, and a whiteout of ours gives way, because
+// the directory below is gone and a new one comes in its place.
 Result<TreeWriter::DirPtr> TreeWriter::enter_other(const Dir& parent, const std::string& name,
                                                    const std::string& path) {
   struct stat info{};
-  if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return failed("fstatat", path);
+  if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return failed("fstatat", path);
   if (S_ISLNK(info.st_mode)) {
     DirPtr found = FLUYT_TRY(open_dir(FLUYT_TRY(follow(parent, name))));
     if (found) alias(path, found->path);
@@ -119,12 +120,13 @@ Result<TreeWriter::DirPtr> TreeWriter::enter_other(const Dir& parent, const std:
   return made;
 }
 
-// Where the symlink `name` in `parent` leads, as a path without symlinks, "/" and ".." kept within the
-// root as the kernel does for a process whose root it is. Directories on the way that are missing are
-// made: their lower counterparts may be what the link is meant for.
+// Where the symlink `name` in `parent` leads, as a path without symlinks, "/" and ".." kept within
+// the root as the kernel does for a process whose root it is. Directories on the way that are
+// missing are made: their lower counterparts may be what the link is meant for.
 Result<std::string> TreeWriter::follow(const Dir& parent, const std::string& name) {
   if (++hops_ > kMaxHops) {
-    return Error(Code::kInvalidArgument, cat("parent ", quote(name), ": more than ", kMaxHops, " symlinks"));
+    return Error(Code::kInvalidArgument,
+                 cat("parent ", quote(name), ": more than ", kMaxHops, " symlinks"));
   }
   std::string target(kMaxPathBytes + 1, '\0');
   const ssize_t size = readlinkat(parent.fd.raw(), name.c_str(), target.data(), target.size());
@@ -139,7 +141,8 @@ Result<std::string> TreeWriter::follow(const Dir& parent, const std::string& nam
     }
     const std::string next = join_path(now, part);
     if (next.size() > kMaxPathBytes) {
-      return Error(Code::kInvalidArgument, cat("symlink ", quote(name), " leads to a path that is too long"));
+      return Error(Code::kInvalidArgument,
+                   cat("symlink ", quote(name), " leads to a path that is too long"));
     }
     const DirPtr found = FLUYT_TRY(open_dir(next));
     now = found ? found->path : next;
@@ -150,7 +153,8 @@ Result<std::string> TreeWriter::follow(const Dir& parent, const std::string& nam
 Result<TreeWriter::DirPtr> TreeWriter::make_implied(const Dir& parent, const std::string& name,
                                                     const std::string& path) {
   if (path.size() > kMaxPathBytes) {
-    return Error(Code::kInvalidArgument, cat("directory ", quote(path), ": path is longer than ", kMaxPathBytes));
+    return Error(Code::kInvalidArgument,
+                 cat("directory ", quote(path), ": path is longer than ", kMaxPathBytes));
   }
   if (mkdirat(parent.fd.raw(), name.c_str(), 0755) != 0) return failed("mkdirat", path);
   ++summary_.inodes;
@@ -165,11 +169,13 @@ Result<TreeWriter::DirRecord*> TreeWriter::record(const std::string& path) {
   const auto [at, fresh] = records_.try_emplace(path);
   if (!fresh) return &at->second;
   record_name_bytes_ += path.size() + sizeof(DirRecord);
-  if (record_name_bytes_ <= limits_.max_directory_name_bytes && records_.size() <= limits_.max_entries) {
+  if (record_name_bytes_ <= limits_.max_directory_name_bytes &&
+      records_.size() <= limits_.max_entries + 1) {  // and the root
     return &at->second;
   }
-  return Error(Code::kResourceExhausted, cat("more than ", limits_.max_entries, " directories or ",
-                                             limits_.max_directory_name_bytes, " bytes of their names"));
+  return Error(Code::kResourceExhausted,
+               cat("more than ", limits_.max_entries, " directories or ",
+                   limits_.max_directory_name_bytes, " bytes of their names"));
 }
 
 }  // namespace fluyt::image

@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -12,8 +11,8 @@
 #include "image/layer/tree.h"
 #include "sys/file.h"
 
-// What TreeWriter does when all entries are in: directories get their looks, and what a chain of layers
-// may change is told.
+// What TreeWriter does when all entries are in: directories get their looks, and what a chain of
+// layers may change is told.
 
 namespace fluyt::image {
 
@@ -40,16 +39,21 @@ Result<> TreeWriter::set_xattrs(sys::FdRef fd, const Xattrs& xattrs, std::string
   return {};
 }
 
+// By way of its parent, which is likely to be open still: a path of a thousand parts is walked
+// once.
 Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& record) {
-  const sys::Fd fd = FLUYT_TRY(sys::open_in(root_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
-                                            sys::Resolve::kBeneath, RESOLVE_NO_SYMLINKS));
+  const DirPtr parent = FLUYT_TRY(find_dir(parent_of(path)));
+  if (!parent) return Error(Code::kInternal, "its parent has gone");
+  const std::string name = path.empty() ? "." : std::string(base_of(path));
+  const sys::Fd fd = FLUYT_TRY(sys::open(parent->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   if ((record.uid != 0 || record.gid != 0) && fchown(fd.raw(), record.uid, record.gid) != 0) {
     return failed("fchown", path);
   }
   if (fchmod(fd.raw(), record.mode) != 0) return failed("fchmod", path);
   if (record.xattrs) FLUYT_TRY(set_xattrs(fd, *record.xattrs, path));
   // overlayfs does not look for the mark on a layer's root; who stacks the layers is told instead.
-  if (record.opaque && !path.empty() && fsetxattr(fd.raw(), "trusted.overlay.opaque", "y", 1, 0) != 0) {
+  if (record.opaque && !path.empty() &&
+      fsetxattr(fd.raw(), "trusted.overlay.opaque", "y", 1, 0) != 0) {
     return failed("fsetxattr trusted.overlay.opaque", path);
   }
   // A directory that the tar says nothing of still gets the same time wherever it is unpacked.
@@ -60,26 +64,22 @@ Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& 
   return {};
 }
 
-// Whether a directory above `path` hides what the layers below have there.
-bool TreeWriter::is_hidden(std::string_view path) const {
-  while (!path.empty()) {
-    path = parent_of(path);
-    const auto above = records_.find(std::string(path));
-    if (above != records_.end() && above->second.opaque) return true;
-  }
-  return false;
-}
-
-Result<> TreeWriter::report(TreeSummary& summary) const {
+Result<> TreeWriter::report(TreeSummary& summary) {
   uint64_t bytes = 0;
   const auto count = [&](size_t more) -> Result<> {
     bytes += more;
     if (bytes <= limits_.max_reported_bytes) return {};
-    return Error(Code::kResourceExhausted, cat("more than ", limits_.max_reported_bytes,
-                                               " bytes of names of implied directories and lower links"));
+    return Error(Code::kResourceExhausted,
+                 cat("more than ", limits_.max_reported_bytes,
+                     " bytes of names of implied directories and lower links"));
   };
-  for (const auto& [path, record] : records_) {
-    if (!record.implied || record.replaces || is_hidden(path)) continue;
+  // In the order of the map a directory comes before what is in it.
+  for (auto& [path, record] : records_) {
+    if (!path.empty()) {
+      const DirRecord& above = records_.at(std::string(parent_of(path)));
+      record.hidden = above.hidden || above.opaque;
+    }
+    if (!record.implied || record.replaces || record.hidden) continue;
     FLUYT_TRY(count(path.size() + 1));
     summary.implied_dirs.push_back(path);
   }

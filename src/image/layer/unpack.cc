@@ -27,7 +27,8 @@ class Unpacker {
   Result<> push(std::string_view bytes) {
     blob_bytes_ += bytes.size();
     if (blob_bytes_ > options_.max_blob_bytes) {
-      return Error(Code::kDataLoss, cat("the blob goes on past its ", options_.max_blob_bytes, " bytes"));
+      return Error(Code::kDataLoss,
+                   cat("the blob goes on past its ", options_.max_blob_bytes, " bytes"));
     }
     FLUYT_TRY(blob_hash_.update(bytes));
     return inflater_.push(bytes);

@@ -19,12 +19,13 @@ struct UnpackOptions {
   TreeLimits tree;
 };
 
-/// What a worker does: reads a blob from `in` to its end, in one pass through both hashes, the inflater
-/// and the tar parser, into the empty directory `tree`. The digests are what was found; comparing them
-/// is the caller's duty. Nothing is opened but what is below `tree`.
+/// What a worker does: reads a blob from `in` to its end, in one pass through both hashes, the
+/// inflater and the tar parser, into the empty directory `tree`. The digests are what was found;
+/// comparing them is the caller's duty. Nothing is opened but what is below `tree`.
 Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, const UnpackOptions& options);
 
-/// How `fluyt-unpack` tells its caller what came of it: one JSON object, the LayerInfo or the error.
+/// How `fluyt-unpack` tells its caller what came of it: one JSON object, the LayerInfo or the
+/// error.
 std::string to_report(const Result<LayerInfo>& outcome);
 Result<LayerInfo> parse_report(std::string_view report);
 /// The most that a report may have.

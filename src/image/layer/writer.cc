@@ -28,7 +28,8 @@ std::string algorithm_of(const std::optional<oci::Digest>& digest) {
 
 Result<> verify(const LayerInfo& info, const LayerExpectation& expectation, uint64_t written) {
   if (info.blob_bytes != written) {
-    return Error(Code::kInternal, cat("the unpacker read ", info.blob_bytes, " bytes of ", written));
+    return Error(Code::kInternal,
+                 cat("the unpacker read ", info.blob_bytes, " bytes of ", written));
   }
   if (expectation.blob_bytes && written != *expectation.blob_bytes) {
     return Error(Code::kDataLoss, cat("the blob has ", written, " bytes, the manifest says ",
@@ -59,8 +60,8 @@ struct LayerWriter::State {
 
   ~State() {
     if (!worker.valid()) return;
-    // The worker is not asked but ended: it may be in the middle of a write. What it staged goes with
-    // `staging`, once it makes no more of it.
+    // The worker is not asked but ended: it may be in the middle of a write. What it staged goes
+    // with `staging`, once it makes no more of it.
     worker.kill(SIGKILL).ignore("it is waited for all the same");
     worker.wait(Deadline::after_ms(kReapMs)).ignore("a process stuck in the kernel is left to it");
   }
@@ -87,7 +88,8 @@ struct LayerWriter::State {
       if (got == 0) break;
       text.append(buffer.data(), got);
       if (text.size() > kMaxReportBytes) {
-        return Error(Code::kInternal, cat("the unpacker's report is longer than ", kMaxReportBytes));
+        return Error(Code::kInternal,
+                     cat("the unpacker's report is longer than ", kMaxReportBytes));
       }
     }
     const auto status = FLUYT_TRY(worker.wait(Deadline::after_ms(kReapMs)));
@@ -97,7 +99,8 @@ struct LayerWriter::State {
       return Error(Code::kInternal, cat("the unpacker was ended by signal ", status->signal));
     }
     if (text.empty()) {
-      return Error(Code::kInternal, cat("the unpacker ended with status ", status->code, " and no report"));
+      return Error(Code::kInternal,
+                   cat("the unpacker ended with status ", status->code, " and no report"));
     }
     return parse_report(text);
   }
@@ -126,13 +129,15 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                                         const std::atomic<bool>* cancelled) {
   const uint64_t room = FLUYT_TRY(store.available_bytes());
   if (expectation.blob_bytes && *expectation.blob_bytes > room) {
-    return Error(Code::kResourceExhausted, cat("the layer's ", *expectation.blob_bytes,
-                                               " bytes do not fit: ", room, " are to be had on the disk"));
+    return Error(Code::kResourceExhausted,
+                 cat("the layer's ", *expectation.blob_bytes, " bytes do not fit: ", room,
+                     " are to be had on the disk"));
   }
   Staging staging = FLUYT_TRY(Staging::create(store.root_));
   sys::Pipe input = FLUYT_TRY(sys::make_pipe());
   sys::Pipe report = FLUYT_TRY(sys::make_pipe());
-  // A larger pipe spares switches between us and the worker; where it is refused the default will do.
+  // A larger pipe spares switches between us and the worker; where it is refused the default will
+  // do.
   fcntl(input.write.raw(), F_SETPIPE_SZ, kPipeBytes);
   sys::SpawnOptions options;
   options.args = {store.options().unpack_program,
@@ -148,9 +153,9 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
   options.pass = {{staging.tree(), kTreeFd}, {report.write, kReportFd}};
   sys::Process worker = FLUYT_TRY_CONTEXT(sys::spawn(options), "start the unpacker");
   FLUYT_TRY(sys::set_nonblocking(input.write, true));
-  return LayerWriter(std::unique_ptr<State>(
-      new State{store, std::move(expectation), cancelled, std::move(staging), std::move(input.write),
-                std::move(report.read), std::move(worker)}));
+  return LayerWriter(std::unique_ptr<State>(new State{store, std::move(expectation), cancelled,
+                                                      std::move(staging), std::move(input.write),
+                                                      std::move(report.read), std::move(worker)}));
 }
 
 Result<size_t> LayerWriter::try_write(std::string_view bytes) {
@@ -191,13 +196,14 @@ Result<LayerInfo> LayerWriter::finish() {
   FLUYT_TRY(sys::write_file_atomic(state.staging.folder(), "layer.json", to_json(info), 0600));
   const std::string path = cat("layers/", info.diff_id.hex());
   if (FLUYT_TRY(state.staging.move_to(path))) return info;
-  // Another pull was first. Its layer is the same, since both have the diff id, unless its record is
-  // damaged: then ours takes its place.
+  // Another pull was first. Its layer is the same, since both have the diff id, unless its record
+  // is damaged: then ours takes its place.
   auto existing = state.store.find(info.diff_id);
   if (existing.ok() && *existing) return std::move(**existing);
   FLUYT_TRY(state.store.remove(info.diff_id));
   if (FLUYT_TRY(state.staging.move_to(path))) return info;
-  return Error(Code::kAborted, cat("layer ", info.diff_id.text(), " is being put there by others, too"));
+  return Error(Code::kAborted,
+               cat("layer ", info.diff_id.text(), " is being put there by others, too"));
 }
 
 }  // namespace fluyt::image

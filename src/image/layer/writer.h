@@ -24,9 +24,9 @@ struct LayerExpectation {
   std::string media_type;                  // recorded only: what the bytes are is sniffed
 };
 
-/// One layer on its way into the store, in one pass while it arrives: hashed, inflated, hashed again and
-/// unpacked by a confined `fluyt-unpack` process that reads from our pipe. Used by one thread at a
-/// time; it may move between threads. SIGPIPE must be ignored by the program.
+/// One layer on its way into the store, in one pass while it arrives: hashed, inflated, hashed
+/// again and unpacked by a confined `fluyt-unpack` process that reads from our pipe. Used by one
+/// thread at a time; it may move between threads. SIGPIPE must be ignored by the program.
 ///
 ///     auto writer = FLUYT_TRY(LayerWriter::create(store, expectation));
 ///     while (bytes arrive) FLUYT_TRY(writer.write(bytes));
@@ -43,16 +43,16 @@ class LayerWriter {
   ~LayerWriter();
 
   /// Hands over the next bytes; waits while the worker has a mebibyte in hand. More bytes than the
-  /// expectation has are kDataLoss at once. When the worker found the layer to be bad, the error says
-  /// why.
+  /// expectation has are kDataLoss at once. When the worker found the layer to be bad, the error
+  /// says why.
   Result<> write(std::string_view bytes);
   /// For event loops: takes what fits now, maybe nothing; wait for POLLOUT on input().
   Result<size_t> try_write(std::string_view bytes);
   sys::FdRef input() const;
 
-  /// Ends the stream, waits for the worker, compares digests and sizes with the expectation (kDataLoss
-  /// names both), and renames the tree into place. A layer that another writer has put there first is
-  /// success.
+  /// Ends the stream, waits for the worker, compares digests and sizes with the expectation
+  /// (kDataLoss names both), and renames the tree into place. A layer that another writer has put
+  /// there first is success.
   Result<LayerInfo> finish();
 
   uint64_t written_bytes() const;

@@ -32,7 +32,8 @@ Error failed(std::string_view call, std::string_view name) {
 
 Result<> check_id(const std::string& id) {
   if (is_valid_container_id(id) && id.size() <= kMaxIdBytes) return {};
-  return Error(Code::kInvalidArgument, cat("container id ", quote(id), ": not one that a root may have"));
+  return Error(Code::kInvalidArgument,
+               cat("container id ", quote(id), ": not one that a root may have"));
 }
 
 struct DirCloser {
@@ -40,14 +41,15 @@ struct DirCloser {
 };
 using DirStream = std::unique_ptr<DIR, DirCloser>;
 
-// Counts what is below one directory, with one open directory a level. What the container does meanwhile
-// may be counted or not.
+// Counts what is below one directory, with one open directory a level. What the container does
+// meanwhile may be counted or not.
 class Walk {
  public:
   Walk(dev_t device, uint64_t max_inodes) : device_(device), max_inodes_(max_inodes) {}
 
   Result<> directory(sys::FdRef parent, const char* name, int depth) {
-    sys::Fd fd(openat(parent.raw(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME));
+    sys::Fd fd(
+        openat(parent.raw(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME));
     if (!fd.valid()) {
       if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return {};  // gone, or replaced
       if (errno != EMFILE) return failed("openat", name);
@@ -159,7 +161,8 @@ Result<RootUsage> Roots::usage(const std::string& id, uint64_t max_inodes) const
   const sys::Fd folder = FLUYT_TRY_CONTEXT(sys::open(root_, id, O_PATH | O_DIRECTORY | O_NOFOLLOW),
                                            cat("root of container ", id));
   const auto upper = FLUYT_TRY(sys::find_stat(folder, "upper"));
-  if (!upper) return Error(Code::kNotFound, cat("root of container ", id, ": it has no upper directory"));
+  if (!upper)
+    return Error(Code::kNotFound, cat("root of container ", id, ": it has no upper directory"));
   Walk walk(upper->st_dev, max_inodes);
   walk.count(*upper);
   FLUYT_TRY_CONTEXT(walk.directory(folder, "upper", 0), cat("root of container ", id));

@@ -15,27 +15,29 @@
 namespace fluyt::image {
 
 struct RootUsage {
-  uint64_t bytes = 0;   // allocated, as du(1) counts; a hard-linked file once
+  uint64_t bytes = 0;  // allocated, as du(1) counts; a hard-linked file once
   uint64_t inodes = 0;
   bool complete = true;  // false: the walk ended at its limit
 };
 
-/// The writable parts of container roots, `<root>/<container id>/{upper,work}`. Nothing is mounted here:
-/// a root is handed out as a value. Thread-safe; the caller keeps two calls for one id apart.
+/// The writable parts of container roots, `<root>/<container id>/{upper,work}`. Nothing is mounted
+/// here: a root is handed out as a value. Thread-safe; the caller keeps two calls for one id apart.
 class Roots {
  public:
   /// Opens or makes the folder `root` (0700), on a file system that overlayfs can write to.
   static Result<Roots> open(const std::string& root);
 
-  /// The root of container `id` over `lower_dirs` (topmost first, from LayerStore::resolve_chain). The
-  /// upper directory gets owner, mode and attributes of the topmost layer's root. Existing already with
-  /// the same id: the same plan again, its content kept.
-  Result<sys::OverlayMount> create(const std::string& id, const std::vector<std::string>& lower_dirs) const;
+  /// The root of container `id` over `lower_dirs` (topmost first, from LayerStore::resolve_chain).
+  /// The upper directory gets owner, mode and attributes of the topmost layer's root. Existing
+  /// already with the same id: the same plan again, its content kept.
+  Result<sys::OverlayMount> create(const std::string& id,
+                                   const std::vector<std::string>& lower_dirs) const;
   /// Removes it with all that was written; absent is success. The caller knows that nothing has it
   /// mounted.
   Result<> remove(const std::string& id) const;
   Result<std::vector<std::string>> list() const;
-  /// What the container wrote, by a walk on descriptors that follows no link and ends after `max_inodes`.
+  /// What the container wrote, by a walk on descriptors that follows no link and ends after
+  /// `max_inodes`.
   Result<RootUsage> usage(const std::string& id, uint64_t max_inodes = 5'000'000) const;
 
  private:

@@ -1,0 +1,170 @@
+#include <gmock/gmock.h>
+
+#include "image/layer/layer_test.h"
+
+namespace fluyt::image {
+namespace {
+
+using testing::HasSubstr;
+
+class Chain : public LayerTest {
+ protected:
+  std::vector<std::string> resolve(const std::vector<oci::Digest>& layers) {
+    auto dirs = store_->resolve_chain(layers);
+    EXPECT_TRUE(dirs.ok()) << (dirs.ok() ? "" : dirs.error().message());
+    return dirs.ok() ? *dirs : std::vector<std::string>{};
+  }
+  struct Shown {
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+    ino_t inode;
+  };
+  static Shown shown(const LayerView& view, const std::string& path) {
+    auto fd = sys::open_in(view.root(), path, O_PATH | O_NOFOLLOW);
+    if (!fd.ok()) return {};
+    const struct stat info = sys::stat_of(*fd).value();
+    return {info.st_mode & 07777U, info.st_uid, info.st_gid, info.st_ino};
+  }
+};
+
+TEST_F(Chain, IdsAreThoseOfTheSpecification) {
+  const oci::Digest a = digest_of("sha256", "a").value();
+  const oci::Digest b = digest_of("sha256", "b").value();
+  EXPECT_EQ(chain_id_of(std::vector{a}).value(), a);
+  EXPECT_EQ(chain_id_of(std::vector{a, b}).value(),
+            digest_of("sha256", a.text() + " " + b.text()).value());
+}
+
+TEST_F(Chain, ImpliedDirectoriesLookLikeThoseBelow) {
+  const LayerInfo base = unpack_ok(TarBuild()
+                                       .dir("./", 0711)
+                                       .dir("srv", 02770, 7, 1234)
+                                       .pax({{"SCHILY.xattr.user.a", "v"}})
+                                       .dir("srv/deep", 0700)
+                                       .dir("plain")
+                                       .file("plain/f")
+                                       .end());
+  const LayerInfo top =
+      unpack_ok(TarBuild().file("srv/deep/new").file("plain/g").file("own/h").end());
+  const auto dirs = resolve({base.diff_id, top.diff_id});
+  ASSERT_EQ(dirs.size(), 3U) << "a fix-up between";
+  const LayerView view = LayerView::open(dirs).value();
+  EXPECT_EQ(shown(view, "srv").mode, 02770U);
+  EXPECT_EQ(shown(view, "srv").gid, 1234U);
+  EXPECT_EQ(shown(view, "srv/deep").mode, 0700U);
+  EXPECT_EQ(xattrs_of(dirs[0] + "/srv/deep").at("user.a"), "v");
+  EXPECT_EQ(shown(view, "").mode, 0711U);
+  EXPECT_EQ(shown(view, "own").mode, 0755U);
+  EXPECT_EQ(view.read_file("srv/deep/new", 10).value(), "x");
+  EXPECT_EQ(look(top, "srv").mode & 07777U, 0755U) << "the shared tree is as it was";
+  EXPECT_FALSE(sys::exists(dirs[0] + "/plain")) << "what is right needs no fixing";
+  // The same layers once more give the same answer; another base another one.
+  EXPECT_EQ(resolve({base.diff_id, top.diff_id}), dirs);
+  const LayerInfo other = unpack_ok(TarBuild().dir("srv", 0750, 9, 9).end());
+  const auto other_dirs = resolve({other.diff_id, top.diff_id});
+  EXPECT_EQ(shown(LayerView::open(other_dirs).value(), "srv").uid, 9U);
+  EXPECT_EQ(shown(LayerView::open(dirs).value(), "srv").uid, 7U);
+  EXPECT_EQ(store_->list_fixups()->size(), 2U);
+  const std::vector<oci::Digest> chains = store_->list_fixups().value();
+  for (const oci::Digest& chain : chains) ASSERT_TRUE(store_->remove_fixup(chain).ok());
+  EXPECT_TRUE(store_->list_fixups()->empty());
+  EXPECT_TRUE(is_clean());
+}
+
+TEST_F(Chain, NothingIsMadeWhereNothingDiffers) {
+  const LayerInfo base = unpack_ok(TarBuild().dir("usr").dir("usr/bin").end());
+  const LayerInfo top = unpack_ok(TarBuild().file("usr/bin/x").file("new/y").end());
+  EXPECT_EQ(resolve({base.diff_id, top.diff_id}).size(), 2U);
+  EXPECT_EQ(store_->list_fixups()->size(), 1U) << "but it is noted that the chain was looked at";
+  EXPECT_EQ(resolve({base.diff_id, top.diff_id}).size(), 2U);
+}
+
+TEST_F(Chain, FixUpsBuildOnThoseBelow) {
+  const LayerInfo base = unpack_ok(TarBuild().dir("d", 0700, 3, 3).end());
+  const LayerInfo middle = unpack_ok(TarBuild().file("d/m").end());
+  const LayerInfo top = unpack_ok(TarBuild().file("d/t").end());
+  const LayerView view =
+      LayerView::open(resolve({base.diff_id, middle.diff_id, top.diff_id})).value();
+  EXPECT_EQ(shown(view, "d").mode, 0700U);
+  EXPECT_EQ(shown(view, "d").uid, 3U);
+  EXPECT_TRUE(view.read_file("d/m", 10).value());
+  EXPECT_TRUE(view.read_file("d/t", 10).value());
+}
+
+TEST_F(Chain, AWhiteoutedDirectoryPassesNothingOn) {
+  const LayerInfo base = unpack_ok(
+      TarBuild().dir("d", 0700, 3, 3).file("d/old").dir("o", 0700).dir("o/in", 0700).end());
+  const LayerInfo top =
+      unpack_ok(TarBuild().file(".wh.d").file("d/new").file("o/.wh..wh..opq").file("o/in/f").end());
+  const LayerView view = LayerView::open(resolve({base.diff_id, top.diff_id})).value();
+  EXPECT_EQ(shown(view, "d").mode, 0755U);
+  EXPECT_FALSE(view.read_file("d/old", 10).value());
+  EXPECT_EQ(shown(view, "o").mode, 0700U) << "opaque hides what is in it, not itself";
+  EXPECT_EQ(shown(view, "o/in").mode, 0755U);
+}
+
+TEST_F(Chain, HardLinksIntoLowerLayersAreTheSameFile) {
+  const LayerInfo base =
+      unpack_ok(TarBuild()
+                    .dir("a", 0700)
+                    .add({.name = "a/f", .data = "data", .mode = 04711, .uid = 5})
+                    .end());
+  const LayerInfo top = unpack_ok(TarBuild().hard_link("b/l", "a/f").hard_link("l2", "b/l").end());
+  ASSERT_EQ(top.lower_links.size(), 2U);
+  const LayerView view = LayerView::open(resolve({base.diff_id, top.diff_id})).value();
+  EXPECT_EQ(view.read_file("b/l", 10).value(), "data");
+  EXPECT_EQ(shown(view, "b/l").mode, 04711U);
+  EXPECT_EQ(shown(view, "b/l").inode, shown(view, "a/f").inode);
+  EXPECT_EQ(shown(view, "l2").inode, shown(view, "a/f").inode);
+}
+
+TEST_F(Chain, HardLinksThatLeadNowhereAreRefused) {
+  const LayerInfo base = unpack_ok(TarBuild().dir("a").end());
+  const LayerInfo top = unpack_ok(TarBuild().hard_link("l", "a/none").end());
+  auto dirs = store_->resolve_chain(std::vector{base.diff_id, top.diff_id});
+  ASSERT_FALSE(dirs.ok());
+  EXPECT_THAT(dirs.error().message(), HasSubstr("no layer below has the target"));
+  EXPECT_THAT(store_->resolve_chain(std::vector{top.diff_id}).error().message(),
+              HasSubstr("there is none"));
+  EXPECT_TRUE(is_clean());
+}
+
+TEST_F(Chain, ALayerThatHidesAllEndsTheList) {
+  const LayerInfo base = unpack_ok(TarBuild().file("old").end());
+  const LayerInfo top = unpack_ok(TarBuild().file(".wh..wh..opq").file("new").end());
+  EXPECT_EQ(resolve({base.diff_id, top.diff_id}).size(), 1U);
+}
+
+TEST_F(Chain, AMissingLayerIsNamed) {
+  const oci::Digest none = digest_of("sha256", "none").value();
+  EXPECT_EQ(store_->resolve_chain(std::vector{none}).error().code(), Code::kNotFound);
+}
+
+TEST_F(Chain, ViewsReadWithinTheRootAlone) {
+  const LayerInfo base = unpack_ok(TarBuild()
+                                       .file("etc/passwd", "root:x")
+                                       .symlink("etc/out", "/../../../../etc/hostname")
+                                       .symlink("etc/in", "/etc/passwd")
+                                       .add({.type = '6', .name = "etc/fifo"})
+                                       .symlink("etc/loop", "loop")
+                                       .file("etc/gone", "x")
+                                       .end());
+  const LayerInfo top = unpack_ok(TarBuild().file("etc/.wh.gone").file("etc/new", "n").end());
+  for (const auto& dirs : {std::vector{tree_of(base)}, std::vector{tree_of(top), tree_of(base)}}) {
+    const LayerView view = LayerView::open(dirs).value();
+    EXPECT_EQ(view.read_file("/etc/passwd", 100).value(), "root:x");
+    EXPECT_EQ(view.read_file("etc/in", 100).value(), "root:x");
+    EXPECT_FALSE(view.read_file("etc/out", 100).value());
+    EXPECT_FALSE(view.read_file("etc/fifo", 100).value());
+    EXPECT_FALSE(view.read_file("etc/loop", 100).value());
+    EXPECT_FALSE(view.read_file("etc", 100).value());
+    EXPECT_EQ(view.read_file("etc/passwd", 5).error().code(), Code::kResourceExhausted);
+    EXPECT_EQ(view.read_file("etc/gone", 100).value().has_value(), dirs.size() == 1);
+  }
+  EXPECT_FALSE(LayerView::open({tree_of(top)})->read_file("etc/gone", 100).value())
+      << "a whiteout is no file";
+}
+
+}  // namespace
+}  // namespace fluyt::image

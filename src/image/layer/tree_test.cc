@@ -1,0 +1,248 @@
+#include "image/layer/tree.h"
+
+#include <gmock/gmock.h>
+#include <sys/sysmacros.h>
+
+#include "image/layer/layer_test.h"
+
+namespace fluyt::image {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Tree : public LayerTest {};
+
+bool is_whiteout(const Look& look) { return S_ISCHR(look.mode) && look.device == 0; }
+bool is_opaque(const Look& look) { return look.xattrs.contains("trusted.overlay.opaque"); }
+
+TEST_F(Tree, MakesEveryKindOfFile) {
+  const LayerInfo info = unpack_ok(
+      TarBuild()
+          .dir("./", 0711, 1, 2)
+          .dir("d", 02770, 3, 1234)
+          .add({.name = "d/f", .data = "data", .mode = 04751, .uid = 5, .gid = 6})
+          .symlink("d/l", "../../outside")
+          .hard_link("h", "d/f")
+          .add({.type = '3', .name = "null", .mode = 0666, .major = 1, .minor = 3})
+          .add({.type = '4', .name = "disk", .mode = 0660, .gid = 6, .major = 8, .minor = 1})
+          .add({.type = '6', .name = "fifo", .mode = 0600})
+          .end());
+  EXPECT_EQ(look(info, "").mode, 0711U | S_IFDIR);
+  EXPECT_EQ(look(info, "").uid, 1U);
+  EXPECT_EQ(look(info, "d").mode, 02770U | S_IFDIR);
+  EXPECT_EQ(look(info, "d").gid, 1234U);
+  EXPECT_EQ(look(info, "d").mtime.tv_sec, 1'000'000'000);
+  EXPECT_EQ(look(info, "d/f").mode, 04751U | S_IFREG);
+  EXPECT_EQ(look(info, "d/f").gid, 6U) << "a setgid directory passes nothing on";
+  EXPECT_EQ(look(info, "d/f").content, "data");
+  EXPECT_EQ(look(info, "d/f").links, 2U);
+  EXPECT_EQ(look(info, "d/l").content, "../../outside");
+  EXPECT_EQ(look(info, "null").device, makedev(1, 3));
+  EXPECT_EQ(look(info, "null").mode, 0666U | S_IFCHR);
+  EXPECT_EQ(look(info, "disk").mode, 0660U | S_IFBLK);
+  EXPECT_EQ(look(info, "fifo").mode, 0600U | S_IFIFO);
+  EXPECT_EQ(info.entries, 8U);
+  EXPECT_EQ(info.inodes, 6U) << "the root and the second name are not counted";
+  EXPECT_TRUE(info.implied_dirs.empty());
+  EXPECT_TRUE(is_clean());
+}
+
+TEST_F(Tree, NothingLeavesTheLayer) {
+  const std::string outside = dir_.path() + "/outside";
+  ASSERT_TRUE(sys::make_dirs(outside, 0755).ok());
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, outside + "/secret", "secret", 0644).ok());
+  EXPECT_THAT(error_of(TarBuild().file("../evil").end()), HasSubstr("climbs out"));
+  EXPECT_THAT(error_of(TarBuild().file("a/../../evil").end()), HasSubstr("climbs out"));
+  EXPECT_THAT(error_of(TarBuild().hard_link("h", "../../outside/secret").end()),
+              HasSubstr("climbs out"));
+  // An absolute name is one in the root.
+  EXPECT_TRUE(has(unpack_ok(TarBuild().file("/etc/absolute").end()), "etc/absolute"));
+  EXPECT_FALSE(sys::exists("/etc/absolute"));
+  // Parents that are symlinks lead to where they would in the container, never out of it.
+  const LayerInfo through = unpack_ok(TarBuild()
+                                          .symlink("abs", outside)
+                                          .file("abs/planted")
+                                          .symlink("up", "../../../../../../.." + outside)
+                                          .file("up/planted2")
+                                          .end());
+  EXPECT_FALSE(sys::exists(outside + "/planted"));
+  EXPECT_FALSE(sys::exists(outside + "/planted2"));
+  EXPECT_TRUE(has(through, outside.substr(1) + "/planted"));
+  EXPECT_TRUE(has(through, outside.substr(1) + "/planted2"));
+  // A hard link to a symlink is the symlink; a file of that name does not write through it.
+  const LayerInfo link = unpack_ok(TarBuild()
+                                       .symlink("s", outside + "/secret")
+                                       .hard_link("h", "s")
+                                       .file("s", "own")
+                                       .file("h2/x")
+                                       .end());
+  EXPECT_TRUE(S_ISLNK(look(link, "h").mode));
+  EXPECT_EQ(look(link, "s").content, "own");
+  EXPECT_EQ(sys::read_file(outside + "/secret", 100).value(), "secret");
+  // What a hard link names below a symlink is looked for in the layer alone.
+  const LayerInfo lower =
+      unpack_ok(TarBuild().symlink("o", outside).hard_link("h", "o/secret").end());
+  EXPECT_FALSE(has(lower, "h"));
+  ASSERT_EQ(lower.lower_links.size(), 1U);
+}
+
+TEST_F(Tree, RefusesNonsense) {
+  EXPECT_THAT(error_of(TarBuild().file("f").file("f/g").end()),
+              HasSubstr("parent \"f\" is not a directory"));
+  EXPECT_THAT(error_of(TarBuild().dir("d").hard_link("h", "d").end()), HasSubstr("is not a file"));
+  EXPECT_THAT(error_of(TarBuild().file("./").add({.type = '0', .name = "."}).end()),
+              HasSubstr("root of the layer"));
+  EXPECT_THAT(error_of(TarBuild().symlink("l", "").end()), HasSubstr("symlink target of 0 bytes"));
+  EXPECT_THAT(error_of(TarBuild().symlink("a", "b").symlink("b", "a").file("a/f").end()),
+              HasSubstr("symlinks"));
+  EXPECT_THAT(error_of(TarBuild().file(".wh.").end()), HasSubstr("whiteout of nothing"));
+  EXPECT_THAT(error_of(TarBuild().file(".wh.x").hard_link("h", "x").end()),
+              HasSubstr("is not a file"));
+}
+
+TEST_F(Tree, TheLastOfOneNameWins) {
+  const LayerInfo info = unpack_ok(TarBuild()
+                                       .file("f", "one")
+                                       .file("f", "two", 0600)
+                                       .dir("d", 0700)
+                                       .file("d/kept")
+                                       .dir("d", 0755)
+                                       .dir("gone")
+                                       .file("gone/inside")
+                                       .file("gone", "a file now")
+                                       .symlink("l", "d")
+                                       .dir("l")
+                                       .file("l/own")
+                                       .file("self", "s")
+                                       .hard_link("self", "self")
+                                       .end());
+  EXPECT_EQ(look(info, "f").content, "two");
+  EXPECT_EQ(look(info, "f").mode & 0777U, 0600U);
+  EXPECT_TRUE(has(info, "d/kept"));
+  EXPECT_EQ(look(info, "d").mode & 0777U, 0755U);
+  EXPECT_EQ(look(info, "gone").content, "a file now");
+  EXPECT_TRUE(S_ISDIR(look(info, "l").mode));
+  EXPECT_FALSE(has(info, "d/own"));
+  EXPECT_EQ(look(info, "self").content, "s");
+}
+
+TEST_F(Tree, ACachedParentThatIsReplacedIsForgotten) {
+  const LayerInfo info = unpack_ok(TarBuild()
+                                       .dir("a")
+                                       .dir("b")
+                                       .symlink("l", "a")
+                                       .file("l/one")
+                                       .symlink("l", "b")
+                                       .file("l/two")
+                                       .dir("x")
+                                       .file("x/one")
+                                       .symlink("x", "b")
+                                       .file("x/three")
+                                       .end());
+  EXPECT_TRUE(has(info, "a/one"));
+  EXPECT_TRUE(has(info, "b/two"));
+  EXPECT_FALSE(has(info, "a/two"));
+  EXPECT_TRUE(has(info, "b/three"));
+}
+
+TEST_F(Tree, WhiteoutsAreForLowerLayersAlone) {
+  const LayerInfo info = unpack_ok(TarBuild()
+                                       .file("d/.wh.gone")
+                                       .file(".wh.both1")
+                                       .file("both1", "own")
+                                       .file("both2", "own")
+                                       .file(".wh.both2")
+                                       .file(".wh.dir1")
+                                       .file("dir1/f")
+                                       .dir("dir2")
+                                       .file(".wh.dir2")
+                                       .file(".wh..wh.plnk/1.2")
+                                       .end());
+  EXPECT_TRUE(is_whiteout(look(info, "d/gone")));
+  EXPECT_EQ(look(info, "both1").content, "own");
+  EXPECT_EQ(look(info, "both2").content, "own");
+  EXPECT_TRUE(is_opaque(look(info, "dir1"))) << "the lower directory went, this one starts empty";
+  EXPECT_TRUE(is_opaque(look(info, "dir2")));
+  EXPECT_FALSE(has(info, ".wh..wh.plnk"));
+  EXPECT_EQ(info.skipped, 1U);
+  EXPECT_THAT(info.implied_dirs, ElementsAre("", "d")) << "dir1 inherits nothing";
+}
+
+TEST_F(Tree, OpaqueAnywhereInTheTar) {
+  const LayerInfo info = unpack_ok(
+      TarBuild().file("a/x").file("a/.wh..wh..opq").file("b/.wh..wh..opq").file("b/c/y").end());
+  EXPECT_TRUE(is_opaque(look(info, "a")));
+  EXPECT_TRUE(is_opaque(look(info, "b")));
+  EXPECT_FALSE(is_opaque(look(info, "b/c")));
+  EXPECT_THAT(info.implied_dirs, ElementsAre("", "a", "b"))
+      << "below b nothing of the lower layers shows";
+  EXPECT_TRUE(unpack_ok(TarBuild().file(".wh..wh..opq").end()).opaque_root);
+}
+
+TEST_F(Tree, AttributesThatOverlayfsWouldObeyAreDropped) {
+  const std::string capability(
+      "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 20);
+  const LayerInfo info =
+      unpack_ok(TarBuild()
+                    .pax({{"SCHILY.xattr.trusted.overlay.opaque", "y"},
+                          {"SCHILY.xattr.trusted.overlay.redirect", "/etc"},
+                          {"SCHILY.xattr.user.kept", "v"}})
+                    .dir("d")
+                    .pax({{"SCHILY.xattr.security.capability", capability},
+                          {"SCHILY.xattr.security.selinux", "system_u:object_r:shadow_t:s0"}})
+                    .add({.name = "ping", .data = "elf", .mode = 0755, .uid = 7})
+                    .add({.type = '3', .name = "forged", .mode = 0})
+                    .end());
+  EXPECT_EQ(look(info, "d").xattrs, (std::map<std::string, std::string>{{"user.kept", "v"}}));
+  EXPECT_EQ(look(info, "ping").xattrs,
+            (std::map<std::string, std::string>{{"security.capability", capability}}))
+      << "set after the owner, which clears it";
+  EXPECT_FALSE(has(info, "forged")) << "0:0 devices come from .wh. names alone";
+  EXPECT_EQ(info.skipped, 4U);
+}
+
+TEST_F(Tree, SparseFilesKeepTheirHoles) {
+  const LayerInfo info = unpack_ok(TarBuild()
+                                       .pax({{"GNU.sparse.size", "104857600"},
+                                             {"GNU.sparse.numblocks", "1"},
+                                             {"GNU.sparse.map", "52428800,5"}})
+                                       .file("f", "abcde")
+                                       .end());
+  struct stat stat_info{};
+  ASSERT_EQ(stat((tree_of(info) + "/f").c_str(), &stat_info), 0);
+  EXPECT_EQ(stat_info.st_size, 104857600);
+  EXPECT_LT(stat_info.st_blocks * 512, 65536);
+}
+
+TEST_F(Tree, ManyDirectoriesAndDeepOnes) {
+  TarBuild tar;
+  for (int i = 0; i < 900; ++i) tar.file(cat("d", i % 450, "/e", i, "/f"));
+  std::string deep;
+  while (deep.size() < 1000) deep += "d/";
+  tar.pax({{"path", deep + "f"}}).file("x", "deep");
+  const LayerInfo info = unpack_ok(tar.end());
+  EXPECT_TRUE(has(info, "d0/e0/f"));
+  EXPECT_TRUE(has(info, "d449/e899/f"));
+  EXPECT_EQ(look(info, deep + "f").content, "deep");
+  ASSERT_TRUE(store_->remove(info.diff_id).ok());
+}
+
+TEST(TreeLimits, AreHeld) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root: unpacking makes devices and owners";
+  const sys::TempDir dir = sys::TempDir::create().value();
+  const sys::Fd root = sys::open(dir.path(), O_RDONLY | O_DIRECTORY).value();
+  TreeWriter few(root, {.max_entries = 2});
+  TarEntry entry{.type = TarType::kDirectory, .path = "a"};
+  EXPECT_TRUE(few.begin(entry).ok());
+  entry.path = "b";
+  EXPECT_TRUE(few.begin(entry).ok());
+  entry.path = "c";
+  EXPECT_EQ(few.begin(entry).error().code(), Code::kResourceExhausted);
+  TreeWriter small(root, {.max_directory_name_bytes = 500});
+  entry.path = "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p";
+  EXPECT_EQ(small.begin(entry).error().code(), Code::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace fluyt::image

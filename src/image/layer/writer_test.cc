@@ -1,0 +1,172 @@
+#include "image/layer/writer.h"
+
+#include <gmock/gmock.h>
+#include <zlib.h>
+
+#include "image/layer/layer_test.h"
+#include "image/layer/unpack.h"
+
+namespace fluyt::image {
+namespace {
+
+using testing::HasSubstr;
+
+class Writer : public LayerTest {
+ protected:
+  const std::string tar_ = TarBuild().dir("d").file("d/f", std::string(100'000, 'x')).end();
+  oci::Digest digest_ = digest_of("sha256", tar_).value();
+  oci::Digest other_ = digest_of("sha256", "other").value();
+
+  std::string error_of_expecting(std::string_view blob, LayerExpectation expectation) {
+    auto info = unpack(blob, std::move(expectation));
+    EXPECT_TRUE(is_clean());
+    EXPECT_TRUE(store_->list()->empty());
+    if (info.ok()) return "no error";
+    EXPECT_EQ(info.error().code(), Code::kDataLoss);
+    return info.error().message();
+  }
+};
+
+std::string gzip(const std::string& text) {
+  z_stream stream{};
+  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string out(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+TEST_F(Writer, ALayerAppearsWhenItIsVerified) {
+  const std::string blob = gzip(tar_);
+  const oci::Digest blob_digest = digest_of("sha256", blob).value();
+  const LayerInfo info = unpack(blob,
+                                {.blob_digest = blob_digest,
+                                 .blob_bytes = blob.size(),
+                                 .diff_id = digest_,
+                                 .media_type = "application/vnd.oci.image.layer.v1.tar+gzip"},
+                                1000)
+                             .value();
+  EXPECT_EQ(info.diff_id, digest_);
+  EXPECT_EQ(info.blob_digest, blob_digest);
+  EXPECT_EQ(info.compression, "gzip");
+  EXPECT_EQ(info.unpacked_bytes, tar_.size());
+  EXPECT_EQ(info.disk_bytes, 102'400U);
+  const LayerInfo found = store_->find(digest_).value().value();
+  EXPECT_EQ(found.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+  EXPECT_EQ(found.implied_dirs, info.implied_dirs);
+  EXPECT_EQ(store_->list()->size(), 1U);
+  EXPECT_TRUE(is_clean());
+  // Once more, by another way: success, and one tree.
+  EXPECT_EQ(unpack(tar_, {.diff_id = digest_})->blob_digest, blob_digest);
+  ASSERT_TRUE(store_->remove(digest_).ok());
+  ASSERT_TRUE(store_->remove(digest_).ok());
+  EXPECT_FALSE(store_->find(digest_).value());
+  EXPECT_TRUE(is_clean());
+}
+
+TEST_F(Writer, WhatDoesNotMatchIsNeverSeen) {
+  EXPECT_THAT(error_of_expecting(tar_, {.blob_digest = other_}),
+              HasSubstr("the manifest says " + other_.text()));
+  EXPECT_THAT(error_of_expecting(tar_, {.diff_id = other_}),
+              HasSubstr("config says " + other_.text()));
+  EXPECT_THAT(error_of_expecting(tar_, {.blob_bytes = tar_.size() + 1}),
+              HasSubstr("the manifest says"));
+  EXPECT_THAT(error_of_expecting(tar_, {.blob_bytes = tar_.size() - 1}),
+              HasSubstr("more bytes came"));
+  EXPECT_THAT(error_of_expecting(gzip(tar_), {.diff_id = digest_of("sha256", gzip(tar_)).value()}),
+              HasSubstr("config says"));
+  EXPECT_THAT(error_of_expecting(tar_.substr(0, 50'000), {}), HasSubstr("ends in the middle"));
+  EXPECT_THAT(error_of_expecting(gzip(tar_).substr(0, 100), {}), HasSubstr("ends in the middle"));
+}
+
+TEST_F(Writer, OtherAlgorithms) {
+  const oci::Digest digest = digest_of("sha512", tar_).value();
+  const LayerInfo info = unpack(tar_, {.blob_digest = digest, .diff_id = digest_}).value();
+  EXPECT_EQ(info.blob_digest, digest);
+  EXPECT_EQ(info.diff_id, digest_);
+}
+
+TEST_F(Writer, ABadLayerEndsTheStreamEarly) {
+  const std::string start = TarBuild().file("../x").bytes();
+  LayerWriter writer = LayerWriter::create(*store_, {}).value();
+  std::string message;
+  for (int i = 0; i < 1000 && message.empty(); ++i) {
+    auto written = writer.write(i == 0 ? start : std::string(65536, 'x'));
+    if (!written.ok()) message = written.error().message();
+  }
+  EXPECT_THAT(message, HasSubstr("climbs out of the layer"));
+  EXPECT_FALSE(writer.finish().ok());
+}
+
+TEST_F(Writer, DroppedHalfWayItLeavesNothing) {
+  {
+    LayerWriter writer = LayerWriter::create(*store_, {}).value();
+    ASSERT_TRUE(writer.write(tar_.substr(0, 60'000)).ok());
+  }
+  EXPECT_TRUE(is_clean());
+}
+
+TEST_F(Writer, CancellingEndsAWait) {
+  std::atomic<bool> cancelled = false;
+  LayerWriter writer = LayerWriter::create(*store_, {}, &cancelled).value();
+  ASSERT_TRUE(writer.write(tar_).ok());
+  cancelled = true;
+  auto result = writer.finish();
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code(), Code::kCancelled);
+}
+
+TEST_F(Writer, WhatADeadProcessLeftIsSwept) {
+  ASSERT_TRUE(sys::make_dirs(dir_.path() + "/store/staging/dead/fs/a/b", 0755).ok());
+  ASSERT_TRUE(LayerStore::open(store_->options()).ok());
+  EXPECT_TRUE(is_clean());
+}
+
+TEST_F(Writer, ADamagedRecordIsReplaced) {
+  const LayerInfo info = unpack_ok(tar_);
+  const std::string record = tree_of(info) + "/../layer.json";
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, record, "{", 0600).ok());
+  std::vector<std::string> damaged;
+  EXPECT_TRUE(store_->list(&damaged)->empty());
+  EXPECT_EQ(damaged, std::vector{std::string(digest_.hex())});
+  EXPECT_EQ(store_->find(digest_).error().code(), Code::kDataLoss);
+  unpack_ok(tar_);
+  EXPECT_TRUE(store_->find(digest_).value());
+}
+
+TEST_F(Writer, AMissingProgramIsAnErrorAtOnce) {
+  LayerStore::Options options = store_->options();
+  options.unpack_program = dir_.path() + "/none";
+  const auto store = LayerStore::open(options).value();
+  auto writer = LayerWriter::create(*store, {});
+  ASSERT_FALSE(writer.ok());
+  EXPECT_THAT(writer.error().message(), HasSubstr("start the unpacker"));
+}
+
+TEST(LayerInfo, NamesOfAnyBytesSurvive) {
+  LayerInfo info{.diff_id = digest_of("sha256", "").value(),
+                 .blob_digest = digest_of("sha512", "").value()};
+  info.implied_dirs = {"", "a%b", "\xff\x01 \"\\", "plain"};
+  info.lower_links = {{"\xfe", "t\n"}};
+  const LayerInfo back = parse_layer_info(to_json(info)).value();
+  EXPECT_EQ(back.implied_dirs, info.implied_dirs);
+  EXPECT_EQ(back.lower_links, info.lower_links);
+  EXPECT_EQ(back.blob_digest, info.blob_digest);
+}
+
+TEST(Report, OfAWorkerIsCheckedLikeAnythingFromOutside) {
+  EXPECT_EQ(parse_report(to_report(Error(Code::kDataLoss, "why"))).error().message(), "why");
+  EXPECT_EQ(parse_report(to_report(Error(Code::kDataLoss, "why"))).error().code(), Code::kDataLoss);
+  for (const char* text : {"", "[]", "{}", "{\"error\":1}",
+                           "{\"error\":{\"code\":1,\"message\":\"\"}}", "{\"diff_id\":\"x\"}"}) {
+    EXPECT_FALSE(parse_report(text).ok()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace fluyt::image

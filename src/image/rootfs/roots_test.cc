@@ -1,0 +1,93 @@
+#include "image/rootfs/roots.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "sys/file.h"
+
+namespace fluyt::image {
+namespace {
+
+class RootsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: the upper directory gets the image's owner";
+    ASSERT_TRUE(sys::make_dirs(layer_, 0755).ok());
+    ASSERT_EQ(chown(layer_.c_str(), 12, 34), 0);
+    ASSERT_EQ(chmod(layer_.c_str(), 01770), 0);
+    ASSERT_EQ(setxattr(layer_.c_str(), "user.a", "v", 1, 0), 0);
+  }
+  sys::TempDir dir_ = sys::TempDir::create().value();
+  std::string layer_ = dir_.path() + "/layer";
+  Roots roots_ = Roots::open(dir_.path() + "/roots").value();
+};
+
+TEST_F(RootsTest, AreMadeWithTheLookOfTheTopmostLayer) {
+  const sys::OverlayMount mount = roots_.create("c1", {layer_}).value();
+  EXPECT_EQ(mount.lower_dirs, std::vector{layer_});
+  EXPECT_EQ(mount.upper_dir, dir_.path() + "/roots/c1/upper");
+  struct stat info{};
+  ASSERT_EQ(stat(mount.upper_dir.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 12U);
+  EXPECT_EQ(info.st_gid, 34U);
+  EXPECT_EQ(info.st_mode & 07777U, 01770U);
+  char value = 0;
+  EXPECT_EQ(getxattr(mount.upper_dir.c_str(), "user.a", &value, 1), 1);
+  EXPECT_TRUE(sys::exists(mount.work_dir));
+}
+
+TEST_F(RootsTest, TheSameIdGivesTheSameRootWithItsContent) {
+  const sys::OverlayMount mount = roots_.create("c1", {layer_}).value();
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, mount.upper_dir + "/f", "x", 0600).ok());
+  EXPECT_EQ(roots_.create("c1", {layer_}).value(), mount);
+  EXPECT_TRUE(sys::exists(mount.upper_dir + "/f"));
+  EXPECT_EQ(roots_.list().value(), std::vector<std::string>{"c1"});
+  ASSERT_TRUE(roots_.remove("c1").ok());
+  ASSERT_TRUE(roots_.remove("c1").ok());
+  EXPECT_TRUE(roots_.list()->empty());
+  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+}
+
+TEST_F(RootsTest, IdsCannotLeaveTheFolder) {
+  for (const char* id : {"", ".", "..", "../x", "a/b", "@x"}) {
+    EXPECT_EQ(roots_.create(id, {layer_}).error().code(), Code::kInvalidArgument) << id;
+    EXPECT_EQ(roots_.remove(id).error().code(), Code::kInvalidArgument) << id;
+  }
+}
+
+TEST_F(RootsTest, AFailedOneLeavesNothing) {
+  EXPECT_FALSE(roots_.create("c1", {dir_.path() + "/none"}).ok());
+  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+}
+
+TEST_F(RootsTest, WhatADeadProcessLeftIsSwept) {
+  ASSERT_TRUE(sys::make_dirs(dir_.path() + "/roots/@0123/upper", 0755).ok());
+  ASSERT_TRUE(Roots::open(dir_.path() + "/roots").ok());
+  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+}
+
+TEST_F(RootsTest, UsageCountsLikeDuAndFollowsNothing) {
+  const std::string upper = roots_.create("c1", {layer_})->upper_dir;
+  const RootUsage empty = roots_.usage("c1").value();
+  EXPECT_EQ(empty.inodes, 1U);
+  ASSERT_TRUE(sys::make_dirs(upper + "/d", 0755).ok());
+  ASSERT_TRUE(
+      sys::write_file_atomic(sys::kCwd, upper + "/d/f", std::string(100'000, 'x'), 0600).ok());
+  ASSERT_EQ(link((upper + "/d/f").c_str(), (upper + "/g").c_str()), 0);
+  ASSERT_EQ(symlink("/", (upper + "/everything").c_str()), 0);
+  const RootUsage usage = roots_.usage("c1").value();
+  EXPECT_EQ(usage.inodes, 4U);
+  EXPECT_GE(usage.bytes, empty.bytes + 100'000);
+  EXPECT_LT(usage.bytes, empty.bytes + 120'000) << "the linked file once";
+  EXPECT_TRUE(usage.complete);
+  const RootUsage cut = roots_.usage("c1", 2).value();
+  EXPECT_FALSE(cut.complete);
+  EXPECT_EQ(cut.inodes, 2U);
+  EXPECT_EQ(roots_.usage("none").error().code(), Code::kNotFound);
+}
+
+}  // namespace
+}  // namespace fluyt::image
