@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -355,7 +356,7 @@ TEST_F(MonitorTest, ExecRunsWithStreams) {
 
 TEST_F(MonitorTest, ManyExecsAtOnce) {
   run("main", "exec sleep 1000");
-  std::vector<std::thread> threads;
+  std::vector<std::jthread> threads;
   std::atomic<int> good = 0;
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&, i] {
@@ -365,7 +366,7 @@ TEST_F(MonitorTest, ManyExecsAtOnce) {
       }
     });
   }
-  for (std::thread& thread : threads) thread.join();
+  for (std::jthread& thread : threads) thread.join();
   EXPECT_EQ(good, 40);
 }
 
@@ -741,7 +742,7 @@ TEST_F(MonitorTest, HungCreateDelaysNobodyAndIsGivenUp) {
   request.deadline_ms = 3'000;
   std::optional<Result<ContainerInfo>> hung;
   const auto began = std::chrono::steady_clock::now();
-  std::thread creator([&] { hung.emplace(client_->create(request)); });
+  std::jthread creator([&] { hung.emplace(client_->create(request)); });
   usleep(300'000);
   run("neighbour", "echo here; exit 0");
   ASSERT_TRUE(told_.wait_exit("neighbour").has_value());
@@ -772,13 +773,63 @@ TEST_F(MonitorTest, RemovingWhileCreatingCancelsIt) {
   spec.mounts.push_back(
       {.destination = "/tmp/dead", .type = "bind", .source = dead + "/sub", .options = {"rbind"}});
   std::optional<Result<ContainerInfo>> hung;
-  std::thread creator([&] { hung.emplace(client_->create(request_of("hung", spec))); });
+  std::jthread creator([&] { hung.emplace(client_->create(request_of("hung", spec))); });
   usleep(300'000);
   EXPECT_TRUE(client_->remove("hung", Deadline::after_ms(5'000)).ok());
   creator.join();
   ASSERT_FALSE((*hung).ok());
   EXPECT_EQ(hung->error().code(), Code::kCancelled) << hung->error().message();
   umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
+}
+
+TEST_F(MonitorTest, ManyContainersAtOnce) {
+  constexpr int kThreads = 6;
+  constexpr int kRounds = 6;
+  std::atomic<int> good = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        for (int round = 0; round < kRounds; ++round) {
+          const std::string id = cat("many-", t, "-", round);
+          const int code = t * 10 + round;
+          if (!client_->create(request_of(id, spec_of(id, cat("seq 1 3000; exit ", code)))).ok())
+            continue;
+          if (!client_->start(id, Deadline::after_ms(kWaitMs)).ok()) continue;
+          const auto exit = told_.wait_exit(id);
+          const auto lines = lines_of(id);
+          if (!exit || exit->exit_code != code || lines.size() != 3000 ||
+              lines.back() != "stdout F 3000")
+            continue;
+          if (client_->remove(id, Deadline::after_ms(kWaitMs)).ok()) ++good;
+        }
+      });
+    }
+  }
+  EXPECT_EQ(good, kThreads * kRounds);
+  EXPECT_TRUE(client_->list()->empty());
+  EXPECT_EQ(children(), "");
+}
+
+// CVE-2022-23471 and its kin: what an attach that was broken off leaves behind.
+TEST_F(MonitorTest, BrokenOffAttachesLeaveNothing) {
+  auto request = request_of("idle", spec_of("idle", "while true; do echo tick; sleep 0.01; done"));
+  request.open_stdin = true;
+  run(request);
+  const std::string fds = cat("/proc/", client_->monitor_pid(), "/fd");
+  const size_t before = sys::list_dir(fds)->size();
+  for (int i = 0; i < 300; ++i) {
+    auto in = sys::make_pipe();
+    auto out = sys::make_pipe();
+    auto err = sys::make_pipe();
+    ASSERT_TRUE(
+        client_
+            ->attach({.container_id = "idle", .in = in->read, .out = out->write, .err = err->write})
+            .ok());
+  }
+  size_t after = 0;
+  for (int i = 0; i < 100 && (after = sys::list_dir(fds)->size()) > before; ++i) usleep(20'000);
+  EXPECT_EQ(after, before);
 }
 
 // Private memory of an idle monitor with one container that has talked, and of the pod init.
