@@ -104,7 +104,7 @@ def main():
         fluyt("rmi", name)
         fluyt("pods")
         engine.stop()
-        left = [path for path in (engine.state + "/sandboxes", engine.root + "/roots")
+        left = [path for path in (engine.state + "/sandboxes", engine.root + "/image/roots", engine.root + "/image/layers")
                 if os.path.isdir(path) and os.listdir(path)]
         if left:
             raise AssertionError(f"left behind: {left}")

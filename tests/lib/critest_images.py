@@ -34,6 +34,14 @@ SHOW_UID = """
 #include <unistd.h>
 int main(void) { printf("Effective uid: %d\\n", geteuid()); return 0; }
 """
+# What the suite's own busybox has and Debian's static one has not.
+PGREP = b"""#!/bin/sh
+for folder in /proc/[0-9]*; do
+  read -r name <"$folder/comm" 2>/dev/null && [ "$name" = "$1" ] && { echo "${folder#/proc/}"; found=1; }
+done
+[ -n "$found" ]
+"""
+IPCS = b"#!/bin/sh\nexec cat /proc/sysvipc/shm\n"
 
 
 def debian_tree(work):
@@ -52,6 +60,8 @@ def debian_tree(work):
         for path in ("/usr/share/nginx/html/index.html", "/var/www/html/index.html"):
             with open(tree + path, "w", encoding="utf-8") as file:
                 file.write(page)
+    # GNU grep calls /proc/PID/cmdline binary and prints nothing of it; the suite was written for busybox.
+    shutil.copy(shutil.which("busybox"), tree + "/usr/bin/grep")
     return images.tree_layer(tree)
 
 
@@ -67,10 +77,11 @@ def make(registry, work):
     def marked(name, data):
         return images.layer([Entry(name, data=data.encode())])
 
-    push(Image([base], {**env, "Cmd": ["sh"]}), E2E + "busybox", "1.29-2")
+    commands = images.layer([Entry("usr/bin/pgrep", data=PGREP, mode=0o755), Entry("usr/bin/ipcs", data=IPCS, mode=0o755)])
+    push(Image([base, commands], {**env, "Cmd": ["sh"]}), E2E + "busybox", "1.29-2")
     page = images.layer([Entry("www", "d", mode=0o755),
                          Entry("www/index.html", data=b"<html><body><h1>It works!</h1></body></html>\n")])
-    push(Image([base, page], {**env, "Cmd": ["httpd", "-f", "-p", "80", "-h", "/www"]}), E2E + "httpd", "2.4.39-4")
+    push(Image([base, page], {**env, "Cmd": ["sh", "-c", "echo httpd: serving /www; exec httpd -f -p 80 -h /www"]}), E2E + "httpd", "2.4.39-4")
     pause = images.static_program(PAUSE, work, "pause")
     push(Image([images.layer([Entry("pause", data=pause, mode=0o755)])],
                {**env, "Entrypoint": ["/pause"], "User": "65535:65535"}), "pause", "3.9", "3.10", "3.10.1", "3.10.2")

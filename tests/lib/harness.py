@@ -193,8 +193,12 @@ def host_counts(engine):
             with open(folder + "/comm", encoding="utf-8") as file:
                 processes += file.read().strip() in tuple(name[:15] for name in programs)
             namespaces.add(os.readlink(folder + "/ns/net"))
-    files = sum(len(names) + len(dirs) for _, dirs, names in os.walk(engine.state))
-    files += sum(len(names) + len(dirs) for _, dirs, names in os.walk(engine.root + "/roots"))
+    files = 0
+    for top in (engine.state, engine.root):
+        for folder, dirs, names in os.walk(top):
+            # Layers are the image's, not a pod's, and SQLite's journals come and go.
+            dirs[:] = [name for name in dirs if not (folder == engine.root + "/image" and name in ("layers", "blobs"))]
+            files += len(dirs) + sum(not name.endswith(("-wal", "-shm")) for name in names)
     leases = len([name for name in glob.glob(engine.folder + "/leases/*/*") if name.split("/")[-1][0].isdigit()])
     return {"mounts": mounts, "cgroups": cgroups, "veths": sum(link["ifname"].startswith("veth") for link in links),
             "processes": processes, "network namespaces": len(namespaces), "files": files, "IP leases": leases}

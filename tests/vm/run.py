@@ -20,6 +20,15 @@ MODULES = ("kernel/fs/overlayfs", "kernel/fs/fuse", "kernel/fs/erofs", "kernel/n
 
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
+if [ ! -e /switched ]; then
+  # pivot_root(2), which containers need, does not work on an initramfs: go on from a tmpfs.
+  mkdir /new
+  mount -t tmpfs -o size=2G,mode=755 tmpfs /new
+  cp -a /bin /lib /lib64 /usr /etc /root /test /var /init /new/
+  for name in proc sys dev tmp run; do mkdir /new/$name; done
+  touch /new/switched
+  exec switch_root /new /init
+fi
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs /tmp; mount -t tmpfs tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
