@@ -465,7 +465,9 @@ Result<std::vector<Write>> plan_limits(const Layout& layout, const oci::Resource
 std::vector<Need> needs(const oci::Resources& resources) {
   std::vector<Need> out;
   const auto add = [&](std::string_view legacy, std::string_view unified, std::string_view field) {
-    out.push_back({.legacy = legacy, .unified = unified, .field = cat(kResources, field)});
+    out.push_back({.legacy = std::string(legacy),
+                   .unified = std::string(unified),
+                   .field = cat(kResources, field)});
   };
   if (resources.cpu && wants_cpu(*resources.cpu)) add("cpu", "cpu", "cpu");
   if (resources.cpu && !resources.cpu->cpus.empty()) add("cpuset", "cpuset", "cpu.cpus");

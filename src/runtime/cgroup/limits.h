@@ -48,8 +48,8 @@ struct Write {
 
 /// A controller that the resources ask for.
 struct Need {
-  std::string_view legacy;   // its v1 name; empty: v2 only
-  std::string_view unified;  // its v2 name; empty: v1 only
+  std::string legacy;   // its v1 name; empty: v2 only
+  std::string unified;  // its v2 name; empty: v1 only
   std::string field;
 };
 std::vector<Need> needs(const oci::Resources& resources);
