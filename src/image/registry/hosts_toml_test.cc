@@ -82,6 +82,10 @@ TEST(HostsToml, BytesOutsideAsciiAreForComments) {
   auto got = parse("server = \"https://x\"\nM\xcd\x9b = 1\n");
   ASSERT_FALSE(got.ok());
   EXPECT_THAT(got.error().message(), HasSubstr("f/hosts.toml: line 2: "));
+  EXPECT_FALSE(parse("[\n\n").ok());
+  EXPECT_FALSE(parse("[\x03"
+                     "FF")
+                   .ok());
 }
 
 TEST(HostsToml, Durations) {
