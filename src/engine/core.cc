@@ -80,7 +80,10 @@ void Engine::Core::tell(const Event& event) {
       if (auto alive = handler.lock()) listeners.push_back(std::move(alive));
     }
   }
-  for (const auto& listener : listeners) listener->function(event);
+  for (const auto& listener : listeners) {
+    const std::scoped_lock lock(listener->mutex);
+    if (listener->function) listener->function(event);
+  }
 }
 
 void Engine::Core::log_if_failed(const Result<>& result, std::string_view what) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,6 +66,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Guarded<std::map<std::string, CpuReading>> cpu_readings;
 
   struct Handler {
+    std::mutex mutex;  // held through a call: once a subscription is gone, nothing of it runs
     std::function<void(const Event&)> function;
   };
   Guarded<std::vector<std::weak_ptr<Handler>>> handlers;

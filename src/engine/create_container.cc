@@ -40,6 +40,19 @@ Error not_ready(const Sandbox& sandbox) {
                cat("sandbox ", sandbox.id, " is ", name_of(sandbox.state), ": expected ready"));
 }
 
+/// Makes the first missing source of a bind mount as a directory, as other CRI engines do (a
+/// hostPath without a type relies on it); false when none is missing. Asked only after the runtime
+/// has found something missing: to look before would hang with a file system that hangs.
+Result<bool> make_missing_source(const std::vector<Mount>& mounts) {
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    if (mounts[i].host_path.empty() || sys::exists(mounts[i].host_path)) continue;
+    FLUYT_TRY_CONTEXT(sys::make_dirs(mounts[i].host_path, 0755), cat("mounts[", i, "].host_path"));
+    if (!sys::exists(mounts[i].host_path)) return false;  // a link that leads nowhere
+    return true;
+  }
+  return false;
+}
+
 /// Everything between the record and CREATED. What it made on an error is undone by the caller.
 Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& image) {
   const ContainerPtr container = entry.value();
@@ -61,6 +74,10 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
   request.root = FLUYT_TRY(core.parts.images->create_root(container->id, image.id));
   auto created = client->create(request);
+  while (!created.ok() && created.error().code() == Code::kNotFound &&
+         FLUYT_TRY(make_missing_source(container->config.mounts))) {
+    created = client->create(request);
+  }
   if (!created.ok()) return about_program(std::move(created).error());
   if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 

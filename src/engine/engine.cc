@@ -13,6 +13,12 @@ class HandlerSubscription final : public Subscription {
  public:
   explicit HandlerSubscription(std::shared_ptr<Engine::Core::Handler> handler)
       : handler_(std::move(handler)) {}
+  HandlerSubscription(const HandlerSubscription&) = delete;
+  HandlerSubscription& operator=(const HandlerSubscription&) = delete;
+  ~HandlerSubscription() override {
+    const std::scoped_lock lock(handler_->mutex);
+    handler_->function = nullptr;
+  }
 
  private:
   std::shared_ptr<Engine::Core::Handler> handler_;
@@ -59,7 +65,8 @@ HostStatus Engine::status() {
 }
 
 std::unique_ptr<Subscription> Engine::subscribe(std::function<void(const Event&)> handler) {
-  auto shared = std::make_shared<Core::Handler>(Core::Handler{std::move(handler)});
+  auto shared = std::make_shared<Core::Handler>();
+  shared->function = std::move(handler);
   core_->handlers.lock()->push_back(shared);
   return std::make_unique<HandlerSubscription>(std::move(shared));
 }

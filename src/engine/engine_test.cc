@@ -26,6 +26,7 @@ struct FakeWorld {
   monitor::Events events;
   std::vector<std::pair<std::string, int>> signals;
   bool ignores_sigterm = false;
+  std::string needs_path;  // create fails while it is not there
 
   Result<> check(const std::string& call) {
     if (fail == call) return Error(Code::kInternal, call + " fails");
@@ -102,6 +103,9 @@ class FakeClient final : public monitor::Client {
   }
   Result<monitor::ContainerInfo> create(const monitor::CreateRequest& request) override {
     FLUYT_TRY(world_.check("create"));
+    if (!world_.needs_path.empty() && !sys::exists(world_.needs_path)) {
+      return Error(Code::kNotFound, "mounts[0]: no such file");
+    }
     const std::scoped_lock lock(world_.mutex);
     monitor::ContainerInfo info;
     info.id = request.id;
@@ -326,6 +330,29 @@ TEST_F(EngineTest, WhatIsWrongIsNamed) {
   EXPECT_EQ(created.error().code(), Code::kNotFound);
   EXPECT_NE(created.error().message().find("nothere"), std::string::npos);
   EXPECT_EQ(engine_->start_container("feed").error().code(), Code::kNotFound);
+}
+
+TEST_F(EngineTest, AMissingBindSourceIsMadeWhereItCanBe) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  world_.needs_path = folder_->path() + "/data/deep";
+  ContainerConfig config = main_container();
+  config.mounts = {{.container_path = "/data", .host_path = world_.needs_path}};
+  const auto made = engine_->create_container(sandbox_, config);
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  EXPECT_TRUE(sys::exists(world_.needs_path));
+
+  config.name.name = "other";
+  world_.needs_path = "/proc/self/no/such";
+  config.mounts[0].host_path = world_.needs_path;
+  EXPECT_FALSE(engine_->create_container(sandbox_, config).ok());
+}
+
+TEST_F(EngineTest, AMissingProgramIsTheRequestsFault) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  world_.needs_path = folder_->path() + "/never";
+  const auto made = engine_->create_container(sandbox_, main_container());
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().code(), Code::kInvalidArgument);
 }
 
 TEST_F(EngineTest, AProgramThatCannotStartIsAnExitedContainer) {

@@ -2,10 +2,6 @@
 
 #include <sys/sysmacros.h>
 
-#include <array>
-#include <cerrno>
-#include <climits>
-#include <cstdlib>
 #include <set>
 
 #include "base/strings.h"
@@ -45,16 +41,6 @@ bool lists(const std::string& path, std::string_view word) {
   return false;
 }
 
-/// The place that `path` leads to, links followed; made as a directory where there is nothing.
-Result<std::string> bind_source(const std::string& field, const std::string& path) {
-  std::array<char, PATH_MAX> real{};
-  if (::realpath(path.c_str(), real.data()) != nullptr) return std::string(real.data());
-  if (errno != ENOENT)
-    return Error::from_errno(errno, cat(field, ".host_path: realpath(", quote(path), ")"));
-  FLUYT_TRY_CONTEXT(sys::make_dirs(path, 0755), field + ".host_path");
-  return path;
-}
-
 Result<spec::Mount> mount_of(const std::string& field, const Mount& from) {
   if (!from.image.empty()) {
     return Error(Code::kUnimplemented,
@@ -63,7 +49,9 @@ Result<spec::Mount> mount_of(const std::string& field, const Mount& from) {
   }
   spec::Mount to;
   to.container_path = from.container_path;
-  to.host_path = FLUYT_TRY(bind_source(field, from.host_path));
+  // Not looked at here: a file system that hangs must hold up the monitor's worker, which has a
+  // deadline, and no thread of ours.
+  to.host_path = from.host_path;
   to.readonly = from.readonly;
   to.recursive_readonly = from.recursive_readonly;
   switch (from.propagation) {

@@ -15,8 +15,7 @@ namespace fluyt::engine {
 /// What this host can do, for `spec`. Probed at start.
 spec::Host probe_spec_host(const Host& host);
 
-/// The runtime spec of `container`. Missing host directories of bind mounts are made, as other CRI
-/// engines do (a hostPath without a type relies on it).
+/// The runtime spec of `container`.
 Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, const Sandbox& sandbox,
                             const image::Image& image);
 
