@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include <thread>
 
 #include "base/strings.h"
@@ -13,6 +15,9 @@ namespace {
 using Stream = grpc::ServerReaderWriter<v1::AttachResponse, v1::AttachRequest>;
 
 constexpr int64_t kGoodbyeMs = 5000;
+constexpr int64_t kExitMs = 1000;
+// A caller that is slower for a moment is dropped later than with the usual 64 KiB.
+constexpr int kPipeBytes = 1 << 20;
 
 // Our ends of the pipes between the call and the monitor.
 struct Ends {
@@ -63,6 +68,7 @@ Result<> RunningAttach::connect(bool with_stdin, bool terminal) {
   }
   auto add = [&](sys::Fd fd, bool is_stderr) -> Result<> {
     FLUYT_TRY(sys::set_nonblocking(fd, true));
+    (void)::fcntl(fd.raw(), F_SETPIPE_SZ, kPipeBytes);  // a host that allows less has less
     ends_.sources.push_back({std::move(fd), [this, is_stderr](std::string_view data) {
                                return send(data, is_stderr);
                              }});
@@ -110,9 +116,14 @@ grpc::Status RunningAttach::run(grpc::ServerContext& context, bool terminal) {
   const PumpEnd end = pump(ends_.sources, gone_, done_);
   for (Source& source : ends_.sources) source.fd.reset();
   done_.set();
-  v1::AttachResponse ended;
-  ended.mutable_ended();
-  if (end != PumpEnd::kStopped) stream_.Write(ended);
+  if (end != PumpEnd::kStopped) {
+    v1::AttachResponse ended;
+    // The pipes are closed a moment before the exit is known.
+    const auto container = engine_.wait_container(id_, Deadline::after_ms(kExitMs));
+    ended.mutable_ended()->set_container_runs(
+        container.ok() && (*container)->state == engine::ContainerState::kRunning);
+    stream_.Write(ended);
+  }
   if (end != PumpEnd::kStopped && !wait_until_set(gone_, Deadline::after_ms(kGoodbyeMs))) {
     context.TryCancel();
   }

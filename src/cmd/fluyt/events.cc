@@ -51,8 +51,9 @@ std::string text_of(const control::Event& event) {
 
 // One event a line, so that a program can read it as it comes.
 std::string json_line(const control::Event& event) {
+  const std::string lines = to_json(event);
   std::string out;
-  for (const std::string_view piece : split(to_json(event), '\n')) out += trim(piece);
+  for (const std::string_view piece : split(lines, '\n')) out += trim(piece);
   return out;
 }
 

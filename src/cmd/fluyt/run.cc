@@ -21,6 +21,7 @@ struct Made {
   std::string sandbox_id;
   std::string container_id;
   std::string log_path;
+  bool started = false;
 };
 
 class Run final : public Command {
@@ -78,6 +79,10 @@ class Run final : public Command {
     early.note();
     Made made;
     auto code = start(context, *client, *plan, *input, early, made);
+    if (!code.ok() && made.started && code.error().code() == Code::kUnavailable) {
+      return std::move(code).error().add_context(
+          cat(o_.name, " goes on without us (fluyt attach, logs and rm know it)"));
+    }
     if (!code.ok() || o_.remove) undo(*client, info, made);
     return code;
   }
@@ -123,12 +128,14 @@ class Run final : public Command {
     return 0;
   }
 
-  Result<int> in_foreground(Context& context, Client& client, Input& input, const Made& made) {
+  Result<int> in_foreground(Context& context, Client& client, Input& input, Made& made) {
     control::AttachRequest::Start start;
     start.set_container_id(made.container_id);
     start.set_stdin(o_.interactive);
-    const AttachEnd end = FLUYT_TRY(run_attach(client, input, std::move(start), [&] {
-      return noting_failure(context, client.start(made.container_id));
+    const AttachEnd end = FLUYT_TRY(run_attach(client, input, std::move(start), [&]() -> Result<> {
+      FLUYT_TRY(noting_failure(context, client.start(made.container_id)));
+      made.started = true;
+      return {};
     }));
     if (end.detached_by) {
       if (o_.remove) client.stop(made.container_id, 10).ignore("it is removed next");

@@ -19,6 +19,8 @@ void fill(Size& message) {
 // Process 1 of a container ignores signals that it has no handler for: a person who presses ^C
 // again and again wants out.
 constexpr int kPatience = 3;
+// <signal.h> and CRI's enumeration of signals exclude each other.
+constexpr int kSigpipe = 13;
 
 // The thread that turns what the person does into requests of `call`.
 template <class Call, class Request>
@@ -120,6 +122,7 @@ Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start s
   auto raw = FLUYT_TRY(enter_raw(terminal && with_stdin));
   std::optional<int> exit_code;
   int ended_by = 0;
+  bool closed = false;  // our output: nobody reads it any more
   {
     // A signal goes through the same call: written by the same thread as input.
     Typing<ExecCall, control::ExecRequest> typing(*call, input, terminal, [&](int signal) {
@@ -131,11 +134,12 @@ Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start s
       if (response.part_case() == control::ExecResponse::kExitCode)
         exit_code = response.exit_code();
       if (show(response)) continue;
-      call->cancel();  // nobody reads our output any more
+      call->cancel();
+      closed = true;
       break;
     }
     typing.stop();
-    ended_by = typing.ended_by();
+    ended_by = closed ? kSigpipe : typing.ended_by();
   }
   raw.reset();
   if (ended_by != 0) {
@@ -175,14 +179,17 @@ Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachReques
   auto raw = FLUYT_TRY(enter_raw(terminal));
   AttachEnd end;
   bool ended = false;
+  bool early = false;
   {
     Typing<AttachCall, control::AttachRequest> typing(*call, input, terminal, [&](int signal) {
       client.signal(id, signal).ignore("it may have ended");
     });
     while (!ended && call->read(response)) {
       ended = response.part_case() == control::AttachResponse::kEnded;
+      if (ended) early = response.ended().container_runs();
       if (show(response)) continue;
       call->cancel();
+      end.detached_by = kSigpipe;
       break;
     }
     typing.stop();
@@ -194,6 +201,12 @@ Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachReques
     return end;
   }
   FLUYT_TRY(say_goodbye<AttachCall, control::AttachResponse>(*call));
+  if (early) {
+    write_out(
+        Stream::kErr,
+        "fluyt: output ended before the container did: it closed it, or this side was too slow; "
+        "fluyt logs has the rest\n");
+  }
   return end;
 }
 

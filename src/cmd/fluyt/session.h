@@ -16,7 +16,7 @@ namespace fluyt::cli {
 Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start start);
 
 struct AttachEnd {
-  std::optional<int> detached_by;  // a signal: the container goes on
+  std::optional<int> detached_by;  // a signal, or SIGPIPE's number when nobody reads our output
 };
 /// Moves the container's streams until its output ends; signals as for run_exec. `attached` is
 /// called once we are sure to see everything that is written from then on (to start it, say); its

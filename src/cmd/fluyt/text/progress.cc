@@ -105,7 +105,7 @@ std::string redraw(const std::vector<std::string>& previous, const std::vector<s
     out += cat("\x1b[", rows, "A\r");  // up, then erase from there to the end of the screen
   }
   out += "\x1b[J";
-  for (const std::string& line : next) out += cat(line, "\r\n");
+  for (const std::string& line : next) out += cat(line, "\n");
   return out;
 }
 

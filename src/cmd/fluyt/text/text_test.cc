@@ -170,8 +170,8 @@ TEST(Progress, LinesShowEachLayersState) {
   EXPECT_FALSE(
       state.update(layer("sha256:aaaaaaaaaaaaaaaa", LayerState::Phase::kFetching, 750, 1000)));
   EXPECT_THAT(render(state, 43, 10),
-              ElementsAre("aaaaaaaaaaaa  [==========>   ]  750B/1.00kB", "bbbbbbbbbbbb  already here",
-                          "cccccccccccc  done  4.26MB"));
+              ElementsAre("aaaaaaaaaaaa  [==========>   ]  750B/1.00kB",
+                          "bbbbbbbbbbbb  already here", "cccccccccccc  done  4.26MB"));
 }
 
 TEST(Progress, NoLineIsWiderThanTheTerminalNorMoreThanItsRows) {
@@ -193,8 +193,8 @@ TEST(Progress, NoLineIsWiderThanTheTerminalNorMoreThanItsRows) {
 
 TEST(Progress, RedrawGoesBackOverWrappedRows) {
   EXPECT_EQ(rows_of({"12345", "", "1234567890"}, 5), 4U);
-  EXPECT_EQ(redraw({}, {"a"}, 80), "\x1b[Ja\r\n");
-  EXPECT_EQ(redraw({"123456", "b"}, {"c"}, 5), "\x1b[3A\r\x1b[Jc\r\n");
+  EXPECT_EQ(redraw({}, {"a"}, 80), "\x1b[Ja\n");
+  EXPECT_EQ(redraw({"123456", "b"}, {"c"}, 5), "\x1b[3A\r\x1b[Jc\n");
 }
 
 TEST(Progress, PlainLines) {
