@@ -86,6 +86,8 @@ Result<Database> Database::open(const std::string& path, int newest) {
       nullptr);
   Database out(raw);
   if (code != SQLITE_OK) return error_of(raw, code, cat("open ", quote(path)));
+  // One process by itself: no shared-memory file. It has to be said before the file is first read.
+  FLUYT_TRY_CONTEXT(out.execute("PRAGMA locking_mode=EXCLUSIVE"), quote(path));
   {
     Statement version = FLUYT_TRY_CONTEXT(out.prepare("PRAGMA user_version"), quote(path));
     FLUYT_TRY_CONTEXT(version.step(), quote(path));
@@ -96,9 +98,8 @@ Result<Database> Database::open(const std::string& path, int newest) {
                  cat(quote(path), ": is of version ", out.version_, ", this program knows up to ",
                      newest, "; it was left untouched"));
   }
-  // One process by itself: no shared-memory file, and another one is refused at once.
-  FLUYT_TRY_CONTEXT(out.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
-                                "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"),
+  FLUYT_TRY_CONTEXT(out.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                                "PRAGMA foreign_keys=ON;"),
                     quote(path));
   return out;
 }
