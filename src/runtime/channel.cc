@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/strings.h"
+#include "sys/file.h"
 #include "sys/socket.h"
 
 namespace fluyt::runtime {
@@ -17,18 +18,38 @@ struct Header {
   int32_t value;
 };
 constexpr size_t kMaxText = 8192;
-}  // namespace
 
-Result<> send_packet(sys::FdRef channel, Message kind, int32_t value, std::string_view text,
-                     const std::vector<sys::FdRef>& fds) {
+std::string packed(Message kind, int32_t value, std::string_view text) {
   const Header header{static_cast<uint32_t>(kind), value};
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
   bytes += text.substr(0, kMaxText);
-  return sys::send_with_fds(channel, bytes, fds);
+  return bytes;
+}
+}  // namespace
+
+Result<> say(sys::FdRef channel, Message kind, int32_t value, std::string_view text) {
+  // One write is one packet; a short one cannot be.
+  return sys::write_all(channel, packed(kind, value, text));
 }
 
-Result<> send_error(sys::FdRef channel, const Error& error) {
-  return send_packet(channel, Message::kError, static_cast<int32_t>(error.code()), error.message());
+Result<> say_error(sys::FdRef channel, const Error& error) {
+  return say(channel, Message::kError, static_cast<int32_t>(error.code()), error.message());
+}
+
+Result<std::optional<int32_t>> wait_go(sys::FdRef channel) {
+  Header header{};
+  const size_t got =
+      FLUYT_TRY(sys::read_some(channel, {reinterpret_cast<char*>(&header), sizeof header}));
+  if (got == 0) return std::optional<int32_t>();
+  if (got != sizeof header || header.kind != static_cast<uint32_t>(Message::kGo)) {
+    return Error(Code::kInternal, "unexpected message of the maker");
+  }
+  return std::optional(header.value);
+}
+
+Result<> send_packet(sys::FdRef channel, Message kind, int32_t value, std::string_view text,
+                     const std::vector<sys::FdRef>& fds) {
+  return sys::send_with_fds(channel, packed(kind, value, text), fds);
 }
 
 Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline) {

@@ -17,16 +17,16 @@ namespace fluyt::runtime {
 
 enum class Message : uint32_t {
   // from the maker
-  kGo = 1,  // what was asked for is done
+  kGo = 1,  // what was asked for is done; `value` is the pid of who reads it
   // from the first process
   kError,        // `text` is why; it ends
   kWarning,      // `text` for the log
   kWantIdMaps,   // it is in a new user namespace; wants kGo
   kWantOffsets,  // it made a time namespace; wants kGo
   kWantHooks,    // namespaces and mounts are there; wants kGo
-  kForked,       // `value` is the pid of the process that runs the program, its pidfd is attached
+  kForked,       // `value` is the pid of the process that runs the program; that one wants kGo
   kConsole,      // the pty's master is attached
-  kListener,     // the seccomp listener is attached
+  kListener,     // `value` is the number of the seccomp listener; an exec wants kGo
   kReady,        // it waits at the gate, or is about to execute
 };
 
@@ -39,7 +39,11 @@ struct Packet {
 
 Result<> send_packet(sys::FdRef channel, Message kind, int32_t value = 0,
                      std::string_view text = {}, const std::vector<sys::FdRef>& fds = {});
-Result<> send_error(sys::FdRef channel, const Error& error);
+/// The first process's way: write(2) alone, which every filter allows that lets a program run.
+Result<> say(sys::FdRef channel, Message kind, int32_t value = 0, std::string_view text = {});
+Result<> say_error(sys::FdRef channel, const Error& error);
+/// Waits for kGo with read(2) alone and gives its value; nothing at end of file.
+Result<std::optional<int32_t>> wait_go(sys::FdRef channel);
 /// Nothing at end of file. kDeadlineExceeded when the deadline passes first.
 Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline);
 Error error_of(const Packet& packet);

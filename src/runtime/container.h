@@ -73,7 +73,8 @@ struct ExecRequest {
   pid_t init_pid = 0;
   uint64_t init_start_time = 0;  // checked: another process under the pid is kNotFound
   CgroupRecord cgroup;
-  std::string below_cgroup;  // a cgroup below the container's, relative to it; empty: its own
+  std::string below_cgroup;     // a cgroup below the container's, relative to it; empty: its own
+  bool even_if_paused = false;  // wait until a paused container is resumed, instead of an error
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
   int preserve_fds = 0;

@@ -79,6 +79,37 @@ TEST(Create, CapabilitiesOfRootAreOnlyThoseNamed) {
       << outcome.error;
 }
 
+TEST(Create, NoCapabilitiesObjectIsNoCapability) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->capabilities.reset();
+  EXPECT_EQ(box.shell("grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status").out,
+            "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n");
+}
+
+// What a program needs that reads and writes, and nothing for us: no sendmsg, no poll.
+TEST(Create, TightSeccompFilterDoesNotStopUs) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  oci::Seccomp seccomp;
+  seccomp.default_action = "SCMP_ACT_ERRNO";
+  seccomp.architectures = {"SCMP_ARCH_X86_64"};
+  seccomp.syscalls = {
+      {.names =
+           {"read",   "write",     "close",      "execve",     "exit_group",      "brk",
+            "mmap",   "munmap",    "mprotect",   "arch_prctl", "set_tid_address", "set_robust_list",
+            "rseq",   "prlimit64", "readlink",   "readlinkat", "getrandom",       "open",
+            "openat", "fstat",     "newfstatat", "sendfile",   "getuid",          "fadvise64",
+            "ioctl",  "prctl"},
+       .action = "SCMP_ACT_ALLOW",
+       .errno_ret = {},
+       .args = {}}};
+  box.spec.linux_->seccomp = seccomp;
+  const Outcome outcome = box.run({"cat", "/etc/passwd"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("sailor"));
+}
+
 TEST(Create, SeccompFilterWorks) {
   FLUYT_NEEDS_ROOT();
   for (const bool no_new_privileges : {true, false}) {
@@ -219,6 +250,18 @@ TEST(Create, SysctlIsOfTheContainer) {
   EXPECT_EQ(outcome.out, "1\n1\n") << outcome.error;
 }
 
+TEST(Create, SysctlOfTheHostsOwnNamespaceIsRefused) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  for (oci::Namespace& space : box.spec.linux_->namespaces) {
+    if (space.type == oci::NamespaceType::kNetwork) space.path = "/proc/self/ns/net";
+  }
+  box.spec.linux_->sysctl = {{"net.ipv4.ip_forward", "1"}};
+  EXPECT_THAT(box.run({"true"}).error,
+              HasSubstr("linux.sysctl[\"net.ipv4.ip_forward\"]: the namespace that the container "
+                        "joins is the host's"));
+}
+
 TEST(Create, NothingIsLeftAfterAnError) {
   FLUYT_NEEDS_ROOT();
   Box box;
@@ -310,10 +353,11 @@ TEST(Hooks, RunWhereTheyShould) {
   const std::string out = box.path("/hooks");
   // Each notes its mount namespace's root and the pid and status that it was told.
   auto hook = [&](const std::string& name) {
-    return oci::Hook{.path = "/bin/sh",
-                     .args = {"sh", "-c", cat("cat > /tmp/none; echo ", name, " $(pwd) >> ", out)},
-                     .env = {"PATH=/bin:/usr/bin"},
-                     .timeout = 10};
+    return oci::Hook{
+        .path = "/bin/sh",
+        .args = {"sh", "-c", cat("grep -qE '\"pid\": ?[1-9]' && echo ", name, " $(pwd) >> ", out)},
+        .env = {"PATH=/bin:/usr/bin"},
+        .timeout = 10};
   };
   box.spec.hooks = oci::Hooks{};
   box.spec.hooks->create_runtime = {hook("createRuntime")};
@@ -396,6 +440,20 @@ TEST(Attack, ConsoleThatIsALinkIsRefused) {
   EXPECT_TRUE(sys::list_dir(box.path("/outside"))->empty());
 }
 
+TEST(Attack, LinkOfTheImageDoesNotLeadAMountOverProc) {
+  FLUYT_NEEDS_ROOT();
+  for (const char* where : {"/proc", "/proc/sys", "/sys/kernel", "/"}) {
+    Box box;
+    ASSERT_EQ(symlink(where, box.path("/rootfs/x").c_str()), 0);
+    box.spec.mounts.push_back({.destination = "/x", .type = "tmpfs", .source = "tmpfs"});
+    const Outcome outcome = box.run({"true"});
+    EXPECT_THAT(outcome.error, HasSubstr("mounts[7]: \"/x\": a link of the image leads")) << where;
+    box.spec.mounts.back() = {
+        .destination = "/x", .type = "bind", .source = "outside", .options = {"bind"}};
+    EXPECT_THAT(box.run({"true"}).error, HasSubstr("a link of the image leads")) << where;
+  }
+}
+
 TEST(Attack, MountOverProcIsRefused) {
   FLUYT_NEEDS_ROOT();
   Box box;
@@ -429,6 +487,53 @@ TEST(Exec, RunsInTheContainer) {
   EXPECT_EQ(box.exec(process).error_code, Code::kNotFound);
   process.args = {"/etc/passwd"};
   EXPECT_EQ(box.exec(process).error_code, Code::kPermissionDenied);
+}
+
+// The processes that make the program's are counted in none of its limits.
+TEST(Exec, LimitsCountTheProgramAlone) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  box.spec.linux_->resources->pids_limit = 2;
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  oci::Process process = *box.spec.process;
+  process.args = {"cat", "/etc/passwd"};
+  process.user = {.uid = 4242, .gid = 4242, .umask = {}, .additional_gids = {}};
+  process.rlimits.push_back({.type = "RLIMIT_NPROC", .soft = 1, .hard = 1});
+  const Outcome inside = box.exec(process);
+  EXPECT_EQ(inside.code, 0) << inside.error;
+  EXPECT_THAT(inside.out, HasSubstr("sailor"));
+}
+
+TEST(Create, PidsLimitOfOneInASharedPidNamespace) {
+  FLUYT_NEEDS_ROOT();
+  Box first;
+  first.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(first.create(outcome)) << outcome.error;
+  first.open_gate(outcome);
+  Box second;
+  for (oci::Namespace& space : second.spec.linux_->namespaces) {
+    if (space.type == oci::NamespaceType::kPid)
+      space.path = cat("/proc/", first.container->init.pid(), "/ns/pid");
+  }
+  second.spec.linux_->resources->pids_limit = 1;
+  EXPECT_THAT(second.run({"cat", "/etc/passwd"}).out, HasSubstr("sailor"));
+}
+
+TEST(Exec, PausedContainerIsSaidToBe) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  ASSERT_TRUE(cgroup::freeze(box.container->cgroup, Deadline::after_ms(5000)).ok());
+  const Outcome inside = box.exec(*box.spec.process);
+  EXPECT_THAT(inside.error, HasSubstr("is paused"));
+  EXPECT_TRUE(cgroup::thaw(box.container->cgroup).ok());
 }
 
 TEST(Exec, AnotherProcessUnderThePidIsNotFound) {

@@ -18,14 +18,14 @@ namespace fluyt::runtime {
 
 namespace {
 
-std::string state_of(const CreateRequest& request, std::string_view status, pid_t pid) {
+oci::State state_of(const CreateRequest& request, pid_t pid) {
   oci::State state;
   state.id = request.id;
-  state.status = status;
+  state.status = "creating";
   state.pid = pid;
   state.bundle = request.bundle;
   state.annotations = request.spec.annotations;
-  return oci::to_json(state);
+  return state;
 }
 
 // The container's cgroup until creating has succeeded: taken away again on every error.
@@ -47,9 +47,12 @@ class CgroupGuard {
 };
 
 // On v2 alone the process is born in its cgroup; where v1 has a part it is moved there before kGo.
+// Its limits count the program's processes: where one more is needed to set up, they come once the
+// program has its own.
 Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan,
                       pid_t pid) {
   if (!host.legacy.empty()) FLUYT_TRY(cgroup::join(record, pid));
+  if (plan.namespaces.fork != NamespacePlan::Fork::kNone) return {};
   FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
   return {};
 }
@@ -101,26 +104,32 @@ Result<Start> start_first(const CreateRequest& request, const Plan& plan, HostSi
           .report = request.report,
           .container_init = {},
           .container_types = 0,
-          .state_json = plan.hooks == oci::Hooks{} ? "" : state_of(request, "creating", 0)});
+          .state = state_of(request, 0)});
   }
   return Start{std::move(*process), std::move(pair.first)};
 }
 
-Supervision supervision(const CreateRequest& request, const Plan& plan) {
+Supervision supervision(const CreateRequest& request, const Plan& plan,
+                        const CgroupRecord& record) {
   Supervision how{.plan = plan,
                   .parent = request.parent,
                   .deadline = request.deadline,
                   .until_executed = false,
+                  .on_forked = {},
                   .run_hooks = {},
                   .hand_over_listener = {}};
+  how.on_forked = [&](pid_t) -> Result<> {
+    FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
+    return {};
+  };
   how.run_hooks = [&](pid_t init) -> Result<> {
-    const std::string state = state_of(request, "creating", init);
+    const std::string state = oci::to_json(state_of(request, init));
     FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state));
     return run_hooks(plan.hooks.create_runtime, "createRuntime", state);
   };
   how.hand_over_listener = [&](pid_t init, sys::FdRef listener) {
     return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, init,
-                         state_of(request, "creating", init), listener);
+                         oci::to_json(state_of(request, init)), listener);
   };
   return how;
 }
@@ -141,7 +150,7 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
                         "linux.uidMappings");
     }
     FLUYT_TRY(set_from_outside(plan, pid));
-    return send_packet(start.channel, Message::kGo);
+    return send_packet(start.channel, Message::kGo, pid);
   };
   auto opened = open_up();
   if (!opened.ok()) {
@@ -153,7 +162,7 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     }
     return std::move(opened).error();
   }
-  return supervise(supervision(request, plan), std::move(start.process), start.channel);
+  return supervise(supervision(request, plan, record), std::move(start.process), start.channel);
 }
 
 }  // namespace

@@ -78,6 +78,9 @@ std::string state_of(const ExecRequest& request) {
 Result<Executed> exec(const ExecRequest& request) {
   const Plan plan = FLUYT_TRY(plan_exec(request));
   const sys::Process init = FLUYT_TRY(open_init(request));
+  if (!request.even_if_paused && FLUYT_TRY(cgroup::frozen(request.cgroup))) {
+    return Error(Code::kFailedPrecondition, cat("container ", quote(request.id), " is paused"));
+  }
   HostSide side;
   side.null = FLUYT_TRY(open_null());
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
@@ -93,16 +96,13 @@ Result<Executed> exec(const ExecRequest& request) {
           .report = {},
           .container_init = init.pidfd(),
           .container_types = types_of(request.spec),
-          .state_json = {}});
+          .state = {}});
   }
   pair.second.reset();
   const pid_t pid = process->pid();
   auto opened = [&]() -> Result<> {
-    FLUYT_TRY(request.below_cgroup.empty()
-                  ? cgroup::join(request.cgroup, pid, request.init_pid)
-                  : cgroup::join_below(request.cgroup, request.below_cgroup, pid));
     FLUYT_TRY(set_from_outside(plan, pid));
-    return send_packet(pair.first, Message::kGo);
+    return send_packet(pair.first, Message::kGo, pid);
   }();
   if (!opened.ok()) {
     pair.first.reset();
@@ -116,8 +116,19 @@ Result<Executed> exec(const ExecRequest& request) {
                   .parent = request.parent,
                   .deadline = request.deadline,
                   .until_executed = true,
+                  .on_forked = {},
                   .run_hooks = {},
                   .hand_over_listener = {}};
+  // The program's process alone: the one that makes it counts in no limit of the container's.
+  how.on_forked = [&](pid_t forked) -> Result<> {
+    FLUYT_TRY(request.below_cgroup.empty()
+                  ? cgroup::join(request.cgroup, forked, request.init_pid)
+                  : cgroup::join_below(request.cgroup, request.below_cgroup, forked));
+    if (plan.identity.final_cpus.empty()) return {};
+    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(forked, plan.identity.final_cpus),
+                      "process.execCPUAffinity.final");
+    return {};
+  };
   how.hand_over_listener = [&](pid_t started, sys::FdRef listener) {
     return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started,
                          state_of(request), listener);

@@ -19,7 +19,7 @@ Result<> loopback(Inside& /*in*/) { return sys::bring_loopback_up(); }
 Result<> no_new_privileges(Inside& /*in*/) { return sys::set_no_new_privileges(); }
 Result<> runtime_hooks(Inside& in) { return ask_maker(in, Message::kWantHooks); }
 Result<> container_hooks(Inside& in) {
-  return run_hooks(in.plan.hooks.create_container, "createContainer", in.p.state_json);
+  return run_hooks(in.plan.hooks.create_container, "createContainer", oci::to_json(in.p.state));
 }
 
 using Function = Result<> (*)(Inside&);
@@ -77,6 +77,8 @@ Function function_of(Step step) {
       return mask_paths;
     case Step::kRootPropagation:
       return root_propagation;
+    case Step::kLetGo:
+      return let_go;
     case Step::kKeyring:
       return new_keyring;
     case Step::kScheduling:
@@ -163,25 +165,14 @@ Result<> prepare_self(const FirstProcess& p) {
   FLUYT_TRY(sys::set_dumpable(false));
   FLUYT_TRY(sys::close_all_but(needed(p)));
   sys::reset_signals();
-  if (!p.plan.identity.initial_cpus.empty()) {
-    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(p.plan.identity.initial_cpus),
-                      "process.execCPUAffinity.initial");
-  }
   sys::set_umask(
       0);  // modes are meant as written; the container's own umask comes with its identity
   return {};
 }
 
-Result<> wait_for_go(sys::FdRef channel) {
-  auto packet = FLUYT_TRY(receive_packet(channel, Deadline::never()));
-  // End of file: the maker gave up or died. It leaves the reporting to whoever killed it.
-  if (!packet || packet->kind != Message::kGo) _exit(kFailed);
-  return {};
-}
-
 Result<> set_up(Inside& in) {
   FLUYT_TRY(prepare_self(in.p));
-  FLUYT_TRY(wait_for_go(in.p.channel));
+  FLUYT_TRY(wait_for_go(in));
   for (const Step step : in.plan.steps) {
     const Function function = function_of(step);
     auto done = function(in);
@@ -189,7 +180,7 @@ Result<> set_up(Inside& in) {
     if (names_field(step)) return done;
     return std::move(done).error().add_context(step_name(step));
   }
-  return send_packet(in.p.channel, Message::kReady);
+  return say(in.p.channel, Message::kReady);
 }
 
 // One byte opens the gate. End of file: nobody is left who could.
@@ -204,22 +195,30 @@ void tell(const Inside& in, const Error& error) {
   if (in.p.report.valid()) {
     sys::write_all(in.p.report, error.message()).ignore("nobody else to tell");
   } else {
-    send_error(in.p.channel, error).ignore("nobody else to tell");
+    say_error(in.p.channel, error).ignore("nobody else to tell");
   }
 }
 
 }  // namespace
 
-Result<> ask_maker(Inside& in, Message question) {
-  FLUYT_TRY(send_packet(in.p.channel, question));
-  return wait_for_go(in.p.channel);
+Result<> wait_for_go(Inside& in) {
+  const auto pid = FLUYT_TRY(wait_go(in.p.channel));
+  // End of file: the maker gave up or died. It leaves the reporting to whoever killed it.
+  if (!pid) _exit(kFailed);
+  in.p.state.pid = *pid;
+  return {};
+}
+
+Result<> ask_maker(Inside& in, Message question, int32_t value) {
+  FLUYT_TRY(say(in.p.channel, question, value));
+  return wait_for_go(in);
 }
 
 void live(FirstProcess process) {
   Inside in(std::move(process));
   auto done = set_up(in);
   if (!done.ok()) {
-    send_error(in.p.channel, done.error()).ignore("the maker is gone");
+    say_error(in.p.channel, done.error()).ignore("the maker is gone");
     _exit(kFailed);
   }
   if (in.p.gate.valid()) {
@@ -227,7 +226,9 @@ void live(FirstProcess process) {
     wait_at_gate(in.p.gate);
   }
   if (!in.plan.hooks.start_container.empty() && in.p.gate.valid()) {
-    auto hooked = run_hooks(in.plan.hooks.start_container, "startContainer", in.p.state_json);
+    in.p.state.status = "created";
+    auto hooked =
+        run_hooks(in.plan.hooks.start_container, "startContainer", oci::to_json(in.p.state));
     if (!hooked.ok()) {
       tell(in, hooked.error());
       _exit(kFailed);

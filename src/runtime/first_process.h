@@ -20,7 +20,7 @@ struct FirstProcess {
   sys::FdRef report;             // invalid for an exec: the channel tells
   sys::FdRef container_init;     // an exec: pidfd of the container's first process
   uint64_t container_types = 0;  // an exec: the namespaces to join, CLONE_NEW*
-  std::string state_json;        // for hooks
+  oci::State state;              // for hooks; its pid comes with kGo
 };
 
 /// The life of the process that clone_process() made, up to execve(2): waits for kGo, carries out
@@ -42,6 +42,7 @@ struct Inside {
   std::vector<sys::Fd> early;  // by place in the plan's mounts: proc and sysfs made ahead
   sys::Fd console;             // our end of the pty
   bool directory_entered = false;
+  sys::Fd listener;     // of the seccomp filter, until the program is executed
   std::string program;  // absolute, or relative to the working directory
   std::vector<std::string> env;
 };
@@ -54,7 +55,8 @@ Result<> make_namespaces(Inside& in);
 Result<> become_root(Inside& in);
 Result<> cgroup_namespace(Inside& in);
 Result<> fork_on(Inside& in);
-Result<> ask_maker(Inside& in, Message question);
+Result<> ask_maker(Inside& in, Message question, int32_t value = 0);
+Result<> wait_for_go(Inside& in);
 // steps_root.cc
 Result<> own_mounts(Inside& in);
 Result<> attach_root(Inside& in);
@@ -77,6 +79,7 @@ Result<> write_sysctls(Inside& in);
 Result<> new_keyring(Inside& in);
 Result<> set_scheduling(Inside& in);
 Result<> set_security_labels(Inside& in);
+Result<> let_go(Inside& in);
 Result<> set_rlimits(Inside& in);
 Result<> give_stdio(Inside& in);
 Result<> load_seccomp(Inside& in);

@@ -15,7 +15,7 @@ namespace fluyt::runtime {
 
 namespace {
 
-constexpr std::array<std::string_view, 40> kStepNames = {"join container",
+constexpr std::array<std::string_view, 41> kStepNames = {"join container",
                                                          "join namespaces",
                                                          "make user namespace",
                                                          "make namespaces",
@@ -40,6 +40,7 @@ constexpr std::array<std::string_view, 40> kStepNames = {"join container",
                                                          "read-only paths",
                                                          "masked paths",
                                                          "root propagation",
+                                                         "let go",
                                                          "keyring",
                                                          "scheduling",
                                                          "security labels",
@@ -56,6 +57,8 @@ constexpr std::array<std::string_view, 40> kStepNames = {"join container",
                                                          "seccomp",
                                                          "close descriptors"};
 
+constexpr int64_t kMaxMajor = 4095;  // 12 and 20 bits
+constexpr int64_t kMaxMinor = (1 << 20) - 1;
 constexpr uint32_t kDefaultDeviceMode = S_IFCHR | 0666;
 
 std::vector<DevicePlan> default_devices() {
@@ -88,6 +91,15 @@ Result<std::vector<DevicePlan>> plan_devices(const std::vector<oci::Device>& ask
   for (size_t i = 0; i < asked.size(); ++i) {
     const oci::Device& device = asked[i];
     DevicePlan plan;
+    if (!device.path.starts_with('/')) {
+      return Error(Code::kInvalidArgument, cat("linux.devices[", i, "].path: ", quote(device.path),
+                                               ": expected an absolute path"));
+    }
+    if (device.major < 0 || device.major > kMaxMajor || device.minor < 0 ||
+        device.minor > kMaxMinor) {
+      return Error(Code::kInvalidArgument, cat("linux.devices[", i, "]: ", device.major, ":",
+                                               device.minor, ": not a device number"));
+    }
     plan.path = clean_path(device.path);
     plan.mode = FLUYT_TRY(device_type(device.type, i)) | (device.file_mode.value_or(0666) & 07777U);
     plan.major = device.major;
@@ -267,9 +279,9 @@ std::string_view step_name(Step step) { return kStepNames[static_cast<size_t>(st
 std::vector<Step> plan_process_steps(const Plan& plan) {
   std::vector<Step> steps;
   const IdentityPlan& identity = plan.identity;
+  steps.push_back(Step::kLetGo);
   if (plan.new_keyring) steps.push_back(Step::kKeyring);
-  if (identity.scheduler || identity.io_priority || plan.personality || plan.memory_policy ||
-      !identity.final_cpus.empty()) {
+  if (identity.scheduler || identity.io_priority || plan.personality || plan.memory_policy) {
     steps.push_back(Step::kScheduling);
   }
   if (!identity.apparmor_profile.empty() || !identity.selinux_label.empty()) {

@@ -96,7 +96,7 @@ struct IdentityPlan {
   std::vector<gid_t> groups;  // with `gid`: a file that shuts the group out shuts out us too
   std::optional<mode_t> umask;
   std::vector<RlimitPlan> rlimits;
-  std::optional<caps::Sets> capabilities;  // empty: untouched
+  caps::Sets capabilities;  // none where the specification names none
   int last_capability = 0;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
@@ -112,7 +112,8 @@ struct IdentityPlan {
 struct SysctlPlan {
   std::string path;  // below /proc/sys
   std::string value;
-  std::string key;  // as the specification has it
+  std::string key;     // as the specification has it
+  uint64_t owner = 0;  // the namespace that it is of, CLONE_NEW*
   bool operator==(const SysctlPlan&) const = default;
 };
 
@@ -148,6 +149,7 @@ enum class Step {
   kReadOnlyPaths,
   kMaskedPaths,
   kRootPropagation,
+  kLetGo,  // of what came from the host: nothing after this needs it
   kKeyring,
   kScheduling,
   kSecurityLabels,

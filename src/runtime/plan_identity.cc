@@ -139,11 +139,12 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
     out.umask = *process.user.umask;
   }
   out.rlimits = FLUYT_TRY(plan_rlimits(process.rlimits));
+  // No object at all is no capability at all: nobody gets ours by leaving it out.
+  out.last_capability = host.last_capability;
   if (process.capabilities) {
     caps::Resolved resolved =
         caps::resolve(*process.capabilities, host.holding, host.last_capability);
     out.capabilities = resolved.sets;
-    out.last_capability = host.last_capability;
     warnings.insert(warnings.end(), resolved.warnings.begin(), resolved.warnings.end());
   }
   out.no_new_privileges = process.no_new_privileges;

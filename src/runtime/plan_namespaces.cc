@@ -113,6 +113,12 @@ Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
       return Error(Code::kInvalidArgument, cat("linux.namespaces[", i, "].path: ",
                                                quote(asked.path), ": expected an absolute path"));
     }
+    if (flag == CLONE_NEWNS) {
+      // Others live there: our root would become theirs.
+      return Error(Code::kUnimplemented,
+                   cat("linux.namespaces[", i, "].path: ", quote(asked.path),
+                       ": a container in a mount namespace of others is not supported"));
+    }
     plan.joins.push_back({flag, asked.path, i});
   }
   if ((seen & CLONE_NEWNS) == 0) {

@@ -53,6 +53,7 @@ Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config,
   for (const auto& [key, value] : config.sysctl) {
     SysctlPlan plan{path_of(key), value, key};
     const uint64_t owner = is_plain(plan.path) ? owner_of(plan.path) : 0;
+    plan.owner = owner;
     if (owner == 0) {
       return Error(Code::kInvalidArgument,
                    cat("linux.sysctl[", quote(key),

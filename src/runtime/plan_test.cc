@@ -55,10 +55,10 @@ TEST(Plan, DefaultSpecIsMadeByOneClone) {
       plan.steps,
       ElementsAre(Step::kCgroupNamespace, Step::kLoopback, Step::kOwnMounts, Step::kAttachRoot,
                   Step::kPivot, Step::kMounts, Step::kDevices, Step::kDevLinks, Step::kHostName,
-                  Step::kReadOnlyPaths, Step::kMaskedPaths, Step::kKeyring, Step::kRlimits,
-                  Step::kStdioOwner, Step::kWorkingDirectory, Step::kReadOnlyRoot, Step::kIdentity,
-                  Step::kVerifyDirectory, Step::kProgram, Step::kSession, Step::kNoNewPrivileges,
-                  Step::kCloseDescriptors));
+                  Step::kReadOnlyPaths, Step::kMaskedPaths, Step::kLetGo, Step::kKeyring,
+                  Step::kRlimits, Step::kStdioOwner, Step::kWorkingDirectory, Step::kReadOnlyRoot,
+                  Step::kIdentity, Step::kVerifyDirectory, Step::kProgram, Step::kSession,
+                  Step::kNoNewPrivileges, Step::kCloseDescriptors));
 }
 
 TEST(Plan, OldRootIsGoneBeforeTheImageIsTouched) {
@@ -137,6 +137,30 @@ TEST(Plan, RefusesByName) {
   std::erase_if(spec.linux_->namespaces,
                 [](auto& n) { return n.type == oci::NamespaceType::kMount; });
   EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces"));
+}
+
+TEST(Plan, NoCapabilitiesObjectIsNoCapability) {
+  oci::Spec spec = base_spec();
+  spec.process->capabilities.reset();
+  EXPECT_EQ(plan_of(spec)->identity.capabilities, caps::Sets{});
+}
+
+TEST(Plan, MountNamespaceOfOthersIsRefused) {
+  oci::Spec spec = base_spec();
+  set_path(spec, oci::NamespaceType::kMount, "/proc/1/ns/mnt");
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces[4].path: \"/proc/1/ns/mnt\""));
+}
+
+TEST(Plan, DeviceNumbersAreChecked) {
+  for (const auto& [path, major, minor] :
+       std::vector<std::tuple<std::string, int64_t, int64_t>>{{"/dev/x", -1, 0},
+                                                              {"/dev/x", 5'000'000'000, 0},
+                                                              {"/dev/x", 1, 1 << 20},
+                                                              {"dev/x", 1, 3}}) {
+    oci::Spec spec = base_spec();
+    spec.linux_->devices = {{.path = path, .type = 'c', .major = major, .minor = minor}};
+    EXPECT_THAT(error_of(spec), HasSubstr("linux.devices[0]")) << path << major << ":" << minor;
+  }
 }
 
 TEST(Plan, NamesTheFieldThatIsWrong) {

@@ -141,6 +141,40 @@ Result<> prepare_devices(const Plan& plan, HostSide& side) {
   return {};
 }
 
+std::string_view file_of(uint64_t type) {
+  switch (type) {
+    case CLONE_NEWNET:
+      return "net";
+    case CLONE_NEWIPC:
+      return "ipc";
+    case CLONE_NEWUTS:
+      return "uts";
+    case CLONE_NEWUSER:
+      return "user";
+    default:
+      return "";
+  }
+}
+
+// A joined namespace that is our own is the host's: its settings are not the container's to change.
+Result<> check_sysctls(const Plan& plan, const HostSide& side) {
+  for (const SysctlPlan& sysctl : plan.sysctls) {
+    for (size_t i = 0; i < side.joins.size(); ++i) {
+      if (plan.namespaces.joins[i].type != sysctl.owner) continue;
+      const struct stat joined = FLUYT_TRY(sys::stat_of(side.joins[i]));
+      const sys::Fd own =
+          FLUYT_TRY(sys::open(cat("/proc/self/ns/", file_of(sysctl.owner)), O_PATH));
+      const struct stat ours = FLUYT_TRY(sys::stat_of(own));
+      if (joined.st_dev == ours.st_dev && joined.st_ino == ours.st_ino) {
+        return Error(Code::kInvalidArgument,
+                     cat("linux.sysctl[", quote(sysctl.key),
+                         "]: the namespace that the container joins is the host's"));
+      }
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<sys::Fd> open_null() {
@@ -155,6 +189,7 @@ Result<HostSide> prepare(const Plan& plan) {
     side.joins.push_back(FLUYT_TRY_CONTEXT(sys::open_namespace(join.path, join.type),
                                            cat("linux.namespaces[", join.index, "].path")));
   }
+  FLUYT_TRY(check_sysctls(plan, side));
   side.null = FLUYT_TRY(open_null());
   side.root = FLUYT_TRY(open_root(plan));
   FLUYT_TRY(prepare_mounts(plan, side));

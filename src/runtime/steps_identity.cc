@@ -51,9 +51,6 @@ Result<> new_keyring(Inside& in) { return sys::new_session_keyring(cat("_ses.", 
 
 Result<> set_scheduling(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
-  if (!identity.final_cpus.empty()) {
-    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(identity.final_cpus), "process.execCPUAffinity.final");
-  }
   if (identity.scheduler)
     FLUYT_TRY_CONTEXT(sys::set_scheduler(*identity.scheduler), "process.scheduler");
   if (identity.io_priority)
@@ -87,8 +84,10 @@ Result<> set_security_labels(Inside& in) {
   return {};
 }
 
-Result<> set_rlimits(Inside& in) {
-  // Few descriptors may be allowed from here on: what only the mounts needed goes first.
+// Few descriptors may be allowed from here on, and others may look at us soon: what only the mounts
+// needed goes.
+Result<> let_go(Inside& in) {
+  in.host.root.reset();
   in.host.mounts.clear();
   in.host.joins.clear();
   in.host.device_nodes.clear();
@@ -96,7 +95,21 @@ Result<> set_rlimits(Inside& in) {
   in.host.null_mount.reset();
   in.early.clear();
   in.mask_dir.reset();
+  in.devpts.reset();
+  return {};
+}
+
+Result<> set_rlimits(Inside& in) {
   for (const RlimitPlan& limit : in.plan.identity.rlimits) {
+    if (limit.resource == RLIMIT_NPROC && in.plan.namespaces.fork == NamespacePlan::Fork::kLate) {
+      // It counts the program, not the process that makes it: lowered behind the fork, raised here
+      // where we have the right to.
+      const sys::Limits now = FLUYT_TRY(sys::get_rlimit(0, limit.resource));
+      const uint64_t hard = std::max(now.hard, limit.hard);
+      FLUYT_TRY_CONTEXT(sys::set_rlimit(0, limit.resource, hard, hard),
+                        "process.rlimits: RLIMIT_NPROC");
+      continue;
+    }
     FLUYT_TRY_CONTEXT(sys::set_rlimit(0, limit.resource, limit.soft, limit.hard),
                       cat("process.rlimits: ", limit.name));
   }
@@ -117,24 +130,24 @@ Result<> give_stdio(Inside& in) {
 }
 
 Result<> load_seccomp(Inside& in) {
-  const sys::Fd listener = FLUYT_TRY_CONTEXT(seccomp::load(*in.plan.seccomp), "linux.seccomp");
-  if (!listener.valid()) return {};
-  return send_packet(in.p.channel, Message::kListener, 0, {}, {listener});
+  in.listener = FLUYT_TRY_CONTEXT(seccomp::load(*in.plan.seccomp), "linux.seccomp");
+  if (!in.listener.valid()) return {};
+  // By number, for the filter may be watching sendmsg(2) already; the maker fetches it. An exec
+  // must not be gone before it has; a container waits at its gate.
+  if (!in.p.gate.valid()) return ask_maker(in, Message::kListener, in.listener.raw());
+  return say(in.p.channel, Message::kListener, in.listener.raw());
 }
 
 Result<> take_identity(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
-  if (identity.capabilities) {
-    FLUYT_TRY(caps::drop_bounding(*identity.capabilities, identity.last_capability));
-    FLUYT_TRY(caps::keep_over_setuid());
-  }
+  FLUYT_TRY(caps::drop_bounding(identity.capabilities, identity.last_capability));
+  FLUYT_TRY(caps::keep_over_setuid());
   std::vector<gid_t> groups = identity.groups;
   if (std::find(groups.begin(), groups.end(), identity.gid) == groups.end()) {
     groups.insert(groups.begin(), identity.gid);
   }
   FLUYT_TRY_CONTEXT(sys::set_ids(identity.uid, identity.gid, groups), "process.user");
-  if (identity.capabilities)
-    FLUYT_TRY_CONTEXT(caps::apply(*identity.capabilities), "process.capabilities");
+  FLUYT_TRY_CONTEXT(caps::apply(identity.capabilities), "process.capabilities");
   sys::set_umask(identity.umask.value_or(022));
   return sys::set_dumpable(false);
 }

@@ -25,6 +25,31 @@ Result<> set_options(sys::FsContext& context, const MountPlan& mount) {
   return {};
 }
 
+bool lies_in(const std::string& path, std::string_view folder) {
+  return path == folder || path.starts_with(cat(folder, "/"));
+}
+
+// Where the mount goes. The text of the destination was checked by the plan; the image's links
+// decide where it leads, and must not lead over what we and the tools that join the container rely
+// on (CVE-2019-16884).
+Result<sys::Fd> find_target(Inside& in, const MountPlan& mount, TargetKind kind) {
+  const bool in_proc = lies_in(mount.destination, "/proc");
+  const bool plain = in_proc || mount.kind == MountKind::kProc || mount.kind == MountKind::kSysfs;
+  sys::Fd target = FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination, kind)
+                                   : open_target(in.root, mount.destination, kind));
+  const uint64_t magic = FLUYT_TRY(sys::fs_magic(target));
+  if ((magic == sys::kProcMagic && !in_proc) ||
+      (magic == sys::kSysfsMagic && !lies_in(mount.destination, "/sys"))) {
+    return Error(Code::kPermissionDenied, "a link of the image leads into procfs or sysfs");
+  }
+  const struct stat there = FLUYT_TRY(sys::stat_of(target));
+  const struct stat root = FLUYT_TRY(sys::stat_of(in.root));
+  if (there.st_dev == root.st_dev && there.st_ino == root.st_ino) {
+    return Error(Code::kPermissionDenied, "a link of the image leads to its root");
+  }
+  return target;
+}
+
 Result<sys::Fd> make_fs(const MountPlan& mount) {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open(mount.type));
   if (!mount.source.empty()) FLUYT_TRY(context.set_string("source", mount.source));
@@ -38,6 +63,10 @@ Result<sys::Fd> make_proc_by_helper(const MountPlan& mount) {
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
   auto child = FLUYT_TRY(sys::clone_process({}));
   if (!child) {
+    // Others can see it: it has nothing but its socket, and no way to the host's root.
+    auto alone = sys::close_all_but({pair.second.raw()});
+    if (alone.ok()) alone = sys::hide_in_empty_root();
+    if (!alone.ok()) _exit(1);
     auto made = make_fs(mount);
     auto sent =
         made.ok() ? sys::send_with_fds(pair.second, "p", {made->ref()}) : Result<>(made.error());
@@ -70,10 +99,7 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   sys::Fd fs = in.early.size() > place && in.early[place].valid() ? std::move(in.early[place])
                : mount.kind == MountKind::kProc                   ? FLUYT_TRY(make_proc(in, mount))
                                                                   : FLUYT_TRY(make_fs(mount));
-  const bool plain = mount.kind != MountKind::kFs;
-  const sys::Fd target =
-      FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination)
-                      : open_target(in.root, mount.destination, TargetKind::kDirectory));
+  const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   if (mount.options.copy_up) FLUYT_TRY(copy_tree(target, fs));
   FLUYT_TRY(sys::attach_mount(fs, target));
   if (mount.options.propagation != 0) {
@@ -89,7 +115,7 @@ Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
   const sys::Fd& source = in.host.mounts[place];
   const struct stat info = FLUYT_TRY(sys::stat_of(source));
   const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;
-  const sys::Fd target = FLUYT_TRY(open_target(in.root, mount.destination, kind));
+  const sys::Fd target = FLUYT_TRY(find_target(in, mount, kind));
   return sys::attach_mount(source, target);
 }
 
@@ -99,7 +125,7 @@ constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {
 
 // v2: the container's directory. v1 and hybrid: a tmpfs with a directory for each hierarchy.
 Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
-  const sys::Fd target = FLUYT_TRY(open_target(in.root, mount.destination, TargetKind::kDirectory));
+  const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   const bool one = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
   // Without a cgroup namespace the files would show, and with write access move us to, more than
   // ours (CVE-2023-25809): read-only then, whatever was asked.

@@ -53,13 +53,21 @@ Result<> cgroup_namespace(Inside& /*in*/) {
 Result<> fork_on(Inside& in) {
   // A sibling, not a child: our maker, or its parent, shall be the one that reaps it.
   auto child = FLUYT_TRY(sys::clone_process({.flags = CLONE_PARENT, .cgroup = {}}));
-  if (!child) return {};
-  auto told = send_packet(in.p.channel, Message::kForked, child->pid(), {}, {child->pidfd()});
-  if (!told.ok()) {
-    child->kill(9).ignore("nobody will know of it");
-    _exit(1);
+  if (child) {
+    // The maker asks for its pidfd, moves it and lets it go on.
+    auto told = say(in.p.channel, Message::kForked, child->pid());
+    if (!told.ok()) child->kill(9).ignore("nobody will know of it");
+    _exit(told.ok() ? 0 : 1);
   }
-  _exit(0);
+  FLUYT_TRY(wait_for_go(in));
+  if (in.plan.namespaces.fork != NamespacePlan::Fork::kLate) return {};
+  for (const RlimitPlan& limit : in.plan.identity.rlimits) {
+    if (limit.resource == RLIMIT_NPROC) {
+      FLUYT_TRY_CONTEXT(sys::set_rlimit(0, limit.resource, limit.soft, limit.hard),
+                        "process.rlimits: RLIMIT_NPROC");
+    }
+  }
+  return {};
 }
 
 }  // namespace fluyt::runtime

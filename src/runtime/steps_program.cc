@@ -30,6 +30,11 @@ const std::string* find_variable(const std::vector<std::string>& env, std::strin
 // The home of `uid` in the image's /etc/passwd: a file of the image's, so of a limited size, a
 // regular one, and only read.
 std::string home_of(uid_t uid) {
+  // Looked at before it is opened: opening a device has effects.
+  auto place = sys::open("/etc/passwd", O_PATH);
+  if (!place.ok()) return "/";
+  auto kind = sys::stat_of(*place);
+  if (!kind.ok() || !S_ISREG(kind->st_mode)) return "/";
   auto file = sys::open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!file.ok()) return "/";
   auto info = sys::stat_of(*file);
@@ -95,6 +100,7 @@ Result<> enter_directory(Inside& in) {
 }
 
 Result<> verify_directory(Inside& in) {
+  in.root.reset();
   if (!in.directory_entered)
     FLUYT_TRY_CONTEXT(sys::change_directory_to(in.plan.cwd), "process.cwd");
   // CVE-2024-21626: a directory of the host, reached through a descriptor's link, has no path here.

@@ -22,17 +22,24 @@ struct Conversation {
   Supervised out;
   bool ready = false;
 
-  Result<> go() { return send_packet(channel, Message::kGo); }
+  Result<> go() { return send_packet(channel, Message::kGo, process.pid()); }
   void reap(const sys::Process& gone) const {
     if (how.parent != ParentOf::kCaller) return;
     gone.wait(Deadline::after_ms(2000)).ignore("it is another's to reap, or stuck in the kernel");
   }
-  Result<> take_over(Packet& packet) {
-    if (packet.fds.size() != 1) return Error(Code::kInternal, "fork: no pidfd came");
+  Result<> take_over(pid_t forked) {
+    // It waits for us: the pid is its own for as long as nobody kills it.
+    sys::Process next = FLUYT_TRY(sys::Process::open(forked));
     // The one that set up ends by itself.
     reap(process);
-    process = sys::Process(packet.value, std::move(packet.fds[0]));
-    return {};
+    process = std::move(next);
+    if (how.on_forked) FLUYT_TRY(how.on_forked(forked));
+    return go();
+  }
+  Result<> take_listener(int number) {
+    const sys::Fd listener = FLUYT_TRY(sys::take_descriptor(process, number));
+    FLUYT_TRY(how.hand_over_listener(process.pid(), listener));
+    return how.until_executed ? go() : Result<>();
   }
   Result<> answer(Packet& packet);
 };
@@ -58,14 +65,13 @@ Result<> Conversation::answer(Packet& packet) {
       if (how.run_hooks) FLUYT_TRY(how.run_hooks(process.pid()));
       return go();
     case Message::kForked:
-      return take_over(packet);
+      return take_over(packet.value);
     case Message::kConsole:
       if (packet.fds.size() != 1) return Error(Code::kInternal, "console: no descriptor came");
       out.console = std::move(packet.fds[0]);
       return {};
     case Message::kListener:
-      if (packet.fds.size() != 1) return Error(Code::kInternal, "seccomp: no listener came");
-      return how.hand_over_listener(process.pid(), packet.fds[0]);
+      return take_listener(packet.value);
     case Message::kReady:
       ready = true;
       return {};
@@ -104,6 +110,10 @@ Result<Supervised> supervise(const Supervision& how, sys::Process first, sys::Fd
 }
 
 Result<> set_from_outside(const Plan& plan, pid_t pid) {
+  if (!plan.identity.initial_cpus.empty()) {
+    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(pid, plan.identity.initial_cpus),
+                      "process.execCPUAffinity.initial");
+  }
   if (plan.identity.oom_score_adj) {
     FLUYT_TRY_CONTEXT(sys::write_file(sys::kCwd, cat("/proc/", pid, "/oom_score_adj"),
                                       std::to_string(*plan.identity.oom_score_adj)),

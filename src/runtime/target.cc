@@ -88,14 +88,16 @@ Result<sys::Fd> open_target(sys::FdRef root, std::string_view path, TargetKind k
   return std::move(walk.at);
 }
 
-Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path) {
-  auto there =
-      sys::open_in(root, path, O_PATH | O_DIRECTORY, 0, sys::Resolve::kInRoot, RESOLVE_NO_SYMLINKS);
-  if (!there.ok() && there.error().errno_value() == ENOENT) {
+Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path, TargetKind kind) {
+  const int flags = O_PATH | (kind == TargetKind::kDirectory ? O_DIRECTORY : 0);
+  auto open_it = [&] {
+    return sys::open_in(root, path, flags, 0, sys::Resolve::kInRoot, RESOLVE_NO_SYMLINKS);
+  };
+  auto there = open_it();
+  if (!there.ok() && there.error().errno_value() == ENOENT && kind == TargetKind::kDirectory) {
     // Made only where it is missing: a link, dangling or not, was refused with ELOOP above.
     FLUYT_TRY(sys::make_dirs_in(root, path, kMode));
-    there = sys::open_in(root, path, O_PATH | O_DIRECTORY, 0, sys::Resolve::kInRoot,
-                         RESOLVE_NO_SYMLINKS);
+    there = open_it();
   }
   if (!there.ok())
     return std::move(there).error().add_context("must be a directory of the root, no link");

@@ -14,7 +14,7 @@ enum class TargetKind { kDirectory, kFile };
 /// points, and that is made. Every component is made on the descriptor of its parent.
 Result<sys::Fd> open_target(sys::FdRef root, std::string_view path, TargetKind kind);
 
-/// The same for procfs and sysfs: a directory, and no link on the way (CVE-2019-19921).
-Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path);
+/// The same for procfs and sysfs and what lies in procfs: no link on the way (CVE-2019-19921).
+Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path, TargetKind kind);
 
 }  // namespace fluyt::runtime

@@ -16,6 +16,7 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace fluyt::sys {
 
@@ -57,9 +58,11 @@ Result<std::optional<Process>> clone_process(const CloneRequest& request) {
     arguments.cgroup = static_cast<uint64_t>(request.cgroup.raw());
   }
   long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (pid < 0 && errno == ENOSYS && !request.cgroup.valid()) {
-    // A seccomp filter that was put on already: the usual profiles refuse clone3 in this way,
-    // because they cannot look into its arguments, and allow clone.
+  const bool plain =
+      !request.cgroup.valid() && (request.flags & ~static_cast<uint64_t>(CLONE_PARENT)) == 0;
+  if (pid < 0 && plain && (errno == ENOSYS || errno == EPERM)) {
+    // A seccomp filter that was put on already: profiles refuse clone3 by ENOSYS, older ones by
+    // EPERM, because they cannot look into its arguments, and allow clone.
     const uint64_t flags = arguments.flags | arguments.exit_signal;
     pid = syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr);
   }
@@ -139,6 +142,21 @@ Result<> set_domain_name(const std::string& name) {
   if (setdomainname(name.data(), name.size()) != 0) {
     return Error::from_errno(errno, cat("setdomainname(", quote(name), ")"));
   }
+  return {};
+}
+
+Result<Fd> take_descriptor(const Process& process, int number) {
+  const long fd = syscall(SYS_pidfd_getfd, process.pidfd().raw(), number, 0);
+  if (fd < 0)
+    return Error::from_errno(errno, cat("pidfd_getfd(pid ", process.pid(), ", ", number, ")"));
+  return Fd(static_cast<int>(fd));
+}
+
+Result<> hide_in_empty_root() {
+  FsContext context = FLUYT_TRY(FsContext::open("tmpfs"));
+  const Fd empty = FLUYT_TRY(context.mount(MOUNT_ATTR_RDONLY));
+  if (fchdir(empty.raw()) != 0 || chroot(".") != 0)
+    return Error::from_errno(errno, "chroot(empty tmpfs)");
   return {};
 }
 

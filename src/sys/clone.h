@@ -50,6 +50,11 @@ Result<> bring_loopback_up();
 Result<> set_host_name(const std::string& name);
 Result<> set_domain_name(const std::string& name);
 
+/// pidfd_getfd(2): a copy of another process's descriptor. Needs the right to trace it.
+Result<Fd> take_descriptor(const Process& process, int number);
+/// chroot(2) into an empty file system of our own: nothing of the host can be reached through us.
+Result<> hide_in_empty_root();
+
 /// Closes every descriptor above 2 but those in `keep`.
 Result<> close_all_but(std::vector<int> keep);
 /// Sets close-on-exec on every descriptor from `first` up.

@@ -145,14 +145,14 @@ Result<> set_memory_policy(int mode, const std::vector<unsigned long>& nodes) {
   return {};
 }
 
-Result<> set_cpu_affinity(const std::vector<unsigned>& cpus) {
+Result<> set_cpu_affinity(pid_t pid, const std::vector<unsigned>& cpus) {
   unsigned highest = 0;
   for (const unsigned cpu : cpus) highest = std::max(highest, cpu);
   std::vector<unsigned long> mask(highest / (8 * sizeof(unsigned long)) + 1);
   for (const unsigned cpu : cpus) {
     mask[cpu / (8 * sizeof(unsigned long))] |= 1UL << (cpu % (8 * sizeof(unsigned long)));
   }
-  if (syscall(SYS_sched_setaffinity, 0, mask.size() * sizeof(unsigned long), mask.data()) != 0) {
+  if (syscall(SYS_sched_setaffinity, pid, mask.size() * sizeof(unsigned long), mask.data()) != 0) {
     return failed("sched_setaffinity()");
   }
   return {};

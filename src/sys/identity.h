@@ -48,8 +48,8 @@ Result<> set_io_priority(int value);
 Result<> set_personality(unsigned long domain);
 /// set_mempolicy(2); `nodes` is a bit set, most significant word last.
 Result<> set_memory_policy(int mode, const std::vector<unsigned long>& nodes);
-/// sched_setaffinity(2) to CPUs by number.
-Result<> set_cpu_affinity(const std::vector<unsigned>& cpus);
+/// sched_setaffinity(2) of process `pid` (0: ourselves) to CPUs by number.
+Result<> set_cpu_affinity(pid_t pid, const std::vector<unsigned>& cpus);
 /// A new session keyring of this name, searchable by its owner (keyctl(2)). A kernel without keys
 /// or a filter against keyctl is success: there is nothing to separate then.
 Result<> new_session_keyring(const std::string& name);

@@ -156,6 +156,7 @@ Result<int> exec(Invocation& call) {
   request.init_start_time = record.start_time;
   request.cgroup = record.cgroup;
   request.below_cgroup = o.cgroup;
+  request.even_if_paused = o.ignore_paused;
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
   request.preserve_fds = add_listen_fds(o.preserve_fds, request.process);
   runtime::Executed executed = FLUYT_TRY(runtime::exec(request));
