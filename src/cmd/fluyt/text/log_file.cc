@@ -1,4 +1,4 @@
-#include "cmd/fluyt/log_file.h"
+#include "cmd/fluyt/text/log_file.h"
 
 #include <fcntl.h>
 #include <poll.h>
