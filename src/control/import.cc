@@ -34,6 +34,16 @@ Result<sys::Fd> receive(const std::string& folder, grpc::ServerReader<v1::Import
   return file;
 }
 
+// The path of our own file says nothing to the caller, who knows it as the archive.
+Error without_path(const Error& error, const std::string& path) {
+  std::string message = error.message();
+  const std::string shown = quote(path);
+  if (const size_t at = message.find(shown); at != std::string::npos) {
+    message.replace(at, shown.size(), "the archive");
+  }
+  return {error.code(), message};
+}
+
 Result<std::vector<image::Image>> import_from(engine::Engine& engine,
                                               const v1::ImportRequest::Start& start,
                                               grpc::ServerContext& context,
@@ -51,7 +61,10 @@ Result<std::vector<image::Image>> import_from(engine::Engine& engine,
   // A caller that died in the middle has sent half an archive, which may look whole.
   if (context.IsCancelled()) return Error(Code::kCancelled, "import: the caller went away");
   // By our pid and not "self", since a process of ours may be the one that reads it.
-  return engine.import_image(cat("/proc/", ::getpid(), "/fd/", file.raw()), options);
+  const std::string path = cat("/proc/", ::getpid(), "/fd/", file.raw());
+  auto images = engine.import_image(path, options);
+  if (!images.ok()) return without_path(images.error(), path);
+  return images;
 }
 
 }  // namespace
@@ -67,13 +80,6 @@ grpc::Status ControlService::Import(grpc::ServerContext* context,
   if (!images.ok()) return to_status(images.error());
   for (const image::Image& image : *images) fill(image, *response->add_images());
   return grpc::Status::OK;
-}
-
-grpc::Status ControlService::Untag(grpc::ServerContext* /*context*/,
-                                   const v1::UntagRequest* request,
-                                   v1::UntagResponse* /*response*/) {
-  auto untagged = engine_.untag_image(request->name());
-  return untagged.ok() ? grpc::Status::OK : to_status(untagged.error());
 }
 
 }  // namespace fluyt::control

@@ -82,7 +82,9 @@ CommandInfo exec_command() {
       .summary = "Run a program in a running container",
       .details =
           "The exit status is the program's; 125 when fluyt failed, 126 when the program may not\n"
-          "be run, 127 when there is none.\n\n"
+          "be run, 127 when there is none. Signals that fluyt gets go to it; the third INT or "
+          "TERM\n"
+          "ends it.\n\n"
           "Examples:\n"
           "  fluyt exec web ps\n"
           "  fluyt exec -it web sh\n"
