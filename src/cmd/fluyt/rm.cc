@@ -34,9 +34,10 @@ class Remove final : public Command {
     const auto status = FLUYT_TRY(client.container_status(container.id()));
     FLUYT_TRY(client.remove(container.id()));
     if (!target.sandbox) return {};
+    // Before the pod, whose end may fail and be tried again: then nobody knows the log any more.
+    FLUYT_TRY(remove_run_log(info, status.status().log_path()));
     FLUYT_TRY(client.stop_sandbox(target.sandbox->id()));
-    FLUYT_TRY(client.remove_sandbox(target.sandbox->id()));
-    return remove_run_log(info, status.status().log_path());
+    return client.remove_sandbox(target.sandbox->id());
   }
 
   Result<> remove_pod(Client& client, const Target& target) const {
