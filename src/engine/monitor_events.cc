@@ -113,7 +113,6 @@ void Engine::Core::monitor_lost(const std::string& sandbox_id) {
   const std::scoped_lock verbs(entry->verbs);
   if (entry->value()->state != SandboxState::kReady) return;
   logger.error(cat("sandbox ", sandbox_id, ": its monitor is gone; ending what it left"));
-  log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
   log_if_failed(entry->note(*store,
                             [](Sandbox& sandbox) {
                               const auto after = next(sandbox.state, SandboxEvent::kLost);
@@ -122,6 +121,8 @@ void Engine::Core::monitor_lost(const std::string& sandbox_id) {
                               return true;
                             }),
                 cat("sandbox ", sandbox_id, ": state not recorded"));
+  // After the sandbox: whoever sees a container end so must not find the sandbox ready.
+  log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
   log_if_failed(detach_network(*entry), cat("sandbox ", sandbox_id, ": network"));
   tell(Event::Kind::kSandboxStopped, entry->value());
 }
