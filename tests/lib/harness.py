@@ -167,6 +167,9 @@ class Engine:
             self.remove_all()
         self.stop()
         subprocess.run(["ip", "link", "del", "fluyttest0"], stderr=subprocess.DEVNULL, check=False)
+        for folder in glob.glob("/sys/fs/cgroup/*/fluyt*") + glob.glob("/sys/fs/cgroup/fluyt*"):
+            with contextlib.suppress(OSError):  # another engine's pods are below it
+                os.rmdir(folder)
         if self.owned and not os.environ.get("FLUYT_KEEP"):
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -180,6 +183,18 @@ def busybox_image():
     return images.Image([images.busybox_layer()], {"Env": [images.PATH_ENV], "Cmd": ["sh"]})
 
 
+def settled_counts(engine, seconds=20):
+    """host_counts once they have stood still for a second: network namespaces and pid 1 take their time."""
+    end = time.monotonic() + seconds
+    before = host_counts(engine)
+    while True:
+        time.sleep(1)
+        now = host_counts(engine)
+        if now == before or time.monotonic() > end:
+            return now
+        before = now
+
+
 def host_counts(engine):
     """What must be the same before and after: kernel objects and files of ours."""
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
@@ -190,8 +205,11 @@ def host_counts(engine):
     processes, namespaces = 0, set()
     for folder in glob.glob("/proc/[0-9]*"):
         with contextlib.suppress(OSError):
-            with open(folder + "/comm", encoding="utf-8") as file:
-                processes += file.read().strip() in tuple(name[:15] for name in programs)
+            with open(folder + "/stat", encoding="utf-8") as file:
+                name, _, rest = file.read().split("(", 1)[1].rpartition(")")
+            if rest.split()[0] == "Z":  # ended; its parent, pid 1, will come to it
+                continue
+            processes += name in tuple(name[:15] for name in programs)
             namespaces.add(os.readlink(folder + "/ns/net"))
     files = 0
     for top in (engine.state, engine.root):

@@ -1,10 +1,10 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "cmd/fluyt/command.h"
-#include "cmd/fluyt/text/log_file.h"
 #include "cmd/fluyt/resolve.h"
 #include "cmd/fluyt/terminal.h"
 #include "cmd/fluyt/text/escape.h"
+#include "cmd/fluyt/text/log_file.h"
 #include "cmd/fluyt/text/log_line.h"
 #include "cmd/fluyt/text/units.h"
 
