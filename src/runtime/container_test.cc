@@ -164,9 +164,8 @@ TEST(Create, MissingProgramIsNotFound) {
   Box box;
   const Outcome outcome = box.run({"no-such-program"});
   EXPECT_EQ(outcome.error_code, Code::kNotFound);
-  EXPECT_THAT(
-      outcome.error,
-      HasSubstr("process.args[0]: \"no-such-program\": no such file in PATH \"/usr/local/sbin"));
+  EXPECT_THAT(outcome.error, HasSubstr("process.args[0]: \"no-such-program\": executable file not "
+                                       "found in $PATH \"/usr/local/sbin"));
   EXPECT_EQ(box.run({"/etc/nothing"}).error_code, Code::kNotFound);
 }
 
@@ -373,6 +372,16 @@ TEST(Hooks, RunWhereTheyShould) {
       {.path = "/bin/false", .args = {"false"}, .env = {}, .timeout = {}}};
   EXPECT_THAT(box.run({"true"}).error,
               HasSubstr("hooks.createRuntime[0] \"/bin/false\": exit status 1"));
+}
+
+TEST(Hooks, AreCalledWhatTheirArgumentsSay) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.hooks = oci::Hooks{};
+  // A shell's complaint begins with what it was called.
+  box.spec.hooks->create_runtime = {
+      {.path = "/bin/sh", .args = {"set-key", "-c", "no-such"}, .env = {}, .timeout = {}}};
+  EXPECT_THAT(box.run({"true"}).error, HasSubstr("set-key: "));
 }
 
 TEST(Mounts, CgroupsAreThoseOfTheContainer) {

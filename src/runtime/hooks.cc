@@ -13,11 +13,10 @@ constexpr size_t kMaxOutput = 4096;
 
 Result<> run_hook(const oci::Hook& hook, const std::string& state_json) {
   sys::SpawnOptions options;
+  // args[0] is what the program is told that it is called, and Docker's hook acts on it.
+  options.program = hook.path;
   options.args = hook.args;
-  // args[0] is what the program is told it is called; what is executed is `path`. Our door takes
-  // one for both, and a hook that reads its own name gets its path.
-  if (options.args.empty()) options.args.emplace_back();
-  options.args[0] = hook.path;
+  if (options.args.empty()) options.args = {hook.path};
   options.env = hook.env;
   const Deadline deadline =
       hook.timeout ? Deadline::after_ms(int64_t{*hook.timeout} * 1000) : Deadline::never();

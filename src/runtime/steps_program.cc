@@ -54,7 +54,7 @@ Error not_runnable(const std::string& name, const Error& why) {
   const std::string field = cat("process.args[0]: ", quote(name, 1024));
   const int number = why.errno_value();
   if (number == ENOENT || number == ENOTDIR)
-    return Error(Code::kNotFound, cat(field, ": no such file"));
+    return Error(Code::kNotFound, cat(field, ": no such file or directory"));
   if (number == EACCES)
     return Error(Code::kPermissionDenied, cat(field, ": permission denied: ", why.message()));
   return Error(why.code(), cat(field, ": ", why.message()));
@@ -72,7 +72,7 @@ Result<std::string> search_path(const std::string& name, std::string_view path) 
   }
   if (refused) return not_runnable(name, *refused);
   return Error(Code::kNotFound, cat("process.args[0]: ", quote(name, 1024),
-                                    ": no such file in PATH ", quote(path, 1024)));
+                                    ": executable file not found in $PATH ", quote(path, 1024)));
 }
 
 }  // namespace

@@ -43,6 +43,10 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   return out;
 }
 
+const std::string& program_of(const SpawnOptions& options) {
+  return options.program.empty() ? options.args[0] : options.program;
+}
+
 // Runs in the child, between fork and exec: async-signal-safe calls only, no allocation.
 [[noreturn]] void exec_child(const SpawnOptions& options, char* const* argv, char* const* envp,
                              std::vector<std::pair<int, int>>& moves, int report) {
@@ -79,7 +83,7 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
     if (!kept) ::close(fd);
   }
   if (chdir(options.cwd.c_str()) != 0) die();
-  execve(argv[0], argv, envp);
+  execve(program_of(options).c_str(), argv, envp);
   die();
   _exit(127);
 }
@@ -130,7 +134,7 @@ Result<std::string> boot_id() {
 }
 
 Result<Process> spawn(const SpawnOptions& options) {
-  if (options.args.empty() || !options.args[0].starts_with('/')) {
+  if (options.args.empty() || !program_of(options).starts_with('/')) {
     return Error(Code::kInvalidArgument, "spawn: the program must be an absolute path");
   }
   const Fd null = FLUYT_TRY(sys::open("/dev/null", O_RDWR));
@@ -169,7 +173,7 @@ Result<Process> spawn(const SpawnOptions& options) {
       read_some(report.read, {reinterpret_cast<char*>(&child_errno), sizeof child_errno}));
   if (got == sizeof child_errno) {
     process.wait(Deadline::never()).ignore("it has told us why it ends");
-    return Error::from_errno(child_errno, cat("execve(", quote(options.args[0], 1024), ")"));
+    return Error::from_errno(child_errno, cat("execve(", quote(program_of(options), 1024), ")"));
   }
   return process;
 }

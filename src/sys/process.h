@@ -52,7 +52,8 @@ Result<uint64_t> start_time_of(pid_t pid);
 Result<std::string> boot_id();
 
 struct SpawnOptions {
-  std::vector<std::string> args;            // args[0] is the program; an absolute path
+  std::vector<std::string> args;            // args[0] is the program, an absolute path, unless
+  std::string program;                      // this is one: then args[0] is just what it is called
   std::vector<std::string> env;             // the whole environment
   FdRef in, out, err;                       // invalid: /dev/null
   std::vector<std::pair<FdRef, int>> pass;  // further descriptors and their numbers (>= 3) there
