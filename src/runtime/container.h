@@ -94,6 +94,8 @@ Result<> kill_all(const CgroupRecord& cgroup, Deadline deadline);
 /// Waits for the cgroup to be empty (by event where the kernel gives one) and removes it, with its
 /// children. Absent is success.
 Result<> remove_cgroup(const CgroupRecord& cgroup, Deadline deadline);
+/// kill_all() and remove_cgroup(): what is left of a container whose first process has ended.
+Result<> end_cgroup(const CgroupRecord& cgroup, Deadline deadline);
 /// All or nothing: on an error the old values are put back.
 Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources);
 /// Every process in the container's cgroup and below.

@@ -11,6 +11,10 @@ Result<> remove_cgroup(const CgroupRecord& cgroup, Deadline deadline) {
   return cgroup::remove(cgroup, deadline);
 }
 
+Result<> end_cgroup(const CgroupRecord& cgroup, Deadline deadline) {
+  return cgroup::end(cgroup, deadline);
+}
+
 Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources) {
   return cgroup::update(cgroup, resources);
 }

@@ -285,17 +285,34 @@ Result<> remove_tree(FdRef dir, const std::string& path) {
   return {};
 }
 
-Result<std::vector<std::string>> list_dir(FdRef dir) {
+namespace {
+
+template <class Wanted>
+Result<std::vector<std::string>> list_entries(FdRef dir, Wanted wanted) {
   const DirStream stream = FLUYT_TRY(open_dir(dir, "."));
   std::vector<std::string> names;
   errno = 0;
   while (const dirent* entry = readdir(stream.get())) {
-    if (!is_dots(entry->d_name)) names.emplace_back(entry->d_name);
+    if (!is_dots(entry->d_name) && wanted(*entry)) names.emplace_back(entry->d_name);
     errno = 0;
   }
   if (errno != 0) return Error::from_errno(errno, cat("readdir([", dir.raw(), "])"));
   std::sort(names.begin(), names.end());
   return names;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> list_dir(FdRef dir) {
+  return list_entries(dir, [](const dirent&) { return true; });
+}
+Result<std::vector<std::string>> list_subdirs(FdRef dir) {
+  return list_entries(dir, [&](const dirent& entry) {
+    if (entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
+    struct stat info{};
+    return fstatat(dir.raw(), entry.d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(info.st_mode);
+  });
 }
 
 Result<std::vector<std::string>> list_dir(const std::string& path) {

@@ -70,6 +70,8 @@ inline Result<> remove_tree(const std::string& path) { return remove_tree(kCwd, 
 /// Names in a directory, without "." and "..", sorted.
 Result<std::vector<std::string>> list_dir(FdRef dir);
 Result<std::vector<std::string>> list_dir(const std::string& path);
+/// The directories among them.
+Result<std::vector<std::string>> list_subdirs(FdRef dir);
 Result<std::string> read_link(FdRef dir, const std::string& path);
 
 /// A folder of our own below `parent`, removed with what is in it at the end of its life.

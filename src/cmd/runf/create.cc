@@ -126,9 +126,8 @@ struct Raised {
 void undo(const runtime::Created& created) {
   const Deadline deadline = Deadline::after_ms(5000);
   created.init.kill(SIGKILL).ignore("the error that led here is the one to tell");
-  runtime::kill_all(created.cgroup, deadline).ignore("the error that led here is the one to tell");
   created.init.wait(deadline).ignore("the error that led here is the one to tell");
-  runtime::remove_cgroup(created.cgroup, deadline)
+  runtime::end_cgroup(created.cgroup, deadline)
       .ignore("the error that led here is the one to tell");
 }
 
@@ -207,8 +206,7 @@ Result<> open_gate(Raised& raised) {
 
 Result<> take_away(Invocation& call, Raised& raised) {
   const Deadline deadline = Deadline::after_ms(10'000);
-  FLUYT_TRY(runtime::kill_all(raised.created.cgroup, deadline));
-  FLUYT_TRY(runtime::remove_cgroup(raised.created.cgroup, deadline));
+  FLUYT_TRY(runtime::end_cgroup(raised.created.cgroup, deadline));
   FLUYT_TRY(raised.folder.remove());
   if (raised.loaded.spec.hooks) {
     auto hooked = runtime::run_hooks(raised.loaded.spec.hooks->poststop, "poststop",

@@ -22,8 +22,7 @@ Result<> end_init(const Record& record) {
 
 Result<> take_away(Invocation& call, const Folder& folder, const Record& record) {
   const Deadline deadline = Deadline::after_ms(kPatienceMs);
-  FLUYT_TRY(runtime::kill_all(record.cgroup, deadline));
-  FLUYT_TRY(runtime::remove_cgroup(record.cgroup, deadline));
+  FLUYT_TRY(runtime::end_cgroup(record.cgroup, deadline));
   auto spec = folder.load_config();
   FLUYT_TRY(folder.remove());
   if (!spec.ok() || !spec->hooks || spec->hooks->poststop.empty()) return {};

@@ -52,8 +52,7 @@ bool has_cgroup(const runtime::CgroupRecord& cgroup) {
 
 Result<> end_cgroup(const runtime::CgroupRecord& cgroup, Deadline deadline) {
   if (!has_cgroup(cgroup)) return {};
-  FLUYT_TRY(runtime::cgroup::kill_all(cgroup, deadline));
-  return runtime::cgroup::remove(cgroup, deadline);
+  return runtime::cgroup::end(cgroup, deadline);
 }
 
 Result<> unmount(const std::string& path) {

@@ -191,8 +191,7 @@ Result<> undo_create(const std::string& id, const std::string& announced,
   if (std::find(others.begin(), others.end(), cgroup) != others.end()) {
     return Error(Code::kFailedPrecondition, "its cgroup is another container's");
   }
-  FLUYT_TRY(runtime::cgroup::kill_all(cgroup, deadline));
-  FLUYT_TRY(runtime::cgroup::remove(cgroup, deadline));
+  FLUYT_TRY(runtime::cgroup::end(cgroup, deadline));
   forget_files(state_dir, id);
   return {};
 }

@@ -31,8 +31,7 @@ void Monitor::remove_now(Container& container, int64_t deadline_ms) {
   job.body = [cgroup = container.cgroup(), deadline_ms](const Announce&) -> Result<WorkerReply> {
     const Deadline deadline = Deadline::after_ms(deadline_ms);
     if (cgroup.unified.empty() && cgroup.legacy.empty()) return WorkerReply{};
-    FLUYT_TRY(runtime::cgroup::kill_all(cgroup, deadline));
-    FLUYT_TRY(runtime::cgroup::remove(cgroup, deadline));
+    FLUYT_TRY(runtime::cgroup::end(cgroup, deadline));
     return WorkerReply{};
   };
   job.deadline_ms = deadline_ms + kGraceMs;

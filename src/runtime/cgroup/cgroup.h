@@ -103,6 +103,9 @@ Result<> wait_empty(const CgroupRecord& record, Deadline deadline);
 /// Waits for emptiness, then removes the cgroup with its children in every hierarchy. Absent is
 /// success.
 Result<> remove(const CgroupRecord& record, Deadline deadline);
+/// kill_all() and remove(). Where no process is left and the container made no cgroup of its own,
+/// which is nearly always, the kernel says so itself: one rmdir(2) a hierarchy.
+Result<> end(const CgroupRecord& record, Deadline deadline);
 
 /// Returns once every process stands still. kDeadlineExceeded thaws again.
 Result<> freeze(const CgroupRecord& record, Deadline deadline);

@@ -41,15 +41,9 @@ Result<> collect_below(sys::FdRef parent, const std::string& name, int depth,
       if (const auto pid = parse_number<pid_t>(line); pid && *pid > 0) out.push_back(*pid);
     }
   }
-  auto names = sys::list_dir(*dir);
+  auto names = sys::list_subdirs(*dir);
   if (!names.ok()) return gone(names.error()) ? Result<>() : Result<>(std::move(names).error());
-  for (const std::string& child : *names) {
-    struct stat info{};
-    if (fstatat(dir->raw(), child.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
-        !S_ISDIR(info.st_mode))
-      continue;
-    FLUYT_TRY(collect_below(*dir, child, depth + 1, out));
-  }
+  for (const std::string& child : *names) FLUYT_TRY(collect_below(*dir, child, depth + 1, out));
   return {};
 }
 

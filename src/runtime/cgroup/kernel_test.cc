@@ -266,6 +266,27 @@ TEST_P(Kernel, RemoveTakesTheContainersOwnCgroupsToo) {
   for (const std::string& top : tops) EXPECT_FALSE(sys::exists(top));
 }
 
+TEST_P(Kernel, EndRemovesAnEmptyOneAndKillsInAFullOne) {
+  auto all_gone = [&] {
+    return std::ranges::none_of(record_.legacy,
+                                [](const auto& one) { return sys::exists(one.second); }) &&
+           !sys::exists(record_.unified);
+  };
+  ASSERT_OK(make_leaf());
+  ASSERT_OK(end(record_, soon()));
+  EXPECT_TRUE(all_gone());
+  ASSERT_OK(end(record_, soon()));
+
+  ASSERT_OK(make_leaf());
+  const pid_t pid = start_sleeper();
+  ASSERT_OK(end(record_, soon()));
+  EXPECT_TRUE(all_gone());
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  children_.pop_back();
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+}
+
 TEST_P(Kernel, JoinBelowStaysBelow) {
   ASSERT_OK(make_leaf());
   std::string top = record_.unified;

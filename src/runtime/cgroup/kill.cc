@@ -82,16 +82,10 @@ Result<> remove_below(sys::FdRef parent, const std::string& name, int depth) {
     auto dir = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!dir.ok() && gone(dir.error())) return {};
     if (!dir.ok()) return std::move(dir).error();
-    auto names = sys::list_dir(*dir);
+    auto names = sys::list_subdirs(*dir);
     if (!names.ok() && gone(names.error())) return {};
     if (!names.ok()) return std::move(names).error();
-    for (const std::string& child : *names) {
-      struct stat info{};
-      if (fstatat(dir->raw(), child.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
-          !S_ISDIR(info.st_mode))
-        continue;
-      FLUYT_TRY(remove_below(*dir, child, depth + 1));
-    }
+    for (const std::string& child : *names) FLUYT_TRY(remove_below(*dir, child, depth + 1));
   }
   if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
   return Error::from_errno(errno, cat("rmdir(", quote(name, 1024), ")"));
@@ -146,6 +140,16 @@ Result<> kill_all(const CgroupRecord& record, Deadline deadline) {
     thaw(record).ignore("only needed if somebody froze it through v1; the wait below tells");
   }
   return wait_empty(record, deadline);
+}
+
+Result<> end(const CgroupRecord& record, Deadline deadline) {
+  bool all_gone = true;
+  for (const std::string& directory : all_directories(record)) {
+    all_gone = (::rmdir(directory.c_str()) == 0 || errno == ENOENT) && all_gone;
+  }
+  if (all_gone) return {};
+  FLUYT_TRY(kill_all(record, deadline));
+  return remove(record, deadline);
 }
 
 Result<> remove(const CgroupRecord& record, Deadline deadline) {
