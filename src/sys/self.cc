@@ -9,6 +9,7 @@
 
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/self_mount.h"
 
 namespace fluyt::sys {
 
@@ -16,6 +17,8 @@ namespace {
 
 constexpr const char* kSelf = "/proc/self/exe";
 constexpr size_t kMaxProgram = 64UL << 20U;
+
+}  // namespace
 
 Result<Fd> read_only_self() {
   Fd mount = FLUYT_TRY(clone_mount(kSelf, Depth::kOne));
@@ -25,8 +28,6 @@ Result<Fd> read_only_self() {
       Depth::kOne));
   return mount;
 }
-
-}  // namespace
 
 Result<bool> runs_protected() {
   struct statfs info{};

@@ -12,6 +12,13 @@ namespace fluyt::sys {
 /// read-only mount, or is sealed memory.
 Result<bool> runs_protected();
 
+/// Makes what runs_protected() asks true without executing anything: maps our program's pages from
+/// a detached read-only mount of its file, and names that as the file that we run from
+/// (PR_SET_MM_MAP, prctl(2): CAP_CHECKPOINT_RESTORE in our user namespace,
+/// CONFIG_CHECKPOINT_RESTORE). Its children inherit it. On error nothing has changed that a program
+/// could notice. For programs of one thread.
+Result<> protect_in_place();
+
 /// Executes our own program again from a detached read-only mount of it (its pages stay shared), or
 /// from a sealed copy in memory where mounts are refused. Returns only on error.
 Error execute_protected(const std::vector<std::string>& args, char* const* env);

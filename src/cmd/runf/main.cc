@@ -120,7 +120,8 @@ int main(int argc, char** argv) {
   }
   if (command->enters) {
     auto guarded = sys::runs_protected();
-    if (guarded.ok() && !*guarded) guarded = sys::execute_protected(all, environ);
+    if (guarded.ok() && !*guarded && !sys::protect_in_place().ok())
+      guarded = sys::execute_protected(all, environ);
     if (!guarded.ok()) {
       log.fail(guarded.error());
       return command->failed;

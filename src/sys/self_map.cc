@@ -1,0 +1,222 @@
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "base/strings.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+#include "sys/self.h"
+#include "sys/self_mount.h"
+
+// The program's own pages, mapped anew from another path to the same file, so that the kernel lets
+// go of the old path (it keeps the file that we run from for as long as one page of it is mapped).
+namespace fluyt::sys {
+
+namespace {
+
+constexpr uintptr_t kPage = 4096;
+
+uintptr_t page_of(uintptr_t address) { return address & ~(kPage - 1); }
+uintptr_t page_after(uintptr_t address) { return page_of(address + kPage - 1); }
+
+/// The pages of a segment that come from the file.
+struct Piece {
+  uintptr_t start = 0;
+  size_t size = 0;
+  off_t offset = 0;
+  int protection = 0;
+};
+
+struct Layout {
+  std::vector<Piece> pieces;
+  uintptr_t sealed_start = 0;  // made read-only once relocations were done (PT_GNU_RELRO)
+  size_t sealed_size = 0;
+};
+
+int protection_of(uint32_t flags) {
+  return ((flags & PF_R) != 0 ? PROT_READ : 0) | ((flags & PF_W) != 0 ? PROT_WRITE : 0) |
+         ((flags & PF_X) != 0 ? PROT_EXEC : 0);
+}
+
+Result<Layout> own_layout() {
+  const auto* headers = reinterpret_cast<const Elf64_Phdr*>(getauxval(AT_PHDR));
+  const std::span<const Elf64_Phdr> all(headers, getauxval(AT_PHNUM));
+  if (headers == nullptr || getauxval(AT_PHENT) != sizeof(Elf64_Phdr) ||
+      getauxval(AT_PAGESZ) != kPage) {
+    return Error(Code::kUnimplemented, "the program's headers are not of the expected form");
+  }
+  // Where the program was loaded: the headers' address less where the file says they are. A program
+  // that is not position-independent need not say.
+  uintptr_t base = 0;
+  for (const Elf64_Phdr& header : all) {
+    if (header.p_type == PT_PHDR) base = reinterpret_cast<uintptr_t>(headers) - header.p_vaddr;
+  }
+  Layout out;
+  for (const Elf64_Phdr& header : all) {
+    const uintptr_t start = base + header.p_vaddr;
+    if (header.p_type == PT_LOAD && header.p_filesz > 0) {
+      const uintptr_t first = page_of(start);
+      out.pieces.push_back({.start = first,
+                            .size = page_after(start + header.p_filesz) - first,
+                            .offset = static_cast<off_t>(page_of(header.p_offset)),
+                            .protection = protection_of(header.p_flags)});
+    } else if (header.p_type == PT_GNU_RELRO) {
+      out.sealed_start = page_of(start);
+      out.sealed_size = page_of(start + header.p_memsz) - out.sealed_start;
+    }
+  }
+  return out;
+}
+
+class Mapped {
+ public:
+  static Result<Mapped> make(size_t size, int protection, int flags, int fd, off_t offset) {
+    void* at = mmap(nullptr, size, protection, flags, fd, offset);
+    if (at == MAP_FAILED) return Error::from_errno(errno, cat("mmap(", size, " bytes)"));
+    return Mapped(static_cast<char*>(at), size);
+  }
+  Mapped(Mapped&& other) noexcept : at_(std::exchange(other.at_, nullptr)), size_(other.size_) {}
+  Mapped& operator=(Mapped&&) = delete;
+  Mapped(const Mapped&) = delete;
+  Mapped& operator=(const Mapped&) = delete;
+  ~Mapped() {
+    if (at_ != nullptr) munmap(at_, size_);
+  }
+  char* data() const { return at_; }
+
+ private:
+  Mapped(char* at, size_t size) : at_(at), size_(size) {}
+  char* at_;
+  size_t size_;
+};
+
+#if defined(__x86_64__)
+
+struct Changed {
+  uintptr_t page;
+  const char* content;
+};
+
+// Between the mapping and the last copy our data is as the file has it: no variable of ours, and no
+// function that the linker reaches through a table there (memcpy is one), may be used.
+__attribute__((noinline)) long map_and_restore(uintptr_t start, size_t size, int fd, off_t offset,
+                                               const Changed* changed, size_t count) {
+  long result = SYS_mmap;
+  register long flags asm("r10") = MAP_PRIVATE | MAP_FIXED;
+  register long file asm("r8") = fd;
+  register long place asm("r9") = offset;
+  asm volatile("syscall"
+               : "+a"(result)
+               : "D"(start), "S"(size), "d"(static_cast<long>(PROT_READ | PROT_WRITE)), "r"(flags),
+                 "r"(file), "r"(place)
+               : "rcx", "r11", "memory");
+  if (result < 0) return result;
+  for (size_t i = 0; i < count; ++i) {
+    uintptr_t to = changed[i].page;
+    const char* from = changed[i].content;
+    size_t left = kPage;
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(left) : : "memory");
+  }
+  return 0;
+}
+
+Result<> remap_writable(const Piece& piece, FdRef file) {
+  const Mapped pristine =
+      FLUYT_TRY(Mapped::make(piece.size, PROT_READ, MAP_PRIVATE, file.raw(), piece.offset));
+  std::vector<Changed> changed;
+  for (size_t at = 0; at < piece.size; at += kPage) {
+    const uintptr_t page = piece.start + at;
+    if (memcmp(reinterpret_cast<const char*>(page), pristine.data() + at, kPage) != 0)
+      changed.push_back({page, nullptr});
+  }
+  const Mapped saved = FLUYT_TRY(Mapped::make((changed.size() + 1) * kPage, PROT_READ | PROT_WRITE,
+                                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  for (size_t i = 0; i < changed.size(); ++i) {
+    char* place = saved.data() + i * kPage;
+    memcpy(place, reinterpret_cast<const char*>(changed[i].page), kPage);
+    changed[i].content = place;
+  }
+  const long result = map_and_restore(piece.start, piece.size, file.raw(), piece.offset,
+                                      changed.data(), changed.size());
+  if (result < 0) return Error::from_errno(static_cast<int>(-result), "mmap(own data)");
+  return {};
+}
+
+#else
+
+Result<> remap_writable(const Piece& /*piece*/, FdRef /*file*/) {
+  return Error(Code::kUnimplemented, "not done on this architecture");
+}
+
+#endif
+
+Result<> remap(const Layout& layout, FdRef file) {
+  // What may fail for reasons of its own comes first: nothing else has happened then.
+  for (const Piece& piece : layout.pieces) {
+    if ((piece.protection & PROT_WRITE) != 0) FLUYT_TRY(remap_writable(piece, file));
+  }
+  if (layout.sealed_size != 0 &&
+      mprotect(reinterpret_cast<void*>(layout.sealed_start), layout.sealed_size, PROT_READ) != 0) {
+    return Error::from_errno(errno, "mprotect(own relocated data)");
+  }
+  for (const Piece& piece : layout.pieces) {
+    if ((piece.protection & PROT_WRITE) != 0) continue;
+    // The same bytes at the same place: also those of the code that does this.
+    if (mmap(reinterpret_cast<void*>(piece.start), piece.size, piece.protection,
+             MAP_PRIVATE | MAP_FIXED, file.raw(), piece.offset) == MAP_FAILED) {
+      return Error::from_errno(errno, "mmap(own code)");
+    }
+  }
+  return {};
+}
+
+// PR_SET_MM_MAP sets all of it at once: what is now, but for the file.
+Result<prctl_mm_map> current_map() {
+  const std::string stat = FLUYT_TRY(read_file("/proc/self/stat", 8192));
+  const size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos)
+    return Error(Code::kInternal, "/proc/self/stat: no program name");
+  const auto fields = split_words(trim(std::string_view(stat).substr(name_end + 1)));
+  auto field = [&](size_t number) -> uint64_t {  // as proc_pid_stat(5) numbers them
+    return number - 3 < fields.size() ? parse_number<uint64_t>(fields[number - 3]).value_or(0) : 0;
+  };
+  prctl_mm_map map{};
+  map.start_code = field(26);
+  map.end_code = field(27);
+  map.start_stack = field(28);
+  map.start_data = field(45);
+  map.end_data = field(46);
+  map.start_brk = field(47);
+  map.arg_start = field(48);
+  map.arg_end = field(49);
+  map.env_start = field(50);
+  map.env_end = field(51);
+  return map;
+}
+
+}  // namespace
+
+Result<> protect_in_place() {
+  const Layout layout = FLUYT_TRY(own_layout());
+  const Fd mount = FLUYT_TRY(read_only_self());
+  const Fd file = FLUYT_TRY(open(cat("/proc/self/fd/", mount.raw()), O_RDONLY));
+  prctl_mm_map map = FLUYT_TRY(current_map());
+  FLUYT_TRY(remap(layout, file));
+  map.exe_fd = static_cast<uint32_t>(file.raw());
+  map.brk = static_cast<uint64_t>(syscall(SYS_brk, 0));
+  if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) != 0)
+    return Error::from_errno(errno, "prctl(PR_SET_MM_MAP)");
+  return {};
+}
+
+}  // namespace fluyt::sys
