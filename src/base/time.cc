@@ -1,6 +1,7 @@
 #include "base/time.h"
 
 #include <algorithm>
+#include <chrono>
 #include <climits>
 #include <ctime>
 
@@ -31,27 +32,25 @@ int64_t now_unix_ns() { return clock_ns(CLOCK_REALTIME); }
 int64_t now_boot_ns() { return clock_ns(CLOCK_BOOTTIME); }
 
 void format_rfc3339_nano(int64_t unix_ns, char* out) {
-  time_t seconds = unix_ns / kSecond;
-  int64_t nanos = unix_ns % kSecond;
-  if (nanos < 0) {
-    nanos += kSecond;
-    --seconds;
-  }
-  tm t{};
-  gmtime_r(&seconds, &t);
-  put_digits(out, t.tm_year + 1900, 4);
+  // Not gmtime_r(3): it reads the host's time zone files.
+  using std::chrono::days;
+  const std::chrono::sys_time<std::chrono::nanoseconds> when{std::chrono::nanoseconds(unix_ns)};
+  const auto midnight = std::chrono::floor<days>(when);
+  const std::chrono::year_month_day date{midnight};
+  const std::chrono::hh_mm_ss time{when - midnight};
+  put_digits(out, static_cast<int>(date.year()), 4);
   out[4] = '-';
-  put_digits(out + 5, t.tm_mon + 1, 2);
+  put_digits(out + 5, static_cast<unsigned>(date.month()), 2);
   out[7] = '-';
-  put_digits(out + 8, t.tm_mday, 2);
+  put_digits(out + 8, static_cast<unsigned>(date.day()), 2);
   out[10] = 'T';
-  put_digits(out + 11, t.tm_hour, 2);
+  put_digits(out + 11, time.hours().count(), 2);
   out[13] = ':';
-  put_digits(out + 14, t.tm_min, 2);
+  put_digits(out + 14, time.minutes().count(), 2);
   out[16] = ':';
-  put_digits(out + 17, t.tm_sec, 2);
+  put_digits(out + 17, time.seconds().count(), 2);
   out[19] = '.';
-  put_digits(out + 20, nanos, 9);
+  put_digits(out + 20, time.subseconds().count(), 9);
   out[29] = 'Z';
 }
 

@@ -1,6 +1,7 @@
 #include "sys/self.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@ Result<bool> runs_protected() {
   struct statfs info{};
   if (statfs(kSelf, &info) != 0) return Error::from_errno(errno, "statfs(\"/proc/self/exe\")");
   if ((info.f_flags & ST_RDONLY) != 0) return true;
+  if (info.f_type != TMPFS_MAGIC) return false;  // where sealed memory is
   const Fd self = FLUYT_TRY(open(kSelf, O_RDONLY));
   const int seals = fcntl(self.raw(), F_GET_SEALS);
   return seals >= 0 && (seals & F_SEAL_WRITE) != 0 && (seals & F_SEAL_SEAL) != 0;

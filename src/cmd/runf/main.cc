@@ -1,8 +1,10 @@
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <cstdlib>
 
 #include "base/strings.h"
@@ -93,6 +95,9 @@ Result<> check_globals(const Globals& g, Log& log) {
 }
 
 int main(int argc, char** argv) {
+  // We live for milliseconds: what was freed is used again, and nothing goes back to the kernel.
+  mallopt(M_TOP_PAD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
   const std::vector<std::string> all(argv, argv + argc);
   // A peer that hangs up is an error of the write, not the end of us.
   ::signal(SIGPIPE, SIG_IGN);

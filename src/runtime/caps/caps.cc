@@ -167,7 +167,10 @@ Result<Sets> current(int last) {
   out.inheritable = whole(caps.data[0].inheritable, caps.data[1].inheritable);
   for (int i = 0; i <= last; ++i) {
     if (prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1) out.bounding |= bit(i);
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0) == 1) out.ambient |= bit(i);
+    // An ambient one is permitted and inheritable (capabilities(7)).
+    const bool possible = (out.permitted & out.inheritable & bit(i)) != 0;
+    if (possible && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0) == 1)
+      out.ambient |= bit(i);
   }
   return out;
 }

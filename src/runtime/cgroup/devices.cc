@@ -1,5 +1,7 @@
 #include "runtime/cgroup/devices.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 
 #include "base/strings.h"
@@ -229,10 +231,19 @@ Result<> apply_legacy(const std::string& directory, const std::vector<Rule>& rul
   const LegacyDevices wanted = FLUYT_TRY(legacy_devices(rules));
   const LegacyDevices present =
       FLUYT_TRY(parse_devices_list(FLUYT_TRY(read_value(directory, "devices.list"))));
-  for (const DeviceWrite& write : legacy_device_writes(present, wanted)) {
-    FLUYT_TRY_CONTEXT(sys::write_file(sys::kCwd, cat(directory, "/", write.file), write.value),
-                      "linux.resources.devices");
-  }
+  auto put_all = [&]() -> Result<> {
+    sys::Fd file;
+    std::string name;  // of what `file` is
+    for (const DeviceWrite& write : legacy_device_writes(present, wanted)) {
+      if (write.file != name) {
+        file = FLUYT_TRY(sys::open(cat(directory, "/", write.file), O_WRONLY));
+        name = write.file;
+      }
+      FLUYT_TRY_CONTEXT(sys::write_all(file, write.value), cat(name, ": ", quote(write.value)));
+    }
+    return {};
+  };
+  FLUYT_TRY_CONTEXT(put_all(), "linux.resources.devices");
   return {};
 }
 

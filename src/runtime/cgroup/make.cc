@@ -61,21 +61,24 @@ Result<> refuse_occupied(const std::string& directory) {
                    ": is there and holds processes: expected one of its own"));
 }
 
+enum class Leaf { kNew, kOld };
+
 // A v1 cpuset starts empty, and then takes no process: each level gets what its parent has.
-Result<> fill_cpuset(const std::string& root, const std::vector<std::string>& levels) {
-  size_t first = levels.size();
+Result<> fill_cpuset(const std::string& root, const std::vector<std::string>& levels, Leaf leaf) {
   // A level with processors has ancestors with processors: look upwards for the first that has.
-  while (first > 0 && trim(FLUYT_TRY(read_value(levels[first - 1], "cpuset.cpus"))).empty())
+  size_t first = leaf == Leaf::kNew ? levels.size() - 1 : levels.size();
+  std::string cpus;
+  std::string mems;
+  while (true) {
+    const std::string& from = first == 0 ? root : levels[first - 1];
+    cpus = trim(FLUYT_TRY(read_value(from, "cpuset.cpus")));
+    mems = trim(FLUYT_TRY(read_value(from, "cpuset.mems")));
+    if (first == 0 || (!cpus.empty() && !mems.empty())) break;
     --first;
-  while (first > 0 && trim(FLUYT_TRY(read_value(levels[first - 1], "cpuset.mems"))).empty())
-    --first;
-  if (first == levels.size()) return {};
-  const std::string& from = first == 0 ? root : levels[first - 1];
-  const std::string cpus = FLUYT_TRY(read_value(from, "cpuset.cpus"));
-  const std::string mems = FLUYT_TRY(read_value(from, "cpuset.mems"));
+  }
   for (size_t at = first; at < levels.size(); ++at) {
-    FLUYT_TRY(sys::write_file(sys::kCwd, levels[at] + "/cpuset.cpus", trim(cpus)));
-    FLUYT_TRY(sys::write_file(sys::kCwd, levels[at] + "/cpuset.mems", trim(mems)));
+    FLUYT_TRY(sys::write_file(sys::kCwd, levels[at] + "/cpuset.cpus", cpus));
+    FLUYT_TRY(sys::write_file(sys::kCwd, levels[at] + "/cpuset.mems", mems));
   }
   return {};
 }
@@ -92,7 +95,7 @@ Result<> make_legacy(const Host::Legacy& mount, const std::string& path, Made& m
   }
   if (!fresh) FLUYT_TRY(refuse_occupied(path));
   if (std::ranges::find(mount.controllers, "cpuset") != mount.controllers.end()) {
-    FLUYT_TRY(fill_cpuset(mount.mount_point, levels));
+    FLUYT_TRY(fill_cpuset(mount.mount_point, levels, fresh ? Leaf::kNew : Leaf::kOld));
   }
   return {};
 }
