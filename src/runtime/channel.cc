@@ -52,6 +52,28 @@ Result<> send_packet(sys::FdRef channel, Message kind, int32_t value, std::strin
   return sys::send_with_fds(channel, packed(kind, value, text), fds);
 }
 
+Result<> send_first_go(sys::FdRef channel, const FirstGo& go) {
+  std::string names;
+  std::vector<sys::FdRef> fds;
+  for (const auto& [name, fd] : go.cgroups) {
+    names += cat(name, "\n");
+    fds.emplace_back(fd);
+  }
+  return send_packet(channel, Message::kGo, go.pid, names, fds);
+}
+
+Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel) {
+  auto packet = FLUYT_TRY(receive_packet(channel, Deadline::never()));
+  if (!packet) return std::optional<FirstGo>();
+  const auto names = split(packet->text, '\n');  // one more than there are: the last line is ended
+  if (packet->kind != Message::kGo || names.size() != packet->fds.size() + 1)
+    return Error(Code::kInternal, "unexpected message of the maker");
+  FirstGo go{.pid = packet->value, .cgroups = {}};
+  for (size_t i = 0; i < packet->fds.size(); ++i)
+    go.cgroups.emplace_back(names[i], std::move(packet->fds[i]));
+  return std::optional(std::move(go));
+}
+
 Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline) {
   while (true) {
     pollfd entry{.fd = channel.raw(), .events = POLLIN, .revents = 0};

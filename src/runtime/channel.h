@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -44,6 +45,16 @@ Result<> say(sys::FdRef channel, Message kind, int32_t value = 0, std::string_vi
 Result<> say_error(sys::FdRef channel, const Error& error);
 /// Waits for kGo with read(2) alone and gives its value; nothing at end of file.
 Result<std::optional<int32_t>> wait_go(sys::FdRef channel);
+/// A descriptor of the maker's and what it is called.
+using NamedFds = std::vector<std::pair<std::string, sys::Fd>>;
+/// The first kGo, with the container's cgroups: what a cgroup mount is made of.
+struct FirstGo {
+  int32_t pid = 0;
+  NamedFds cgroups;
+};
+Result<> send_first_go(sys::FdRef channel, const FirstGo& go);
+/// Nothing at end of file.
+Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel);
 /// Nothing at end of file. kDeadlineExceeded when the deadline passes first.
 Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline);
 Error error_of(const Packet& packet);

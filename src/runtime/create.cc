@@ -28,27 +28,32 @@ oci::State state_of(const CreateRequest& request, pid_t pid) {
   return state;
 }
 
-// The container's cgroup until creating has succeeded: taken away again on every error.
+// The container's cgroup: once made, taken away again on every error.
 class CgroupGuard {
  public:
-  explicit CgroupGuard(const CgroupRecord& record) : record_(&record) {}
+  CgroupGuard() = default;
   CgroupGuard(const CgroupGuard&) = delete;
   CgroupGuard& operator=(const CgroupGuard&) = delete;
   ~CgroupGuard() {
     if (record_ == nullptr) return;
     const Deadline deadline = Deadline::after_ms(2000);
-    cgroup::kill_all(*record_, deadline).ignore("the error that led here is the one to tell");
-    cgroup::remove(*record_, deadline).ignore("the error that led here is the one to tell");
+    cgroup::end(*record_, deadline).ignore("the error that led here is the one to tell");
+  }
+  Result<> make(const cgroup::Host& host, const CgroupRecord& record,
+                const oci::Resources& resources) {
+    FLUYT_TRY(cgroup::make(host, record, resources));
+    record_ = &record;
+    return {};
   }
   void keep() { record_ = nullptr; }
 
  private:
-  const CgroupRecord* record_;
+  const CgroupRecord* record_ = nullptr;
 };
 
-// On v2 alone the process is born in its cgroup; where v1 has a part it is moved there before kGo.
-// Its limits count the program's processes: where one more is needed to set up, they come once the
-// program has its own.
+// On v2 alone the process is born in its cgroup. Where v1 has a part it is moved there before kGo:
+// its directories are made while it sets itself up. Its limits count the program's processes: where
+// one more is needed to set up, they come once the program has its own.
 Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan,
                       pid_t pid) {
   if (!host.legacy.empty()) FLUYT_TRY(cgroup::join(record, pid));
@@ -109,6 +114,15 @@ Result<Start> start_first(const CreateRequest& request, const Plan& plan, HostSi
   return Start{std::move(*process), std::move(pair.first)};
 }
 
+// The error that the first process ended with, if it has said one by now.
+std::optional<Error> said_error(sys::FdRef channel) {
+  while (true) {
+    auto packet = receive_packet(channel, Deadline::after_ms(0));
+    if (!packet.ok() || !*packet) return std::nullopt;
+    if ((*packet)->kind == Message::kError) return error_of(**packet);
+  }
+}
+
 Supervision supervision(const CreateRequest& request, const Plan& plan,
                         const CgroupRecord& record) {
   Supervision how{.plan = plan,
@@ -135,12 +149,16 @@ Supervision supervision(const CreateRequest& request, const Plan& plan,
 }
 
 Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSide side,
-                         const cgroup::Host& host, const CgroupRecord& record) {
+                         const cgroup::Host& host, const CgroupRecord& record, CgroupGuard& guard) {
   sys::Fd born_in;
-  if (host.legacy.empty()) born_in = FLUYT_TRY(cgroup::open_unified(record));
+  if (host.legacy.empty()) {
+    FLUYT_TRY(guard.make(host, record, plan.resources));
+    born_in = FLUYT_TRY(cgroup::open_unified(record));
+  }
   Start start = FLUYT_TRY(start_first(request, plan, side, born_in));
   const pid_t pid = start.process.pid();
   auto open_up = [&]() -> Result<> {
+    if (!host.legacy.empty()) FLUYT_TRY(guard.make(host, record, plan.resources));
     FLUYT_TRY(enter_cgroup(host, record, plan, pid));
     if (plan.namespaces.new_cgroup && host.legacy.empty() && writable_cgroup_mount(plan)) {
       FLUYT_TRY(cgroup::delegate(record, outside_root(plan.namespaces)));
@@ -150,11 +168,14 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
                         "linux.uidMappings");
     }
     FLUYT_TRY(set_from_outside(plan, pid));
-    return send_packet(start.channel, Message::kGo, pid);
+    const FirstGo go{.pid = pid, .cgroups = FLUYT_TRY(prepare_cgroups(plan, host, record))};
+    return send_first_go(start.channel, go);
   };
   auto opened = open_up();
   if (!opened.ok()) {
-    // End of file makes it exit; it has done nothing yet.
+    // It may have met an error of its own meanwhile, and be gone: that is why, then.
+    if (auto why = said_error(start.channel)) opened = std::move(*why);
+    // What it has mounted goes with its namespace.
     start.channel.reset();
     start.process.kill(9).ignore("it ends by itself too");
     if (request.parent == ParentOf::kCaller) {
@@ -183,10 +204,8 @@ Result<Created> create(const CreateRequest& request) {
   Created created;
   created.cgroup =
       FLUYT_TRY_CONTEXT(cgroup::locate(host, plan.cgroups_path, plan.id), "linux.cgroupsPath");
-  FLUYT_TRY(cgroup::make(host, created.cgroup, plan.resources));
-  CgroupGuard guard(created.cgroup);
-  FLUYT_TRY(prepare_cgroups(plan, host, created.cgroup, side));
-  Supervised done = FLUYT_TRY(raise(request, plan, std::move(side), host, created.cgroup));
+  CgroupGuard guard;
+  Supervised done = FLUYT_TRY(raise(request, plan, std::move(side), host, created.cgroup, guard));
   created.init = std::move(done.process);
   created.console = std::move(done.console);
   created.warnings = plan.warnings;

@@ -45,7 +45,7 @@ Result<Plan> plan_exec(const ExecRequest& request) {
   if ((types_of(request.spec) & CLONE_NEWUSER) != 0) {
     plan.namespaces.joins.push_back({.type = CLONE_NEWUSER, .path = {}, .index = 0});
   }
-  plan.steps = {Step::kJoinContainer};
+  plan.steps = {Step::kAwaitMaker, Step::kJoinContainer};
   if (plan.terminal) plan.steps.push_back(Step::kConsole);
   for (const Step step : plan_process_steps(plan)) plan.steps.push_back(step);
   return plan;
@@ -102,7 +102,7 @@ Result<Executed> exec(const ExecRequest& request) {
   const pid_t pid = process->pid();
   auto opened = [&]() -> Result<> {
     FLUYT_TRY(set_from_outside(plan, pid));
-    return send_packet(pair.first, Message::kGo, pid);
+    return send_first_go(pair.first, {.pid = pid, .cgroups = {}});
   }();
   if (!opened.ok()) {
     pair.first.reset();

@@ -26,6 +26,8 @@ using Function = Result<> (*)(Inside&);
 
 Function function_of(Step step) {
   switch (step) {
+    case Step::kAwaitMaker:
+      return await_maker;
     case Step::kJoinNamespaces:
       return join_planned;
     case Step::kJoinContainer:
@@ -55,6 +57,8 @@ Function function_of(Step step) {
       return pivot;
     case Step::kMounts:
       return make_mounts;
+    case Step::kLaterMounts:
+      return make_later_mounts;
     case Step::kDevices:
       return make_devices;
     case Step::kDevLinks:
@@ -115,6 +119,7 @@ Function function_of(Step step) {
 bool names_field(Step step) {
   switch (step) {
     case Step::kMounts:
+    case Step::kLaterMounts:
     case Step::kDevices:
     case Step::kHostName:
     case Step::kSysctl:
@@ -156,7 +161,6 @@ std::vector<int> needed(const FirstProcess& p) {
   for (const sys::Fd& fd : p.host.mounts) add(fd);
   for (const sys::Fd& fd : p.host.joins) add(fd);
   for (const sys::Fd& fd : p.host.device_nodes) add(fd);
-  for (const auto& [name, fd] : p.host.cgroups) add(fd);
   return keep;
 }
 
@@ -172,7 +176,6 @@ Result<> prepare_self(const FirstProcess& p) {
 
 Result<> set_up(Inside& in) {
   FLUYT_TRY(prepare_self(in.p));
-  FLUYT_TRY(wait_for_go(in));
   for (const Step step : in.plan.steps) {
     const Function function = function_of(step);
     auto done = function(in);
@@ -200,6 +203,14 @@ void tell(const Inside& in, const Error& error) {
 }
 
 }  // namespace
+
+Result<> await_maker(Inside& in) {
+  auto first = FLUYT_TRY(wait_first_go(in.p.channel));
+  if (!first) _exit(kFailed);
+  in.p.state.pid = first->pid;
+  in.p.host.cgroups = std::move(first->cgroups);
+  return {};
+}
 
 Result<> wait_for_go(Inside& in) {
   const auto pid = FLUYT_TRY(wait_go(in.p.channel));

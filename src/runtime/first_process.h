@@ -23,8 +23,8 @@ struct FirstProcess {
   oci::State state;              // for hooks; its pid comes with kGo
 };
 
-/// The life of the process that clone_process() made, up to execve(2): waits for kGo, carries out
-/// the plan's steps, tells of errors over the channel, waits at the gate. Does not return.
+/// The life of the process that clone_process() made, up to execve(2): carries out the plan's
+/// steps, tells of errors over the channel, waits at the gate. Does not return.
 [[noreturn]] void live(FirstProcess process);
 
 /// What the steps share. Each step is one function of steps_*.cc: it finds its input in the plan
@@ -57,6 +57,7 @@ Result<> cgroup_namespace(Inside& in);
 Result<> fork_on(Inside& in);
 Result<> ask_maker(Inside& in, Message question, int32_t value = 0);
 Result<> wait_for_go(Inside& in);
+Result<> await_maker(Inside& in);
 // steps_root.cc
 Result<> own_mounts(Inside& in);
 Result<> attach_root(Inside& in);
@@ -69,6 +70,7 @@ Result<> read_only_paths(Inside& in);
 // steps_mounts.cc
 Result<> early_proc(Inside& in);
 Result<> make_mounts(Inside& in);
+Result<> make_later_mounts(Inside& in);
 // steps_dev.cc
 Result<> make_devices(Inside& in);
 Result<> make_dev_links(Inside& in);

@@ -15,7 +15,8 @@ namespace fluyt::runtime {
 
 namespace {
 
-constexpr std::array<std::string_view, 41> kStepNames = {"join container",
+constexpr std::array<std::string_view, 43> kStepNames = {"start",
+                                                         "join container",
                                                          "join namespaces",
                                                          "make user namespace",
                                                          "make namespaces",
@@ -28,6 +29,7 @@ constexpr std::array<std::string_view, 41> kStepNames = {"join container",
                                                          "attach root",
                                                          "attach root",
                                                          "pivot",
+                                                         "mounts",
                                                          "mounts",
                                                          "devices",
                                                          "/dev links",
@@ -233,15 +235,24 @@ bool early_hooks(const oci::Hooks& hooks) {
          !hooks.create_container.empty();
 }
 
+// What the maker does for us (cgroups are made and joined meanwhile, which takes as long as the
+// mounts do) can be awaited late where nothing before needs it: ids of a user namespace do, and
+// whatever asks the maker for something else.
+bool awaits_late(const Plan& plan) {
+  return !plan.namespaces.in_user_namespace() && plan.namespaces.fork == NamespacePlan::Fork::kNone;
+}
+
 void add_namespace_steps(const Plan& plan, std::vector<Step>& steps) {
   const NamespacePlan& namespaces = plan.namespaces;
+  const bool late = awaits_late(plan);
+  if (!late) steps.push_back(Step::kAwaitMaker);
   if (!namespaces.joins.empty()) steps.push_back(Step::kJoinNamespaces);
   const bool user_at_clone = (namespaces.at_clone & CLONE_NEWUSER) != 0;
   if (namespaces.new_user && !user_at_clone) steps.push_back(Step::kMakeUserNamespace);
   if (namespaces.in_user_namespace()) steps.push_back(Step::kBecomeRoot);
   if (namespaces.unshared != 0) steps.push_back(Step::kMakeNamespaces);
   if (namespaces.fork == NamespacePlan::Fork::kEarly) steps.push_back(Step::kForkEarly);
-  if (namespaces.new_cgroup) steps.push_back(Step::kCgroupNamespace);
+  if (!late && namespaces.new_cgroup) steps.push_back(Step::kCgroupNamespace);
   if (namespaces.new_network) steps.push_back(Step::kLoopback);
 }
 
@@ -254,6 +265,11 @@ void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
   steps.push_back(hooked ? Step::kAttachRootAtPath : Step::kAttachRoot);
   if (!hooked) steps.push_back(Step::kPivot);
   steps.push_back(Step::kMounts);
+  if (awaits_late(plan)) {
+    steps.push_back(Step::kAwaitMaker);
+    if (plan.namespaces.new_cgroup) steps.push_back(Step::kCgroupNamespace);
+  }
+  if (plan.mounts_before_cgroups() < plan.mounts.size()) steps.push_back(Step::kLaterMounts);
   if (plan.makes_dev) {
     steps.push_back(Step::kDevices);
     steps.push_back(Step::kDevLinks);
@@ -273,6 +289,13 @@ void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
 }
 
 }  // namespace
+
+size_t Plan::mounts_before_cgroups() const {
+  const auto first = std::find_if(mounts.begin(), mounts.end(), [](const MountPlan& mount) {
+    return mount.kind == MountKind::kCgroup;
+  });
+  return static_cast<size_t>(first - mounts.begin());
+}
 
 std::string_view step_name(Step step) { return kStepNames[static_cast<size_t>(step)]; }
 

@@ -124,6 +124,7 @@ struct MemoryPolicyPlan {
 
 /// What the first process does, in order. Names are for errors and for tests.
 enum class Step {
+  kAwaitMaker,     // it has put us into our cgroup, given us ids and limits
   kJoinContainer,  // an exec
   kJoinNamespaces,
   kMakeUserNamespace,
@@ -137,7 +138,8 @@ enum class Step {
   kAttachRoot,  // over /
   kAttachRootAtPath,  // with hooks: where they look for it
   kPivot,
-  kMounts,
+  kMounts,  // those before the first of cgroups
+  kLaterMounts,
   kDevices,
   kDevLinks,
   kRuntimeHooks,
@@ -180,6 +182,8 @@ struct Plan {
   bool no_pivot = false;
 
   std::vector<MountPlan> mounts;
+  /// How many of them come before the first that shows cgroups.
+  size_t mounts_before_cgroups() const;
   bool makes_dev = true;  // /dev is ours to fill: it is not a bind
   std::vector<DevicePlan> devices;
   std::vector<std::string> masked_paths;

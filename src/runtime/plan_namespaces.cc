@@ -49,7 +49,11 @@ void arrange(NamespacePlan& plan, uint64_t created) {
   const bool new_time = (created & CLONE_NEWTIME) != 0;
   const bool staged = joins_user || joins_pid || new_time || (plan.new_user && !plan.joins.empty());
   if (!staged) {
-    plan.at_clone = created;
+    // A network namespace takes the kernel as long as all others together: unless a new user
+    // namespace shall own it, it is made by the process itself, while its maker makes the cgroups.
+    const uint64_t later = plan.new_user ? 0 : created & uint64_t{CLONE_NEWNET};
+    plan.at_clone = created & ~later;
+    plan.unshared = later;
     return;
   }
   plan.unshared = created & ~uint64_t{CLONE_NEWUSER};

@@ -45,20 +45,41 @@ void set_path(oci::Spec& spec, oci::NamespaceType type, const std::string& path)
   }
 }
 
-TEST(Plan, DefaultSpecIsMadeByOneClone) {
+TEST(Plan, DefaultSpecIsMadeByOneProcess) {
   const Plan plan = *plan_of(base_spec());
   EXPECT_EQ(plan.namespaces.at_clone,
-            uint64_t{CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS});
+            uint64_t{CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS});
+  EXPECT_EQ(plan.namespaces.unshared, uint64_t{CLONE_NEWNET});
   EXPECT_TRUE(plan.namespaces.new_cgroup);
   EXPECT_EQ(plan.namespaces.fork, NamespacePlan::Fork::kNone);
   EXPECT_THAT(
       plan.steps,
-      ElementsAre(Step::kCgroupNamespace, Step::kLoopback, Step::kOwnMounts, Step::kAttachRoot,
-                  Step::kPivot, Step::kMounts, Step::kDevices, Step::kDevLinks, Step::kHostName,
+      ElementsAre(Step::kMakeNamespaces, Step::kLoopback, Step::kOwnMounts, Step::kAttachRoot,
+                  Step::kPivot, Step::kMounts, Step::kAwaitMaker, Step::kCgroupNamespace,
+                  Step::kLaterMounts, Step::kDevices, Step::kDevLinks, Step::kHostName,
                   Step::kReadOnlyPaths, Step::kMaskedPaths, Step::kLetGo, Step::kKeyring,
                   Step::kRlimits, Step::kStdioOwner, Step::kWorkingDirectory, Step::kReadOnlyRoot,
                   Step::kIdentity, Step::kVerifyDirectory, Step::kProgram, Step::kSession,
                   Step::kNoNewPrivileges, Step::kCloseDescriptors));
+}
+
+TEST(Plan, TheMakerIsAwaitedBeforeAnythingIsAskedOfIt) {
+  oci::Spec user = base_spec();
+  user.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = {}});
+  user.linux_->uid_mappings = {{.container_id = 0, .host_id = 100'000, .size = 65'536}};
+  user.linux_->gid_mappings = user.linux_->uid_mappings;
+  EXPECT_EQ(plan_of(user)->steps.front(), Step::kAwaitMaker);
+  EXPECT_NE(plan_of(user)->namespaces.at_clone & CLONE_NEWNET, 0U);
+
+  oci::Spec shared = base_spec();
+  set_path(shared, oci::NamespaceType::kPid, "/proc/1/ns/pid");
+  EXPECT_EQ(plan_of(shared)->steps.front(), Step::kAwaitMaker);
+
+  oci::Spec hooked = base_spec();
+  hooked.hooks = oci::Hooks{};
+  hooked.hooks->create_runtime = {{.path = "/bin/hook"}};
+  const Plan plan = *plan_of(hooked);
+  EXPECT_LT(place(plan, Step::kAwaitMaker), place(plan, Step::kRuntimeHooks));
 }
 
 TEST(Plan, OldRootIsGoneBeforeTheImageIsTouched) {

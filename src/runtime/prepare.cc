@@ -203,19 +203,25 @@ Result<HostSide> prepare(const Plan& plan) {
   return side;
 }
 
-Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const CgroupRecord& record,
-                         HostSide& side) {
-  const bool wanted =
-      std::any_of(plan.mounts.begin(), plan.mounts.end(),
-                  [](const MountPlan& mount) { return mount.kind == MountKind::kCgroup; });
-  if (!wanted) return {};
+Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
+                                 const CgroupRecord& record) {
+  NamedFds cgroups;
+  const size_t place = plan.mounts_before_cgroups();
+  if (place == plan.mounts.size()) return cgroups;
+  const MountOptions& options = plan.mounts[place].options;
+  // Without a cgroup namespace the files would show, and with write access move us to, more than
+  // ours (CVE-2023-25809): read-only then, whatever was asked.
+  const uint64_t forced = plan.namespaces.has(CLONE_NEWCGROUP) ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
   auto add = [&](std::string name, const std::string& directory) -> Result<> {
     sys::Fd mount =
         FLUYT_TRY_CONTEXT(sys::clone_mount(directory, sys::Depth::kOne), "cgroup mount");
-    FLUYT_TRY(sys::set_mount_attributes(
-        mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}},
-        sys::Depth::kOne));
-    side.cgroups.emplace_back(std::move(name), std::move(mount));
+    FLUYT_TRY(sys::set_mount_attributes(mount,
+                                        {.set = options.set | forced,
+                                         .clear = options.clear & ~forced,
+                                         .propagation = MS_PRIVATE,
+                                         .user_namespace = {}},
+                                        sys::Depth::kOne));
+    cgroups.emplace_back(std::move(name), std::move(mount));
     return {};
   };
   for (const cgroup::Host::Legacy& legacy : host.legacy) {
@@ -226,7 +232,7 @@ Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const Cgrou
   }
   if (!record.unified.empty())
     FLUYT_TRY(add(record.legacy.empty() ? "" : "unified", record.unified));
-  return {};
+  return cgroups;
 }
 
 }  // namespace fluyt::runtime

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "runtime/cgroup/cgroup.h"
+#include "runtime/channel.h"
 #include "runtime/plan.h"
 #include "sys/fd.h"
 
@@ -21,16 +21,15 @@ struct HostSide {
   std::vector<sys::Fd> device_nodes;  // in a user namespace: detached binds, in the plan's order
   sys::Fd null_mount;                 // a detached bind of /dev/null, verified: masks files
   sys::Fd null;                       // /dev/null, opened
-  std::vector<std::pair<std::string, sys::Fd>>
-      cgroups;  // name below the mount ("" on v2), detached
+  NamedFds cgroups;  // name below the mount ("" on v2), detached; they come with kAwaitMaker
 };
 
 Result<HostSide> prepare(const Plan& plan);
 /// /dev/null, verified to be character device 1:3 (CVE-2025-31133).
 Result<sys::Fd> open_null();
-/// Binds of the container's cgroup directories, once they exist. Only for a plan with a cgroup
-/// mount.
-Result<> prepare_cgroups(const Plan& plan, const cgroup::Host& host, const CgroupRecord& record,
-                         HostSide& side);
+/// Binds of the container's cgroup directories, once they exist, as the plan's cgroup mount wants
+/// them. None for a plan without one.
+Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
+                                 const CgroupRecord& record);
 
 }  // namespace fluyt::runtime

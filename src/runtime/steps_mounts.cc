@@ -123,26 +123,24 @@ constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {
   return {.set = set, .clear = clear, .propagation = 0, .user_namespace = {}};
 }
 
+// A directory in a file system that we made and nobody else has seen yet.
+Result<sys::Fd> make_place(sys::FdRef top, const std::string& name) {
+  if (mkdirat(top.raw(), name.c_str(), 0755) != 0)
+    return Error::from_errno(errno, cat("mkdirat(", quote(name), ")"));
+  return sys::open(top, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+}
+
 // v2: the container's directory. v1 and hybrid: a tmpfs with a directory for each hierarchy.
 Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   const bool one = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
-  // Without a cgroup namespace the files would show, and with write access move us to, more than
-  // ours (CVE-2023-25809): read-only then, whatever was asked.
-  const uint64_t forced = in.plan.namespaces.has(CLONE_NEWCGROUP) ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
-  const sys::MountAttributes wanted =
-      attributes(mount.options.set | forced, mount.options.clear & ~forced);
-  if (one) {
-    FLUYT_TRY(sys::set_mount_attributes(in.host.cgroups[0].second, wanted, sys::Depth::kOne));
-    return sys::attach_mount(in.host.cgroups[0].second, target);
-  }
+  if (one) return sys::attach_mount(in.host.cgroups[0].second, target);
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
   FLUYT_TRY(context.set_string("mode", "0755"));
   const sys::Fd top = FLUYT_TRY(context.mount(mount.options.set & ~uint64_t{MOUNT_ATTR_RDONLY}));
   FLUYT_TRY(sys::attach_mount(top, target));
   for (const auto& [name, hierarchy] : in.host.cgroups) {
-    FLUYT_TRY(sys::set_mount_attributes(hierarchy, wanted, sys::Depth::kOne));
-    const sys::Fd place = FLUYT_TRY(open_target(top, name, TargetKind::kDirectory));
+    const sys::Fd place = FLUYT_TRY(make_place(top, name));
     FLUYT_TRY(sys::attach_mount(hierarchy, place));
     // "cpu,cpuacct" is also found by the name of each of its controllers.
     if (name.find(',') == std::string::npos) continue;
@@ -152,7 +150,10 @@ Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
       }
     }
   }
-  return sys::set_mount_attributes(top, attributes(wanted.set, wanted.clear), sys::Depth::kOne);
+  const bool own = in.plan.namespaces.has(CLONE_NEWCGROUP);
+  const uint64_t forced = own ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
+  return sys::set_mount_attributes(
+      top, attributes(mount.options.set | forced, mount.options.clear & ~forced), sys::Depth::kOne);
 }
 
 Result<> change_mount(Inside& in, const MountPlan& mount) {
@@ -178,6 +179,15 @@ Result<> make_one(Inside& in, size_t place, const MountPlan& mount) {
   return {};
 }
 
+Result<> make_between(Inside& in, size_t first, size_t end) {
+  for (size_t i = first; i < end; ++i) {
+    const MountPlan& mount = in.plan.mounts[i];
+    FLUYT_TRY_CONTEXT(make_one(in, i, mount),
+                      cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<sys::Fd> own_procfs() {
@@ -198,13 +208,10 @@ Result<> early_proc(Inside& in) {
   return {};
 }
 
-Result<> make_mounts(Inside& in) {
-  for (size_t i = 0; i < in.plan.mounts.size(); ++i) {
-    const MountPlan& mount = in.plan.mounts[i];
-    FLUYT_TRY_CONTEXT(make_one(in, i, mount),
-                      cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
-  }
-  return {};
+Result<> make_mounts(Inside& in) { return make_between(in, 0, in.plan.mounts_before_cgroups()); }
+
+Result<> make_later_mounts(Inside& in) {
+  return make_between(in, in.plan.mounts_before_cgroups(), in.plan.mounts.size());
 }
 
 }  // namespace fluyt::runtime
