@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -25,6 +26,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,8 +68,11 @@ Hierarchies find_hierarchies() {
   while (const dirent* entry = readdir(dir)) {
     if (entry->d_type != DT_DIR || entry->d_name[0] == '.' || out.count == kMaxHierarchies)
       continue;
-    if (strcmp(entry->d_name, "unified") == 0) continue;
-    snprintf(out.names[out.count++], sizeof out.names[0], "%s", entry->d_name);
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", kCgroups, entry->d_name);
+    struct statfs info{};
+    if (statfs(path, &info) != 0 || info.f_type != CGROUP_SUPER_MAGIC) continue;
+    snprintf(out.names[out.count++], sizeof out.names[0], "%.31s", entry->d_name);
   }
   closedir(dir);
   return out;
