@@ -48,6 +48,8 @@ struct CreateRequest {
   int preserve_fds = 0;
   bool no_pivot = false;
   bool no_new_keyring = false;
+  /// With kSystemd the annotations org.systemd.property.* of the spec are obeyed.
+  cgroup::Driver cgroup_driver = cgroup::Driver::kCgroupfs;
   Deadline deadline = Deadline::never();
 };
 

@@ -40,8 +40,9 @@ class CgroupGuard {
     cgroup::end(*record_, deadline).ignore("the error that led here is the one to tell");
   }
   Result<> make(const cgroup::Host& host, const CgroupRecord& record,
-                const oci::Resources& resources) {
-    FLUYT_TRY(cgroup::make(host, record, resources));
+                const oci::Resources& resources,
+                const std::map<std::string, std::string>& annotations) {
+    hold_ = FLUYT_TRY(cgroup::make(host, record, resources, annotations));
     record_ = &record;
     return {};
   }
@@ -49,6 +50,7 @@ class CgroupGuard {
 
  private:
   const CgroupRecord* record_ = nullptr;
+  cgroup::Hold hold_;  // systemd's scope stays until the first process waits at the gate
 };
 
 // On v2 alone the process is born in its cgroup. Where v1 has a part it is moved there before kGo:
@@ -152,13 +154,14 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
                          const cgroup::Host& host, const CgroupRecord& record, CgroupGuard& guard) {
   sys::Fd born_in;
   if (host.legacy.empty()) {
-    FLUYT_TRY(guard.make(host, record, plan.resources));
+    FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
     born_in = FLUYT_TRY(cgroup::open_unified(record));
   }
   Start start = FLUYT_TRY(start_first(request, plan, side, born_in));
   const pid_t pid = start.process.pid();
   auto open_up = [&]() -> Result<> {
-    if (!host.legacy.empty()) FLUYT_TRY(guard.make(host, record, plan.resources));
+    if (!host.legacy.empty())
+      FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
     FLUYT_TRY(enter_cgroup(host, record, plan, pid));
     if (plan.namespaces.new_cgroup && host.legacy.empty() && writable_cgroup_mount(plan)) {
       FLUYT_TRY(cgroup::delegate(record, outside_root(plan.namespaces)));
@@ -202,8 +205,8 @@ Result<Created> create(const CreateRequest& request) {
   HostSide side = FLUYT_TRY(prepare(plan));
   const cgroup::Host host = FLUYT_TRY(cgroup::probe());
   Created created;
-  created.cgroup =
-      FLUYT_TRY_CONTEXT(cgroup::locate(host, plan.cgroups_path, plan.id), "linux.cgroupsPath");
+  created.cgroup = FLUYT_TRY_CONTEXT(
+      cgroup::locate(host, plan.cgroups_path, plan.id, request.cgroup_driver), "linux.cgroupsPath");
   CgroupGuard guard;
   Supervised done = FLUYT_TRY(raise(request, plan, std::move(side), host, created.cgroup, guard));
   created.init = std::move(done.process);

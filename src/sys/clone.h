@@ -27,6 +27,9 @@ struct CloneRequest {
 /// gets nothing.
 Result<std::optional<Process>> clone_process(const CloneRequest& request);
 
+/// A child that does nothing, holds no descriptor of ours, and dies with us.
+Result<Process> make_sleeper();
+
 Result<> unshare_namespaces(uint64_t flags);
 /// setns(2) into `type` (CLONE_NEW*; several at once where `fd` is a pidfd).
 Result<> join_namespaces(FdRef fd, uint64_t types);

@@ -167,6 +167,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
                                : o.preserve_fds;
     request.no_pivot = o.no_pivot;
     request.no_new_keyring = o.no_new_keyring;
+    if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
     runtime::Created created = FLUYT_TRY(runtime::create(request));
     for (const std::string& warning : created.warnings) call.log.warn(warning);
     gate.inner_gate.reset();

@@ -52,7 +52,8 @@ std::vector<Option> global_options(Globals& g) {
           {"log", 0, &g.log, "file for log lines (default: standard error)"},
           {"log-format", 0, &g.log_format, "text or json"},
           {"debug", 0, &g.debug, "log more"},
-          {"systemd-cgroup", 0, &g.systemd_cgroup, "cgroups through systemd"},
+          {"systemd-cgroup", 0, &g.systemd_cgroup,
+           "new containers are scopes of systemd; cgroupsPath is slice:prefix:name"},
           {"rootless", 0, &g.rootless, "accepted for callers of runc: true, false or auto"},
           {"version", 'v', &g.version, "print the version"},
           {"help", 'h', &g.help, "print this"}};
@@ -87,10 +88,6 @@ Result<> check_globals(const Globals& g, Log& log) {
   }
   FLUYT_TRY(
       log.open(g.log, g.log_format == "json" ? Log::Format::kJson : Log::Format::kText, g.debug));
-  if (g.systemd_cgroup) {
-    return Error(Code::kUnimplemented,
-                 "option --systemd-cgroup: not supported: use the cgroupfs driver");
-  }
   return {};
 }
 

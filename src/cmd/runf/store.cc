@@ -35,6 +35,9 @@ Json to_json(const Record& record) {
   Json legacy = Json::array();
   for (const auto& [controller, directory] : record.cgroup.legacy)
     legacy.push_back({controller, directory});
+  Json cgroup = {{"unified", record.cgroup.unified}, {"legacy", legacy}};
+  if (const auto& unit = record.cgroup.unit)
+    cgroup["unit"] = {{"name", unit->name}, {"slice", unit->slice}, {"user", unit->user}};
   return {{"id", record.id},
           {"bundle", record.bundle},
           {"rootfs", record.rootfs},
@@ -44,7 +47,7 @@ Json to_json(const Record& record) {
           {"created", record.created},
           {"owner", record.owner},
           {"annotations", record.annotations},
-          {"cgroup", {{"unified", record.cgroup.unified}, {"legacy", legacy}}}};
+          {"cgroup", cgroup}};
 }
 
 Record from_json(const Json& json) {
@@ -60,6 +63,12 @@ Record from_json(const Json& json) {
   json.at("annotations").get_to(record.annotations);
   json.at("cgroup").at("unified").get_to(record.cgroup.unified);
   json.at("cgroup").at("legacy").get_to(record.cgroup.legacy);
+  if (const auto unit = json.at("cgroup").find("unit"); unit != json.at("cgroup").end()) {
+    record.cgroup.unit.emplace();
+    unit->at("name").get_to(record.cgroup.unit->name);
+    unit->at("slice").get_to(record.cgroup.unit->slice);
+    unit->at("user").get_to(record.cgroup.unit->user);
+  }
   return record;
 }
 

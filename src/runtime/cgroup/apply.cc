@@ -6,6 +6,7 @@
 #include "runtime/cgroup/devices.h"
 #include "runtime/cgroup/files.h"
 #include "runtime/cgroup/limits.h"
+#include "runtime/cgroup/systemd.h"
 #include "sys/file.h"
 
 namespace fluyt::runtime::cgroup {
@@ -86,16 +87,14 @@ bool worth_another_try(const Error& error) {
   return error.errno_value() == EINVAL || error.errno_value() == EBUSY;
 }
 
-/// Writes everything; `before` is called ahead of each write. The first error that stays one is it.
-template <class Before>
-Result<> put_all(const std::vector<Write>& plan, Before before) {
+/// Writes everything. The first error that stays one is it.
+Result<> put_all(const std::vector<Write>& plan) {
   std::vector<const Write*> todo;
   for (const Write& write : plan) todo.push_back(&write);
   while (!todo.empty()) {
     std::vector<const Write*> again;
     std::optional<Error> first;
     for (const Write* write : todo) {
-      FLUYT_TRY(before(*write));
       auto result = put(*write);
       if (result.ok()) continue;
       if (!worth_another_try(result.error())) return std::move(result).error();
@@ -136,7 +135,53 @@ Result<Old> remember(const Write& write) {
   return old;
 }
 
-void put_back(const std::vector<Old>& olds) {
+// Of v1's cpu controller.
+systemd::Present present_quota(const CgroupRecord& record) {
+  systemd::Present out;
+  const std::string* cpu = find_legacy(record, "cpu");
+  if (cpu == nullptr) return out;
+  out.quota = read_number(*cpu, "cpu.cfs_quota_us").value_or(-1);
+  const int64_t period = read_number(*cpu, "cpu.cfs_period_us").value_or(0);
+  if (period > 0) out.period = static_cast<uint64_t>(period);
+  return out;
+}
+
+/// The other place where limits are kept, when systemd has a unit for the cgroup.
+class Unit {
+ public:
+  static Result<Unit> of(const CgroupRecord& record) {
+    Unit unit;
+    unit.unit_ = record.unit;
+    if (!record.unit) return unit;
+    unit.present_ = present_quota(record);
+    unit.manager_ = FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(*record.unit),
+                                                        Deadline::after_ms(systemd::kPatienceMs)));
+    return unit;
+  }
+  void fit(std::vector<Write>& plan) const {
+    if (unit_) systemd::fit_to_systemd(plan, present_);
+  }
+  Result<> set(const std::vector<Write>& plan, const std::vector<Rule>& rules) {
+    if (!unit_) return {};
+    auto properties = systemd::limit_properties(plan, present_, manager_->version());
+    if (!rules.empty()) {
+      for (auto& one : systemd::device_properties(rules)) properties.push_back(std::move(one));
+    }
+    systemd::sort_properties(properties);
+    FLUYT_TRY_CONTEXT(
+        manager_->set_properties(*unit_, properties, Deadline::after_ms(systemd::kPatienceMs)),
+        "linux.resources");
+    return {};
+  }
+
+ private:
+  std::optional<SystemdUnit> unit_;
+  std::optional<systemd::Manager> manager_;
+  systemd::Present present_;
+};
+
+// What the old values are as writes, the last one first.
+std::vector<Write> writes_of(const std::vector<Old>& olds) {
   std::vector<Write> plan;
   for (auto old = olds.rbegin(); old != olds.rend(); ++old) {
     for (const std::string& value : old->values) {
@@ -145,38 +190,49 @@ void put_back(const std::vector<Old>& olds) {
       plan.push_back(std::move(write));
     }
   }
-  put_all(plan, [](const Write&) -> Result<> {
-    return {};
-  }).ignore("the values held before, so that the first error is the one to tell");
+  return plan;
+}
+
+void put_back(const std::vector<Old>& olds, Unit& unit) {
+  const std::vector<Write> plan = writes_of(olds);
+  constexpr std::string_view kWhy =
+      "the values held before, so that the first error is the one to tell";
+  unit.set(plan, {}).ignore(kWhy);
+  put_all(plan).ignore(kWhy);
 }
 
 }  // namespace
 
 Result<> apply(const CgroupRecord& record, const oci::Resources& resources) {
   const Layout layout = FLUYT_TRY(layout_of(record, resources));
-  const std::vector<Write> plan = FLUYT_TRY(plan_limits(layout, resources));
-  FLUYT_TRY(put_all(plan, [](const Write&) -> Result<> { return {}; }));
+  std::vector<Write> plan = FLUYT_TRY(plan_limits(layout, resources));
+  Unit unit = FLUYT_TRY(Unit::of(record));
+  unit.fit(plan);
+  FLUYT_TRY(unit.set(plan, FLUYT_TRY(device_rules(resources.devices))));
+  FLUYT_TRY(put_all(plan));
   return apply_devices(record, resources.devices);
 }
 
 Result<> update(const CgroupRecord& record, const oci::Resources& resources) {
   const Layout layout = FLUYT_TRY(layout_of(record, resources));
-  const std::vector<Write> plan = FLUYT_TRY(plan_limits(layout, resources));
+  std::vector<Write> plan = FLUYT_TRY(plan_limits(layout, resources));
   // Wrong rules are found before anything is written.
+  std::vector<Rule> rules;
   if (!resources.devices.empty()) {
-    const std::vector<Rule> rules = FLUYT_TRY(device_rules(resources.devices));
+    rules = FLUYT_TRY(device_rules(resources.devices));
     if (find_legacy(record, "devices") != nullptr) FLUYT_TRY(legacy_devices(rules));
   }
+  Unit unit = FLUYT_TRY(Unit::of(record));
+  unit.fit(plan);
+  // All of them before systemd writes the first.
   std::vector<Old> olds;
-  auto written = put_all(plan, [&](const Write& write) -> Result<> {
-    const bool known =
-        std::ranges::any_of(olds, [&](const Old& old) { return old.write == &write; });
-    if (!known) olds.push_back(FLUYT_TRY(remember(write)));
-    return {};
-  });
+  for (const Write& write : plan) olds.push_back(FLUYT_TRY(remember(write)));
+  auto written = unit.set(plan, rules);
+  if (!written.ok()) return written;
+  written = put_all(plan);
   if (written.ok() && !resources.devices.empty())
     written = apply_devices(record, resources.devices);
-  if (!written.ok()) put_back(olds);
+  if (!written.ok()) put_back(olds, unit);
   return written;
 }
 

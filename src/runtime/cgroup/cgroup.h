@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,8 +14,17 @@
 #include "base/time.h"
 #include "oci/runtime_spec.h"
 #include "sys/fd.h"
+#include "sys/process.h"
 
 namespace fluyt::runtime {
+
+/// A scope that systemd keeps for us.
+struct SystemdUnit {
+  std::string name;   // "runf-4f2a.scope"
+  std::string slice;  // "system.slice"
+  bool user = false;  // of the user's own instance of systemd
+  bool operator==(const SystemdUnit&) const = default;
+};
 
 /// Where a container's cgroup lies: absolute paths of directories, one a v1 controller (co-mounted
 /// controllers share a directory), or the one v2 directory. On a hybrid host `unified` is a
@@ -23,7 +33,8 @@ namespace fluyt::runtime {
 struct CgroupRecord {
   std::string unified;  // empty on pure v1
   std::vector<std::pair<std::string, std::string>>
-      legacy;  // v1 controller to directory; empty on v2
+      legacy;                            // v1 controller to directory; empty on v2
+  std::optional<SystemdUnit> unit = {};  // whose scope it is, with the systemd driver
   bool operator==(const CgroupRecord&) const = default;
 };
 
@@ -53,17 +64,48 @@ Result<Host> probe();
 /// The pure part of probe(): the text of mountinfo and what cgroup.controllers of the v2 root says.
 Result<Host> parse_mounts(std::string_view mountinfo, std::string_view unified_controllers);
 
+/// Who makes and keeps cgroups.
+enum class Driver { kCgroupfs, kSystemd };
+
 /// Where the cgroup of container `id` shall be, without making anything. `cgroups_path` is
-/// linux.cgroupsPath: absolute is below the root of each hierarchy, relative below /fluyt, empty is
-/// /fluyt/<id>. `..`, control characters, the root itself and systemd's slice:prefix:name are
-/// refused.
-Result<CgroupRecord> locate(const Host& host, std::string_view cgroups_path, std::string_view id);
+/// linux.cgroupsPath. With cgroupfs absolute is below the root of each hierarchy, relative below
+/// /fluyt, empty is /fluyt/<id>; `..`, control characters, the root itself and systemd's form are
+/// refused. With systemd it is slice:prefix:name, for the scope prefix-name.scope in that slice; an
+/// empty slice is system.slice (user.slice for a user's own systemd), and an empty path
+/// :runf:<id>.
+Result<CgroupRecord> locate(const Host& host, std::string_view cgroups_path, std::string_view id,
+                            Driver driver = Driver::kCgroupfs);
+
+/// systemd removes a scope's cgroup, with all that it has counted, the moment no process is left in
+/// it: this is a process of ours, asleep in there, for as long as it lives. Empty for cgroupfs.
+class Hold {
+ public:
+  Hold() = default;
+  explicit Hold(sys::Process sleeper) : sleeper_(std::move(sleeper)) {}
+  Hold(Hold&&) noexcept = default;
+  Hold& operator=(Hold&& other) noexcept;
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+  ~Hold() { release(); }
+  void release();
+  pid_t pid() const { return sleeper_.pid(); }  // -1 when empty
+
+ private:
+  sys::Process sleeper_;
+};
 
 /// Makes the directories of locate() with their parents: cpuset values copied down on v1,
 /// controllers enabled down the path on v2. A controller that `resources` needs and that the host
 /// lacks is kFailedPrecondition naming the field. A leaf that holds processes already is
 /// kAlreadyExists. On an error what was made is removed again.
-Result<> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources);
+/// With the systemd driver systemd starts the scope (Delegate=yes), with the properties that
+/// `annotations` ask for (org.systemd.property.NAME); the hold is to be kept until the container's
+/// first process is in.
+Result<Hold> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources,
+                  const std::map<std::string, std::string>& annotations = {});
+/// Keeps the scope of a container that runs from going before its figures were read. Only as long
+/// as somebody wants to read them: the sleeper counts as one of the cgroup's processes.
+Result<Hold> hold(const CgroupRecord& record);
 
 /// Gives a v2 cgroup to `uid` (the container's root): the directory and the files that the kernel
 /// lists in /sys/kernel/cgroup/delegate. Only for a new cgroup namespace with a writable mount.

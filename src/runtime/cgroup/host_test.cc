@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
@@ -77,13 +78,28 @@ TEST(Locate, RefusesWaysOutAndNonsense) {
   for (const char* id : {"", "..", "a/b", "a\nb"}) EXPECT_FALSE(locate(host, "", id).ok()) << id;
 }
 
-TEST(Locate, SystemdFormIsRefusedByName) {
+TEST(Locate, SystemdFormIsRefusedWithoutItsDriver) {
   const Host host{.unified = "/cg", .controllers = {}, .legacy = {}};
   const auto record = locate(host, "machine.slice:fluyt:abc", "id");
   ASSERT_FALSE(record.ok());
-  EXPECT_EQ(record.error().code(), Code::kUnimplemented);
+  EXPECT_EQ(record.error().code(), Code::kInvalidArgument);
   EXPECT_THAT(record.error().message(), HasSubstr("slice:prefix:name"));
   EXPECT_TRUE(locate(host, "/with:two:colons", "id").ok());
+}
+
+TEST(Locate, ScopesLieInTheirSlices) {
+  if (geteuid() != 0) GTEST_SKIP() << "another user's scopes are below that user's own systemd";
+  const Host host{.unified = "/cg", .controllers = {}, .legacy = {{"/v1/memory", {"memory"}}}};
+  const auto record = locate(host, "machine-a.slice:pre:abc", "id", Driver::kSystemd);
+  ASSERT_TRUE(record.ok()) << record.error().message();
+  EXPECT_EQ(record->unified, "/cg/machine.slice/machine-a.slice/pre-abc.scope");
+  EXPECT_THAT(
+      record->legacy,
+      ElementsAre(Pair("memory", "/v1/memory/machine.slice/machine-a.slice/pre-abc.scope")));
+  ASSERT_TRUE(record->unit);
+  EXPECT_EQ(record->unit->name, "pre-abc.scope");
+  EXPECT_EQ(record->unit->slice, "machine-a.slice");
+  EXPECT_FALSE(locate(host, "/a/path", "id", Driver::kSystemd).ok());
 }
 
 }  // namespace

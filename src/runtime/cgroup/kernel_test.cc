@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -88,7 +89,7 @@ class Kernel : public ::testing::TestWithParam<Sort> {
     return std::find(host_.controllers.begin(), host_.controllers.end(), name) !=
            host_.controllers.end();
   }
-  Result<> make_leaf(const oci::Resources& resources = {}) {
+  Result<Hold> make_leaf(const oci::Resources& resources = {}) {
     return make(host_, record_, resources);
   }
 
@@ -436,6 +437,7 @@ TEST_P(Kernel, DevicesAreClosedButForTheDefaultAndTheListed) {
 TEST_P(Kernel, StatsCountWhatWasDone) {
   ASSERT_OK(make_leaf());
   EXPECT_EQ(run([] {
+              prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);  // a fault a page
               std::vector<char> memory(8 << 20, 'x');
               volatile uint64_t sum = 0;
               for (int i = 0; i < 20'000'000; ++i)

@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/files.h"
+#include "runtime/cgroup/systemd.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -143,8 +144,10 @@ Result<> kill_all(const CgroupRecord& record, Deadline deadline) {
 }
 
 Result<> end(const CgroupRecord& record, Deadline deadline) {
-  bool all_gone = true;
-  for (const std::string& directory : all_directories(record)) {
+  // Not a scope: its directory is systemd's to remove, and the unit has to go with it.
+  bool all_gone = !record.unit;
+  for (const std::string& directory :
+       record.unit ? std::vector<std::string>() : all_directories(record)) {
     all_gone = (::rmdir(directory.c_str()) == 0 || errno == ENOENT) && all_gone;
   }
   if (all_gone) return {};
@@ -154,6 +157,12 @@ Result<> end(const CgroupRecord& record, Deadline deadline) {
 
 Result<> remove(const CgroupRecord& record, Deadline deadline) {
   FLUYT_TRY(wait_empty(record, deadline));
+  if (record.unit) {
+    auto manager =
+        FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(*record.unit), deadline));
+    FLUYT_TRY(manager.stop(*record.unit, deadline));
+  }
+  // With systemd too: it leaves what it did not make.
   for (const std::string& directory : all_directories(record)) {
     FLUYT_TRY(remove_directory(directory, deadline));
   }

