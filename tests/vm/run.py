@@ -1,5 +1,6 @@
 """The kernel tests under cgroup v2: boots Debian's cloud kernel in qemu (software emulation is enough) on a root made of
 busybox and the test programs with the libraries that they need. `./dev vm [TEST...]`; names are those of build/release/test.
+`./dev vm systemd [TEST...]` does so on a Debian where systemd is pid 1 (debian.py), by default with the tests of its driver.
 """
 
 import glob
@@ -8,10 +9,10 @@ import shutil
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-WORK = os.path.join(ROOT, "build", "vm")
-LIMIT_S = 900
+import debian
+import machine
+
+WORK, RELEASE = machine.WORK, machine.RELEASE
 # What needs a kernel below it; the rest gains nothing from another one.
 TESTS = ("sys", "runtime_cgroup", "runtime_caps", "runtime_seccomp", "runtime", "monitor", "image_layer", "image_rootfs")
 MODULES = ("kernel/fs/overlayfs", "kernel/fs/fuse", "kernel/fs/erofs", "kernel/net", "kernel/drivers/net/veth.ko",
@@ -47,23 +48,6 @@ poweroff -f
 """
 
 
-def kernel():
-    """Debian's cloud kernel, unpacked once."""
-    tree = WORK + "/kernel"
-    if not os.path.exists(tree + "/.complete"):
-        shutil.rmtree(tree, ignore_errors=True)
-        os.makedirs(tree)
-        depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], check=True,
-                                 stdout=subprocess.PIPE, text=True).stdout
-        package = next(word for word in depends.split() if word.startswith("linux-image-6"))
-        subprocess.run(["apt-get", "download", "-q", package], check=True, cwd=tree)
-        subprocess.run(["dpkg-deb", "-x", glob.glob(tree + "/*.deb")[0], tree], check=True)
-        version = os.listdir(tree + "/lib/modules")[0]
-        subprocess.run(["depmod", "-b", tree, version], check=True)
-        open(tree + "/.complete", "w", encoding="ascii").close()
-    return tree, os.listdir(tree + "/lib/modules")[0]
-
-
 def libraries(program):
     out = subprocess.run(["ldd", program], check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return [word for word in out.split() if word.startswith("/")]
@@ -81,20 +65,8 @@ def make_root(tests, tree, version):
     with open(root + "/init", "w", encoding="ascii") as file:
         file.write(INIT)
     os.chmod(root + "/init", 0o755)
-    modules = f"{root}/lib/modules/{version}"
-    source = f"{tree}/lib/modules/{version}"
-    os.makedirs(modules)
-    for name in os.listdir(source):
-        if name.startswith("modules."):
-            shutil.copy(f"{source}/{name}", modules)
-    for name in MODULES:
-        path = f"{source}/{name}"
-        if os.path.isdir(path):
-            shutil.copytree(path, f"{modules}/{name}")
-        elif os.path.exists(path):
-            os.makedirs(os.path.dirname(f"{modules}/{name}"), exist_ok=True)
-            shutil.copy(path, f"{modules}/{name}")
-    bins = os.path.join(ROOT, "build", "release", "bin")
+    machine.copy_modules(tree, version, root, MODULES)
+    bins = RELEASE + "/bin"
     # Tests find the programs beside their own folder, as in the build tree.
     for program in glob.glob(bins + "/*") + tests:
         target = f"{root}/{'test' if program.endswith('_test') else 'bin'}/{os.path.basename(program)}"
@@ -107,33 +79,36 @@ def make_root(tests, tree, version):
                 os.makedirs(os.path.dirname(place), exist_ok=True)
                 shutil.copy(os.path.realpath(library), place)
     archive = WORK + "/root.cpio"
-    subprocess.run(f"cd {root} && find . -print0 | cpio --null -o --quiet -H newc > {archive}", shell=True, check=True)
+    machine.pack(root, archive)
     return archive
 
 
-def main():
-    for program in ("qemu-system-x86_64", "cpio", "depmod"):
-        if shutil.which(program) is None:
-            print(f"{program}: not found; install qemu-system-x86, cpio and kmod")
-            return 1
-    names = sys.argv[1:] or TESTS
-    tests = [path for path in (os.path.join(ROOT, "build", "release", "test", f"{name}_test") for name in names)
-             if os.path.exists(path)]
-    if not tests:
-        print("no such tests: " + " ".join(names))
-        return 1
-    tree, version = kernel()
-    archive = make_root(tests, tree, version)
-    command = ["qemu-system-x86_64", "-machine", "accel=tcg", "-cpu", "max", "-smp", "2", "-m", "3072", "-nographic",
-               "-no-reboot", "-nic", "none", "-kernel", glob.glob(tree + "/boot/vmlinuz-*")[0], "-initrd", archive,
-               "-append", "console=ttyS0 quiet panic=-1 rdinit=/init"]
-    print("+", *command, flush=True)
-    failed, ended = [], False
-    process = subprocess.Popen(["timeout", str(LIMIT_S), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               text=True, errors="replace")
-    current = ""
-    for line in process.stdout:
-        print(line.rstrip(), flush=True)
+SYSTEMD_SCRIPT = """systemctl --version | head -1; uname -r; cat /sys/fs/cgroup/cgroup.controllers
+for name in overlay fuse veth bridge erofs; do modprobe $name; done
+for test in test/*_test; do
+  echo "== $(basename $test)"
+  timeout 600 $test --gtest_brief=1 </dev/null 2>&1
+  echo "== exit $?"
+done
+"""
+
+
+def on_systemd(tests):
+    files = {"test/" + os.path.basename(path): path for path in tests}
+    files["bin"] = RELEASE + "/bin"
+    return debian.run(files, SYSTEMD_SCRIPT)
+
+
+def on_busybox(tests):
+    tree, version = machine.kernel()
+    return machine.boot(tree, make_root(tests, tree, version), "rdinit=/init")
+
+
+def watch(lines):
+    """Prints the console; the programs that failed, and whether the end was reached."""
+    failed, ended, current = [], False, ""
+    for line in lines:
+        print(line, flush=True)
         if line.startswith("== exit "):
             if line.split()[2] != "0":
                 failed.append(current)
@@ -141,7 +116,25 @@ def main():
             ended = True
         elif line.startswith("== "):
             current = line.split()[1]
-    process.wait()
+    return failed, ended
+
+
+def main():
+    names = sys.argv[1:]
+    with_systemd = names[:1] == ["systemd"]
+    programs = ["qemu-system-x86_64", "cpio", "depmod"] + (["debootstrap", "mke2fs"] if with_systemd else [])
+    missing = machine.missing_programs(programs)
+    if missing:
+        print("not found: " + ", ".join(missing) + "; `./dev setup vm` installs them")
+        return 1
+    if with_systemd:
+        names = names[1:] or ["runtime_cgroup", "runtime_cgroup_dbus"]
+    names = names or TESTS
+    tests = [path for path in (f"{RELEASE}/test/{name}_test" for name in names) if os.path.exists(path)]
+    if not tests:
+        print("no such tests: " + " ".join(names))
+        return 1
+    failed, ended = watch(on_systemd(tests) if with_systemd else on_busybox(tests))
     print(f"{len(tests) - len(failed)} programs passed, failed: {', '.join(failed) or 'none'}")
     return 0 if ended and not failed else 1
 

@@ -1,0 +1,133 @@
+"""A Debian with systemd as pid 1 on cgroup v2, for what the other machine (run.py) cannot show. The disk is made once
+(debootstrap, as root) and kept in build/vm; a run writes to a copy that is thrown away. What is run comes on a second disk, a tar
+archive whose `run` is started by a service; what it leaves in /out comes back on a third.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+
+import machine
+
+SUITE = "bookworm"
+PACKAGES = ("systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "udev", "kmod", "iproute2", "procps", "util-linux",
+            "bsdextrautils", "busybox-static", "jq", "bats", "gawk", "xz-utils", "uidmap", "criu", "sshfs", "openssh-server",
+            "openssh-client", "curl", "gcc", "libc6-dev", "libseccomp-dev", "keyutils", "fdisk", "sudo", "attr", "acl",
+            "libcap2-bin", "file", "e2fsprogs", "python3-minimal", "nftables", "iptables")
+MASKED = ("getty.target", "getty-static.service", "serial-getty@ttyS0.service", "ssh.service", "apt-daily.timer",
+          "apt-daily-upgrade.timer", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer",
+          "systemd-networkd.service", "systemd-timesyncd.service", "systemd-pstore.service", "systemd-update-utmp.service")
+SERVICE = """[Unit]
+After=basic.target dbus.service systemd-logind.service
+[Service]
+Type=exec
+ExecStart=/usr/local/sbin/fluyt-payload
+StandardInput=null
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+TimeoutStartSec=infinity
+LimitNOFILE=65536
+Delegate=yes
+"""
+PAYLOAD = """#!/bin/sh
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mkdir -p /payload /out
+tar -xf /dev/vdb -C /payload
+cd /payload && sh ./run
+tar -cf /dev/vdc -C /out .
+echo "== all done"
+systemctl poweroff --force --force
+"""
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+for name in virtio_pci virtio_blk; do modprobe $name; done
+while [ ! -b /dev/vda ]; do sleep 0.1; done
+mount -t ext4 /dev/vda /new
+umount /proc /sys; mount --move /dev /new/dev
+exec switch_root /new /sbin/init
+"""
+
+
+def write(path, text, mode=0o644):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(path, mode)
+
+
+def image(tree, version):
+    """The disk with Debian on it."""
+    key = hashlib.sha256(repr((SUITE, PACKAGES, MASKED, SERVICE, PAYLOAD, version)).encode()).hexdigest()[:16]
+    disk = f"{machine.WORK}/debian-{key}.img"
+    if os.path.exists(disk):
+        return disk
+    root = machine.WORK + "/debian"
+    if not os.path.exists(root + "/.complete"):
+        shutil.rmtree(root, ignore_errors=True)
+        # In a mount namespace of its own: what debootstrap mounts goes with it.
+        command = ["unshare", "--mount", "debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), SUITE, root]
+        print("+", *command, flush=True)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        open(root + "/.complete", "w", encoding="ascii").close()
+    write(root + "/etc/systemd/system/fluyt-payload.service", SERVICE)
+    write(root + "/usr/local/sbin/fluyt-payload", PAYLOAD, 0o755)
+    write(root + "/etc/hostname", "vm\n")
+    write(root + "/etc/fstab", "")
+    units = root + "/etc/systemd/system"
+    for name in MASKED:
+        if not os.path.lexists(f"{units}/{name}"):
+            os.symlink("/dev/null", f"{units}/{name}")
+    os.makedirs(units + "/multi-user.target.wants", exist_ok=True)
+    wants = units + "/multi-user.target.wants/fluyt-payload.service"
+    if not os.path.lexists(wants):
+        os.symlink("/etc/systemd/system/fluyt-payload.service", wants)
+    if "rootless:" not in open(root + "/etc/passwd", encoding="utf-8").read():
+        subprocess.run(["chroot", root, "useradd", "-m", "-u", "1000", "-s", "/bin/bash", "rootless"], check=True)
+    shutil.rmtree(f"{root}/lib/modules", ignore_errors=True)
+    shutil.copytree(f"{tree}/lib/modules/{version}", f"{root}/lib/modules/{version}", symlinks=True)
+    partial = disk + ".partial"
+    if os.path.exists(partial):
+        os.remove(partial)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d", root, partial, "6G"],
+                   check=True)
+    os.rename(partial, disk)
+    return disk
+
+
+def initrd(tree, version):
+    root = machine.WORK + "/initrd"
+    shutil.rmtree(root, ignore_errors=True)
+    for folder in ("bin", "proc", "sys", "dev", "new"):
+        os.makedirs(f"{root}/{folder}")
+    shutil.copy(shutil.which("busybox"), root + "/bin/busybox")
+    write(root + "/init", INIT, 0o755)
+    machine.copy_modules(tree, version, root, ("kernel/drivers/virtio", "kernel/drivers/block/virtio_blk.ko"))
+    archive = machine.WORK + "/initrd.cpio"
+    machine.pack(root, archive)
+    return archive
+
+
+def run(files, script, out=None, limit_s=900, append=""):
+    """Boots with `files` (name in the payload to path here) and `script` as /payload/run. Yields the console's lines; what the
+    script left in /out is unpacked into `out`."""
+    tree, version = machine.kernel()
+    disk = image(tree, version)
+    payload, results = machine.WORK + "/payload.tar", machine.WORK + "/results.tar"
+    runner = machine.WORK + "/payload.run"
+    write(runner, script, 0o755)
+    with tarfile.open(payload, "w") as archive:
+        archive.add(runner, "run")
+        for name, path in files.items():
+            archive.add(path, name)
+    with open(results, "wb") as file:
+        file.truncate(256 << 20)
+    drives = [f"file={disk},if=virtio,format=raw,snapshot=on", f"file={payload},if=virtio,format=raw,readonly=on",
+              f"file={results},if=virtio,format=raw"]
+    yield from machine.boot(tree, initrd(tree, version), "rdinit=/init systemd.show_status=0 systemd.log_level=warning " + append,
+                            drives, limit_s=limit_s)
+    if out:
+        os.makedirs(out, exist_ok=True)
+        subprocess.run(["tar", "-xf", results, "-C", out], check=False)
