@@ -1,6 +1,7 @@
 // Runs several commands in turn, A B C A B C ..., so that they share the machine's moods, and
-// prints each run's wall and CPU time. Usage: turns ROUNDS WARMUP -- COMMAND... [-- COMMAND...]
-// Output: a line a run, "INDEX WALL_NS CPU_NS EXIT_STATUS"; warm-up rounds are not printed.
+// prints each run's wall and CPU time and peak memory. Usage: turns ROUNDS WARMUP -- COMMAND... [--
+// COMMAND...] Output: a line a run, "INDEX WALL_NS CPU_NS EXIT_STATUS PEAK_KIB"; warm-up rounds are
+// not printed.
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -29,6 +30,7 @@ struct Run {
   int64_t wall_ns;
   int64_t cpu_ns;
   int status;
+  long peak_kib;
 };
 
 bool run(char** command, const posix_spawn_file_actions_t& actions, Run& result) {
@@ -40,7 +42,7 @@ bool run(char** command, const posix_spawn_file_actions_t& actions, Run& result)
   rusage usage{};
   if (wait4(pid, &status, 0, &usage) != pid) return false;
   result = {now_ns() - began, ns_of(usage.ru_utime) + ns_of(usage.ru_stime),
-            WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)};
+            WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), usage.ru_maxrss};
   return true;
 }
 
@@ -71,8 +73,8 @@ int main(int argc, char** argv) {
         return 1;
       }
       if (round < warmup) continue;
-      printf("%zu %lld %lld %d\n", i, static_cast<long long>(result.wall_ns),
-             static_cast<long long>(result.cpu_ns), result.status);
+      printf("%zu %lld %lld %d %ld\n", i, static_cast<long long>(result.wall_ns),
+             static_cast<long long>(result.cpu_ns), result.status, result.peak_kib);
     }
   }
   return 0;

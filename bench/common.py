@@ -1,0 +1,81 @@
+"""What the benchmarks share: the peers' tree, tables, medians."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+
+BIN = os.path.join(ROOT, "build", "release", "bin")
+TREE = os.path.join(ROOT, "build", "bench", "peers")
+PEERS = ("crun", "runc", "containerd")
+
+
+def sh(*command, **options):
+    return subprocess.run(command, check=True, **options)
+
+
+def peers_tree():
+    if not os.path.exists(TREE + "/.complete"):
+        print("making a Debian sid tree with the peers (once)", flush=True)
+        shutil.rmtree(TREE, ignore_errors=True)
+        os.makedirs(os.path.dirname(TREE), exist_ok=True)
+        command = ["debootstrap", "--variant=minbase",
+                   "--include=crun,runc,containerd,containernetworking-plugins,iptables", "sid", TREE]
+        if os.environ.get("MIRROR"):
+            command.append(os.environ["MIRROR"])
+        sh(*command, stdout=subprocess.DEVNULL)
+        open(TREE + "/.complete", "w", encoding="ascii").close()
+    versions = {}
+    for name in PEERS:
+        text = subprocess.run(["dpkg-query", "--root=" + TREE, "-W", "-f", "${Version}", name], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout
+        versions[name] = text.split("+")[0].split("-")[0]
+    return versions
+
+
+def in_private_tree():
+    """A private mount namespace was made by our caller; the tree gets the host's kernel file systems. Once is enough."""
+    if os.path.ismount(TREE + "/proc"):
+        return
+    sh("mount", "--make-rprivate", "/")
+    sh("mount", "--bind", TREE, TREE)
+    for name in ("proc", "sys", "dev"):
+        sh("mount", "--rbind", "/" + name, f"{TREE}/{name}")
+    # crun refuses a hybrid host whose v2 side has a controller: without that side all see the same, plain v1.
+    if os.path.ismount(TREE + "/sys/fs/cgroup/unified"):
+        sh("umount", TREE + "/sys/fs/cgroup/unified")
+    os.makedirs(TREE + "/run/bench", exist_ok=True)
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def median_ms(values):
+    return median(values) / 1e6
+
+
+def table(title, rows, columns):
+    print(f"\n{title}")
+    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
+    for row in [columns, *rows]:
+        print("  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip(), flush=True)
+
+
+def bundle(folder, config):
+    rootfs = folder + "/rootfs"
+    os.makedirs(rootfs + "/bin", exist_ok=True)
+    for name in ("proc", "dev", "sys", "etc", "tmp"):
+        os.makedirs(f"{rootfs}/{name}", exist_ok=True)
+    shutil.copy(shutil.which("busybox"), rootfs + "/bin/busybox")
+    for name in ("true", "sh", "sleep", "cat", "grep", "readlink"):
+        if not os.path.exists(f"{rootfs}/bin/{name}"):
+            os.link(rootfs + "/bin/busybox", f"{rootfs}/bin/{name}")
+    with open(folder + "/config.json", "w", encoding="utf-8") as file:
+        json.dump(config, file)
