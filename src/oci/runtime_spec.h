@@ -348,6 +348,9 @@ std::string to_pretty_json(const Spec& spec);
 
 /// What `runf spec` writes: runc's default configuration.
 Spec default_spec();
+/// Makes of it what a caller without privileges can run: a user namespace that maps `uid` and `gid`
+/// alone, the host's network, no resources.
+void make_rootless(Spec& spec, uint32_t uid, uint32_t gid);
 
 /// The state document (runtime.md, "State").
 struct State {

@@ -76,4 +76,25 @@ Spec default_spec() {
   return spec;
 }
 
+void make_rootless(Spec& spec, uint32_t uid, uint32_t gid) {
+  Linux& linux_part = *spec.linux_;
+  std::erase_if(linux_part.namespaces,
+                [](const Namespace& space) { return space.type == NamespaceType::kNetwork; });
+  linux_part.namespaces.push_back({.type = NamespaceType::kUser});
+  linux_part.uid_mappings = {{.container_id = 0, .host_id = uid, .size = 1}};
+  linux_part.gid_mappings = {{.container_id = 0, .host_id = gid, .size = 1}};
+  linux_part.resources.reset();
+  for (Mount& mount : spec.mounts) {
+    if (mount.destination == "/sys") {
+      // The kernel gives a sysfs of its own only to who owns the network namespace.
+      mount.type = "none";
+      mount.source = "/sys";
+      mount.options = {"rbind", "nosuid", "noexec", "nodev", "ro"};
+    }
+    std::erase_if(mount.options, [](const std::string& option) {
+      return option.starts_with("gid=") || option.starts_with("uid=");
+    });
+  }
+}
+
 }  // namespace fluyt::oci

@@ -40,6 +40,8 @@ void read_device_rule(const Node& node, DeviceRule& out) {
   read_device_number(object, "minor", out.minor);
   object.with("access", [&](const Node& at) {
     read(at, out.access);
+    // runc passes over an "a", and configurations in use have it.
+    std::erase(out.access, 'a');
     if (out.access.find_first_not_of("rwm") != std::string::npos) {
       at.expected("letters of r, w and m");
     }

@@ -255,6 +255,21 @@ TEST(DefaultSpec, IsTaken) {
   EXPECT_EQ(*spec, default_spec());
 }
 
+TEST(RuntimeSpec, RootlessAsksForNothingThatTakesPrivileges) {
+  Spec spec = default_spec();
+  make_rootless(spec, 1000, 100);
+  EXPECT_FALSE(spec.linux_->resources.has_value());
+  EXPECT_EQ(spec.linux_->namespaces.back().type, NamespaceType::kUser);
+  for (const Namespace& space : spec.linux_->namespaces)
+    EXPECT_NE(space.type, NamespaceType::kNetwork);
+  EXPECT_EQ(spec.linux_->uid_mappings, (std::vector<IdMapping>{{.host_id = 1000, .size = 1}}));
+  EXPECT_EQ(spec.linux_->gid_mappings, (std::vector<IdMapping>{{.host_id = 100, .size = 1}}));
+  for (const Mount& mount : spec.mounts) {
+    EXPECT_TRUE(mount.destination != "/sys" || mount.source == "/sys");
+    for (const std::string& option : mount.options) EXPECT_FALSE(option.starts_with("gid="));
+  }
+}
+
 TEST(State, Prints) {
   EXPECT_EQ(
       to_json(State{

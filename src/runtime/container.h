@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -75,7 +76,9 @@ struct ExecRequest {
   pid_t init_pid = 0;
   uint64_t init_start_time = 0;  // checked: another process under the pid is kNotFound
   CgroupRecord cgroup;
-  std::string below_cgroup;     // a cgroup below the container's, relative to it; empty: its own
+  std::string below_cgroup;  // a cgroup below the container's, relative to it; empty: its own
+  /// The same for single v1 controllers, by their names: "memory" to "sub".
+  std::map<std::string, std::string> below_controllers;
   bool even_if_paused = false;  // wait until a paused container is resumed, instead of an error
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;

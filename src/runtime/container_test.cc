@@ -181,7 +181,7 @@ TEST(Create, ProgramThatCannotBeExecutedIsReportedAfterTheGate) {
   Box box;
   box.write("/rootfs/bin/broken", "\x7f\x45LF nonsense", 0755);
   const Outcome outcome = box.run({"/bin/broken"});
-  EXPECT_THAT(outcome.error, HasSubstr("execve(\"/bin/broken\") = ENOEXEC"));
+  EXPECT_THAT(outcome.error, HasSubstr("exec /bin/broken: exec format error"));
   EXPECT_EQ(outcome.code, 1);
 }
 
@@ -367,11 +367,65 @@ TEST(Hooks, RunWhereTheyShould) {
                                       .timeout = {}}};
   const Outcome outcome = box.shell("cat /tmp/started");
   EXPECT_EQ(outcome.out, "startContainer\n") << outcome.error << outcome.err;
-  EXPECT_EQ(*sys::read_file(out, 1000), "createRuntime /\ncreateContainer /\n");
+  EXPECT_EQ(*sys::read_file(out, 1000),
+            cat("createRuntime ", box.path(""), "\ncreateContainer ", box.path("/rootfs"), "\n"));
   box.spec.hooks->create_runtime = {
       {.path = "/bin/false", .args = {"false"}, .env = {}, .timeout = {}}};
   EXPECT_THAT(box.run({"true"}).error,
-              HasSubstr("hooks.createRuntime[0] \"/bin/false\": exit status 1"));
+              HasSubstr("error running createRuntime hook #0: hooks.createRuntime[0] "
+                        "\"/bin/false\": exit status 1"));
+}
+
+TEST(Hooks, StartContainerInheritsTheContainersVariables) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->env = {"PATH=/bin", "SAIL=main"};
+  box.spec.hooks = oci::Hooks{};
+  const oci::Hook hook{.path = "/bin/sh",
+                       .args = {"sh", "-c", "echo $SAIL $HOME >> /tmp/seen"},
+                       .env = {},
+                       .timeout = {}};
+  box.spec.hooks->start_container = {hook, hook};
+  box.spec.hooks->start_container[1].env = {"SAIL=jib"};
+  EXPECT_EQ(box.run({"cat", "/tmp/seen"}).out, "main /root\njib\n");
+}
+
+TEST(Create, VariablesStandOnceWithTheLastValue) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->env = {"ONE=1", "HOME=/x", "PATH=/bin", "ONE=2", "HOME="};
+  EXPECT_EQ(box.run({"env"}).out, "PATH=/bin\nONE=2\nHOME=/root\n");
+}
+
+TEST(Create, AffinityOfTheCallerIsNotPassedOn) {
+  FLUYT_NEEDS_ROOT();
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  if (CPU_COUNT(&before) < 2) GTEST_SKIP() << "needs two CPUs";
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  }
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  Outcome outcome;
+  const bool created = box.create(outcome);
+  Outcome inside;
+  cpu_set_t got;
+  CPU_ZERO(&got);
+  if (created) {
+    EXPECT_EQ(sched_getaffinity(box.container->init.pid(), sizeof got, &got), 0);
+    box.open_gate(outcome);
+    oci::Process process = *box.spec.process;
+    process.args = {"sh", "-c", "grep -c '^Cpus_allowed_list:.0$' /proc/self/status"};
+    inside = box.exec(process);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+  ASSERT_TRUE(created) << outcome.error;
+  EXPECT_GT(CPU_COUNT(&got), 1);
+  EXPECT_EQ(inside.out, "0\n") << inside.error;
 }
 
 TEST(Hooks, AreCalledWhatTheirArgumentsSay) {

@@ -140,8 +140,9 @@ Supervision supervision(const CreateRequest& request, const Plan& plan,
   };
   how.run_hooks = [&](pid_t init) -> Result<> {
     const std::string state = oci::to_json(state_of(request, init));
-    FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state));
-    return run_hooks(plan.hooks.create_runtime, "createRuntime", state);
+    // In the bundle, where hooks of runc's users expect to be.
+    FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state, request.bundle));
+    return run_hooks(plan.hooks.create_runtime, "createRuntime", state, request.bundle);
   };
   how.hand_over_listener = [&](pid_t init, sys::FdRef listener) {
     return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, init,

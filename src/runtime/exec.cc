@@ -65,6 +65,14 @@ Result<sys::Process> open_init(const ExecRequest& request) {
   return process;
 }
 
+Result<> enter_cgroup(const ExecRequest& request, pid_t pid) {
+  if (!request.below_controllers.empty())
+    return cgroup::join_below_each(request.cgroup, request.below_controllers, pid);
+  if (!request.below_cgroup.empty())
+    return cgroup::join_below(request.cgroup, request.below_cgroup, pid);
+  return cgroup::join(request.cgroup, pid, request.init_pid);
+}
+
 std::string state_of(const ExecRequest& request) {
   oci::State state;
   state.id = request.id;
@@ -121,10 +129,14 @@ Result<Executed> exec(const ExecRequest& request) {
                   .hand_over_listener = {}};
   // The program's process alone: the one that makes it counts in no limit of the container's.
   how.on_forked = [&](pid_t forked) -> Result<> {
-    FLUYT_TRY(request.below_cgroup.empty()
-                  ? cgroup::join(request.cgroup, forked, request.init_pid)
-                  : cgroup::join_below(request.cgroup, request.below_cgroup, forked));
-    if (plan.identity.final_cpus.empty()) return {};
+    FLUYT_TRY_CONTEXT(enter_cgroup(request, forked), cat("exec: adding pid ", forked));
+    if (plan.identity.final_cpus.empty()) {
+      // Where an initial one was given, it stays.
+      if (plan.identity.initial_cpus.empty()) {
+        sys::reset_cpu_affinity(forked).ignore("the caller's CPUs are as many as it gets");
+      }
+      return {};
+    }
     FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(forked, plan.identity.final_cpus),
                       "process.execCPUAffinity.final");
     return {};

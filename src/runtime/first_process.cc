@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "base/strings.h"
 #include "runtime/hooks.h"
@@ -18,8 +19,21 @@ constexpr int kFailed = 1;
 Result<> loopback(Inside& /*in*/) { return sys::bring_loopback_up(); }
 Result<> no_new_privileges(Inside& /*in*/) { return sys::set_no_new_privileges(); }
 Result<> runtime_hooks(Inside& in) { return ask_maker(in, Message::kWantHooks); }
+// In the container's root, as runc's users expect; with no variable of the container's, which could
+// name a library of the image's.
 Result<> container_hooks(Inside& in) {
-  return run_hooks(in.plan.hooks.create_container, "createContainer", oci::to_json(in.p.state));
+  return run_hooks(in.plan.hooks.create_container, "createContainer", oci::to_json(in.p.state),
+                   in.plan.root_path.empty() ? "/" : in.plan.root_path);
+}
+
+// These run inside: one without an environment of its own gets the container's.
+Result<> start_hooks(Inside& in) {
+  std::vector<oci::Hook> hooks = in.plan.hooks.start_container;
+  for (oci::Hook& hook : hooks) {
+    if (hook.env.empty()) hook.env = in.env;
+  }
+  in.p.state.status = "created";
+  return run_hooks(hooks, "startContainer", oci::to_json(in.p.state));
 }
 
 using Function = Result<> (*)(Inside&);
@@ -194,6 +208,13 @@ void wait_at_gate(sys::FdRef gate) {
   if (!got.ok() || *got == 0) _exit(kFailed);
 }
 
+// "exec /bin/x: no such file or directory": the words that callers look for.
+Error not_executed(const std::string& program, const Error& why) {
+  const char* words = strerrordesc_np(why.errno_value());
+  if (words == nullptr) return why;
+  return Error(why.code(), cat("exec ", program, ": ", to_lower(words)));
+}
+
 void tell(const Inside& in, const Error& error) {
   if (in.p.report.valid()) {
     sys::write_all(in.p.report, error.message()).ignore("nobody else to tell");
@@ -237,16 +258,13 @@ void live(FirstProcess process) {
     wait_at_gate(in.p.gate);
   }
   if (!in.plan.hooks.start_container.empty() && in.p.gate.valid()) {
-    in.p.state.status = "created";
-    auto hooked =
-        run_hooks(in.plan.hooks.start_container, "startContainer", oci::to_json(in.p.state));
+    auto hooked = start_hooks(in);
     if (!hooked.ok()) {
       tell(in, hooked.error());
       _exit(kFailed);
     }
   }
-  const Error error = sys::execute(in.program, in.plan.args, in.env);
-  tell(in, error);
+  tell(in, not_executed(in.program, sys::execute(in.program, in.plan.args, in.env)));
   _exit(kFailed);
 }
 

@@ -11,13 +11,14 @@ namespace {
 
 constexpr size_t kMaxOutput = 4096;
 
-Result<> run_hook(const oci::Hook& hook, const std::string& state_json) {
+Result<> run_hook(const oci::Hook& hook, const std::string& state_json, const std::string& cwd) {
   sys::SpawnOptions options;
   // args[0] is what the program is told that it is called, and Docker's hook acts on it.
   options.program = hook.path;
   options.args = hook.args;
   if (options.args.empty()) options.args = {hook.path};
   options.env = hook.env;
+  options.cwd = cwd;
   const Deadline deadline =
       hook.timeout ? Deadline::after_ms(int64_t{*hook.timeout} * 1000) : Deadline::never();
   const sys::Captured captured =
@@ -35,12 +36,13 @@ Result<> run_hook(const oci::Hook& hook, const std::string& state_json) {
 }  // namespace
 
 Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
-                   const std::string& state_json) {
+                   const std::string& state_json, const std::string& cwd) {
   // A hook need not read what it is told.
   const sys::IgnoreBrokenPipes quiet;
   for (size_t i = 0; i < hooks.size(); ++i) {
-    FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json),
-                      cat("hooks.", kind, "[", i, "] ", quote(hooks[i].path)));
+    FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json, cwd),
+                      cat("error running ", kind, " hook #", i, ": hooks.", kind, "[", i, "] ",
+                          quote(hooks[i].path)));
   }
   return {};
 }

@@ -10,9 +10,9 @@
 namespace fluyt::runtime {
 
 /// Runs hooks one after the other, each with `state_json` on its standard input, exactly its own
-/// environment, "/" as working directory, its timeout. The first that fails is the error, with the
-/// end of what it wrote. `kind` names the list, such as "createRuntime".
+/// environment, `cwd` as working directory, its timeout. The first that fails is the error, with
+/// the end of what it wrote. `kind` names the list, such as "createRuntime".
 Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
-                   const std::string& state_json);
+                   const std::string& state_json, const std::string& cwd = "/");
 
 }  // namespace fluyt::runtime

@@ -1,7 +1,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <unordered_set>
 
 #include "base/strings.h"
 #include "runtime/first_process.h"
@@ -25,6 +27,18 @@ const std::string* find_variable(const std::vector<std::string>& env, std::strin
       return &*entry;
   }
   return nullptr;
+}
+
+// Every variable once, with the last value it was given: programs disagree about which one counts.
+std::vector<std::string> each_once(const std::vector<std::string>& env) {
+  std::unordered_set<std::string_view> seen;
+  std::vector<std::string> out;
+  for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {
+    if (seen.insert(std::string_view(*entry).substr(0, entry->find('='))).second)
+      out.push_back(*entry);
+  }
+  std::reverse(out.begin(), out.end());
+  return out;
 }
 
 // The home of `uid` in the image's /etc/passwd: a file of the image's, so of a limited size, a
@@ -71,6 +85,7 @@ Result<std::string> search_path(const std::string& name, std::string_view path) 
     if (checked.error().errno_value() == EACCES) refused = checked.error();
   }
   if (refused) return not_runnable(name, *refused);
+  // These words and those above are what callers look for, to tell 127 from 126.
   return Error(Code::kNotFound, cat("process.args[0]: ", quote(name, 1024),
                                     ": executable file not found in $PATH ", quote(path, 1024)));
 }
@@ -113,9 +128,8 @@ Result<> verify_directory(Inside& in) {
 }
 
 Result<> find_program(Inside& in) {
-  in.env = in.plan.env;
-  const std::string* home = find_variable(in.env, "HOME");
-  if (home == nullptr || *home == "HOME=")
+  in.env = each_once(in.plan.env);
+  if (std::erase(in.env, "HOME=") != 0 || find_variable(in.env, "HOME") == nullptr)
     in.env.push_back(cat("HOME=", home_of(in.plan.identity.uid)));
   const std::string& name = in.plan.args[0];
   if (name.find('/') != std::string::npos) {

@@ -113,6 +113,8 @@ Result<> set_from_outside(const Plan& plan, pid_t pid) {
   if (!plan.identity.initial_cpus.empty()) {
     FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(pid, plan.identity.initial_cpus),
                       "process.execCPUAffinity.initial");
+  } else {
+    sys::reset_cpu_affinity(pid).ignore("the caller's CPUs are as many as it gets");
   }
   if (plan.identity.oom_score_adj) {
     FLUYT_TRY_CONTEXT(sys::write_file(sys::kCwd, cat("/proc/", pid, "/oom_score_adj"),

@@ -158,6 +158,16 @@ Result<> set_cpu_affinity(pid_t pid, const std::vector<unsigned>& cpus) {
   return {};
 }
 
+Result<> reset_cpu_affinity(pid_t pid) {
+  // As many bits as any kernel counts CPUs; it ignores those that it does not have.
+  std::array<unsigned long, 8192 / (8 * sizeof(unsigned long))> all;
+  all.fill(~0UL);
+  if (syscall(SYS_sched_setaffinity, pid, sizeof all, all.data()) != 0) {
+    return failed("sched_setaffinity()");
+  }
+  return {};
+}
+
 Result<> new_session_keyring(const std::string& name) {
   const long ring = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.c_str(), 0, 0, 0);
   if (ring < 0) {

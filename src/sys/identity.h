@@ -50,6 +50,8 @@ Result<> set_personality(unsigned long domain);
 Result<> set_memory_policy(int mode, const std::vector<unsigned long>& nodes);
 /// sched_setaffinity(2) of process `pid` (0: ourselves) to CPUs by number.
 Result<> set_cpu_affinity(pid_t pid, const std::vector<unsigned>& cpus);
+/// To every CPU that its cpuset lets it have, whatever its maker was confined to.
+Result<> reset_cpu_affinity(pid_t pid);
 /// A new session keyring of this name, searchable by its owner (keyctl(2)). A kernel without keys
 /// or a filter against keyctl is success: there is nothing to separate then.
 Result<> new_session_keyring(const std::string& name);

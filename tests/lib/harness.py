@@ -47,6 +47,13 @@ def stop_process(process, sig=signal.SIGTERM, seconds=10):
             process.wait()
 
 
+def cgroup_tops():
+    """The mount points of the cgroup hierarchies."""
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        fields = [line.split() for line in mounts]
+    return [field[1] for field in fields if field[2] in ("cgroup", "cgroup2")]
+
+
 class Registry:
     """Debian's docker-registry on a free port of loopback, its files in `folder`."""
 

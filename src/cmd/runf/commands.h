@@ -11,7 +11,9 @@
 namespace fluyt::runf {
 
 struct Globals {
+  std::string program = "runf";  // what we were called
   std::string root;
+  bool root_given = false;
   std::string log;
   std::string log_format = "text";
   std::string rootless = "auto";
@@ -46,9 +48,9 @@ Result<int> update(Invocation& call);
 Result<int> events(Invocation& call);
 Result<int> features(Invocation& call);
 
-/// The command's options and exactly its arguments: `names` says what they are ("CONTAINER"); a
-/// last one that ends in "..." takes all that are left, one in brackets may be missing. Nothing:
-/// --help was asked for and answered.
+/// The command's options and its other words, at least `least` and at most `most`; SIZE_MAX when
+/// they are another program's, and options end at the first. Nothing: --help was asked for and
+/// answered.
 Result<std::optional<std::vector<std::string>>> read_words(Invocation& call,
                                                            std::vector<Option> table,
                                                            std::string_view usage, size_t least,

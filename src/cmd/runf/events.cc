@@ -1,12 +1,16 @@
+#include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
 #include "cmd/runf/commands.h"
+#include "cmd/runf/duration.h"
 #include "cmd/runf/store.h"
 #include "runtime/cgroup/stats.h"
 #include "sys/file.h"
+#include "sys/process.h"
 
 namespace fluyt::runf {
 
@@ -15,12 +19,24 @@ namespace {
 namespace cgroup = runtime::cgroup;
 using Json = nlohmann::ordered_json;
 
+Json line_json(const cgroup::Pressure::Line& line) {
+  return {{"avg10", line.avg10},
+          {"avg60", line.avg60},
+          {"avg300", line.avg300},
+          {"total", line.total_us}};
+}
+
+void put_pressure(Json& out, const std::optional<cgroup::Pressure>& pressure) {
+  if (!pressure) return;
+  out["psi"] = {{"some", line_json(pressure->some)}, {"full", line_json(pressure->full)}};
+}
+
 Json cpu_json(const cgroup::CpuStats& cpu) {
   return {{"usage",
            {{"total", cpu.usage_ns},
+            {"percpu", cpu.per_cpu_ns},
             {"kernel", cpu.system_ns},
-            {"user", cpu.user_ns},
-            {"percpu", cpu.per_cpu_ns}}},
+            {"user", cpu.user_ns}}},
           {"throttling",
            {{"periods", cpu.periods},
             {"throttledPeriods", cpu.throttled_periods},
@@ -43,24 +59,37 @@ Json memory_json(const cgroup::MemoryStats& memory) {
           {"raw", std::move(raw)}};
 }
 
+Json io_json(const std::vector<cgroup::IoStats>& devices) {
+  Json bytes = Json::array();
+  Json counts = Json::array();
+  for (const cgroup::IoStats& device : devices) {
+    auto entry = [&](std::string_view op, uint64_t value) {
+      return Json{{"major", device.major}, {"minor", device.minor}, {"op", op}, {"value", value}};
+    };
+    bytes.push_back(entry("Read", device.read_bytes));
+    bytes.push_back(entry("Write", device.written_bytes));
+    counts.push_back(entry("Read", device.reads));
+    counts.push_back(entry("Write", device.writes));
+  }
+  Json out = Json::object();
+  if (devices.empty()) return out;
+  out["ioServiceBytesRecursive"] = std::move(bytes);
+  out["ioServicedRecursive"] = std::move(counts);
+  return out;
+}
+
 Json stats_json(const cgroup::Stats& stats) {
   Json out = Json::object();
-  if (stats.cpu) out["cpu"] = cpu_json(*stats.cpu);
-  if (stats.memory) out["memory"] = memory_json(*stats.memory);
+  out["cpu"] = stats.cpu ? cpu_json(*stats.cpu) : Json::object();
+  put_pressure(out["cpu"], stats.cpu_pressure);
+  out["memory"] = stats.memory ? memory_json(*stats.memory) : Json::object();
+  put_pressure(out["memory"], stats.memory_pressure);
+  out["pids"] = Json::object();
   if (stats.pids)
     out["pids"] = {{"current", stats.pids->current}, {"limit", stats.pids->limit.value_or(0)}};
-  Json io = Json::array();
-  for (const cgroup::IoStats& device : stats.io) {
-    io.push_back({{"major", device.major},
-                  {"minor", device.minor},
-                  {"op", "Read"},
-                  {"value", device.read_bytes}});
-    io.push_back({{"major", device.major},
-                  {"minor", device.minor},
-                  {"op", "Write"},
-                  {"value", device.written_bytes}});
-  }
-  if (!io.empty()) out["blkio"] = {{"ioServiceBytesRecursive", std::move(io)}};
+  out["blkio"] = io_json(stats.io);
+  put_pressure(out["blkio"], stats.io_pressure);
+  out["hugetlb"] = Json::object();
   for (const cgroup::HugetlbStats& pages : stats.hugetlb) {
     out["hugetlb"][pages.page_size] = {{"usage", pages.usage_bytes},
                                        {"max", pages.max_usage_bytes.value_or(0)},
@@ -69,14 +98,66 @@ Json stats_json(const cgroup::Stats& stats) {
   return out;
 }
 
-Result<int64_t> parse_seconds(std::string_view text) {
-  if (text.ends_with('s')) text.remove_suffix(1);
-  const auto seconds = parse_number<int64_t>(text);
-  if (!seconds || *seconds < 1 || *seconds > 86'400) {
-    return Error(Code::kInvalidArgument,
-                 cat("option --interval: ", quote(text), ": expected seconds such as 5s"));
+Result<> print(const Json& line) {
+  return sys::write_all(sys::FdRef(STDOUT_FILENO), line.dump() + "\n");
+}
+
+Result<> print_stats(const Record& record) {
+  const cgroup::Stats stats = FLUYT_TRY(cgroup::stats(record.cgroup));
+  return print({{"type", "stats"}, {"id", record.id}, {"data", stats_json(stats)}});
+}
+
+// OOM kills, told once each. On v1 the event comes before the kernel has counted the kill, so the
+// counter is looked at once more a little later.
+class Kills {
+ public:
+  explicit Kills(const Record& record)
+      : id_(record.id), watch_(cgroup::OomWatch::create(record.cgroup)) {}
+  int fd() const { return watch_.ok() ? watch_->fd().raw() : -1; }
+  Result<> tell() {
+    if (!watch_.ok()) return {};
+    auto killed = watch_->take();
+    if (!killed.ok() || !*killed) return {};
+    looks_left_ = 0;
+    return print({{"type", "oom"}, {"id", id_}});
   }
-  return *seconds;
+  Result<> event() {
+    looks_left_ = 10;
+    return tell();
+  }
+  Result<> look_again() {
+    if (looks_left_ == 0) return {};
+    --looks_left_;
+    return tell();
+  }
+  int patience_ms(int else_ms) const {
+    constexpr int kLookMs = 50;
+    return looks_left_ == 0 || (else_ms >= 0 && else_ms < kLookMs) ? else_ms : kLookMs;
+  }
+
+ private:
+  std::string id_;
+  Result<cgroup::OomWatch> watch_;
+  int looks_left_ = 0;
+};
+
+// Lines until the container has ended: its figures once an interval, an OOM kill when it happens.
+Result<> follow(const Record& record, const sys::Process& init, int64_t interval_ms) {
+  Kills kills(record);
+  Deadline next = Deadline::after_ms(interval_ms);
+  while (true) {
+    std::array<pollfd, 2> entries{{{init.pidfd().raw(), POLLIN, 0}, {kills.fd(), POLLIN, 0}}};
+    if (poll(entries.data(), entries.size(), kills.patience_ms(next.poll_timeout_ms())) < 0 &&
+        errno != EINTR)
+      return Error::from_errno(errno, "poll()");
+    FLUYT_TRY(entries[1].revents != 0 ? kills.event() : kills.look_again());
+    if (entries[0].revents != 0) return {};
+    if (!next.passed()) continue;
+    auto printed = print_stats(record);
+    // Deleted meanwhile: its end shows at once.
+    if (!printed.ok() && printed.error().code() != Code::kNotFound) return printed;
+    next = Deadline::after_ms(interval_ms);
+  }
 }
 
 }  // namespace
@@ -84,29 +165,29 @@ Result<int64_t> parse_seconds(std::string_view text) {
 Result<int> events(Invocation& call) {
   std::string interval = "5s";
   bool once = false;
-  const auto words = FLUYT_TRY(read_words(call,
-                                          {{"interval", 0, &interval, "seconds between two lines"},
-                                           {"stats", 0, &once, "one line, then return"}},
-                                          "events [options] CONTAINER", 1, 1));
+  const auto words = FLUYT_TRY(
+      read_words(call,
+                 {{"interval", 0, &interval, "time between two lines of figures, such as 500ms"},
+                  {"stats", 0, &once, "one line, then return"}},
+                 "events [options] CONTAINER", 1, 1));
   if (!words) return 0;
-  const int64_t seconds = FLUYT_TRY(parse_seconds(interval));
+  const int64_t interval_ms = FLUYT_TRY_CONTEXT(parse_duration_ms(interval), "option --interval");
+  if (interval_ms <= 0) {
+    return Error(Code::kInvalidArgument,
+                 cat("option --interval: ", quote(interval), ": expected more than 0"));
+  }
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
   const Record record = FLUYT_TRY(folder.load());
-  uint64_t kills = cgroup::oom_kills(record.cgroup).value_or(0);
-  while (FLUYT_TRY(status_of(folder, record)) != Status::kStopped) {
-    const cgroup::Stats stats = FLUYT_TRY(cgroup::stats(record.cgroup));
-    Json line = {{"type", "stats"}, {"id", record.id}, {"data", stats_json(stats)}};
-    FLUYT_TRY(sys::write_all(sys::FdRef(STDOUT_FILENO), line.dump() + "\n"));
-    if (once) return 0;
-    sleep(static_cast<unsigned>(seconds));
-    const uint64_t now = cgroup::oom_kills(record.cgroup).value_or(kills);
-    if (now > kills) {
-      FLUYT_TRY(sys::write_all(sys::FdRef(STDOUT_FILENO),
-                               Json{{"type", "oom"}, {"id", record.id}}.dump() + "\n"));
-    }
-    kills = now;
+  auto init = sys::Process::open(record.pid);
+  if (!init.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) {
+    return Error(Code::kFailedPrecondition,
+                 cat("container with id ", record.id, " is not running"));
   }
-  if (once) return Error(Code::kFailedPrecondition, "container is not running");
+  if (once) {
+    FLUYT_TRY(print_stats(record));
+  } else {
+    FLUYT_TRY(follow(record, *init, interval_ms));
+  }
   return 0;
 }
 

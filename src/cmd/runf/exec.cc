@@ -27,7 +27,7 @@ struct Options {
   bool no_new_privs = false;
   std::vector<std::string> capabilities;
   int preserve_fds = 0;
-  std::string cgroup;
+  std::vector<std::string> cgroups;
   bool ignore_paused = false;
 };
 
@@ -48,7 +48,9 @@ std::vector<Option> options_of(Options& o) {
       {"no-new-privs", 0, &o.no_new_privs, "set no_new_privs"},
       {"cap", 'c', &o.capabilities, "one capability more, may be given again"},
       {"preserve-fds", 0, &o.preserve_fds, "how many descriptors from 3 up the program gets too"},
-      {"cgroup", 0, &o.cgroup, "cgroup below the container's"},
+      {"cgroup", 0, &o.cgroups,
+       "[CONTROLLER[,...]:]PATH below the container's cgroup; with controllers it may be given "
+       "again"},
       {"ignore-paused", 0, &o.ignore_paused, "also in a paused container"}};
 }
 
@@ -78,7 +80,7 @@ Result<> set_user(const Options& o, oci::Process& process) {
 }
 
 // As runc has it: bounding, effective and permitted; never inheritable (CVE-2022-29162), ambient
-// only where the container's own process has ambient ones.
+// only where the container's own process has inheritable ones (it counts for those alone).
 void add_capabilities(const std::vector<std::string>& names, oci::Process& process) {
   if (names.empty()) return;
   if (!process.capabilities) process.capabilities.emplace();
@@ -86,6 +88,7 @@ void add_capabilities(const std::vector<std::string>& names, oci::Process& proce
     process.capabilities->bounding.push_back(name);
     process.capabilities->effective.push_back(name);
     process.capabilities->permitted.push_back(name);
+    if (!process.capabilities->inheritable.empty()) process.capabilities->ambient.push_back(name);
   }
 }
 
@@ -96,7 +99,7 @@ Result<oci::Process> make_process(const Options& o, const oci::Spec& spec,
         FLUYT_TRY_CONTEXT(sys::read_file(*o.process, oci::kMaxSpecBytes), "option --process");
     return FLUYT_TRY_CONTEXT(oci::parse_process(text), "option --process");
   }
-  if (words.size() < 2) return Error(Code::kInvalidArgument, "process args cannot be empty");
+  if (words.size() < 2) return Error(Code::kInvalidArgument, "exec args cannot be empty");
   oci::Process process = spec.process.value_or(oci::Process{});
   process.args.assign(words.begin() + 1, words.end());
   if (o.cwd) process.cwd = *o.cwd;
@@ -109,6 +112,27 @@ Result<oci::Process> make_process(const Options& o, const oci::Spec& spec,
   add_capabilities(o.capabilities, process);
   FLUYT_TRY(set_user(o, process));
   return process;
+}
+
+// One path for all hierarchies, or one a v1 controller.
+Result<> set_cgroups(const std::vector<std::string>& words, runtime::ExecRequest& request) {
+  auto wrong = [](std::string_view word, std::string_view why) {
+    return Error(Code::kInvalidArgument, cat("option --cgroup: ", quote(word), ": ", why));
+  };
+  for (const std::string& word : words) {
+    const size_t colon = word.find(':');
+    if (colon == std::string::npos) {
+      if (words.size() > 1) return wrong(word, "expected CONTROLLER:PATH where there are several");
+      request.below_cgroup = word;
+      return {};
+    }
+    for (const std::string_view name : split(std::string_view(word).substr(0, colon), ',')) {
+      if (name.empty()) return wrong(word, "expected CONTROLLER:PATH");
+      if (!request.below_controllers.emplace(name, word.substr(colon + 1)).second)
+        return wrong(word, cat("controller ", name, " stands twice"));
+    }
+  }
+  return {};
 }
 
 Result<> check_status(const Options& o, const Folder& folder, const Record& record) {
@@ -155,7 +179,7 @@ Result<int> exec(Invocation& call) {
   request.init_pid = record.pid;
   request.init_start_time = record.start_time;
   request.cgroup = record.cgroup;
-  request.below_cgroup = o.cgroup;
+  FLUYT_TRY(set_cgroups(o.cgroups, request));
   request.even_if_paused = o.ignore_paused;
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
   request.preserve_fds = add_listen_fds(o.preserve_fds, request.process);

@@ -6,16 +6,19 @@
 #include "cmd/runf/commands.h"
 #include "cmd/runf/store.h"
 #include "runtime/cgroup/cgroup.h"
+#include "runtime/container.h"
 #include "sys/process.h"
 
 namespace fluyt::runf {
 
 namespace {
 
-// "9", "KILL", "SIGKILL", "kill".
+constexpr int64_t kPatienceMs = 10'000;
+
+// "9", "KILL", "SIGKILL", "kill"; "0" asks whether it runs.
 Result<int> parse_signal(const std::string& text) {
   if (const auto number = parse_number<int>(text)) {
-    if (*number > 0 && *number < NSIG) return *number;
+    if (*number >= 0 && *number < NSIG) return *number;
   }
   std::string name = to_lower(text);
   if (name.starts_with("sig")) name = name.substr(3);
@@ -30,6 +33,24 @@ Result<int> parse_signal(const std::string& text) {
     if (more && SIGRTMIN + *more <= SIGRTMAX) return SIGRTMIN + *more;
   }
   return Error(Code::kInvalidArgument, cat("unknown signal ", quote(text)));
+}
+
+// Without a PID namespace of its own its first process is like any other: the rest outlives it.
+bool shares_pids(const Folder& folder) {
+  auto spec = folder.load_config();
+  if (!spec.ok() || !spec->linux_) return false;
+  for (const oci::Namespace& space : spec->linux_->namespaces) {
+    if (space.type == oci::NamespaceType::kPid) return !space.path.empty();
+  }
+  return true;
+}
+
+// All that is in its cgroup. With none, it ran no more.
+Result<int> kill_together(const Record& record) {
+  if (FLUYT_TRY(runtime::pids(record.cgroup)).empty())
+    return Error(Code::kFailedPrecondition, "container not running");
+  FLUYT_TRY(runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs)));
+  return 0;
 }
 
 }  // namespace
@@ -50,6 +71,7 @@ Result<int> kill(Invocation& call) {
     }
     return 0;
   }
+  if (number == SIGKILL && shares_pids(folder)) return kill_together(record);
   // The pidfd first, then the question whose it is.
   auto process = sys::Process::open(record.pid);
   if (!process.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) {

@@ -99,7 +99,14 @@ Result<int> list(Invocation& call) {
       call, {{"format", 'f', &format, "table or json"}, {"quiet", 'q', &quiet, "ids alone"}},
       "list [options]", 0, 0));
   if (!words) return 0;
-  const std::vector<Row> all = rows(call, FLUYT_TRY(list_ids(call.globals.root)));
+  auto ids = list_ids(call.globals.root);
+  if (!ids.ok()) {
+    // The default one comes with the first container.
+    const bool none_yet = ids.error().code() == Code::kNotFound && !call.globals.root_given;
+    if (!none_yet) return std::move(ids).error().add_context("option --root");
+    ids = std::vector<std::string>();
+  }
+  const std::vector<Row> all = rows(call, *ids);
   std::string out;
   if (quiet) {
     for (const Row& row : all) out += row.record.id + "\n";

@@ -63,16 +63,28 @@ void print(std::string_view text) {
   sys::write_all(sys::FdRef(STDOUT_FILENO), text).ignore("nobody reads it");
 }
 
-void print_help(const std::vector<Option>& options) {
-  std::string text = "runf [global options] COMMAND [options] [arguments]\n\n";
+void print_help(const Globals& globals, const std::vector<Option>& options) {
+  std::string text =
+      cat("NAME:\n   ", globals.program, " - Open Container Initiative runtime\n\nUSAGE:\n   ",
+          globals.program, " [global options] COMMAND [options] [arguments]\n\nCOMMANDS:\n");
   for (const Command& command : kCommands) {
     text += cat("  ", command.name, std::string(12 - command.name.size(), ' '), command.help, "\n");
   }
-  print(cat(text, "\n", describe_options(options)));
+  print(cat(text, "\nGLOBAL OPTIONS:\n", describe_options(options)));
 }
 
-void print_version() {
-  print(cat("runf version ", FLUYT_VERSION, "\nspec: ", oci::Spec().oci_version, "\n"));
+// The first sentence about the command that `usage` begins with.
+std::string_view help_of(std::string_view usage) {
+  const std::string_view name = usage.substr(0, usage.find(' '));
+  const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
+                                     [&](const Command& c) { return c.name == name; });
+  return command == kCommands.end() ? std::string_view() : command->help;
+}
+
+// Callers read these three lines of every runtime.
+void print_version(const Globals& globals) {
+  print(cat(globals.program, " version ", FLUYT_VERSION, "\ncommit: v", FLUYT_VERSION,
+            "\nspec: ", oci::Spec().oci_version, "\n"));
 }
 
 std::string default_root() {
@@ -99,16 +111,19 @@ int main(int argc, char** argv) {
   // A peer that hangs up is an error of the write, not the end of us.
   ::signal(SIGPIPE, SIG_IGN);
   Globals globals;
-  globals.root = default_root();
+  if (argc > 0) globals.program = std::string(all[0].substr(all[0].rfind('/') + 1));
   Log log;
   const std::vector<Option> options = global_options(globals);
-  auto words = parse_options(options, {all.begin() + 1, all.end()});
+  auto words = parse_options(options, {all.begin() + 1, all.end()}, Place::kInFront);
   if (!words.ok()) {
     log.fail(words.error());
     return kFailed;
   }
-  if (globals.version) return print_version(), 0;
-  if (globals.help || words->empty() || (*words)[0] == "help") return print_help(options), 0;
+  globals.root_given = !globals.root.empty();
+  if (!globals.root_given) globals.root = default_root();
+  if (globals.version) return print_version(globals), 0;
+  if (globals.help || words->empty() || (*words)[0] == "help")
+    return print_help(globals, options), 0;
   const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
                                      [&](const Command& c) { return c.name == (*words)[0]; });
   auto checked = check_globals(globals, log);
@@ -117,7 +132,8 @@ int main(int argc, char** argv) {
     return kFailed;
   }
   if (command == kCommands.end()) {
-    log.fail(Error(Code::kUnimplemented, cat("no such command: ", quote((*words)[0]))));
+    log.fail(Error(Code::kUnimplemented, cat("no such command: ", quote((*words)[0]),
+                                             ": No help topic for '", (*words)[0], "'")));
     return kFailed;
   }
   if (command->enters) {
@@ -144,9 +160,12 @@ Result<std::optional<std::vector<std::string>>> read_words(Invocation& call,
                                                            size_t most) {
   bool help = false;
   table.push_back({"help", 'h', &help, "print this"});
-  std::vector<std::string> words = FLUYT_TRY(parse_options(table, call.words));
+  const Place place = most == SIZE_MAX ? Place::kInFront : Place::kAnywhere;
+  std::vector<std::string> words = FLUYT_TRY(parse_options(table, call.words, place));
   if (help) {
-    print(cat("runf ", usage, "\n\n", describe_options(table)));
+    print(cat("NAME:\n   ", call.globals.program, " ", usage.substr(0, usage.find(' ')), " - ",
+              help_of(usage), "\n\nUSAGE:\n   ", call.globals.program, " ", usage, "\n\nOPTIONS:\n",
+              describe_options(table)));
     return std::optional<std::vector<std::string>>();
   }
   if (words.size() < least || words.size() > most) {

@@ -47,7 +47,8 @@ Result<> set_value(const Option& option, std::string_view value) {
 }  // namespace
 
 Result<std::vector<std::string>> parse_options(const std::vector<Option>& table,
-                                               const std::vector<std::string>& words) {
+                                               const std::vector<std::string>& words, Place place) {
+  std::vector<std::string> rest;
   size_t at = 0;
   for (; at < words.size(); ++at) {
     std::string_view word = words[at];
@@ -55,7 +56,11 @@ Result<std::vector<std::string>> parse_options(const std::vector<Option>& table,
       ++at;
       break;
     }
-    if (word.size() < 2 || word[0] != '-') break;
+    if (word.size() < 2 || word[0] != '-') {
+      if (place == Place::kInFront) break;
+      rest.push_back(words[at]);
+      continue;
+    }
     word.remove_prefix(word.starts_with("--") ? 2 : 1);
     const size_t equals = word.find('=');
     const std::string_view name = word.substr(0, equals);
@@ -73,7 +78,8 @@ Result<std::vector<std::string>> parse_options(const std::vector<Option>& table,
     }
     FLUYT_TRY(set_value(*option, *value));
   }
-  return std::vector<std::string>(words.begin() + static_cast<std::ptrdiff_t>(at), words.end());
+  rest.insert(rest.end(), words.begin() + static_cast<std::ptrdiff_t>(at), words.end());
+  return rest;
 }
 
 std::string describe_options(const std::vector<Option>& table) {

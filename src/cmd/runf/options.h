@@ -19,10 +19,16 @@ struct Option {
   std::string_view help;
 };
 
-/// Reads options up to the first word that is none, or up to "--". "--name value", "--name=value",
-/// "-n value" and, as runc's parser has it, "-name value". Returns the words behind them.
+/// Where a command takes its options.
+enum class Place {
+  kInFront,   // the first word that is none ends them: the rest is another program's
+  kAnywhere,  // between and behind the words too
+};
+
+/// Reads options up to "--" at most. "--name value", "--name=value", "-n value" and, as runc's
+/// parser has it, "-name value". Returns the other words.
 Result<std::vector<std::string>> parse_options(const std::vector<Option>& table,
-                                               const std::vector<std::string>& words);
+                                               const std::vector<std::string>& words, Place place);
 std::string describe_options(const std::vector<Option>& table);
 
 }  // namespace fluyt::runf

@@ -1,10 +1,12 @@
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
 #include "cmd/runf/commands.h"
 #include "oci/runtime_spec.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 
 namespace fluyt::runf {
@@ -14,6 +16,17 @@ namespace {
 std::string pretty(const std::string& json) {
   return nlohmann::ordered_json::parse(json, nullptr, false).dump(1, '\t') + "\n";
 }
+
+// On v1 a cgroup namespace hides the container's cgroups from its own tools: there it is left to
+// whoever asks for it, as runc does.
+void drop_needless(oci::Linux& config) {
+  auto host = runtime::cgroup::probe();
+  if (!host.ok() || host->legacy.empty()) return;
+  std::erase_if(config.namespaces, [](const oci::Namespace& space) {
+    return space.type == oci::NamespaceType::kCgroup;
+  });
+}
+
 }  // namespace
 
 Result<int> spec(Invocation& call) {
@@ -25,13 +38,15 @@ Result<int> spec(Invocation& call) {
                             {"rootless", 0, &rootless, "for a caller without privileges"}},
                            "spec [options]", 0, 0));
   if (!words) return 0;
-  if (rootless) return Error(Code::kUnimplemented, "option --rootless: not supported");
   const std::string path = bundle + "/config.json";
   auto file = sys::open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
   if (!file.ok() && file.error().code() == Code::kAlreadyExists) {
     return Error(Code::kAlreadyExists, "File config.json exists. Remove it first");
   }
-  FLUYT_TRY(sys::write_all(FLUYT_TRY(std::move(file)), pretty(oci::to_json(oci::default_spec()))));
+  oci::Spec made = oci::default_spec();
+  if (rootless) oci::make_rootless(made, geteuid(), getegid());
+  drop_needless(*made.linux_);
+  FLUYT_TRY(sys::write_all(FLUYT_TRY(std::move(file)), pretty(oci::to_json(made))));
   return 0;
 }
 

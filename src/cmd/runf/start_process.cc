@@ -24,29 +24,51 @@ namespace {
 const sys::FdRef kIn(STDIN_FILENO);
 const sys::FdRef kOut(STDOUT_FILENO);
 
-// Our terminal in raw mode for as long as this lives.
+// Where a person sits, if one does: one stream may be redirected.
+int own_terminal() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (isatty(fd) == 1) return fd;
+  }
+  return -1;
+}
+
+// Our terminal in raw mode for as long as this lives. It goes on turning newlines into new lines,
+// for the container's end does not.
 class RawTerminal {
  public:
-  RawTerminal() : on_(tcgetattr(STDIN_FILENO, &before_) == 0) {
-    if (!on_) return;
+  RawTerminal() : fd_(own_terminal()) {
+    if (fd_ < 0 || tcgetattr(fd_, &before_) != 0) {
+      fd_ = -1;
+      return;
+    }
     termios raw = before_;
     cfmakeraw(&raw);
-    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    raw.c_oflag |= OPOST;
+    tcsetattr(fd_, TCSANOW, &raw);
   }
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
   ~RawTerminal() {
-    if (on_) tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+    if (fd_ >= 0) tcsetattr(fd_, TCSANOW, &before_);
   }
 
  private:
   termios before_{};
-  bool on_;
+  int fd_;
 };
+
+// Output that goes to a file or a pipe shall have the program's own bytes: no carriage returns.
+void keep_newlines(sys::FdRef console) {
+  termios settings{};
+  if (tcgetattr(console.raw(), &settings) != 0) return;
+  settings.c_oflag &= ~static_cast<tcflag_t>(ONLCR);
+  tcsetattr(console.raw(), TCSANOW, &settings);
+}
 
 void copy_window_size(sys::FdRef console) {
   winsize size{};
-  if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0) return;
+  const int terminal = own_terminal();
+  if (terminal < 0 || ioctl(terminal, TIOCGWINSZ, &size) != 0) return;
   sys::set_window_size(console, size.ws_row, size.ws_col).ignore("the old size is as good");
 }
 
@@ -114,6 +136,7 @@ Result<int> stay(const sys::Process& process, sys::Fd console) {
   const sys::Fd signals = FLUYT_TRY(all_signals());
   std::optional<RawTerminal> raw;
   if (console.valid()) {
+    keep_newlines(console);
     raw.emplace();
     copy_window_size(console);
   }

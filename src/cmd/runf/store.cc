@@ -202,7 +202,6 @@ Result<Status> status_of(const Folder& folder, const Record& record) {
 
 Result<std::vector<std::string>> list_ids(const std::string& root) {
   std::vector<std::string> ids;
-  if (!sys::exists(root)) return ids;
   for (std::string& name : FLUYT_TRY(sys::list_dir(root))) {
     if (is_valid_container_id(name)) ids.push_back(std::move(name));
   }

@@ -68,7 +68,7 @@ class Folder {
 
 /// From the kernel: whether the first process lives, waits at the gate, is frozen.
 Result<Status> status_of(const Folder& folder, const Record& record);
-/// Ids in `root`, sorted; none when there is no such folder.
+/// Ids in `root`, sorted. kNotFound when there is no such folder.
 Result<std::vector<std::string>> list_ids(const std::string& root);
 
 }  // namespace fluyt::runf

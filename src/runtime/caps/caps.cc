@@ -98,9 +98,10 @@ class Resolver {
     return out;
   }
   /// `set` without what is not in `allowed`, told once a capability.
-  Set within(Set set, Set allowed, std::string_view field, std::string_view why) {
+  Set within(Set set, Set allowed, std::string_view field, std::string_view why,
+             std::string_view what = "") {
     for (const std::string& name : names_of(set & ~allowed)) {
-      warnings_.push_back(cat("process.capabilities.", field, ": ", name, ": ", why));
+      warnings_.push_back(cat("process.capabilities.", field, ": ", what, name, ": ", why));
     }
     return set & allowed;
   }
@@ -192,7 +193,8 @@ Resolved resolve(const oci::Capabilities& capabilities, const Sets& holding, int
                                      "not in process.capabilities.bounding");
   sets.ambient = resolver.within(resolver.names(capabilities.ambient, "ambient"),
                                  sets.permitted & sets.inheritable, "ambient",
-                                 "not in both process.capabilities.permitted and inheritable");
+                                 "not in both process.capabilities.permitted and inheritable",
+                                 "can't raise ambient capability ");
   return {.sets = sets, .warnings = resolver.take_warnings()};
 }
 

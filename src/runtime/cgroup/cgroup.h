@@ -133,6 +133,9 @@ Result<sys::Fd> open_unified(const CgroupRecord& record);
 /// join() of a cgroup below the container's (`exec --cgroup`): `path` is relative to it, resolved
 /// on descriptors and never above it.
 Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid);
+/// The same for single v1 controllers, each with a path of its own; the others get the container's.
+Result<> join_below_each(const CgroupRecord& record,
+                         const std::map<std::string, std::string>& paths, pid_t pid);
 
 /// Every process in the cgroup and below, sorted; none when the cgroup is gone.
 Result<std::vector<pid_t>> pids(const CgroupRecord& record);

@@ -56,7 +56,20 @@ Result<> join_unified(const CgroupRecord& record, pid_t pid, pid_t beside) {
   return joined;
 }
 
+// The kernel would refuse it too, and say less.
+Result<> check_below(std::string_view path) {
+  for (const std::string_view piece : split(path, '/')) {
+    if (piece == "..") {
+      return Error(Code::kInvalidArgument, cat("bad sub cgroup path: ", quote(path),
+                                               ": expected one below the container's"));
+    }
+  }
+  return {};
+}
+
 Result<> join_in(const std::string& directory, std::string_view below, pid_t pid) {
+  while (below.starts_with('/')) below.remove_prefix(1);
+  if (below.empty()) below = ".";
   const sys::Fd root = FLUYT_TRY(sys::open(directory, O_PATH | O_DIRECTORY));
   const sys::Fd target =
       FLUYT_TRY(sys::open_in(root, below, O_PATH | O_DIRECTORY, 0, sys::Resolve::kBeneath));
@@ -84,7 +97,7 @@ Result<sys::Fd> open_unified(const CgroupRecord& record) {
 
 Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid) {
   const std::string shown = cat("cgroup ", quote(path));
-  while (path.starts_with('/')) path.remove_prefix(1);
+  FLUYT_TRY(check_below(path));
   if (!record.unified.empty()) FLUYT_TRY_CONTEXT(join_in(record.unified, path, pid), shown);
   // A container may have made it in some hierarchies only, or left its cpuset empty (ENOSPC): those
   // keep the process at the container's top, whose limits hold for it.
@@ -100,7 +113,28 @@ Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid
     FLUYT_TRY_CONTEXT(put(directory, pid), shown);
   }
   if (joined_any) return {};
-  return Error(Code::kNotFound, cat(shown, ": the container has no such cgroup"));
+  return Error(Code::kNotFound, cat(shown, ": no such file or directory"));
+}
+
+Result<> join_below_each(const CgroupRecord& record,
+                         const std::map<std::string, std::string>& paths, pid_t pid) {
+  std::map<std::string, std::string_view> below;  // by directory: some controllers share one
+  for (const auto& [controller, path] : paths) {
+    FLUYT_TRY(check_below(path));
+    const std::string* directory = find_legacy(record, controller);
+    if (directory == nullptr) {
+      return Error(Code::kInvalidArgument, cat("unknown controller ", controller,
+                                               ": expected a v1 controller of this host"));
+    }
+    below[*directory] = path;
+  }
+  if (!record.unified.empty()) FLUYT_TRY(put(record.unified, pid));
+  for (const std::string& directory : legacy_directories(record)) {
+    const auto found = below.find(directory);
+    const std::string_view path = found == below.end() ? std::string_view() : found->second;
+    FLUYT_TRY_CONTEXT(join_in(directory, path, pid), cat("cgroup ", quote(path)));
+  }
+  return {};
 }
 
 }  // namespace fluyt::runtime::cgroup

@@ -305,6 +305,36 @@ TEST_P(Kernel, JoinBelowStaysBelow) {
   EXPECT_FALSE(join_below(record_, "../leafy", pid).ok());
 }
 
+TEST_P(Kernel, JoinBelowEachTakesSingleControllers) {
+  ASSERT_OK(make_leaf());
+  const pid_t pid = start_sleeper();
+  EXPECT_THAT(join_below_each(record_, {{"no-such", "sub"}}, pid).error().message(),
+              HasSubstr("unknown controller no-such"));
+  if (record_.legacy.empty()) return;
+  const auto& [controller, directory] = record_.legacy.front();
+  EXPECT_THAT(join_below_each(record_, {{controller, "../x"}}, pid).error().message(),
+              HasSubstr("bad sub cgroup path"));
+  EXPECT_EQ(join_below_each(record_, {{controller, "sub"}}, pid).error().code(), Code::kNotFound);
+  ASSERT_OK(sys::make_dirs(directory + "/sub", 0755));
+  ASSERT_OK(join_below_each(record_, {{controller, "sub"}}, pid));
+  EXPECT_EQ(trim(*sys::read_file(directory + "/sub/cgroup.procs", 64)), std::to_string(pid));
+  const std::string& other = record_.legacy.back().second;
+  EXPECT_EQ(trim(*sys::read_file(other + "/cgroup.procs", 64)), std::to_string(pid));
+}
+
+// What is moved into a frozen cgroup stands still, and whoever waits for it too.
+TEST_P(Kernel, MakeRefusesAFrozenCgroup) {
+  const CgroupRecord above = locate(host_, parent_, "unused").value();
+  ASSERT_OK(make(host_, above, {}));
+  ASSERT_OK(freeze(above, soon()));
+  const auto made = make_leaf();
+  ASSERT_OK(thaw(above));
+  ASSERT_FALSE(made.ok());
+  EXPECT_THAT(made.error().message(),
+              HasSubstr("linux.cgroupsPath: container's cgroup unexpectedly frozen"));
+  ASSERT_OK(make_leaf());
+}
+
 TEST_P(Kernel, LimitsAreWrittenAndShown) {
   const oci::Resources asked{
       .memory = oci::MemoryResources{.limit = 64 << 20, .reservation = 32 << 20},

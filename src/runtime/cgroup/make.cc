@@ -58,12 +58,22 @@ Result<bool> make_one(const std::string& directory, Made& made) {
   return Error::from_errno(errno, cat("mkdir(", quote(directory, 1024), ")"));
 }
 
+Error taken(std::string_view what, const std::string& directory, std::string_view why) {
+  return Error(Code::kAlreadyExists, cat("linux.cgroupsPath: container's cgroup ", what, ": ",
+                                         quote(directory, 1024), " ", why));
+}
+
 Result<> refuse_occupied(const std::string& directory) {
   const std::string procs = FLUYT_TRY(read_value(directory, "cgroup.procs"));
   if (trim(procs).empty()) return {};
-  return Error(Code::kAlreadyExists,
-               cat("linux.cgroupsPath: ", quote(directory, 1024),
-                   ": is there and holds processes: expected one of its own"));
+  return taken("is not empty", directory, "holds processes: expected one of its own");
+}
+
+// A process that is moved into a frozen cgroup stands still, and with it whoever waits for it. Also
+// a new one is frozen, below one that is.
+Result<> refuse_frozen(const std::string& directory, std::string_view state) {
+  if (state == "THAWED") return {};
+  return taken("unexpectedly frozen", directory, "or one above it was frozen: thaw it first");
 }
 
 enum class Leaf { kNew, kOld };
@@ -99,6 +109,9 @@ Result<> make_legacy(const Host::Legacy& mount, const std::string& path, Owner o
     for (const std::string& level : levels) fresh = FLUYT_TRY(make_one(level, made));
   }
   if (!fresh && owner == Owner::kUs) FLUYT_TRY(refuse_occupied(path));
+  if (std::ranges::find(mount.controllers, "freezer") != mount.controllers.end()) {
+    FLUYT_TRY(refuse_frozen(path, trim(FLUYT_TRY(read_value(path, "freezer.state")))));
+  }
   if (std::ranges::find(mount.controllers, "cpuset") != mount.controllers.end()) {
     FLUYT_TRY(fill_cpuset(mount.mount_point, levels, fresh ? Leaf::kNew : Leaf::kOld));
   }
@@ -162,12 +175,14 @@ Result<> make_unified(const Host& host, const std::string& path, const std::vect
     parent = level;
   }
   if (!fresh && owner == Owner::kUs) FLUYT_TRY(refuse_occupied(path));
-  return {};
+  const bool frozen = FLUYT_TRY(event_flag(FLUYT_TRY(read_value(path, "cgroup.events")), "frozen"));
+  return refuse_frozen(path, frozen ? "FROZEN" : "THAWED");
 }
 
 Error lacks(const Need& need, std::string_view why) {
   return Error(Code::kFailedPrecondition,
-               cat(need.field, ": this host has no cgroup controller ",
+               cat(need.field, need.legacy.empty() ? ": invalid configuration" : "",
+                   ": this host has no cgroup controller ",
                    quote(need.legacy.empty() ? need.unified : need.legacy), why));
 }
 
