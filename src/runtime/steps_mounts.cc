@@ -29,19 +29,24 @@ bool lies_in(const std::string& path, std::string_view folder) {
   return path == folder || path.starts_with(cat(folder, "/"));
 }
 
-// Where the mount goes. The text of the destination was checked by the plan; the image's links
-// decide where it leads, and must not lead over what we and the tools that join the container rely
-// on (CVE-2019-16884).
-Result<sys::Fd> find_target(Inside& in, const MountPlan& mount, TargetKind kind) {
-  const bool in_proc = lies_in(mount.destination, "/proc");
-  const bool plain = in_proc || mount.kind == MountKind::kProc || mount.kind == MountKind::kSysfs;
-  sys::Fd target = FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination, kind)
-                                   : open_target(in.root, mount.destination, kind));
+// The text of the destination was checked by the plan; the image's links decide where it leads, and
+// must not lead over what we and the tools that join the container rely on (CVE-2019-16884).
+Result<> check_not_system(const MountPlan& mount, sys::FdRef target) {
   const uint64_t magic = FLUYT_TRY(sys::fs_magic(target));
-  if ((magic == sys::kProcMagic && !in_proc) ||
+  if ((magic == sys::kProcMagic && !lies_in(mount.destination, "/proc")) ||
       (magic == sys::kSysfsMagic && !lies_in(mount.destination, "/sys"))) {
     return Error(Code::kPermissionDenied, "a link of the image leads into procfs or sysfs");
   }
+  return {};
+}
+
+// Where the mount goes.
+Result<sys::Fd> find_target(Inside& in, const MountPlan& mount, TargetKind kind) {
+  const bool plain = lies_in(mount.destination, "/proc") || mount.kind == MountKind::kProc ||
+                     mount.kind == MountKind::kSysfs;
+  sys::Fd target = FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination, kind)
+                                   : open_target(in.root, mount.destination, kind));
+  FLUYT_TRY(check_not_system(mount, target));
   const struct stat there = FLUYT_TRY(sys::stat_of(target));
   const struct stat root = FLUYT_TRY(sys::stat_of(in.root));
   if (there.st_dev == root.st_dev && there.st_ino == root.st_ino) {
@@ -158,6 +163,7 @@ Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
 
 Result<> change_mount(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(sys::open_in(in.root, mount.destination, O_PATH));
+  FLUYT_TRY(check_not_system(mount, target));
   return sys::set_mount_attributes(target, attributes(mount.options.set, mount.options.clear),
                                    sys::Depth::kOne);
 }
