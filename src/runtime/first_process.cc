@@ -179,8 +179,10 @@ std::vector<int> needed(const FirstProcess& p) {
 }
 
 Result<> prepare_self(const FirstProcess& p) {
-  // First of all: nobody who shares a PID namespace with us may look into us.
+  // First of all: nobody who shares a PID namespace with us may look into us, and who may trace us
+  // finds neither our caller's words nor its environment.
   FLUYT_TRY(sys::set_dumpable(false));
+  sys::forget_command_line();
   FLUYT_TRY(sys::close_all_but(needed(p)));
   sys::reset_signals();
   sys::set_umask(

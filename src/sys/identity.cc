@@ -6,6 +6,7 @@
 #include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "base/strings.h"
@@ -64,6 +66,14 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 Result<> set_dumpable(bool on) {
   if (prctl(PR_SET_DUMPABLE, on ? 1 : 0, 0, 0, 0) != 0) return failed("prctl(PR_SET_DUMPABLE)");
   return {};
+}
+
+void forget_command_line() {
+  // The kernel lays out argv, the environment and the executed file's name one after the other.
+  char* begin = program_invocation_name;
+  const char* name = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  if (begin == nullptr || name == nullptr || name < begin) return;
+  explicit_bzero(begin, static_cast<size_t>(name + strlen(name) - begin));
 }
 
 Result<> set_no_new_privileges() {
