@@ -174,7 +174,10 @@ Result<> add_rules(const oci::Seccomp& spec, Profile& out) {
       out.notifies = true;
     }
     add_calls(entry.names, rule.calls, out);
-    if (rule.action != out.default_action) out.rules.push_back(std::move(rule));
+    // One without conditions that says what the default says changes nothing. One with conditions
+    // does: it comes before later ones that would permit.
+    if (rule.action != out.default_action || !rule.conditions.empty())
+      out.rules.push_back(std::move(rule));
   }
   return {};
 }

@@ -48,7 +48,7 @@ struct Profile {
   bool x86 = false;  // architectures besides the native one
   bool x32 = false;
   bool arm = false;
-  std::vector<Rule> rules;  // without those that say what the default says
+  std::vector<Rule> rules;  // without those that say what the default says whatever the arguments
   /// The highest number that the profile names, whatever it says of it; by Arch, -1 for none.
   std::array<int32_t, kArchs> last = {-1, -1, -1, -1, -1};
   std::vector<std::string> unknown_names;
