@@ -4,6 +4,7 @@
 #include "cmd/runf/commands.h"
 #include "cmd/runf/start_process.h"
 #include "cmd/runf/store.h"
+#include "cmd/runf/user/user.h"
 #include "runtime/container.h"
 #include "sys/file.h"
 
@@ -54,25 +55,8 @@ std::vector<Option> options_of(Options& o) {
       {"ignore-paused", 0, &o.ignore_paused, "also in a paused container"}};
 }
 
-// Whole decimal numbers and nothing else: "1" is uid 1, never uid 0 (CVE-2026-30892).
-Result<uint32_t> parse_id(std::string_view text, std::string_view option) {
-  const auto id = parse_number<uint32_t>(text);
-  if (!id || *id > 0x7ffffffeU) {
-    return Error(Code::kInvalidArgument,
-                 cat("option --", option, ": ", quote(text), ": expected a number"));
-  }
-  return *id;
-}
-
-Result<> set_user(const Options& o, oci::Process& process) {
-  if (o.user) {
-    const std::string_view text = *o.user;
-    const size_t colon = text.find(':');
-    process.user.uid = FLUYT_TRY(parse_id(text.substr(0, colon), "user"));
-    if (colon != std::string_view::npos) {
-      process.user.gid = FLUYT_TRY(parse_id(text.substr(colon + 1), "user"));
-    }
-  }
+Result<> set_identity(const Options& o, oci::Process& process) {
+  if (o.user) FLUYT_TRY(set_user(*o.user, process.user));
   for (const std::string& group : o.groups) {
     process.user.additional_gids.push_back(FLUYT_TRY(parse_id(group, "additional-gids")));
   }
@@ -110,7 +94,7 @@ Result<oci::Process> make_process(const Options& o, const oci::Spec& spec,
   if (o.apparmor) process.apparmor_profile = *o.apparmor;
   if (o.process_label) process.selinux_label = *o.process_label;
   add_capabilities(o.capabilities, process);
-  FLUYT_TRY(set_user(o, process));
+  FLUYT_TRY(set_identity(o, process));
   return process;
 }
 
