@@ -187,6 +187,16 @@ Result<> close_on_exec_from(int first) {
   return close_range_of(static_cast<unsigned>(first), ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
 }
 
+Result<> open_missing_streams() {
+  while (true) {
+    const int fd = ::open("/dev/null", O_RDWR | O_NOCTTY);
+    if (fd < 0) return Error::from_errno(errno, "open(\"/dev/null\")");
+    if (fd <= 2) continue;
+    close(fd);
+    return {};
+  }
+}
+
 Result<> place_descriptor(FdRef fd, int number) {
   // dup2 of a descriptor onto itself would leave close-on-exec set.
   const int result = fd.raw() == number ? fcntl(number, F_SETFD, 0) : dup2(fd.raw(), number);

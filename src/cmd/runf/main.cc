@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "cmd/runf/commands.h"
 #include "oci/runtime_spec.h"
+#include "sys/clone.h"
 #include "sys/file.h"
 #include "sys/identity.h"
 #include "sys/self.h"
@@ -111,8 +112,14 @@ int main(int argc, char** argv) {
   // A peer that hangs up is an error of the write, not the end of us.
   ::signal(SIGPIPE, SIG_IGN);
   Globals globals;
+  // Before anything else is opened: a container would get it as its standard input.
+  auto streams = sys::open_missing_streams();
   if (argc > 0) globals.program = std::string(all[0].substr(all[0].rfind('/') + 1));
   Log log;
+  if (!streams.ok()) {
+    log.fail(streams.error());
+    return kFailed;
+  }
   const std::vector<Option> options = global_options(globals);
   auto words = parse_options(options, {all.begin() + 1, all.end()}, Place::kInFront);
   if (!words.ok()) {
