@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "base/strings.h"
 #include "sys/file.h"
@@ -74,7 +75,9 @@ Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel) {
   return std::optional(std::move(go));
 }
 
-Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline) {
+namespace {
+
+Result<sys::Received> receive_once(sys::FdRef channel, std::span<char> buffer, Deadline deadline) {
   while (true) {
     pollfd entry{.fd = channel.raw(), .events = POLLIN, .revents = 0};
     const int ready = poll(&entry, 1, deadline.poll_timeout_ms());
@@ -83,12 +86,19 @@ Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadli
     if (ready == 0) {
       return Error(Code::kDeadlineExceeded, "the container's first process did not answer in time");
     }
-    break;
+    return sys::receive_with_fds(channel, buffer.data(), buffer.size());
   }
+}
+
+}  // namespace
+
+Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline) {
   std::array<char, sizeof(Header) + kMaxText> buffer;
-  auto received = sys::receive_with_fds(channel, buffer.data(), buffer.size());
+  auto received = receive_once(channel, buffer, deadline);
+  // Its end went with something of ours unread. The kernel tells that once, before what it sent and
+  // before the end of file.
   if (!received.ok() && received.error().errno_value() == ECONNRESET)
-    return std::optional<Packet>();
+    received = receive_once(channel, buffer, deadline);
   FLUYT_TRY(received.ok() ? Result<>() : Result<>(received.error()));
   if (received->size < sizeof(Header)) return std::optional<Packet>();
   Header header{};
