@@ -96,6 +96,8 @@ Result<> let_go(Inside& in) {
   in.early.clear();
   in.mask_dir.reset();
   in.devpts.reset();
+  in.proc.reset();
+  in.sysfs.reset();
   return {};
 }
 

@@ -100,6 +100,13 @@ Result<sys::Fd> make_proc(Inside& in, const MountPlan& mount) {
   return context.mount(mount.options.set);
 }
 
+// What later steps look for by the mount itself, since a path may lead elsewhere by then.
+void remember(Inside& in, const MountPlan& mount, sys::Fd attached) {
+  if (mount.type == "devpts" && mount.destination == "/dev/pts") in.devpts = std::move(attached);
+  if (mount.destination == "/proc") in.proc = std::move(attached);
+  if (mount.destination == "/sys") in.sysfs = std::move(attached);
+}
+
 Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   sys::Fd fs = in.early.size() > place && in.early[place].valid() ? std::move(in.early[place])
                : mount.kind == MountKind::kProc                   ? FLUYT_TRY(make_proc(in, mount))
@@ -112,16 +119,18 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
         fs, {.set = 0, .clear = 0, .propagation = mount.options.propagation, .user_namespace = {}},
         sys::Depth::kOne));
   }
-  if (mount.type == "devpts" && mount.destination == "/dev/pts") in.devpts = std::move(fs);
+  remember(in, mount, std::move(fs));
   return {};
 }
 
 Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
-  const sys::Fd& source = in.host.mounts[place];
+  sys::Fd& source = in.host.mounts[place];
   const struct stat info = FLUYT_TRY(sys::stat_of(source));
   const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, kind));
-  return sys::attach_mount(source, target);
+  FLUYT_TRY(sys::attach_mount(source, target));
+  remember(in, mount, std::move(source));
+  return {};
 }
 
 constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {

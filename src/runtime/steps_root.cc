@@ -16,10 +16,28 @@ namespace {
 constexpr sys::MountAttributes kReadOnly{
     .set = MOUNT_ATTR_RDONLY, .clear = 0, .propagation = 0, .user_namespace = {}};
 
+struct Place {
+  sys::FdRef root;
+  std::string path;
+};
+
+// What lies in procfs and sysfs is looked for in the mounts that we made of them: an image that two
+// containers share can put a link in the place of a mount point after the mount, and would be left
+// with a procfs that nothing covers.
+Place place_of(const Inside& in, const std::string& path) {
+  const auto below = [&](std::string_view folder) {
+    return path == folder || path.starts_with(cat(folder, "/"));
+  };
+  if (in.proc.valid() && below("/proc")) return {in.proc, cat("./", path.substr(5))};
+  if (in.sysfs.valid() && below("/sys")) return {in.sysfs, cat("./", path.substr(4))};
+  return {in.root, path};
+}
+
 // A path that the image does not have needs no mask. The last component may be a link: what it
 // leads to, in the root, is covered.
 Result<std::optional<sys::Fd>> find_path(Inside& in, const std::string& path) {
-  auto found = sys::open_in(in.root, path, O_PATH);
+  const Place place = place_of(in, path);
+  auto found = sys::open_in(place.root, place.path, O_PATH);
   if (found.ok()) return std::optional(std::move(*found));
   const int why = found.error().errno_value();
   if (why == ENOENT || why == ENOTDIR || why == EACCES) return std::optional<sys::Fd>();
