@@ -13,7 +13,7 @@ namespace fluyt::sys {
 Result<bool> runs_protected();
 
 /// Makes what runs_protected() asks true without executing anything: maps our program's pages from
-/// a detached read-only mount of its file, and names that as the file that we run from
+/// a detached read-only mount of its file, and names a sealed file in memory as what we run from
 /// (PR_SET_MM_MAP, prctl(2): CAP_CHECKPOINT_RESTORE in our user namespace,
 /// CONFIG_CHECKPOINT_RESTORE). Its children inherit it. On error nothing has changed that a program
 /// could notice. For programs of one thread.
