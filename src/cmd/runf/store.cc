@@ -11,6 +11,7 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 #include "sys/process.h"
 
 namespace fluyt::runf {
@@ -156,14 +157,28 @@ Result<> Folder::lock() {
 
 Result<> Folder::remove() const { return sys::remove_tree(path_); }
 
+namespace {
+
+// By a mount of the FIFO alone, that lies nowhere: a container in whose PID namespace the first
+// process waits sees what that has open, and would be shown the state folder's path.
+Result<sys::Fd> open_nameless(sys::FdRef folder, const char* name) {
+  const sys::Fd place = FLUYT_TRY(sys::open(folder, name, O_PATH | O_NOFOLLOW));
+  auto mount = sys::clone_mount(place, sys::Depth::kOne);
+  // Without the right to mounts there is no such container either.
+  if (!mount.ok()) return sys::open(folder, name, O_RDWR | O_NOFOLLOW);
+  return sys::open(cat("/proc/self/fd/", mount->raw()), O_RDWR);
+}
+
+}  // namespace
+
 Result<Folder::Gate> Folder::make_gate() const {
   for (const char* name : {kGate, kReport}) {
     if (mkfifoat(fd_.raw(), name, 0600) != 0)
       return Error::from_errno(errno, cat("mkfifoat(", name, ")"));
   }
   Gate gate;
-  gate.gate = FLUYT_TRY(sys::open(fd_, kGate, O_RDWR | O_NOFOLLOW));
-  gate.report = FLUYT_TRY(sys::open(fd_, kReport, O_RDWR | O_NOFOLLOW));
+  gate.gate = FLUYT_TRY(open_nameless(fd_, kGate));
+  gate.report = FLUYT_TRY(open_nameless(fd_, kReport));
   return gate;
 }
 
