@@ -37,9 +37,9 @@ struct Inside {
   sys::Fd root;            // of the container, O_PATH
   bool over_root = false;  // attached over "/" of the namespace
   sys::Fd devpts;          // the mount at /dev/pts, when it is a new one
-  sys::Fd proc;            // the mount at /proc: what is masked in it is masked wherever the image moves it
-  sys::Fd sysfs;           // the mount at /sys, likewise
-  sys::Fd mask_dir;        // the read-only tmpfs over masked directories, once attached
+  sys::Fd proc;   // the mount at /proc: what is masked in it is masked wherever the image moves it
+  sys::Fd sysfs;  // the mount at /sys, likewise
+  sys::Fd mask_dir;  // the read-only tmpfs over masked directories, once attached
   bool null_attached = false;
   std::vector<sys::Fd> early;  // by place in the plan's mounts: proc and sysfs made ahead
   sys::Fd console;             // our end of the pty

@@ -62,8 +62,9 @@ Result<> hide_in_empty_root();
 Result<> close_all_but(std::vector<int> keep);
 /// Sets close-on-exec on every descriptor from `first` up.
 Result<> close_on_exec_from(int first);
-/// Opens /dev/null as each of the descriptors 0, 1 and 2 that is not open: what is opened next would else take its number,
-/// and go to every program that is executed as one of its standard streams.
+/// Opens /dev/null as each of the descriptors 0, 1 and 2 that is not open: what is opened next
+/// would else take its number, and go to every program that is executed as one of its standard
+/// streams.
 Result<> open_missing_streams();
 /// dup2(2): `fd` becomes number `number`, without close-on-exec.
 Result<> place_descriptor(FdRef fd, int number);

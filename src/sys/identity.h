@@ -16,9 +16,9 @@
 namespace fluyt::sys {
 
 Result<> set_dumpable(bool on);
-/// Overwrites what /proc/PID/cmdline and environ show of us: a container's process that may trace others reads both of
-/// what is forked into its PID namespace, in the moment before that executes its own program. getenv(3) finds nothing
-/// from here on.
+/// Overwrites what /proc/PID/cmdline and environ show of us: a container's process that may trace
+/// others reads both of what is forked into its PID namespace, in the moment before that executes
+/// its own program. getenv(3) finds nothing from here on.
 void forget_command_line();
 Result<> set_no_new_privileges();
 /// setgroups(2), setresgid(2), setresuid(2), in this order.

@@ -269,7 +269,8 @@ std::vector<uint64_t> interesting_values(const oci::Seccomp& spec) {
   return out;
 }
 
-/// All architectures, all numbers that exist and many that do not, with `rounds` argument sets each.
+/// All architectures, all numbers that exist and many that do not, with `rounds` argument sets
+/// each.
 void for_all_calls(const oci::Seccomp& spec, int rounds,
                    const std::function<void(const seccomp_data&)>& visit) {
   const auto values = interesting_values(spec);
@@ -367,10 +368,9 @@ oci::Seccomp random_profile_for_library(uint64_t seed) {
   std::mt19937_64 random(seed);
   const auto all = all_syscalls();
   const auto ops = known_operators();
-  const std::vector<std::string> actions{"SCMP_ACT_ALLOW",        "SCMP_ACT_ERRNO",
-                                         "SCMP_ACT_TRAP",         "SCMP_ACT_LOG",
-                                         "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-                                         "SCMP_ACT_TRACE"};
+  const std::vector<std::string> actions{
+      "SCMP_ACT_ALLOW",        "SCMP_ACT_ERRNO",       "SCMP_ACT_TRAP", "SCMP_ACT_LOG",
+      "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRACE"};
   const std::string otherwise = actions[random() % actions.size()];
   std::set<std::string_view> used;
   std::vector<oci::SeccompSyscalls> rules;
@@ -484,17 +484,15 @@ TEST(Meaning, TheFirstOfTwoConditionsDecidesAlsoWhereItSaysWhatTheDefaultSays) {
 
 TEST(Meaning, AFamilyIsComparedWhole) {
   // The kernel takes an int: what a caller adds above it must not lead past the rule on any width.
-  const Program program =
-      compiled(profile({{.names = {"socket"},
-                         .action = "SCMP_ACT_ERRNO",
-                         .errno_ret = EAFNOSUPPORT,
-                         .args = {{.index = 0,
-                                   .value = UINT32_MAX,
-                                   .value_two = AF_ALG,
-                                   .op = "SCMP_CMP_MASKED_EQ"}}}},
-                       "SCMP_ACT_ALLOW"));
-  for (const uint64_t family : std::initializer_list<uint64_t>{AF_ALG, AF_ALG | 1ULL << 32U,
-                                                               AF_ALG | 1ULL << 63U}) {
+  const Program program = compiled(profile(
+      {{.names = {"socket"},
+        .action = "SCMP_ACT_ERRNO",
+        .errno_ret = EAFNOSUPPORT,
+        .args =
+            {{.index = 0, .value = UINT32_MAX, .value_two = AF_ALG, .op = "SCMP_CMP_MASKED_EQ"}}}},
+      "SCMP_ACT_ALLOW"));
+  for (const uint64_t family :
+       std::initializer_list<uint64_t>{AF_ALG, AF_ALG | 1ULL << 32U, AF_ALG | 1ULL << 63U}) {
     for (const auto& [arch, nr] : std::initializer_list<std::pair<uint32_t, uint32_t>>{
              {kX64, number("socket")},
              {kX64, number("socket", Arch::kX32)},

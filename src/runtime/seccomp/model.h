@@ -10,8 +10,8 @@
 #include "runtime/seccomp/profile.h"
 #include "runtime/seccomp/table.h"
 
-/// What a profile means for one call, written down once more without any thought of speed: what the compiler is held
-/// against. For tests and fuzzers, of x86_64 alone.
+/// What a profile means for one call, written down once more without any thought of speed: what the
+/// compiler is held against. For tests and fuzzers, of x86_64 alone.
 namespace fluyt::runtime::seccomp::model {
 
 inline constexpr uint32_t kNoCall = UINT32_MAX;
@@ -68,16 +68,15 @@ inline bool is_new(const Profile& profile, const seccomp_data& data) {
 
 /// By the kernel's order: 0 is the most severe answer.
 inline int severity(Action action) {
-  constexpr uint32_t kOrder[] = {SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD,
-                                 SECCOMP_RET_TRAP,         SECCOMP_RET_ERRNO,
-                                 SECCOMP_RET_USER_NOTIF,   SECCOMP_RET_TRACE,
-                                 SECCOMP_RET_LOG,          SECCOMP_RET_ALLOW};
+  constexpr uint32_t kOrder[] = {
+      SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_TRAP, SECCOMP_RET_ERRNO,
+      SECCOMP_RET_USER_NOTIF,   SECCOMP_RET_TRACE,       SECCOMP_RET_LOG,  SECCOMP_RET_ALLOW};
   const auto* found = std::ranges::find(kOrder, action & SECCOMP_RET_ACTION_FULL);
   return static_cast<int>(found - std::begin(kOrder));
 }
 
-/// Whether a rule names the call by its number, or behind socketcall(2) or ipc(2), where its conditions cannot be looked
-/// at: there a rule with conditions can only make an answer worse.
+/// Whether a rule names the call by its number, or behind socketcall(2) or ipc(2), where its
+/// conditions cannot be looked at: there a rule with conditions can only make an answer worse.
 struct Named {
   bool by_number = false;
   bool behind = false;
@@ -107,9 +106,8 @@ inline uint32_t meaning(const Profile& profile, const seccomp_data& data) {
   const bool narrow = arch_of(data) != Arch::kX86_64;
   for (const Rule& rule : profile.rules) {
     const Named named = names(profile, rule, data);
-    const bool all_hold = std::ranges::all_of(rule.conditions, [&](const Condition& c) {
-      return holds(c, data.args[c.index], narrow);
-    });
+    const bool all_hold = std::ranges::all_of(
+        rule.conditions, [&](const Condition& c) { return holds(c, data.args[c.index], narrow); });
     if (named.behind || (named.by_number && all_hold)) return rule.action;
   }
   return profile.default_action;

@@ -97,8 +97,8 @@ uint64_t argument(const seccomp::Profile& profile, Source& source) {
 
 }  // namespace
 
-/// The input makes a profile, and calls to ask its program about. Whatever compiles answers each call as the model does,
-/// and is a program that the kernel takes.
+/// The input makes a profile, and calls to ask its program about. Whatever compiles answers each
+/// call as the model does, and is a program that the kernel takes.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Source source(data, size);
   const oci::Seccomp spec = profile_from(source);

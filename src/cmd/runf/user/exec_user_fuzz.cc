@@ -16,7 +16,8 @@ std::string plain(std::string_view digits) {
 
 }  // namespace
 
-/// Whatever is taken is digits alone, and is the number that they write; whatever is not changes nothing.
+/// Whatever is taken is digits alone, and is the number that they write; whatever is not changes
+/// nothing.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   namespace runf = fluyt::runf;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
