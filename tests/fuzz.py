@@ -9,12 +9,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def main():
-    seconds = int(sys.argv[1])
+    seconds, words = int(sys.argv[1]), sys.argv[2:]
     failed = []
     for program in sorted(glob.glob(os.path.join(ROOT, "build", "fuzz", "fuzz", "*"))):
         if not os.access(program, os.X_OK) or os.path.isdir(program):
             continue
         name = os.path.basename(program)
+        if words and not any(word in name for word in words):
+            continue
         corpus = os.path.join(ROOT, "build", "fuzz", "corpus", name)
         os.makedirs(corpus, exist_ok=True)
         print(f"+ {name} for {seconds} s", flush=True)

@@ -1,5 +1,5 @@
-"""Runs the tests and counts them: unit tests (one gtest program a module), then the walks (pytest, against real
-programs, in a network namespace of their own). The last line is "N passed, N failed, N skipped"."""
+"""Runs the tests and counts them: unit tests (one gtest program a module), then the attacks of tests/security and the
+walks (pytest, against real programs, in a network namespace of their own). The last line is "N passed, N failed, N skipped"."""
 
 import argparse
 import glob
@@ -63,12 +63,13 @@ def run_unit(program, words, count):
           flush=True)
 
 
-def run_walks(words, count):
+def run_pytest(folder, words, count):
+    """The tests of a folder, in namespaces of their own: loopback alone, and mounts that nobody else makes."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
-                   "/usr/bin/python3", "-m", "pytest", "-q", "-x" if os.environ.get("FLUYT_FAIL_FAST") else "-q",
+        command = ["unshare", "--net", *(["--mount"] if folder == "security" else []), "sh", "-c",
+                   'ip link set lo up && exec "$@"', "sh", "/usr/bin/python3", "-m", "pytest", "-q", "-x" if os.environ.get("FLUYT_FAIL_FAST") else "-q",
                    "-p", "no:cacheprovider", "--tb=short", "--durations=8", f"--junitxml={report.name}",
-                   os.path.join(ROOT, "tests", "walks")]
+                   os.path.join(ROOT, "tests", folder)]
         if words:
             command += ["-k", " or ".join(words)]
         try:
@@ -89,7 +90,7 @@ def run_walks(words, count):
         else:
             count.passed += 1
     if code not in (0, 5) and count.failed == failed_before:
-        count.fail(f"walks: pytest ended with {code}")
+        count.fail(f"{folder}: pytest ended with {code}")
 
 
 def main():
@@ -106,7 +107,8 @@ def main():
     for program in sorted(glob.glob(os.path.join(ROOT, options.build, "test", "*_test"))):
         run_unit(program, options.words, count)
     if not options.only_unit:
-        run_walks(options.words, count)
+        for folder in ("security", "walks"):
+            run_pytest(folder, options.words, count)
     for name, reason in count.skipped.items():
         print(f"skipped {name}: {reason}")
     for name in count.failures:
