@@ -24,6 +24,7 @@ enum class Message : uint32_t {
   kWarning,      // `text` for the log
   kWantIdMaps,   // it is in a new user namespace; wants kGo
   kWantOffsets,  // it made a time namespace; wants kGo
+  kWantDevices,  // it is in its network namespace; wants kGo
   kWantHooks,    // namespaces and mounts are there; wants kGo
   kForked,       // `value` is the pid of the process that runs the program; that one wants kGo
   kConsole,      // the pty's master is attached

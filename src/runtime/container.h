@@ -26,6 +26,10 @@ enum class ParentOf {
   kCallersParent,  // CLONE_PARENT: a worker makes it for the monitor
 };
 
+/// Whether the container gets a cgroup. Without one it stays in the caller's and has no limits: its
+/// record is empty, and ending it is ending its first process.
+enum class Cgroups { kMake, kNone };
+
 /// Borrowed; an invalid one stands for /dev/null. Not used with a terminal.
 struct Stdio {
   sys::FdRef in;
@@ -47,6 +51,7 @@ struct CreateRequest {
   /// or gets the sentence of the error that kept the program from being executed.
   sys::FdRef report;
   int preserve_fds = 0;
+  Cgroups cgroups = Cgroups::kMake;
   bool no_pivot = false;
   bool no_new_keyring = false;
   /// With kSystemd the annotations org.systemd.property.* of the spec are obeyed.
@@ -59,6 +64,8 @@ struct Created {
   uint64_t start_time = 0;  // start_time_of(init)
   sys::Fd console;          // the pty's master, with a terminal
   CgroupRecord cgroup;
+  /// Without a mount namespace of its own: the mount of its root on the host, for release().
+  uint64_t root_mount = 0;
   std::vector<std::string> warnings;  // what was asked for and could not be given, for the log
 };
 
@@ -101,6 +108,11 @@ Result<> kill_all(const CgroupRecord& cgroup, Deadline deadline);
 Result<> remove_cgroup(const CgroupRecord& cgroup, Deadline deadline);
 /// kill_all() and remove_cgroup(): what is left of a container whose first process has ended.
 Result<> end_cgroup(const CgroupRecord& cgroup, Deadline deadline);
+/// What a container has on the host besides its cgroup: its resctrl groups, and the mount of its
+/// root where it has no mount namespace of its own. Called once no process of it is left. Absent is
+/// success.
+Result<> release(const oci::Spec& spec, const std::string& id, const std::string& root_path,
+                 uint64_t root_mount);
 /// All or nothing: on an error the old values are put back.
 Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources);
 /// Every process in the container's cgroup and below.

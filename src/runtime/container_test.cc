@@ -346,50 +346,6 @@ TEST(Mounts, PropagationIsAsAsked) {
   umount2(box.path("/vol").c_str(), MNT_DETACH);
 }
 
-TEST(Hooks, RunWhereTheyShould) {
-  FLUYT_NEEDS_ROOT();
-  Box box;
-  const std::string out = box.path("/hooks");
-  // Each notes its mount namespace's root and the pid and status that it was told.
-  auto hook = [&](const std::string& name) {
-    return oci::Hook{
-        .path = "/bin/sh",
-        .args = {"sh", "-c", cat("grep -qE '\"pid\": ?[1-9]' && echo ", name, " $(pwd) >> ", out)},
-        .env = {"PATH=/bin:/usr/bin"},
-        .timeout = 10};
-  };
-  box.spec.hooks = oci::Hooks{};
-  box.spec.hooks->create_runtime = {hook("createRuntime")};
-  box.spec.hooks->create_container = {hook("createContainer")};
-  box.spec.hooks->start_container = {{.path = "/bin/sh",
-                                      .args = {"sh", "-c", "echo startContainer > /tmp/started"},
-                                      .env = {},
-                                      .timeout = {}}};
-  const Outcome outcome = box.shell("cat /tmp/started");
-  EXPECT_EQ(outcome.out, "startContainer\n") << outcome.error << outcome.err;
-  EXPECT_EQ(*sys::read_file(out, 1000),
-            cat("createRuntime ", box.path(""), "\ncreateContainer ", box.path("/rootfs"), "\n"));
-  box.spec.hooks->create_runtime = {
-      {.path = "/bin/false", .args = {"false"}, .env = {}, .timeout = {}}};
-  EXPECT_THAT(box.run({"true"}).error,
-              HasSubstr("error running createRuntime hook #0: hooks.createRuntime[0] "
-                        "\"/bin/false\": exit status 1"));
-}
-
-TEST(Hooks, StartContainerInheritsTheContainersVariables) {
-  FLUYT_NEEDS_ROOT();
-  Box box;
-  box.spec.process->env = {"PATH=/bin", "SAIL=main"};
-  box.spec.hooks = oci::Hooks{};
-  const oci::Hook hook{.path = "/bin/sh",
-                       .args = {"sh", "-c", "echo $SAIL $HOME >> /tmp/seen"},
-                       .env = {},
-                       .timeout = {}};
-  box.spec.hooks->start_container = {hook, hook};
-  box.spec.hooks->start_container[1].env = {"SAIL=jib"};
-  EXPECT_EQ(box.run({"cat", "/tmp/seen"}).out, "main /root\njib\n");
-}
-
 TEST(Create, VariablesStandOnceWithTheLastValue) {
   FLUYT_NEEDS_ROOT();
   Box box;
@@ -426,16 +382,6 @@ TEST(Create, AffinityOfTheCallerIsNotPassedOn) {
   ASSERT_TRUE(created) << outcome.error;
   EXPECT_GT(CPU_COUNT(&got), 1);
   EXPECT_EQ(inside.out, "0\n") << inside.error;
-}
-
-TEST(Hooks, AreCalledWhatTheirArgumentsSay) {
-  FLUYT_NEEDS_ROOT();
-  Box box;
-  box.spec.hooks = oci::Hooks{};
-  // A shell's complaint begins with what it was called.
-  box.spec.hooks->create_runtime = {
-      {.path = "/bin/sh", .args = {"set-key", "-c", "no-such"}, .env = {}, .timeout = {}}};
-  EXPECT_THAT(box.run({"true"}).error, HasSubstr("set-key: "));
 }
 
 TEST(Mounts, CgroupsAreThoseOfTheContainer) {

@@ -123,6 +123,8 @@ class Box {
     container->init.wait(Deadline::after_ms(5000)).ignore("reaped already, mostly");
     const auto removed = remove_cgroup(container->cgroup, Deadline::after_ms(5000));
     EXPECT_TRUE(removed.ok()) << removed.error().message();
+    const auto released = release(spec, id_, path("/rootfs"), container->root_mount);
+    EXPECT_TRUE(released.ok()) << released.error().message();
     // The folder above stays while another test uses it.
     rmdir(parent_of(container->cgroup.unified).c_str());
     for (const auto& [controller, directory] : container->cgroup.legacy)

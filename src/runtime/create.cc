@@ -1,5 +1,7 @@
 #include <fcntl.h>
 
+#include <memory>
+
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/channel.h"
@@ -8,7 +10,9 @@
 #include "runtime/hooks.h"
 #include "runtime/plan.h"
 #include "runtime/prepare.h"
+#include "runtime/resctrl.h"
 #include "runtime/supervise.h"
+#include "runtime/undo.h"
 #include "sys/clone.h"
 #include "sys/file.h"
 #include "sys/mount.h"
@@ -34,14 +38,18 @@ class CgroupGuard {
   CgroupGuard() = default;
   CgroupGuard(const CgroupGuard&) = delete;
   CgroupGuard& operator=(const CgroupGuard&) = delete;
-  ~CgroupGuard() {
+  ~CgroupGuard() { release(); }
+  void release() {
     if (record_ == nullptr) return;
     const Deadline deadline = Deadline::after_ms(2000);
     cgroup::end(*record_, deadline).ignore("the error that led here is the one to tell");
+    record_ = nullptr;
   }
   Result<> make(const cgroup::Host& host, const CgroupRecord& record,
                 const oci::Resources& resources,
                 const std::map<std::string, std::string>& annotations) {
+    // The container gets none.
+    if (record == CgroupRecord{}) return {};
     hold_ = FLUYT_TRY(cgroup::make(host, record, resources, annotations));
     record_ = &record;
     return {};
@@ -58,6 +66,7 @@ class CgroupGuard {
 // one more is needed to set up, they come once the program has its own.
 Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan,
                       pid_t pid) {
+  if (record == CgroupRecord{}) return {};
   if (!host.legacy.empty()) FLUYT_TRY(cgroup::join(record, pid));
   if (plan.namespaces.fork != NamespacePlan::Fork::kNone) return {};
   FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
@@ -135,14 +144,16 @@ Supervision supervision(const CreateRequest& request, const Plan& plan,
                   .run_hooks = {},
                   .hand_over_listener = {}};
   how.on_forked = [&](pid_t) -> Result<> {
+    if (record == CgroupRecord{}) return {};
     FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
     return {};
   };
   how.run_hooks = [&](pid_t init) -> Result<> {
     const std::string state = oci::to_json(state_of(request, init));
     // In the bundle, where hooks of runc's users expect to be.
-    FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state, request.bundle));
-    return run_hooks(plan.hooks.create_runtime, "createRuntime", state, request.bundle);
+    const HookPlace place{.cwd = request.bundle};
+    FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state, place));
+    return run_hooks(plan.hooks.create_runtime, "createRuntime", state, place);
   };
   how.hand_over_listener = [&](pid_t init, sys::FdRef listener) {
     return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, init,
@@ -152,9 +163,10 @@ Supervision supervision(const CreateRequest& request, const Plan& plan,
 }
 
 Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSide side,
-                         const cgroup::Host& host, const CgroupRecord& record, CgroupGuard& guard) {
+                         const cgroup::Host& host, const CgroupRecord& record, CgroupGuard& guard,
+                         const resctrl::Groups& groups) {
   sys::Fd born_in;
-  if (host.legacy.empty()) {
+  if (host.legacy.empty() && record != CgroupRecord{}) {
     FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
     born_in = FLUYT_TRY(cgroup::open_unified(record));
   }
@@ -164,7 +176,8 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     if (!host.legacy.empty())
       FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
     FLUYT_TRY(enter_cgroup(host, record, plan, pid));
-    if (plan.namespaces.new_cgroup && host.legacy.empty() && writable_cgroup_mount(plan)) {
+    if (groups.control.valid()) FLUYT_TRY_CONTEXT(resctrl::add(groups, pid), "linux.intelRdt");
+    if (plan.namespaces.new_cgroup && born_in.valid() && writable_cgroup_mount(plan)) {
       FLUYT_TRY(cgroup::delegate(record, outside_root(plan.namespaces)));
     }
     if ((plan.namespaces.at_clone & CLONE_NEWUSER) != 0) {
@@ -187,7 +200,53 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     }
     return std::move(opened).error();
   }
-  return supervise(supervision(request, plan, record), std::move(start.process), start.channel);
+  NetDevices devices;
+  Supervision how = supervision(request, plan, record);
+  how.move_devices = [&](pid_t init) -> Result<> {
+    return devices.move(plan.net_devices,
+                        FLUYT_TRY(sys::open(cat("/proc/", init, "/ns/net"), O_RDONLY)));
+  };
+  auto done = supervise(how, std::move(start.process), start.channel);
+  if (done.ok()) devices.keep();
+  return done;
+}
+
+// The lifecycle of a container that fails goes on where it is destroyed: with its poststop hooks.
+Error after_failure(const CreateRequest& request, const Plan& plan, Error error) {
+  oci::State state = state_of(request, 0);
+  state.status = "stopped";
+  const std::vector<std::string> failures =
+      run_all_hooks(plan.hooks.poststop, "poststop", oci::to_json(state), {.cwd = request.bundle});
+  for (const std::string& failure : failures) {
+    error = Error(error.code(), cat(error.message(), "; ", failure));
+  }
+  return error;
+}
+
+Result<resctrl::Groups> make_resctrl(const Plan& plan, Undo& undo) {
+  if (!plan.intel_rdt) return resctrl::Groups{};
+  auto root = std::make_shared<sys::Fd>(FLUYT_TRY(resctrl::open_mounted()));
+  auto groups = FLUYT_TRY(resctrl::make(*root, *plan.intel_rdt, plan.id));
+  undo.add([root, &plan] {
+    resctrl::remove(*root, *plan.intel_rdt, plan.id)
+        .ignore("the error that led here is the one to tell");
+  });
+  return groups;
+}
+
+// The root of a container in the caller's mount namespace: what is mounted for it is mounted here.
+Result<uint64_t> watch_root(const Plan& plan, const HostSide& side, Undo& undo) {
+  if (plan.namespaces.mounts != NamespacePlan::Mounts::kCallers) return uint64_t{0};
+  auto root = std::make_shared<sys::Fd>(FLUYT_TRY(sys::duplicate(side.root)));
+  undo.add([root] { sys::detach_mount(*root).ignore("it may not have been attached yet"); });
+  return sys::mount_id(*root);
+}
+
+// Device rules come with every specification; limits are asked for.
+Result<> check_unlimited(oci::Resources resources) {
+  resources.devices.clear();
+  if (resources == oci::Resources{}) return {};
+  return Error(Code::kInvalidArgument, "linux.resources: limits need a cgroup, and none is made");
 }
 
 }  // namespace
@@ -206,10 +265,25 @@ Result<Created> create(const CreateRequest& request) {
   HostSide side = FLUYT_TRY(prepare(plan));
   const cgroup::Host host = FLUYT_TRY(cgroup::probe());
   Created created;
-  created.cgroup = FLUYT_TRY_CONTEXT(
-      cgroup::locate(host, plan.cgroups_path, plan.id, request.cgroup_driver), "linux.cgroupsPath");
+  if (request.cgroups == Cgroups::kMake) {
+    created.cgroup =
+        FLUYT_TRY_CONTEXT(cgroup::locate(host, plan.cgroups_path, plan.id, request.cgroup_driver),
+                          "linux.cgroupsPath");
+  } else {
+    FLUYT_TRY(check_unlimited(plan.resources));
+  }
+  Undo undo;
+  const resctrl::Groups groups = FLUYT_TRY_CONTEXT(make_resctrl(plan, undo), "linux.intelRdt");
+  created.root_mount = FLUYT_TRY(watch_root(plan, side, undo));
+  // Last made, first undone: it ends the processes that the others belong to.
   CgroupGuard guard;
-  Supervised done = FLUYT_TRY(raise(request, plan, std::move(side), host, created.cgroup, guard));
+  auto raised = raise(request, plan, std::move(side), host, created.cgroup, guard, groups);
+  if (!raised.ok()) {
+    guard.release();
+    undo.now();
+    return after_failure(request, plan, std::move(raised).error());
+  }
+  Supervised done = std::move(*raised);
   created.init = std::move(done.process);
   created.console = std::move(done.console);
   created.warnings = plan.warnings;
@@ -221,6 +295,7 @@ Result<Created> create(const CreateRequest& request) {
   }
   created.start_time = *started;
   guard.keep();
+  undo.keep();
   return created;
 }
 

@@ -7,8 +7,10 @@
 #include "runtime/first_process.h"
 #include "runtime/plan.h"
 #include "runtime/prepare.h"
+#include "runtime/resctrl.h"
 #include "runtime/supervise.h"
 #include "sys/clone.h"
+#include "sys/file.h"
 #include "sys/socket.h"
 
 namespace fluyt::runtime {
@@ -66,11 +68,22 @@ Result<sys::Process> open_init(const ExecRequest& request) {
 }
 
 Result<> enter_cgroup(const ExecRequest& request, pid_t pid) {
+  if (request.cgroup == CgroupRecord{}) return {};
   if (!request.below_controllers.empty())
     return cgroup::join_below_each(request.cgroup, request.below_controllers, pid);
   if (!request.below_cgroup.empty())
     return cgroup::join_below(request.cgroup, request.below_cgroup, pid);
   return cgroup::join(request.cgroup, pid, request.init_pid);
+}
+
+// A container without a mount namespace of its own has its root alone.
+Result<sys::Fd> open_root_of(const ExecRequest& request) {
+  if ((types_of(request.spec) & CLONE_NEWNS) != 0) return sys::Fd();
+  sys::Fd root =
+      FLUYT_TRY(sys::open(cat("/proc/", request.init_pid, "/root"), O_PATH | O_DIRECTORY));
+  // Still the same process, so it was its root.
+  FLUYT_TRY(open_init(request));
+  return root;
 }
 
 std::string state_of(const ExecRequest& request) {
@@ -91,6 +104,7 @@ Result<Executed> exec(const ExecRequest& request) {
   }
   HostSide side;
   side.null = FLUYT_TRY(open_null());
+  side.root = FLUYT_TRY(open_root_of(request));
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
   sys::CloneRequest clone;
   clone.flags = request.parent == ParentOf::kCallersParent ? uint64_t{CLONE_PARENT} : 0;
@@ -110,6 +124,13 @@ Result<Executed> exec(const ExecRequest& request) {
   const pid_t pid = process->pid();
   auto opened = [&]() -> Result<> {
     FLUYT_TRY(set_from_outside(plan, pid));
+    if (request.spec.linux_ && request.spec.linux_->intel_rdt) {
+      const sys::Fd resctrl = FLUYT_TRY(resctrl::open_mounted());
+      FLUYT_TRY_CONTEXT(
+          resctrl::add(
+              FLUYT_TRY(resctrl::find(resctrl, *request.spec.linux_->intel_rdt, request.id)), pid),
+          "linux.intelRdt");
+    }
     return send_first_go(pair.first, {.pid = pid, .cgroups = {}});
   }();
   if (!opened.ok()) {

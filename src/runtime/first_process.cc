@@ -18,12 +18,14 @@ constexpr int kFailed = 1;
 
 Result<> loopback(Inside& /*in*/) { return sys::bring_loopback_up(); }
 Result<> no_new_privileges(Inside& /*in*/) { return sys::set_no_new_privileges(); }
+Result<> net_devices(Inside& in) { return ask_maker(in, Message::kWantDevices); }
 Result<> runtime_hooks(Inside& in) { return ask_maker(in, Message::kWantHooks); }
 // In the container's root, as runc's users expect; with no variable of the container's, which could
 // name a library of the image's.
 Result<> container_hooks(Inside& in) {
-  return run_hooks(in.plan.hooks.create_container, "createContainer", oci::to_json(in.p.state),
-                   in.plan.root_path.empty() ? "/" : in.plan.root_path);
+  return run_hooks(
+      in.plan.hooks.create_container, "createContainer", oci::to_json(in.p.state),
+      {.cwd = in.plan.root_path.empty() ? "/" : in.plan.root_path, .env = HookPlace::Env::kNone});
 }
 
 // These run inside: one without an environment of its own gets the container's.
@@ -33,7 +35,8 @@ Result<> start_hooks(Inside& in) {
     if (hook.env.empty()) hook.env = in.env;
   }
   in.p.state.status = "created";
-  return run_hooks(hooks, "startContainer", oci::to_json(in.p.state));
+  return run_hooks(hooks, "startContainer", oci::to_json(in.p.state),
+                   {.cwd = "/", .env = HookPlace::Env::kNone});
 }
 
 using Function = Result<> (*)(Inside&);
@@ -59,6 +62,8 @@ Function function_of(Step step) {
       return cgroup_namespace;
     case Step::kLoopback:
       return loopback;
+    case Step::kNetDevices:
+      return net_devices;
     case Step::kOwnMounts:
       return own_mounts;
     case Step::kEarlyProc:
@@ -132,6 +137,7 @@ Function function_of(Step step) {
 // nothing.
 bool names_field(Step step) {
   switch (step) {
+    case Step::kNetDevices:
     case Step::kMounts:
     case Step::kLaterMounts:
     case Step::kDevices:

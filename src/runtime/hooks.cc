@@ -1,5 +1,7 @@
 #include "runtime/hooks.h"
 
+#include <unistd.h>
+
 #include "base/strings.h"
 #include "base/time.h"
 #include "sys/identity.h"
@@ -11,14 +13,21 @@ namespace {
 
 constexpr size_t kMaxOutput = 4096;
 
-Result<> run_hook(const oci::Hook& hook, const std::string& state_json, const std::string& cwd) {
+std::vector<std::string> environment() {
+  std::vector<std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) out.emplace_back(*entry);
+  return out;
+}
+
+Result<> run_hook(const oci::Hook& hook, const std::string& state_json, const HookPlace& place) {
   sys::SpawnOptions options;
   // args[0] is what the program is told that it is called, and Docker's hook acts on it.
   options.program = hook.path;
   options.args = hook.args;
   if (options.args.empty()) options.args = {hook.path};
   options.env = hook.env;
-  options.cwd = cwd;
+  if (hook.env.empty() && place.env == HookPlace::Env::kCallers) options.env = environment();
+  options.cwd = access(place.cwd.c_str(), X_OK) == 0 ? place.cwd : "/";
   const Deadline deadline =
       hook.timeout ? Deadline::after_ms(int64_t{*hook.timeout} * 1000) : Deadline::never();
   const sys::Captured captured =
@@ -36,15 +45,28 @@ Result<> run_hook(const oci::Hook& hook, const std::string& state_json, const st
 }  // namespace
 
 Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
-                   const std::string& state_json, const std::string& cwd) {
+                   const std::string& state_json, const HookPlace& place) {
   // A hook need not read what it is told.
   const sys::IgnoreBrokenPipes quiet;
   for (size_t i = 0; i < hooks.size(); ++i) {
-    FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json, cwd),
+    FLUYT_TRY_CONTEXT(run_hook(hooks[i], state_json, place),
                       cat("error running ", kind, " hook #", i, ": hooks.", kind, "[", i, "] ",
                           quote(hooks[i].path)));
   }
   return {};
+}
+
+std::vector<std::string> run_all_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
+                                       const std::string& state_json, const HookPlace& place) {
+  const sys::IgnoreBrokenPipes quiet;
+  std::vector<std::string> failures;
+  for (size_t i = 0; i < hooks.size(); ++i) {
+    auto done = run_hook(hooks[i], state_json, place);
+    if (done.ok()) continue;
+    failures.push_back(
+        cat("hooks.", kind, "[", i, "] ", quote(hooks[i].path), ": ", done.error().message()));
+  }
+  return failures;
 }
 
 }  // namespace fluyt::runtime

@@ -9,10 +9,23 @@
 
 namespace fluyt::runtime {
 
-/// Runs hooks one after the other, each with `state_json` on its standard input, exactly its own
-/// environment, `cwd` as working directory, its timeout. The first that fails is the error, with
-/// the end of what it wrote. `kind` names the list, such as "createRuntime".
+/// Where hooks run, besides the namespaces of whoever calls.
+struct HookPlace {
+  /// The working directory: the bundle, and for createContainer the root, as runc has it; "/" where
+  /// there is no such folder.
+  std::string cwd = "/";
+  /// A hook without `env` gets the caller's environment. Not in the container's namespaces: the
+  /// first process has nothing left of it.
+  enum class Env { kCallers, kNone } env = Env::kCallers;
+};
+
+/// Runs hooks in order, each with the container's state on its standard input. A hook fails by its
+/// exit status, or by its timeout, which ends it and all that it started. The first failure is
+/// the error.
 Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
-                   const std::string& state_json, const std::string& cwd = "/");
+                   const std::string& state_json, const HookPlace& place);
+/// All of them, whatever fails: what did is returned, for the log. As poststop hooks are run.
+std::vector<std::string> run_all_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
+                                       const std::string& state_json, const HookPlace& place);
 
 }  // namespace fluyt::runtime

@@ -188,6 +188,8 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& options
   return out;
 }
 
+bool is_mount_option(std::string_view name) { return find_row(name) != nullptr; }
+
 std::vector<std::string> known_mount_options() {
   std::vector<std::string> names;
   for (const Row& row : kRows) names.emplace_back(row.name);

@@ -33,6 +33,8 @@ struct MountOptions {
 };
 
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& options);
+/// Whether `name` is in the specification's table, and not a file system's own.
+bool is_mount_option(std::string_view name);
 /// What `features` lists.
 std::vector<std::string> known_mount_options();
 

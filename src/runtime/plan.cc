@@ -15,7 +15,7 @@ namespace fluyt::runtime {
 
 namespace {
 
-constexpr std::array<std::string_view, 43> kStepNames = {"start",
+constexpr std::array<std::string_view, 44> kStepNames = {"start",
                                                          "join container",
                                                          "join namespaces",
                                                          "make user namespace",
@@ -24,6 +24,7 @@ constexpr std::array<std::string_view, 43> kStepNames = {"start",
                                                          "become root",
                                                          "cgroup namespace",
                                                          "loopback",
+                                                         "network devices",
                                                          "own mounts",
                                                          "early proc",
                                                          "attach root",
@@ -193,12 +194,33 @@ Result<> plan_personality(const oci::Personality& asked, Plan& plan) {
   return {};
 }
 
-Result<> refuse_unsupported(const oci::Linux& config) {
-  if (config.intel_rdt) return Error(Code::kUnimplemented, "linux.intelRdt: not supported");
-  if (!config.net_devices.empty())
-    return Error(Code::kUnimplemented, "linux.netDevices: not supported");
-  if (!config.mount_label.empty())
-    return Error(Code::kUnimplemented, "linux.mountLabel: not supported");
+// What is mounted at "/" is the root, and hides all that was mounted before it.
+void take_root_bind(Plan& plan) {
+  const auto last = std::find_if(plan.mounts.rbegin(), plan.mounts.rend(),
+                                 [](const MountPlan& mount) { return mount.destination == "/"; });
+  if (last == plan.mounts.rend()) return;
+  plan.root_bind = *last;
+  plan.mounts.erase(plan.mounts.begin(), last.base());
+}
+
+Result<> plan_mount_label(const std::string& label, const HostFacts& host, Plan& plan) {
+  if (label.empty()) return {};
+  if (!host.selinux) {
+    return Error(Code::kUnimplemented,
+                 cat("linux.mountLabel: ", quote(label), ": this host has no SELinux"));
+  }
+  plan.mount_label = label;
+  return {};
+}
+
+Result<> plan_net_devices(const oci::Linux& config, Plan& plan) {
+  if (config.net_devices.empty()) return {};
+  if (!plan.namespaces.has(CLONE_NEWNET)) {
+    return Error(Code::kInvalidArgument, "linux.netDevices: needs a network namespace");
+  }
+  for (const auto& [host_name, name] : config.net_devices) {
+    plan.net_devices.push_back({.host_name = host_name, .name = name.empty() ? host_name : name});
+  }
   return {};
 }
 
@@ -217,6 +239,12 @@ Result<> plan_root(const PlanRequest& request, Plan& plan) {
   }
   plan.root_read_only = request.spec->root && request.spec->root->readonly;
   plan.no_pivot = request.no_pivot;
+  if (plan.namespaces.mounts != NamespacePlan::Mounts::kCallers) return {};
+  if (plan.overlay || clean_path(plan.root_path) == "/") {
+    return Error(
+        Code::kInvalidArgument,
+        "linux.namespaces: an overlay root, or \"/\" as the root, needs a mount namespace");
+  }
   return {};
 }
 
@@ -237,9 +265,12 @@ bool early_hooks(const oci::Hooks& hooks) {
 
 // What the maker does for us (cgroups are made and joined meanwhile, which takes as long as the
 // mounts do) can be awaited late where nothing before needs it: ids of a user namespace do, and
-// whatever asks the maker for something else.
+// whatever asks the maker for something else. Where mounts are seen by others, none is made that
+// may have to go again.
 bool awaits_late(const Plan& plan) {
-  return !plan.namespaces.in_user_namespace() && plan.namespaces.fork == NamespacePlan::Fork::kNone;
+  return !plan.namespaces.in_user_namespace() &&
+         plan.namespaces.fork == NamespacePlan::Fork::kNone && plan.net_devices.empty() &&
+         plan.namespaces.mounts == NamespacePlan::Mounts::kOwn;
 }
 
 void add_namespace_steps(const Plan& plan, std::vector<Step>& steps) {
@@ -254,15 +285,17 @@ void add_namespace_steps(const Plan& plan, std::vector<Step>& steps) {
   if (namespaces.fork == NamespacePlan::Fork::kEarly) steps.push_back(Step::kForkEarly);
   if (!late && namespaces.new_cgroup) steps.push_back(Step::kCgroupNamespace);
   if (namespaces.new_network) steps.push_back(Step::kLoopback);
+  if (!plan.net_devices.empty()) steps.push_back(Step::kNetDevices);
 }
 
 // With hooks that look for the root at its host path, mounts come before the pivot; without them
 // the old root is gone before the first path of the image is touched.
 void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
   const bool hooked = early_hooks(plan.hooks);
-  steps.push_back(Step::kOwnMounts);
+  const bool callers = plan.namespaces.mounts == NamespacePlan::Mounts::kCallers;
+  if (!callers) steps.push_back(Step::kOwnMounts);
   if (plan.namespaces.in_user_namespace()) steps.push_back(Step::kEarlyProc);
-  steps.push_back(hooked ? Step::kAttachRootAtPath : Step::kAttachRoot);
+  steps.push_back(hooked || callers ? Step::kAttachRootAtPath : Step::kAttachRoot);
   if (!hooked) steps.push_back(Step::kPivot);
   steps.push_back(Step::kMounts);
   if (awaits_late(plan)) {
@@ -366,22 +399,23 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   const oci::Linux none;
   const oci::Linux& config = spec.linux_ ? *spec.linux_ : none;
   if (!spec.process) return Error(Code::kInvalidArgument, "process: expected what to run");
-  FLUYT_TRY(refuse_unsupported(config));
   Plan plan;
   plan.id = request.id;
   plan.namespaces = FLUYT_TRY(plan_namespaces(config));
   FLUYT_TRY(plan_root(request, plan));
   FLUYT_TRY(plan_root_propagation(config.rootfs_propagation, plan));
   plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces));
+  take_root_bind(plan);
   plan.makes_dev = std::none_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
     return mount.kind == MountKind::kBind && mount.destination == "/dev";
   });
+  FLUYT_TRY(plan_mount_label(config.mount_label, host, plan));
   plan.devices = FLUYT_TRY(plan_devices(config.devices));
   for (const std::string& path : config.masked_paths) plan.masked_paths.push_back(clean_path(path));
   for (const std::string& path : config.readonly_paths)
     plan.read_only_paths.push_back(clean_path(path));
   FLUYT_TRY(plan_names(spec, plan));
-  plan.sysctls = FLUYT_TRY(plan_sysctls(config, plan.namespaces));
+  plan.sysctls = FLUYT_TRY(plan_sysctls(spec, plan.namespaces));
   if (config.personality) FLUYT_TRY(plan_personality(*config.personality, plan));
   if (config.memory_policy)
     plan.memory_policy = FLUYT_TRY(plan_memory_policy(*config.memory_policy));
@@ -392,6 +426,8 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   if (config.seccomp) FLUYT_TRY(plan_seccomp(*config.seccomp, plan));
   plan.cgroups_path = config.cgroups_path;
   if (config.resources) plan.resources = *config.resources;
+  plan.intel_rdt = config.intel_rdt;
+  FLUYT_TRY(plan_net_devices(config, plan));
   if (spec.hooks) plan.hooks = *spec.hooks;
   plan.steps = plan_steps(plan);
   return plan;

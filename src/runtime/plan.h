@@ -10,6 +10,7 @@
 #include "oci/runtime_spec.h"
 #include "runtime/caps/caps.h"
 #include "runtime/mount_options.h"
+#include "runtime/net_devices.h"
 #include "runtime/seccomp/compile.h"
 #include "sys/clone.h"
 #include "sys/identity.h"
@@ -39,8 +40,12 @@ struct NamespacePlan {
   uint64_t at_clone = 0;    // made by clone3(2)
   uint64_t unshared = 0;    // made by the first process, after the joins
   std::vector<Join> joins;  // user first, mount last
+  /// Whose mounts the container's are. The caller's: they are seen on the host, so everything lies
+  /// below a mount of the root that goes with the container, and the root is entered by chroot(2).
+  enum class Mounts { kOwn, kJoined, kCallers };
   bool new_cgroup = false;
   Fork fork = Fork::kNone;
+  Mounts mounts = Mounts::kOwn;
   bool new_user = false;
   bool new_network = false;
   std::vector<sys::IdRange> uids;
@@ -133,6 +138,7 @@ enum class Step {
   kBecomeRoot,
   kCgroupNamespace,
   kLoopback,
+  kNetDevices,
   kOwnMounts,   // no mount event leaves our namespace from here on
   kEarlyProc,   // in a user namespace: the kernel wants a visible procfs before it gives another
   kAttachRoot,  // over /
@@ -176,6 +182,7 @@ struct Plan {
 
   std::string root_path;  // absolute; empty with an overlay
   std::optional<sys::OverlayMount> overlay;
+  std::optional<MountPlan> root_bind;  // a mount at "/": the root in place of root_path's directory
   bool root_read_only = false;
   uint64_t root_propagation = 0;  // MS_*; 0: private
   bool root_propagation_tree = false;
@@ -184,7 +191,8 @@ struct Plan {
   std::vector<MountPlan> mounts;
   /// How many of them come before the first that shows cgroups.
   size_t mounts_before_cgroups() const;
-  bool makes_dev = true;  // /dev is ours to fill: it is not a bind
+  std::string mount_label;  // SELinux context of what is mounted
+  bool makes_dev = true;    // /dev is ours to fill: it is not a bind
   std::vector<DevicePlan> devices;
   std::vector<std::string> masked_paths;
   std::vector<std::string> read_only_paths;
@@ -211,6 +219,8 @@ struct Plan {
 
   std::string cgroups_path;
   oci::Resources resources;
+  std::optional<oci::IntelRdt> intel_rdt;
+  std::vector<NetDevicePlan> net_devices;
   oci::Hooks hooks;
 
   std::vector<Step> steps;
@@ -244,7 +254,7 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
 Result<NamespacePlan> plan_namespaces(const oci::Linux& config);
 Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::string& bundle,
                                            const NamespacePlan& namespaces);
-Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config,
+Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Spec& spec,
                                              const NamespacePlan& namespaces);
 Result<> plan_seccomp(const oci::Seccomp& profile, Plan& plan);
 /// Fills in what `process` says: args, env, cwd, terminal.

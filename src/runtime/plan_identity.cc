@@ -69,6 +69,49 @@ Result<std::vector<RlimitPlan>> plan_rlimits(const std::vector<oci::Rlimit>& ask
   return out;
 }
 
+// sched(7): what the kernel would refuse with EINVAL alone.
+Result<> check_deadline(const sys::SchedulerAttributes& asked) {
+  constexpr uint64_t kLeast = 1024;              // ns: the kernel counts in units of 2^10
+  constexpr uint64_t kMost = (1ULL << 63U) - 1;  // ns
+  auto wrong = [](std::string_view field, uint64_t value, std::string_view expected) {
+    return Error(Code::kInvalidArgument,
+                 cat("process.scheduler.", field, ": ", value, ": expected ", expected));
+  };
+  if (asked.runtime < kLeast) {
+    return wrong("runtime", asked.runtime, "1024 ns or more with SCHED_DEADLINE");
+  }
+  if (asked.deadline < asked.runtime || asked.deadline > kMost) {
+    return wrong("deadline", asked.deadline, "at least runtime, and less than 2^63 ns");
+  }
+  if (asked.period != 0 && (asked.period < asked.deadline || asked.period > kMost)) {
+    return wrong("period", asked.period, "0, or at least deadline and less than 2^63 ns");
+  }
+  return {};
+}
+
+Result<> check_scheduler(const oci::Scheduler& asked, const sys::SchedulerAttributes& plan) {
+  constexpr uint32_t kFifo = 1;
+  constexpr uint32_t kRoundRobin = 2;
+  constexpr uint32_t kIso = 4;
+  constexpr uint32_t kDeadline = 6;
+  if (plan.policy == kIso) {
+    return Error(Code::kUnimplemented,
+                 "process.scheduler.policy: \"SCHED_ISO\": Linux has no such policy");
+  }
+  if (plan.nice < -20 || plan.nice > 19) {
+    return Error(Code::kInvalidArgument,
+                 cat("process.scheduler.nice: ", plan.nice, ": expected -20 to 19"));
+  }
+  const int priority = asked.priority.value_or(0);
+  const bool realtime = plan.policy == kFifo || plan.policy == kRoundRobin;
+  if (realtime ? priority < 1 || priority > 99 : priority != 0) {
+    return Error(Code::kInvalidArgument,
+                 cat("process.scheduler.priority: ", priority, ": expected ",
+                     realtime ? "1 to 99 with " : "none with ", asked.policy));
+  }
+  return plan.policy == kDeadline ? check_deadline(plan) : Result<>();
+}
+
 Result<sys::SchedulerAttributes> plan_scheduler(const oci::Scheduler& asked) {
   sys::SchedulerAttributes out;
   out.policy = static_cast<uint32_t>(
@@ -81,6 +124,7 @@ Result<sys::SchedulerAttributes> plan_scheduler(const oci::Scheduler& asked) {
   out.runtime = asked.runtime.value_or(0);
   out.deadline = asked.deadline.value_or(0);
   out.period = asked.period.value_or(0);
+  FLUYT_TRY(check_scheduler(asked, out));
   return out;
 }
 

@@ -90,13 +90,18 @@ Result<> plan_id_map(const oci::Mount& mount, const NamespacePlan& namespaces, M
   return {};
 }
 
+// File systems that can show all of their files under one SELinux context. proc and sysfs have
+// labels of their own; mqueue is one file system for all who share its IPC namespace.
+bool takes_label(const MountPlan& plan) {
+  return plan.kind == MountKind::kHostFs || (plan.kind == MountKind::kFs && plan.type != "mqueue");
+}
+
 Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::string& bundle,
                              const NamespacePlan& namespaces) {
   MountPlan plan;
   plan.index = index;
   if (mount.destination.empty()) return wrong(index, ".destination: expected a path");
   plan.destination = clean_path(mount.destination);
-  if (plan.destination == "/") return wrong(index, ".destination: \"/\": the root is root.path");
   plan.type = mount.type;
   plan.options = FLUYT_TRY(parse_mount_options(mount.options));
   plan.kind = kind_of(mount, plan.options);
@@ -104,10 +109,19 @@ Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::s
   if (plan.kind == MountKind::kBind) {
     if (mount.source.empty()) return wrong(index, ".source: expected the path of what is bound");
     if (!mount.source.starts_with('/')) plan.source = cat(bundle, "/", mount.source);
-    // A bind takes the file system as it is: it has no options of its own.
+    // A bind takes the file system as it is: its flags are not ours to change, and it has no other
+    // options.
+    for (const auto& [key, value] : plan.options.data) {
+      if (is_mount_option(key) && value.empty()) continue;
+      return wrong(index, cat(".options: ", quote(key), ": no option of a bind"));
+    }
     plan.options.data.clear();
   } else if (plan.kind != MountKind::kRemount && mount.type.empty()) {
     return wrong(index, ".type: expected a file system's name, or \"bind\" among the options");
+  }
+  if (plan.destination == "/" && plan.kind != MountKind::kBind) {
+    return wrong(index,
+                 ".destination: \"/\": expected a bind: anything else has no program to run");
   }
   if (plan.options.copy_up && plan.type != "tmpfs") {
     return wrong(index, ".options: \"tmpcopyup\": only for tmpfs");
@@ -138,8 +152,12 @@ Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::str
                                            const NamespacePlan& namespaces) {
   std::vector<MountPlan> plans;
   plans.reserve(spec.mounts.size());
+  const std::string label = spec.linux_ ? spec.linux_->mount_label : "";
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
     plans.push_back(FLUYT_TRY(plan_mount(i, spec.mounts[i], bundle, namespaces)));
+    if (!label.empty() && takes_label(plans.back())) {
+      plans.back().options.data.emplace_back("context", label);
+    }
   }
   return plans;
 }

@@ -117,18 +117,10 @@ Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
       return Error(Code::kInvalidArgument, cat("linux.namespaces[", i, "].path: ",
                                                quote(asked.path), ": expected an absolute path"));
     }
-    if (flag == CLONE_NEWNS) {
-      // Others live there: our root would become theirs.
-      return Error(Code::kUnimplemented,
-                   cat("linux.namespaces[", i, "].path: ", quote(asked.path),
-                       ": a container in a mount namespace of others is not supported"));
-    }
+    if (flag == CLONE_NEWNS) plan.mounts = NamespacePlan::Mounts::kJoined;
     plan.joins.push_back({flag, asked.path, i});
   }
-  if ((seen & CLONE_NEWNS) == 0) {
-    return Error(Code::kUnimplemented,
-                 "linux.namespaces: a container in the caller's mount namespace is not supported");
-  }
+  if ((seen & CLONE_NEWNS) == 0) plan.mounts = NamespacePlan::Mounts::kCallers;
   std::stable_sort(plan.joins.begin(), plan.joins.end(), [](const auto& a, const auto& b) {
     return join_order(a.type) < join_order(b.type);
   });
@@ -137,9 +129,13 @@ Result<NamespacePlan> plan_namespaces(const oci::Linux& config) {
   plan.new_cgroup = (created & CLONE_NEWCGROUP) != 0;
   plan.uids = ranges(config.uid_mappings);
   plan.gids = ranges(config.gid_mappings);
+  if (plan.new_user && plan.uids.empty() && plan.gids.empty()) {
+    // Every id is itself, as for crun: the capabilities are those of the namespace all the same.
+    plan.uids = plan.gids = {{.inside = 0, .outside = 0, .count = UINT32_MAX}};
+  }
   if (plan.new_user && (plan.uids.empty() || plan.gids.empty())) {
     return Error(Code::kInvalidArgument,
-                 "linux.uidMappings, linux.gidMappings: expected with a new user namespace");
+                 "linux.uidMappings, linux.gidMappings: expected both or neither");
   }
   if ((seen & CLONE_NEWUSER) == 0 && !(plan.uids.empty() && plan.gids.empty())) {
     return Error(Code::kInvalidArgument, "linux.uidMappings: needs a user namespace");

@@ -45,10 +45,23 @@ bool is_plain(std::string_view path) {
   return !has_control_characters(path);
 }
 
+// Two fields that say different things of one name.
+Result<> check_names(const oci::Spec& spec, const SysctlPlan& plan) {
+  const std::string* name = plan.path == "kernel/hostname"     ? &spec.hostname
+                            : plan.path == "kernel/domainname" ? &spec.domainname
+                                                               : nullptr;
+  if (name == nullptr || name->empty() || *name == plan.value) return {};
+  return Error(Code::kInvalidArgument,
+               cat("linux.sysctl[", quote(plan.key), "]: ", quote(plan.value), ": expected ",
+                   quote(*name), ", as ", plan.path.substr(7), " says"));
+}
+
 }  // namespace
 
-Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config,
+Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Spec& spec,
                                              const NamespacePlan& namespaces) {
+  if (!spec.linux_) return std::vector<SysctlPlan>();
+  const oci::Linux& config = *spec.linux_;
   std::vector<SysctlPlan> plans;
   for (const auto& [key, value] : config.sysctl) {
     SysctlPlan plan{path_of(key), value, key};
@@ -73,6 +86,7 @@ Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Linux& config,
         return Error(Code::kInvalidArgument, cat("linux.sysctl[", quote(key), "]: ", quote(value)));
       }
     }
+    FLUYT_TRY(check_names(spec, plan));
     plans.push_back(std::move(plan));
   }
   return plans;

@@ -144,20 +144,99 @@ TEST(Plan, SeccompComesBeforeTheIdentityOnlyWithoutNoNewPrivileges) {
 
 TEST(Plan, RefusesByName) {
   oci::Spec spec = base_spec();
-  spec.linux_->intel_rdt.emplace();
-  EXPECT_THAT(error_of(spec), HasSubstr("linux.intelRdt"));
-  spec = base_spec();
-  spec.linux_->net_devices = {{"eth0", ""}};
-  EXPECT_THAT(error_of(spec), HasSubstr("linux.netDevices"));
+  spec.linux_->mount_label = "system_u:object_r:container_file_t:s0";
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.mountLabel: \"system_u:object_r:container_file_t:s0"
+                                        "\": this host has no SELinux"));
   spec = base_spec();
   spec.process->apparmor_profile = "some-profile";
   EXPECT_THAT(error_of(spec),
               HasSubstr("process.apparmorProfile: \"some-profile\": this host has no AppArmor"));
   EXPECT_EQ(plan_of(spec).error().code(), Code::kUnimplemented);
   spec = base_spec();
+  spec.process->scheduler = oci::Scheduler{.policy = "SCHED_ISO"};
+  EXPECT_THAT(error_of(spec), HasSubstr("process.scheduler.policy: \"SCHED_ISO\""));
+}
+
+TEST(Plan, MountLabelIsAnOptionOfWhatTakesOne) {
+  oci::Spec spec = base_spec();
+  spec.linux_->mount_label = "system_u:object_r:container_file_t:s0";
+  HostFacts host = plain_host();
+  host.selinux = true;
+  auto plan = make_plan({.id = "one", .bundle = "/bundle", .spec = &spec}, host);
+  ASSERT_TRUE(plan.ok()) << plan.error().message();
+  for (const MountPlan& mount : plan->mounts) {
+    const bool labelled =
+        std::find(mount.options.data.begin(), mount.options.data.end(),
+                  std::pair<std::string, std::string>("context", spec.linux_->mount_label)) !=
+        mount.options.data.end();
+    EXPECT_EQ(labelled, mount.kind == MountKind::kFs && mount.type != "mqueue") << mount.type;
+  }
+}
+
+TEST(Plan, NetDevicesNeedANetworkNamespaceAndComeWithIt) {
+  oci::Spec spec = base_spec();
+  spec.linux_->net_devices = {{"eth0", ""}, {"eth1", "wan%d"}};
+  const Plan plan = *plan_of(spec);
+  EXPECT_THAT(plan.net_devices,
+              ElementsAre(NetDevicePlan{"eth0", "eth0"}, NetDevicePlan{"eth1", "wan%d"}));
+  EXPECT_LT(place(plan, Step::kNetDevices), place(plan, Step::kAttachRoot));
+  std::erase_if(spec.linux_->namespaces,
+                [](auto& n) { return n.type == oci::NamespaceType::kNetwork; });
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.netDevices: needs a network namespace"));
+}
+
+TEST(Plan, CallersMountNamespaceIsLeftAsItIs) {
+  oci::Spec spec = base_spec();
   std::erase_if(spec.linux_->namespaces,
                 [](auto& n) { return n.type == oci::NamespaceType::kMount; });
+  const Plan plan = *plan_of(spec);
+  EXPECT_EQ(plan.namespaces.mounts, NamespacePlan::Mounts::kCallers);
+  EXPECT_EQ(place(plan, Step::kOwnMounts), plan.steps.size());
+  EXPECT_LT(place(plan, Step::kAttachRootAtPath), place(plan, Step::kPivot));
+  spec.root->path = "/";
   EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces"));
+}
+
+TEST(Plan, BindAtSlashIsTheRootAndHidesWhatCameBefore) {
+  oci::Spec spec = base_spec();
+  const size_t count = spec.mounts.size();
+  spec.mounts.insert(
+      spec.mounts.begin() + 1,
+      {.destination = "/", .type = "bind", .source = "/other", .options = {"rbind", "ro"}});
+  const Plan plan = *plan_of(spec);
+  ASSERT_TRUE(plan.root_bind.has_value());
+  EXPECT_EQ(plan.root_bind->source, "/other");
+  EXPECT_EQ(plan.mounts.size(), count - 1);
+  spec.mounts[1].type = "tmpfs";
+  spec.mounts[1].options = {};
+  EXPECT_THAT(error_of(spec), HasSubstr("mounts[1].destination: \"/\": expected a bind"));
+}
+
+TEST(Plan, OptionsThatABindDoesNotHaveAreRefused) {
+  oci::Spec spec = base_spec();
+  spec.mounts.push_back({.destination = "/data", .source = "/src", .options = {"bind", "size=3"}});
+  EXPECT_THAT(error_of(spec), HasSubstr(".options: \"size\": no option of a bind"));
+  spec.mounts.back().options = {"bind", "sync", "lazytime", "silent"};
+  EXPECT_EQ(error_of(spec), "");
+}
+
+TEST(Plan, SchedulerIsCheckedBeforeTheKernelIsAsked) {
+  oci::Spec spec = base_spec();
+  auto with = [&](oci::Scheduler scheduler) {
+    spec.process->scheduler = std::move(scheduler);
+    return error_of(spec);
+  };
+  EXPECT_EQ(with({.policy = "SCHED_FIFO", .priority = 10}), "");
+  EXPECT_THAT(with({.policy = "SCHED_FIFO"}), HasSubstr("scheduler.priority: 0: expected 1 to 99"));
+  EXPECT_THAT(with({.policy = "SCHED_OTHER", .priority = 1}), HasSubstr("expected none with"));
+  EXPECT_THAT(with({.policy = "SCHED_OTHER", .nice = 20}), HasSubstr("scheduler.nice: 20"));
+  EXPECT_EQ(with({.policy = "SCHED_DEADLINE", .runtime = 10'000'000, .deadline = 20'000'000}), "");
+  EXPECT_THAT(with({.policy = "SCHED_DEADLINE", .deadline = 20'000'000}),
+              HasSubstr("process.scheduler.runtime: 0: expected 1024 ns or more"));
+  EXPECT_THAT(with({.policy = "SCHED_DEADLINE", .runtime = 30'000, .deadline = 20'000}),
+              HasSubstr("process.scheduler.deadline: 20000: expected at least runtime"));
+  EXPECT_THAT(with({.policy = "SCHED_DEADLINE", .runtime = 2000, .deadline = 4000, .period = 3000}),
+              HasSubstr("process.scheduler.period: 3000: expected 0, or at least deadline"));
 }
 
 TEST(Plan, NoCapabilitiesObjectIsNoCapability) {
@@ -166,10 +245,13 @@ TEST(Plan, NoCapabilitiesObjectIsNoCapability) {
   EXPECT_EQ(plan_of(spec)->identity.capabilities, caps::Sets{});
 }
 
-TEST(Plan, MountNamespaceOfOthersIsRefused) {
+TEST(Plan, JoinedMountNamespaceComesLast) {
   oci::Spec spec = base_spec();
-  set_path(spec, oci::NamespaceType::kMount, "/proc/1/ns/mnt");
-  EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces[4].path: \"/proc/1/ns/mnt\""));
+  set_path(spec, oci::NamespaceType::kMount, "/run/ns/mnt");
+  set_path(spec, oci::NamespaceType::kUts, "/run/ns/uts");
+  const Plan plan = *plan_of(spec);
+  EXPECT_EQ(plan.namespaces.mounts, NamespacePlan::Mounts::kJoined);
+  EXPECT_EQ(plan.namespaces.joins.back().type, uint64_t{CLONE_NEWNS});
 }
 
 TEST(Plan, DeviceNumbersAreChecked) {
@@ -200,6 +282,16 @@ TEST(Plan, NamesTheFieldThatIsWrong) {
   spec = base_spec();
   spec.linux_->namespaces.push_back(spec.linux_->namespaces[0]);
   EXPECT_THAT(error_of(spec), HasSubstr("linux.namespaces[6].type: \"pid\": named twice"));
+}
+
+TEST(PlanSysctl, NamesMustAgreeWithTheFieldsForThem) {
+  oci::Spec spec = base_spec();
+  spec.domainname = "fleet";
+  spec.linux_->sysctl = {{"kernel.domainname", "fleet"}};
+  EXPECT_EQ(error_of(spec), "");
+  spec.linux_->sysctl = {{"kernel.domainname", "other"}};
+  EXPECT_THAT(error_of(spec), HasSubstr("linux.sysctl[\"kernel.domainname\"]: \"other\": expected "
+                                        "\"fleet\", as domainname says"));
 }
 
 TEST(PlanSysctl, OnlyWhatANamespaceOwns) {

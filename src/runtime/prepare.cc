@@ -25,28 +25,6 @@ Result<> verify_device(sys::FdRef fd, uint32_t type, int64_t major, int64_t mino
   return {};
 }
 
-Result<sys::Fd> open_root(const Plan& plan) {
-  sys::Fd root;
-  if (plan.overlay) {
-    root = FLUYT_TRY_CONTEXT(sys::make_overlay(*plan.overlay), "root");
-  } else {
-    root = FLUYT_TRY_CONTEXT(sys::clone_mount(plan.root_path, sys::Depth::kTree), "root.path");
-    const struct stat info = FLUYT_TRY(sys::stat_of(root));
-    if (!S_ISDIR(info.st_mode)) {
-      return Error(Code::kInvalidArgument,
-                   cat("root.path: ", quote(plan.root_path), ": expected a directory"));
-    }
-  }
-  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here
-  // on, for private would cut it from its master.
-  const uint64_t propagation =
-      plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
-  FLUYT_TRY(sys::set_mount_attributes(
-      root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
-      sys::Depth::kTree));
-  return root;
-}
-
 Result<> set_attributes(sys::FdRef mount, const MountPlan& plan) {
   const MountOptions& options = plan.options;
   if ((options.tree_set | options.tree_clear) != 0) {
@@ -98,6 +76,32 @@ Result<sys::Fd> make_bind(const MountPlan& plan, uint64_t propagation) {
   return mount;
 }
 
+Result<sys::Fd> open_root(const Plan& plan) {
+  sys::Fd root;
+  if (plan.root_bind) {
+    root = FLUYT_TRY_CONTEXT(make_bind(*plan.root_bind, MS_PRIVATE),
+                             cat("mounts[", plan.root_bind->index, "]: \"/\""));
+  } else if (plan.overlay) {
+    root = FLUYT_TRY_CONTEXT(sys::make_overlay(*plan.overlay), "root");
+  } else {
+    root = FLUYT_TRY_CONTEXT(sys::clone_mount(plan.root_path, sys::Depth::kTree), "root.path");
+  }
+  const struct stat info = FLUYT_TRY(sys::stat_of(root));
+  if (!S_ISDIR(info.st_mode)) {
+    return Error(Code::kInvalidArgument,
+                 cat("root.path: ", quote(plan.root_bind ? plan.root_bind->source : plan.root_path),
+                     ": expected a directory"));
+  }
+  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here
+  // on, for private would cut it from its master.
+  const uint64_t propagation =
+      plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
+  FLUYT_TRY(sys::set_mount_attributes(
+      root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
+      sys::Depth::kTree));
+  return root;
+}
+
 Result<sys::Fd> make_host_fs(const MountPlan& plan) {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open(plan.type));
   if (!plan.source.empty()) FLUYT_TRY(context.set_string("source", plan.source));
@@ -123,20 +127,63 @@ Result<> prepare_mounts(const Plan& plan, HostSide& side) {
   return {};
 }
 
-// mknod(2) is refused in a user namespace: the host's nodes are bound in instead.
+uint32_t outside_of(const std::vector<sys::IdRange>& ranges, uint32_t inside) {
+  for (const sys::IdRange& range : ranges) {
+    if (inside >= range.inside && inside - range.inside < range.count) {
+      return range.outside + (inside - range.inside);
+    }
+  }
+  return inside;
+}
+
+Result<sys::Fd> make_node(sys::FdRef nodes, const std::string& name, const DevicePlan& device,
+                          const NamespacePlan& namespaces) {
+  const dev_t number =
+      makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
+  if (mknodat(nodes.raw(), name.c_str(), device.mode, number) != 0) {
+    return Error::from_errno(errno, "mknodat()");
+  }
+  // Nobody else can reach this file system, so the name still names what was just made.
+  if (fchmodat(nodes.raw(), name.c_str(), device.mode & 07777U, 0) != 0) {
+    return Error::from_errno(errno, "fchmodat()");
+  }
+  if (fchownat(nodes.raw(), name.c_str(), outside_of(namespaces.uids, device.uid),
+               outside_of(namespaces.gids, device.gid), AT_SYMLINK_NOFOLLOW) != 0) {
+    return Error::from_errno(errno, "fchownat()");
+  }
+  const sys::Fd node = FLUYT_TRY(sys::open(nodes, name, O_PATH | O_NOFOLLOW));
+  return sys::clone_mount(node, sys::Depth::kOne);
+}
+
+Result<sys::Fd> bind_node(const DevicePlan& device) {
+  sys::Fd mount = FLUYT_TRY(sys::clone_mount(device.path, sys::Depth::kOne));
+  FLUYT_TRY(verify_device(mount, device.mode & S_IFMT, device.major, device.minor));
+  return mount;
+}
+
+// mknod(2) is refused in a user namespace: the nodes are made here, in a tmpfs of their own, and
+// bound in. Without the right to make them, or before Linux 6.15, which takes no bind from a file
+// system that is not attached, the host's nodes are.
 Result<> prepare_devices(const Plan& plan, HostSide& side) {
   if (!plan.makes_dev || !plan.namespaces.in_user_namespace()) return {};
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
+  FLUYT_TRY(context.set_string("mode", "0755"));
+  const sys::Fd nodes = FLUYT_TRY(context.mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
   for (const DevicePlan& device : plan.devices) {
-    auto open_it = [&]() -> Result<sys::Fd> {
-      sys::Fd mount = FLUYT_TRY(sys::clone_mount(device.path, sys::Depth::kOne));
-      FLUYT_TRY(verify_device(mount, device.mode & S_IFMT, device.major, device.minor));
-      FLUYT_TRY(sys::set_mount_attributes(
-          mount, {.set = 0, .clear = 0, .propagation = MS_PRIVATE, .user_namespace = {}},
-          sys::Depth::kOne));
+    auto make_it = [&]() -> Result<sys::Fd> {
+      auto made =
+          make_node(nodes, std::to_string(side.device_nodes.size()), device, plan.namespaces);
+      sys::Fd mount = made.ok() ? std::move(*made) : FLUYT_TRY(bind_node(device));
+      FLUYT_TRY(sys::set_mount_attributes(mount,
+                                          {.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+                                           .clear = 0,
+                                           .propagation = MS_PRIVATE,
+                                           .user_namespace = {}},
+                                          sys::Depth::kOne));
       return mount;
     };
     side.device_nodes.push_back(
-        FLUYT_TRY_CONTEXT(open_it(), cat("linux.devices: ", quote(device.path))));
+        FLUYT_TRY_CONTEXT(make_it(), cat("linux.devices: ", quote(device.path))));
   }
   return {};
 }
@@ -175,6 +222,19 @@ Result<> check_sysctls(const Plan& plan, const HostSide& side) {
   return {};
 }
 
+// Pivoting there would take the host's root from under everybody.
+Result<> check_mount_namespace(const Plan& plan, const HostSide& side) {
+  if (plan.namespaces.mounts != NamespacePlan::Mounts::kJoined) return {};
+  const struct stat joined = FLUYT_TRY(sys::stat_of(side.joins.back()));
+  const sys::Fd own = FLUYT_TRY(sys::open("/proc/self/ns/mnt", O_PATH));
+  const struct stat ours = FLUYT_TRY(sys::stat_of(own));
+  if (joined.st_dev != ours.st_dev || joined.st_ino != ours.st_ino) return {};
+  const NamespacePlan::Join& join = plan.namespaces.joins.back();
+  return Error(Code::kInvalidArgument,
+               cat("linux.namespaces[", join.index, "].path: ", quote(join.path),
+                   ": is the runtime's own: expected no mount namespace at all to share it"));
+}
+
 }  // namespace
 
 Result<sys::Fd> open_null() {
@@ -189,6 +249,7 @@ Result<HostSide> prepare(const Plan& plan) {
     side.joins.push_back(FLUYT_TRY_CONTEXT(sys::open_namespace(join.path, join.type),
                                            cat("linux.namespaces[", join.index, "].path")));
   }
+  FLUYT_TRY(check_mount_namespace(plan, side));
   FLUYT_TRY(check_sysctls(plan, side));
   side.null = FLUYT_TRY(open_null());
   side.root = FLUYT_TRY(open_root(plan));

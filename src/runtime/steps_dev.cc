@@ -106,9 +106,23 @@ Result<> bind_console(Inside& in) {
   return sys::attach_mount(bind, target);
 }
 
+// Where the image brings /dev, what we make there must not end up elsewhere in it.
+Result<> check_dev(const Inside& in) {
+  for (const MountPlan& mount : in.plan.mounts) {
+    if (mount.destination == "/dev") return {};
+  }
+  const auto dev = FLUYT_TRY(sys::find_stat(in.root, "dev"));
+  if (dev && !S_ISDIR(dev->st_mode)) {
+    return Error(Code::kFailedPrecondition,
+                 "linux.devices: \"/dev\" of the root is no directory: expected one, or a mount");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<> make_devices(Inside& in) {
+  FLUYT_TRY(check_dev(in));
   for (size_t i = 0; i < in.plan.devices.size(); ++i) {
     FLUYT_TRY_CONTEXT(make_device(in, i, in.plan.devices[i]),
                       cat("linux.devices: ", quote(in.plan.devices[i].path, 1024)));

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 
 #include "base/strings.h"
 #include "runtime/copy_up.h"
@@ -55,11 +57,27 @@ Result<sys::Fd> find_target(Inside& in, const MountPlan& mount, TargetKind kind)
   return target;
 }
 
-Result<sys::Fd> make_fs(const MountPlan& mount) {
+Result<sys::Fd> make_fs(const MountPlan& mount, const std::string& mode = {}) {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open(mount.type));
   if (!mount.source.empty()) FLUYT_TRY(context.set_string("source", mount.source));
+  if (!mode.empty()) FLUYT_TRY(context.set_string("mode", mode));
   FLUYT_TRY(set_options(context, mount));
   return context.mount(mount.options.set);
+}
+
+// A tmpfs of which nobody said how it may be used is used as the directory that it covers.
+std::string covered_mode(const Inside& in, const MountPlan& mount) {
+  if (mount.type != "tmpfs") return {};
+  for (const auto& [key, value] : mount.options.data) {
+    if (key == "mode") return {};
+  }
+  auto there = sys::open_in(in.root, mount.destination, O_PATH | O_DIRECTORY);
+  if (!there.ok()) return {};
+  auto info = sys::stat_of(*there);
+  if (!info.ok()) return {};
+  std::array<char, 8> text{};
+  snprintf(text.data(), text.size(), "%04o", info->st_mode & 07777U);
+  return text.data();
 }
 
 // procfs shows the PID namespace of whoever makes it. Where we are not yet in the container's, for
@@ -109,8 +127,12 @@ void remember(Inside& in, const MountPlan& mount, sys::Fd attached) {
 
 Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   sys::Fd fs = in.early.size() > place && in.early[place].valid() ? std::move(in.early[place])
-               : mount.kind == MountKind::kProc                   ? FLUYT_TRY(make_proc(in, mount))
-                                                                  : FLUYT_TRY(make_fs(mount));
+               : mount.kind == MountKind::kProc
+                   ? FLUYT_TRY(make_proc(in, mount))
+                   : FLUYT_TRY(make_fs(mount, covered_mode(in, mount)));
+  if (mount.type == "mqueue" && !in.plan.mount_label.empty()) {
+    FLUYT_TRY(sys::set_selinux_label(fs, in.plan.mount_label));
+  }
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   if (mount.options.copy_up) FLUYT_TRY(copy_tree(target, fs));
   FLUYT_TRY(sys::attach_mount(fs, target));

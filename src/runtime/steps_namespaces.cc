@@ -4,6 +4,7 @@
 #include "runtime/first_process.h"
 #include "sys/clone.h"
 #include "sys/identity.h"
+#include "sys/mount.h"
 
 namespace fluyt::runtime {
 
@@ -23,6 +24,10 @@ Result<> join_container(Inside& in) {
   // none.
   FLUYT_TRY(sys::join_namespaces(in.p.container_init, in.p.container_types));
   if ((in.p.container_types & CLONE_NEWUSER) != 0) FLUYT_TRY(become_root(in));
+  if (in.host.root.valid()) {
+    FLUYT_TRY(sys::change_directory(in.host.root));
+    return sys::enter_attached_root();
+  }
   return sys::change_directory_to("/");
 }
 

@@ -55,6 +55,9 @@ Result<> mask_directory(Inside& in, sys::FdRef target) {
   FLUYT_TRY(context.set_string("nr_inodes", "2"));
   FLUYT_TRY(context.set_string("mode", "0755"));
   FLUYT_TRY(context.set_flag("ro"));
+  if (!in.plan.mount_label.empty()) {
+    FLUYT_TRY(context.set_string("context", in.plan.mount_label));
+  }
   in.mask_dir = FLUYT_TRY(
       context.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   return sys::attach_mount(in.mask_dir, target);
@@ -73,9 +76,10 @@ Result<> mask_file(Inside& in, sys::FdRef target) {
 }  // namespace
 
 Result<> own_mounts(Inside& in) {
-  for (const NamespacePlan::Join& join : in.plan.namespaces.joins) {
-    // A mount namespace that others live in: its propagation is theirs.
-    if (join.type == CLONE_NEWNS) return {};
+  // One that was made for us by somebody else goes on seeing what is mounted outside, and shows
+  // nothing of ours there.
+  if (in.plan.namespaces.mounts == NamespacePlan::Mounts::kJoined) {
+    return sys::set_root_propagation(MS_SLAVE, sys::Depth::kTree);
   }
   return sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree);
 }
@@ -99,6 +103,10 @@ Result<> attach_root_at_path(Inside& in) {
 
 Result<> pivot(Inside& in) {
   FLUYT_TRY(sys::change_directory(in.root));
+  // The caller's mount namespace keeps its root.
+  if (in.plan.namespaces.mounts == NamespacePlan::Mounts::kCallers) {
+    return sys::enter_attached_root();
+  }
   if (!in.plan.no_pivot) return sys::pivot_to_working_directory();
   return in.over_root ? sys::enter_attached_root() : sys::move_to_working_directory();
 }

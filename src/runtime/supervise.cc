@@ -61,6 +61,9 @@ Result<> Conversation::answer(Packet& packet) {
                                         how.plan.namespaces.time_offsets),
                         "linux.timeOffsets");
       return go();
+    case Message::kWantDevices:
+      if (how.move_devices) FLUYT_TRY(how.move_devices(process.pid()));
+      return go();
     case Message::kWantHooks:
       if (how.run_hooks) FLUYT_TRY(how.run_hooks(process.pid()));
       return go();

@@ -22,6 +22,7 @@ struct Supervision {
   bool until_executed = false;  // an exec: ready is not enough, the channel must close by execve(2)
   /// The process that runs the program was forked; it goes on when this returns.
   std::function<Result<>(pid_t forked)> on_forked;
+  std::function<Result<>(pid_t init)> move_devices = {};
   std::function<Result<>(pid_t init)> run_hooks;
   std::function<Result<>(pid_t init, sys::FdRef listener)> hand_over_listener;
 };

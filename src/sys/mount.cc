@@ -1,13 +1,16 @@
 #include "sys/mount.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "base/strings.h"
+#include "sys/file.h"
 
 namespace fluyt::sys {
 
@@ -170,6 +173,29 @@ Result<> enter_attached_root() {
 
 Result<> change_directory(FdRef dir) {
   if (fchdir(dir.raw()) != 0) return failed(cat("fchdir([", dir.raw(), "])"));
+  return {};
+}
+
+Result<uint64_t> mount_id(FdRef at) {
+  constexpr unsigned kUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
+  struct statx info{};
+  if (statx(at.raw(), "", AT_EMPTY_PATH, kUnique | STATX_MNT_ID, &info) != 0) {
+    return failed(cat("statx([", at.raw(), "])"));
+  }
+  return uint64_t{info.stx_mnt_id};
+}
+
+Result<> detach_mount(FdRef root) {
+  const std::string path = cat("/proc/self/fd/", root.raw());
+  if (umount2(path.c_str(), MNT_DETACH) != 0) return failed(cat("umount2(", path, ", MNT_DETACH)"));
+  return {};
+}
+
+Result<> set_selinux_label(FdRef dir, const std::string& label) {
+  const Fd opened = FLUYT_TRY(open(dir, ".", O_RDONLY | O_DIRECTORY));
+  if (fsetxattr(opened.raw(), "security.selinux", label.c_str(), label.size() + 1, 0) != 0) {
+    return failed(cat("fsetxattr(security.selinux, ", quote(label), ")"));
+  }
   return {};
 }
 

@@ -66,6 +66,15 @@ Result<> move_to_working_directory();
 Result<> enter_attached_root();
 Result<> change_directory(FdRef dir);
 
+/// A number that names the mount `at` is in until the next boot; before Linux 6.8 it may be used
+/// again once the mount is gone.
+Result<uint64_t> mount_id(FdRef at);
+/// umount2(2) with MNT_DETACH of the very mount that `root` is the root of, with all below it. For
+/// mounts in our own namespace.
+Result<> detach_mount(FdRef root);
+/// The SELinux context of a mounted directory.
+Result<> set_selinux_label(FdRef dir, const std::string& label);
+
 /// Propagation of the whole tree at / of our own mount namespace.
 Result<> set_root_propagation(uint64_t propagation, Depth depth);
 

@@ -19,6 +19,7 @@ struct Globals {
   std::string rootless = "auto";
   bool debug = false;
   bool systemd_cgroup = false;
+  std::string cgroup_manager;  // crun's word: cgroupfs, systemd or disabled; empty: cgroupfs
   bool help = false;
   bool version = false;
 };

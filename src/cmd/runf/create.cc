@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "cmd/runf/commands.h"
+#include "cmd/runf/destroy.h"
 #include "cmd/runf/start_process.h"
 #include "cmd/runf/store.h"
 #include "runtime/container.h"
@@ -17,6 +18,7 @@ namespace {
 
 struct Options {
   std::string bundle = ".";
+  std::string config = "config.json";
   std::string console_socket;
   std::string pid_file;
   std::string pidfd_socket;
@@ -31,6 +33,8 @@ struct Options {
 std::vector<Option> common_options(Options& o) {
   return {
       {"bundle", 'b', &o.bundle, "the bundle's folder (default: the working directory)"},
+      {"config", 'f', &o.config,
+       "the specification, relative to the bundle (default: config.json)"},
       {"console-socket", 0, &o.console_socket, "AF_UNIX socket that gets the terminal's master"},
       {"pidfd-socket", 0, &o.pidfd_socket, "AF_UNIX socket that gets the first process's pidfd"},
       {"pid-file", 0, &o.pid_file, "file that gets the first process's pid"},
@@ -46,13 +50,13 @@ struct Loaded {
   oci::Spec spec;
 };
 
-Result<Loaded> load_bundle(const std::string& path) {
+Result<Loaded> load_bundle(const std::string& path, const std::string& config) {
   Loaded out;
   char* real = realpath(path.c_str(), nullptr);
   if (real == nullptr) return Error::from_errno(errno, cat("option --bundle: ", quote(path)));
   out.bundle = real;
   free(real);
-  const std::string file = out.bundle + "/config.json";
+  const std::string file = config.starts_with('/') ? config : cat(out.bundle, "/", config);
   auto text = sys::read_file(file, oci::kMaxSpecBytes);
   if (!text.ok()) {
     if (text.error().errno_value() != ENOENT) return std::move(text).error();
@@ -88,6 +92,7 @@ Record record_of(const std::string& id, const Loaded& loaded, const runtime::Cre
   record.owner = getuid();
   record.annotations = loaded.spec.annotations;
   record.cgroup = created.cgroup;
+  record.root_mount = created.root_mount;
   return record;
 }
 
@@ -123,11 +128,13 @@ struct Raised {
   Record record;
 };
 
-void undo(const runtime::Created& created) {
+void undo(const Loaded& loaded, const Record& record, const runtime::Created& created) {
   const Deadline deadline = Deadline::after_ms(5000);
   created.init.kill(SIGKILL).ignore("the error that led here is the one to tell");
   created.init.wait(deadline).ignore("the error that led here is the one to tell");
   runtime::end_cgroup(created.cgroup, deadline)
+      .ignore("the error that led here is the one to tell");
+  runtime::release(loaded.spec, record.id, record.rootfs, record.root_mount)
       .ignore("the error that led here is the one to tell");
 }
 
@@ -149,7 +156,7 @@ Result<> hand_over(const Options& o, const Folder& folder, const Loaded& loaded,
 Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, bool opened_by_us,
                      bool detached) {
   FLUYT_TRY(check_descriptors(o.preserve_fds));
-  Loaded loaded = FLUYT_TRY(load_bundle(o.bundle));
+  Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, o.config));
   FLUYT_TRY(check_terminal(loaded.spec, o, detached));
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   auto make = [&]() -> Result<Raised> {
@@ -165,6 +172,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     request.preserve_fds = request.spec.process
                                ? add_listen_fds(o.preserve_fds, *request.spec.process)
                                : o.preserve_fds;
+    if (call.globals.cgroup_manager == "disabled") request.cgroups = runtime::Cgroups::kNone;
     request.no_pivot = o.no_pivot;
     request.no_new_keyring = o.no_new_keyring;
     if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
@@ -175,7 +183,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     Record record = record_of(id, loaded, created);
     auto done = hand_over(o, folder, loaded, created, record);
     if (!done.ok()) {
-      undo(created);
+      undo(loaded, record, created);
       return std::move(done).error();
     }
     return Raised{std::move(folder), std::move(loaded), std::move(created), std::move(gate),
@@ -202,19 +210,7 @@ Result<> open_gate(Raised& raised) {
   if (!why.empty()) return Error(Code::kFailedPrecondition, why);
   if (!raised.loaded.spec.hooks) return {};
   return runtime::run_hooks(raised.loaded.spec.hooks->poststart, "poststart",
-                            state_json(raised.record, "running"));
-}
-
-Result<> take_away(Invocation& call, Raised& raised) {
-  const Deadline deadline = Deadline::after_ms(10'000);
-  FLUYT_TRY(runtime::end_cgroup(raised.created.cgroup, deadline));
-  FLUYT_TRY(raised.folder.remove());
-  if (raised.loaded.spec.hooks) {
-    auto hooked = runtime::run_hooks(raised.loaded.spec.hooks->poststop, "poststop",
-                                     state_json(raised.record, "stopped"));
-    if (!hooked.ok()) call.log.warn(hooked.error().message());
-  }
-  return {};
+                            state_json(raised.record, "running"), {.cwd = raised.record.bundle});
 }
 
 }  // namespace
@@ -240,13 +236,13 @@ Result<int> run(Invocation& call) {
   Raised raised = FLUYT_TRY(raise(call, (*words)[0], o, true, o.detach));
   auto opened = open_gate(raised);
   if (!opened.ok()) {
-    undo(raised.created);
-    take_away(call, raised).ignore("the error above is the one to tell");
+    undo(raised.loaded, raised.record, raised.created);
+    destroy(call, raised.folder, raised.record).ignore("the error above is the one to tell");
     return std::move(opened).error();
   }
   if (o.detach) return 0;
   const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console)));
-  if (!o.keep) FLUYT_TRY(take_away(call, raised));
+  if (!o.keep) FLUYT_TRY(destroy(call, raised.folder, raised.record));
   return code;
 }
 

@@ -34,9 +34,9 @@ Result<int> features(Invocation& call) {
                          {"supportedFlags", seccomp::supported_flags()}};
   on_linux["apparmor"] = {{"enabled", true}};
   on_linux["selinux"] = {{"enabled", true}};
-  on_linux["intelRdt"] = {{"enabled", false}};
+  on_linux["intelRdt"] = {{"enabled", true}, {"schemata", true}, {"monitoring", true}};
   on_linux["mountExtensions"] = {{"idmap", {{"enabled", true}}}};
-  on_linux["netDevices"] = {{"enabled", false}};
+  on_linux["netDevices"] = {{"enabled", true}};
   on_linux["memoryPolicy"] = {
       {"modes",
        {"MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL",

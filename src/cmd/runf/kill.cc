@@ -46,32 +46,25 @@ bool shares_pids(const Folder& folder) {
 }
 
 // All that is in its cgroup. With none, it ran no more.
-Result<int> kill_together(const Record& record) {
+Result<> kill_together(const Record& record) {
   if (FLUYT_TRY(runtime::pids(record.cgroup)).empty())
     return Error(Code::kFailedPrecondition, "container not running");
-  FLUYT_TRY(runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs)));
-  return 0;
+  return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
 }
 
-}  // namespace
-
-Result<int> kill(Invocation& call) {
-  bool all = false;
-  const auto words =
-      FLUYT_TRY(read_words(call, {{"all", 'a', &all, "every process of the container"}},
-                           "kill [options] CONTAINER [SIGNAL]", 1, 2));
-  if (!words) return 0;
-  const int number = FLUYT_TRY(parse_signal(words->size() > 1 ? (*words)[1] : "SIGTERM"));
-  const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
+Result<> kill_one(Invocation& call, const std::string& id, int number, bool all) {
+  const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, id));
   const Record record = FLUYT_TRY(folder.load());
   if (all) {
     for (const pid_t pid : FLUYT_TRY(runtime::cgroup::pids(record.cgroup))) {
       auto process = sys::Process::open(pid);
       if (process.ok()) FLUYT_TRY(process->kill(number));
     }
-    return 0;
+    return {};
   }
-  if (number == SIGKILL && shares_pids(folder)) return kill_together(record);
+  if (number == SIGKILL && record.cgroup != runtime::CgroupRecord{} && shares_pids(folder)) {
+    return kill_together(record);
+  }
   // The pidfd first, then the question whose it is.
   auto process = sys::Process::open(record.pid);
   if (!process.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) {
@@ -81,6 +74,29 @@ Result<int> kill(Invocation& call) {
   if (number == SIGKILL && FLUYT_TRY(status_of(folder, record)) == Status::kPaused) {
     // On v1 a frozen process dies only once it thaws.
     FLUYT_TRY(runtime::cgroup::thaw(record.cgroup));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> kill(Invocation& call) {
+  bool all = false;
+  bool regex = false;
+  const auto words = FLUYT_TRY(read_words(
+      call,
+      {{"all", 'a', &all, "every process of the container"},
+       {"regex", 'r', &regex, "CONTAINER is a regular expression: every one it matches"}},
+      "kill [options] CONTAINER [SIGNAL]", 1, 2));
+  if (!words) return 0;
+  const int number = FLUYT_TRY(parse_signal(words->size() > 1 ? (*words)[1] : "SIGTERM"));
+  if (!regex) {
+    FLUYT_TRY(kill_one(call, (*words)[0], number, all));
+    return 0;
+  }
+  for (const std::string& id : FLUYT_TRY(matching_ids(call.globals.root, (*words)[0]))) {
+    auto killed = kill_one(call, id, number, all);
+    if (!killed.ok()) call.log.warn(cat(id, ": ", killed.error().message()));
   }
   return 0;
 }

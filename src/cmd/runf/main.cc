@@ -55,6 +55,7 @@ std::vector<Option> global_options(Globals& g) {
           {"debug", 0, &g.debug, "log more"},
           {"systemd-cgroup", 0, &g.systemd_cgroup,
            "new containers are scopes of systemd; cgroupsPath is slice:prefix:name"},
+          {"cgroup-manager", 0, &g.cgroup_manager, "as crun has it: cgroupfs, systemd or disabled"},
           {"rootless", 0, &g.rootless, "accepted for callers of runc: true, false or auto"},
           {"version", 'v', &g.version, "print the version"},
           {"help", 'h', &g.help, "print this"}};
@@ -101,6 +102,11 @@ Result<> check_globals(const Globals& g, Log& log) {
   }
   FLUYT_TRY(
       log.open(g.log, g.log_format == "json" ? Log::Format::kJson : Log::Format::kText, g.debug));
+  if (!g.cgroup_manager.empty() && g.cgroup_manager != "cgroupfs" &&
+      g.cgroup_manager != "systemd" && g.cgroup_manager != "disabled") {
+    return Error(Code::kInvalidArgument, cat("option --cgroup-manager: ", quote(g.cgroup_manager),
+                                             ": expected cgroupfs, systemd or disabled"));
+  }
   return {};
 }
 
@@ -133,6 +139,7 @@ int main(int argc, char** argv) {
     return print_help(globals, options), 0;
   const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
                                      [&](const Command& c) { return c.name == (*words)[0]; });
+  if (globals.cgroup_manager == "systemd") globals.systemd_cgroup = true;
   auto checked = check_globals(globals, log);
   if (!checked.ok()) {
     log.fail(checked.error());

@@ -1,9 +1,27 @@
 #include "base/strings.h"
 #include "cmd/runf/commands.h"
+#include "cmd/runf/destroy.h"
 #include "cmd/runf/store.h"
 #include "runtime/hooks.h"
 
 namespace fluyt::runf {
+
+namespace {
+
+Result<> run_poststart(const Folder& folder, const Record& record) {
+  const oci::Spec spec = FLUYT_TRY(folder.load_config());
+  if (!spec.hooks) return {};
+  oci::State state;
+  state.id = record.id;
+  state.status = "running";
+  state.pid = record.pid;
+  state.bundle = record.bundle;
+  state.annotations = record.annotations;
+  return runtime::run_hooks(spec.hooks->poststart, "poststart", oci::to_json(state),
+                            {.cwd = record.bundle});
+}
+
+}  // namespace
 
 Result<int> start(Invocation& call) {
   const auto words = FLUYT_TRY(read_words(call, {}, "start CONTAINER", 1, 1));
@@ -21,18 +39,17 @@ Result<int> start(Invocation& call) {
     case Status::kPaused:
       return Error(Code::kFailedPrecondition, "cannot start an already running container");
   }
-  FLUYT_TRY(folder.open_gate());
-  const oci::Spec spec = FLUYT_TRY(folder.load_config());
-  if (spec.hooks && !spec.hooks->poststart.empty()) {
-    oci::State state;
-    state.id = record.id;
-    state.status = "running";
-    state.pid = record.pid;
-    state.bundle = record.bundle;
-    state.annotations = record.annotations;
-    FLUYT_TRY(runtime::run_hooks(spec.hooks->poststart, "poststart", oci::to_json(state)));
+  auto started = [&]() -> Result<> {
+    FLUYT_TRY(folder.open_gate());
+    return run_poststart(folder, record);
+  }();
+  if (started.ok()) return 0;
+  // A hook that fails ends the container; a program that could not be executed has ended it itself.
+  if (started.error().message().starts_with("error running ")) {
+    auto destroyed = destroy(call, folder, record);
+    if (!destroyed.ok()) call.log.warn(destroyed.error().message());
   }
-  return 0;
+  return std::move(started).error();
 }
 
 }  // namespace fluyt::runf

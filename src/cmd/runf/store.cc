@@ -1,6 +1,7 @@
 #include "cmd/runf/store.h"
 
 #include <fcntl.h>
+#include <regex.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -48,6 +49,7 @@ Json to_json(const Record& record) {
           {"created", record.created},
           {"owner", record.owner},
           {"annotations", record.annotations},
+          {"rootMount", record.root_mount},
           {"cgroup", cgroup}};
 }
 
@@ -62,6 +64,7 @@ Record from_json(const Json& json) {
   json.at("created").get_to(record.created);
   json.at("owner").get_to(record.owner);
   json.at("annotations").get_to(record.annotations);
+  record.root_mount = json.value("rootMount", uint64_t{0});
   json.at("cgroup").at("unified").get_to(record.cgroup.unified);
   json.at("cgroup").at("legacy").get_to(record.cgroup.legacy);
   if (const auto unit = json.at("cgroup").find("unit"); unit != json.at("cgroup").end()) {
@@ -220,6 +223,22 @@ Result<std::vector<std::string>> list_ids(const std::string& root) {
   for (std::string& name : FLUYT_TRY(sys::list_dir(root))) {
     if (is_valid_container_id(name)) ids.push_back(std::move(name));
   }
+  return ids;
+}
+
+Result<std::vector<std::string>> matching_ids(const std::string& root, const std::string& pattern) {
+  regex_t expression{};
+  if (regcomp(&expression, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
+    return Error(Code::kInvalidArgument,
+                 cat("option --regex: ", quote(pattern), ": expected a regular expression"));
+  }
+  auto ids = list_ids(root);
+  if (ids.ok()) {
+    std::erase_if(*ids, [&](const std::string& id) {
+      return regexec(&expression, id.c_str(), 0, nullptr, 0) != 0;
+    });
+  }
+  regfree(&expression);
   return ids;
 }
 

@@ -26,6 +26,7 @@ struct Record {
   uid_t owner = 0;
   std::map<std::string, std::string> annotations;
   runtime::CgroupRecord cgroup;
+  uint64_t root_mount = 0;  // see runtime::Created
 };
 
 enum class Status { kCreating, kCreated, kRunning, kPaused, kStopped };
@@ -70,5 +71,7 @@ class Folder {
 Result<Status> status_of(const Folder& folder, const Record& record);
 /// Ids in `root`, sorted. kNotFound when there is no such folder.
 Result<std::vector<std::string>> list_ids(const std::string& root);
+/// Those that an extended regular expression matches, wherever in the id.
+Result<std::vector<std::string>> matching_ids(const std::string& root, const std::string& pattern);
 
 }  // namespace fluyt::runf

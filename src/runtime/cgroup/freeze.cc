@@ -64,8 +64,8 @@ Result<bool> frozen(const CgroupRecord& record) {
     return true;
   }
   const std::string* legacy = find_legacy(record, "freezer");
-  if (legacy == nullptr)
-    return record.unified.empty() ? Result<bool>(no_freezer()) : Result<bool>(false);
+  // Nothing of ours could have frozen it.
+  if (legacy == nullptr) return false;
   return trim(FLUYT_TRY(read_value(*legacy, "freezer.state"))) != "THAWED";
 }
 

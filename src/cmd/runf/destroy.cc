@@ -1,0 +1,46 @@
+#include "cmd/runf/destroy.h"
+
+#include <signal.h>
+
+#include "runtime/container.h"
+#include "runtime/hooks.h"
+#include "sys/process.h"
+
+namespace fluyt::runf {
+
+namespace {
+
+constexpr int64_t kPatienceMs = 10'000;
+
+Result<> end_init(const Folder& folder, const Record& record) {
+  // The pidfd first, then the question whose it is.
+  auto process = sys::Process::open(record.pid);
+  if (!process.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) return {};
+  return process->kill(SIGKILL);
+}
+
+}  // namespace
+
+Result<> destroy(Invocation& call, const Folder& folder, const Record& record) {
+  const Deadline deadline = Deadline::after_ms(kPatienceMs);
+  FLUYT_TRY(end_init(folder, record));
+  FLUYT_TRY(runtime::end_cgroup(record.cgroup, deadline));
+  auto spec = folder.load_config();
+  if (spec.ok()) {
+    FLUYT_TRY(runtime::release(*spec, record.id, record.rootfs, record.root_mount));
+  }
+  FLUYT_TRY(folder.remove());
+  if (!spec.ok() || !spec->hooks) return {};
+  oci::State state;
+  state.id = record.id;
+  state.status = "stopped";
+  state.bundle = record.bundle;
+  state.annotations = record.annotations;
+  for (const std::string& failure : runtime::run_all_hooks(
+           spec->hooks->poststop, "poststop", oci::to_json(state), {.cwd = record.bundle})) {
+    call.log.warn(failure);
+  }
+  return {};
+}
+
+}  // namespace fluyt::runf
