@@ -78,7 +78,8 @@ Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel) {
 namespace {
 
 Result<sys::Received> receive_once(sys::FdRef channel, std::span<char> buffer, Deadline deadline) {
-  while (true) {
+  // Without a deadline the read itself waits.
+  while (deadline.poll_timeout_ms() >= 0) {
     pollfd entry{.fd = channel.raw(), .events = POLLIN, .revents = 0};
     const int ready = poll(&entry, 1, deadline.poll_timeout_ms());
     if (ready < 0 && errno == EINTR) continue;
@@ -86,8 +87,9 @@ Result<sys::Received> receive_once(sys::FdRef channel, std::span<char> buffer, D
     if (ready == 0) {
       return Error(Code::kDeadlineExceeded, "the container's first process did not answer in time");
     }
-    return sys::receive_with_fds(channel, buffer.data(), buffer.size());
+    break;
   }
+  return sys::receive_with_fds(channel, buffer.data(), buffer.size());
 }
 
 }  // namespace
