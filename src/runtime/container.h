@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -37,6 +38,14 @@ struct Stdio {
   sys::FdRef err;
 };
 
+/// What it takes to end a container whose creation was cut short.
+struct Made {
+  pid_t pid = 0;  // of the process that will run the program
+  uint64_t start_time = 0;
+  const CgroupRecord& cgroup;
+  uint64_t root_mount = 0;  // as in Created
+};
+
 struct CreateRequest {
   std::string id;
   std::string bundle;  // absolute: relative paths of the spec start here
@@ -45,7 +54,8 @@ struct CreateRequest {
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
   /// The first process reads one byte here before execve; end of file makes it exit without running
-  /// anything. May be a pipe, a socket or (runf) a FIFO.
+  /// anything. May be a pipe, a socket or (runf) a FIFO. Invalid: there is no gate; create()
+  /// returns when the program was executed, or with the error that kept it from that.
   sys::FdRef gate;
   /// The write end of a pipe. After the gate it gets nothing and is closed by a successful execve,
   /// or gets the sentence of the error that kept the program from being executed.
@@ -56,6 +66,8 @@ struct CreateRequest {
   bool no_new_keyring = false;
   /// With kSystemd the annotations org.systemd.property.* of the spec are obeyed.
   cgroup::Driver cgroup_driver = cgroup::Driver::kCgroupfs;
+  /// Called once before the program can run: the place to write down what Made says.
+  std::function<Result<>(const Made&)> on_made = {};
   Deadline deadline = Deadline::never();
 };
 

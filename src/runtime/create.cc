@@ -134,18 +134,29 @@ std::optional<Error> said_error(sys::FdRef channel) {
   }
 }
 
-Supervision supervision(const CreateRequest& request, const Plan& plan,
-                        const CgroupRecord& record) {
+// The process that will run the program is known: by its start time too, for its pid may be
+// another's by the time that somebody asks.
+Result<> tell_made(const CreateRequest& request, Created& created, pid_t pid) {
+  created.start_time = FLUYT_TRY(sys::start_time_of(pid));
+  if (!request.on_made) return {};
+  return request.on_made({.pid = pid,
+                          .start_time = created.start_time,
+                          .cgroup = created.cgroup,
+                          .root_mount = created.root_mount});
+}
+
+Supervision supervision(const CreateRequest& request, const Plan& plan, Created& created) {
   Supervision how{.plan = plan,
                   .parent = request.parent,
                   .deadline = request.deadline,
-                  .until_executed = false,
+                  .until_executed = !request.gate.valid(),
                   .on_forked = {},
                   .run_hooks = {},
                   .hand_over_listener = {}};
-  how.on_forked = [&](pid_t) -> Result<> {
-    if (record == CgroupRecord{}) return {};
-    FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
+  how.on_forked = [&](pid_t forked) -> Result<> {
+    FLUYT_TRY(tell_made(request, created, forked));
+    if (created.cgroup == CgroupRecord{}) return {};
+    FLUYT_TRY_CONTEXT(cgroup::apply(created.cgroup, plan.resources), "linux.resources");
     return {};
   };
   how.run_hooks = [&](pid_t init) -> Result<> {
@@ -163,8 +174,9 @@ Supervision supervision(const CreateRequest& request, const Plan& plan,
 }
 
 Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSide side,
-                         const cgroup::Host& host, const CgroupRecord& record, CgroupGuard& guard,
-                         const resctrl::Groups& groups) {
+                         const cgroup::Host& host, CgroupGuard& guard,
+                         const resctrl::Groups& groups, Created& created) {
+  const CgroupRecord& record = created.cgroup;
   sys::Fd born_in;
   if (host.legacy.empty() && record != CgroupRecord{}) {
     FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
@@ -185,6 +197,8 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
                         "linux.uidMappings");
     }
     FLUYT_TRY(set_from_outside(plan, pid));
+    if (plan.namespaces.fork == NamespacePlan::Fork::kNone)
+      FLUYT_TRY(tell_made(request, created, pid));
     const FirstGo go{.pid = pid, .cgroups = FLUYT_TRY(prepare_cgroups(plan, host, record))};
     return send_first_go(start.channel, go);
   };
@@ -201,7 +215,7 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     return std::move(opened).error();
   }
   NetDevices devices;
-  Supervision how = supervision(request, plan, record);
+  Supervision how = supervision(request, plan, created);
   how.move_devices = [&](pid_t init) -> Result<> {
     return devices.move(plan.net_devices,
                         FLUYT_TRY(sys::open(cat("/proc/", init, "/ns/net"), O_RDONLY)));
@@ -277,7 +291,7 @@ Result<Created> create(const CreateRequest& request) {
   created.root_mount = FLUYT_TRY(watch_root(plan, side, undo));
   // Last made, first undone: it ends the processes that the others belong to.
   CgroupGuard guard;
-  auto raised = raise(request, plan, std::move(side), host, created.cgroup, guard, groups);
+  auto raised = raise(request, plan, std::move(side), host, guard, groups, created);
   if (!raised.ok()) {
     guard.release();
     undo.now();
@@ -288,12 +302,6 @@ Result<Created> create(const CreateRequest& request) {
   created.console = std::move(done.console);
   created.warnings = plan.warnings;
   created.warnings.insert(created.warnings.end(), done.warnings.begin(), done.warnings.end());
-  auto started = sys::start_time_of(created.init.pid());
-  if (!started.ok()) {
-    // It waited at the gate a moment ago: somebody killed it.
-    return std::move(started).error().add_context("the container's first process is gone");
-  }
-  created.start_time = *started;
   guard.keep();
   undo.keep();
   return created;

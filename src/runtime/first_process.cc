@@ -265,7 +265,8 @@ void live(FirstProcess process) {
     in.p.channel.reset();
     wait_at_gate(in.p.gate);
   }
-  if (!in.plan.hooks.start_container.empty() && in.p.gate.valid()) {
+  const bool of_container = !in.p.container_init.valid();
+  if (!in.plan.hooks.start_container.empty() && of_container) {
     auto hooked = start_hooks(in);
     if (!hooked.ok()) {
       tell(in, hooked.error());

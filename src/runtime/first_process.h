@@ -16,8 +16,8 @@ struct FirstProcess {
   HostSide& host;
   sys::Fd channel;  // packets to the maker (channel.h)
   Stdio stdio;
-  sys::FdRef gate;               // invalid for an exec: there is no gate
-  sys::FdRef report;             // invalid for an exec: the channel tells
+  sys::FdRef gate;               // invalid: there is none, as for every exec
+  sys::FdRef report;             // invalid without a gate: the channel tells
   sys::FdRef container_init;     // an exec: pidfd of the container's first process
   uint64_t container_types = 0;  // an exec: the namespaces to join, CLONE_NEW*
   oci::State state;              // for hooks; its pid comes with kGo

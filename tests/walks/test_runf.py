@@ -292,3 +292,26 @@ def test_two_creates_of_one_id_at_once(box):
         assert not os.listdir(box.root) and box.cgroups() == []
         for i in range(2):
             open(f"{box.bundle}/log{i}", "w", encoding="utf-8").close()
+
+
+def test_a_creation_cut_short_is_deleted_with_all_that_it_made(box):
+    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]}
+    box.write()
+    box.ids.add("half")
+    assert box.runf("create", "half").returncode == -signal.SIGKILL
+    assert box.cgroups() != []
+    told = box.runf("state", "half")
+    assert told.returncode == 1 and "being created" in told.stderr
+    assert box.runf("delete", "half").returncode == 1
+    box.done("delete", "--force", "half")
+    assert box.cgroups() == [] and not os.path.exists(box.root + "/half")
+
+
+def test_a_plain_run_tells_its_end_and_is_on_record_while_it_runs(box):
+    code, _, error = box.once(["/bin/missing"], "missing")
+    assert code == 1 and "/bin/missing" in error
+    assert box.once(["sh", "-c", "exit 7"])[0] == 7
+    assert os.listdir(box.root) == []
+    box.start("plain")
+    assert json.loads(box.done("state", "plain"))["status"] == "running"
+    assert box.done("exec", "plain", "echo", "hi") == "hi\n"

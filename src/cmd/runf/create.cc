@@ -80,32 +80,42 @@ Result<> check_terminal(const oci::Spec& spec, const Options& o, bool detached) 
   return {};
 }
 
-Record record_of(const std::string& id, const Loaded& loaded, const runtime::Created& created) {
+Record record_of(const std::string& id, const Loaded& loaded, const runtime::Made& made) {
   Record record;
   record.id = id;
   record.bundle = loaded.bundle;
   const std::string root = loaded.spec.root ? loaded.spec.root->path : "";
   record.rootfs = root.starts_with('/') ? root : cat(loaded.bundle, "/", root);
-  record.pid = created.init.pid();
-  record.start_time = created.start_time;
+  record.pid = made.pid;
+  record.start_time = made.start_time;
   record.created = format_rfc3339_nano(now_unix_ns());
   record.owner = getuid();
   record.annotations = loaded.spec.annotations;
-  record.cgroup = created.cgroup;
-  record.root_mount = created.root_mount;
+  record.cgroup = made.cgroup;
+  record.root_mount = made.root_mount;
   return record;
 }
 
-// The gate of a container: FIFOs in the state folder for `create`, pipes for `run`, which opens it
-// itself.
+// FIFOs in the state folder for `create`; pipes for a `run` that has something to do between the
+// last step and the program; none for one that has not: each time that one process waits for the
+// other takes as long as some mounts.
+enum class GateKind { kFifos, kPipes, kNone };
+
+GateKind gate_of_run(const Options& o, const oci::Spec& spec) {
+  const bool plain = !(spec.process && spec.process->terminal) && !spec.hooks &&
+                     o.console_socket.empty() && o.pidfd_socket.empty() && o.pid_file.empty();
+  return plain ? GateKind::kNone : GateKind::kPipes;
+}
+
 struct Gate {
   sys::Fd inner_gate, inner_report;  // the container's ends
   sys::Fd gate, report;              // ours, for run
 };
 
-Result<Gate> make_gate(const Folder& folder, bool opened_by_us) {
+Result<Gate> make_gate(const Folder& folder, GateKind kind) {
   Gate out;
-  if (!opened_by_us) {
+  if (kind == GateKind::kNone) return out;
+  if (kind == GateKind::kFifos) {
     Folder::Gate fifos = FLUYT_TRY(folder.make_gate());
     out.inner_gate = std::move(fifos.gate);
     out.inner_report = std::move(fifos.report);
@@ -138,29 +148,28 @@ void undo(const Loaded& loaded, const Record& record, const runtime::Created& cr
       .ignore("the error that led here is the one to tell");
 }
 
-Result<> hand_over(const Options& o, const Folder& folder, const Loaded& loaded,
-                   runtime::Created& created, Record& record) {
+Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& created) {
   if (!o.console_socket.empty()) {
     FLUYT_TRY(send_console(o.console_socket, created.console));
     created.console.reset();
   }
-  record.boot_id = FLUYT_TRY(sys::boot_id());
-  FLUYT_TRY(folder.save_config(loaded.text));
-  FLUYT_TRY(folder.save(record));
+  FLUYT_TRY(folder.made());
   if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, created.init.pidfd()));
   if (!o.pid_file.empty())
     FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, created.init.pid()), "option --pid-file");
   return {};
 }
 
-Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, bool opened_by_us,
-                     bool detached) {
+enum class Verb { kCreate, kRun, kRunDetached };
+
+Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, Verb verb) {
   FLUYT_TRY(check_descriptors(o.preserve_fds));
   Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, o.config));
-  FLUYT_TRY(check_terminal(loaded.spec, o, detached));
+  FLUYT_TRY(check_terminal(loaded.spec, o, verb != Verb::kRun));
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   auto make = [&]() -> Result<Raised> {
-    Gate gate = FLUYT_TRY(make_gate(folder, opened_by_us));
+    Gate gate = FLUYT_TRY(
+        make_gate(folder, verb == Verb::kCreate ? GateKind::kFifos : gate_of_run(o, loaded.spec)));
     runtime::CreateRequest request;
     request.id = id;
     request.bundle = loaded.bundle;
@@ -176,12 +185,18 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     request.no_pivot = o.no_pivot;
     request.no_new_keyring = o.no_new_keyring;
     if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
+    Record record;
+    request.on_made = [&](const runtime::Made& made) -> Result<> {
+      record = record_of(id, loaded, made);
+      record.boot_id = FLUYT_TRY(sys::boot_id());
+      FLUYT_TRY(folder.save_config(loaded.text));
+      return folder.save_unfinished(record);
+    };
     runtime::Created created = FLUYT_TRY(runtime::create(request));
     for (const std::string& warning : created.warnings) call.log.warn(warning);
     gate.inner_gate.reset();
     gate.inner_report.reset();
-    Record record = record_of(id, loaded, created);
-    auto done = hand_over(o, folder, loaded, created, record);
+    auto done = hand_over(o, folder, created);
     if (!done.ok()) {
       undo(loaded, record, created);
       return std::move(done).error();
@@ -205,6 +220,7 @@ std::string state_json(const Record& record, std::string_view status) {
 }
 
 Result<> open_gate(Raised& raised) {
+  if (!raised.gate.gate.valid()) return {};
   FLUYT_TRY(sys::write_all(raised.gate.gate, "\n"));
   const std::string why = FLUYT_TRY(sys::read_all(raised.gate.report, 1U << 16U));
   if (!why.empty()) return Error(Code::kFailedPrecondition, why);
@@ -220,7 +236,7 @@ Result<int> create(Invocation& call) {
   const auto words =
       FLUYT_TRY(read_words(call, common_options(o), "create [options] CONTAINER", 1, 1));
   if (!words) return 0;
-  FLUYT_TRY(raise(call, (*words)[0], o, false, true));
+  FLUYT_TRY(raise(call, (*words)[0], o, Verb::kCreate));
   return 0;
 }
 
@@ -233,7 +249,8 @@ Result<int> run(Invocation& call) {
                    "accepted for callers of runc: there is none to turn off"});
   const auto words = FLUYT_TRY(read_words(call, std::move(table), "run [options] CONTAINER", 1, 1));
   if (!words) return 0;
-  Raised raised = FLUYT_TRY(raise(call, (*words)[0], o, true, o.detach));
+  const Verb verb = o.detach ? Verb::kRunDetached : Verb::kRun;
+  Raised raised = FLUYT_TRY(raise(call, (*words)[0], o, verb));
   auto opened = open_gate(raised);
   if (!opened.ok()) {
     undo(raised.loaded, raised.record, raised.created);
@@ -242,7 +259,7 @@ Result<int> run(Invocation& call) {
   }
   if (o.detach) return 0;
   const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console)));
-  if (!o.keep) FLUYT_TRY(destroy(call, raised.folder, raised.record));
+  if (!o.keep) FLUYT_TRY(destroy_ended(call, raised.folder, raised.record, raised.loaded.spec));
   return code;
 }
 

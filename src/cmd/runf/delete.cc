@@ -14,9 +14,9 @@ Result<> remove_one(Invocation& call, const std::string& id, bool force) {
   FLUYT_TRY(folder.lock());
   auto record = folder.load();
   if (!record.ok()) {
-    // Its creation was cut short: there is nothing that a record names.
     if (!force) return std::move(record).error();
-    return folder.remove();
+    const auto unfinished = folder.find_unfinished();
+    return unfinished ? destroy(call, folder, *unfinished) : folder.remove();
   }
   const Status status = FLUYT_TRY(status_of(folder, *record));
   if (status != Status::kStopped && status != Status::kCreated && !force) {

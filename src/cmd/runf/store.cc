@@ -20,6 +20,7 @@ namespace fluyt::runf {
 namespace {
 
 constexpr const char* kState = "state.json";
+constexpr const char* kUnfinished = "unfinished.json";
 constexpr const char* kConfig = "config.json";
 constexpr const char* kGate = "exec.fifo";
 constexpr const char* kReport = "report.fifo";
@@ -76,6 +77,14 @@ Record from_json(const Json& json) {
   return record;
 }
 
+Result<Record> read_record(std::string_view text, std::string_view shown) {
+  try {
+    return from_json(Json::parse(text));
+  } catch (const Json::exception& broken) {
+    return Error(Code::kDataLoss, cat(shown, ": ", broken.what()));
+  }
+}
+
 }  // namespace
 
 std::string_view status_name(Status status) {
@@ -121,9 +130,15 @@ Result<Folder> Folder::open(const std::string& root, const std::string& id) {
   return Folder(std::move(path), std::move(*fd));
 }
 
-Result<> Folder::save(const Record& record) const {
-  return sys::write_file_atomic(
-      fd_, kState, to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace), 0600);
+Result<> Folder::save_unfinished(const Record& record) const {
+  const sys::Fd file =
+      FLUYT_TRY(sys::open(fd_, kUnfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  return sys::write_all(file, to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+Result<> Folder::made() const {
+  if (renameat(fd_.raw(), kUnfinished, fd_.raw(), kState) == 0) return {};
+  return Error::from_errno(errno, cat("renameat(", path_, ", ", kUnfinished, ")"));
 }
 
 Result<Record> Folder::load() const {
@@ -132,11 +147,15 @@ Result<Record> Folder::load() const {
     return Error(Code::kFailedPrecondition,
                  cat(path_, ": the container is being created, or its creation was cut short"));
   }
-  try {
-    return from_json(Json::parse(*text));
-  } catch (const Json::exception& broken) {
-    return Error(Code::kDataLoss, cat(path_, "/", kState, ": ", broken.what()));
-  }
+  return read_record(*text, cat(path_, "/", kState));
+}
+
+std::optional<Record> Folder::find_unfinished() const {
+  auto text = sys::read_file(fd_, kUnfinished, kMaxState);
+  if (!text.ok()) return std::nullopt;
+  // Cut short while it was written: there is nothing yet that it could name.
+  auto record = read_record(*text, kUnfinished);
+  return record.ok() ? std::optional(std::move(*record)) : std::nullopt;
 }
 
 Result<> Folder::save_config(std::string_view text) const {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,12 @@ class Folder {
   /// kNotFound: `container "x" does not exist`.
   static Result<Folder> open(const std::string& root, const std::string& id);
 
-  Result<> save(const Record& record) const;
+  /// Before anything of the container runs. It shows as being created until made().
+  Result<> save_unfinished(const Record& record) const;
+  Result<> made() const;
   Result<Record> load() const;
+  /// Of a container whose creation was cut short, or is under way.
+  std::optional<Record> find_unfinished() const;
   Result<> save_config(std::string_view text) const;
   Result<oci::Spec> load_config() const;
   /// One at a time: start, delete, pause, resume. Held until the folder object ends.
