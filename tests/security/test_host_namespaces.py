@@ -55,13 +55,20 @@ def test_the_propagation_of_the_hosts_root_is_left_alone(any_box, shared):
         subprocess.run(["mount", "--make-private", "/"], check=True)
 
 
-def test_the_hosts_mount_namespace_is_refused(box):
-    """runc 1.5.3: without a mount namespace of its own, mounts would be the host's"""
-    box.namespace("mount", False)
-    before = mounts()
-    done = box.run("/bin/true")
-    assert done.code != 0 and "mount namespace" in done.err, done
-    assert mounts() == before
+def test_a_container_in_the_hosts_mount_namespace_changes_no_mount_of_it(box, shared):
+    """runc 1.5.3: without a mount namespace of its own, mounts are the host's: all go with the container, and the
+    propagation of what was there stays"""
+    subprocess.run(["mount", "--make-shared", "/"], check=True)
+    try:
+        box.namespace("mount", False)
+        for propagation in ("", "private", "slave"):
+            box.linux["rootfsPropagation"] = propagation
+            before = mounts()
+            done = box.run("/bin/true")
+            assert done.code == 0, done
+            assert mounts() == before
+    finally:
+        subprocess.run(["mount", "--make-private", "/"], check=True)
 
 
 def test_settings_are_written_to_a_procfs_of_our_own(any_box):
