@@ -45,7 +45,8 @@ IPCS = b"#!/bin/sh\nexec cat /proc/sysvipc/shm\n"
 
 
 def debian_tree(work):
-    """A Debian userland with nginx, for the specs that serve HTTP and as a larger image for benchmarks."""
+    """A Debian userland with nginx, for the specs that serve HTTP and as a larger image for benchmarks. Made once; needs the network."""
+    os.makedirs(work, exist_ok=True)
     tree = os.path.join(work, "debian")
     if not os.path.exists(tree + "/usr/sbin/nginx"):
         shutil.rmtree(tree, ignore_errors=True)
@@ -62,7 +63,7 @@ def debian_tree(work):
                 file.write(page)
     # GNU grep calls /proc/PID/cmdline binary and prints nothing of it; the suite was written for busybox.
     shutil.copy(shutil.which("busybox"), tree + "/usr/bin/grep")
-    return images.tree_layer(tree)
+    return tree
 
 
 def make(registry, work):
@@ -101,7 +102,7 @@ def make(registry, work):
     groups = images.busybox_layer("default-user:x:1000:1000::/home:/bin/sh\n",
                                   "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n")
     push(Image([groups], {**env, "Cmd": ["sh"], "User": "1000"}), TOOLS + "test-image-predefined-group", "latest")
-    tree = debian_tree(work)
+    tree = images.tree_layer(debian_tree(work))
     config = {**env, "Cmd": ["nginx", "-g", "daemon off;"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
     push(Image([tree], config), E2E + "nginx", "1.14-2")
     site = b"server { listen 12003; location / { root /var/www/html; index index.html; } }\n"
@@ -110,4 +111,4 @@ def make(registry, work):
 
 
 if __name__ == "__main__":
-    make(sys.argv[1], sys.argv[2])
+    debian_tree(sys.argv[1])
