@@ -64,7 +64,9 @@ TEST(Create, IdentityIsAsAsked) {
       "id -u; id -g; id -G; umask; echo $HOME; grep -E '^(Cap|NoNew)' /proc/self/status; ulimit "
       "-n");
   ASSERT_EQ(outcome.code, 0) << outcome.error << outcome.err;
+  // id prints the primary group with the others.
   EXPECT_THAT(outcome.out, HasSubstr("1000\n1001\n1001 7\n0027\n/home/sailor\n"));
+  EXPECT_THAT(box.shell("grep ^Groups /proc/self/status").out, HasSubstr("Groups:\t7 \n"));
   EXPECT_THAT(outcome.out, HasSubstr("CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n"));
   EXPECT_THAT(outcome.out, HasSubstr("CapBnd:\t0000000020000420\nCapAmb:\t0000000000000000\n"));
   EXPECT_THAT(outcome.out, HasSubstr("NoNewPrivs:\t1\n1024\n"));
@@ -108,6 +110,25 @@ TEST(Create, TightSeccompFilterDoesNotStopUs) {
   const Outcome outcome = box.run({"cat", "/etc/passwd"});
   EXPECT_EQ(outcome.code, 0) << outcome.error << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("sailor"));
+}
+
+// A profile older than faccessat2, clone3 and close_range, put on before the identity is taken.
+TEST(Create, OldSeccompProfileDoesNotStopUs) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->no_new_privileges = false;
+  oci::Seccomp seccomp;
+  seccomp.default_action = "SCMP_ACT_ALLOW";
+  seccomp.architectures = {"SCMP_ARCH_X86_64"};
+  seccomp.syscalls = {{.names = {"faccessat2", "clone3", "close_range", "openat2", "statx"},
+                       .action = "SCMP_ACT_ERRNO",
+                       .errno_ret = 1,
+                       .args = {}}};
+  box.spec.linux_->seccomp = seccomp;
+  const Outcome outcome = box.shell("cat /etc/passwd; ls /proc/self/fd");
+  EXPECT_THAT(outcome.out, HasSubstr("sailor")) << outcome.error << outcome.err;
+  EXPECT_THAT(outcome.out, testing::EndsWith("\n0\n1\n2\n3\n"));
+  EXPECT_THAT(box.run({"/etc/passwd"}).error, HasSubstr("permission denied"));
 }
 
 TEST(Create, SeccompFilterWorks) {

@@ -88,16 +88,6 @@ uid_t outside_root(const NamespacePlan& namespaces) {
   return 0;
 }
 
-Result<> check_preserved(int count) {
-  for (int fd = 3; fd < 3 + count; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) {
-      return Error(Code::kInvalidArgument,
-                   cat("preserve fds: ", count, ": descriptor ", fd, " is not open"));
-    }
-  }
-  return {};
-}
-
 struct Start {
   sys::Process process;
   sys::Fd channel;
@@ -275,7 +265,6 @@ Result<Created> create(const CreateRequest& request) {
                                          .no_pivot = request.no_pivot,
                                          .no_new_keyring = request.no_new_keyring},
                                         facts));
-  FLUYT_TRY(check_preserved(plan.preserve_fds));
   HostSide side = FLUYT_TRY(prepare(plan));
   const cgroup::Host host = FLUYT_TRY(cgroup::probe());
   Created created;

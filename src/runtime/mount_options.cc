@@ -23,6 +23,9 @@ struct Row {
     kBindTree,
     kRemount,
     kCopyUp,
+    kSourceItself,
+    kTargetItself,
+    kCopyLink,
     kIdMap,
     kIdMapTree,
   } kind;
@@ -34,7 +37,9 @@ constexpr std::array kRows = std::to_array<Row>({
     {"async", Row::kFlag},
     {"atime", Row::kClear, MOUNT_ATTR_NOATIME},
     {"bind", Row::kBind},
+    {"copy-symlink", Row::kCopyLink},
     {"defaults", Row::kNothing},
+    {"dest-nofollow", Row::kTargetItself},
     {"dev", Row::kClear, MOUNT_ATTR_NODEV},
     {"diratime", Row::kClear, MOUNT_ATTR_NODIRATIME},
     {"dirsync", Row::kFlag},
@@ -87,6 +92,7 @@ constexpr std::array kRows = std::to_array<Row>({
     {"shared", Row::kPropagate, MS_SHARED},
     {"silent", Row::kNothing},
     {"slave", Row::kPropagate, MS_SLAVE},
+    {"src-nofollow", Row::kSourceItself},
     {"strictatime", Row::kAtime, MOUNT_ATTR_STRICTATIME},
     {"suid", Row::kClear, MOUNT_ATTR_NOSUID},
     {"symfollow", Row::kClear, MOUNT_ATTR_NOSYMFOLLOW},
@@ -156,6 +162,15 @@ void apply_row(const Row& row, MountOptions& out) {
       break;
     case Row::kCopyUp:
       out.copy_up = true;
+      break;
+    case Row::kSourceItself:
+      out.source_itself = true;
+      break;
+    case Row::kTargetItself:
+      out.target_itself = true;
+      break;
+    case Row::kCopyLink:
+      out.copy_link = true;
       break;
     case Row::kIdMap:
       out.id_map = true;

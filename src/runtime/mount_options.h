@@ -23,7 +23,10 @@ struct MountOptions {
   bool bind = false;
   bool bind_tree = false;  // rbind
   bool remount = false;
-  bool copy_up = false;  // tmpcopyup
+  bool copy_up = false;        // tmpcopyup
+  bool source_itself = false;  // src-nofollow: a link is bound, not what it leads to
+  bool target_itself = false;  // dest-nofollow: a link is covered, not what it leads to
+  bool copy_link = false;      // copy-symlink: a link is made anew in the container
   bool id_map = false;
   bool id_map_tree = false;
   /// For the file system, in order: superblock flags ("ro", "sync") and its own options. A name

@@ -200,6 +200,10 @@ void take_root_bind(Plan& plan) {
                                  [](const MountPlan& mount) { return mount.destination == "/"; });
   if (last == plan.mounts.rend()) return;
   plan.root_bind = *last;
+  // Read-only at the end, like every root: what is mounted on it may have to be made first.
+  MountOptions& options = plan.root_bind->options;
+  if ((options.set & MOUNT_ATTR_RDONLY) != 0) plan.root_read_only = true;
+  options.set &= ~uint64_t{MOUNT_ATTR_RDONLY};
   plan.mounts.erase(plan.mounts.begin(), last.base());
 }
 
@@ -347,6 +351,9 @@ std::vector<Step> plan_process_steps(const Plan& plan) {
   if (!plan.terminal) steps.push_back(Step::kStdioOwner);
   steps.push_back(Step::kWorkingDirectory);
   const bool seccomp_early = plan.seccomp && !identity.no_new_privileges;
+  // What is opened from there on is close-on-exec from birth, and the filter may know no
+  // close_range(2).
+  if (seccomp_early) steps.push_back(Step::kCloseDescriptors);
   if (seccomp_early) steps.push_back(Step::kSeccompEarly);
   steps.push_back(Step::kIdentity);
   steps.push_back(Step::kVerifyDirectory);
@@ -354,7 +361,7 @@ std::vector<Step> plan_process_steps(const Plan& plan) {
   if (plan.namespaces.fork == NamespacePlan::Fork::kLate) steps.push_back(Step::kForkLate);
   steps.push_back(Step::kSession);
   if (identity.no_new_privileges) steps.push_back(Step::kNoNewPrivileges);
-  steps.push_back(Step::kCloseDescriptors);
+  if (!seccomp_early) steps.push_back(Step::kCloseDescriptors);
   if (plan.seccomp && !seccomp_early) steps.push_back(Step::kSeccomp);
   return steps;
 }

@@ -98,7 +98,8 @@ struct RlimitPlan {
 struct IdentityPlan {
   uid_t uid = 0;
   gid_t gid = 0;
-  std::vector<gid_t> groups;  // with `gid`: a file that shuts the group out shuts out us too
+  /// As asked. Who wants that a file which shuts the group out shuts out us too names `gid` again.
+  std::vector<gid_t> groups;
   std::optional<mode_t> umask;
   std::vector<RlimitPlan> rlimits;
   caps::Sets capabilities;  // none where the specification names none

@@ -90,6 +90,13 @@ Result<> plan_id_map(const oci::Mount& mount, const NamespacePlan& namespaces, M
   return {};
 }
 
+// What is made new has nothing below it: the recursive options are about it alone.
+void fold_tree(MountOptions& options) {
+  options.set = (options.set & ~options.tree_clear) | options.tree_set;
+  options.clear = (options.clear & ~options.tree_set) | options.tree_clear;
+  options.tree_set = options.tree_clear = 0;
+}
+
 // File systems that can show all of their files under one SELinux context. proc and sysfs have
 // labels of their own; mqueue is one file system for all who share its IPC namespace.
 bool takes_label(const MountPlan& plan) {
@@ -122,6 +129,11 @@ Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::s
   if (plan.destination == "/" && plan.kind != MountKind::kBind) {
     return wrong(index,
                  ".destination: \"/\": expected a bind: anything else has no program to run");
+  }
+  if (plan.kind != MountKind::kBind && plan.kind != MountKind::kRemount) fold_tree(plan.options);
+  if (plan.kind != MountKind::kBind &&
+      (plan.options.source_itself || plan.options.target_itself || plan.options.copy_link)) {
+    return wrong(index, ".options: src-nofollow, dest-nofollow, copy-symlink: only for binds");
   }
   if (plan.options.copy_up && plan.type != "tmpfs") {
     return wrong(index, ".options: \"tmpcopyup\": only for tmpfs");

@@ -47,13 +47,17 @@ bool is_plain(std::string_view path) {
 
 // Two fields that say different things of one name.
 Result<> check_names(const oci::Spec& spec, const SysctlPlan& plan) {
-  const std::string* name = plan.path == "kernel/hostname"     ? &spec.hostname
-                            : plan.path == "kernel/domainname" ? &spec.domainname
-                                                               : nullptr;
-  if (name == nullptr || name->empty() || *name == plan.value) return {};
+  if (plan.path == "kernel/hostname") {
+    return Error(Code::kInvalidArgument,
+                 cat("linux.sysctl[", quote(plan.key), "]: expected the field hostname instead"));
+  }
+  if (plan.path != "kernel/domainname" || spec.domainname.empty() ||
+      spec.domainname == plan.value) {
+    return {};
+  }
   return Error(Code::kInvalidArgument,
                cat("linux.sysctl[", quote(plan.key), "]: ", quote(plan.value), ": expected ",
-                   quote(*name), ", as ", plan.path.substr(7), " says"));
+                   quote(spec.domainname), ", as domainname says"));
 }
 
 }  // namespace

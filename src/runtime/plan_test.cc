@@ -294,6 +294,24 @@ TEST(PlanSysctl, NamesMustAgreeWithTheFieldsForThem) {
                                         "\"fleet\", as domainname says"));
 }
 
+TEST(PlanMounts, RecursiveOptionsCountWhereNothingLiesBelow) {
+  oci::Spec spec = base_spec();
+  spec.mounts = {{.destination = "/x", .type = "tmpfs", .options = {"rro", "suid", "rnosuid"}},
+                 {.destination = "/y", .source = "/src", .options = {"rbind", "rro"}}};
+  const Plan plan = *plan_of(spec);
+  EXPECT_EQ(plan.mounts[0].options.set, uint64_t{MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID});
+  EXPECT_EQ(plan.mounts[0].options.tree_set, 0U);
+  EXPECT_EQ(plan.mounts[1].options.tree_set, uint64_t{MOUNT_ATTR_RDONLY});
+  spec.mounts[0].options = {"dest-nofollow"};
+  EXPECT_THAT(error_of(spec), HasSubstr("mounts[0].options: src-nofollow, dest-nofollow"));
+}
+
+TEST(PlanSysctl, HostNameHasAFieldOfItsOwn) {
+  oci::Spec spec = base_spec();
+  spec.linux_->sysctl = {{"kernel.hostname", "deck"}};
+  EXPECT_THAT(error_of(spec), HasSubstr("expected the field hostname instead"));
+}
+
 TEST(PlanSysctl, OnlyWhatANamespaceOwns) {
   oci::Spec spec = base_spec();
   spec.linux_->sysctl = {{"net.ipv4.conf.eth0/1.forwarding", "1"}, {"kernel.shm_rmid_forced", "1"}};

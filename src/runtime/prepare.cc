@@ -69,7 +69,13 @@ Result<> map_ids(sys::FdRef mount, const MountPlan& plan) {
 
 Result<sys::Fd> make_bind(const MountPlan& plan, uint64_t propagation) {
   const sys::Depth depth = plan.options.bind_tree ? sys::Depth::kTree : sys::Depth::kOne;
-  sys::Fd mount = FLUYT_TRY(sys::clone_mount(plan.source, depth));
+  sys::Fd mount;
+  if (plan.options.source_itself) {
+    const sys::Fd source = FLUYT_TRY(sys::open(plan.source, O_PATH | O_NOFOLLOW));
+    mount = FLUYT_TRY(sys::clone_mount(source, depth));
+  } else {
+    mount = FLUYT_TRY(sys::clone_mount(plan.source, depth));
+  }
   FLUYT_TRY(set_attributes(mount, plan));
   FLUYT_TRY(set_propagation(mount, plan.options, propagation));
   if (plan.options.id_map) FLUYT_TRY(map_ids(mount, plan));
@@ -111,13 +117,25 @@ Result<sys::Fd> make_host_fs(const MountPlan& plan) {
   return context.mount(plan.options.set);
 }
 
+// What the link at `path` says; nothing where there is no link.
+Result<std::string> link_of(const std::string& path) {
+  const auto info = FLUYT_TRY(sys::find_stat(sys::kCwd, path));
+  if (!info || !S_ISLNK(info->st_mode)) return std::string();
+  return sys::read_link(sys::kCwd, path);
+}
+
 Result<> prepare_mounts(const Plan& plan, HostSide& side) {
   const bool shares = plan.root_propagation == MS_SHARED || plan.root_propagation == MS_SLAVE;
   const uint64_t propagation = shares ? plan.root_propagation : uint64_t{MS_PRIVATE};
   side.mounts.resize(plan.mounts.size());
+  side.links.resize(plan.mounts.size());
   for (size_t i = 0; i < plan.mounts.size(); ++i) {
     const MountPlan& mount = plan.mounts[i];
     const std::string field = cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024));
+    if (mount.options.copy_link) {
+      side.links[i] = FLUYT_TRY_CONTEXT(link_of(mount.source), field);
+      if (!side.links[i].empty()) continue;
+    }
     if (mount.kind == MountKind::kBind) {
       side.mounts[i] = FLUYT_TRY_CONTEXT(make_bind(mount, propagation), field);
     } else if (mount.kind == MountKind::kHostFs) {

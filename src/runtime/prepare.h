@@ -17,7 +17,8 @@ namespace fluyt::runtime {
 struct HostSide {
   sys::Fd root;                 // a detached mount
   std::vector<sys::Fd> mounts;  // by place in the plan's list: detached; invalid where made inside
-  std::vector<sys::Fd> joins;   // namespaces, in the plan's order
+  std::vector<std::string> links;     // by place likewise: a link to make in place of a mount
+  std::vector<sys::Fd> joins;         // namespaces, in the plan's order
   std::vector<sys::Fd> device_nodes;  // in a user namespace: detached binds, in the plan's order
   sys::Fd null_mount;                 // a detached bind of /dev/null, verified: masks files
   sys::Fd null;                       // /dev/null, opened

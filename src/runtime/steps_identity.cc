@@ -125,7 +125,7 @@ Result<> give_stdio(Inside& in) {
     if (!fd.valid()) continue;
     const struct stat info = FLUYT_TRY(sys::stat_of(fd));
     if (!S_ISFIFO(info.st_mode)) continue;
-    sys::set_owner(fd, in.plan.identity.uid)
+    sys::set_owner(fd, in.plan.identity.uid, in.plan.identity.gid)
         .ignore("a pipe of another user namespace: it works as it is");
   }
   return {};
@@ -144,11 +144,7 @@ Result<> take_identity(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
   FLUYT_TRY(caps::drop_bounding(identity.capabilities, identity.last_capability));
   FLUYT_TRY(caps::keep_over_setuid());
-  std::vector<gid_t> groups = identity.groups;
-  if (std::find(groups.begin(), groups.end(), identity.gid) == groups.end()) {
-    groups.insert(groups.begin(), identity.gid);
-  }
-  FLUYT_TRY_CONTEXT(sys::set_ids(identity.uid, identity.gid, groups), "process.user");
+  FLUYT_TRY_CONTEXT(sys::set_ids(identity.uid, identity.gid, identity.groups), "process.user");
   FLUYT_TRY_CONTEXT(caps::apply(identity.capabilities), "process.capabilities");
   sys::set_umask(identity.umask.value_or(022));
   return sys::set_dumpable(false);

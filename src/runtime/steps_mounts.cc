@@ -46,8 +46,10 @@ Result<> check_not_system(const MountPlan& mount, sys::FdRef target) {
 Result<sys::Fd> find_target(Inside& in, const MountPlan& mount, TargetKind kind) {
   const bool plain = lies_in(mount.destination, "/proc") || mount.kind == MountKind::kProc ||
                      mount.kind == MountKind::kSysfs;
-  sys::Fd target = FLUYT_TRY(plain ? open_plain_target(in.root, mount.destination, kind)
-                                   : open_target(in.root, mount.destination, kind));
+  sys::Fd target =
+      FLUYT_TRY(plain                         ? open_plain_target(in.root, mount.destination, kind)
+                : mount.options.target_itself ? open_target_itself(in.root, mount.destination, kind)
+                                              : open_target(in.root, mount.destination, kind));
   FLUYT_TRY(check_not_system(mount, target));
   const struct stat there = FLUYT_TRY(sys::stat_of(target));
   const struct stat root = FLUYT_TRY(sys::stat_of(in.root));
@@ -145,7 +147,22 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   return {};
 }
 
+// A link of the host made anew: what it leads to is in the container.
+Result<> copy_link(Inside& in, const MountPlan& mount, const std::string& text) {
+  const size_t slash = mount.destination.rfind('/');
+  const std::string name = mount.destination.substr(slash + 1);
+  const sys::Fd parent = FLUYT_TRY(open_target(
+      in.root, slash == 0 ? "/" : mount.destination.substr(0, slash), TargetKind::kDirectory));
+  FLUYT_TRY(check_not_system(mount, parent));
+  if (symlinkat(text.c_str(), parent.raw(), name.c_str()) == 0) return {};
+  if (errno != EEXIST) return Error::from_errno(errno, cat("symlinkat(", quote(name), ")"));
+  auto there = sys::read_link(parent, name);
+  if (there.ok() && *there == text) return {};
+  return Error(Code::kAlreadyExists, "copy-symlink: something else is there already");
+}
+
 Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
+  if (!in.host.links[place].empty()) return copy_link(in, mount, in.host.links[place]);
   sys::Fd& source = in.host.mounts[place];
   const struct stat info = FLUYT_TRY(sys::stat_of(source));
   const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;
@@ -195,7 +212,12 @@ Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
 Result<> change_mount(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(sys::open_in(in.root, mount.destination, O_PATH));
   FLUYT_TRY(check_not_system(mount, target));
-  return sys::set_mount_attributes(target, attributes(mount.options.set, mount.options.clear),
+  const MountOptions& options = mount.options;
+  if ((options.tree_set | options.tree_clear) != 0) {
+    FLUYT_TRY(sys::set_mount_attributes(target, attributes(options.tree_set, options.tree_clear),
+                                        sys::Depth::kTree));
+  }
+  return sys::set_mount_attributes(target, attributes(options.set, options.clear),
                                    sys::Depth::kOne);
 }
 

@@ -88,6 +88,24 @@ Result<sys::Fd> open_target(sys::FdRef root, std::string_view path, TargetKind k
   return std::move(walk.at);
 }
 
+Result<sys::Fd> open_target_itself(sys::FdRef root, const std::string& path, TargetKind kind) {
+  const size_t slash = path.rfind('/');
+  const std::string name = path.substr(slash + 1);
+  const sys::Fd parent = FLUYT_TRY(
+      open_target(root, slash == 0 ? "/" : path.substr(0, slash), TargetKind::kDirectory));
+  auto open_it = [&] {
+    return sys::open_in(parent, name, O_PATH | O_NOFOLLOW, 0, sys::Resolve::kBeneath);
+  };
+  auto there = open_it();
+  if (there.ok() || there.error().errno_value() != ENOENT) return there;
+  const int made = kind == TargetKind::kFile
+                       ? mknodat(parent.raw(), name.c_str(), S_IFREG | kMode, 0)
+                       : mkdirat(parent.raw(), name.c_str(), kMode);
+  if (made != 0 && errno != EEXIST)
+    return Error::from_errno(errno, cat("mkdirat(", quote(name), ")"));
+  return open_it();
+}
+
 Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path, TargetKind kind) {
   const int flags = O_PATH | (kind == TargetKind::kDirectory ? O_DIRECTORY : 0);
   auto open_it = [&] {

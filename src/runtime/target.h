@@ -14,6 +14,9 @@ enum class TargetKind { kDirectory, kFile };
 /// points, and that is made. Every component is made on the descriptor of its parent.
 Result<sys::Fd> open_target(sys::FdRef root, std::string_view path, TargetKind kind);
 
+/// The same, but the last component itself: a link that is there is not followed.
+Result<sys::Fd> open_target_itself(sys::FdRef root, const std::string& path, TargetKind kind);
+
 /// The same for procfs and sysfs and what lies in procfs: no link on the way (CVE-2019-19921).
 Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path, TargetKind kind);
 

@@ -56,8 +56,8 @@ Result<> set_controlling_terminal(FdRef terminal) {
   return {};
 }
 
-Result<> set_owner(FdRef fd, uint32_t uid) {
-  if (fchown(fd.raw(), uid, static_cast<gid_t>(-1)) != 0) {
+Result<> set_owner(FdRef fd, uint32_t uid, uint32_t gid) {
+  if (fchown(fd.raw(), uid, gid) != 0) {
     return Error::from_errno(errno, cat("fchown([", fd.raw(), "], ", uid, ")"));
   }
   return {};

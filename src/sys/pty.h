@@ -18,7 +18,7 @@ Result<Pty> open_pty(FdRef devpts);
 Result<> set_window_size(FdRef terminal, uint16_t height, uint16_t width);
 /// TIOCSCTTY: makes it the controlling terminal of our new session.
 Result<> set_controlling_terminal(FdRef terminal);
-/// fchown(2) of the uid alone.
-Result<> set_owner(FdRef fd, uint32_t uid);
+/// fchown(2), of the uid alone unless a gid is given.
+Result<> set_owner(FdRef fd, uint32_t uid, uint32_t gid = UINT32_MAX);
 
 }  // namespace fluyt::sys

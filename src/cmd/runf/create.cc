@@ -163,7 +163,7 @@ Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& cre
 enum class Verb { kCreate, kRun, kRunDetached };
 
 Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, Verb verb) {
-  FLUYT_TRY(check_descriptors(o.preserve_fds));
+  const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
   Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, o.config));
   FLUYT_TRY(check_terminal(loaded.spec, o, verb != Verb::kRun));
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
@@ -178,9 +178,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
                      sys::FdRef(STDERR_FILENO)};
     request.gate = gate.inner_gate;
     request.report = gate.inner_report;
-    request.preserve_fds = request.spec.process
-                               ? add_listen_fds(o.preserve_fds, *request.spec.process)
-                               : o.preserve_fds;
+    request.preserve_fds =
+        request.spec.process ? add_listen_fds(preserve_fds, *request.spec.process) : preserve_fds;
     if (call.globals.cgroup_manager == "disabled") request.cgroups = runtime::Cgroups::kNone;
     request.no_pivot = o.no_pivot;
     request.no_new_keyring = o.no_new_keyring;

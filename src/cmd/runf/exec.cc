@@ -149,7 +149,7 @@ Result<int> exec(Invocation& call) {
   const auto words = FLUYT_TRY(read_words(
       call, options_of(o), "exec [options] CONTAINER COMMAND [ARGUMENTS...]", 1, SIZE_MAX));
   if (!words) return 0;
-  FLUYT_TRY(check_descriptors(o.preserve_fds));
+  const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
   const Record record = FLUYT_TRY(folder.load());
   FLUYT_TRY(check_status(o, folder, record));
@@ -166,7 +166,7 @@ Result<int> exec(Invocation& call) {
   FLUYT_TRY(set_cgroups(o.cgroups, request));
   request.even_if_paused = o.ignore_paused;
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
-  request.preserve_fds = add_listen_fds(o.preserve_fds, request.process);
+  request.preserve_fds = add_listen_fds(preserve_fds, request.process);
   runtime::Executed executed = FLUYT_TRY(runtime::exec(request));
   for (const std::string& warning : executed.warnings) call.log.warn(warning);
   if (!o.console_socket.empty()) {

@@ -9,6 +9,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -113,14 +114,21 @@ Result<> write_pid_file(const std::string& path, pid_t pid) {
   return sys::write_file_atomic(sys::kCwd, path, std::to_string(pid), 0644);
 }
 
-Result<> check_descriptors(int count) {
-  for (int fd = 3; fd < 3 + count; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) {
-      return Error(Code::kInvalidArgument,
-                   cat("option --preserve-fds: descriptor ", fd, " is not open"));
-    }
+Result<int> open_descriptors(int count, Log& log) {
+  if (count <= 0) return 0;
+  int open = 0;
+  int last = 2;
+  for (const std::string& name : FLUYT_TRY(sys::list_dir("/proc/self/fd"))) {
+    const auto fd = parse_number<int>(name);
+    // What is ours closes at exec; what was given to us does not.
+    if (!fd || *fd < 3 || *fd - 3 >= count || fcntl(*fd, F_GETFD) != 0) continue;
+    ++open;
+    last = std::max(last, *fd);
   }
-  return {};
+  if (open < count) {
+    log.warn(cat("option --preserve-fds: ", count, ": only ", open, " of them are open"));
+  }
+  return last - 2;
 }
 
 int add_listen_fds(int preserve_fds, oci::Process& process) {

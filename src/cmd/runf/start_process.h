@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "cmd/runf/log.h"
 #include "oci/runtime_spec.h"
 #include "sys/fd.h"
 #include "sys/process.h"
@@ -17,8 +18,9 @@ Result<> write_pid_file(const std::string& path, pid_t pid);
 /// Passes signals on to the process and, with a valid `console`, our terminal's input and its
 /// output, until the process ends. Returns its shell code.
 Result<int> stay(const sys::Process& process, sys::Fd console);
-/// Whether the descriptors 3 to 2 + count were given to us: asked before we open any of our own.
-Result<> check_descriptors(int count);
+/// How many descriptors from 3 up to keep of the `count` asked for: up to the last one that was
+/// given to us. Fewer are a warning. Asked before we open any of our own.
+Result<int> open_descriptors(int count, Log& log);
 /// LISTEN_FDS of our environment counts into the descriptors to keep, and is passed on.
 int add_listen_fds(int preserve_fds, oci::Process& process);
 

@@ -1,0 +1,177 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "runtime/container_test_box.h"
+
+// Mounts and devices beyond the ordinary ones of container_test.cc.
+namespace fluyt::runtime {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+void add_user_namespace(oci::Spec& spec, uint32_t first, uint32_t size = 65536) {
+  spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = {}});
+  spec.linux_->uid_mappings = {{.container_id = 0, .host_id = first, .size = size}};
+  spec.linux_->gid_mappings = spec.linux_->uid_mappings;
+}
+
+void give_root_to(const Box& box, uid_t id) {
+  for (const char* folder : {"", "/rootfs", "/rootfs/bin", "/rootfs/etc", "/rootfs/tmp"}) {
+    ASSERT_EQ(chown(box.path(folder).c_str(), id, id), 0);
+  }
+}
+
+TEST(Mounts, BindAtSlashIsTheRoot) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  Box other;
+  other.write("/rootfs/etc/which", "the other\n");
+  box.spec.mounts.insert(
+      box.spec.mounts.begin(),
+      {.destination = "/", .source = other.path("/rootfs"), .options = {"rbind", "ro"}});
+  const Outcome outcome = box.shell("cat /etc/which; touch /etc/x 2>/dev/null && echo BAD");
+  EXPECT_EQ(outcome.out, "the other\n") << outcome.error << outcome.err;
+}
+
+TEST(Mounts, TmpfsHasTheModeOfWhatItCovers) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  mkdir(box.path("/rootfs/hold").c_str(), 0700);
+  ASSERT_EQ(chmod(box.path("/rootfs/hold").c_str(), 0712), 0);
+  box.spec.mounts.push_back({.destination = "/hold", .type = "tmpfs", .source = "tmpfs"});
+  box.spec.mounts.push_back({.destination = "/new", .type = "tmpfs", .source = "tmpfs"});
+  box.spec.mounts.push_back({.destination = "/own",
+                             .type = "tmpfs",
+                             .source = "tmpfs",
+                             .options = {"mode=0700", "rro", "size=64k"}});
+  const Outcome outcome = box.shell(
+      "stat -c %a /hold /new /own; touch /own/x 2>/dev/null && echo BAD; grep ' /own ' "
+      "/proc/self/mountinfo");
+  EXPECT_THAT(outcome.out, HasSubstr("712\n1777\n700\n")) << outcome.error << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("size=64k"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("BAD")));
+}
+
+TEST(Mounts, RemountTakesRecursiveOptionsToo) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.mounts.push_back({.destination = "/a", .type = "tmpfs", .source = "tmpfs"});
+  box.spec.mounts.push_back({.destination = "/a/b", .type = "tmpfs", .source = "tmpfs"});
+  box.spec.mounts.push_back({.destination = "/a", .options = {"remount", "rro"}});
+  EXPECT_EQ(box.shell("touch /a/x /a/b/x 2>/dev/null; ls /a/x /a/b/x 2>/dev/null").out, "");
+}
+
+TEST(Mounts, LinksAreBoundCoveredAndCopiedWhereAskedTo) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.write("/outside/file", "cargo\n");
+  ASSERT_EQ(symlink("file", box.path("/outside/link").c_str()), 0);
+  ASSERT_EQ(symlink("nowhere", box.path("/rootfs/covered").c_str()), 0);
+  box.spec.mounts.push_back({.destination = "/covered",
+                             .source = box.path("/outside/link"),
+                             .options = {"bind", "dest-nofollow"}});
+  box.spec.mounts.push_back({.destination = "/itself",
+                             .source = box.path("/outside/link"),
+                             .options = {"bind", "dest-nofollow", "src-nofollow"}});
+  box.spec.mounts.push_back({.destination = "/a/copied",
+                             .source = box.path("/outside/link"),
+                             .options = {"rbind", "copy-symlink"}});
+  const Outcome outcome = box.shell("cat /covered; readlink /itself; readlink /a/copied");
+  EXPECT_EQ(outcome.out, "cargo\nfile\nfile\n") << outcome.error << outcome.err;
+  EXPECT_FALSE(sys::exists(box.path("/rootfs/nowhere")));
+}
+
+TEST(Mounts, CopiedLinkDoesNotLeaveTheRoot) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  ASSERT_EQ(symlink("text", box.path("/outside/link").c_str()), 0);
+  ASSERT_EQ(symlink("../../outside", box.path("/rootfs/a").c_str()), 0);
+  box.spec.mounts.push_back({.destination = "/a/copied",
+                             .source = box.path("/outside/link"),
+                             .options = {"bind", "copy-symlink"}});
+  EXPECT_EQ(box.shell("readlink /outside/copied").out, "text\n");
+  EXPECT_FALSE(sys::exists(box.path("/outside/copied")));
+}
+
+TEST(Mounts, IdMapsOfEveryForm) {
+  FLUYT_NEEDS_ROOT();
+  auto shown = [](std::vector<std::string> options, std::vector<oci::IdMapping> mappings,
+                  bool user_namespace) {
+    Box box;
+    mkdir(box.path("/outside/below").c_str(), 0755);
+    EXPECT_EQ(chown(box.path("/outside").c_str(), 0, 0), 0);
+    if (user_namespace) {
+      add_user_namespace(box.spec, 100000);
+      give_root_to(box, 100000);
+    }
+    options.insert(options.begin(), "bind");
+    box.spec.mounts.push_back({.destination = "/m",
+                               .source = box.path("/outside"),
+                               .options = std::move(options),
+                               .uid_mappings = mappings,
+                               .gid_mappings = mappings});
+    const Outcome outcome = box.shell("stat -c %u:%g /m");
+    return outcome.error.empty() ? outcome.out : outcome.error;
+  };
+  // The container's mapping: what is 0 outside is 0 inside.
+  EXPECT_EQ(shown({"idmap"}, {}, true), "0:0\n");
+  EXPECT_EQ(shown({"ridmap"}, {}, true), "0:0\n");
+  // A mapping of its own, with and without a user namespace.
+  EXPECT_EQ(shown({"idmap"}, {{.container_id = 0, .host_id = 100007, .size = 1}}, true), "7:7\n");
+  EXPECT_EQ(shown({}, {{.container_id = 0, .host_id = 42, .size = 1}}, false), "42:42\n");
+  EXPECT_THAT(shown({"idmap"}, {}, false), HasSubstr("\"idmap\": needs mappings"));
+}
+
+TEST(Devices, OfAUserNamespaceAreMadeAsAsked) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  add_user_namespace(box.spec, 100000);
+  give_root_to(box, 100000);
+  box.spec.linux_->devices = {{.path = "/dev/deep/nothing",
+                               .type = 'c',
+                               .major = 1,
+                               .minor = 3,
+                               .file_mode = 0640,
+                               .uid = 10,
+                               .gid = 11},
+                              {.path = "/dev/queue", .type = 'p', .file_mode = 0622}};
+  const Outcome outcome = box.shell(
+      "stat -c '%a %u %g' /dev/deep/nothing; test -p /dev/queue && stat -c %a /dev/queue;"
+      "echo x > /dev/null && stat -c '%a %u' /dev/null; grep -c ' /dev/[a-z/]* .*nosuid,noexec' "
+      "/proc/self/mountinfo");
+  EXPECT_THAT(outcome.out, HasSubstr("640 10 11\n622\n666 0\n")) << outcome.error << outcome.err;
+  // What the container does to its nodes it does to its own.
+  struct stat host{};
+  ASSERT_EQ(stat("/dev/null", &host), 0);
+  EXPECT_EQ(host.st_uid, 0U);
+}
+
+TEST(Devices, AnotherFileInTheirPlaceIsAnError) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.write("/rootfs/etc/taken", "a file\n");
+  box.spec.linux_->devices = {{.path = "/etc/taken", .type = 'c', .major = 1, .minor = 3}};
+  EXPECT_THAT(box.run({"true"}).error,
+              HasSubstr("linux.devices: \"/etc/taken\": another file is there already"));
+  ASSERT_EQ(unlink(box.path("/rootfs/etc/taken").c_str()), 0);
+  ASSERT_EQ(mknod(box.path("/rootfs/etc/taken").c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
+  EXPECT_EQ(box.run({"true"}).error, "");
+}
+
+TEST(Devices, DevOfTheImageThatIsALinkIsRefused) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  std::erase_if(box.spec.mounts,
+                [](const oci::Mount& mount) { return mount.destination.starts_with("/dev"); });
+  ASSERT_EQ(symlink("../../outside", box.path("/rootfs/dev").c_str()), 0);
+  EXPECT_THAT(box.run({"true"}).error, HasSubstr("\"/dev\" of the root is no directory"));
+  EXPECT_TRUE(sys::list_dir(box.path("/outside"))->empty());
+}
+
+}  // namespace
+}  // namespace fluyt::runtime
