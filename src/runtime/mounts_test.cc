@@ -127,6 +127,36 @@ TEST(Mounts, IdMapsOfEveryForm) {
   EXPECT_THAT(shown({"idmap"}, {}, false), HasSubstr("\"idmap\": needs mappings"));
 }
 
+TEST(Mounts, StandInTheSpecificationsOrderInAUserNamespaceToo) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  add_user_namespace(box.spec, 100000);
+  give_root_to(box, 100000);
+  const Outcome outcome = box.shell("cat /proc/self/mountinfo");
+  size_t at = 0;
+  for (const oci::Mount& mount : box.spec.mounts) {
+    const size_t found = outcome.out.find(cat(" ", mount.destination, " "));
+    ASSERT_NE(found, std::string::npos) << mount.destination << outcome.error << outcome.out;
+    EXPECT_GT(found, at) << mount.destination << "\n" << outcome.out;
+    at = found;
+  }
+}
+
+TEST(Mounts, SysfsWithoutARightToItsNetworkIsTheHostsAndReadOnly) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  add_user_namespace(box.spec, 0, 1);
+  std::erase_if(box.spec.linux_->namespaces,
+                [](auto& n) { return n.type == oci::NamespaceType::kNetwork; });
+  box.spec.mounts = {{.destination = "/proc", .type = "proc", .source = "proc"},
+                     {.destination = "/sys", .type = "sysfs", .source = "sysfs"}};
+  box.spec.linux_->readonly_paths.clear();
+  const Outcome outcome =
+      box.shell("ls -d /sys/kernel; ls /sys/fs/cgroup | wc -l; grep ' /sys ' /proc/self/mountinfo");
+  EXPECT_THAT(outcome.out, HasSubstr("/sys/kernel\n0\n")) << outcome.error << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr(" ro,nosuid,nodev,noexec"));
+}
+
 TEST(Devices, OfAUserNamespaceAreMadeAsAsked) {
   FLUYT_NEEDS_ROOT();
   Box box;

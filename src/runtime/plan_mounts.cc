@@ -1,3 +1,5 @@
+#include <sys/mount.h>
+
 #include <algorithm>
 #include <array>
 
@@ -131,6 +133,17 @@ Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::s
                  ".destination: \"/\": expected a bind: anything else has no program to run");
   }
   if (plan.kind != MountKind::kBind && plan.kind != MountKind::kRemount) fold_tree(plan.options);
+  // sysfs belongs to a network namespace: without the right to that one, the kernel gives none. The
+  // host's is shown then, nothing of it to be changed, and nothing that lies on it.
+  if (plan.kind == MountKind::kSysfs && namespaces.in_user_namespace() &&
+      !namespaces.has(CLONE_NEWNET)) {
+    plan.kind = MountKind::kBind;
+    plan.source = "/sys";
+    plan.options.data.clear();
+    plan.options.set |=
+        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    plan.options.clear &= ~plan.options.set;
+  }
   if (plan.kind != MountKind::kBind &&
       (plan.options.source_itself || plan.options.target_itself || plan.options.copy_link)) {
     return wrong(index, ".options: src-nofollow, dest-nofollow, copy-symlink: only for binds");

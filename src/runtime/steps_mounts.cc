@@ -127,11 +127,19 @@ void remember(Inside& in, const MountPlan& mount, sys::Fd attached) {
   if (mount.destination == "/sys") in.sysfs = std::move(attached);
 }
 
+// One that was made ahead, as a mount of now: mountinfo lists mounts in the order in which they
+// were made, and shall show the specification's. Before Linux 6.15 what is not attached has no
+// copies.
+sys::Fd take_early(sys::Fd early) {
+  auto copy = sys::clone_mount(early, sys::Depth::kOne);
+  return copy.ok() ? std::move(*copy) : std::move(early);
+}
+
 Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
-  sys::Fd fs = in.early.size() > place && in.early[place].valid() ? std::move(in.early[place])
-               : mount.kind == MountKind::kProc
-                   ? FLUYT_TRY(make_proc(in, mount))
-                   : FLUYT_TRY(make_fs(mount, covered_mode(in, mount)));
+  sys::Fd fs =
+      in.early.size() > place && in.early[place].valid() ? take_early(std::move(in.early[place]))
+      : mount.kind == MountKind::kProc                   ? FLUYT_TRY(make_proc(in, mount))
+                                       : FLUYT_TRY(make_fs(mount, covered_mode(in, mount)));
   if (mount.type == "mqueue" && !in.plan.mount_label.empty()) {
     FLUYT_TRY(sys::set_selinux_label(fs, in.plan.mount_label));
   }
