@@ -11,7 +11,7 @@
 
 #include "base/id.h"
 #include "base/strings.h"
-#include "sys/file.h"
+#include "sys/file.h"  // NOLINT(readability-duplicate-include): the one above is the system's
 #include "sys/mount.h"
 #include "sys/process.h"
 
