@@ -159,12 +159,27 @@ void read(const Node& node, std::string& out) {
   }
 }
 
+namespace {
+
+bool same_letters(std::string_view a, std::string_view b) {
+  const auto small = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [&](char x, char y) { return small(x) == small(y); });
+}
+
+}  // namespace
+
 const Json* Object::find(std::string_view key) const {
   const auto* members = node_->value().get_ptr<const Json::object_t*>();
   if (members == nullptr) {
     return nullptr;
   }
-  const auto it = members->find(key);
+  auto it = members->find(key);
+  if (it == members->end()) {
+    // Runtimes written in Go, and so what is written for them, take keys in any case.
+    it = std::find_if(members->begin(), members->end(),
+                      [&](const auto& member) { return same_letters(member.first, key); });
+  }
   return it == members->end() || it->second.is_null() ? nullptr : &it->second;
 }
 

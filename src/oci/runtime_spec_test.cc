@@ -196,6 +196,15 @@ TEST(RuntimeSpec, RefusesWithPathValueAndExpectation) {
   }
 }
 
+TEST(RuntimeSpec, KeysAreTakenInAnyCaseAsGoDoes) {
+  const auto got = parse_resources(
+      R"({"hugepageLimits":[{"pagesize":"2MB","limit":5}],"CPU":{"Cpus":"0","cpus":"1"}})");
+  ASSERT_TRUE(got.ok()) << got.error().message();
+  EXPECT_EQ(got->hugepage_limits, (std::vector<HugepageLimit>{{.page_size = "2MB", .limit = 5}}));
+  ASSERT_TRUE(got->cpu);
+  EXPECT_EQ(got->cpu->cpus, "1") << "the exact one wins";
+}
+
 TEST(RuntimeSpec, UnifiedKeysStayInTheCgroup) {
   EXPECT_THAT(why(with("/linux/resources/unified", R"({"a/b":"1"})")), HasSubstr("\"a/b\""));
   EXPECT_THAT(why(with("/linux/resources/unified", R"({"":"1"})")), HasSubstr("key \"\""));
