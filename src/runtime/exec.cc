@@ -150,7 +150,8 @@ Result<Executed> exec(const ExecRequest& request) {
                   .hand_over_listener = {}};
   // The program's process alone: the one that makes it counts in no limit of the container's.
   how.on_forked = [&](pid_t forked) -> Result<> {
-    FLUYT_TRY_CONTEXT(enter_cgroup(request, forked), cat("exec: adding pid ", forked));
+    FLUYT_TRY_CONTEXT(enter_cgroup(request, forked),
+                      cat("exec: adding pid ", forked, " to cgroups"));
     if (plan.identity.final_cpus.empty()) {
       // Where an initial one was given, it stays.
       if (plan.identity.initial_cpus.empty()) {

@@ -143,6 +143,8 @@ class Kills {
 
 // Lines until the container has ended: its figures once an interval, an OOM kill when it happens.
 Result<> follow(const Record& record, const sys::Process& init, int64_t interval_ms) {
+  // systemd takes a scope away with its last process, and what was counted with it.
+  const cgroup::Hold hold = FLUYT_TRY(cgroup::hold(record.cgroup));
   Kills kills(record);
   Deadline next = Deadline::after_ms(interval_ms);
   while (true) {
@@ -151,7 +153,8 @@ Result<> follow(const Record& record, const sys::Process& init, int64_t interval
         errno != EINTR)
       return Error::from_errno(errno, "poll()");
     FLUYT_TRY(entries[1].revents != 0 ? kills.event() : kills.look_again());
-    if (entries[0].revents != 0) return {};
+    // The event may come behind the death that it tells of; the count does not.
+    if (entries[0].revents != 0) return kills.tell();
     if (!next.passed()) continue;
     auto printed = print_stats(record);
     // Deleted meanwhile: its end shows at once.

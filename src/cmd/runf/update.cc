@@ -124,6 +124,8 @@ Result<int> update(Invocation& call) {
   }
   const oci::Resources resources =
       FLUYT_TRY(o.resources ? from_file(*o.resources) : from_options(o));
+  if (const std::string left = runtime::cgroup::left_out(record.cgroup, resources); !left.empty())
+    call.log.warn(left);
   FLUYT_TRY(runtime::update(record.cgroup, resources));
   return 0;
 }

@@ -90,6 +90,7 @@ bool worth_another_try(const Error& error) {
 /// Writes everything. The first error that stays one is it.
 Result<> put_all(const std::vector<Write>& plan) {
   std::vector<const Write*> todo;
+  todo.reserve(plan.size());
   for (const Write& write : plan) todo.push_back(&write);
   while (!todo.empty()) {
     std::vector<const Write*> again;
@@ -226,6 +227,7 @@ Result<> update(const CgroupRecord& record, const oci::Resources& resources) {
   unit.fit(plan);
   // All of them before systemd writes the first.
   std::vector<Old> olds;
+  olds.reserve(plan.size());
   for (const Write& write : plan) olds.push_back(FLUYT_TRY(remember(write)));
   auto written = unit.set(plan, rules);
   if (!written.ok()) return written;
@@ -234,6 +236,21 @@ Result<> update(const CgroupRecord& record, const oci::Resources& resources) {
     written = apply_devices(record, resources.devices);
   if (!written.ok()) put_back(olds, unit);
   return written;
+}
+
+std::string left_out(const CgroupRecord& record, const oci::Resources& resources) {
+  if (!record.unit) return {};
+  const auto in_files = [&](const char* file) {
+    const auto found = resources.unified.find(file);
+    return found == resources.unified.end() ? std::string() : std::string(trim(found->second));
+  };
+  const bool idle = in_files("cpu.idle") == "1" ||
+                    (in_files("cpu.idle").empty() && resources.cpu && resources.cpu->idle == 1);
+  const bool weight =
+      !in_files("cpu.weight").empty() || (resources.cpu && resources.cpu->shares.value_or(0) != 0);
+  if (!idle || !weight) return {};
+  return "linux.resources.cpu: unable to apply both idle and shares (a weight) to a systemd unit: "
+         "idle it is";
 }
 
 }  // namespace fluyt::runtime::cgroup

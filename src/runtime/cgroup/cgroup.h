@@ -122,9 +122,14 @@ Result<> apply(const CgroupRecord& record, const oci::Resources& resources);
 /// put back. Device rules are touched only when there are any.
 Result<> update(const CgroupRecord& record, const oci::Resources& resources);
 
+/// What apply() and update() leave out because systemd's units cannot hold it, for the log; empty
+/// when there is nothing.
+std::string left_out(const CgroupRecord& record, const oci::Resources& resources);
+
 /// Moves a process (all of its threads) into every hierarchy of the cgroup. `beside`, when not 0,
 /// is the container's init: where the v2 cgroup refuses processes because it has children with
-/// controllers (EBUSY), the process joins init's own cgroup if that lies below.
+/// controllers (EBUSY), the process joins init's own cgroup if that lies below; where the cgroup is
+/// gone, wherever init is.
 Result<> join(const CgroupRecord& record, pid_t pid, pid_t beside = 0);
 /// join() without the v2 directory: for a process made by CLONE_INTO_CGROUP.
 Result<> join_legacy(const CgroupRecord& record, pid_t pid);

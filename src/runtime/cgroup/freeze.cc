@@ -59,9 +59,11 @@ Result<> thaw(const CgroupRecord& record) {
 }
 
 Result<bool> frozen(const CgroupRecord& record) {
-  if (!record.unified.empty() &&
-      FLUYT_TRY(event_flag(FLUYT_TRY(read_value(record.unified, "cgroup.events")), "frozen"))) {
-    return true;
+  if (!record.unified.empty()) {
+    auto events = read_value(record.unified, "cgroup.events");
+    // Gone: the container moved itself elsewhere, and nothing of ours holds it.
+    if (!events.ok() && events.error().code() == Code::kNotFound) return false;
+    if (FLUYT_TRY(event_flag(FLUYT_TRY(std::move(events)), "frozen"))) return true;
   }
   const std::string* legacy = find_legacy(record, "freezer");
   // Nothing of ours could have frozen it.

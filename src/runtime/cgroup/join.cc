@@ -35,9 +35,23 @@ Result<std::string> unified_path_of(pid_t pid) {
   return Error(Code::kNotFound, cat("process ", pid, " is in no v2 cgroup"));
 }
 
+// The container had the whole hierarchy, moved itself and left its own cgroup to be removed: where
+// its init is, its processes are.
+Result<> join_where(pid_t beside, pid_t pid) {
+  const std::string path = FLUYT_TRY(unified_path_of(beside));
+  const Host host = FLUYT_TRY(probe());
+  if (path.starts_with("/..")) {
+    return Error(Code::kFailedPrecondition, cat("process ", beside, " is in cgroup ", quote(path),
+                                                ", above all that is ours"));
+  }
+  return put(cat(host.unified, path), pid);
+}
+
 Result<> join_unified(const CgroupRecord& record, pid_t pid, pid_t beside) {
   auto joined = put(record.unified, pid);
-  if (joined.ok() || joined.error().errno_value() != EBUSY || beside == 0) return joined;
+  if (joined.ok() || beside == 0) return joined;
+  if (joined.error().errno_value() == ENOENT) return join_where(beside, pid);
+  if (joined.error().errno_value() != EBUSY) return joined;
   // The container made cgroups of its own below and gave them controllers, as systemd does inside:
   // v2 then lets no process into the upper one. Its init sits in one of them; the path comes from
   // the kernel, and is compared with ours on whole names before it is used.

@@ -305,6 +305,27 @@ TEST_P(Kernel, JoinBelowStaysBelow) {
   EXPECT_FALSE(join_below(record_, "../leafy", pid).ok());
 }
 
+TEST_P(Kernel, JoinFollowsAnInitThatLeftItsCgroup) {
+  if (record_.unified.empty()) GTEST_SKIP() << "for cgroup v2";
+  ASSERT_OK(make_leaf());
+  const pid_t init = start_sleeper();
+  const pid_t other = start_sleeper();
+  const std::string elsewhere =
+      record_.unified.substr(0, record_.unified.rfind('/')) + "/elsewhere";
+  ASSERT_OK(sys::make_dirs(elsewhere, 0755));
+  for (const pid_t pid : {init, other}) {
+    ASSERT_OK(sys::write_file(sys::kCwd,
+                              (pid == init ? elsewhere : host_.unified) + "/cgroup.procs",
+                              std::to_string(pid)));
+  }
+  ASSERT_EQ(rmdir(record_.unified.c_str()), 0);
+  EXPECT_FALSE(frozen(CgroupRecord{.unified = record_.unified, .legacy = {}}).value_or(true));
+  EXPECT_FALSE(join(record_, other).ok());
+  ASSERT_OK(join(record_, other, init));
+  EXPECT_THAT(sys::read_file(elsewhere + "/cgroup.procs", 4096).value_or(""),
+              HasSubstr(std::to_string(other)));
+}
+
 TEST_P(Kernel, JoinBelowEachTakesSingleControllers) {
   ASSERT_OK(make_leaf());
   const pid_t pid = start_sleeper();

@@ -181,12 +181,19 @@ Result<> Planner::memory(const oci::MemoryResources& memory) {
 }
 
 Result<> Planner::check_fits(const oci::MemoryResources& memory) const {
-  if (!memory.check_before_update.value_or(false) || memory.limit.value_or(0) <= 0) return {};
+  if (!memory.check_before_update.value_or(false)) return {};
   const auto usage = layout_.current.memory_usage;
-  if (!usage || *usage <= static_cast<uint64_t>(*memory.limit)) return {};
-  return Error(Code::kFailedPrecondition,
-               cat(kResources, "memory.limit: ", *memory.limit, ": the container uses ", *usage,
-                   " bytes already, and checkBeforeUpdate is set"));
+  const auto refuse = [&](std::string_view field, std::string_view what, int64_t limit) {
+    return Error(Code::kFailedPrecondition, cat(kResources, field, ": rejecting ", what, " limit ",
+                                                limit, ": the container uses ", *usage,
+                                                " bytes already, and checkBeforeUpdate is set"));
+  };
+  const auto too_low = [&](int64_t limit) {
+    return usage && limit > 0 && *usage > static_cast<uint64_t>(limit);
+  };
+  if (too_low(memory.swap.value_or(0))) return refuse("memory.swap", "memory+swap", *memory.swap);
+  if (too_low(memory.limit.value_or(0))) return refuse("memory.limit", "memory", *memory.limit);
+  return {};
 }
 
 Result<> Planner::memory_legacy(const oci::MemoryResources& memory, const Place& where) {

@@ -125,7 +125,10 @@ TEST(Memory, CheckBeforeUpdateRefusesWhatDoesNotFit) {
   Layout at = unified();
   at.current.memory_usage = 101;
   EXPECT_THAT(plan(at, memory({.limit = 100, .check_before_update = true})),
-              ElementsAre(HasSubstr("the container uses 101 bytes already")));
+              ElementsAre(HasSubstr("memory.limit: rejecting memory limit 100: the container uses "
+                                    "101 bytes already")));
+  EXPECT_THAT(plan(at, memory({.limit = 50, .swap = 100, .check_before_update = true})),
+              ElementsAre(HasSubstr("memory.swap: rejecting memory+swap limit 100: ")));
   EXPECT_THAT(plan(at, memory({.limit = 100})), ElementsAre("/v2/memory.max=100"));
 }
 

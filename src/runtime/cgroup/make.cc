@@ -235,6 +235,19 @@ Result<> make_directories(const Host& host, const CgroupRecord& record,
   return {};
 }
 
+// Somebody's directory where the scope's will be. It is left as it is: nothing was made yet.
+Result<> refuse_taken(const CgroupRecord& record) {
+  if (!record.unified.empty() && sys::exists(record.unified)) {
+    const std::string events = FLUYT_TRY(read_value(record.unified, "cgroup.events"));
+    if (FLUYT_TRY(event_flag(events, "populated")))
+      return taken("is not empty", record.unified, "holds processes: expected one of its own");
+    if (FLUYT_TRY(event_flag(events, "frozen"))) return refuse_frozen(record.unified, "FROZEN");
+  }
+  const std::string* freezer = find_legacy(record, "freezer");
+  if (freezer == nullptr || !sys::exists(*freezer)) return {};
+  return refuse_frozen(*freezer, trim(FLUYT_TRY(read_value(*freezer, "freezer.state"))));
+}
+
 // The scope needs a process from its first moment on: one of ours holds the place.
 Result<Hold> start_scope(const SystemdUnit& unit, const oci::Resources& resources,
                          const std::map<std::string, std::string>& annotations) {
@@ -258,6 +271,7 @@ Result<Hold> make(const Host& host, const CgroupRecord& record, const oci::Resou
   const std::vector<Need> asked = needs(resources);
   FLUYT_TRY(check_mounted(host, asked));
   Hold hold;
+  if (record.unit) FLUYT_TRY(refuse_taken(record));
   if (record.unit) hold = FLUYT_TRY(start_scope(*record.unit, resources, annotations));
   auto made = make_directories(host, record, asked);
   if (made.ok()) return hold;

@@ -183,7 +183,8 @@ std::optional<std::string> parse_quoted(std::string_view& text) {
       text.remove_prefix(at + 1);
       return out;
     }
-    if (text[at] == '\\' && ++at == text.size()) break;
+    if (text[at] == '\\') ++at;
+    if (at == text.size()) break;
     out += text[at];
   }
   return std::nullopt;
@@ -268,6 +269,9 @@ Result<Property> annotation_property(std::string_view key, std::string_view name
 }  // namespace
 
 void fit_to_systemd(std::vector<Write>& plan, const Present& present) {
+  const Write* idle = find(plan, "cpu.idle");
+  if (idle != nullptr && trim(idle->value) == "1")
+    std::erase_if(plan, [](const Write& write) { return write.file == "cpu.weight"; });
   const Quota legacy = legacy_quota(plan, present);
   for (Write& write : plan) {
     if (write.file == "pids.max" && trim(write.value) == "0") write.value.assign(1, '1');
@@ -333,7 +337,11 @@ void sort_properties(std::vector<Property>& properties) {
     if (one.name == "CPUQuotaPeriodUSec") return "CPUQuotaPeriodSec";
     return one.name;
   };
-  std::ranges::stable_sort(properties, {}, file);
+  // Few, and equal ones stay in their order.
+  for (size_t at = 1; at < properties.size(); ++at) {
+    for (size_t to = at; to > 0 && file(properties[to]) < file(properties[to - 1]); --to)
+      std::swap(properties[to], properties[to - 1]);
+  }
 }
 
 Result<std::vector<Property>> annotation_properties(

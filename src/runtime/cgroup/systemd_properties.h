@@ -29,7 +29,8 @@ struct Present {
 };
 
 /// What systemd cannot express exactly is changed in the plan, so that file and property agree: a
-/// CPU quota is a whole percentage of a CPU, rounded up, and at least one task is allowed.
+/// CPU quota is a whole percentage of a CPU, rounded up, at least one task is allowed, and what is
+/// idle has no weight.
 void fit_to_systemd(std::vector<Write>& plan, const Present& present);
 
 /// The properties behind a plan's writes. Files that systemd of this version never writes

@@ -140,6 +140,15 @@ TEST(Fit, FileAndPropertyAgree) {
   EXPECT_EQ(fitted("memory.max", "0"), "0");
 }
 
+TEST(Fit, WhatIsIdleHasNoWeight) {
+  auto plan = writes({{"cpu.weight", "79"}, {"cpu.idle", "1"}});
+  fit_to_systemd(plan, {});
+  EXPECT_EQ(plan, writes({{"cpu.idle", "1"}}));
+  plan = writes({{"cpu.idle", "0"}, {"cpu.weight", "79"}});
+  fit_to_systemd(plan, {});
+  EXPECT_EQ(plan.size(), 2U);
+}
+
 Rule rule(bool allow, char type, std::optional<uint32_t> major, std::optional<uint32_t> minor,
           uint32_t access = kAllAccess) {
   return {.allow = allow, .type = type, .major = major, .minor = minor, .access = access};

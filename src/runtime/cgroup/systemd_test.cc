@@ -160,7 +160,21 @@ TEST_F(Systemd, ATakenNameIsToldAndKept) {
   ASSERT_FALSE(again.ok());
   EXPECT_EQ(again.error().code(), Code::kAlreadyExists);
   EXPECT_THAT(again.error().message(), HasSubstr(record_.unit->name));
+  EXPECT_THAT(again.error().message(), HasSubstr("container's cgroup is not empty"));
   EXPECT_THAT(pids(record_).value(), ElementsAre(children_.front()));
+}
+
+TEST_F(Systemd, AFrozenDirectoryInItsPlaceIsToldAndKept) {
+  if (!pure_unified()) GTEST_SKIP() << "for cgroup v2";
+  ASSERT_OK(sys::make_dirs(record_.unified, 0755));
+  ASSERT_OK(sys::write_file(sys::kCwd, record_.unified + "/cgroup.freeze", "1"));
+  for (int i = 0; i < 2; ++i) {
+    auto made = make(host_, record_, {});
+    ASSERT_FALSE(made.ok());
+    EXPECT_THAT(made.error().message(), HasSubstr("container's cgroup unexpectedly frozen"));
+    EXPECT_EQ(value_of("cgroup.freeze"), "1");
+  }
+  EXPECT_EQ(rmdir(record_.unified.c_str()), 0);
 }
 
 TEST_F(Systemd, AUnitThatFailedIsInNobodysWay) {
@@ -240,6 +254,15 @@ TEST_F(Systemd, IdleOutlivesADaemonReload) {
   EXPECT_EQ(value_of("cpu.idle"), "1");
   systemctl({"daemon-reload"});
   EXPECT_EQ(value_of("cpu.idle"), "1");
+  // A weight has no place in an idle unit, and takes idleness away when it comes alone.
+  const oci::Resources both{.cpu = oci::CpuResources{.shares = 200, .idle = 1}};
+  EXPECT_THAT(left_out(record_, both), HasSubstr("unable to apply both"));
+  ASSERT_OK(update(record_, both));
+  EXPECT_EQ(value_of("cpu.idle"), "1");
+  EXPECT_EQ(left_out(record_, {.cpu = oci::CpuResources{.shares = 200}}), "");
+  ASSERT_OK(update(record_, {.cpu = oci::CpuResources{.shares = 200}}));
+  EXPECT_EQ(value_of("cpu.idle"), "0");
+  ASSERT_OK(update(record_, {.cpu = oci::CpuResources{.idle = 1}}));
   ASSERT_OK(update(record_, {.cpu = oci::CpuResources{.idle = 0}}));
   EXPECT_EQ(value_of("cpu.idle"), "0");
   systemctl({"daemon-reload"});
