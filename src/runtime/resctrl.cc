@@ -212,7 +212,8 @@ Result<Groups> find(sys::FdRef root, const oci::IntelRdt& asked, const std::stri
 
 Result<> add(const Groups& groups, pid_t pid) {
   FLUYT_TRY(add_to(groups.control, pid));
-  return groups.monitoring.valid() ? add_to(groups.monitoring, pid) : Result<>();
+  if (groups.monitoring.valid()) return add_to(groups.monitoring, pid);
+  return {};
 }
 
 Result<> write_schemata(sys::FdRef root, const oci::IntelRdt& asked, const std::string& id) {
