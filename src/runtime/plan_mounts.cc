@@ -31,6 +31,7 @@ constexpr std::array<std::string_view, 10> kReplaceable = {"/proc/cpuinfo",
 
 std::vector<sys::IdRange> ranges(const std::vector<oci::IdMapping>& mappings) {
   std::vector<sys::IdRange> out;
+  out.reserve(mappings.size());
   for (const auto& mapping : mappings) {
     out.push_back({mapping.container_id, mapping.host_id, mapping.size});
   }

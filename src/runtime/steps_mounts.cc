@@ -122,9 +122,13 @@ Result<sys::Fd> make_proc(Inside& in, const MountPlan& mount) {
 
 // What later steps look for by the mount itself, since a path may lead elsewhere by then.
 void remember(Inside& in, const MountPlan& mount, sys::Fd attached) {
-  if (mount.type == "devpts" && mount.destination == "/dev/pts") in.devpts = std::move(attached);
-  if (mount.destination == "/proc") in.proc = std::move(attached);
-  if (mount.destination == "/sys") in.sysfs = std::move(attached);
+  if (mount.type == "devpts" && mount.destination == "/dev/pts") {
+    in.devpts = std::move(attached);
+  } else if (mount.destination == "/proc") {
+    in.proc = std::move(attached);
+  } else if (mount.destination == "/sys") {
+    in.sysfs = std::move(attached);
+  }
 }
 
 // One that was made ahead, as a mount of now: mountinfo lists mounts in the order in which they
