@@ -7,6 +7,7 @@
 #include "runtime/prepare.h"
 #include "sys/clone.h"
 #include "sys/fd.h"
+#include "sys/mount.h"
 
 namespace fluyt::runtime {
 
@@ -41,14 +42,17 @@ struct Inside {
   sys::Fd sysfs;  // the mount at /sys, likewise
   sys::Fd mask_dir;  // the read-only tmpfs over masked directories, once attached
   bool null_attached = false;
-  std::vector<sys::Fd> early;  // by place in the plan's mounts: proc and sysfs made ahead
-  sys::Fd console;             // our end of the pty
+  std::vector<sys::FsContext> procs;  // of a joined PID namespace, opened before we joined it
+  std::vector<sys::Fd> early;         // by place in the plan's mounts: proc and sysfs made ahead
+  sys::Fd console;                    // our end of the pty
   bool directory_entered = false;
   sys::Fd listener;     // of the seccomp filter, until the program is executed
   std::string program;  // absolute, or relative to the working directory
   std::vector<std::string> env;
 };
 
+// steps_mounts.cc
+Result<> open_procs(Inside& in);
 // steps_namespaces.cc
 Result<> join_planned(Inside& in);
 Result<> join_container(Inside& in);

@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,38 +81,60 @@ std::string covered_mode(const Inside& in, const MountPlan& mount) {
   return text.data();
 }
 
-// procfs shows the PID namespace of whoever makes it. Where we are not yet in the container's, for
-// others live there, Linux 6.17 lets us name it; before, a process that does this alone must go in.
-Result<sys::Fd> make_proc_by_helper(const MountPlan& mount) {
+// In a process of its own, into the PID namespace where others live, and may trace it: without a
+// descriptor of ours but its socket, our root or our streams. What it opens is worth nothing to one
+// who may not mount; a mount of procfs would be: it is whole, nothing in it is masked yet.
+[[noreturn]] void open_proc_inside(sys::FdRef socket, sys::FdRef pid_namespace) {
+  auto alone = sys::close_all_but({socket.raw(), pid_namespace.raw()});
+  for (int stream = 0; stream < 3; ++stream) close(stream);
+  if (alone.ok()) alone = sys::hide_in_empty_root();
+  if (alone.ok()) alone = sys::join_namespaces(pid_namespace, CLONE_NEWPID);
+  if (alone.ok()) alone = sys::close_all_but({socket.raw()});
+  if (!alone.ok()) _exit(1);
+  auto inner = sys::clone_process({});
+  if (!inner.ok()) _exit(1);
+  if (*inner) {
+    (*inner)->wait(Deadline::never()).ignore("whether it sent something is what counts");
+    _exit(0);
+  }
+  auto context = sys::FsContext::open("proc");
+  auto sent =
+      context.ok() ? sys::send_with_fds(socket, "p", {context->fd()}) : Result<>(context.error());
+  _exit(sent.ok() ? 0 : 1);
+}
+
+Result<sys::FsContext> open_proc_of(sys::FdRef pid_namespace) {
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
   auto child = FLUYT_TRY(sys::clone_process({}));
-  if (!child) {
-    // Others can see it: it has nothing but its socket, and no way to the host's root.
-    auto alone = sys::close_all_but({pair.second.raw()});
-    if (alone.ok()) alone = sys::hide_in_empty_root();
-    if (!alone.ok()) _exit(1);
-    auto made = make_fs(mount);
-    auto sent =
-        made.ok() ? sys::send_with_fds(pair.second, "p", {made->ref()}) : Result<>(made.error());
-    _exit(sent.ok() ? 0 : 1);
-  }
+  if (!child) open_proc_inside(pair.second, pid_namespace);
   pair.second.reset();
   char byte = 0;
   auto received = sys::receive_with_fds(pair.first, &byte, 1);
-  child->kill(SIGKILL).ignore("it has done what it was made for");
-  child->wait(Deadline::never()).ignore("it was killed");
+  child->wait(Deadline::never()).ignore("it has done what it was made for");
   if (!received.ok()) return std::move(received).error();
   if (received->fds.size() != 1)
-    return Error(Code::kInternal, "procfs of the joined PID namespace could not be made");
-  return std::move(received->fds[0]);
+    return Error(Code::kInternal, "procfs of the joined PID namespace could not be opened");
+  return sys::FsContext::adopt(std::move(received->fds[0]), "proc");
 }
 
-Result<sys::Fd> make_proc(Inside& in, const MountPlan& mount) {
-  if (in.plan.namespaces.fork != NamespacePlan::Fork::kLate) return make_fs(mount);
-  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("proc"));
+const sys::Fd* joined_pid_namespace(const Inside& in) {
   for (size_t i = 0; i < in.plan.namespaces.joins.size(); ++i) {
-    if (in.plan.namespaces.joins[i].type != CLONE_NEWPID) continue;
-    if (!context.set_fd("pidns", in.host.joins[i]).ok()) return make_proc_by_helper(mount);
+    if (in.plan.namespaces.joins[i].type == CLONE_NEWPID) return &in.host.joins[i];
+  }
+  return nullptr;
+}
+
+// procfs shows the PID namespace of whoever opens it. Where others live in the container's we stay
+// out of it until the end: Linux 6.17 lets us name it; before, open_procs() was there.
+Result<sys::Fd> make_proc(Inside& in, const MountPlan& mount) {
+  const sys::Fd* joined = joined_pid_namespace(in);
+  if (joined == nullptr) return make_fs(mount);
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("proc"));
+  if (!in.procs.empty()) {
+    context = std::move(in.procs.back());
+    in.procs.pop_back();
+  } else {
+    FLUYT_TRY(context.set_fd("pidns", *joined));
   }
   FLUYT_TRY(context.set_string("source", "proc"));
   FLUYT_TRY(set_options(context, mount));
@@ -260,6 +281,17 @@ Result<> make_between(Inside& in, size_t first, size_t end) {
 }
 
 }  // namespace
+
+Result<> open_procs(Inside& in) {
+  const sys::Fd* joined = joined_pid_namespace(in);
+  if (joined == nullptr) return {};
+  sys::FsContext trial = FLUYT_TRY(sys::FsContext::open("proc"));
+  if (trial.set_fd("pidns", *joined).ok()) return {};
+  for (const MountPlan& mount : in.plan.mounts) {
+    if (mount.kind == MountKind::kProc) in.procs.push_back(FLUYT_TRY(open_proc_of(*joined)));
+  }
+  return {};
+}
 
 Result<sys::Fd> own_procfs() {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open("proc"));

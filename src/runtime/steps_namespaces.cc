@@ -9,6 +9,7 @@
 namespace fluyt::runtime {
 
 Result<> join_planned(Inside& in) {
+  FLUYT_TRY(open_procs(in));
   for (size_t i = 0; i < in.plan.namespaces.joins.size(); ++i) {
     const NamespacePlan::Join& join = in.plan.namespaces.joins[i];
     FLUYT_TRY_CONTEXT(sys::join_namespaces(in.host.joins[i], join.type),

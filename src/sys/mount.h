@@ -21,6 +21,9 @@ class FsContext {
  public:
   /// kUnimplemented when the kernel has no such file system.
   static Result<FsContext> open(const std::string& type);
+  /// Of one that another process opened, in namespaces of its own.
+  static FsContext adopt(Fd fd, std::string type) { return {std::move(fd), std::move(type)}; }
+  FdRef fd() const { return fd_; }
   Result<> set_flag(const std::string& key);
   Result<> set_string(const std::string& key, const std::string& value);
   Result<> set_fd(const std::string& key, FdRef fd);
