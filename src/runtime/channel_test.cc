@@ -1,7 +1,6 @@
 #include "runtime/channel.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include "sys/socket.h"
 

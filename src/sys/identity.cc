@@ -71,6 +71,7 @@ Result<> set_dumpable(bool on) {
 void forget_command_line() {
   // The kernel lays out argv, the environment and the executed file's name one after the other.
   char* begin = program_invocation_name;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel gives addresses as numbers
   const char* name = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   if (begin == nullptr || name == nullptr || name < begin) return;
   explicit_bzero(begin, static_cast<size_t>(name + strlen(name) - begin));

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <span>
+#include <utility>
 
 #include "base/strings.h"
 #include "runtime/seccomp/assembler.h"
@@ -37,6 +38,7 @@ struct Case {
 struct Entry {
   uint32_t number = 0;
   Case rule;
+  size_t place = 0;  // in the profile's order
 };
 
 /// From `first` up to the next range: one action, or cases to be tried in order with `action` at
@@ -143,7 +145,9 @@ std::vector<Entry> Compiler::entries(Arch arch) {
       if (arch == Arch::kX86) add_multiplexed(*call, rule, out);
     }
   }
-  std::ranges::stable_sort(out, {}, &Entry::number);
+  for (size_t i = 0; i < out.size(); ++i) out[i].place = i;
+  // The library's stable sort rests on a deprecated function of its own, which clang tells of.
+  std::ranges::sort(out, {}, [](const Entry& e) { return std::pair(e.number, e.place); });
   return out;
 }
 

@@ -30,7 +30,6 @@ namespace {
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 constexpr uint32_t kEperm = SECCOMP_RET_ERRNO | EPERM;
 constexpr uint32_t kEnosys = SECCOMP_RET_ERRNO | ENOSYS;
@@ -371,7 +370,7 @@ oci::Seccomp random_profile_for_library(uint64_t seed) {
   const std::vector<std::string> actions{
       "SCMP_ACT_ALLOW",        "SCMP_ACT_ERRNO",       "SCMP_ACT_TRAP", "SCMP_ACT_LOG",
       "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRACE"};
-  const std::string otherwise = actions[random() % actions.size()];
+  const std::string& otherwise = actions[random() % actions.size()];
   std::set<std::string_view> used;
   std::vector<oci::SeccompSyscalls> rules;
   for (int i = 0; i < 24; ++i) {
