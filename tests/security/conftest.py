@@ -53,9 +53,10 @@ def canary(tmp_path):
     made.check()
 
 
-@pytest.fixture(params=["pivoted", "hooked"])
+@pytest.fixture(params=["pivoted", "hooked", "mapped"])
 def moment(request):
-    """When the image's tree is worked on: behind the pivot, or (with hooks) before it."""
+    """When the image's tree is worked on: behind the pivot, or (with hooks) before it; or from a user namespace, where
+    devices are bound instead of made."""
     return request.param
 
 
@@ -64,4 +65,6 @@ def any_box(make_box, moment):
     made = make_box()
     if moment == "hooked":
         made.early_hook()
+    if moment == "mapped":
+        made.map_users()
     return made

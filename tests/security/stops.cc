@@ -95,6 +95,7 @@ struct Driver {
 };
 
 void on(pid_t pid, int signal) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): ptrace(2) takes the number as one
   ptrace(PTRACE_SYSCALL, pid, nullptr, reinterpret_cast<void*>(static_cast<intptr_t>(signal)));
 }
 

@@ -71,6 +71,34 @@ def test_a_container_in_the_hosts_mount_namespace_changes_no_mount_of_it(box, sh
         subprocess.run(["mount", "--make-private", "/"], check=True)
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_container_in_the_hosts_mount_namespace_sees_nothing_of_it(box, canary, shared, hooked):
+    """The same from inside: behind its root it finds nothing of the host's"""
+    box.namespace("mount", False)
+    if hooked:
+        box.early_hook()
+    os.mkdir(shared + "/volume")
+    box.bind(shared + "/volume", "/data")
+    subprocess.run(["mount", "--make-shared", "/"], check=True)
+    try:
+        before = mounts()
+        done = box.run("/bin/hostile", "audit", canary.folder)
+        if done.code != 0:
+            assert "mount namespace" in done.err, done
+        assert mounts() == before
+    finally:
+        subprocess.run(["mount", "--make-private", "/"], check=True)
+
+
+def test_the_hosts_mount_namespace_by_path_is_refused(box):
+    """Its root would be pivoted away from everybody"""
+    box.namespace("mount", f"/proc/{os.getpid()}/ns/mnt")
+    before = mounts()
+    done = box.run("/bin/true")
+    assert done.code != 0 and "linux.namespaces" in done.err, done
+    assert mounts() == before
+
+
 def test_settings_are_written_to_a_procfs_of_our_own(any_box):
     """CVE-2025-52881: another setting lies over the one that is meant"""
     box = any_box

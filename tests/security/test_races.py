@@ -10,7 +10,7 @@ import pytest
 import box as boxes
 import scenes
 
-ROUNDS = int(os.environ.get("FLUYT_RACES", "20"))
+ROUNDS = int(os.environ.get("FLUYT_RACES", "12"))
 
 
 @pytest.mark.parametrize("kind", scenes.KINDS)

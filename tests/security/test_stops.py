@@ -8,7 +8,7 @@ import pytest
 import box as boxes
 import scenes
 
-STEP = int(os.environ.get("FLUYT_STOP_STEP", "37"))
+STEP = int(os.environ.get("FLUYT_STOP_STEP", "61"))
 
 
 def run_stopped(box, scene, at, back):

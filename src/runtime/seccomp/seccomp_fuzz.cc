@@ -121,7 +121,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       call.nr = source.below(8) == 0 ? static_cast<int>(source.value())
                                      : named.number(static_cast<seccomp::Arch>(source.below(3)));
     }
-    for (uint64_t& arg : call.args) arg = argument(*profile, source);
+    for (auto& arg : call.args) arg = argument(*profile, source);
     compare(*program, *profile, call);
   }
   return 0;
