@@ -253,8 +253,8 @@ struct SeccompSyscalls {
 struct Seccomp {
   std::string default_action;
   std::optional<uint32_t> default_errno_ret;
-  std::vector<std::string> architectures;  // SCMP_ARCH_X86_64, ...
-  std::vector<std::string> flags;
+  std::vector<std::string> architectures;         // SCMP_ARCH_X86_64, ...
+  std::optional<std::vector<std::string>> flags;  // none at all is not the same as an empty list
   std::string listener_path;
   std::string listener_metadata;
   std::vector<SeccompSyscalls> syscalls;

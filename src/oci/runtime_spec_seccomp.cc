@@ -100,7 +100,8 @@ void read_seccomp(const Node& node, Seccomp& out) {
   }
   read_errno(object, "defaultErrnoRet", out.default_errno_ret);
   object.some_of("architectures", out.architectures, kArchitectures);
-  object.some_of("flags", out.flags, kFlags);
+  object.with("flags", [&](const Node&) { out.flags.emplace(); });
+  if (out.flags) object.some_of("flags", *out.flags, kFlags);
   object.field("listenerPath", out.listener_path);
   object.field("listenerMetadata", out.listener_metadata);
   if (out.listener_path.empty() && !out.listener_metadata.empty()) {
@@ -114,7 +115,7 @@ Ordered write_seccomp(const Seccomp& seccomp) {
   out["defaultAction"] = seccomp.default_action;
   json::put(out, "defaultErrnoRet", seccomp.default_errno_ret);
   json::put(out, "architectures", seccomp.architectures);
-  json::put(out, "flags", seccomp.flags);
+  if (seccomp.flags) out["flags"] = *seccomp.flags;
   json::put(out, "listenerPath", seccomp.listener_path);
   json::put(out, "listenerMetadata", seccomp.listener_metadata);
   json::put(out, "syscalls", seccomp.syscalls, write_syscalls);

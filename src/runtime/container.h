@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -46,6 +47,12 @@ struct Made {
   uint64_t root_mount = 0;  // as in Created
 };
 
+/// What a new terminal does with the newlines of the program's output.
+enum class Newlines {
+  kToNewLine,  // as terminals do: a carriage return goes in front
+  kAsWritten,  // for a caller that passes the output on to a terminal, a file or a pipe of its own
+};
+
 struct CreateRequest {
   std::string id;
   std::string bundle;  // absolute: relative paths of the spec start here
@@ -62,6 +69,7 @@ struct CreateRequest {
   sys::FdRef report;
   int preserve_fds = 0;
   Cgroups cgroups = Cgroups::kMake;
+  Newlines newlines = Newlines::kToNewLine;
   bool no_pivot = false;
   bool no_new_keyring = false;
   /// With kSystemd the annotations org.systemd.property.* of the spec are obeyed.
@@ -80,6 +88,10 @@ struct Created {
   uint64_t root_mount = 0;
   std::vector<std::string> warnings;  // what was asked for and could not be given, for the log
 };
+
+/// How the sentence begins that says why execve(2) did not execute the program: "exec /x: no such
+/// file or directory".
+inline constexpr std::string_view kNotExecuted = "exec ";
 
 /// Makes everything up to the gate: cgroup, namespaces, mounts, identity. On error nothing is left.
 /// Errors name the spec's field. A missing program in the image is reported here, not at start.
@@ -101,6 +113,7 @@ struct ExecRequest {
   bool even_if_paused = false;  // wait until a paused container is resumed, instead of an error
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
+  Newlines newlines = Newlines::kToNewLine;
   int preserve_fds = 0;
   Deadline deadline = Deadline::never();
 };

@@ -424,7 +424,7 @@ TEST(Attack, ProcThatIsALinkIsRefused) {
   ASSERT_EQ(symlink("/tmp/p", box.path("/rootfs/proc").c_str()), 0);
   const Outcome outcome = box.run({"true"});
   EXPECT_THAT(outcome.error,
-              HasSubstr("mounts[0]: \"/proc\": must be a directory of the root, no link"));
+              HasSubstr("mounts[0]: \"/proc\": must be mounted on ordinary directory"));
 }
 
 TEST(Attack, DevThatLeadsOutsideStaysInside) {
@@ -551,6 +551,94 @@ TEST(Create, PidsLimitOfOneInASharedPidNamespace) {
   }
   second.spec.linux_->resources->pids_limit = 1;
   EXPECT_THAT(second.run({"cat", "/etc/passwd"}).out, HasSubstr("sailor"));
+}
+
+// The old root stays, and with it the host's procfs: by it the kernel would judge a new one.
+TEST(Create, WithoutPivotingNoBareProcfsCanBeMounted) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.no_pivot = true;
+  for (auto* set :
+       {&box.spec.process->capabilities->bounding, &box.spec.process->capabilities->permitted,
+        &box.spec.process->capabilities->effective}) {
+    set->emplace_back("CAP_SETFCAP");
+  }
+  const Outcome outcome = box.run(
+      {"/bin/busybox", "unshare", "-mrpf", "sh", "-c", "mount -t proc none /proc && echo mounted"});
+  EXPECT_THAT(outcome.err, HasSubstr("mount: permission denied")) << outcome.error;
+  EXPECT_EQ(outcome.out, "");
+}
+
+TEST(Exec, RunsUnderTheContainersPersonality) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.linux_->personality = oci::Personality{.domain = "LINUX32"};
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  oci::Process process = *box.spec.process;
+  process.args = {"sh", "-c", "cat /proc/self/personality"};
+  EXPECT_EQ(box.exec(process).out, "00000008\n");
+}
+
+// Deadlines do not outlive a fork, and one comes before the program.
+TEST(Exec, SchedulerIsTheProgramsOwn) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  box.open_gate(outcome);
+  oci::Process process = *box.spec.process;
+  process.scheduler = oci::Scheduler{.policy = "SCHED_DEADLINE",
+                                     .flags = {"SCHED_FLAG_RESET_ON_FORK"},
+                                     .runtime = 42'000,
+                                     .deadline = 100'000,
+                                     .period = 1'000'000};
+  process.args = {"grep", "^policy", "/proc/self/sched"};
+  const Outcome inside = box.exec(process);
+  if (inside.error_code == Code::kPermissionDenied) GTEST_SKIP() << inside.error;
+  EXPECT_THAT(inside.out, HasSubstr(" 6\n")) << inside.error;
+}
+
+// The kernel keeps such signals from a PID namespace's first process that has no handler.
+TEST(Create, SignalsEndAContainerThatWaitsAtItsGate) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.process->args = {"sleep", "30"};
+  Outcome outcome;
+  ASSERT_TRUE(box.create(outcome)) << outcome.error;
+  ASSERT_TRUE(box.container->init.kill(SIGTERM).ok());
+  const auto status = box.container->init.wait(Deadline::after_ms(5000));
+  ASSERT_TRUE(status.ok() && *status);
+  EXPECT_EQ((*status)->shell_code(), 128 + SIGTERM);
+}
+
+TEST(Hooks, EndedByASignalAreSaidToBe) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.hooks = oci::Hooks{};
+  box.spec.hooks->create_runtime = {
+      {.path = "/bin/sh", .args = {"sh", "-c", "kill -SYS $$"}, .env = {}, .timeout = {}}};
+  EXPECT_THAT(box.run({"true"}).error, HasSubstr("signal 31: bad system call"));
+}
+
+TEST(Create, FilterWithoutCloseRange) {
+  FLUYT_NEEDS_ROOT();
+  for (const bool no_new_privileges : {true, false}) {
+    Box box;
+    box.spec.process->no_new_privileges = no_new_privileges;
+    oci::Seccomp seccomp;
+    seccomp.default_action = "SCMP_ACT_ALLOW";
+    seccomp.syscalls = {{.names = {"close_range", "openat2", "open_tree", "move_mount"},
+                         .action = "SCMP_ACT_ERRNO",
+                         .errno_ret = 38,
+                         .args = {}}};
+    box.spec.linux_->seccomp = seccomp;
+    const Outcome outcome = box.run({"ls", "/proc/self/fd"});
+    EXPECT_EQ(outcome.out, "0\n1\n2\n3\n") << outcome.error << outcome.err;
+  }
 }
 
 TEST(Exec, PausedContainerIsSaidToBe) {

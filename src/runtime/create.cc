@@ -139,15 +139,17 @@ Supervision supervision(const CreateRequest& request, const Plan& plan, Created&
   Supervision how{.plan = plan,
                   .parent = request.parent,
                   .deadline = request.deadline,
+                  .newlines = request.newlines,
                   .until_executed = !request.gate.valid(),
                   .on_forked = {},
                   .run_hooks = {},
                   .hand_over_listener = {}};
   how.on_forked = [&](pid_t forked) -> Result<> {
     FLUYT_TRY(tell_made(request, created, forked));
-    if (created.cgroup == CgroupRecord{}) return {};
-    FLUYT_TRY_CONTEXT(cgroup::apply(created.cgroup, plan.resources), "linux.resources");
-    return {};
+    if (created.cgroup != CgroupRecord{})
+      FLUYT_TRY_CONTEXT(cgroup::apply(created.cgroup, plan.resources), "linux.resources");
+    const bool late = plan.namespaces.fork == NamespacePlan::Fork::kLate;
+    return late && plan.identity.scheduler ? set_scheduler(plan, forked) : Result<>();
   };
   how.run_hooks = [&](pid_t init) -> Result<> {
     const std::string state = oci::to_json(state_of(request, init));

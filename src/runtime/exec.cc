@@ -41,6 +41,7 @@ Result<Plan> plan_exec(const ExecRequest& request) {
   if (request.spec.linux_ && request.spec.linux_->seccomp) {
     FLUYT_TRY(plan_seccomp(*request.spec.linux_->seccomp, plan));
   }
+  if (request.spec.linux_) FLUYT_TRY(plan_execution(*request.spec.linux_, plan));
   plan.preserve_fds = request.preserve_fds;
   // Forked into the container's PID namespace last, with nothing left to take from it.
   plan.namespaces.fork = NamespacePlan::Fork::kLate;
@@ -84,6 +85,19 @@ Result<sys::Fd> open_root_of(const ExecRequest& request) {
   // Still the same process, so it was its root.
   FLUYT_TRY(open_init(request));
   return root;
+}
+
+// The program's process alone: the one that makes it counts in no limit of the container's.
+Result<> settle(const ExecRequest& request, const Plan& plan, pid_t pid) {
+  FLUYT_TRY_CONTEXT(enter_cgroup(request, pid), cat("exec: adding pid ", pid, " to cgroups"));
+  if (!plan.identity.final_cpus.empty()) {
+    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(pid, plan.identity.final_cpus),
+                      "process.execCPUAffinity.final");
+  } else if (plan.identity.initial_cpus.empty()) {
+    // Where an initial one was given, it stays.
+    sys::reset_cpu_affinity(pid).ignore("the caller's CPUs are as many as it gets");
+  }
+  return plan.identity.scheduler ? set_scheduler(plan, pid) : Result<>();
 }
 
 std::string state_of(const ExecRequest& request) {
@@ -144,25 +158,12 @@ Result<Executed> exec(const ExecRequest& request) {
   Supervision how{.plan = plan,
                   .parent = request.parent,
                   .deadline = request.deadline,
+                  .newlines = request.newlines,
                   .until_executed = true,
                   .on_forked = {},
                   .run_hooks = {},
                   .hand_over_listener = {}};
-  // The program's process alone: the one that makes it counts in no limit of the container's.
-  how.on_forked = [&](pid_t forked) -> Result<> {
-    FLUYT_TRY_CONTEXT(enter_cgroup(request, forked),
-                      cat("exec: adding pid ", forked, " to cgroups"));
-    if (plan.identity.final_cpus.empty()) {
-      // Where an initial one was given, it stays.
-      if (plan.identity.initial_cpus.empty()) {
-        sys::reset_cpu_affinity(forked).ignore("the caller's CPUs are as many as it gets");
-      }
-      return {};
-    }
-    FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(forked, plan.identity.final_cpus),
-                      "process.execCPUAffinity.final");
-    return {};
-  };
+  how.on_forked = [&](pid_t forked) { return settle(request, plan, forked); };
   how.hand_over_listener = [&](pid_t started, sys::FdRef listener) {
     return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started,
                          state_of(request), listener);

@@ -1,5 +1,6 @@
 #include "runtime/first_process.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -208,9 +209,15 @@ Result<> set_up(Inside& in) {
   return say(in.p.channel, Message::kReady);
 }
 
-// One byte opens the gate. End of file: nobody is left who could.
+void end_at_gate(int number) { _exit(128 + number); }
+
+// One byte opens the gate. End of file: nobody is left who could. The kernel keeps signals from a
+// PID namespace's first process unless it has a handler: until the program takes over, those that
+// ask for an end get it.
 void wait_at_gate(sys::FdRef gate) {
   if (!gate.valid()) return;
+  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2})
+    ::signal(number, end_at_gate);
   char byte = 0;
   auto got = sys::read_some(gate, {&byte, 1});
   if (!got.ok() || *got == 0) _exit(kFailed);
@@ -220,7 +227,7 @@ void wait_at_gate(sys::FdRef gate) {
 Error not_executed(const std::string& program, const Error& why) {
   const char* words = strerrordesc_np(why.errno_value());
   if (words == nullptr) return why;
-  return Error(why.code(), cat("exec ", program, ": ", to_lower(words)));
+  return Error(why.code(), cat(kNotExecuted, program, ": ", to_lower(words)));
 }
 
 void tell(const Inside& in, const Error& error) {

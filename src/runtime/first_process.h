@@ -38,6 +38,7 @@ struct Inside {
   sys::Fd root;            // of the container, O_PATH
   bool over_root = false;  // attached over "/" of the namespace
   sys::Fd devpts;          // the mount at /dev/pts, when it is a new one
+  sys::Fd read_only_dev;   // the one at /dev, when it is to be read-only once it is filled
   sys::Fd proc;   // the mount at /proc: what is masked in it is masked wherever the image moves it
   sys::Fd sysfs;  // the mount at /sys, likewise
   sys::Fd mask_dir;  // the read-only tmpfs over masked directories, once attached

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cstring>
+
 #include "base/strings.h"
 #include "base/time.h"
 #include "sys/identity.h"
@@ -38,8 +40,12 @@ Result<> run_hook(const oci::Hook& hook, const std::string& state_json, const Ho
   const int status = captured.status.shell_code();
   if (status == 0) return {};
   const std::string_view said = trim(captured.err.empty() ? captured.out : captured.err);
-  return Error(Code::kFailedPrecondition, cat("exit status ", status, said.empty() ? "" : ": ",
-                                              said.empty() ? "" : quote(said, 1024)));
+  const std::string how = captured.status.signal == 0
+                              ? cat("exit status ", status)
+                              : cat("signal ", captured.status.signal, ": ",
+                                    to_lower(strsignal(captured.status.signal)));
+  return Error(Code::kFailedPrecondition,
+               cat(how, said.empty() ? "" : ": ", said.empty() ? "" : quote(said, 1024)));
 }
 
 }  // namespace

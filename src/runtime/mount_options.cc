@@ -128,18 +128,30 @@ void choose_atime(uint64_t& set, uint64_t& clear, uint64_t value) {
   clear |= MOUNT_ATTR__ATIME;
 }
 
+void note_flag(const Row& row, MountOptions& out) {
+  if (row.tree) return;
+  const bool about_atime = (row.value & (MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)) != 0 ||
+                           row.value == MOUNT_ATTR_RELATIME;
+  if (!about_atime) out.names_flags = true;
+  // Taking one back ("atime", "diratime") chooses nothing.
+  if (about_atime && row.kind == Row::kSet) out.names_atime = true;
+}
+
 void apply_row(const Row& row, MountOptions& out) {
   uint64_t& set = row.tree ? out.tree_set : out.set;
   uint64_t& clear = row.tree ? out.tree_clear : out.clear;
   switch (row.kind) {
     case Row::kSet:
       set_attribute(set, clear, row.value);
+      note_flag(row, out);
       break;
     case Row::kClear:
       clear_attribute(set, clear, row.value);
+      note_flag(row, out);
       break;
     case Row::kAtime:
       choose_atime(set, clear, row.value);
+      out.names_atime |= !row.tree;
       break;
     case Row::kPropagate:
       out.propagation = row.value;

@@ -15,6 +15,8 @@ struct MountOptions {
   // mount_setattr(2) of the mount itself.
   uint64_t set = 0;
   uint64_t clear = 0;
+  bool names_flags = false;  // any of them but the access-time ones, set or cleared
+  bool names_atime = false;  // an access-time behaviour was chosen
   // The same for it and all below (rro, rnosuid, ...).
   uint64_t tree_set = 0;
   uint64_t tree_clear = 0;

@@ -158,8 +158,8 @@ Result<MemoryPolicyPlan> plan_memory_policy(const oci::MemoryPolicy& asked) {
   MemoryPolicyPlan plan;
   const auto mode = find(kModes, asked.mode);
   if (!mode) {
-    return Error(Code::kInvalidArgument,
-                 cat("linux.memoryPolicy.mode: ", quote(asked.mode), ": unknown"));
+    return Error(Code::kInvalidArgument, cat("linux.memoryPolicy.mode: ", quote(asked.mode),
+                                             ": invalid memory policy mode"));
   }
   plan.mode = *mode;
   for (const std::string& flag : asked.flags) {
@@ -194,6 +194,17 @@ Result<> plan_personality(const oci::Personality& asked, Plan& plan) {
   return {};
 }
 
+}  // namespace
+
+Result<> plan_execution(const oci::Linux& config, Plan& plan) {
+  if (config.personality) FLUYT_TRY(plan_personality(*config.personality, plan));
+  if (config.memory_policy)
+    plan.memory_policy = FLUYT_TRY(plan_memory_policy(*config.memory_policy));
+  return {};
+}
+
+namespace {
+
 // What is mounted at "/" is the root, and hides all that was mounted before it.
 void take_root_bind(Plan& plan) {
   const auto last = std::find_if(plan.mounts.rbegin(), plan.mounts.rend(),
@@ -205,6 +216,26 @@ void take_root_bind(Plan& plan) {
   if ((options.set & MOUNT_ATTR_RDONLY) != 0) plan.root_read_only = true;
   options.set &= ~uint64_t{MOUNT_ATTR_RDONLY};
   plan.mounts.erase(plan.mounts.begin(), last.base());
+}
+
+void add_once(std::vector<std::string>& list, std::string path) {
+  if (std::find(list.begin(), list.end(), path) == list.end()) list.push_back(std::move(path));
+}
+
+// An earlier mount may be what such a source shows: it cannot be opened ahead.
+void find_sources_in_root(Plan& plan) {
+  if (plan.root_path.empty() || plan.root_bind) return;
+  const std::string root = clean_path(plan.root_path);
+  for (MountPlan& mount : plan.mounts) {
+    if (mount.kind != MountKind::kBind) continue;
+    if (mount.options.source_itself || mount.options.copy_link) continue;
+    const std::string source = clean_path(mount.source);
+    if (source.size() <= root.size() + 1 || !source.starts_with(root) || source[root.size()] != '/')
+      continue;
+    // To map ids takes rights over the file system that a user namespace does not give.
+    if (mount.options.id_map && plan.namespaces.in_user_namespace()) continue;
+    mount.source_in_root = source.substr(root.size());
+  }
 }
 
 Result<> plan_mount_label(const std::string& label, const HostFacts& host, Plan& plan) {
@@ -413,19 +444,18 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   FLUYT_TRY(plan_root_propagation(config.rootfs_propagation, plan));
   plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces));
   take_root_bind(plan);
+  find_sources_in_root(plan);
   plan.makes_dev = std::none_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
     return mount.kind == MountKind::kBind && mount.destination == "/dev";
   });
   FLUYT_TRY(plan_mount_label(config.mount_label, host, plan));
   plan.devices = FLUYT_TRY(plan_devices(config.devices));
-  for (const std::string& path : config.masked_paths) plan.masked_paths.push_back(clean_path(path));
+  for (const std::string& path : config.masked_paths) add_once(plan.masked_paths, clean_path(path));
   for (const std::string& path : config.readonly_paths)
     plan.read_only_paths.push_back(clean_path(path));
   FLUYT_TRY(plan_names(spec, plan));
   plan.sysctls = FLUYT_TRY(plan_sysctls(spec, plan.namespaces));
-  if (config.personality) FLUYT_TRY(plan_personality(*config.personality, plan));
-  if (config.memory_policy)
-    plan.memory_policy = FLUYT_TRY(plan_memory_policy(*config.memory_policy));
+  FLUYT_TRY(plan_execution(config, plan));
   plan.new_keyring = !request.no_new_keyring;
   plan.identity = FLUYT_TRY(plan_identity(*spec.process, host, plan.warnings));
   FLUYT_TRY(plan_process(*spec.process, plan));

@@ -70,7 +70,8 @@ struct MountPlan {
   MountKind kind = MountKind::kFs;
   std::string destination;  // absolute, without "." and "..", as seen inside
   std::string type;
-  std::string source;  // absolute for binds
+  std::string source;          // absolute for binds
+  std::string source_in_root;  // a bind of what lies in the container's own root: its place there
   MountOptions options;
   std::vector<sys::IdRange> uids;  // idmapped mounts
   std::vector<sys::IdRange> gids;
@@ -257,9 +258,13 @@ Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::str
                                            const NamespacePlan& namespaces);
 Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Spec& spec,
                                              const NamespacePlan& namespaces);
+/// What every process of the container runs under, each exec too: personality, memory policy.
+Result<> plan_execution(const oci::Linux& config, Plan& plan);
 Result<> plan_seccomp(const oci::Seccomp& profile, Plan& plan);
 /// Fills in what `process` says: args, env, cwd, terminal.
 Result<> plan_process(const oci::Process& process, Plan& plan);
+/// The plan's scheduler for process `pid`; 0 is ourselves.
+Result<> set_scheduler(const Plan& plan, pid_t pid);
 std::vector<Step> plan_steps(const Plan& plan);
 /// The part of it that an exec takes too: from the keyring to the seccomp filter.
 std::vector<Step> plan_process_steps(const Plan& plan);

@@ -1,3 +1,4 @@
+#include <sched.h>
 #include <sys/mount.h>
 
 #include <algorithm>
@@ -79,10 +80,13 @@ Result<> plan_id_map(const oci::Mount& mount, const NamespacePlan& namespaces, M
     plan.gids = ranges(mount.gid_mappings);
     plan.options.id_map = true;
   } else if (plan.options.id_map) {
-    if (namespaces.uids.empty()) {
+    const bool joins_user =
+        !namespaces.joins.empty() && namespaces.joins.front().type == CLONE_NEWUSER;
+    if (namespaces.uids.empty() && !joins_user) {
       return wrong(plan.index,
                    ".options: \"idmap\": needs mappings, of the mount or of the container");
     }
+    // None of our own where the container joins a user namespace: those of that one.
     plan.uids = namespaces.uids;
     plan.gids = namespaces.gids;
   }
@@ -106,12 +110,18 @@ bool takes_label(const MountPlan& plan) {
   return plan.kind == MountKind::kHostFs || (plan.kind == MountKind::kFs && plan.type != "mqueue");
 }
 
+// Some write the root's own path in front, as runc's users may.
+std::string in_root(const std::string& path, const std::string& root) {
+  if (root.empty() || !path.starts_with(root) || path.size() <= root.size()) return path;
+  return path[root.size()] == '/' ? path.substr(root.size()) : path;
+}
+
 Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::string& bundle,
-                             const NamespacePlan& namespaces) {
+                             const std::string& spec_root, const NamespacePlan& namespaces) {
   MountPlan plan;
   plan.index = index;
   if (mount.destination.empty()) return wrong(index, ".destination: expected a path");
-  plan.destination = clean_path(mount.destination);
+  plan.destination = in_root(clean_path(mount.destination), spec_root);
   plan.type = mount.type;
   plan.options = FLUYT_TRY(parse_mount_options(mount.options));
   plan.kind = kind_of(mount, plan.options);
@@ -178,9 +188,12 @@ Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::str
                                            const NamespacePlan& namespaces) {
   std::vector<MountPlan> plans;
   plans.reserve(spec.mounts.size());
+  const std::string at = spec.root ? spec.root->path : "";
+  const std::string whole = clean_path(at.starts_with('/') ? at : cat(bundle, "/", at));
+  const std::string root = whole == "/" ? "" : whole;
   const std::string label = spec.linux_ ? spec.linux_->mount_label : "";
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
-    plans.push_back(FLUYT_TRY(plan_mount(i, spec.mounts[i], bundle, namespaces)));
+    plans.push_back(FLUYT_TRY(plan_mount(i, spec.mounts[i], bundle, root, namespaces)));
     if (!label.empty() && takes_label(plans.back())) {
       plans.back().options.data.emplace_back("context", label);
     }

@@ -63,6 +63,20 @@ TEST(Plan, DefaultSpecIsMadeByOneProcess) {
                   Step::kNoNewPrivileges, Step::kCloseDescriptors));
 }
 
+TEST(Plan, DestinationsMayHaveTheRootInFront) {
+  oci::Spec spec = base_spec();
+  spec.root->path = "/srv/root";
+  spec.mounts.push_back({.destination = "/srv/root/data", .type = "tmpfs"});
+  spec.mounts.push_back({.destination = "/srv/rooted", .type = "tmpfs"});
+  const auto plan = plan_of(spec);
+  ASSERT_TRUE(plan.ok()) << plan.error().message();
+  EXPECT_EQ((plan->mounts.end() - 2)->destination, "/data");
+  EXPECT_EQ(plan->mounts.back().destination, "/srv/rooted");
+  // And are looked at without it.
+  spec.mounts.push_back({.destination = "/srv/root/proc/self", .type = "tmpfs"});
+  EXPECT_THAT(plan_of(spec).error().message(), HasSubstr("nothing may be mounted inside /proc"));
+}
+
 TEST(Plan, TheMakerIsAwaitedBeforeAnythingIsAskedOfIt) {
   oci::Spec user = base_spec();
   user.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = {}});

@@ -1,6 +1,7 @@
 #include "runtime/prepare.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -16,6 +17,13 @@ namespace fluyt::runtime {
 
 namespace {
 
+// What a bind takes from the container.
+struct BindTo {
+  uint64_t propagation = MS_PRIVATE;  // where the mount names none
+  bool mapped = false;                // a user namespace of its own
+  sys::FdRef joined_users;            // one by path: its mappings are the mount's too
+};
+
 Result<> verify_device(sys::FdRef fd, uint32_t type, int64_t major, int64_t minor) {
   const struct stat info = FLUYT_TRY(sys::stat_of(fd));
   const dev_t expected = makedev(static_cast<unsigned>(major), static_cast<unsigned>(minor));
@@ -25,8 +33,46 @@ Result<> verify_device(sys::FdRef fd, uint32_t type, int64_t major, int64_t mino
   return {};
 }
 
-Result<> set_attributes(sys::FdRef mount, const MountPlan& plan) {
+constexpr uint64_t kPlainFlags = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                 MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+constexpr uint64_t kAtimeFlags = MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
+
+// Those of a mount that nobody in a user namespace could take off; its access times could nobody
+// there change at all.
+constexpr uint64_t kLockable =
+    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+// What runc's users know of mount(2): a bind for which flags are named has those and no others of
+// its source's; access times stay as they were unless one of theirs is named. A container with a
+// user namespace keeps what its root could not have taken off, and may not ask for it by name.
+Result<> set_own_attributes(sys::FdRef mount, const MountPlan& plan, const BindTo& to) {
   const MountOptions& options = plan.options;
+  const bool flags = options.names_flags || (options.set & kPlainFlags) != 0;
+  if (!flags && !options.names_atime) return {};
+  uint64_t clear = kPlainFlags & ~options.set;
+  if (options.names_atime) clear |= kAtimeFlags & ~(options.set & MOUNT_ATTR_NODIRATIME);
+  if (to.mapped) {
+    const uint64_t now = FLUYT_TRY(sys::mount_flags(mount));
+    const uint64_t locked = now & kLockable;
+    const bool other_atime =
+        options.names_atime && (options.set & kAtimeFlags) != (now & kAtimeFlags);
+    if ((options.clear & locked) != 0 || other_atime) {
+      return Error(Code::kPermissionDenied,
+                   "options: operation not permitted: a flag of the source that a container with a "
+                   "user namespace cannot take off");
+    }
+    clear &= ~locked;
+  }
+  uint64_t set = options.set;
+  if (!options.names_atime) set &= ~kAtimeFlags;
+  return sys::set_mount_attributes(
+      mount, {.set = set, .clear = clear, .propagation = 0, .user_namespace = {}},
+      sys::Depth::kOne);
+}
+
+Result<> set_attributes(sys::FdRef mount, const MountPlan& plan, const BindTo& to) {
+  const MountOptions& options = plan.options;
+  FLUYT_TRY(set_own_attributes(mount, plan, to));
   if ((options.tree_set | options.tree_clear) != 0) {
     FLUYT_TRY(sys::set_mount_attributes(mount,
                                         {.set = options.tree_set,
@@ -34,11 +80,6 @@ Result<> set_attributes(sys::FdRef mount, const MountPlan& plan) {
                                          .propagation = 0,
                                          .user_namespace = {}},
                                         sys::Depth::kTree));
-  }
-  if ((options.set | options.clear) != 0) {
-    FLUYT_TRY(sys::set_mount_attributes(
-        mount, {.set = options.set, .clear = options.clear, .propagation = 0, .user_namespace = {}},
-        sys::Depth::kOne));
   }
   return {};
 }
@@ -60,37 +101,69 @@ Result<> set_propagation(sys::FdRef mount, const MountOptions& options, uint64_t
       top_alone ? sys::Depth::kOne : sys::Depth::kTree);
 }
 
-Result<> map_ids(sys::FdRef mount, const MountPlan& plan) {
-  const sys::Fd space = FLUYT_TRY(sys::make_user_namespace(plan.uids, plan.gids));
+Result<> map_ids(sys::FdRef mount, const MountPlan& plan, sys::FdRef joined_users) {
+  sys::Fd made;
+  if (!plan.uids.empty()) made = FLUYT_TRY(sys::make_user_namespace(plan.uids, plan.gids));
+  const sys::FdRef space = made.valid() ? made.ref() : joined_users;
   return sys::set_mount_attributes(
       mount, {.set = MOUNT_ATTR_IDMAP, .clear = 0, .propagation = 0, .user_namespace = space},
       plan.options.id_map_tree ? sys::Depth::kTree : sys::Depth::kOne);
 }
 
-Result<sys::Fd> make_bind(const MountPlan& plan, uint64_t propagation) {
-  const sys::Depth depth = plan.options.bind_tree ? sys::Depth::kTree : sys::Depth::kOne;
+sys::Depth depth_of(const MountPlan& plan) {
+  return plan.options.bind_tree ? sys::Depth::kTree : sys::Depth::kOne;
+}
+
+Result<> finish_bind(sys::FdRef mount, const MountPlan& plan, const BindTo& to) {
+  FLUYT_TRY(set_attributes(mount, plan, to));
+  FLUYT_TRY(set_propagation(mount, plan.options, to.propagation));
+  if (plan.options.id_map) FLUYT_TRY(map_ids(mount, plan, to.joined_users));
+  return {};
+}
+
+Result<sys::Fd> make_bind(const MountPlan& plan, const BindTo& to) {
   sys::Fd mount;
   if (plan.options.source_itself) {
     const sys::Fd source = FLUYT_TRY(sys::open(plan.source, O_PATH | O_NOFOLLOW));
-    mount = FLUYT_TRY(sys::clone_mount(source, depth));
+    mount = FLUYT_TRY(sys::clone_mount(source, depth_of(plan)));
   } else {
-    mount = FLUYT_TRY(sys::clone_mount(plan.source, depth));
+    mount = FLUYT_TRY(sys::clone_mount(plan.source, depth_of(plan)));
   }
-  FLUYT_TRY(set_attributes(mount, plan));
-  FLUYT_TRY(set_propagation(mount, plan.options, propagation));
-  if (plan.options.id_map) FLUYT_TRY(map_ids(mount, plan));
+  FLUYT_TRY(finish_bind(mount, plan, to));
   return mount;
+}
+
+BindTo bind_to(const Plan& plan, const std::vector<sys::Fd>& joins) {
+  BindTo to;
+  const bool shares = plan.root_propagation == MS_SHARED || plan.root_propagation == MS_SLAVE;
+  if (shares) to.propagation = plan.root_propagation;
+  to.mapped = plan.namespaces.in_user_namespace();
+  for (size_t i = 0; i < joins.size(); ++i) {
+    if (plan.namespaces.joins[i].type == CLONE_NEWUSER) to.joined_users = joins[i];
+  }
+  return to;
+}
+
+// No link: who could swap it would choose another root.
+Result<sys::Fd> open_root_path(const std::string& path) {
+  auto at = sys::open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  if (!at.ok() && at.error().errno_value() == ENOTDIR) {
+    return Error(Code::kInvalidArgument,
+                 cat(quote(path), ": expected a directory, and no symbolic link"));
+  }
+  return sys::clone_mount(FLUYT_TRY(std::move(at)), sys::Depth::kTree);
 }
 
 Result<sys::Fd> open_root(const Plan& plan) {
   sys::Fd root;
   if (plan.root_bind) {
-    root = FLUYT_TRY_CONTEXT(make_bind(*plan.root_bind, MS_PRIVATE),
-                             cat("mounts[", plan.root_bind->index, "]: \"/\""));
+    root = FLUYT_TRY_CONTEXT(
+        make_bind(*plan.root_bind, {.mapped = plan.namespaces.in_user_namespace()}),
+        cat("mounts[", plan.root_bind->index, "]: \"/\""));
   } else if (plan.overlay) {
     root = FLUYT_TRY_CONTEXT(sys::make_overlay(*plan.overlay), "root");
   } else {
-    root = FLUYT_TRY_CONTEXT(sys::clone_mount(plan.root_path, sys::Depth::kTree), "root.path");
+    root = FLUYT_TRY_CONTEXT(open_root_path(plan.root_path), "root.path");
   }
   const struct stat info = FLUYT_TRY(sys::stat_of(root));
   if (!S_ISDIR(info.st_mode)) {
@@ -125,8 +198,7 @@ Result<std::string> link_of(const std::string& path) {
 }
 
 Result<> prepare_mounts(const Plan& plan, HostSide& side) {
-  const bool shares = plan.root_propagation == MS_SHARED || plan.root_propagation == MS_SLAVE;
-  const uint64_t propagation = shares ? plan.root_propagation : uint64_t{MS_PRIVATE};
+  const BindTo to = bind_to(plan, side.joins);
   side.mounts.resize(plan.mounts.size());
   side.links.resize(plan.mounts.size());
   for (size_t i = 0; i < plan.mounts.size(); ++i) {
@@ -136,8 +208,9 @@ Result<> prepare_mounts(const Plan& plan, HostSide& side) {
       side.links[i] = FLUYT_TRY_CONTEXT(link_of(mount.source), field);
       if (!side.links[i].empty()) continue;
     }
+    if (!mount.source_in_root.empty()) continue;  // made inside
     if (mount.kind == MountKind::kBind) {
-      side.mounts[i] = FLUYT_TRY_CONTEXT(make_bind(mount, propagation), field);
+      side.mounts[i] = FLUYT_TRY_CONTEXT(make_bind(mount, to), field);
     } else if (mount.kind == MountKind::kHostFs) {
       side.mounts[i] = FLUYT_TRY_CONTEXT(make_host_fs(mount), field);
     }
@@ -312,6 +385,13 @@ Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
   if (!record.unified.empty())
     FLUYT_TRY(add(record.legacy.empty() ? "" : "unified", record.unified));
   return cgroups;
+}
+
+Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRef root) {
+  const sys::Fd source = FLUYT_TRY(sys::open_in(root, mount.source_in_root, O_PATH));
+  sys::Fd bind = FLUYT_TRY(sys::clone_mount(source, depth_of(mount)));
+  FLUYT_TRY(finish_bind(bind, mount, bind_to(plan, {})));
+  return bind;
 }
 
 }  // namespace fluyt::runtime

@@ -26,6 +26,9 @@ struct HostSide {
 };
 
 Result<HostSide> prepare(const Plan& plan);
+/// A bind whose source lies in the container's own root, detached. Made by the first process when
+/// what comes before it is mounted; links lead where they do in the container.
+Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRef root);
 /// /dev/null, verified to be character device 1:3 (CVE-2025-31133).
 Result<sys::Fd> open_null();
 /// Binds of the container's cgroup directories, once they exist, as the plan's cgroup mount wants

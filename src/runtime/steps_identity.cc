@@ -30,6 +30,19 @@ Result<> write_proc(sys::FdRef proc, const std::string& path, std::string_view v
 
 }  // namespace
 
+Result<> set_scheduler(const Plan& plan, pid_t pid) {
+  auto set = sys::set_scheduler(pid, *plan.identity.scheduler);
+  if (set.ok()) return {};
+  const bool few_cpus = plan.resources.cpu && !plan.resources.cpu->cpus.empty();
+  if (few_cpus && set.error().errno_value() == EPERM) {
+    // A deadline is promised by all CPUs together.
+    return std::move(set).error().add_context(
+        "process.scheduler: process scheduler can't be used together with AllowedCPUs "
+        "(linux.resources.cpu.cpus)");
+  }
+  return std::move(set).error().add_context("process.scheduler");
+}
+
 Result<> set_names(Inside& in) {
   if (!in.plan.host_name.empty())
     FLUYT_TRY_CONTEXT(sys::set_host_name(in.plan.host_name), "hostname");
@@ -51,8 +64,9 @@ Result<> new_keyring(Inside& in) { return sys::new_session_keyring(cat("_ses.", 
 
 Result<> set_scheduling(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
-  if (identity.scheduler)
-    FLUYT_TRY_CONTEXT(sys::set_scheduler(*identity.scheduler), "process.scheduler");
+  // It may not outlive a fork: where one comes, the maker gives it to the program's process.
+  if (identity.scheduler && in.plan.namespaces.fork != NamespacePlan::Fork::kLate)
+    FLUYT_TRY(set_scheduler(in.plan, 0));
   if (identity.io_priority)
     FLUYT_TRY_CONTEXT(sys::set_io_priority(*identity.io_priority), "process.ioPriority");
   if (in.plan.personality)
@@ -87,6 +101,13 @@ Result<> set_security_labels(Inside& in) {
 // Few descriptors may be allowed from here on, and others may look at us soon: what only the mounts
 // needed goes.
 Result<> let_go(Inside& in) {
+  if (in.read_only_dev.valid()) {
+    FLUYT_TRY(sys::set_mount_attributes(
+        in.read_only_dev,
+        {.set = MOUNT_ATTR_RDONLY, .clear = 0, .propagation = 0, .user_namespace = {}},
+        sys::Depth::kOne));
+    in.read_only_dev.reset();
+  }
   in.host.root.reset();
   in.host.mounts.clear();
   in.host.joins.clear();

@@ -58,6 +58,12 @@ Result<sys::Fd> find_target(Inside& in, const MountPlan& mount, TargetKind kind)
   return target;
 }
 
+// A read-only /dev is still to be filled: it turns read-only in let_go().
+bool filled_first(const Inside& in, const MountPlan& mount) {
+  return mount.destination == "/dev" && in.plan.makes_dev &&
+         (mount.options.set & MOUNT_ATTR_RDONLY) != 0;
+}
+
 Result<sys::Fd> make_fs(const MountPlan& mount, const std::string& mode = {}) {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open(mount.type));
   if (!mount.source.empty()) FLUYT_TRY(context.set_string("source", mount.source));
@@ -168,6 +174,11 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   if (mount.type == "mqueue" && !in.plan.mount_label.empty()) {
     FLUYT_TRY(sys::set_selinux_label(fs, in.plan.mount_label));
   }
+  if (filled_first(in, mount)) {
+    FLUYT_TRY(sys::set_mount_attributes(
+        fs, {.set = 0, .clear = MOUNT_ATTR_RDONLY, .propagation = 0, .user_namespace = {}},
+        sys::Depth::kOne));
+  }
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   if (mount.options.copy_up) FLUYT_TRY(copy_tree(target, fs));
   FLUYT_TRY(sys::attach_mount(fs, target));
@@ -176,7 +187,11 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
         fs, {.set = 0, .clear = 0, .propagation = mount.options.propagation, .user_namespace = {}},
         sys::Depth::kOne));
   }
-  remember(in, mount, std::move(fs));
+  if (filled_first(in, mount)) {
+    in.read_only_dev = std::move(fs);
+  } else {
+    remember(in, mount, std::move(fs));
+  }
   return {};
 }
 
@@ -196,6 +211,8 @@ Result<> copy_link(Inside& in, const MountPlan& mount, const std::string& text) 
 
 Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
   if (!in.host.links[place].empty()) return copy_link(in, mount, in.host.links[place]);
+  if (!mount.source_in_root.empty())
+    in.host.mounts[place] = FLUYT_TRY(bind_in_root(in.plan, mount, in.root));
   sys::Fd& source = in.host.mounts[place];
   const struct stat info = FLUYT_TRY(sys::stat_of(source));
   const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;

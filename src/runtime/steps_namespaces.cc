@@ -1,5 +1,7 @@
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "base/strings.h"
 #include "runtime/first_process.h"
 #include "sys/clone.h"
@@ -10,12 +12,24 @@ namespace fluyt::runtime {
 
 Result<> join_planned(Inside& in) {
   FLUYT_TRY(open_procs(in));
-  for (size_t i = 0; i < in.plan.namespaces.joins.size(); ++i) {
-    const NamespacePlan::Join& join = in.plan.namespaces.joins[i];
-    FLUYT_TRY_CONTEXT(sys::join_namespaces(in.host.joins[i], join.type),
-                      cat("linux.namespaces[", join.index, "]: ", quote(join.path)));
-    // Later ones may be owned by it: it is only there that we have the right to them. Ids are taken
-    // over in kBecomeRoot; capabilities came with the join.
+  const std::vector<NamespacePlan::Join>& joins = in.plan.namespaces.joins;
+  auto join = [&](size_t i) -> Result<> {
+    FLUYT_TRY_CONTEXT(sys::join_namespaces(in.host.joins[i], joins[i].type),
+                      cat("linux.namespaces[", joins[i].index, "]: ", quote(joins[i].path)));
+    return {};
+  };
+  // A user namespace comes first, and with it the rights to what it owns. What it does not own is
+  // joined before, with the rights that we have here; what cannot be, waits for those.
+  std::vector<bool> joined(joins.size());
+  const bool user = !joins.empty() && joins.front().type == CLONE_NEWUSER;
+  for (size_t i = 1; user && i < joins.size(); ++i) {
+    auto done = join(i);
+    if (!done.ok() && done.error().errno_value() != EPERM) return done;
+    joined[i] = done.ok();
+  }
+  for (size_t i = 0; i < joins.size(); ++i) {
+    // Ids are taken over in kBecomeRoot; capabilities came with the join.
+    if (!joined[i]) FLUYT_TRY(join(i));
   }
   return {};
 }

@@ -149,6 +149,8 @@ Result<> start_session(Inside& in) {
   if (in.plan.terminal) {
     FLUYT_TRY(sys::set_controlling_terminal(in.console));
     for (int number = 0; number < 3; ++number) FLUYT_TRY(sys::place_descriptor(in.console, number));
+    in.console.reset();
+    in.host.null.reset();
     return {};
   }
   const auto or_null = [&](sys::FdRef fd) { return fd.valid() ? fd : in.host.null.ref(); };
@@ -158,6 +160,8 @@ Result<> start_session(Inside& in) {
                              FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.err)))};
   for (int number = 0; number < 3; ++number)
     FLUYT_TRY(sys::place_descriptor(copies[number], number));
+  // Nobody shall find more than the program has in a container that waits at its gate.
+  in.host.null.reset();
   return {};
 }
 

@@ -75,13 +75,53 @@ Result<> mask_file(Inside& in, sys::FdRef target) {
 
 }  // namespace
 
+namespace {
+
+// The place of a mount in mountinfo's spelling: \040 for a space.
+std::string plain_path(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto code = text[i] == '\\' && i + 3 < text.size()
+                          ? parse_number<unsigned>(text.substr(i + 1, 3), 8)
+                          : std::nullopt;
+    out += code ? static_cast<char>(*code) : text[i];
+    if (code) i += 3;
+  }
+  return out;
+}
+
+// Without pivoting the old root stays, out of reach but there: and the kernel lets a user namespace
+// mount a procfs without masks where it knows of another one.
+Result<> drop_kernel_mounts() {
+  const std::string text = FLUYT_TRY(sys::read_file("/proc/self/mountinfo", 16UL << 20U));
+  const auto lines = split(text, '\n');
+  for (auto line = lines.rbegin(); line != lines.rend(); ++line) {
+    const size_t dash = line->find(" - ");
+    if (dash == std::string_view::npos) continue;
+    const auto before = split_words(line->substr(0, dash));
+    const auto after = split_words(line->substr(dash + 3));
+    if (before.size() < 5 || after.empty() || before[3] != "/") continue;
+    if (after[0] != "proc" && after[0] != "sysfs") continue;
+    const std::string place = plain_path(before[4]);
+    // EINVAL: in a user namespace they are locked, and those that hide them too.
+    auto detached = sys::detach_mount_at(place);
+    if (detached.ok()) continue;
+    const int why = detached.error().errno_value();
+    if (why != EINVAL && why != ENOENT) return detached;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<> own_mounts(Inside& in) {
   // One that was made for us by somebody else goes on seeing what is mounted outside, and shows
   // nothing of ours there.
   if (in.plan.namespaces.mounts == NamespacePlan::Mounts::kJoined) {
     return sys::set_root_propagation(MS_SLAVE, sys::Depth::kTree);
   }
-  return sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree);
+  FLUYT_TRY(sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree));
+  return in.plan.no_pivot ? drop_kernel_mounts() : Result<>();
 }
 
 Result<> attach_root(Inside& in) {

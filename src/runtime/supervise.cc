@@ -9,6 +9,7 @@
 #include "sys/clone.h"
 #include "sys/file.h"
 #include "sys/identity.h"
+#include "sys/pty.h"
 #include "sys/socket.h"
 
 namespace fluyt::runtime {
@@ -72,6 +73,8 @@ Result<> Conversation::answer(Packet& packet) {
     case Message::kConsole:
       if (packet.fds.size() != 1) return Error(Code::kInternal, "console: no descriptor came");
       out.console = std::move(packet.fds[0]);
+      // Before the program writes its first line.
+      if (how.newlines == Newlines::kAsWritten) FLUYT_TRY(sys::keep_newlines(out.console));
       return {};
     case Message::kListener:
       return take_listener(packet.value);
@@ -141,7 +144,8 @@ Result<> send_listener(const std::string& path, const std::string& metadata, pid
       {"ociVersion", "1.3.0"}, {"fds", {"seccompFd"}}, {"pid", pid}, {"state", state}};
   if (!metadata.empty()) message["metadata"] = metadata;
   const sys::Fd socket =
-      FLUYT_TRY_CONTEXT(sys::connect_unix(path, SOCK_STREAM), "linux.seccomp.listenerPath");
+      FLUYT_TRY_CONTEXT(sys::connect_unix(path, SOCK_STREAM),
+                        "linux.seccomp.listenerPath: failed to connect with seccomp agent");
   return sys::send_with_fds(socket, message.dump(), {listener});
 }
 

@@ -118,7 +118,8 @@ Result<sys::Fd> open_plain_target(sys::FdRef root, std::string_view path, Target
     there = open_it();
   }
   if (!there.ok())
-    return std::move(there).error().add_context("must be a directory of the root, no link");
+    return std::move(there).error().add_context(
+        "must be mounted on ordinary directory of the root, no link");
   return there;
 }
 

@@ -121,7 +121,7 @@ Result<Limits> get_rlimit(pid_t pid, int resource) {
   return Limits{limits.rlim_cur, limits.rlim_max};
 }
 
-Result<> set_scheduler(const SchedulerAttributes& attributes) {
+Result<> set_scheduler(pid_t pid, const SchedulerAttributes& attributes) {
   KernelSchedAttr request{.size = sizeof(KernelSchedAttr),
                           .policy = attributes.policy,
                           .flags = attributes.flags,
@@ -130,7 +130,7 @@ Result<> set_scheduler(const SchedulerAttributes& attributes) {
                           .runtime = attributes.runtime,
                           .deadline = attributes.deadline,
                           .period = attributes.period};
-  if (syscall(SYS_sched_setattr, 0, &request, 0) != 0) {
+  if (syscall(SYS_sched_setattr, pid, &request, 0) != 0) {
     return failed(cat("sched_setattr(policy ", attributes.policy, ")"));
   }
   return {};

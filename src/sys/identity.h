@@ -46,7 +46,8 @@ struct SchedulerAttributes {  // struct sched_attr
   uint64_t period = 0;
   bool operator==(const SchedulerAttributes&) const = default;
 };
-Result<> set_scheduler(const SchedulerAttributes& attributes);
+/// sched_setattr(2); pid 0 is ourselves.
+Result<> set_scheduler(pid_t pid, const SchedulerAttributes& attributes);
 /// ioprio_set(2) for ourselves; `value` is class << 13 | level.
 Result<> set_io_priority(int value);
 Result<> set_personality(unsigned long domain);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
@@ -132,6 +133,27 @@ Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, De
                       attributes.clear, ", propagation ", attributes.propagation, ")"));
   }
   return {};
+}
+
+Result<> detach_mount_at(const std::string& path) {
+  if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+    return failed(cat("umount2(", quote(path, 1024), ")"));
+  return {};
+}
+
+Result<uint64_t> mount_flags(FdRef mount) {
+  struct statvfs info{};
+  if (fstatvfs(mount.raw(), &info) != 0)
+    return Error::from_errno(errno, cat("fstatvfs([", mount.raw(), "])"));
+  uint64_t flags = 0;
+  if ((info.f_flag & ST_RDONLY) != 0) flags |= MOUNT_ATTR_RDONLY;
+  if ((info.f_flag & ST_NOSUID) != 0) flags |= MOUNT_ATTR_NOSUID;
+  if ((info.f_flag & ST_NODEV) != 0) flags |= MOUNT_ATTR_NODEV;
+  if ((info.f_flag & ST_NOEXEC) != 0) flags |= MOUNT_ATTR_NOEXEC;
+  if ((info.f_flag & ST_NODIRATIME) != 0) flags |= MOUNT_ATTR_NODIRATIME;
+  if ((info.f_flag & ST_NOATIME) != 0) return flags | MOUNT_ATTR_NOATIME;
+  if ((info.f_flag & ST_RELATIME) == 0) flags |= MOUNT_ATTR_STRICTATIME;
+  return flags;
 }
 
 Result<> attach_mount(FdRef mount, FdRef target) {

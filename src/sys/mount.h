@@ -55,6 +55,10 @@ struct MountAttributes {
 /// mount_setattr(2) on the mount that `mount` is the root of.
 Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, Depth depth);
 
+/// The flags that the mount has, of MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC, NODIRATIME and the
+/// access-time field.
+Result<uint64_t> mount_flags(FdRef mount);
+
 /// move_mount(2) of a detached mount onto what `target` (O_PATH) shows: no path on either side.
 Result<> attach_mount(FdRef mount, FdRef target);
 /// Over the root directory of our own namespace: the new root, before pivot_to_working_directory().
@@ -75,6 +79,8 @@ Result<uint64_t> mount_id(FdRef at);
 /// umount2(2) with MNT_DETACH of the very mount that `root` is the root of, with all below it. For
 /// mounts in our own namespace.
 Result<> detach_mount(FdRef root);
+/// The same of the topmost mount at a path of our own mount namespace; a last link is not followed.
+Result<> detach_mount_at(const std::string& path);
 /// The SELinux context of a mounted directory.
 Result<> set_selinux_label(FdRef dir, const std::string& label);
 

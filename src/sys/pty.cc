@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -39,6 +40,15 @@ Result<Pty> open_pty(FdRef devpts) {
   if (peer < 0) return Error::from_errno(errno, "ioctl(TIOCGPTPEER)");
   pty.peer = Fd(peer);
   return pty;
+}
+
+Result<> keep_newlines(FdRef terminal) {
+  termios settings{};
+  if (tcgetattr(terminal.raw(), &settings) != 0) return Error::from_errno(errno, "tcgetattr()");
+  settings.c_oflag &= ~static_cast<tcflag_t>(ONLCR);
+  if (tcsetattr(terminal.raw(), TCSANOW, &settings) != 0)
+    return Error::from_errno(errno, "tcsetattr()");
+  return {};
 }
 
 Result<> set_window_size(FdRef terminal, uint16_t height, uint16_t width) {

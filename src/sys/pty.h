@@ -15,6 +15,8 @@ struct Pty {
 /// Opens "ptmx" of the devpts that `devpts` shows the root of, after verifying that it is one, and
 /// the other end of it with TIOCGPTPEER.
 Result<Pty> open_pty(FdRef devpts);
+/// Output as it was written: no carriage return in front of a newline (ONLCR off).
+Result<> keep_newlines(FdRef terminal);
 Result<> set_window_size(FdRef terminal, uint16_t height, uint16_t width);
 /// TIOCSCTTY: makes it the controlling terminal of our new session.
 Result<> set_controlling_terminal(FdRef terminal);

@@ -149,7 +149,7 @@ def test_a_program_that_cannot_run_is_told_in_the_words_callers_look_for(box):
         file.write("#!/no/interpreter\n")
     os.chmod(box.bundle + "/rootfs/bin/odd", 0o755)
     code, _, error = box.once(["/bin/odd"])
-    assert code == 1 and "exec /bin/odd: no such file or directory" in error
+    assert code == 1 and error == "exec /bin/odd: no such file or directory\n"
     box.start()
     refused = box.runf("exec", "one", "/bin/odd")
     assert refused.returncode == 255 and "exec /bin/odd: no such file or directory" in refused.stderr
@@ -158,6 +158,83 @@ def test_a_program_that_cannot_run_is_told_in_the_words_callers_look_for(box):
 def test_output_through_a_terminal_has_no_carriage_returns(box):
     box.config["process"]["terminal"] = True
     assert box.once(["echo", "ship"])[1] == "ship\n"
+
+
+def test_debug_lines_go_where_the_log_goes(box):
+    box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+                                      "syscalls": [{"names": ["set_sail"], "action": "SCMP_ACT_ERRNO"}]}
+    box.config["process"]["args"] = ["true"]
+    box.write()
+    error = box.runf("--debug", "run", "one").stderr
+    assert 'level=debug msg="seccomp filter flags: 2"' in error and "set_sail" in error
+    assert box.runf("--debug", "--log", box.bundle + "/log", "--log-format", "json", "run", "one").stderr == ""
+    with open(box.bundle + "/log", encoding="utf-8") as log:
+        lines = [json.loads(line) for line in log]
+    assert {line["level"] for line in lines} == {"debug"} and all(set(line) == {"level", "msg", "time"} for line in lines)
+    assert "level=debug" not in box.runf("run", "one").stderr
+
+
+def test_a_read_only_dev_is_filled_first(box):
+    for mount in box.config["mounts"]:
+        if mount["destination"] == "/dev":
+            mount["options"].append("ro")
+    code, out, _ = box.once(["sh", "-c", "grep -w /dev /proc/mounts; echo x > /dev/null && ! echo x > /dev/new"])
+    assert code == 0 and " ro," in out
+
+
+def test_a_container_at_its_gate_holds_nothing_of_the_host(box):
+    box.config["process"]["args"] = ["true"]
+    box.write()
+    box.detached("create", "one")
+    box.ids.add("one")
+    folder = f"/proc/{json.loads(box.done('state', 'one'))['pid']}/fd/"
+    held = {os.readlink(folder + name) for name in os.listdir(folder) if int(name) > 2}
+    # The gate's FIFOs, by a mount without a name.
+    assert held <= {"/"}, held
+
+
+def test_a_bind_of_what_an_earlier_mount_shows(box):
+    os.makedirs(box.bundle + "/source/deep")
+    with open(box.bundle + "/source/deep/file", "w", encoding="utf-8") as file:
+        file.write("hold\n")
+    box.config["mounts"] += [{"source": "source", "destination": "/first", "options": ["bind"]},
+                             {"source": "rootfs/first/deep", "destination": box.bundle + "/rootfs/second",
+                              "options": ["bind", "ro"]}]
+    code, out, error = box.once(["sh", "-c", "cat /second/file; echo x > /second/file"])
+    assert code == 1 and out == "hold\n" and "Read-only" in error
+
+
+def test_flags_of_a_bind_are_those_that_are_named(box):
+    os.mkdir(box.bundle + "/source")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,nodev,noexec,noatime", "tmpfs", box.bundle + "/source"], check=True)
+    try:
+        def flags(*options):
+            box.config["mounts"] = [mount for mount in box.config["mounts"] if mount["destination"] != "/mnt"]
+            box.config["mounts"].append({"source": "source", "destination": "/mnt", "options": list(options)})
+            code, out, error = box.once(["grep", " /mnt ", "/proc/mounts"])
+            assert code == 0, error
+            return set(out.split()[3].split(",")) & {"ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime"}
+
+        assert flags("bind") == {"rw", "nosuid", "nodev", "noexec", "noatime"}
+        assert flags("bind", "ro") == {"ro", "noatime"}
+        assert flags("bind", "dev", "atime") == {"rw", "noatime"}
+        assert flags("bind", "nosuid", "relatime") == {"rw", "nosuid", "relatime"}
+        assert flags("rbind", "rro", "nodev") == {"ro", "nodev", "noatime"}
+        linux = box.config["linux"]
+        linux["namespaces"].append({"type": "user"})
+        linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+        assert flags("bind", "ro") == {"ro", "nosuid", "nodev", "noexec", "noatime"}
+        for options in (["bind", "dev"], ["bind", "relatime"]):
+            box.config["mounts"][-1]["options"] = options
+            code, _, error = box.once(["true"])
+            assert code == 1 and "operation not permitted" in error
+    finally:
+        subprocess.run(["umount", box.bundle + "/source"], check=True)
+
+
+def test_masked_paths_that_stand_twice_are_masked_once(box):
+    box.config["linux"]["maskedPaths"] = ["/tmp", "/tmp/", "/tmp"]
+    assert box.once(["grep", "-c", " /tmp ", "/proc/mounts"])[1] == "1\n"
 
 
 def test_warnings_are_log_lines(box):
@@ -265,6 +342,19 @@ def test_spec_for_a_caller_without_privileges(box, tmp_path):
     assert refused.returncode == 1 and "File config.json exists" in refused.stderr
 
 
+def test_rootless_leaves_out_a_cgroup_that_nobody_asked_for(box):
+    path = box.config["linux"].pop("cgroupsPath")
+    box.config["linux"].pop("resources", None)
+    box.write()
+    box.config["process"]["args"] = ["cat", "/proc/self/cgroup"]
+    box.write()
+    mine = open("/proc/self/cgroup", encoding="utf-8").read()
+    assert box.runf("--rootless", "true", "run", "one").stdout == mine
+    assert box.runf("--rootless", "false", "run", "one").stdout != mine
+    assert box.runf("--rootless", "maybe", "run", "one").returncode == 1
+    box.config["linux"]["cgroupsPath"] = path
+
+
 def test_two_creates_of_one_id_at_once(box):
     """One wins and one is told, and what the loser made is gone."""
     box.config["process"]["args"] = ["sleep", "1000"]
@@ -315,3 +405,186 @@ def test_a_plain_run_tells_its_end_and_is_on_record_while_it_runs(box):
     box.start("plain")
     assert json.loads(box.done("state", "plain"))["status"] == "running"
     assert box.done("exec", "plain", "echo", "hi") == "hi\n"
+
+
+def left_overs(box):
+    """What a refused container must not leave: state folders, cgroups, mounts, processes."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        mounted = [line for line in mounts if box.bundle in line or box.root in line]
+    running = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if box.root.encode() in file.read():
+                    running.append(pid)
+        except OSError:
+            continue
+    return [os.listdir(box.root) if os.path.isdir(box.root) else [], box.cgroups(), mounted, running]
+
+
+def put(config, path, value):
+    """Sets config["a"][0]["b"] for "a/0/b"; a missing list or object on the way is an error of the test."""
+    *way, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    for key in way:
+        config = config[key]
+    if isinstance(config, list) and last == len(config):
+        config.append(value)
+    else:
+        config[last] = value
+
+
+# Where in the configuration, what stands there, and what the error says of it.
+BAD_CONFIGURATIONS = [
+    ("ociVersion", "3.0.0", "ociVersion: \"3.0.0\""),
+    ("ociVersion", 1, "ociVersion: 1: expected"),
+    ("process/args", "sh", "process.args: \"sh\""),
+    ("process/args", [], "process.args: "),
+    ("process/cwd", "tmp", "process.cwd: \"tmp\": expected an absolute path"),
+    ("process/env", ["NOVALUE"], "process.env[0]: \"NOVALUE\": expected NAME=value"),
+    ("process/user", {"uid": -1, "gid": 0}, "process.user.uid: -1"),
+    ("process/oomScoreAdj", 1001, "process.oomScoreAdj: 1001: expected a score from -1000 to 1000"),
+    ("process/rlimits/0/type", "RLIMIT_SAILS", "process.rlimits[0].type: \"RLIMIT_SAILS\""),
+    ("process/rlimits/1", {"type": "RLIMIT_NOFILE", "hard": 1, "soft": 1}, "RLIMIT_NOFILE stands twice"),
+    ("process/capabilities/bounding", "CAP_KILL", "process.capabilities.bounding: \"CAP_KILL\""),
+    ("root/path", "nowhere", "root.path: "),
+    ("root/path", "config.json", "root.path: "),
+    ("root/path", "linked", "root.path: "),
+    ("mounts/0/destination", "", "mounts[0].destination: \"\": expected a path"),
+    ("mounts/1/type", "nofs", "mounts[1]: "),
+    ("mounts/7", {"destination": "/x", "source": "/no/such/source", "options": ["bind"]}, "/no/such/source"),
+    ("linux/namespaces/0/type", "dream", "linux.namespaces[0].type: \"dream\""),
+    ("linux/namespaces/1", {"type": "pid"}, "linux.namespaces: pid stands twice"),
+    ("linux/namespaces/1", {"type": "network", "path": "/no/such/ns"}, "\"/no/such/ns\""),
+    ("linux/namespaces/1", {"type": "network", "path": "/proc/self/ns/uts"}, "linux.namespaces[1].path: \"/proc/self/ns/uts\""),
+    ("linux/cgroupsPath", GROUP + "/../x", "linux.cgroupsPath: \"" + GROUP + "/../x\": may not contain"),
+    ("linux/cgroupsPath", GROUP + "/cgroup.procs", "linux.cgroupsPath: "),
+    ("linux/cgroupsPath", GROUP + "/" + 256 * "n", "longer than 255 bytes"),
+    ("linux/resources", {"cpu": {"cpus": "0;1"}}, "linux.resources.cpu.cpus: \"0;1\""),
+    ("linux/resources", {"cpu": {"cpus": "4095"}}, "4095"),
+    ("linux/resources", {"memory": {"limit": "much"}}, "linux.resources.memory.limit: \"much\""),
+    ("linux/seccomp", {"defaultAction": "SCMP_ACT_SINK"}, "linux.seccomp.defaultAction: \"SCMP_ACT_SINK\""),
+    ("linux/sysctl", {"kernel.core_pattern": "|/x"}, "linux.sysctl"),
+    ("linux/devices", [{"path": "/dev/x", "type": "q", "major": 1, "minor": 1}], "linux.devices[0].type: \"q\""),
+    ("hooks", {"createRuntime": [{"path": "relative"}]}, "hooks.createRuntime[0].path: \"relative\""),
+    ("hooks", {"createRuntime": [{"path": "/no/such/hook"}]}, "error running createRuntime hook #0"),
+    ("hooks", {"prestart": [{"path": "/bin/false"}]}, "error running prestart hook #0"),
+    ("hooks", {"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "echo aground >&2; exit 3"]}]},
+     "exit status 3: \\\"aground\\\""),
+    ("hooks", {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}]},
+     "killed after its timeout of 1 s"),
+    ("hooks", {"startContainer": [{"path": "/bin/false"}]}, "error running startContainer hook #0"),
+    ("hooks", {"poststart": [{"path": "/bin/false"}]}, "error running poststart hook #0"),
+]
+
+
+@pytest.mark.parametrize("path,value,told", BAD_CONFIGURATIONS, ids=[f"{row[0]}-{i}" for i, row in enumerate(BAD_CONFIGURATIONS)])
+def test_bad_configuration_is_told_and_leaves_nothing(box, path, value, told):
+    os.symlink("rootfs", box.bundle + "/linked")
+    if path == "linux/seccomp" or path == "linux/sysctl":
+        box.config["linux"].pop(path.split("/")[1], None)
+    path_before = box.config["linux"]["cgroupsPath"]
+    box.config["process"]["args"] = ["true"]
+    put(box.config, path, value)
+    box.write()
+    refused = box.runf("run", "once")
+    code, error = refused.returncode, refused.stderr
+    assert code == 1 and told in error.replace('\\"', '"') + error, error
+    box.config["linux"]["cgroupsPath"] = path_before
+    assert left_overs(box) == [[], [], [], []]
+    # A start needs its container created first: what cannot be created cannot be started.
+    assert box.runf("start", "once").returncode == 1
+
+
+@pytest.mark.parametrize("text,told", [("", ""), ("{", ""), ("[]", ""), ("null", ""), ('{"ociVersion": "1.0.0"', ""),
+                                       ('{"a": 1, "a": 2}', "stands twice"), ("{}", "ociVersion"),
+                                       (None, "JSON specification file")])
+def test_a_configuration_that_is_none(box, text, told):
+    os.remove(box.bundle + "/config.json")
+    if text is not None:
+        with open(box.bundle + "/config.json", "w", encoding="utf-8") as file:
+            file.write(text)
+    for command in ("create", "run"):
+        refused = box.runf(command, "one")
+        assert refused.returncode == 1 and told in refused.stderr and "config.json" in refused.stderr, refused.stderr
+    assert left_overs(box) == [[], [], [], []]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "/", "", ".", "..", "sp ace", "new\nline", 1025 * "n"])
+def test_bad_ids(box, name):
+    box.config["process"]["args"] = ["true"]
+    box.write()
+    for command in ("create", "run", "start", "state", "kill", "exec", "delete", "pause", "resume", "update", "events", "ps"):
+        refused = box.runf(command, "--", name, *(["true"] if command == "exec" else []))
+        assert refused.returncode == (255 if command == "exec" else 1), (command, refused.stderr)
+        assert "container id" in refused.stderr or "option" in refused.stderr, (command, refused.stderr)
+    assert left_overs(box) == [[], [], [], []]
+
+
+def test_unknown_capabilities_and_calls_are_passed_over_as_runc_does(box):
+    box.config["process"]["capabilities"]["bounding"].append("CAP_STEER")
+    box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["set_sail", "ptrace"], "action": "SCMP_ACT_ERRNO"}]}
+    code, _, error = box.once(["true"])
+    assert code == 0 and "process.capabilities.bounding[3]" in error and "CAP_STEER" in error
+
+
+def test_commands_in_the_wrong_state(box):
+    def refused(words, told):
+        made = box.runf(*words)
+        assert made.returncode == (255 if words[0] == "exec" else 1) and told in made.stderr, (words, made.stderr)
+
+    for command in ("start", "state", "kill", "delete", "pause", "resume", "update", "events", "ps"):
+        refused((command, "ghost"), "container does not exist")
+    refused(("exec", "ghost", "true"), "container does not exist")
+    box.done("delete", "--force", "ghost")
+    box.config["process"]["args"] = ["sleep", "1000"]
+    box.write()
+    box.detached("create", "one")
+    box.ids.add("one")
+    refused(("resume", "one"), "container not paused")
+    refused(("create", "one"), "container with id exists")
+    box.done("start", "one")
+    refused(("start", "one"), "cannot start an already running container")
+    refused(("delete", "one"), "that is not stopped: running")
+    refused(("run", "one"), "container with id exists")
+    box.done("pause", "one")
+    assert json.loads(box.done("state", "one"))["status"] == "paused"
+    refused(("exec", "one", "true"), "cannot exec in a paused container")
+    refused(("pause", "one"), "container not running or created: paused")
+    refused(("delete", "one"), "that is not stopped: paused")
+    refused(("start", "one"), "cannot start an already running container")
+    box.done("resume", "one")
+    pid = json.loads(box.done("state", "one"))["pid"]
+    box.done("kill", "one", "KILL")
+    wait_gone(pid)
+    for words, told in ((("start", "one"), "cannot start a container that has stopped"),
+                        (("exec", "one", "true"), "cannot exec in a stopped container"),
+                        (("kill", "one"), "container not running"), (("pause", "one"), "container not running or created"),
+                        (("update", "--pids-limit", "7", "one"), "container not running"),
+                        (("events", "one"), "is not running"), (("run", "one"), "container with id exists")):
+        refused(words, told)
+    box.done("delete", "one")
+    box.ids.discard("one")
+    assert left_overs(box) == [[], [], [], []]
+
+
+def test_bad_options(box):
+    box.start()
+    for words, told in ((("kill", "one", "SIGSINK"), "unknown signal \"SIGSINK\""),
+                        (("kill", "one", "65"), "unknown signal \"65\""),
+                        (("list", "-f", "yaml"), "invalid format option"), (("ps", "-f", "yaml", "one"), "invalid format option"),
+                        (("update", "--memory", "lots", "one"), "option --memory: \"lots\""),
+                        (("update", "-r", "/no/such", "one"), "/no/such"),
+                        (("exec", "--user", "x", "one", "true"), "option --user: \"x\""),
+                        (("exec", "--cwd", "tmp", "one", "true"), "process.cwd: \"tmp\""),
+                        (("exec", "one"), "exec args cannot be empty"),
+                        (("exec", "-p", "/no/such", "one"), "/no/such"),
+                        (("state",), "expected: runf state CONTAINER"), (("state", "one", "two"), "expected: runf state"),
+                        (("--log-format", "xml", "list"), "option --log-format: \"xml\""),
+                        (("--sails", "list"), "option --sails: unknown"), (("create", "--bundle"), "expected a value"),
+                        (("create", "-b", "/no/such", "two"), "option --bundle"),
+                        (("run", "--console-socket", "/x", "two"), "console socket")):
+        made = box.runf(*words)
+        error = made.stderr.replace('\\"', '"')
+        assert made.returncode == (255 if words[0] == "exec" else 1) and told in error, (words, made.stderr)
+    assert json.loads(box.done("state", "one"))["status"] == "running"

@@ -8,6 +8,7 @@
 #include "cmd/runf/destroy.h"
 #include "cmd/runf/start_process.h"
 #include "cmd/runf/store.h"
+#include "runtime/cgroup/limits.h"
 #include "runtime/container.h"
 #include "runtime/hooks.h"
 #include "sys/file.h"
@@ -160,6 +161,15 @@ Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& cre
   return {};
 }
 
+// For a caller without rights over cgroups: one that nobody asked for is left out.
+bool needs_no_cgroup(const Globals& globals, const oci::Spec& spec) {
+  if (globals.rootless == "false" || (globals.rootless == "auto" && geteuid() == 0)) return false;
+  if (!spec.linux_) return true;
+  const bool limits =
+      spec.linux_->resources && !runtime::cgroup::needs(*spec.linux_->resources).empty();
+  return spec.linux_->cgroups_path.empty() && !limits;
+}
+
 enum class Verb { kCreate, kRun, kRunDetached };
 
 Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, Verb verb) {
@@ -180,7 +190,9 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     request.report = gate.inner_report;
     request.preserve_fds =
         request.spec.process ? add_listen_fds(preserve_fds, *request.spec.process) : preserve_fds;
-    if (call.globals.cgroup_manager == "disabled") request.cgroups = runtime::Cgroups::kNone;
+    if (call.globals.cgroup_manager == "disabled" || needs_no_cgroup(call.globals, loaded.spec))
+      request.cgroups = runtime::Cgroups::kNone;
+    if (verb == Verb::kRun) request.newlines = runtime::Newlines::kAsWritten;
     request.no_pivot = o.no_pivot;
     request.no_new_keyring = o.no_new_keyring;
     if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
@@ -191,8 +203,12 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
       FLUYT_TRY(folder.save_config(loaded.text));
       return folder.save_unfinished(record);
     };
+    call.log.debug(cat("container ", id, ": bundle ", loaded.bundle));
+    debug_filter(call.log, loaded.spec);
     runtime::Created created = FLUYT_TRY(runtime::create(request));
     for (const std::string& warning : created.warnings) call.log.warn(warning);
+    call.log.debug(
+        cat("container ", id, ": first process ", created.init.pid(), " waits at its gate"));
     gate.inner_gate.reset();
     gate.inner_report.reset();
     auto done = hand_over(o, folder, created);
@@ -218,11 +234,14 @@ std::string state_json(const Record& record, std::string_view status) {
   return oci::to_json(out);
 }
 
-Result<> open_gate(Raised& raised) {
-  if (!raised.gate.gate.valid()) return {};
+// Why the program could not be executed; empty when it was.
+Result<std::string> open_gate(Raised& raised) {
+  if (!raised.gate.gate.valid()) return std::string();
   FLUYT_TRY(sys::write_all(raised.gate.gate, "\n"));
-  const std::string why = FLUYT_TRY(sys::read_all(raised.gate.report, 1U << 16U));
-  if (!why.empty()) return Error(Code::kFailedPrecondition, why);
+  return sys::read_all(raised.gate.report, 1U << 16U);
+}
+
+Result<> after_start(const Raised& raised) {
   if (!raised.loaded.spec.hooks) return {};
   return runtime::run_hooks(raised.loaded.spec.hooks->poststart, "poststart",
                             state_json(raised.record, "running"), {.cwd = raised.record.bundle});
@@ -249,13 +268,29 @@ Result<int> run(Invocation& call) {
   const auto words = FLUYT_TRY(read_words(call, std::move(table), "run [options] CONTAINER", 1, 1));
   if (!words) return 0;
   const Verb verb = o.detach ? Verb::kRunDetached : Verb::kRun;
-  Raised raised = FLUYT_TRY(raise(call, (*words)[0], o, verb));
-  auto opened = open_gate(raised);
-  if (!opened.ok()) {
-    undo(raised.loaded, raised.record, raised.created);
-    destroy(call, raised.folder, raised.record).ignore("the error above is the one to tell");
-    return std::move(opened).error();
+  auto made = raise(call, (*words)[0], o, verb);
+  if (!made.ok()) {
+    if (!made.error().message().starts_with(runtime::kNotExecuted)) return std::move(made).error();
+    call.log.fail_program(made.error().message());
+    return 1;
   }
+  Raised raised = std::move(*made);
+  auto give_up = [&] {
+    undo(raised.loaded, raised.record, raised.created);
+    destroy(call, raised.folder, raised.record).ignore("there is another error to tell");
+  };
+  auto why = open_gate(raised);
+  if (why.ok() && !why->empty()) {
+    give_up();
+    call.log.fail_program(*why);
+    return 1;
+  }
+  auto started = why.ok() ? after_start(raised) : Result<>(std::move(why).error());
+  if (!started.ok()) {
+    give_up();
+    return std::move(started).error();
+  }
+  call.log.debug(cat("container ", raised.record.id, ": its program runs"));
   if (o.detach) return 0;
   const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console)));
   if (!o.keep) FLUYT_TRY(destroy_ended(call, raised.folder, raised.record, raised.loaded.spec));

@@ -166,8 +166,12 @@ Result<int> exec(Invocation& call) {
   FLUYT_TRY(set_cgroups(o.cgroups, request));
   request.even_if_paused = o.ignore_paused;
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
+  if (!o.detach) request.newlines = runtime::Newlines::kAsWritten;
   request.preserve_fds = add_listen_fds(preserve_fds, request.process);
+  call.log.debug(cat("container ", record.id, ": exec beside process ", record.pid));
+  debug_filter(call.log, request.spec);
   runtime::Executed executed = FLUYT_TRY(runtime::exec(request));
+  call.log.debug(cat("container ", record.id, ": process ", executed.process.pid(), " runs"));
   for (const std::string& warning : executed.warnings) call.log.warn(warning);
   if (!o.console_socket.empty()) {
     FLUYT_TRY(send_console(o.console_socket, executed.console));

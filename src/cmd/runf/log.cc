@@ -87,4 +87,9 @@ void Log::fail(const Error& why) {
   }
 }
 
+void Log::fail_program(std::string_view why) {
+  if (file_.valid()) write(LogLevel::kError, why);
+  sys::write_all(sys::FdRef(STDERR_FILENO), cat(why, "\n")).ignore("nowhere to tell");
+}
+
 }  // namespace fluyt::runf

@@ -19,6 +19,8 @@ class Log final : public Logger {
   void write(LogLevel level, std::string_view text) override;
   /// The error that ends the command: logged, and shown on standard error if the log is elsewhere.
   void fail(const Error& why);
+  /// What kept the program from being executed: on standard error a bare line, as from a shell.
+  void fail_program(std::string_view why);
 
  private:
   sys::Fd file_;

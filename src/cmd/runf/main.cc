@@ -49,16 +49,17 @@ constexpr std::array kCommands = std::to_array<Command>({
 });
 
 std::vector<Option> global_options(Globals& g) {
-  return {{"root", 0, &g.root, "folder of the containers' states"},
-          {"log", 0, &g.log, "file for log lines (default: standard error)"},
-          {"log-format", 0, &g.log_format, "text or json"},
-          {"debug", 0, &g.debug, "log more"},
-          {"systemd-cgroup", 0, &g.systemd_cgroup,
-           "new containers are scopes of systemd; cgroupsPath is slice:prefix:name"},
-          {"cgroup-manager", 0, &g.cgroup_manager, "as crun has it: cgroupfs, systemd or disabled"},
-          {"rootless", 0, &g.rootless, "accepted for callers of runc: true, false or auto"},
-          {"version", 'v', &g.version, "print the version"},
-          {"help", 'h', &g.help, "print this"}};
+  return {
+      {"root", 0, &g.root, "folder of the containers' states"},
+      {"log", 0, &g.log, "file for log lines (default: standard error)"},
+      {"log-format", 0, &g.log_format, "text or json"},
+      {"debug", 0, &g.debug, "log more"},
+      {"systemd-cgroup", 0, &g.systemd_cgroup,
+       "new containers are scopes of systemd; cgroupsPath is slice:prefix:name"},
+      {"cgroup-manager", 0, &g.cgroup_manager, "as crun has it: cgroupfs, systemd or disabled"},
+      {"rootless", 0, &g.rootless, "without cgroups where none are asked for: true, false or auto"},
+      {"version", 'v', &g.version, "print the version"},
+      {"help", 'h', &g.help, "print this"}};
 }
 
 void print(std::string_view text) {
@@ -99,6 +100,10 @@ Result<> check_globals(const Globals& g, Log& log) {
   if (g.log_format != "text" && g.log_format != "json") {
     return Error(Code::kInvalidArgument,
                  cat("option --log-format: ", quote(g.log_format), ": expected text or json"));
+  }
+  if (g.rootless != "true" && g.rootless != "false" && g.rootless != "auto") {
+    return Error(Code::kInvalidArgument,
+                 cat("option --rootless: ", quote(g.rootless), ": expected true, false or auto"));
   }
   FLUYT_TRY(
       log.open(g.log, g.log_format == "json" ? Log::Format::kJson : Log::Format::kText, g.debug));

@@ -1,6 +1,7 @@
 #include "cmd/runf/start_process.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -14,6 +15,7 @@
 #include <cstdlib>
 
 #include "base/strings.h"
+#include "runtime/seccomp/compile.h"
 #include "sys/file.h"
 #include "sys/pty.h"
 #include "sys/socket.h"
@@ -57,14 +59,6 @@ class RawTerminal {
   termios before_{};
   int fd_;
 };
-
-// Output that goes to a file or a pipe shall have the program's own bytes: no carriage returns.
-void keep_newlines(sys::FdRef console) {
-  termios settings{};
-  if (tcgetattr(console.raw(), &settings) != 0) return;
-  settings.c_oflag &= ~static_cast<tcflag_t>(ONLCR);
-  tcsetattr(console.raw(), TCSANOW, &settings);
-}
 
 void copy_window_size(sys::FdRef console) {
   winsize size{};
@@ -140,11 +134,24 @@ int add_listen_fds(int preserve_fds, oci::Process& process) {
   return preserve_fds + *count;
 }
 
+void debug_filter(Log& log, const oci::Spec& spec) {
+  if (!log.enabled(LogLevel::kDebug) || !spec.linux_ || !spec.linux_->seccomp) return;
+  auto program = runtime::seccomp::compile(*spec.linux_->seccomp);
+  if (!program.ok()) return;
+  // There is no second thread to synchronise with.
+  uint32_t flags = program->flags & ~static_cast<uint32_t>(SECCOMP_FILTER_FLAG_TSYNC);
+  if (program->notifies) flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
+  log.debug(cat("seccomp filter flags: ", flags));
+  if (!program->unknown_names.empty()) {
+    log.debug(cat("linux.seccomp.syscalls: passed over, for no table knows them: ",
+                  join(program->unknown_names, " ")));
+  }
+}
+
 Result<int> stay(const sys::Process& process, sys::Fd console) {
   const sys::Fd signals = FLUYT_TRY(all_signals());
   std::optional<RawTerminal> raw;
   if (console.valid()) {
-    keep_newlines(console);
     raw.emplace();
     copy_window_size(console);
   }

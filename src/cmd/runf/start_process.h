@@ -15,6 +15,8 @@ namespace fluyt::runf {
 /// Sends the pty's master to who listens at `path`.
 Result<> send_console(const std::string& path, sys::FdRef master);
 Result<> write_pid_file(const std::string& path, pid_t pid);
+/// With --debug: the flags of the seccomp filter, and the names in it that nobody knows.
+void debug_filter(Log& log, const oci::Spec& spec);
 /// Passes signals on to the process and, with a valid `console`, our terminal's input and its
 /// output, until the process ends. Returns its shell code.
 Result<int> stay(const sys::Process& process, sys::Fd console);

@@ -706,7 +706,7 @@ TEST(Kernel, NotifyGivesAListener) {
       profile({{.names = {"mkdir"}, .action = "SCMP_ACT_NOTIFY"}}, "SCMP_ACT_ALLOW");
   spec.listener_path = "/run/listener.sock";
   for (const bool sync : {false, true}) {
-    spec.flags.clear();
+    spec.flags.reset();
     if (sync) spec.flags = {"SECCOMP_FILTER_FLAG_TSYNC"};
     const Program program = compiled(spec);
     EXPECT_TRUE(program.notifies);
@@ -716,6 +716,45 @@ TEST(Kernel, NotifyGivesAListener) {
                 return listener.ok() && listener->valid() ? 0 : 1;
               }),
               0);
+  }
+}
+
+TEST(Arguments, SeveralValuesOfOneArgumentAreAlternatives) {
+  const auto equal = [](uint32_t index, uint64_t value) {
+    return oci::SeccompArg{.index = index, .value = value, .op = "SCMP_CMP_EQ"};
+  };
+  const Program program = compiled(profile({{.names = {"ptrace"},
+                                             .action = "SCMP_ACT_ERRNO",
+                                             .args = {equal(0, 100), equal(0, 9001), equal(1, 7)}}},
+                                           "SCMP_ACT_ALLOW"));
+  const auto refused = [&](long first, long second) {
+    return in_child([&] {
+             prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+             if (!load(program).ok()) return 2;
+             return syscall(SYS_ptrace, first, second, 0, 0) == -1 && errno == EPERM ? 1 : 0;
+           }) == 1;
+  };
+  EXPECT_TRUE(refused(100, 7));
+  EXPECT_TRUE(refused(9001, 7));
+  EXPECT_FALSE(refused(100, 8));
+  EXPECT_FALSE(refused(101, 7));
+}
+
+TEST(Arguments, RangesOfOneArgumentMustHoldTogether) {
+  const Program program =
+      compiled(profile({{.names = {"ptrace"},
+                         .action = "SCMP_ACT_ERRNO",
+                         .args = {{.index = 0, .value = 1000, .op = "SCMP_CMP_GE"},
+                                  {.index = 0, .value = 2000, .op = "SCMP_CMP_LE"}}}},
+                       "SCMP_ACT_ALLOW"));
+  for (const auto& [value, wanted] : {std::pair{999L, 0}, {1000L, 1}, {2000L, 1}, {2001L, 0}}) {
+    EXPECT_EQ(in_child([&, v = value] {
+                prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                if (!load(program).ok()) return 2;
+                return syscall(SYS_ptrace, v, 0, 0, 0) == -1 && errno == EPERM ? 1 : 0;
+              }),
+              wanted)
+        << value;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <linux/seccomp.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/strings.h"
@@ -129,15 +130,55 @@ Result<> add_architectures(const oci::Seccomp& spec, Profile& out) {
 }
 
 Result<> add_flags(const oci::Seccomp& spec, Profile& out) {
-  for (size_t i = 0; i < spec.flags.size(); ++i) {
-    const uint32_t* flag = find(kFlags, spec.flags[i]);
+  if (!spec.flags) {
+    // As runc has it: a filter alone shall not slow the program down by half.
+    out.flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    return {};
+  }
+  for (size_t i = 0; i < spec.flags->size(); ++i) {
+    const std::string& name = (*spec.flags)[i];
+    const uint32_t* flag = find(kFlags, name);
     if (flag == nullptr) {
-      return invalid(cat("flags[", i, "]"), quote(spec.flags[i]),
+      return invalid(cat("flags[", i, "]"), quote(name),
                      cat("expected one of ", join(known_flags(), ", ")));
     }
     out.flags |= *flag;
   }
   return {};
+}
+
+bool names_a_value(const Condition& condition) {
+  return condition.op == Operator::kEqual || condition.op == Operator::kMaskedEqual;
+}
+
+// One argument compared with several values can never equal all of them: profiles mean any, and so
+// do runc and crun. Other comparisons of one argument, such as two ends of a range, must all hold.
+Result<std::vector<std::vector<Condition>>> alternatives(const std::vector<Condition>& conditions,
+                                                         const std::string& field) {
+  constexpr size_t kMost = 1024;
+  std::vector<std::vector<Condition>> out(1);
+  std::array<std::vector<Condition>, 6> by_argument;
+  for (const Condition& condition : conditions) by_argument[condition.index].push_back(condition);
+  for (const std::vector<Condition>& same : by_argument) {
+    if (same.size() < 2 || !std::ranges::all_of(same, names_a_value)) {
+      for (auto& one : out) one.insert(one.end(), same.begin(), same.end());
+      continue;
+    }
+    if (same.size() > kMost / out.size()) {
+      return Error(
+          Code::kResourceExhausted,
+          cat("linux.seccomp.", field, ".args: expected at most ", kMost, " combinations"));
+    }
+    std::vector<std::vector<Condition>> more;
+    for (const auto& one : out) {
+      for (const Condition& value : same) {
+        more.push_back(one);
+        more.back().push_back(value);
+      }
+    }
+    out = std::move(more);
+  }
+  return out;
 }
 
 void add_calls(const std::vector<std::string>& names, std::vector<const Syscall*>& calls,
@@ -169,15 +210,19 @@ Result<> add_rules(const oci::Seccomp& spec, Profile& out) {
       // Whoever loads the filter must be able to hand its listener over afterwards.
       if (std::ranges::find(entry.names, "write") != entry.names.end()) {
         return invalid(field + ".names", quote("write"),
-                       "SCMP_ACT_NOTIFY on it would stop the runtime itself");
+                       "SCMP_ACT_NOTIFY cannot be used for the write syscall: it would stop the "
+                       "runtime itself");
       }
       out.notifies = true;
     }
     add_calls(entry.names, rule.calls, out);
     // One without conditions that says what the default says changes nothing. One with conditions
     // does: it comes before later ones that would permit.
-    if (rule.action != out.default_action || !rule.conditions.empty())
-      out.rules.push_back(std::move(rule));
+    if (rule.action == out.default_action && rule.conditions.empty()) continue;
+    for (std::vector<Condition>& conditions : FLUYT_TRY(alternatives(rule.conditions, field))) {
+      out.rules.push_back(
+          {.action = rule.action, .conditions = std::move(conditions), .calls = rule.calls});
+    }
   }
   return {};
 }
