@@ -109,8 +109,7 @@ Result<> check_scheduler(const oci::Scheduler& asked, const sys::SchedulerAttrib
                  cat("process.scheduler.priority: ", priority, ": expected ",
                      realtime ? "1 to 99 with " : "none with ", asked.policy));
   }
-  if (plan.policy == kDeadline) return check_deadline(plan);
-  return {};
+  return plan.policy == kDeadline ? check_deadline(plan) : Result<>();
 }
 
 Result<sys::SchedulerAttributes> plan_scheduler(const oci::Scheduler& asked) {
@@ -181,7 +180,7 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
       return Error(Code::kInvalidArgument,
                    cat("process.user.umask: ", *process.user.umask, ": above 0777"));
     }
-    out.umask = process.user.umask;
+    out.umask = *process.user.umask;
   }
   out.rlimits = FLUYT_TRY(plan_rlimits(process.rlimits));
   // No object at all is no capability at all: nobody gets ours by leaving it out.
@@ -198,7 +197,7 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
       return Error(Code::kInvalidArgument, cat("process.oomScoreAdj: ", *process.oom_score_adj,
                                                ": expected -1000 to 1000"));
     }
-    out.oom_score_adj = process.oom_score_adj;
+    out.oom_score_adj = *process.oom_score_adj;
   }
   if (process.scheduler) out.scheduler = FLUYT_TRY(plan_scheduler(*process.scheduler));
   if (process.io_priority) out.io_priority = FLUYT_TRY(plan_io_priority(*process.io_priority));

@@ -212,8 +212,7 @@ Result<Groups> find(sys::FdRef root, const oci::IntelRdt& asked, const std::stri
 
 Result<> add(const Groups& groups, pid_t pid) {
   FLUYT_TRY(add_to(groups.control, pid));
-  if (groups.monitoring.valid()) return add_to(groups.monitoring, pid);
-  return {};
+  return groups.monitoring.valid() ? add_to(groups.monitoring, pid) : Result<>();
 }
 
 Result<> write_schemata(sys::FdRef root, const oci::IntelRdt& asked, const std::string& id) {

@@ -229,6 +229,13 @@ Result<> set_root_propagation(uint64_t propagation, Depth depth) {
   return {};
 }
 
+Result<uint64_t> mountinfo_id(FdRef fd) {
+  struct statx info{};
+  if (statx(fd.raw(), "", AT_EMPTY_PATH, STATX_MNT_ID, &info) != 0)
+    return failed(cat("statx([", fd.raw(), "], STATX_MNT_ID)"));
+  return info.stx_mnt_id;
+}
+
 Result<uint64_t> fs_magic(FdRef fd) {
   struct statfs info{};
   if (fstatfs(fd.raw(), &info) != 0) return failed(cat("fstatfs([", fd.raw(), "])"));

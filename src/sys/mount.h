@@ -87,6 +87,8 @@ Result<> set_selinux_label(FdRef dir, const std::string& label);
 /// Propagation of the whole tree at / of our own mount namespace.
 Result<> set_root_propagation(uint64_t propagation, Depth depth);
 
+/// The id of the mount that `fd` lies in, as mountinfo has it (statx(2), STATX_MNT_ID).
+Result<uint64_t> mountinfo_id(FdRef fd);
 /// f_type of fstatfs(2): PROC_SUPER_MAGIC and so on.
 Result<uint64_t> fs_magic(FdRef fd);
 inline constexpr uint64_t kProcMagic = 0x9fa0;

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from conftest import IMAGE, RUNF, SUITE, cgroup_dirs, make_archive, on_terminal, processes, sh, start_daemon, stop_daemon, tail, wait_for
+from peer import IMAGE, RUNF, SUITE, cgroup_dirs, make_archive, on_terminal, processes, sh, start_daemon, stop_daemon, tail, wait_for
 
 SOCKET = "/run/containerd/containerd.sock"
 LOG = "/run/containerd.log"

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from conftest import IMAGE, RUNF, SUITE, on_terminal, processes, sh, start_daemon, stop_daemon, tail, wait_for
+from peer import IMAGE, RUNF, SUITE, on_terminal, processes, sh, start_daemon, stop_daemon, tail, wait_for
 
 SOCKET = "unix:///run/docker-test.sock"
 LOG = "/run/dockerd.log"

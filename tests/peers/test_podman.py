@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from conftest import IMAGE, RUNF, cgroup_dirs, on_terminal, processes, sh, wait_for
+from peer import IMAGE, RUNF, cgroup_dirs, on_terminal, processes, sh, wait_for
 
 STATE = "/run/runf"
 COMMAND = ["podman", "--root", "/var/lib/containers/storage", "--runroot", "/run/containers", "--storage-driver", "overlay",
@@ -205,3 +205,20 @@ def test_restart_takes_no_longer_than_it_must(sleeper):
     podman("restart", "-t", "1", sleeper)
     assert time.monotonic() - began < 8
     assert inspect(sleeper, ".State.Status") == "running"
+
+
+def test_checkpoint_and_restore():
+    if sh("criu", "check", code=None).code != 0:
+        pytest.skip("the tree's criu does not work on this kernel")
+    made = podman("run", "-d", "--network", "none", IMAGE, "sh", "-c",
+                  "word=$(cat /proc/sys/kernel/random/uuid); while :; do echo $word > /dev/shm/n; sleep 0.05; done").out.strip()
+    try:
+        before = wait_for(lambda: podman("exec", made, "cat", "/dev/shm/n").out, "the word that its memory has")
+        podman("container", "checkpoint", made)
+        assert inspect(made, ".State.Status") == "exited" and states() == []
+        podman("container", "restore", made)
+        assert inspect(made, ".State.Status") == "running"
+        podman("exec", made, "rm", "/dev/shm/n")
+        assert wait_for(lambda: podman("exec", made, "cat", "/dev/shm/n", code=None).out, "it to go on") == before
+    finally:
+        podman("rm", "-f", "-t", "0", made)

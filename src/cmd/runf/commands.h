@@ -47,6 +47,8 @@ Result<int> pause(Invocation& call);
 Result<int> resume(Invocation& call);
 Result<int> update(Invocation& call);
 Result<int> events(Invocation& call);
+Result<int> checkpoint(Invocation& call);
+Result<int> restore(Invocation& call);
 Result<int> features(Invocation& call);
 
 /// The command's options and its other words, at least `least` and at most `most`; SIZE_MAX when

@@ -4,6 +4,7 @@
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "cmd/runf/bundle.h"
 #include "cmd/runf/commands.h"
 #include "cmd/runf/destroy.h"
 #include "cmd/runf/start_process.h"
@@ -45,29 +46,6 @@ std::vector<Option> common_options(Options& o) {
       {"preserve-fds", 0, &o.preserve_fds, "how many descriptors from 3 up the program gets too"}};
 }
 
-struct Loaded {
-  std::string bundle;
-  std::string text;
-  oci::Spec spec;
-};
-
-Result<Loaded> load_bundle(const std::string& path, const std::string& config) {
-  Loaded out;
-  char* real = realpath(path.c_str(), nullptr);
-  if (real == nullptr) return Error::from_errno(errno, cat("option --bundle: ", quote(path)));
-  out.bundle = real;
-  free(real);
-  const std::string file = config.starts_with('/') ? config : cat(out.bundle, "/", config);
-  auto text = sys::read_file(file, oci::kMaxSpecBytes);
-  if (!text.ok()) {
-    if (text.error().errno_value() != ENOENT) return std::move(text).error();
-    return Error(Code::kNotFound, cat("JSON specification file ", file, " not found"));
-  }
-  out.text = std::move(*text);
-  out.spec = FLUYT_TRY_CONTEXT(oci::parse_spec(out.text), file);
-  return out;
-}
-
 Result<> check_terminal(const oci::Spec& spec, const Options& o, bool detached) {
   const bool terminal = spec.process && spec.process->terminal;
   if (terminal && detached && o.console_socket.empty()) {
@@ -79,22 +57,6 @@ Result<> check_terminal(const oci::Spec& spec, const Options& o, bool detached) 
                  "cannot use console socket if runf will not detach or allocate tty");
   }
   return {};
-}
-
-Record record_of(const std::string& id, const Loaded& loaded, const runtime::Made& made) {
-  Record record;
-  record.id = id;
-  record.bundle = loaded.bundle;
-  const std::string root = loaded.spec.root ? loaded.spec.root->path : "";
-  record.rootfs = root.starts_with('/') ? root : cat(loaded.bundle, "/", root);
-  record.pid = made.pid;
-  record.start_time = made.start_time;
-  record.created = format_rfc3339_nano(now_unix_ns());
-  record.owner = getuid();
-  record.annotations = loaded.spec.annotations;
-  record.cgroup = made.cgroup;
-  record.root_mount = made.root_mount;
-  return record;
 }
 
 // FIFOs in the state folder for `create`; pipes for a `run` that has something to do between the

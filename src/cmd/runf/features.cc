@@ -42,7 +42,9 @@ Result<int> features(Invocation& call) {
        {"MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL",
         "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE"}},
       {"flags", {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"}}};
-  out["annotations"] = {{"dev.fluyt.version", FLUYT_VERSION}};
+  // The name that callers of every runtime ask for.
+  out["annotations"] = {{"dev.fluyt.version", FLUYT_VERSION},
+                        {"org.opencontainers.runc.checkpoint.enabled", "true"}};
   FLUYT_TRY(sys::write_all(sys::FdRef(STDOUT_FILENO), out.dump(2) + "\n"));
   return 0;
 }

@@ -31,6 +31,7 @@ struct Command {
 };
 
 constexpr std::array kCommands = std::to_array<Command>({
+    {"checkpoint", checkpoint, false, kFailed, "write a running container to an archive"},
     {"create", create, true, kFailed, "make a container that waits to be started"},
     {"delete", remove, false, kFailed, "remove a stopped container"},
     {"events", events, false, kFailed, "print what a container uses"},
@@ -40,6 +41,7 @@ constexpr std::array kCommands = std::to_array<Command>({
     {"list", list, false, kFailed, "list containers"},
     {"pause", pause, false, kFailed, "freeze a container"},
     {"ps", ps, false, kFailed, "list a container's processes"},
+    {"restore", restore, true, kFailed, "make a container from an archive"},
     {"resume", resume, false, kFailed, "thaw a container"},
     {"run", run, true, kFailed, "make a container and start it"},
     {"spec", spec, false, kFailed, "write a default config.json"},

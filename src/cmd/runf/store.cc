@@ -51,6 +51,7 @@ Json to_json(const Record& record) {
           {"owner", record.owner},
           {"annotations", record.annotations},
           {"rootMount", record.root_mount},
+          {"descriptors", record.descriptors},
           {"cgroup", cgroup}};
 }
 
@@ -66,6 +67,7 @@ Record from_json(const Json& json) {
   json.at("owner").get_to(record.owner);
   json.at("annotations").get_to(record.annotations);
   record.root_mount = json.value("rootMount", uint64_t{0});
+  record.descriptors = json.value("descriptors", std::vector<std::string>());
   json.at("cgroup").at("unified").get_to(record.cgroup.unified);
   json.at("cgroup").at("legacy").get_to(record.cgroup.legacy);
   if (const auto unit = json.at("cgroup").find("unit"); unit != json.at("cgroup").end()) {

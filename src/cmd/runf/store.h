@@ -28,6 +28,8 @@ struct Record {
   std::map<std::string, std::string> annotations;
   runtime::CgroupRecord cgroup;
   uint64_t root_mount = 0;  // see runtime::Created
+  /// Where its first three descriptors came from, as a checkpoint names them; none with a terminal.
+  std::vector<std::string> descriptors;
 };
 
 enum class Status { kCreating, kCreated, kRunning, kPaused, kStopped };

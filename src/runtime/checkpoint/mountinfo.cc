@@ -1,0 +1,70 @@
+#include "runtime/checkpoint/mountinfo.h"
+
+#include <algorithm>
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace fluyt::runtime::checkpoint {
+
+namespace {
+
+constexpr size_t kMaxText = 64U << 20U;
+
+// "\040" is a space: three octal digits.
+std::string unescape(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      const auto value = parse_number<unsigned>(text.substr(i + 1, 3), 8);
+      if (value && *value < 256) {
+        out += static_cast<char>(*value);
+        i += 3;
+        continue;
+      }
+    }
+    out += text[i];
+  }
+  return out;
+}
+
+Result<MountInfo> parse_line(std::string_view line) {
+  const auto words = split(line, ' ');
+  const auto dash = std::find(words.begin(), words.end(), "-");
+  const auto wrong = [&] {
+    return Error(Code::kDataLoss, cat("mountinfo: ", quote(line), ": not a line of it"));
+  };
+  if (words.size() < 9 || dash == words.end() || words.end() - dash < 3) return wrong();
+  const auto id = parse_number<uint64_t>(words[0]);
+  const auto parent = parse_number<uint64_t>(words[1]);
+  if (!id || !parent) return wrong();
+  MountInfo out;
+  out.id = *id;
+  out.parent = *parent;
+  out.device = words[2];
+  out.root = unescape(words[3]);
+  out.point = unescape(words[4]);
+  for (const std::string_view option : split(words[5], ',')) out.options.emplace_back(option);
+  out.type = unescape(*(dash + 1));
+  return out;
+}
+
+}  // namespace
+
+bool MountInfo::has(std::string_view option) const {
+  return std::find(options.begin(), options.end(), option) != options.end();
+}
+
+Result<std::vector<MountInfo>> parse_mountinfo(std::string_view text) {
+  std::vector<MountInfo> out;
+  for (const std::string_view line : split(text, '\n')) {
+    if (!line.empty()) out.push_back(FLUYT_TRY(parse_line(line)));
+  }
+  return out;
+}
+
+Result<std::vector<MountInfo>> read_mountinfo(int pid) {
+  return parse_mountinfo(FLUYT_TRY(sys::read_file(cat("/proc/", pid, "/mountinfo"), kMaxText)));
+}
+
+}  // namespace fluyt::runtime::checkpoint
