@@ -25,7 +25,7 @@ Result<int> features(Invocation& call) {
   on_linux["namespaces"] = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"};
   on_linux["capabilities"] = runtime::caps::known_names(runtime::caps::kLastNamed);
   on_linux["cgroup"] = {
-      {"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", true}, {"rdma", true}};
+      {"v1", true}, {"v2", true}, {"systemd", true}, {"systemdUser", false}, {"rdma", true}};
   on_linux["seccomp"] = {{"enabled", true},
                          {"actions", seccomp::known_actions()},
                          {"operators", seccomp::known_operators()},
