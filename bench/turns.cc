@@ -1,4 +1,4 @@
-// Runs several commands in turn, A B C A B C ..., so that they share the machine's moods, and
+// Runs several commands in turn, each once a round, so that they share the machine's moods, and
 // prints each run's wall and CPU time and peak memory. Usage: turns ROUNDS WARMUP -- COMMAND... [--
 // COMMAND...] Output: a line a run, "INDEX WALL_NS CPU_NS EXIT_STATUS PEAK_KIB"; warm-up rounds are
 // not printed.
@@ -9,11 +9,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <numeric>
+#include <random>
 #include <vector>
 
 namespace {
@@ -65,8 +68,14 @@ int main(int argc, char** argv) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
   posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_RDWR, 0);
+  std::vector<size_t> order(commands.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::minstd_rand chance(1);
   for (int round = 0; round < rounds + warmup; ++round) {
-    for (size_t i = 0; i < commands.size(); ++i) {
+    // In another order each round: what one leaves to be cleaned up (a network namespace, say) is
+    // paid for by the next.
+    std::shuffle(order.begin(), order.end(), chance);
+    for (const size_t i : order) {
       Run result{};
       if (!run(commands[i], actions, result)) {
         fprintf(stderr, "turns: cannot start %s\n", commands[i][0]);
