@@ -155,6 +155,12 @@ Result<MountPlan> plan_mount(size_t index, const oci::Mount& mount, const std::s
         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     plan.options.clear &= ~plan.options.set;
   }
+  // Without a cgroup namespace the files would show, and with write access move us to, more than
+  // ours (CVE-2023-25809): read-only then, whatever was asked.
+  if (plan.kind == MountKind::kCgroup && !namespaces.has(CLONE_NEWCGROUP)) {
+    plan.options.set |= MOUNT_ATTR_RDONLY;
+    plan.options.clear &= ~uint64_t{MOUNT_ATTR_RDONLY};
+  }
   if (plan.kind != MountKind::kBind &&
       (plan.options.source_itself || plan.options.target_itself || plan.options.copy_link)) {
     return wrong(index, ".options: src-nofollow, dest-nofollow, copy-symlink: only for binds");

@@ -96,6 +96,19 @@ TEST(Plan, TheMakerIsAwaitedBeforeAnythingIsAskedOfIt) {
   EXPECT_LT(place(plan, Step::kAwaitMaker), place(plan, Step::kRuntimeHooks));
 }
 
+TEST(Plan, CgroupsAreReadOnlyWithoutACgroupNamespace) {
+  oci::Spec spec = base_spec();
+  spec.mounts = {
+      {.destination = "/sys/fs/cgroup", .type = "cgroup", .source = "cgroup", .options = {"rw"}}};
+  EXPECT_EQ(plan_of(spec)->mounts[0].options.set & MOUNT_ATTR_RDONLY, 0U);
+  std::erase_if(spec.linux_->namespaces, [](const oci::Namespace& space) {
+    return space.type == oci::NamespaceType::kCgroup;
+  });
+  const MountOptions options = plan_of(spec)->mounts[0].options;
+  EXPECT_NE(options.set & MOUNT_ATTR_RDONLY, 0U);
+  EXPECT_EQ(options.clear & MOUNT_ATTR_RDONLY, 0U);
+}
+
 TEST(Plan, OldRootIsGoneBeforeTheImageIsTouched) {
   const Plan plan = *plan_of(base_spec());
   EXPECT_LT(place(plan, Step::kPivot), place(plan, Step::kMounts));

@@ -361,15 +361,12 @@ Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
   const size_t place = plan.mounts_before_cgroups();
   if (place == plan.mounts.size()) return cgroups;
   const MountOptions& options = plan.mounts[place].options;
-  // Without a cgroup namespace the files would show, and with write access move us to, more than
-  // ours (CVE-2023-25809): read-only then, whatever was asked.
-  const uint64_t forced = plan.namespaces.has(CLONE_NEWCGROUP) ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
   auto add = [&](std::string name, const std::string& directory) -> Result<> {
     sys::Fd mount =
         FLUYT_TRY_CONTEXT(sys::clone_mount(directory, sys::Depth::kOne), "cgroup mount");
     FLUYT_TRY(sys::set_mount_attributes(mount,
-                                        {.set = options.set | forced,
-                                         .clear = options.clear & ~forced,
+                                        {.set = options.set,
+                                         .clear = options.clear,
                                          .propagation = MS_PRIVATE,
                                          .user_namespace = {}},
                                         sys::Depth::kOne));

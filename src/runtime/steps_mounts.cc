@@ -253,10 +253,8 @@ Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
       }
     }
   }
-  const bool own = in.plan.namespaces.has(CLONE_NEWCGROUP);
-  const uint64_t forced = own ? 0 : uint64_t{MOUNT_ATTR_RDONLY};
-  return sys::set_mount_attributes(
-      top, attributes(mount.options.set | forced, mount.options.clear & ~forced), sys::Depth::kOne);
+  return sys::set_mount_attributes(top, attributes(mount.options.set, mount.options.clear),
+                                   sys::Depth::kOne);
 }
 
 Result<> change_mount(Inside& in, const MountPlan& mount) {
