@@ -148,8 +148,8 @@ def test_exec_enters_no_descriptor(box, canary, number):
 def test_a_link_of_the_image_to_a_descriptor_is_no_working_directory(box, tmp_path):
     """CVE-2024-21626: the image's WORKDIR is a link into /proc/self/fd"""
     for number in range(3, 12):
-        box.link(f"/work{number}", f"/proc/self/fd/{number}")
-        box.process["cwd"] = f"/work{number}"
+        box.link(f"/deck{number}", f"/proc/self/fd/{number}")
+        box.process["cwd"] = f"/deck{number}"
         is_inside(box.shell("pwd; ls"))
 
 

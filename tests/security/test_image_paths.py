@@ -220,8 +220,8 @@ def test_read_only_binds_need_no_path(any_box):
 def test_a_missing_working_directory_is_made_in_the_image(any_box, canary):
     """CVE-2025-9566, CVE-2026-55686: WORKDIR below a link"""
     box = any_box
-    box.link("/work", canary.folder)
-    box.process["cwd"] = "/work/made"
+    box.link("/deck", canary.folder)
+    box.process["cwd"] = "/deck/made"
     done = box.shell("pwd -P")
     assert done.code == 0 and done.out.strip() == canary.folder + "/made", done
 
