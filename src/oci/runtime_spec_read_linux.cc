@@ -191,12 +191,22 @@ void read_intel_rdt(const Node& node, IntelRdt& out) {
   object.field("enableMonitoring", out.enable_monitoring);
 }
 
+// In words that callers of other runtimes look for.
 void read_memory_policy(const Node& node, MemoryPolicy& out) {
   const Object object(node);
-  object.require("mode");
-  object.one_of("mode", out.mode, kMemoryModes);
+  if (!object.has("mode")) object.refuse("mode", "missing: invalid memory policy mode");
+  auto known = [](const Node& at, std::string_view what, std::string& name,
+                  std::span<const std::string_view> names) {
+    read(at, name);
+    if (!json::is_one_of(name, names)) {
+      at.refuse(cat("invalid memory policy ", what, " ", quote(name), ": expected ",
+                    json::one_of_text(names)));
+    }
+  };
+  object.with("mode", [&](const Node& at) { known(at, "mode", out.mode, kMemoryModes); });
   object.field("nodes", out.nodes);
-  object.some_of("flags", out.flags, kMemoryFlags);
+  object.list("flags", out.flags,
+              [&](const Node& at, std::string& flag) { known(at, "flag", flag, kMemoryFlags); });
 }
 
 void read_personality(const Node& node, Personality& out) {

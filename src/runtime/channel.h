@@ -26,10 +26,11 @@ enum class Message : uint32_t {
   kWantOffsets,  // it made a time namespace; wants kGo
   kWantDevices,  // it is in its network namespace; wants kGo
   kWantHooks,    // namespaces and mounts are there; wants kGo
-  kForked,       // `value` is the pid of the process that runs the program; that one wants kGo
-  kConsole,      // the pty's master is attached
-  kListener,     // `value` is the number of the seccomp listener; an exec wants kGo
-  kReady,        // it waits at the gate, or is about to execute
+  kWantBind,  // `value` is the place of a mount to map, its fd the source; wants kGo with the bind
+  kForked,    // `value` is the pid of the process that runs the program; that one wants kGo
+  kConsole,   // the pty's master is attached
+  kListener,  // `value` is the number of the seccomp listener; an exec wants kGo
+  kReady,     // it waits at the gate, or is about to execute
 };
 
 struct Packet {

@@ -212,6 +212,14 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     return devices.move(plan.net_devices,
                         FLUYT_TRY(sys::open(cat("/proc/", init, "/ns/net"), O_RDONLY)));
   };
+  how.bind = [&](pid_t init, size_t place, sys::FdRef source) -> Result<sys::Fd> {
+    if (place >= plan.mounts.size()) return Error(Code::kInternal, "mounts: no such place");
+    auto bind = bind_for(plan, side.joins, place, init, source);
+    if (bind.ok()) return bind;
+    const MountPlan& mount = plan.mounts.at(place);
+    return std::move(bind).error().add_context(
+        cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
+  };
   auto done = supervise(how, std::move(start.process), start.channel);
   if (done.ok()) devices.keep();
   return done;

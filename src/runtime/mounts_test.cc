@@ -127,6 +127,45 @@ TEST(Mounts, IdMapsOfEveryForm) {
   EXPECT_THAT(shown({"idmap"}, {}, false), HasSubstr("\"idmap\": needs mappings"));
 }
 
+TEST(Mounts, MapsIdsOfWhatAnEarlierMountShows) {
+  FLUYT_NEEDS_ROOT();
+  auto shown = [](std::vector<oci::IdMapping> mappings, bool user_namespace) {
+    Box box;
+    EXPECT_EQ(chown(box.path("/outside").c_str(), 0, 0), 0);
+    box.write("/outside/file", "x", 0644);
+    if (user_namespace) {
+      add_user_namespace(box.spec, 100000);
+      give_root_to(box, 100000);
+    }
+    box.spec.mounts.push_back(
+        {.destination = "/first", .source = box.path("/outside"), .options = {"bind"}});
+    box.spec.mounts.push_back({.destination = "/again",
+                               .source = box.path("/rootfs/first"),
+                               .options = {"rbind", "idmap"},
+                               .uid_mappings = mappings,
+                               .gid_mappings = mappings});
+    const Outcome outcome = box.shell("stat -c %u:%g /again /again/file /first");
+    return outcome.error.empty() ? outcome.out : outcome.error;
+  };
+  EXPECT_EQ(shown({}, true), "0:0\n0:0\n65534:65534\n");
+  EXPECT_EQ(shown({{.container_id = 0, .host_id = 100007, .size = 1}}, true),
+            "7:7\n7:7\n65534:65534\n");
+  EXPECT_EQ(shown({{.container_id = 0, .host_id = 42, .size = 1}}, false), "42:42\n42:42\n0:0\n");
+}
+
+// procfs cannot be mapped: the maker's reason is told, and for which mount.
+TEST(Mounts, SaysWhyAnEarlierMountCannotBeMapped) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  add_user_namespace(box.spec, 100000);
+  give_root_to(box, 100000);
+  box.spec.mounts.push_back(
+      {.destination = "/again", .source = box.path("/rootfs/proc"), .options = {"bind", "idmap"}});
+  const Outcome outcome = box.shell("true");
+  EXPECT_THAT(outcome.error, HasSubstr("\"/again\""));
+  EXPECT_THAT(outcome.error, HasSubstr("mount_setattr"));
+}
+
 TEST(Mounts, StandInTheSpecificationsOrderInAUserNamespaceToo) {
   FLUYT_NEEDS_ROOT();
   Box box;

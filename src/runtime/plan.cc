@@ -171,8 +171,21 @@ Result<MemoryPolicyPlan> plan_memory_policy(const oci::MemoryPolicy& asked) {
     plan.mode |= *bit;
   }
   constexpr size_t kBits = sizeof(unsigned long) * 8;
-  for (const unsigned node :
-       FLUYT_TRY(parse_number_list(asked.nodes, "linux.memoryPolicy.nodes"))) {
+  const auto nodes = FLUYT_TRY_CONTEXT(parse_number_list(asked.nodes, "linux.memoryPolicy.nodes"),
+                                       "invalid memory policy nodes");
+  // The kernel would say EINVAL to both, and not why.
+  const bool takes_none = *mode == MPOL_DEFAULT || *mode == MPOL_LOCAL;
+  if (takes_none && !nodes.empty()) {
+    return Error(Code::kInvalidArgument,
+                 cat("linux.memoryPolicy.nodes: ", quote(asked.nodes), ": ", asked.mode,
+                     ": memory policy mode requires 0 nodes but got ", nodes.size()));
+  }
+  if (!takes_none && *mode != MPOL_PREFERRED && nodes.empty()) {
+    return Error(Code::kInvalidArgument,
+                 cat("linux.memoryPolicy.nodes: ", quote(asked.nodes), ": ", asked.mode,
+                     ": memory policy mode requires at least 1 node but got 0"));
+  }
+  for (const unsigned node : nodes) {
     plan.nodes.resize(std::max<size_t>(plan.nodes.size(), node / kBits + 1));
     plan.nodes[node / kBits] |= 1UL << (node % kBits);
   }
@@ -232,8 +245,6 @@ void find_sources_in_root(Plan& plan) {
     const std::string source = clean_path(mount.source);
     if (source.size() <= root.size() + 1 || !source.starts_with(root) || source[root.size()] != '/')
       continue;
-    // To map ids takes rights over the file system that a user namespace does not give.
-    if (mount.options.id_map && plan.namespaces.in_user_namespace()) continue;
     mount.source_in_root = source.substr(root.size());
   }
 }

@@ -416,5 +416,27 @@ TEST(Numbers, Lists) {
   }
 }
 
+TEST(MemoryPolicy, CountsNodesByMode) {
+  auto planned = [](const char* mode, const char* nodes) {
+    oci::Linux config;
+    config.memory_policy = oci::MemoryPolicy{mode, nodes, {}};
+    Plan plan;
+    auto done = plan_execution(config, plan);
+    return done.ok() ? std::string() : done.error().message();
+  };
+  EXPECT_EQ(planned("MPOL_PREFERRED", ""), "");
+  EXPECT_EQ(planned("MPOL_BIND", "0"), "");
+  EXPECT_EQ(planned("MPOL_LOCAL", ""), "");
+  EXPECT_THAT(
+      planned("MPOL_DEFAULT", "0-7"),
+      testing::HasSubstr("linux.memoryPolicy.nodes: \"0-7\": MPOL_DEFAULT: memory policy mode "
+                         "requires 0 nodes but got 8"));
+  EXPECT_THAT(planned("MPOL_INTERLEAVE", ""),
+              testing::HasSubstr("requires at least 1 node but got 0"));
+  EXPECT_THAT(planned("MPOL_BIND", "0-9876543210"),
+              testing::HasSubstr(
+                  "invalid memory policy nodes: linux.memoryPolicy.nodes: \"0-9876543210\""));
+}
+
 }  // namespace
 }  // namespace fluyt::runtime

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +13,7 @@
 #include "sys/clone.h"
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/socket.h"
 
 namespace fluyt::runtime {
 
@@ -22,6 +24,7 @@ struct BindTo {
   uint64_t propagation = MS_PRIVATE;  // where the mount names none
   bool mapped = false;                // a user namespace of its own
   sys::FdRef joined_users;            // one by path: its mappings are the mount's too
+  sys::FdRef made_users;              // one that has the mount's mappings already
 };
 
 Result<> verify_device(sys::FdRef fd, uint32_t type, int64_t major, int64_t minor) {
@@ -101,10 +104,16 @@ Result<> set_propagation(sys::FdRef mount, const MountOptions& options, uint64_t
       top_alone ? sys::Depth::kOne : sys::Depth::kTree);
 }
 
-Result<> map_ids(sys::FdRef mount, const MountPlan& plan, sys::FdRef joined_users) {
+// The user namespace whose mappings the mount gets.
+Result<sys::Fd> users_of(const MountPlan& plan, sys::FdRef joined_users) {
+  if (!plan.uids.empty()) return sys::make_user_namespace(plan.uids, plan.gids);
+  return sys::duplicate(joined_users);
+}
+
+Result<> map_ids(sys::FdRef mount, const MountPlan& plan, const BindTo& to) {
   sys::Fd made;
-  if (!plan.uids.empty()) made = FLUYT_TRY(sys::make_user_namespace(plan.uids, plan.gids));
-  const sys::FdRef space = made.valid() ? made.ref() : joined_users;
+  if (!to.made_users.valid()) made = FLUYT_TRY(users_of(plan, to.joined_users));
+  const sys::FdRef space = made.valid() ? made.ref() : to.made_users;
   return sys::set_mount_attributes(
       mount, {.set = MOUNT_ATTR_IDMAP, .clear = 0, .propagation = 0, .user_namespace = space},
       plan.options.id_map_tree ? sys::Depth::kTree : sys::Depth::kOne);
@@ -117,7 +126,7 @@ sys::Depth depth_of(const MountPlan& plan) {
 Result<> finish_bind(sys::FdRef mount, const MountPlan& plan, const BindTo& to) {
   FLUYT_TRY(set_attributes(mount, plan, to));
   FLUYT_TRY(set_propagation(mount, plan.options, to.propagation));
-  if (plan.options.id_map) FLUYT_TRY(map_ids(mount, plan, to.joined_users));
+  if (plan.options.id_map) FLUYT_TRY(map_ids(mount, plan, to));
   return {};
 }
 
@@ -389,6 +398,45 @@ Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRe
   sys::Fd bind = FLUYT_TRY(sys::clone_mount(source, depth_of(mount)));
   FLUYT_TRY(finish_bind(bind, mount, bind_to(plan, {})));
   return bind;
+}
+
+namespace {
+
+// In the container's mount namespace, with our rights and not the container's. It walks no path,
+// for /proc too is the container's here, and whoever is in its PID namespace does not see this
+// process.
+Result<> bind_inside(const Plan& plan, const MountPlan& mount, sys::FdRef source, sys::FdRef space,
+                     sys::FdRef users, sys::FdRef channel) {
+  FLUYT_TRY(sys::close_all_but({source.raw(), space.raw(), users.raw(), channel.raw()}));
+  FLUYT_TRY(sys::join_namespaces(space, CLONE_NEWNS));
+  const sys::Fd bind = FLUYT_TRY(sys::clone_mount(source, depth_of(mount)));
+  BindTo to = bind_to(plan, {});
+  to.made_users = users;
+  FLUYT_TRY(finish_bind(bind, mount, to));
+  return send_packet(channel, Message::kGo, 0, {}, {bind});
+}
+
+}  // namespace
+
+Result<sys::Fd> bind_for(const Plan& plan, const std::vector<sys::Fd>& joins, size_t place,
+                         pid_t init, sys::FdRef source) {
+  const MountPlan& mount = plan.mounts[place];
+  const sys::Fd space = FLUYT_TRY(sys::open(cat("/proc/", init, "/ns/mnt"), O_RDONLY));
+  const sys::Fd users = FLUYT_TRY(users_of(mount, bind_to(plan, joins).joined_users));
+  sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
+  auto child = FLUYT_TRY(sys::clone_process({}));
+  if (!child) {
+    auto done = bind_inside(plan, mount, source, space, users, pair.second);
+    if (!done.ok()) say_error(pair.second, done.error()).ignore("the end of file tells it too");
+    _exit(0);
+  }
+  pair.second.reset();
+  auto answer = receive_packet(pair.first, Deadline::never());
+  child->wait(Deadline::never()).ignore("it has done what it was made for");
+  auto packet = FLUYT_TRY(std::move(answer));
+  if (packet && packet->kind == Message::kError) return error_of(*packet);
+  if (!packet || packet->fds.size() != 1) return Error(Code::kInternal, "no bind was made");
+  return std::move(packet->fds[0]);
 }
 
 }  // namespace fluyt::runtime

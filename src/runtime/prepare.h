@@ -29,6 +29,10 @@ Result<HostSide> prepare(const Plan& plan);
 /// A bind whose source lies in the container's own root, detached. Made by the first process when
 /// what comes before it is mounted; links lead where they do in the container.
 Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRef root);
+/// The same, made by the maker for the first process `init`, whose rights in a user namespace are
+/// too few to map ids: of `source`, in its mount namespace, for the plan's mount at `place`.
+Result<sys::Fd> bind_for(const Plan& plan, const std::vector<sys::Fd>& joins, size_t place,
+                         pid_t init, sys::FdRef source);
 /// /dev/null, verified to be character device 1:3 (CVE-2025-31133).
 Result<sys::Fd> open_null();
 /// Binds of the container's cgroup directories, once they exist, as the plan's cgroup mount wants

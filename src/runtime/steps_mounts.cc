@@ -209,10 +209,25 @@ Result<> copy_link(Inside& in, const MountPlan& mount, const std::string& text) 
   return Error(Code::kAlreadyExists, "copy-symlink: something else is there already");
 }
 
+// What lies in our own root, and earlier mounts may have put there.
+Result<sys::Fd> bind_shown(Inside& in, size_t place, const MountPlan& mount) {
+  if (!mount.options.id_map || !in.plan.namespaces.in_user_namespace())
+    return bind_in_root(in.plan, mount, in.root);
+  // To map ids takes rights over the file system that a user namespace does not give.
+  const sys::Fd source = FLUYT_TRY(sys::open_in(in.root, mount.source_in_root, O_PATH));
+  FLUYT_TRY(
+      send_packet(in.p.channel, Message::kWantBind, static_cast<int32_t>(place), {}, {source}));
+  auto answer = FLUYT_TRY(receive_packet(in.p.channel, Deadline::never()));
+  if (!answer) _exit(1);  // the maker tells why
+  if (answer->kind != Message::kGo || answer->fds.size() != 1)
+    return Error(Code::kInternal, "unexpected message of the maker");
+  return std::move(answer->fds[0]);
+}
+
 Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
   if (!in.host.links[place].empty()) return copy_link(in, mount, in.host.links[place]);
   if (!mount.source_in_root.empty())
-    in.host.mounts[place] = FLUYT_TRY(bind_in_root(in.plan, mount, in.root));
+    in.host.mounts[place] = FLUYT_TRY(bind_shown(in, place, mount));
   sys::Fd& source = in.host.mounts[place];
   const struct stat info = FLUYT_TRY(sys::stat_of(source));
   const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;

@@ -42,6 +42,13 @@ struct Conversation {
     FLUYT_TRY(how.hand_over_listener(process.pid(), listener));
     return how.until_executed ? go() : Result<>();
   }
+  Result<> make_bind(const Packet& packet) {
+    if (packet.fds.size() != 1 || !how.bind)
+      return Error(Code::kInternal, "mounts: no source of a bind came");
+    const auto place = static_cast<size_t>(packet.value);
+    const sys::Fd bind = FLUYT_TRY(how.bind(process.pid(), place, packet.fds[0]));
+    return send_packet(channel, Message::kGo, process.pid(), {}, {bind});
+  }
   Result<> answer(Packet& packet);
 };
 
@@ -68,6 +75,8 @@ Result<> Conversation::answer(Packet& packet) {
     case Message::kWantHooks:
       if (how.run_hooks) FLUYT_TRY(how.run_hooks(process.pid()));
       return go();
+    case Message::kWantBind:
+      return make_bind(packet);
     case Message::kForked:
       return take_over(packet.value);
     case Message::kConsole:

@@ -25,6 +25,7 @@ struct Supervision {
   std::function<Result<>(pid_t forked)> on_forked;
   std::function<Result<>(pid_t init)> move_devices = {};
   std::function<Result<>(pid_t init)> run_hooks;
+  std::function<Result<sys::Fd>(pid_t init, size_t place, sys::FdRef source)> bind = {};
   std::function<Result<>(pid_t init, sys::FdRef listener)> hand_over_listener;
 };
 struct Supervised {
