@@ -75,7 +75,9 @@ inline constexpr size_t kMaxConfigBytes = 8UL << 20U;
 /// An image index or Docker manifest list.
 struct Index {
   std::string media_type;
+  std::string artifact_type;
   std::vector<Descriptor> manifests;
+  std::optional<Descriptor> subject;
   std::map<std::string, std::string> annotations;
 };
 

@@ -207,6 +207,8 @@ Index read_index(const Node& node) {
   object.field("mediaType", out.media_type);
   object.with("manifests",
               [&](const Node& at) { out.manifests = read_descriptors(at, kMaxIndexEntries); });
+  object.field("artifactType", out.artifact_type);
+  object.with("subject", [&](const Node& at) { out.subject = read_descriptor(at); });
   object.field("annotations", out.annotations);
   return out;
 }
@@ -338,10 +340,12 @@ std::string to_json(const Index& index) {
   Ordered out = Ordered::object();
   out["schemaVersion"] = 2;
   json::put(out, "mediaType", index.media_type);
+  json::put(out, "artifactType", index.artifact_type);
   out["manifests"] = Ordered::array();
   for (const Descriptor& entry : index.manifests) {
     out["manifests"].push_back(write_descriptor(entry));
   }
+  json::put(out, "subject", index.subject, write_descriptor);
   json::put(out, "annotations", index.annotations);
   return json::text(out);
 }

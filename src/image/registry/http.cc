@@ -31,6 +31,8 @@ struct Exchange {
   HttpFault fault = HttpFault::kNone;
   std::optional<Error> error;
   bool got_header = false;
+  uint64_t sent = 0;  // of the body
+  int64_t last_sent_ns = 0;
   int64_t window_start_ns = 0;  // of the stall clock, moved by the time the sink takes
   uint64_t window_bytes = 0;
 
@@ -88,6 +90,40 @@ size_t on_body(char* data, size_t size, size_t count, void* user) {
   }
   exchange.response.body += bytes;
   return bytes.size();
+}
+
+size_t on_upload(char* into, size_t size, size_t count, void* user) {
+  auto& exchange = *static_cast<Exchange*>(user);
+  const BodySource& source = *exchange.request->upload;
+  const uint64_t left = source.size - exchange.sent;
+  const size_t room = std::min<uint64_t>(size * count, left);
+  if (room == 0) return 0;
+  const int64_t before = now_boot_ns();
+  auto got = source.read_at(exchange.sent, std::span(into, room));
+  exchange.last_sent_ns = now_boot_ns();
+  exchange.window_start_ns += exchange.last_sent_ns - before;
+  if (!got.ok() || *got == 0 || *got > room) {
+    exchange.stop(HttpFault::kSink,
+                  got.ok()
+                      ? Error(Code::kDataLoss, cat("the content to send ended after ",
+                                                   exchange.sent, " of ", source.size, " bytes"))
+                      : std::move(got).error());
+    return CURL_READFUNC_ABORT;
+  }
+  exchange.sent += *got;
+  exchange.window_bytes += *got;
+  return *got;
+}
+
+// curl asks for this when a kept connection turns out to be dead.
+int on_seek(void* user, curl_off_t offset, int origin) {
+  auto& exchange = *static_cast<Exchange*>(user);
+  if (origin != SEEK_SET || offset < 0 ||
+      static_cast<uint64_t>(offset) > exchange.request->upload->size) {
+    return CURL_SEEKFUNC_FAIL;
+  }
+  exchange.sent = static_cast<uint64_t>(offset);
+  return CURL_SEEKFUNC_OK;
 }
 
 HttpFault fault_of(CURLcode code) {
@@ -153,6 +189,24 @@ Result<std::string> bundle_of(const std::vector<std::string>& files) {
 
 }  // namespace
 
+std::string_view method_name(Method method) {
+  switch (method) {
+    case Method::kGet:
+      return "GET";
+    case Method::kHead:
+      return "HEAD";
+    case Method::kPost:
+      return "POST";
+    case Method::kPut:
+      return "PUT";
+    case Method::kPatch:
+      return "PATCH";
+    case Method::kDelete:
+      return "DELETE";
+  }
+  return "GET";
+}
+
 std::string_view HttpResponse::header(std::string_view lower_name) const {
   const auto found = headers.find(std::string(lower_name));
   return found == headers.end() ? std::string_view() : std::string_view(found->second);
@@ -181,6 +235,7 @@ struct HttpClient::Handle {
 
   Result<HeaderList> prepare(const HttpRequest& request, const Url& url, bool same_host);
   Result<> prepare_tls(const TlsOptions& tls, bool same_host);
+  void prepare_body(const HttpRequest& request);
   CURLcode run(Exchange& exchange);
   bool check_clocks(Exchange& exchange, int64_t started_ns);
 };
@@ -201,6 +256,37 @@ Result<> HttpClient::Handle::prepare_tls(const TlsOptions& tls, bool same_host) 
   return {};
 }
 
+void HttpClient::Handle::prepare_body(const HttpRequest& request) {
+  switch (request.method) {
+    case Method::kGet:
+      return;
+    case Method::kHead:
+      set(CURLOPT_NOBODY, 1L);
+      return;
+    case Method::kDelete:
+      set(CURLOPT_CUSTOMREQUEST, "DELETE");
+      return;
+    case Method::kPost:
+    case Method::kPut:
+    case Method::kPatch:
+      break;
+  }
+  if (request.upload.has_value()) {
+    set(CURLOPT_UPLOAD, 1L);
+    set(CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10U);
+    set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(request.upload->size));
+    set(CURLOPT_READFUNCTION, on_upload);
+    set(CURLOPT_SEEKFUNCTION, on_seek);
+  } else {
+    set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    set(CURLOPT_POSTFIELDS, request.body.data());
+  }
+  set(CURLOPT_CUSTOMREQUEST, method_name(request.method).data());
+}
+
+// What curl would add by itself, and a registry may take amiss or make us wait for.
+constexpr const char* kNotSent[] = {"Expect:", "Content-Type:"};
+
 Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const Url& url,
                                                bool same_host) {
   curl_easy_reset(easy);
@@ -217,11 +303,7 @@ Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const
   set(CURLOPT_HEADERFUNCTION, on_header);
   set(CURLOPT_WRITEFUNCTION, on_body);
   if (url.is_loopback()) set(CURLOPT_PROXY, "");
-  if (request.method == Method::kHead) set(CURLOPT_NOBODY, 1L);
-  if (request.method == Method::kPost) {
-    set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
-    set(CURLOPT_POSTFIELDS, request.body.data());
-  }
+  prepare_body(request);
   FLUYT_TRY(prepare_tls(request.tls, same_host));
   HeaderList list;
   const auto add = [&](std::string_view name, std::string_view value) {
@@ -229,6 +311,14 @@ Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const
   };
   add("User-Agent", "fluyt/" FLUYT_VERSION);
   add("Accept-Encoding", "identity");  // else ranges and digests would speak of other bytes
+  const auto names_type = [](const auto& header) {
+    return to_lower(header.first) == "content-type";
+  };
+  if (std::any_of(request.headers.begin(), request.headers.end(), names_type)) {
+    list.reset(curl_slist_append(list.release(), kNotSent[0]));
+  } else {
+    for (const char* name : kNotSent) list.reset(curl_slist_append(list.release(), name));
+  }
   for (const auto& [name, value] : request.headers) add(name, value);
   if (same_host) {
     for (const auto& [name, value] : request.private_headers) add(name, value);
@@ -245,17 +335,22 @@ bool HttpClient::Handle::check_clocks(Exchange& exchange, int64_t started_ns) {
     return false;
   }
   const int64_t now = now_boot_ns();
-  if (!exchange.got_header) {
+  const bool sending =
+      request.upload.has_value() && exchange.sent > 0 && exchange.sent < request.upload->size;
+  if (!exchange.got_header && !sending) {
     const int64_t limit_ms = request.timeouts.connect_ms + request.timeouts.first_byte_ms;
     curl_off_t connected_us = 0;
     curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
-    const int64_t since = connected_us > 0 ? started_ns + connected_us * 1000 : started_ns;
+    const int64_t since = connected_us > 0
+                              ? std::max(started_ns + connected_us * 1000, exchange.last_sent_ns)
+                              : started_ns;
     const int64_t allowed_ms = connected_us > 0 ? request.timeouts.first_byte_ms : limit_ms;
     if (now - since > allowed_ms * 1'000'000) {
       exchange.stop(HttpFault::kTimeout, timeout_error("no answer", allowed_ms));
       return false;
     }
     exchange.window_start_ns = now;
+    exchange.window_bytes = 0;
     return true;
   }
   const int64_t stall_ns = request.timeouts.stall_ms * 1'000'000;
@@ -277,6 +372,8 @@ bool HttpClient::Handle::check_clocks(Exchange& exchange, int64_t started_ns) {
 CURLcode HttpClient::Handle::run(Exchange& exchange) {
   set(CURLOPT_HEADERDATA, &exchange);
   set(CURLOPT_WRITEDATA, &exchange);
+  set(CURLOPT_READDATA, &exchange);
+  set(CURLOPT_SEEKDATA, &exchange);
   const int64_t started = now_boot_ns();
   exchange.window_start_ns = started;
   curl_multi_add_handle(multi, easy);
@@ -360,6 +457,9 @@ HttpOutcome HttpClient::send(const HttpRequest& request) {
     out = exchange(*handle, request, url, url.same_origin(request.url));
     out.response.redirected = hop > 0;
     if (out.fault != HttpFault::kNone || !is_redirect(out.response.status)) break;
+    const int status = out.response.status;
+    const bool repeats = request.method != Method::kGet && request.method != Method::kHead;
+    if (repeats && status != 307 && status != 308) break;  // an answer, not a redirect
     const std::string location(out.response.header("location"));
     if (hop == kMaxRedirects) {
       refuse(cat("more than ", kMaxRedirects, " redirects, the last to ", quote(location)));
@@ -372,6 +472,10 @@ HttpOutcome HttpClient::send(const HttpRequest& request) {
     }
     if (url.scheme == "https" && next->scheme == "http") {
       refuse(cat("redirect from https to ", quote(location), ": plain http is refused"));
+      break;
+    }
+    if (repeats && !request.body.empty() && !next->same_origin(request.url)) {
+      refuse(cat("redirect to ", quote(location), ": a request's body goes to no other host"));
       break;
     }
     url = std::move(*next);

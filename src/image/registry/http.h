@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,11 +28,21 @@ struct TlsOptions {
   bool skip_verify = false;
 };
 
-enum class Method { kGet, kHead, kPost };
+enum class Method { kGet, kHead, kPost, kPut, kPatch, kDelete };
+/// As it stands on the request line.
+std::string_view method_name(Method method);
 
 struct HttpResponse;
 /// Takes a piece of the body of an answer whose status and headers are already there.
 using BodySink = std::function<Result<>(const HttpResponse& head, std::string_view bytes)>;
+
+/// A body that is not in memory. It is read from any offset, in order, and from an earlier one
+/// again when a connection was lost or a redirect asks for the same once more.
+struct BodySource {
+  uint64_t size = 0;
+  /// Fills a part of `into`, at least one byte, from `offset`; 0 only at the end.
+  std::function<Result<size_t>(uint64_t offset, std::span<char> into)> read_at;
+};
 
 struct HttpRequest {
   Method method = Method::kGet;
@@ -39,7 +50,8 @@ struct HttpRequest {
   std::vector<std::pair<std::string, std::string>> headers;  // to every host
   /// Only to the host of `url`: dropped by a redirect elsewhere (distribution-spec, "MUST NOT").
   std::vector<std::pair<std::string, std::string>> private_headers;
-  std::string body;  // of a POST
+  std::string body;                  // may be private: a redirect elsewhere ends the exchange
+  std::optional<BodySource> upload;  // in place of `body`
   TlsOptions tls;
   HttpTimeouts timeouts;
   const std::atomic<bool>* cancelled = nullptr;
@@ -67,7 +79,7 @@ enum class HttpFault {
   kTlsTrust,     // its certificate is not trusted: trying again does not help
   kTimeout,      // connect, first byte or stall
   kDropped,      // reset or closed in the middle
-  kSink,         // the sink refused: its error is the error
+  kSink,         // the sink or the body's source refused: its error is the error
   kCancelled,
   kRefused,  // over a limit of ours, a bad redirect, a broken request
 };
@@ -90,7 +102,8 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  /// Sends and follows at most kMaxRedirects redirects; never from https to http.
+  /// Sends and follows at most kMaxRedirects redirects; never from https to http. What is not a GET
+  /// or HEAD is repeated elsewhere only where the answer says so (307, 308).
   HttpOutcome send(const HttpRequest& request);
 
  private:

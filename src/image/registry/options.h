@@ -25,6 +25,7 @@ struct RegistryOptions {
   std::string certs_dir;  // hosts.toml files; empty: none
   HttpTimeouts timeouts;
   RetryPolicy retry;
+  uint64_t push_chunk_bytes = 32UL << 20U;  // a blob above this is sent in pieces of this size
 };
 
 }  // namespace fluyt::image::registry

@@ -13,18 +13,6 @@ namespace {
 
 constexpr size_t kMaxAuthRounds = 2;  // a first token, and one more when it is refused
 
-std::string_view method_name(Method method) {
-  switch (method) {
-    case Method::kHead:
-      return "HEAD";
-    case Method::kPost:
-      return "POST";
-    case Method::kGet:
-      break;
-  }
-  return "GET";
-}
-
 bool is_transient(HttpFault fault) {
   return fault == HttpFault::kConnect || fault == HttpFault::kTimeout ||
          fault == HttpFault::kDropped || fault == HttpFault::kTlsProtocol;
@@ -68,14 +56,27 @@ std::string registry_errors(std::string_view body) {
 
 Session::Session(Registry& registry, std::string name, std::string repository,
                  std::vector<Endpoint> endpoints, Credentials credentials,
-                 const std::atomic<bool>* cancelled)
+                 const std::atomic<bool>* cancelled, Purpose purpose)
     : registry_(registry),
       name_(std::move(name)),
       repository_(std::move(repository)),
       endpoints_(std::move(endpoints)),
       credentials_(std::move(credentials)),
       cancelled_(cancelled),
+      purpose_(purpose),
       health_(std::vector<Health>(endpoints_.size())) {}
+
+bool Session::is_able(const Capabilities& can, Need need) const {
+  // What a push asks for on the way must come from where it goes.
+  if (purpose_ == Purpose::kPush || need == Need::kPush) return can.push;
+  return need == Need::kPull ? can.pull : can.resolve;
+}
+
+bool Session::is_at(EndpointIndex index, const Url& url) const {
+  Url base = endpoints_[index].base;
+  if ((*health_.lock())[index].plain_http) base.scheme = "http";
+  return url.same_origin(base);
+}
 
 // As configured, the demoted ones behind the others, the distrusted left out.
 std::vector<EndpointIndex> Session::order(Need need) const {
@@ -83,8 +84,10 @@ std::vector<EndpointIndex> Session::order(Need need) const {
   std::vector<EndpointIndex> demoted;
   auto health = health_.lock();
   for (EndpointIndex i = 0; i < endpoints_.size(); ++i) {
-    const Capabilities& can = endpoints_[i].capabilities;
-    if ((*health)[i].distrusted || !(need == Need::kPull ? can.pull : can.resolve)) continue;
+    if ((*health)[i].distrusted || !is_able(endpoints_[i].capabilities, need)) continue;
+    // What is pushed goes to one server, the first that takes it, however it fares: two registries
+    // with half an image each help nobody.
+    if (purpose_ == Purpose::kPush) return {i};
     ((*health)[i].demoted ? demoted : good).push_back(i);
   }
   // When all have failed before, one more chance for each; else a dead mirror costs nothing more.
@@ -99,20 +102,32 @@ bool Session::distrust(EndpointIndex endpoint) {
 std::string Session::shown(const Ask& what, EndpointIndex index) const {
   const Endpoint& endpoint = endpoints_[index];
   return cat(endpoint.is_mirror ? "mirror " : "registry ", endpoint.name(), ": ",
-             method_name(what.method), " ", endpoint.base.path, what.path);
+             method_name(what.method), " ",
+             what.url.has_value() ? what.url->path : cat(endpoint.base.path, what.path));
 }
 
 HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
   const Endpoint& endpoint = endpoints_[index];
   HttpRequest out;
   out.method = what.method;
-  out.url = endpoint.base;
-  out.url.path += what.path;
-  if (endpoint.is_mirror) out.url.query = cat("ns=", percent_encode(name_));
+  if (what.url.has_value()) {
+    out.url = *what.url;
+  } else {
+    out.url = endpoint.base;
+    out.url.path += what.path;
+    out.url.query = what.query;
+    if (endpoint.is_mirror) {
+      out.url.query += cat(out.url.query.empty() ? "" : "&", "ns=", percent_encode(name_));
+    }
+  }
+  out.body = what.body;
+  if (!what.content_type.empty()) out.headers.emplace_back("Content-Type", what.content_type);
   out.tls = endpoint.tls;
   out.timeouts = registry_.options_.timeouts;
   if (endpoint.connect_ms > 0) out.timeouts.connect_ms = endpoint.connect_ms;
-  out.cancelled = cancelled_;
+  out.cancelled = what.last_word ? nullptr : cancelled_;
+  if (what.last_word)
+    out.timeouts.first_byte_ms = std::min<int64_t>(out.timeouts.first_byte_ms, 3000);
   out.sink = what.sink;
   out.body_limit = what.body_limit;
   if (!what.accept.empty()) out.headers.emplace_back("Accept", what.accept);
@@ -120,71 +135,126 @@ HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
   return out;
 }
 
-Result<std::string> Session::authorize(EndpointIndex index, const HttpResponse& refusal,
-                                       const std::string& stale) {
-  const Endpoint& endpoint = endpoints_[index];
+const Credentials* Session::credentials_for(const Endpoint& endpoint) const {
+  const bool are_for_it =
+      credentials_.are_for(endpoint.name()) || (!endpoint.is_mirror && credentials_.are_for(name_));
+  return are_for_it ? &credentials_ : nullptr;
+}
+
+std::vector<std::string> Session::scopes_for(const Ask& what) const {
+  std::vector<std::string> out{
+      cat("repository:", repository_, ":", purpose_ == Purpose::kPush ? "pull,push" : "pull")};
+  if (!what.from_repository.empty()) {
+    out.push_back(cat("repository:", what.from_repository, ":pull"));
+  }
+  return out;
+}
+
+// Keeps the challenge of a 401 that we can answer; false when there is none.
+bool Session::learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal) {
   std::vector<Challenge> challenges;
   const auto [from, to] = refusal.headers.equal_range("www-authenticate");
   for (auto it = from; it != to; ++it) {
-    auto some = FLUYT_TRY(parse_www_authenticate(it->second));
-    challenges.insert(challenges.end(), some.begin(), some.end());
-  }
-  const bool may_log_in =
-      credentials_.are_for(endpoint.name()) || (!endpoint.is_mirror && credentials_.are_for(name_));
-  for (const Challenge& challenge : challenges) {
-    if (challenge.scheme != "bearer") continue;
-    if (may_log_in && !credentials_.registry_token.empty()) {
-      return cat("Bearer ", credentials_.registry_token);
+    auto some = parse_www_authenticate(it->second);
+    if (!some.ok()) {
+      registry_.logger_.warn(cat(shown(what, index), ": ", some.error().message()));
+      continue;
     }
-    TokenCache::Ask token;
-    token.challenge = &challenge;
-    token.fallback_scope = cat("repository:", repository_, ":pull");
-    token.credentials = may_log_in ? &credentials_ : nullptr;
-    token.registry_is_plain_http = refusal.url.scheme == "http";
-    token.timeouts = registry_.options_.timeouts;
-    token.tls = endpoint.tls;
-    token.registry = endpoint.name();
-    token.cancelled = cancelled_;
-    token.stale = stale.starts_with("Bearer ") ? stale.substr(7) : "";
-    return cat("Bearer ", FLUYT_TRY(registry_.tokens_.get(registry_.http_, token)));
+    challenges.insert(challenges.end(), some->begin(), some->end());
   }
-  for (const Challenge& challenge : challenges) {
-    if (challenge.scheme == "basic" && may_log_in && !credentials_.username.empty()) {
-      return basic_authorization(credentials_.username, credentials_.password);
+  const Credentials* credentials = credentials_for(endpoints_[index]);
+  for (const std::string_view scheme : {"bearer", "basic"}) {
+    const bool answerable =
+        scheme == "bearer" || (credentials != nullptr && !credentials->username.empty());
+    for (Challenge& challenge : challenges) {
+      if (challenge.scheme != scheme || !answerable) continue;
+      auto health = health_.lock();
+      (*health)[index].challenges.insert_or_assign(join(scopes_for(what), " "),
+                                                   std::move(challenge));
+      return true;
     }
   }
-  return std::string();  // nothing that we can answer: the 401 stands
+  return false;
 }
+
+// The Authorization header that satisfies what this server has asked for before; "" when it never
+// asked. A token that is near its end is replaced here, before the server has to say so.
+Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& what,
+                                               const std::string& refused) {
+  const Endpoint& endpoint = endpoints_[index];
+  const std::vector<std::string> scopes = scopes_for(what);
+  Challenge challenge;
+  bool plain_http = endpoint.base.scheme == "http";
+  {
+    auto health = health_.lock();
+    const auto& known = (*health)[index].challenges;
+    if (known.empty()) return std::string();
+    const auto same = known.find(join(scopes, " "));
+    challenge = (same != known.end() ? same : known.begin())->second;
+    if (same == known.end()) {
+      std::erase_if(challenge.params, [](const auto& param) { return param.first == "scope"; });
+    }
+    plain_http = plain_http || (*health)[index].plain_http;
+  }
+  const Credentials* credentials = credentials_for(endpoint);
+  if (challenge.scheme == "basic") {
+    return basic_authorization(credentials->username, credentials->password);
+  }
+  if (credentials != nullptr && !credentials->registry_token.empty()) {
+    return cat("Bearer ", credentials->registry_token);
+  }
+  TokenCache::Ask token;
+  token.challenge = &challenge;
+  token.scopes = scopes;
+  token.credentials = credentials;
+  token.registry_is_plain_http = plain_http;
+  token.timeouts = registry_.options_.timeouts;
+  token.tls = endpoint.tls;
+  token.registry = endpoint.name();
+  token.cancelled = cancelled_;
+  token.stale = refused.starts_with("Bearer ") ? refused.substr(7) : "";
+  return cat("Bearer ", FLUYT_TRY(registry_.tokens_.get(registry_.http_, token)));
+}
+
+namespace {
+
+// The token server's trouble may be a passing one, like the registry's own.
+HttpOutcome outcome_of(Error error) {
+  HttpOutcome out;
+  const Code code = error.code();
+  const bool passing = code == Code::kUnavailable || code == Code::kDeadlineExceeded;
+  out.fault = passing ? HttpFault::kConnect : HttpFault::kRefused;
+  if (code == Code::kCancelled) out.fault = HttpFault::kCancelled;
+  out.error = std::move(error);
+  return out;
+}
+
+}  // namespace
 
 HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
   HttpRequest request = request_for(what, index);
-  std::string used;
+  std::string refused;
   for (size_t round = 0;; ++round) {
-    {
-      auto health = health_.lock();
-      used = (*health)[index].authorization;
-      if ((*health)[index].plain_http) request.url.scheme = "http";
-    }
+    if (!what.url.has_value() && (*health_.lock())[index].plain_http) request.url.scheme = "http";
+    auto authorization = authorization_for(index, what, refused);
+    if (!authorization.ok()) return outcome_of(std::move(authorization).error());
     HttpRequest sent = request;
-    if (!used.empty()) sent.private_headers.emplace_back("Authorization", used);
+    // Where an upload goes on may be another host: what is private is for the registry alone.
+    const bool elsewhere = what.url.has_value() && !is_at(index, *what.url);
+    if (elsewhere) sent.private_headers.clear();
+    if (!authorization->empty() && !elsewhere) {
+      sent.private_headers.emplace_back("Authorization", *authorization);
+    }
     if (what.prepare) what.prepare(sent, index);
     HttpOutcome outcome = registry_.http_.send(sent);
-    if (outcome.fault != HttpFault::kNone || outcome.response.status != 401 ||
-        outcome.response.redirected || round == kMaxAuthRounds) {
+    const bool unauthorized = outcome.fault == HttpFault::kNone && outcome.response.status == 401 &&
+                              !outcome.response.redirected && !elsewhere;
+    const bool same_again = !refused.empty() && *authorization == refused;
+    if (!unauthorized || round == kMaxAuthRounds || same_again ||
+        !learn_challenge(index, what, outcome.response)) {
       return outcome;
     }
-    auto next = authorize(index, outcome.response, used);
-    if (!next.ok()) {
-      // The token server's trouble may be a passing one, like the registry's own.
-      const Code code = next.error().code();
-      const bool passing = code == Code::kUnavailable || code == Code::kDeadlineExceeded;
-      outcome.fault = passing ? HttpFault::kConnect : HttpFault::kRefused;
-      if (code == Code::kCancelled) outcome.fault = HttpFault::kCancelled;
-      outcome.error = std::move(next).error();
-      return outcome;
-    }
-    if (next->empty() || *next == used) return outcome;
-    (*health_.lock())[index].authorization = *next;
+    refused = std::move(*authorization);
   }
 }
 
@@ -231,9 +301,12 @@ Error Session::error_of(const Ask& what, EndpointIndex index, HttpOutcome& outco
                 after.empty() ? "" : quote(after));
   } else if (status == 404) {
     const bool is_manifest = what.path.find("/manifests/") != std::string::npos;
-    text += is_manifest ? "; no such repository, tag or digest there" : "; no such blob there";
+    const bool is_upload = what.need == Need::kPush && what.method != Method::kHead;
+    text += is_upload     ? "; no such repository or upload there"
+            : is_manifest ? "; no such repository, tag or digest there"
+                          : "; no such blob there";
   } else if (status != 403) {
-    text += ", expected 200";
+    text += what.need == Need::kPush ? ", expected success" : ", expected 200";
   }
   return Error(code_of_status(status), std::move(text));
 }
@@ -260,6 +333,7 @@ Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex ind
   try_next = true;
   for (int tries = 1;; ++tries) {
     HttpOutcome outcome = send(what, index);
+    if (what.observe) what.observe(outcome);
     if (outcome.fault == HttpFault::kNone &&
         (what.good ? what.good(outcome.response) : outcome.response.status == 200)) {
       return Answer{std::move(outcome.response), index};
@@ -293,16 +367,18 @@ Result<Session::Answer> Session::ask(const Ask& what) {
   const std::vector<EndpointIndex> candidates = order(what.need);
   if (candidates.empty()) {
     return Error(Code::kFailedPrecondition,
-                 cat("registry ", name_, ": hosts.toml leaves no server that may ",
-                     what.need == Need::kPull ? "pull" : "resolve"));
+                 cat("registry ", name_, ": hosts.toml leaves no server that may be asked to ",
+                     purpose_ == Purpose::kPush ? "push"
+                     : what.need == Need::kPull ? "pull"
+                                                : "resolve"));
   }
   std::string mirrors;  // what those before the last said
   for (size_t i = 0;; ++i) {
     const EndpointIndex index = candidates[i];
     const bool last = i + 1 == candidates.size();
     bool try_next = false;
-    auto answer =
-        ask_endpoint(what, index, last ? registry_.options_.retry.max_tries : 1, try_next);
+    auto answer = ask_endpoint(
+        what, index, last && !what.once ? registry_.options_.retry.max_tries : 1, try_next);
     if (answer.ok()) return answer;
     Error error = std::move(answer).error();
     if (!try_next) return error;
@@ -311,7 +387,7 @@ Result<Session::Answer> Session::ask(const Ask& what) {
       return mirrors.empty() ? error
                              : Error(error.code(), cat(error.message(), "; before it, ", mirrors));
     }
-    registry_.logger_.info(cat("pull goes on without it: ", error.message()));
+    registry_.logger_.info(cat("it goes on without it: ", error.message()));
     mirrors += cat(mirrors.empty() ? "" : "; ", error.message());
   }
 }
@@ -322,10 +398,11 @@ Registry::Registry(RegistryOptions options, Logger& logger)
 Result<std::unique_ptr<Session>> Registry::open(const std::string& registry,
                                                 const std::string& repository,
                                                 Credentials credentials,
-                                                const std::atomic<bool>* cancelled) {
+                                                const std::atomic<bool>* cancelled,
+                                                Purpose purpose) {
   auto endpoints = FLUYT_TRY(hosts_.endpoints_for(registry));
   return std::make_unique<Session>(*this, registry, repository, std::move(endpoints),
-                                   std::move(credentials), cancelled);
+                                   std::move(credentials), cancelled, purpose);
 }
 
 }  // namespace fluyt::image::registry

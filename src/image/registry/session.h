@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "image/registry/options.h"
 #include "image/registry/retry.h"
 #include "image/registry/token.h"
+#include "image/registry/www_authenticate.h"
 #include "oci/digest.h"
 #include "oci/image.h"
 
@@ -40,20 +42,36 @@ struct ManifestHead {
 /// Where a blob came from, for distrust().
 using EndpointIndex = size_t;
 
+/// What a session is for: it decides which servers are asked and what is asked of token servers.
+enum class Purpose { kPull, kPush };
+
+/// A blob to be pushed.
+struct BlobToPush {
+  oci::Digest digest;
+  uint64_t size = 0;
+  /// Fills a part of `into`, at least one byte, from `offset`. Asked in order, and again from an
+  /// earlier offset after a lost connection.
+  std::function<Result<size_t>(uint64_t offset, std::span<char> into)> read_at;
+  /// Another repository of the same registry that may have it: then nothing is sent. Empty: none.
+  std::string mount_from;
+};
+enum class PushedBlob { kExisted, kMounted, kUploaded };
+
 class Session;
 
 /// The registry client of a daemon: what outlives one pull. Thread-safe.
 class Registry {
  public:
   Registry(RegistryOptions options, Logger& logger);
-  /// One pull's conversation about `repository` ("library/busybox") of `registry` ("docker.io").
-  /// `cancelled` may be null; it is looked at ten times a second.
+  /// One pull's or push's conversation about `repository` ("library/busybox") of `registry`
+  /// ("docker.io"). `cancelled` may be null; it is looked at ten times a second.
   Result<std::unique_ptr<Session>> open(const std::string& registry, const std::string& repository,
-                                        Credentials credentials,
-                                        const std::atomic<bool>* cancelled);
+                                        Credentials credentials, const std::atomic<bool>* cancelled,
+                                        Purpose purpose = Purpose::kPull);
 
  private:
   friend class Session;
+  friend class BlobUpload;
   RegistryOptions options_;
   Logger& logger_;
   HttpClient http_;
@@ -61,13 +79,13 @@ class Registry {
   TokenCache tokens_;
 };
 
-/// A pull's conversation: the order of its servers, which of them failed, and their authorizations.
-/// Thread-safe: layers are fetched side by side.
+/// A pull's or push's conversation: the order of its servers, which of them failed, and their
+/// authorizations. Thread-safe: layers are fetched side by side.
 class Session {
  public:
   Session(Registry& registry, std::string name, std::string repository,
           std::vector<Endpoint> endpoints, Credentials credentials,
-          const std::atomic<bool>* cancelled);
+          const std::atomic<bool>* cancelled, Purpose purpose);
 
   /// HEAD of a tag or digest. kNotFound when no server has it; kUnimplemented when none answers
   /// HEAD: ask get_manifest() then.
@@ -87,19 +105,42 @@ class Session {
   /// left.
   bool distrust(EndpointIndex endpoint);
 
+  /// Whether the registry has a blob (HEAD). Of a session for pushing.
+  Result<bool> has_blob(const oci::Digest& digest);
+  /// Sees to it that the registry has the blob: it is there, or it is mounted from another
+  /// repository, or it is sent, in one request or in chunks that a lost connection does not make
+  /// start again. `progress` is told the bytes that the registry has. What was begun and fails is
+  /// cancelled there.
+  Result<PushedBlob> push_blob(const BlobToPush& blob,
+                               const std::function<void(uint64_t)>& progress = {});
+  /// Puts a manifest or index, exactly these bytes, under a tag or its digest, and returns that.
+  /// With a `subject`, a registry that does not list referrers gets the tag sha256-<hex> brought up
+  /// to date (distribution-spec, "Referrers Tag Schema").
+  Result<oci::Digest> push_manifest(const std::string& target, const std::string& media_type,
+                                    const std::string& bytes);
+
  private:
-  enum class Need { kPull, kResolve };
+  friend class BlobUpload;
+  enum class Need { kPull, kResolve, kPush };
   struct Ask {
     Need need = Need::kPull;
     Method method = Method::kGet;
-    std::string path;  // below /v2
+    std::string path;        // below /v2
+    std::string query;       // without '?'
+    std::optional<Url> url;  // in place of path and query: where an upload goes on
     std::string accept;
+    std::string content_type;
+    std::string body;
+    std::string from_repository;  // that is to be read too: a second scope
+    bool once = false;            // asking again would not mean the same
+    bool last_word = false;       // sent even when the caller has gone, and not waited for long
     size_t body_limit = 64UL << 10U;
     BodySink sink;
     std::function<void(HttpRequest&, EndpointIndex)> prepare;  // just before each sending
     std::function<uint64_t()> progress;             // bytes so far, for the count of tries
     std::function<bool(const HttpResponse&)> good;  // empty: status 200
     std::function<bool()> server_is_wrong;          // the sink refused what another may have right
+    std::function<void(const HttpOutcome&)> observe;  // each answer, good or not
   };
   struct Answer {
     HttpResponse response;
@@ -110,17 +151,23 @@ class Session {
     bool distrusted = false;
     bool plain_http = false;  // https has failed here, http is used
     bool answered = false;    // it is there: a lost connection is worth waiting for
-    std::string authorization;
+    std::map<std::string, Challenge> challenges;  // that were answered, by what was asked for
   };
 
   Result<Answer> ask(const Ask& what);
   std::vector<EndpointIndex> order(Need need) const;
+  bool is_able(const Capabilities& can, Need need) const;
+  bool is_at(EndpointIndex index, const Url& url) const;
   Result<Answer> ask_endpoint(const Ask& what, EndpointIndex index, int max_tries, bool& try_next);
   HttpOutcome send(const Ask& what, EndpointIndex index);
   HttpOutcome send_with_scheme(const Ask& what, EndpointIndex index);
   HttpRequest request_for(const Ask& what, EndpointIndex index) const;
-  Result<std::string> authorize(EndpointIndex index, const HttpResponse& refusal,
-                                const std::string& stale);
+  bool learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal);
+  Result<std::string> authorization_for(EndpointIndex index, const Ask& what,
+                                        const std::string& refused);
+  std::vector<std::string> scopes_for(const Ask& what) const;
+  const Credentials* credentials_for(const Endpoint& endpoint) const;
+  Result<> add_referrer(const oci::Digest& subject, const oci::Descriptor& referrer);
   Error error_of(const Ask& what, EndpointIndex index, HttpOutcome& outcome) const;
   bool is_worth_another_try(const HttpOutcome& outcome, EndpointIndex index, int tries);
   std::string shown(const Ask& what, EndpointIndex index) const;
@@ -131,8 +178,12 @@ class Session {
   const std::vector<Endpoint> endpoints_;
   const Credentials credentials_;
   const std::atomic<bool>* cancelled_;
+  const Purpose purpose_;
   Guarded<std::vector<Health>> health_;
 };
+
+/// The tag that lists what refers to `subject` where there is no referrers API: sha256-<hex>.
+std::string referrers_tag(const oci::Digest& subject);
 
 /// The errors of a registry's JSON, "CODE: message; ...", fit for a message; "" when there are
 /// none.

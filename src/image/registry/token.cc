@@ -32,14 +32,52 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
-// The scopes of a challenge, each once and sorted, so that their order makes no second token.
+// "repository:team/app:pull,push": a resource and what may be done with it.
+struct Scope {
+  std::string resource;  // type and name
+  std::vector<std::string> actions;
+
+  static Scope parse(std::string_view text) {
+    const size_t colon = text.rfind(':');
+    Scope out{std::string(text.substr(0, colon)), {}};
+    if (colon != std::string_view::npos) out.add(text.substr(colon + 1));
+    return out;
+  }
+  void add(std::string_view list) {
+    for (const std::string_view action : split(list, ',')) {
+      const bool known = std::find(actions.begin(), actions.end(), action) != actions.end();
+      if (!action.empty() && !known) actions.emplace_back(action);
+    }
+  }
+  std::string text() const {
+    return actions.empty() ? resource : cat(resource, ":", join(actions, ","));
+  }
+};
+
+// What is asked for, each resource once and sorted, so that their order makes no second token.
 std::vector<std::string> scopes_of(const TokenCache::Ask& ask) {
-  std::string_view text = ask.challenge->param("scope");
-  if (text.empty()) text = ask.fallback_scope;
+  constexpr size_t kMaxScopes = 16;
+  std::vector<Scope> scopes;
+  const auto merge = [&](std::string_view text, bool also_new) {
+    const Scope scope = Scope::parse(text);
+    const auto same = std::find_if(scopes.begin(), scopes.end(), [&](const Scope& known) {
+      return known.resource == scope.resource;
+    });
+    if (same != scopes.end()) {
+      same->add(join(scope.actions, ","));
+    } else if (also_new && scopes.size() < kMaxScopes) {
+      scopes.push_back(scope);
+    }
+  };
+  for (const std::string_view scope : split_words(ask.challenge->param("scope"))) {
+    merge(scope, true);
+  }
+  // A registry behind another may call our repository by a name of its own: then that one is it.
+  const bool named = !scopes.empty();
+  for (size_t i = 0; i < ask.scopes.size(); ++i) merge(ask.scopes[i], i > 0 || !named);
   std::vector<std::string> out;
-  for (const std::string_view scope : split_words(text)) out.emplace_back(scope);
+  for (const Scope& scope : scopes) out.push_back(scope.text());
   std::sort(out.begin(), out.end());
-  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 

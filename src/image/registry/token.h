@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/guarded.h"
 #include "base/result.h"
@@ -30,7 +31,9 @@ class TokenCache {
  public:
   struct Ask {
     const Challenge* challenge = nullptr;
-    std::string fallback_scope;                // when the challenge names none
+    /// Our own need first. It is asked for when the challenge names no scope, and its actions are
+    /// added where the challenge names fewer of the same resource; the further ones always.
+    std::vector<std::string> scopes;
     const Credentials* credentials = nullptr;  // null: anonymous
     bool registry_is_plain_http = false;       // only then may the realm be
     HttpTimeouts timeouts;

@@ -102,6 +102,17 @@ size_t FakeRegistry::count(const std::string& prefix) const {
       log.begin(), log.end(), [&](const std::string& line) { return line.starts_with(prefix); }));
 }
 
+void FakeRegistry::accept_uploads(Uploads how) { uploads_.lock()->how = std::move(how); }
+
+std::optional<std::string> FakeRegistry::content(const std::string& path) const {
+  auto content = content_.lock();
+  const auto found = content->find(path);
+  if (found == content->end()) return std::nullopt;
+  return found->second.body;
+}
+
+size_t FakeRegistry::uploads_under_way() const { return uploads_.lock()->open.size(); }
+
 void FakeRegistry::accept_loop() {
   while (wait_readable(listener_.raw(), stopping_)) {
     const int socket = ::accept4(listener_.raw(), nullptr, nullptr, SOCK_CLOEXEC);
@@ -144,7 +155,8 @@ void FakeRegistry::talk(int socket) {
   }
 }
 
-FakeRegistry::Reply FakeRegistry::reply_to(const Request& request) const {
+FakeRegistry::Reply FakeRegistry::reply_to(const Request& request) {
+  if (auto taken = reply_to_upload(request)) return std::move(*taken);
   Reply out;
   const std::string path = request.target.substr(0, request.target.find('?'));
   auto content = content_.lock();
@@ -181,6 +193,7 @@ bool FakeRegistry::send_reply(int socket, const Request& request, const Reply& r
     return false;
   };
   if (reply.fault == Reply::Fault::kHangBeforeHead) return hang();
+  if (reply.fault == Reply::Fault::kDropBeforeHead) return false;
   std::string head = cat("HTTP/1.1 ", reply.status, " X\r\n");
   for (const auto& [name, value] : reply.headers) head += cat(name, ": ", value, "\r\n");
   if (reply.announce_length) {
