@@ -13,7 +13,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 
 BIN = os.path.join(ROOT, "build", "release", "bin")
 TREE = os.path.join(ROOT, "build", "bench", "peers")
-PEERS = ("crun", "runc", "containerd")
+PEERS = ("crun", "runc", "containerd", "podman")
+PACKAGES = (*PEERS, "containernetworking-plugins", "iptables", "skopeo", "umoci")
 
 
 def sh(*command, **options):
@@ -21,16 +22,30 @@ def sh(*command, **options):
 
 
 def peers_tree():
-    if not os.path.exists(TREE + "/.complete"):
+    """Debian sid with the peers; made at the first call, and completed when the list of packages has grown."""
+    stamp = TREE + "/.complete"
+    if not os.path.exists(stamp):
         print("making a Debian sid tree with the peers (once)", flush=True)
         shutil.rmtree(TREE, ignore_errors=True)
         os.makedirs(os.path.dirname(TREE), exist_ok=True)
-        command = ["debootstrap", "--variant=minbase",
-                   "--include=crun,runc,containerd,containernetworking-plugins,iptables", "sid", TREE]
+        command = ["debootstrap", "--variant=minbase", "sid", TREE]
         if os.environ.get("MIRROR"):
             command.append(os.environ["MIRROR"])
         sh(*command, stdout=subprocess.DEVNULL)
-        open(TREE + "/.complete", "w", encoding="ascii").close()
+        open(stamp, "w", encoding="ascii").close()
+    with open(stamp, encoding="ascii") as file:
+        missing = sorted(set(PACKAGES) - set(file.read().split()))
+    if missing:
+        print("installing in it:", " ".join(missing), flush=True)
+        with open(TREE + "/usr/sbin/policy-rc.d", "w", encoding="ascii") as file:
+            file.write("#!/bin/sh\nexit 101\n")
+        os.chmod(TREE + "/usr/sbin/policy-rc.d", 0o755)
+        sh("cp", "/etc/resolv.conf", TREE + "/etc/resolv.conf")
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+            # A mirror may lag behind the dates in its own lists.
+            sh("chroot", TREE, "apt-get", "-q", "-o", "Acquire::Check-Valid-Until=false", *command, stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        with open(stamp, "w", encoding="ascii") as file:
+            file.write(" ".join(PACKAGES))
     versions = {}
     for name in PEERS:
         text = subprocess.run(["dpkg-query", "--root=" + TREE, "-W", "-f", "${Version}", name], check=True,

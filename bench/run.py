@@ -1,4 +1,4 @@
-"""Side by side with the peers, in one run on one machine: `./dev bench [runtime] [engine]`.
+"""Side by side with the peers, in one run on one machine: `./dev bench [runtime] [engine] [pull]`.
 
 Peers come from Debian sid in a tree of their own (build/bench/peers, made once with debootstrap); their versions are printed.
 Everything runs in a mount and network namespace of the benchmark's own. Figures are medians; what to read is the ratio.
@@ -11,6 +11,7 @@ import sys
 import time
 
 import common
+import pull
 import runtime
 
 import harness  # found in tests/lib, which common names
@@ -161,7 +162,7 @@ def resident_kb(pid):
 
 
 def main():
-    wanted = sys.argv[1:] or ["runtime", "engine"]
+    wanted = sys.argv[1:] or ["runtime", "engine", "pull"]
     if os.environ.get("FLUYT_BENCH_INSIDE") != "1":
         common.peers_tree()
         os.environ["FLUYT_BENCH_INSIDE"] = "1"
@@ -175,6 +176,8 @@ def main():
         runtime.bench(versions)
     if "engine" in wanted:
         bench_engine(versions)
+    if "pull" in wanted:
+        pull.bench(versions)
 
 
 if __name__ == "__main__":

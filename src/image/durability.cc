@@ -16,6 +16,7 @@ namespace {
 
 constexpr unsigned kStatxMountIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE, Linux 6.8: not in our libc
 constexpr std::chrono::milliseconds kCoalesce{150};  // a pull that ends meanwhile shares the sync
+constexpr std::chrono::milliseconds kAheadEvery{250};
 
 }  // namespace
 
@@ -30,7 +31,8 @@ Result<WriteEpoch> write_epoch_of(const std::string& folder) {
   return out;
 }
 
-Syncer::Syncer(std::function<void()> sync) : sync_(std::move(sync)), thread_([this] { loop(); }) {}
+Syncer::Syncer(std::function<void()> sync, std::function<void()> write_ahead)
+    : sync_(std::move(sync)), write_ahead_(std::move(write_ahead)), thread_([this] { loop(); }) {}
 
 Syncer::~Syncer() {
   {
@@ -49,16 +51,38 @@ void Syncer::ask() {
   changed_.notify_all();
 }
 
+Syncer::Writing::Writing(Syncer& syncer) : syncer_(syncer) {
+  {
+    const std::lock_guard<std::mutex> lock(syncer_.mutex_);
+    ++syncer_.writing_;
+  }
+  syncer_.changed_.notify_all();
+}
+
+Syncer::Writing::~Writing() {
+  const std::lock_guard<std::mutex> lock(syncer_.mutex_);
+  --syncer_.writing_;
+}
+
 void Syncer::loop() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return asked_ || stopping_; });
-    if (!asked_) return;
-    changed_.wait_for(lock, kCoalesce, [this] { return stopping_; });
-    asked_ = false;
-    lock.unlock();
-    sync_();
-    lock.lock();
+    changed_.wait(lock, [this] { return asked_ || stopping_ || writing_ != 0; });
+    if (asked_) {
+      changed_.wait_for(lock, kCoalesce, [this] { return stopping_; });
+      asked_ = false;
+      lock.unlock();
+      sync_();
+      lock.lock();
+    } else if (stopping_) {
+      return;
+    } else {
+      changed_.wait_for(lock, kAheadEvery, [this] { return asked_ || stopping_; });
+      if (asked_ || stopping_ || writing_ == 0) continue;
+      lock.unlock();
+      write_ahead_();
+      lock.lock();
+    }
   }
 }
 

@@ -21,20 +21,36 @@ struct WriteEpoch {
 };
 Result<WriteEpoch> write_epoch_of(const std::string& folder);
 
-/// A thread that runs `sync` some time after it was asked to, once for all who asked meanwhile.
+/// A thread that runs `sync` some time after it was asked to, once for all who asked meanwhile. And
+/// while layers are being written it runs `write_ahead` again and again, so that little is left for
+/// the sync: the disk would have nothing to do until the last layer is there.
 class Syncer {
  public:
-  explicit Syncer(std::function<void()> sync);
+  Syncer(std::function<void()> sync, std::function<void()> write_ahead);
   ~Syncer();
   Syncer(const Syncer&) = delete;
   Syncer& operator=(const Syncer&) = delete;
   void ask();
 
+  /// Layers are being written as long as one of these is there.
+  class Writing {
+   public:
+    explicit Writing(Syncer& syncer);
+    ~Writing();
+    Writing(const Writing&) = delete;
+    Writing& operator=(const Writing&) = delete;
+
+   private:
+    Syncer& syncer_;
+  };
+
  private:
   void loop();
   std::function<void()> sync_;
+  std::function<void()> write_ahead_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  size_t writing_ = 0;
   bool asked_ = false;
   bool stopping_ = false;
   std::thread thread_;

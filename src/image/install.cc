@@ -87,8 +87,10 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan,
   for (const Document& document : plan.documents) {
     FLUYT_TRY(blobs_.put(document.digest, document.bytes));
   }
-  const auto infos = FLUYT_TRY(
-      fetches_.fetch_all(source, wanted_of(plan), options_.parallel_fetches, progress, stop));
+  const auto infos = FLUYT_TRY([&] {
+    const Syncer::Writing writing(*syncer_);
+    return fetches_.fetch_all(source, wanted_of(plan), options_.parallel_fetches, progress, stop);
+  }());
   {
     // Makes what the chain needs above its layers now rather than at the first container, and
     // refuses an image whose layers do not fit on each other.

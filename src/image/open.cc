@@ -76,9 +76,11 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       epoch_(std::move(parts.epoch)),
       registry_({options_.certs_dir, options_.timeouts, options_.retry}, logger),
       fetches_(*layers_) {
-  syncer_ = std::make_unique<Syncer>([this] {
-    if (auto synced = sync_now(); !synced.ok()) logger_.error(synced.error().message());
-  });
+  syncer_ = std::make_unique<Syncer>(
+      [this] {
+        if (auto synced = sync_now(); !synced.ok()) logger_.error(synced.error().message());
+      },
+      [this] { layers_->write_ahead(); });
 }
 
 Store::~Store() {

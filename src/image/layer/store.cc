@@ -47,8 +47,9 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   FLUYT_TRY(sweep(root, "staging"));
   FLUYT_TRY(sweep(root, "trash"));
   sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
-  return std::unique_ptr<LayerStore>(
-      new LayerStore(std::move(options), std::move(root), std::move(sync_handle)));
+  sys::Fd ahead_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
+  return std::unique_ptr<LayerStore>(new LayerStore(
+      std::move(options), std::move(root), std::move(sync_handle), std::move(ahead_handle)));
 }
 
 Result<std::optional<LayerInfo>> LayerStore::find(const oci::Digest& diff_id) const {
@@ -111,6 +112,8 @@ Result<> LayerStore::sync() const {
   if (syncfs(sync_handle_.raw()) != 0) return Error::from_errno(errno, "syncfs(layers)");
   return {};
 }
+
+void LayerStore::write_ahead() const { syncfs(ahead_handle_.raw()); }
 
 Result<uint64_t> LayerStore::available_bytes() const {
   struct statvfs info{};

@@ -60,6 +60,9 @@ class LayerStore {
   /// syncfs(2) of the disk that holds the layers. An error means that any layer not yet durable may
   /// have lost data: remove it, do not try again.
   Result<> sync() const;
+  /// Has the disk begin with what was written so far. Promises nothing: whatever goes wrong here is
+  /// found by sync().
+  void write_ahead() const;
 
   const Options& options() const { return options_; }
   /// Bytes that a new layer may take now.
@@ -67,10 +70,11 @@ class LayerStore {
 
  private:
   friend class LayerWriter;
-  LayerStore(Options options, sys::Fd root, sys::Fd sync_handle)
+  LayerStore(Options options, sys::Fd root, sys::Fd sync_handle, sys::Fd ahead_handle)
       : options_(std::move(options)),
         root_(std::move(root)),
-        sync_handle_(std::move(sync_handle)) {}
+        sync_handle_(std::move(sync_handle)),
+        ahead_handle_(std::move(ahead_handle)) {}
   /// What resolve_chain needs to know of a layer, kept so that it need not read the record again.
   struct Known {
     bool needs_chain = false;
@@ -85,7 +89,8 @@ class LayerStore {
 
   Options options_;
   sys::Fd root_;
-  sys::Fd sync_handle_;  // opened before anything is written: errors are reported per open file
+  sys::Fd sync_handle_;   // opened before anything is written: errors are reported per open file
+  sys::Fd ahead_handle_;  // another one: what write_ahead() is told of is told to sync() again
   Guarded<std::map<std::string, Known>> known_;
 };
 

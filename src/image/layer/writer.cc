@@ -19,6 +19,7 @@ namespace fluyt::image {
 namespace {
 
 constexpr int kPipeBytes = 1 << 20;
+constexpr size_t kBatchBytes = 128UL << 10U;  // a transfer library gives 16 KiB at a time
 constexpr int kCancelCheckMs = 100;
 constexpr int64_t kReapMs = 5000;
 
@@ -56,6 +57,7 @@ struct LayerWriter::State {
   sys::Fd input;
   sys::Fd report;
   sys::Process worker;
+  std::string batch;  // taken but not yet written
   uint64_t written = 0;
 
   ~State() {
@@ -113,9 +115,33 @@ struct LayerWriter::State {
     return Error(Code::kInternal, "the unpacker ended before its input did");
   }
 
+  Result<> send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const ssize_t put = ::write(input.raw(), bytes.data(), bytes.size());
+      if (put >= 0) {
+        written += static_cast<uint64_t>(put);
+        bytes.remove_prefix(static_cast<size_t>(put));
+      } else if (errno == EPIPE) {
+        return why_it_stopped();
+      } else if (errno == EAGAIN) {
+        FLUYT_TRY(wait_for(input, POLLOUT));
+      } else if (errno != EINTR) {
+        return Error::from_errno(errno, "write(unpacker)");
+      }
+    }
+    return {};
+  }
+
+  Result<> send_batch() {
+    FLUYT_TRY(send(batch));
+    batch.clear();
+    return {};
+  }
+
   Result<> check_size(uint64_t more) const {
     if (!worker.valid()) return Error(Code::kFailedPrecondition, "the layer has ended already");
-    if (!expectation.blob_bytes || written + more <= *expectation.blob_bytes) return {};
+    if (!expectation.blob_bytes || written + batch.size() + more <= *expectation.blob_bytes)
+      return {};
     return Error(Code::kDataLoss, cat("more bytes came than the ", *expectation.blob_bytes,
                                       " that the manifest says"));
   }
@@ -158,37 +184,17 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                                                       std::move(report.read), std::move(worker)}));
 }
 
-Result<size_t> LayerWriter::try_write(std::string_view bytes) {
-  FLUYT_TRY(state_->check_size(bytes.size()));
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(state_->input.raw(), bytes.data(), bytes.size());
-    if (put >= 0) {
-      state_->written += static_cast<uint64_t>(put);
-      return static_cast<size_t>(put);
-    }
-    if (errno == EAGAIN) return size_t{0};
-    if (errno == EPIPE) return state_->why_it_stopped();
-    if (errno != EINTR) return Error::from_errno(errno, "write(unpacker)");
-  }
-  return size_t{0};
-}
-
 Result<> LayerWriter::write(std::string_view bytes) {
   FLUYT_TRY(state_->check_size(bytes.size()));
-  while (!bytes.empty()) {
-    const size_t put = FLUYT_TRY(try_write(bytes));
-    bytes.remove_prefix(put);
-    if (put == 0) FLUYT_TRY(state_->wait_for(state_->input, POLLOUT));
-  }
-  return {};
+  if (state_->batch.empty() && bytes.size() >= kBatchBytes) return state_->send(bytes);
+  state_->batch += bytes;
+  return state_->batch.size() < kBatchBytes ? Result<>() : state_->send_batch();
 }
-
-sys::FdRef LayerWriter::input() const { return state_->input; }
-uint64_t LayerWriter::written_bytes() const { return state_->written; }
 
 Result<LayerInfo> LayerWriter::finish() {
   State& state = *state_;
   FLUYT_TRY(state.check_size(0));
+  FLUYT_TRY(state.send_batch());
   state.input.reset();
   LayerInfo info = FLUYT_TRY(state.read_report());
   FLUYT_TRY(verify(info, state.expectation, state.written));

@@ -42,20 +42,15 @@ class LayerWriter {
   LayerWriter& operator=(LayerWriter&&) = delete;
   ~LayerWriter();
 
-  /// Hands over the next bytes; waits while the worker has a mebibyte in hand. More bytes than the
-  /// expectation has are kDataLoss at once. When the worker found the layer to be bad, the error
-  /// says why.
+  /// Hands over the next bytes, small pieces in batches; waits while the worker has a mebibyte in
+  /// hand. More bytes than the expectation has are kDataLoss at once. When the worker found the
+  /// layer to be bad, the error says why.
   Result<> write(std::string_view bytes);
-  /// For event loops: takes what fits now, maybe nothing; wait for POLLOUT on input().
-  Result<size_t> try_write(std::string_view bytes);
-  sys::FdRef input() const;
 
   /// Ends the stream, waits for the worker, compares digests and sizes with the expectation
   /// (kDataLoss names both), and renames the tree into place. A layer that another writer has put
   /// there first is success.
   Result<LayerInfo> finish();
-
-  uint64_t written_bytes() const;
 
  private:
   struct State;

@@ -1,0 +1,246 @@
+"""Pulls side by side: fluyt, containerd and podman from one registry on loopback, each onto a file system made new for the run.
+
+Deleting and creating on one ext4 measures ext4 (inodes freed a moment ago are dear), so each run has a loop file of its own.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import common
+import images_of_usr
+
+import harness  # found in tests/lib, which common names
+
+RUNS = int(os.environ.get("FLUYT_BENCH_RUNS", "7"))
+PLACE = common.TREE + "/run/bench/pull"
+DISK = os.path.join(common.ROOT, "build", "bench", "pull.disk")
+DISK_BYTES = 6 << 30
+CGROUP = "/fluyt-bench-pull"
+
+CONTAINERD = """version = 3
+root = "/run/bench/pull/disk/root"
+state = "/run/bench/pull/state"
+[grpc]
+  address = "/run/bench/pull/containerd.sock"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "/run/bench/pull/certs.d"
+"""
+
+
+@contextlib.contextmanager
+def fresh_disk():
+    """An empty ext4 at PLACE/disk."""
+    disk = PLACE + "/disk"
+    os.makedirs(disk, exist_ok=True)
+    with open(DISK, "wb") as file:
+        file.truncate(DISK_BYTES)
+    common.sh("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", DISK)
+    loop = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", DISK], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout.strip()
+    try:
+        common.sh("mount", loop, disk)
+        try:
+            yield disk
+        finally:
+            common.sh("umount", disk)
+    finally:
+        common.sh("losetup", "--detach", loop)
+        os.unlink(DISK)
+
+
+class Meter:
+    """CPU time of an engine and all its children: they live in a cgroup of their own."""
+
+    def __init__(self):
+        self.folder = next(top for top in harness.cgroup_tops() if top.endswith("cpuacct")) + CGROUP
+        os.makedirs(self.folder, exist_ok=True)
+
+    def join(self):
+        with open(self.folder + "/cgroup.procs", "w", encoding="ascii") as file:
+            file.write("0")
+
+    def cpu_ns(self):
+        with open(self.folder + "/cpuacct.usage", encoding="ascii") as file:
+            return int(file.read())
+
+    def pss_kb(self):
+        """Proportional set sizes of all its processes."""
+        total = 0
+        with open(self.folder + "/cgroup.procs", encoding="ascii") as file:
+            pids = file.read().split()
+        for pid in pids:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                total += next((int(line.split()[1]) for line in file if line.startswith("Pss:")), 0)
+        return total
+
+    def close(self):
+        harness.wait_for(lambda: not open(self.folder + "/cgroup.procs", encoding="ascii").read(), "the engine's processes to end")
+        os.rmdir(self.folder)
+
+
+class Peak(threading.Thread):
+    """The most memory that an engine had, looked at every 20 ms; used in a run that is not timed."""
+
+    def __init__(self, meter):
+        super().__init__(daemon=True)
+        self.meter, self.idle, self.most, self.ended = meter, meter.pss_kb(), 0, threading.Event()
+
+    def run(self):
+        while not self.ended.wait(0.02):
+            self.most = max(self.most, self.meter.pss_kb())
+
+    def above_idle_mb(self):
+        self.ended.set()
+        self.join()
+        return (self.most - self.idle) / 1024
+
+
+class CriEngine:
+    """What fluytd and containerd have in common: a daemon and a PullImage."""
+
+    def __init__(self, command, socket):
+        self.meter = Meter()
+        self.log = open(PLACE + "/log", "ab")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.meter.join)
+        harness.wait_for(lambda: os.path.exists(socket), "the engine's socket")
+        import cri
+        self.client = cri.Client(socket, PLACE + "/logs")
+        harness.wait_for(self.answers, "the engine to answer")
+        self.client.images.ListImages(cri.pb.ListImagesRequest())
+        time.sleep(0.5)
+
+    def answers(self):
+        import cri
+        with contextlib.suppress(cri.grpc.RpcError):
+            self.client.images.ListImages(cri.pb.ListImagesRequest(), timeout=5)
+            return True
+        return False
+
+    def pull(self, image):
+        self.client.pull(image)
+
+    def close(self):
+        self.client.close()
+        harness.stop_process(self.process)
+        self.meter.close()
+        self.log.close()
+
+
+class Fluyt(CriEngine):
+    name = "fluyt"
+    form = []
+
+    def __init__(self, disk):
+        socket = PLACE + "/fluyt.sock"
+        os.makedirs(PLACE + "/net.d", exist_ok=True)
+        super().__init__([common.BIN + "/fluytd", "--root", disk + "/root", "--state", PLACE + "/state", "--listen", "unix:" + socket,
+                          "--certs-dir", PLACE + "/certs.d", "--cni-conf-dir", PLACE + "/net.d", *self.form], socket)
+
+    def close(self):
+        super().close()
+        shutil.rmtree(PLACE + "/state", ignore_errors=True)
+
+
+class Containerd(CriEngine):
+    name = "containerd"
+
+    def __init__(self, disk):
+        with open(PLACE + "/containerd.toml", "w", encoding="utf-8") as file:
+            file.write(CONTAINERD)
+        super().__init__(["chroot", common.TREE, "containerd", "-c", "/run/bench/pull/containerd.toml"], PLACE + "/containerd.sock")
+
+    def close(self):
+        super().close()
+        shutil.rmtree(PLACE + "/state", ignore_errors=True)
+
+
+class Podman:
+    """No daemon: each pull is a program, and its idle memory is nothing."""
+
+    name = "podman"
+
+    def __init__(self, disk):
+        self.meter = Meter()
+
+    def pull(self, image):
+        place = "/run/bench/pull"
+        subprocess.run(["chroot", common.TREE, "podman", "--root", place + "/disk/root", "--runroot", place + "/runroot", "--storage-driver",
+                        "overlay", "--cgroup-manager", "cgroupfs", "pull", "-q", "--tls-verify=false", image], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=self.meter.join)
+
+    def close(self):
+        self.meter.close()
+
+
+def pull_once(engine_type, image, want_memory=False):
+    with fresh_disk() as disk:
+        handle = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
+        engine = engine_type(disk)
+        try:
+            peak = Peak(engine.meter) if want_memory else None
+            if peak:
+                peak.start()
+            cpu, began = engine.meter.cpu_ns(), time.perf_counter_ns()
+            engine.pull(image)
+            usable = time.perf_counter_ns() - began
+            memory = peak.above_idle_mb() if peak else None
+            used = engine.meter.cpu_ns() - cpu
+            began = time.perf_counter_ns()
+            syncfs(handle)
+            return {"usable": usable, "durable": usable + time.perf_counter_ns() - began, "cpu": used, "memory": memory}
+        finally:
+            os.close(handle)
+            engine.close()
+
+
+def syncfs(handle):
+    import ctypes
+    if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
+        raise OSError(ctypes.get_errno(), "syncfs")
+
+
+def bench(versions):
+    parts = images_of_usr.layers()
+    os.makedirs(PLACE, exist_ok=True)
+    registry = harness.Registry(PLACE + "/registry")
+    chosen_engines = os.environ.get("FLUYT_BENCH_ENGINES", "fluyt,containerd,podman").split(",")
+    engines = [engine for engine in (Fluyt, Containerd, Podman) if engine.name in chosen_engines]
+    try:
+        os.makedirs(f"{PLACE}/certs.d/{registry.address}", exist_ok=True)
+        with open(f"{PLACE}/certs.d/{registry.address}/hosts.toml", "w", encoding="utf-8") as file:
+            file.write(f'server = "http://{registry.address}"\n')
+        images = {"four layers, gzip": ("four", "gz"), "four layers, zstd": ("four", "zst"),
+                  "ten layers, gzip": ("ten", "gz"), "50,000 small files, gzip": ("small", "gz")}
+        chosen = os.environ.get("FLUYT_BENCH_IMAGES")
+        for title, (name, form) in images.items():
+            if chosen and f"{name}-{form}" not in chosen.split(","):
+                continue
+            image = images_of_usr.push(registry.address, f"bench/{name}-{form}", parts[name], form)
+            packed, plain = (sum(value) / 1e6 for value in ([part[form]["size"] for part in parts[name]],
+                                                            [part["bytes"] for part in parts[name]]))
+            memory = {engine: pull_once(engine, image, True)["memory"] for engine in engines}
+            runs = {engine: [] for engine in engines}
+            for turn in range(RUNS):
+                for engine in engines if turn % 2 == 0 else engines[::-1]:
+                    runs[engine].append(pull_once(engine, image))
+            report(f"pull of {title}: {packed:.0f} MB packed, {plain:.0f} MB in tars; median of {RUNS}", engines, runs, memory, versions)
+    finally:
+        registry.stop()
+        shutil.rmtree(PLACE, ignore_errors=True)
+
+
+def report(title, engines, runs, memory, versions):
+    keys = ("usable", "durable", "cpu")
+    medians = {engine: {key: common.median([run[key] for run in runs[engine]]) / 1e9 for key in keys} for engine in engines}
+    mine = medians[engines[0]]
+    rows = [[f"{engine.name} {versions.get(engine.name, '')}".strip(), *[f"{medians[engine][key]:.2f}" for key in keys], f"{memory[engine]:.0f}",
+             *[f"{mine[key] / medians[engine][key]:.2f}" for key in keys]] for engine in engines]
+    common.table(title, rows, ["engine", "usable s", "durable s", "CPU s", "MB above idle", "usable: fluyt / it", "durable", "CPU"])
