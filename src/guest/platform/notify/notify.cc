@@ -1,0 +1,524 @@
+#include "guest/platform/notify/notify.h"
+
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "guest/platform/notify/arena.h"
+#include "guest/platform/notify/bpf.h"
+#include "guest/platform/notify/stub_process.h"
+#include "guest/stub/layout.h"
+
+extern "C" const std::byte fluyt_guest_stub_begin[];
+extern "C" const std::byte fluyt_guest_stub_end[];
+
+namespace fluyt::guest {
+namespace {
+
+constexpr int kCallIn = SIGUSR1;
+constexpr size_t kStackSize = SLOT_STACK_SIZE;
+
+struct KernelAction {
+  uint64_t handler;
+  uint64_t flags;
+  uint64_t restorer;
+  uint64_t mask;
+};
+
+/// The slot of a guest thread as the sentry may read it: every address in it is the guest's word.
+class SlotView {
+ public:
+  explicit SlotView(const StubProcess::Slot& slot) : slot_(slot) {}
+  /// Our address of `length` bytes at the stub's `address`, or null when they are not in the slot.
+  std::byte* find(uint64_t address, size_t length, uint64_t alignment) const {
+    if (address < slot_.address || address % alignment != 0) return nullptr;
+    const uint64_t offset = address - slot_.address;
+    if (offset > kStackSize || length > kStackSize - offset) return nullptr;
+    return slot_.memory + offset;
+  }
+  size_t room_from(uint64_t address) const { return kStackSize - (address - slot_.address); }
+  const StubProcess::Slot& slot() const { return slot_; }
+
+ private:
+  StubProcess::Slot slot_;
+};
+
+/// Lays out a frame that rt_sigreturn loads: `image` in a fresh slot. The stub's stack pointer.
+ErrnoOr<uint64_t> write_frame(const StubProcess::Slot& slot, const ThreadImage& image) {
+  constexpr size_t kFrameOffset = 0;
+  constexpr size_t kFpOffset = 1024;
+  static_assert(sizeof(SignalFrame) <= kFpOffset && kFpOffset % 64 == 0);
+  if (image.fp.size() > kStackSize - kFpOffset) return Errno(EINVAL);
+  SignalFrame frame;
+  frame.context.flags = kContextFlags;
+  frame.context.stack = {slot.address, 0, 0, kStackSize};
+  frame.context.registers = image.registers;
+  if (!image.fp.empty()) {
+    frame.context.flags |= kContextFpXstate;
+    frame.context.fp_state = slot.address + kFpOffset;
+    std::memcpy(slot.memory + kFpOffset, image.fp.data(), image.fp.size());
+  }
+  std::memcpy(slot.memory + kFrameOffset, &frame, sizeof frame);
+  return slot.address + kFrameOffset + sizeof frame.return_address;
+}
+
+class NotifyAddressSpace;
+
+class NotifyContext final : public Context {
+ public:
+  NotifyContext(std::shared_ptr<StubProcess> process, SlotView slot, Listener listener,
+                const seccomp_notif& first, const ThreadImage& image)
+      : process_(std::move(process)),
+        view_(slot),
+        listener_(std::move(listener)),
+        fs_base_(image.fs_base),
+        gs_base_(image.gs_base),
+        state_(State::kStopped) {
+    answer_.id = first.id;
+  }
+  NotifyContext(const NotifyContext&) = delete;
+  NotifyContext& operator=(const NotifyContext&) = delete;
+  ~NotifyContext() override = default;
+
+  Event run() override {
+    release();
+    return wait();
+  }
+
+  void set_return(uint64_t value) override { answer_.val = static_cast<int64_t>(value); }
+
+  void carry_out() override {
+    answer_.val = 0;
+    answer_.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+  }
+
+  Registers* registers() override {
+    if (state_ == State::kTrap) return &registers_;
+    if (state_ != State::kStopped) return nullptr;
+    // The call returns, and the signal that waits for it brings the thread straight back.
+    interrupt();
+    listener_.send(answer_);
+    const Event event = wait();
+    if (event.kind != Event::Kind::kInterrupt) {
+      // Its mask keeps our signal out, or it was killed: nothing that we can steer.
+      if (event.kind != Event::Kind::kGone) gone();
+      return nullptr;
+    }
+    return &registers_;
+  }
+
+  std::span<std::byte> fp_state() override {
+    if (state_ != State::kTrap) return {};
+    const uint64_t address = context_.fp_state;
+    std::byte* area = view_.find(address, kFpLegacySize, 64);
+    if (address == 0 || area == nullptr) return {};
+    uint32_t software[2];
+    std::memcpy(software, area + kFpSoftwareOffset, sizeof software);
+    const size_t length = software[0] == kFpMagic1 ? software[1] : kFpLegacySize;
+    if (length < kFpLegacySize || length > view_.room_from(address)) return {};
+    return {area, length};
+  }
+
+  Errno set_fp_state(std::span<const std::byte> state) override {
+    if (state_ != State::kTrap) return Errno(ESRCH);
+    if (state.empty()) {
+      context_.fp_state = 0;
+      return kOk;
+    }
+    std::byte* area = view_.find(context_.fp_state, state.size(), 64);
+    if (area == nullptr) return Errno(EINVAL);
+    std::memcpy(area, state.data(), state.size());
+    return kOk;
+  }
+
+  uint64_t fs_base() override { return fs_base_; }
+  uint64_t gs_base() override { return gs_base_; }
+
+  void interrupt() override { syscall(SYS_tgkill, process_->pid(), listener_.thread(), kCallIn); }
+
+  void finish() override {
+    if (registers() != nullptr) {
+      answer_.val = 1;  // the stub's handler leaves with exit(2)
+      listener_.send(answer_);
+      state_ = State::kRunning;
+      const Event event = wait();
+      if (event.kind == Event::Kind::kSyscall && event.call.number == SYS_exit) {
+        carry_out();
+        listener_.send(answer_);
+      } else if (event.kind != Event::Kind::kGone) {
+        gone();
+      }
+    }
+    if (state_ != State::kGone) {
+      // The slot is free once nothing of the thread can write its frame there any more.
+      seccomp_notif last{};
+      if (listener_.receive(last)) process_->kill();
+      state_ = State::kGone;
+    }
+    process_->give_slot(view_.slot().index);
+  }
+
+ private:
+  enum class State { kRunning, kStopped /* in a call */, kTrap /* in the handler */, kGone };
+
+  void gone() {
+    process_->kill();
+    state_ = State::kGone;
+  }
+
+  void release() {
+    if (state_ == State::kTrap) {
+      context_.registers = registers_;
+      std::memcpy(frame_, &context_, sizeof context_);
+      answer_.val = 0;
+    }
+    if (state_ != State::kGone) {
+      listener_.send(answer_);
+      state_ = State::kRunning;
+    }
+  }
+
+  Event wait() {
+    Event event;
+    if (state_ == State::kGone) return event;
+    seccomp_notif notification;
+    if (!listener_.receive(notification) ||
+        static_cast<pid_t>(notification.pid) != listener_.thread()) {
+      gone();
+      return event;
+    }
+    answer_ = {};
+    answer_.id = notification.id;
+    const seccomp_data& data = notification.data;
+    const bool from_stub =
+        data.instruction_pointer - STUB_TEXT <= static_cast<uint64_t>(STUB_TEXT_SIZE);
+    if (data.nr == STUB_CALL_TRAP && from_stub) return trap(data);
+    state_ = State::kStopped;
+    event.kind = Event::Kind::kSyscall;
+    event.call.native = data.arch == 0xc000003e && data.nr >= 0 && (data.nr & 0x40000000) == 0;
+    event.call.number = data.nr;
+    for (int i = 0; i < 6; ++i) event.call.args[i] = data.args[i];
+    if (event.call.native && event.call.number == SYS_arch_prctl) note_bases(data);
+    return event;
+  }
+
+  // Where user code may not read its own bases, what it asked the kernel to set is all there is.
+  void note_bases(const seccomp_data& data) {
+    if (data.args[0] == 0x1002) fs_base_ = data.args[1];
+    if (data.args[0] == 0x1001) gs_base_ = data.args[1];
+  }
+
+  Event trap(const seccomp_data& data) {
+    Event event;
+    frame_ = view_.find(data.args[2], sizeof(UserContext), 8);
+    const std::byte* info = view_.find(data.args[1], sizeof(SignalInfo), 8);
+    if (frame_ == nullptr || info == nullptr) {
+      gone();
+      return event;
+    }
+    state_ = State::kTrap;
+    std::memcpy(&context_, frame_, sizeof context_);
+    // Whatever a guest wrote over its frame, our signals stay deliverable and the stack ours.
+    context_.signal_mask = 0;
+    context_.stack = {view_.slot().address, 0, 0, kStackSize};
+    registers_ = context_.registers;
+    if (reads_bases) {
+      fs_base_ = data.args[3];
+      gs_base_ = data.args[4];
+    }
+    const int signal = static_cast<int>(data.args[0]);
+    switch (signal) {
+      case SIGSEGV:
+      case SIGBUS:
+      case SIGFPE:
+      case SIGILL:
+      case SIGTRAP:
+        event.kind = Event::Kind::kFault;
+        std::memcpy(&event.fault, info, sizeof event.fault);
+        event.fault.signo = signal;
+        break;
+      default:
+        event.kind = Event::Kind::kInterrupt;
+    }
+    return event;
+  }
+
+  std::shared_ptr<StubProcess> process_;
+  SlotView view_;
+  Listener listener_;
+  uint64_t fs_base_;
+  uint64_t gs_base_;
+  State state_;
+  seccomp_notif_resp answer_{};
+  std::byte* frame_ = nullptr;
+  UserContext context_;
+  Registers registers_;
+
+ public:
+  static inline const bool reads_bases = (getauxval(AT_HWCAP2) & 2) != 0;  // HWCAP2_FSGSBASE
+};
+
+class NotifyAddressSpace final : public AddressSpace {
+ public:
+  explicit NotifyAddressSpace(std::shared_ptr<StubProcess> process)
+      : process_(std::move(process)) {}
+  NotifyAddressSpace(const NotifyAddressSpace&) = delete;
+  NotifyAddressSpace& operator=(const NotifyAddressSpace&) = delete;
+  ~NotifyAddressSpace() override { process_->kill(); }
+
+  Errno map(const Mapping& mapping) override {
+    if (!in_guest(mapping.address, mapping.length)) return Errno(ENOMEM);
+    uint64_t flags = MAP_FIXED | MAP_NORESERVE;
+    uint64_t fd = ~uint64_t{0};
+    switch (mapping.backing) {
+      case Backing::kAnonymous:
+        flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+        break;
+      case Backing::kPrivateFile:
+        flags |= MAP_PRIVATE;
+        break;
+      case Backing::kSharedFile:
+        flags |= MAP_SHARED;
+        break;
+    }
+    if (mapping.backing != Backing::kAnonymous) fd = static_cast<uint64_t>(mapping.host_fd);
+    return result(process_->call(
+        SYS_mmap, {mapping.address, mapping.length, static_cast<uint64_t>(mapping.protection),
+                   flags, fd, mapping.offset}));
+  }
+  Errno unmap(uint64_t address, uint64_t length) override {
+    if (!in_guest(address, length)) return Errno(EINVAL);
+    return result(process_->call(SYS_munmap, {address, length, 0, 0, 0, 0}));
+  }
+  Errno protect(uint64_t address, uint64_t length, int protection) override {
+    if (!in_guest(address, length)) return Errno(ENOMEM);
+    return result(process_->call(SYS_mprotect,
+                                 {address, length, static_cast<uint64_t>(protection), 0, 0, 0}));
+  }
+  Errno move(uint64_t from, uint64_t old_length, uint64_t to, uint64_t new_length) override {
+    if (!in_guest(from, old_length) || !in_guest(to, new_length)) return Errno(EINVAL);
+    uint64_t flags = MREMAP_MAYMOVE;
+    if (from != to) flags |= MREMAP_FIXED;
+    const int64_t moved = process_->call(SYS_mremap, {from, old_length, new_length, flags, to, 0});
+    if (moved >= 0 && static_cast<uint64_t>(moved) != to) process_->kill();
+    return result(moved);
+  }
+  Errno advise(uint64_t address, uint64_t length, int advice) override {
+    if (!in_guest(address, length)) return Errno(ENOMEM);
+    return result(
+        process_->call(SYS_madvise, {address, length, static_cast<uint64_t>(advice), 0, 0, 0}));
+  }
+
+  size_t read(uint64_t address, std::span<std::byte> to) override {
+    return copy(address, to.data(), to.size(), process_vm_readv);
+  }
+  size_t write(uint64_t address, std::span<const std::byte> from) override {
+    return copy(address, const_cast<std::byte*>(from.data()), from.size(), process_vm_writev);
+  }
+
+  ErrnoOr<std::unique_ptr<Context>> create_context(const ThreadImage& image) override {
+    const StubProcess::Slot slot = GUEST_TRY(process_->take_slot());
+    const uint64_t frame = GUEST_TRY(write_frame(slot, image));
+    StubProcess::NewThread made =
+        GUEST_TRY(process_->start_thread(slot, frame, image.fs_base, image.gs_base));
+    return std::unique_ptr<Context>(std::make_unique<NotifyContext>(
+        process_, SlotView(slot), std::move(made.listener), made.first, image));
+  }
+
+  ErrnoOr<Forked> fork(const ThreadImage& image) override {
+    Errno written;
+    StubProcess::NewProcess made =
+        GUEST_TRY(process_->fork([&](const StubProcess::Slot& slot) -> StubProcess::FirstThread {
+          ErrnoOr<uint64_t> frame = write_frame(slot, image);
+          if (!frame.ok()) written = frame.error();
+          return {frame.ok() ? frame.value() : 0, image.fs_base, image.gs_base};
+        }));
+    GUEST_TRY(written);
+    StubProcess::NewThread thread = GUEST_TRY(made.process->first_thread(made.slot));
+    std::shared_ptr<StubProcess> process = std::move(made.process);
+    Forked forked;
+    forked.context = std::make_unique<NotifyContext>(
+        process, SlotView(made.slot), std::move(thread.listener), thread.first, image);
+    forked.memory = std::make_unique<NotifyAddressSpace>(std::move(process));
+    return forked;
+  }
+
+  void kill() override { process_->kill(); }
+
+ private:
+  static bool in_guest(uint64_t address, uint64_t length) {
+    return address >= kGuestBottom && length <= kGuestTop && address <= kGuestTop - length;
+  }
+  static Errno result(int64_t value) { return Errno(value < 0 ? static_cast<int>(-value) : 0); }
+
+  template <class Copy>
+  size_t copy(uint64_t address, std::byte* local, size_t length, Copy how) {
+    if (address > kGuestTop || length > kGuestTop - address) {
+      if (address >= kGuestTop) return 0;
+      length = kGuestTop - address;
+    }
+    size_t done = 0;
+    while (done < length) {
+      const size_t step = std::min<size_t>(length - done, size_t{1} << 30);
+      iovec ours{local + done, step};
+      iovec theirs{reinterpret_cast<void*>(address + done), step};
+      const ssize_t copied = how(process_->pid(), &ours, 1, &theirs, 1, 0);
+      if (copied <= 0) break;
+      done += static_cast<size_t>(copied);
+      if (static_cast<size_t>(copied) < step) break;
+    }
+    return done;
+  }
+
+  std::shared_ptr<StubProcess> process_;
+};
+
+/// What the template of all stubs runs before it is one: still a copy of us, in our memory.
+[[noreturn]] void become_stub(const void* launch, int image_fd, int arena_fd, uint64_t boot,
+                              uint64_t request) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  setsid();
+  // The C library registered an area in memory that is about to go. It says how much of it is in
+  // use, not how much it registered: 32 bytes, or from 2.41 on what the kernel has features for.
+  void* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
+  for (uint64_t size = 32; __rseq_size != 0 && size <= 1024; size += 32)
+    if (syscall(SYS_rseq, area, size, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) == 0) break;
+  register uint64_t r12 __asm__("r12") = static_cast<uint64_t>(image_fd);
+  register uint64_t r13 __asm__("r13") = static_cast<uint64_t>(arena_fd);
+  register uint64_t r14 __asm__("r14") = boot;
+  register uint64_t r15 __asm__("r15") = request;
+  __asm__ volatile("jmp *%0" : : "r"(launch), "r"(r12), "r"(r13), "r"(r14), "r"(r15) : "memory");
+  __builtin_unreachable();
+}
+
+class NotifyPlatform final : public Platform {
+ public:
+  explicit NotifyPlatform(Arena arena) : arena_(std::move(arena)), reaper_(arena_) {}
+
+  Result<> start() {
+    FLUYT_TRY(write_boot_page());
+    sys::Fd image(memfd_create("guest-stub", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!image.valid()) return Error::from_errno(errno, "memfd_create(guest-stub)");
+    const auto size = static_cast<size_t>(fluyt_guest_stub_end - fluyt_guest_stub_begin);
+    if (size > STUB_TEXT_SIZE) return Error(Code::kInternal, "the stub is larger than its page");
+    if (ftruncate(image.raw(), STUB_TEXT_SIZE) != 0 ||
+        pwrite(image.raw(), fluyt_guest_stub_begin, size, 0) != static_cast<ssize_t>(size))
+      return Error::from_errno(errno, "pwrite(guest-stub)");
+    if (fcntl(image.raw(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL))
+      return Error::from_errno(errno, "fcntl(guest-stub, F_ADD_SEALS)");
+    void* launch =
+        mmap(nullptr, STUB_TEXT_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, image.raw(), 0);
+    if (launch == MAP_FAILED) return Error::from_errno(errno, "mmap(guest-stub)");
+
+    auto holdings = StubProcess::prepare(arena_);
+    if (!holdings.ok())
+      return Error::from_errno(holdings.error().value(), "socketpair for the first stub");
+    const uint64_t request = Arena::request_offset(holdings->request);
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    // A copy of our memory, but our very descriptor table.
+    const long pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) become_stub(launch, image.raw(), arena_.fd(), Arena::kBootOffset, request);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    munmap(launch, STUB_TEXT_SIZE);
+    if (pid < 0) return Error::from_errno(errno, "clone(the first stub)");
+    holdings->pid = static_cast<pid_t>(pid);
+    const Errno met = StubProcess::meet(*holdings);
+    template_ =
+        std::make_unique<StubProcess>(arena_, listeners_, reaper_, std::move(holdings).value());
+    if (!met.ok()) return Error::from_errno(met.value(), "first word of the first stub");
+    return {};
+  }
+
+  ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() override {
+    StubProcess::NewProcess made = GUEST_TRY(
+        template_->fork([](const StubProcess::Slot&) -> StubProcess::FirstThread { return {}; }));
+    return std::unique_ptr<AddressSpace>(std::make_unique<NotifyAddressSpace>(
+        std::shared_ptr<StubProcess>(std::move(made.process))));
+  }
+
+ private:
+  Result<> write_boot_page() {
+    std::byte* page = arena_.boot_page();
+    const auto put = [page](size_t offset, auto value) {
+      std::memcpy(page + offset, &value, sizeof value);
+    };
+    put(BOOT_ARENA_FD, static_cast<uint64_t>(arena_.fd()));
+    put(BOOT_SENTRY_PID, static_cast<uint64_t>(getpid()));
+    put(BOOT_LISTENER_FLAGS,
+        uint64_t{SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV});
+    KernelAction action{};
+    action.handler =
+        STUB_TEXT + (NotifyContext::reads_bases ? STUB_TRAP_OFFSET : STUB_TRAP_NO_FSGSBASE_OFFSET);
+    action.flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | 0x04000000;  // SA_RESTORER
+    action.restorer = action.handler;                                  // never returned to
+    action.mask = ~uint64_t{0};
+    put(BOOT_ACTION, action);
+    size_t at = BOOT_INSTRUCTIONS;
+    const auto put_program = [&](size_t offset, const std::vector<sock_filter>& program) -> bool {
+      const size_t bytes = program.size() * sizeof(sock_filter);
+      if (at + bytes > STUB_PAGE_SIZE) return false;
+      put(offset, static_cast<uint64_t>(program.size()));  // sock_fprog: u16 length, pointer
+      put(offset + 8, uint64_t{STUB_BOOT} + at);
+      std::memcpy(page + at, program.data(), bytes);
+      at += bytes;
+      return true;
+    };
+    if (!put_program(BOOT_BASE_PROGRAM, base_program(arena_.fd())) ||
+        !put_program(BOOT_GUEST_PROGRAM, guest_program()) ||
+        !put_program(BOOT_HELPER_PROGRAM, helper_program()))
+      return Error(Code::kInternal, "the stub's filters are larger than their page");
+    return {};
+  }
+
+  Arena arena_;
+  Listeners listeners_;
+  Reaper reaper_;
+  std::unique_ptr<StubProcess> template_;
+};
+
+}  // namespace
+
+std::string notify_platform_missing() {
+  utsname name{};
+  int major = 0;
+  int minor = 0;
+  if (uname(&name) != 0 || std::sscanf(name.release, "%d.%d", &major, &minor) != 2)
+    return "the kernel's release cannot be read";
+  if (major < 5 || (major == 5 && minor < 19))
+    return std::string("Linux ") + name.release +
+           " has no SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: expected 5.19 or later";
+  uint32_t action = SECCOMP_RET_USER_NOTIF;
+  if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) != 0)
+    return "seccomp has no user notification";
+  return {};
+}
+
+Result<std::unique_ptr<Platform>> create_notify_platform() {
+  if (std::string missing = notify_platform_missing(); !missing.empty())
+    return Error(Code::kUnimplemented, std::move(missing));
+  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()));
+  FLUYT_TRY(platform->start());
+  return std::unique_ptr<Platform>(std::move(platform));
+}
+
+}  // namespace fluyt::guest

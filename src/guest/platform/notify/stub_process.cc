@@ -1,0 +1,346 @@
+#include "guest/platform/notify/stub_process.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "guest/stub/layout.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
+#endif
+#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1
+#endif
+
+namespace fluyt::guest {
+namespace {
+
+constexpr int kPatienceMs = 10'000;
+
+bool kernel_at_least(int major, int minor) {
+  utsname name{};
+  int have_major = 0;
+  int have_minor = 0;
+  if (uname(&name) != 0) return false;
+  if (std::sscanf(name.release, "%d.%d", &have_major, &have_minor) != 2) return false;
+  return have_major > major || (have_major == major && have_minor >= minor);
+}
+
+bool thread_of(pid_t process, pid_t thread) { return syscall(SYS_tgkill, process, thread, 0) == 0; }
+
+std::atomic_ref<int32_t> word(std::byte* memory, size_t offset) {
+  return std::atomic_ref(*reinterpret_cast<int32_t*>(memory + offset));
+}
+
+}  // namespace
+
+Listener::Listener(Listener&& other) noexcept
+    : owner_(std::exchange(other.owner_, nullptr)),
+      fd_(std::move(other.fd_)),
+      thread_(other.thread_),
+      poll_first_(other.poll_first_) {}
+
+Listener& Listener::operator=(Listener&& other) noexcept {
+  std::swap(owner_, other.owner_);
+  std::swap(fd_, other.fd_);
+  std::swap(thread_, other.thread_);
+  std::swap(poll_first_, other.poll_first_);
+  return *this;
+}
+
+Listener::~Listener() {
+  if (owner_ != nullptr) owner_->forget(fd_.raw());
+}
+
+bool Listener::receive(seccomp_notif& notification) const {
+  for (;;) {
+    if (poll_first_) {
+      pollfd entry{fd_.raw(), POLLIN, 0};
+      if (poll(&entry, 1, -1) > 0 && (entry.revents & POLLIN) == 0) return false;
+    }
+    std::memset(&notification, 0, sizeof notification);
+    if (ioctl(fd_.raw(), SECCOMP_IOCTL_NOTIF_RECV, &notification) == 0) return true;
+    if (errno == EINTR) continue;
+    if (errno != ENOENT) return false;
+    // The caller was called away before we came (a signal), or all are gone.
+    pollfd entry{fd_.raw(), POLLIN, 0};
+    if (poll(&entry, 1, 0) > 0 && (entry.revents & POLLHUP) != 0) return false;
+  }
+}
+
+void Listener::send(const seccomp_notif_resp& response) const {
+  seccomp_notif_resp copy = response;
+  while (ioctl(fd_.raw(), SECCOMP_IOCTL_NOTIF_SEND, &copy) != 0 && errno == EINTR) {
+  }
+}
+
+Listeners::Listeners() : poll_first_(!kernel_at_least(6, 11)) {}
+
+void Listeners::forget(int number) {
+  std::lock_guard lock(mutex_);
+  known_.erase(number);
+}
+
+ErrnoOr<Listener> Listeners::claim(int number, pid_t process, int magic, seccomp_notif& first) {
+  if (number < 0) return Errno(number < -4095 ? EAGAIN : -number);
+  uint64_t none = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (known_.contains(number)) return Errno(EBADF);
+    // Any other kind of descriptor has no such ioctl.
+    if (ioctl(number, SECCOMP_IOCTL_NOTIF_ID_VALID, &none) == 0 || errno != ENOENT)
+      return Errno(EBADF);
+    known_.insert(number);
+  }
+  Listener listener;
+  listener.owner_ = this;
+  listener.fd_ = sys::Fd(number);
+  listener.poll_first_ = poll_first_;
+  // Before 6.6 there is no such flag, and a hand-off may end up on another processor.
+  ioctl(number, SECCOMP_IOCTL_NOTIF_SET_FLAGS, uint64_t{SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP});
+  pollfd entry{number, POLLIN, 0};
+  if (poll(&entry, 1, kPatienceMs) != 1 || (entry.revents & POLLIN) == 0) return Errno(EAGAIN);
+  if (!listener.receive(first)) return Errno(EAGAIN);
+  listener.thread_ = static_cast<pid_t>(first.pid);
+  if (first.data.nr != magic || !thread_of(process, listener.thread_)) return Errno(EBADF);
+  return listener;
+}
+
+Reaper::Reaper(Arena& arena) : arena_(arena), thread_([this] { run(); }) {}
+
+Reaper::~Reaper() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+void Reaper::take(StubHoldings holdings) {
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(holdings));
+  }
+  changed_.notify_one();
+}
+
+void Reaper::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    StubHoldings holdings = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    if (holdings.pid > 0) {
+      while (waitpid(holdings.pid, nullptr, __WALL) < 0 && errno == EINTR) {
+      }
+    }
+    if (holdings.has_request) arena_.give_request(holdings.request);
+    for (uint32_t slot : holdings.slots) arena_.give_slot(slot);
+    holdings = {};
+    lock.lock();
+  }
+}
+
+ErrnoOr<StubHoldings> StubProcess::prepare(Arena& arena) {
+  StubHoldings holdings;
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Errno(EAGAIN);
+  holdings.ours = sys::Fd(ends[0]);
+  holdings.theirs = sys::Fd(ends[1]);
+  const int on = 1;
+  const timeval patience{kPatienceMs / 1000, 0};
+  if (setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
+      setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0)
+    return Errno(EAGAIN);
+  holdings.request = GUEST_TRY(arena.take_request());
+  holdings.has_request = true;
+  std::byte* page = arena.at(Arena::request_offset(holdings.request));
+  const uint64_t socket = static_cast<uint64_t>(ends[1]);
+  std::memcpy(page + REQUEST_SOCKET, &socket, sizeof socket);
+  return holdings;
+}
+
+namespace {
+
+/// The spawner's answer: the length of a message, and who sent it, as the kernel says.
+Errno hear(int fd, pid_t* sender) {
+  iovec nothing{};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  msghdr message{};
+  message.msg_iov = &nothing;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t length = 0;
+  do {
+    message.msg_controllen = sizeof control;
+    length = recvmsg(fd, &message, MSG_TRUNC);
+  } while (length < 0 && errno == EINTR);
+  if (length <= 0) return Errno(EAGAIN);
+  if (length > 1) return Errno(static_cast<int>(length - 1));
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return Errno(EAGAIN);
+  ucred who{};
+  std::memcpy(&who, CMSG_DATA(header), sizeof who);
+  *sender = who.pid;
+  return kOk;
+}
+
+}  // namespace
+
+Errno StubProcess::meet(StubHoldings& holdings) { return hear(holdings.ours.raw(), &holdings.pid); }
+
+StubProcess::StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubHoldings holdings)
+    : arena_(arena), listeners_(listeners), reaper_(reaper), holdings_(std::move(holdings)) {
+  slot_in_use_.resize(holdings_.slots.size(), true);
+}
+
+StubProcess::~StubProcess() {
+  kill();
+  reaper_.take(std::move(holdings_));
+}
+
+void StubProcess::kill() {
+  if (holdings_.pid > 0) ::kill(holdings_.pid, SIGKILL);
+}
+
+uint64_t& StubProcess::request(size_t offset) {
+  return *reinterpret_cast<uint64_t*>(arena_.at(Arena::request_offset(holdings_.request)) + offset);
+}
+
+StubProcess::Slot StubProcess::make_slot(const Arena& arena, size_t index, uint32_t piece) {
+  const uint64_t offset = Arena::slot_offset(piece);
+  return {STUB_SLOTS + index * STUB_SLOT_SIZE, arena.at(offset), offset, index};
+}
+
+ErrnoOr<StubProcess::Slot> StubProcess::take_slot() {
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < slot_in_use_.size(); ++i) {
+    if (slot_in_use_[i]) continue;
+    slot_in_use_[i] = true;
+    return make_slot(arena_, i, holdings_.slots[i]);
+  }
+  if (slot_in_use_.size() == STUB_SLOTS_SIZE / STUB_SLOT_SIZE) return Errno(EAGAIN);
+  const uint32_t piece = GUEST_TRY(arena_.take_slot());
+  holdings_.slots.push_back(piece);
+  slot_in_use_.push_back(true);
+  return make_slot(arena_, slot_in_use_.size() - 1, piece);
+}
+
+void StubProcess::give_slot(size_t index) {
+  std::lock_guard lock(mutex_);
+  slot_in_use_[index] = false;
+}
+
+Errno StubProcess::perform(uint64_t op) {
+  request(REQUEST_OP) = op;
+  if (send(holdings_.ours.raw(), "", 1, MSG_NOSIGNAL) != 1) return Errno(EAGAIN);
+  pid_t sender = 0;
+  return hear(holdings_.ours.raw(), &sender);
+}
+
+ErrnoOr<StubProcess::NewThread> StubProcess::start_thread(const Slot& slot, uint64_t frame,
+                                                          uint64_t fs_base, uint64_t gs_base) {
+  std::lock_guard lock(mutex_);
+  word(slot.memory, SLOT_LISTENER).store(-1);
+  request(REQUEST_SLOT_ADDRESS) = slot.address;
+  request(REQUEST_SLOT_OFFSET) = slot.offset;
+  request(REQUEST_FRAME) = frame;
+  request(REQUEST_FS_BASE) = fs_base;
+  request(REQUEST_GS_BASE) = gs_base;
+  GUEST_TRY(perform(OP_THREAD));
+  return first_thread(slot);
+}
+
+ErrnoOr<StubProcess::NewThread> StubProcess::first_thread(const Slot& slot) {
+  NewThread made;
+  made.listener = GUEST_TRY(listeners_.claim(word(slot.memory, SLOT_LISTENER).load(), pid(),
+                                             STUB_CALL_START, made.first));
+  return made;
+}
+
+ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
+                                                        FirstThread (*fill)(void*, const Slot&)) {
+  StubHoldings child = GUEST_TRY(prepare(arena_));
+  const uint32_t piece = GUEST_TRY(arena_.take_slot());
+  child.slots.push_back(piece);
+  const Slot slot = make_slot(arena_, 0, piece);
+  word(slot.memory, SLOT_LISTENER).store(-1);
+  word(slot.memory, SLOT_HELPER_LISTENER).store(-1);
+  const FirstThread first = fill(with, slot);
+  std::byte* page = arena_.at(Arena::request_offset(child.request));
+  const auto put = [page](size_t offset, uint64_t value) {
+    std::memcpy(page + offset, &value, sizeof value);
+  };
+  put(REQUEST_OP, first.frame == 0 ? OP_HELPER : OP_THREAD);
+  put(REQUEST_SLOT_ADDRESS, slot.address);
+  put(REQUEST_SLOT_OFFSET, slot.offset);
+  put(REQUEST_FRAME, first.frame);
+  put(REQUEST_FS_BASE, first.fs_base);
+  put(REQUEST_GS_BASE, first.gs_base);
+
+  Errno done;
+  {
+    std::lock_guard lock(mutex_);
+    request(REQUEST_CHILD_OFFSET) = Arena::request_offset(child.request);
+    done = perform(OP_FORK);
+  }
+  if (done.ok()) done = meet(child);
+  // From here on whatever exists of it is killed and given back by the destructor.
+  auto process = std::make_unique<StubProcess>(arena_, listeners_, reaper_, std::move(child));
+  if (!done.ok()) return done;
+  if (first.frame == 0) {
+    seccomp_notif notification{};
+    process->helper_ = GUEST_TRY(listeners_.claim(word(slot.memory, SLOT_HELPER_LISTENER).load(),
+                                                  process->pid(), STUB_CALL_HELPER, notification));
+    process->helper_id_ = notification.id;
+    process->helper_started_ = true;
+    process->slot_in_use_[0] = false;
+  }
+  return NewProcess{std::move(process), slot};
+}
+
+Errno StubProcess::ensure_helper() {
+  if (helper_started_) return kOk;
+  const Slot slot = make_slot(arena_, 0, holdings_.slots[0]);
+  word(slot.memory, SLOT_HELPER_LISTENER).store(-1);
+  request(REQUEST_SLOT_ADDRESS) = slot.address;
+  request(REQUEST_SLOT_OFFSET) = slot.offset;
+  GUEST_TRY(perform(OP_HELPER));
+  seccomp_notif first{};
+  helper_ = GUEST_TRY(listeners_.claim(word(slot.memory, SLOT_HELPER_LISTENER).load(), pid(),
+                                       STUB_CALL_HELPER, first));
+  helper_id_ = first.id;
+  helper_started_ = true;
+  return kOk;
+}
+
+int64_t StubProcess::call(uint64_t number, std::array<uint64_t, 6> arguments) {
+  std::lock_guard lock(mutex_);
+  if (const Errno error = ensure_helper(); !error.ok()) return -error.value();
+  request(REQUEST_CALL) = number;
+  for (size_t i = 0; i < arguments.size(); ++i) request(REQUEST_CALL + 8 + 8 * i) = arguments[i];
+  helper_.send({.id = helper_id_, .val = 0, .error = 0, .flags = 0});
+  seccomp_notif notification{};
+  if (!helper_.receive(notification) || static_cast<pid_t>(notification.pid) != helper_.thread())
+    return -ESRCH;
+  helper_id_ = notification.id;
+  return static_cast<int64_t>(notification.data.args[0]);
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <linux/seccomp.h>
+#include <sys/types.h>
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "guest/abi/errno.h"
+#include "guest/platform/notify/arena.h"
+#include "sys/fd.h"
+
+namespace fluyt::guest {
+
+/// A seccomp listener that was proved to be one of a thread of a given process of ours: its number
+/// came from memory that a guest can write.
+class Listener {
+ public:
+  Listener() = default;
+  Listener(Listener&& other) noexcept;
+  Listener& operator=(Listener&& other) noexcept;
+  ~Listener();
+
+  bool valid() const { return fd_.valid(); }
+  pid_t thread() const { return thread_; }
+  /// Waits for the next notification. False: every thread of it is gone.
+  bool receive(seccomp_notif& notification) const;
+  /// Answers one; a lost addressee shows at the next receive.
+  void send(const seccomp_notif_resp& response) const;
+
+ private:
+  friend class Listeners;
+  class Listeners* owner_ = nullptr;
+  sys::Fd fd_;
+  pid_t thread_ = 0;
+  bool poll_first_ = false;
+};
+
+/// Which descriptors are listeners already, so that none is taken twice.
+class Listeners {
+ public:
+  Listeners();
+  /// Proves that `number` is a listener that nobody has, and that the thread which waits there, in
+  /// the stub's call `magic`, belongs to `process`; gives the notification too. Waits 10 s at most.
+  ErrnoOr<Listener> claim(int number, pid_t process, int magic, seccomp_notif& first);
+
+ private:
+  friend class Listener;
+  void forget(int number);
+  std::mutex mutex_;
+  std::set<int> known_;
+  bool poll_first_ = false;  // before 6.11 RECV sleeps on after the last thread is gone
+};
+
+/// What a stub process holds of ours, until it is gone.
+struct StubHoldings {
+  pid_t pid = 0;
+  sys::Fd ours;    // our end of its socket
+  sys::Fd theirs;  // its end, in the descriptor table that we share
+  uint32_t request = 0;
+  bool has_request = false;
+  std::vector<uint32_t> slots;
+};
+
+/// Waits for killed stubs to end and gives back what they held.
+class Reaper {
+ public:
+  explicit Reaper(Arena& arena);
+  ~Reaper();
+  void take(StubHoldings holdings);
+
+ private:
+  void run();
+  Arena& arena_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<StubHoldings> queue_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+/// One stub process: its spawner's socket, its request page, its slots.
+class StubProcess {
+ public:
+  StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubHoldings holdings);
+  StubProcess(const StubProcess&) = delete;
+  StubProcess& operator=(const StubProcess&) = delete;
+  /// Kills it; the reaper does the rest.
+  ~StubProcess();
+
+  /// Socket and request page of a process that is still to be made.
+  static ErrnoOr<StubHoldings> prepare(Arena& arena);
+  /// Waits for the first word of a process that was just made, and learns its pid from the kernel.
+  static Errno meet(StubHoldings& holdings);
+
+  pid_t pid() const { return holdings_.pid; }
+  void kill();
+
+  struct Slot {
+    uint64_t address = 0;         // in the stub
+    std::byte* memory = nullptr;  // ours
+    uint64_t offset = 0;
+    size_t index = 0;
+  };
+  /// A slot for a further guest thread; slots are reused within the process only.
+  ErrnoOr<Slot> take_slot();
+  void give_slot(size_t index);
+
+  struct NewThread {
+    Listener listener;
+    seccomp_notif first;
+  };
+  ErrnoOr<NewThread> start_thread(const Slot& slot, uint64_t frame, uint64_t fs_base,
+                                  uint64_t gs_base);
+
+  struct NewProcess {
+    std::unique_ptr<StubProcess> process;
+    Slot slot;
+  };
+  /// A copy of the process. It starts a guest thread at once when `fill` prepared a frame in the
+  /// new slot (and says where), and a helper otherwise.
+  struct FirstThread {
+    uint64_t frame = 0;  // 0: a helper
+    uint64_t fs_base = 0;
+    uint64_t gs_base = 0;
+  };
+  template <class Fill>
+  ErrnoOr<NewProcess> fork(Fill fill) {
+    return fork_with(
+        &fill, [](void* with, const Slot& slot) { return (*static_cast<Fill*>(with))(slot); });
+  }
+  /// Claims the listener that the first thread of a fork reported.
+  ErrnoOr<NewThread> first_thread(const Slot& slot);
+
+  /// Has the helper make a system call: the result as the kernel gives it.
+  int64_t call(uint64_t number, std::array<uint64_t, 6> arguments);
+
+ private:
+  ErrnoOr<NewProcess> fork_with(void* with, FirstThread (*fill)(void*, const Slot&));
+  Errno perform(uint64_t op);
+  Errno ensure_helper();
+  uint64_t& request(size_t offset);
+  static Slot make_slot(const Arena& arena, size_t index, uint32_t piece);
+
+  Arena& arena_;
+  Listeners& listeners_;
+  Reaper& reaper_;
+  StubHoldings holdings_;
+  std::mutex mutex_;  // the socket, the request page and the helper
+  std::vector<bool> slot_in_use_;
+  Listener helper_;
+  uint64_t helper_id_ = 0;
+  bool helper_started_ = false;
+};
+
+}  // namespace fluyt::guest

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "guest/abi/errno.h"
+#include "guest/abi/registers.h"
+
+/// What runs guest code, seen from the guest kernel. Two implementations: `notify` (stub processes
+/// under seccomp user notification) and `fake` (in process, for tests and fuzzing);
+/// platform_suite.h is what both must pass.
+namespace fluyt::guest {
+
+/// The first address that no guest mapping reaches, and the lowest that one may have.
+inline constexpr uint64_t kGuestTop = 0x7ffdfffff000;
+inline constexpr uint64_t kGuestBottom = 0x10000;
+inline constexpr uint64_t kPageSize = 4096;
+
+/// A system call as the hardware handed it over.
+struct SyscallRequest {
+  int32_t number = -1;
+  bool native = true;  // false: int 0x80, an x32 number or another architecture
+  uint64_t args[6] = {};
+};
+
+/// Why a guest thread stopped.
+struct Event {
+  enum class Kind : uint8_t {
+    kSyscall,    // `call`
+    kFault,      // `fault`: the host delivered SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGTRAP
+    kInterrupt,  // Context::interrupt was called while guest code ran
+    kGone,       // the thread is no more: its process died (OOM, a fault within a fault, hostile)
+  };
+  Kind kind = Kind::kGone;
+  SyscallRequest call;
+  SignalInfo fault;
+};
+
+/// All that a new guest thread starts with. An empty `fp` is the processor's initial state.
+struct ThreadImage {
+  Registers registers;
+  std::vector<std::byte> fp;
+  uint64_t fs_base = 0;
+  uint64_t gs_base = 0;
+};
+
+/// One guest thread's processor. Owned and used by one sentry thread, but for `interrupt`.
+class Context {
+ public:
+  virtual ~Context() = default;
+
+  /// Lets guest code go on and waits for its next event. After kSyscall, set_return or carry_out
+  /// came first, or `registers` did.
+  virtual Event run() = 0;
+  /// The value that the system call of the last event returns.
+  virtual void set_return(uint64_t value) = 0;
+  /// The host is to carry the last event's call out itself. Only for arch_prctl's FS and GS bases
+  /// and for the exit of a thread: calls of scalars that change nothing shared.
+  virtual void carry_out() = 0;
+
+  /// The registers, to be read and changed in place until the next run(); the same pointer until
+  /// then. After a kSyscall without set_return, rax holds nothing of use. Null: the thread is gone.
+  virtual Registers* registers() = 0;
+  /// The XSAVE area beside registers(); empty when the processor's initial state.
+  virtual std::span<std::byte> fp_state() = 0;
+  /// Replaces it, before run(); `state` is an XSAVE area of at most fp_capacity() bytes, or empty.
+  virtual Errno set_fp_state(std::span<const std::byte> state) = 0;
+  virtual uint64_t fs_base() = 0;
+  virtual uint64_t gs_base() = 0;
+
+  /// From any thread: makes a run() under way, or the next one, return kInterrupt soon.
+  virtual void interrupt() = 0;
+  /// Ends the thread; the address space stays. Nothing but the destructor may follow.
+  virtual void finish() = 0;
+};
+
+enum class Backing : uint8_t { kAnonymous, kPrivateFile, kSharedFile };
+
+/// One guest memory mapping to be made at `address`, over whatever is there.
+struct Mapping {
+  uint64_t address = 0;
+  uint64_t length = 0;
+  int protection = 0;  // PROT_*
+  Backing backing = Backing::kAnonymous;
+  int host_fd = -1;  // of the sentry
+  uint64_t offset = 0;
+};
+
+/// The memory that guest threads run in. Its mapping calls are serialised by the caller (the mm
+/// lock); read and write may run beside them.
+class AddressSpace {
+ public:
+  virtual ~AddressSpace() = default;
+
+  virtual Errno map(const Mapping& mapping) = 0;
+  virtual Errno unmap(uint64_t address, uint64_t length) = 0;
+  virtual Errno protect(uint64_t address, uint64_t length, int protection) = 0;
+  virtual Errno move(uint64_t from, uint64_t old_length, uint64_t to, uint64_t new_length) = 0;
+  virtual Errno advise(uint64_t address, uint64_t length, int advice) = 0;
+
+  /// Copies as far as it goes, by the protections that guest code is under; the number of bytes.
+  virtual size_t read(uint64_t address, std::span<std::byte> to) = 0;
+  virtual size_t write(uint64_t address, std::span<const std::byte> from) = 0;
+
+  /// A further guest thread, stopped before its first instruction.
+  virtual ErrnoOr<std::unique_ptr<Context>> create_context(const ThreadImage& image) = 0;
+
+  struct Forked {
+    std::unique_ptr<AddressSpace> memory;
+    std::unique_ptr<Context> context;
+  };
+  /// A copy of the private memory with one thread in it, which starts from `image`.
+  virtual ErrnoOr<Forked> fork(const ThreadImage& image) = 0;
+  /// Ends every thread in it, now. run() in other threads returns kGone.
+  virtual void kill() = 0;
+};
+
+class Platform {
+ public:
+  virtual ~Platform() = default;
+  virtual ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() = 0;
+};
+
+}  // namespace fluyt::guest
