@@ -93,6 +93,7 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
 
 Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
                          const ProgressSink& progress, std::atomic<bool>& stop) {
+  const std::shared_lock<std::shared_mutex> arriving(arrivals_);
   FLUYT_TRY(check_space(plan, how));
   for (const Document& document : plan.documents) {
     FLUYT_TRY(blobs_.put(document.digest, document.bytes));
@@ -109,6 +110,9 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
     FLUYT_TRY(layers_->resolve_chain(plan.config.diff_ids));
   }
   if (stop) return Error(Code::kCancelled, "cancelled by the caller");
+  if (lost_writes_) {
+    return Error(Code::kDataLoss, cat(quote(options_.root), ": the disk lost writes meanwhile"));
+  }
   (*configs_.lock())[plan.id] = std::make_shared<const oci::ImageConfig>(plan.config);
   return catalog_->commit(change_for(plan, infos, how));
 }

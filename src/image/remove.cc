@@ -64,7 +64,11 @@ Result<> Store::collect(const Content& candidates) {
     }
     return 0;
   });
-  Result<> result = catalog_->commit(change);
+  Result<> result = [&] {
+    auto renewed = renewed_.lock();
+    renewed->insert(change.drop_layers.begin(), change.drop_layers.end());
+    return catalog_->commit(change);
+  }();
   if (result.ok()) {
     for (const oci::Digest& layer : unused.layers) {
       auto removed = layers_->remove(layer);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -100,7 +101,7 @@ class Store final : public ImageStore {
                            const Install& how) const;
   // sync.cc
   Result<> sync_now();
-  void discard_unsynced(const std::vector<oci::Digest>& layers);
+  void discard_unsynced();
   // open.cc
   Result<> discard_broken();
   Result<> load_configs(CatalogChange& change);
@@ -132,6 +133,11 @@ class Store final : public ImageStore {
   Guarded<std::map<std::string, std::shared_ptr<const oci::ImageConfig>>> configs_;  // by image id
   std::shared_mutex fixups_;  // shared: chains in use; alone: their collection
   std::mutex syncing_;        // one sync_now() at a time
+  // Rows dropped since the running sync began: a layer of that name which is there now came later
+  // than the sync looked.
+  Guarded<std::set<oci::Digest>> renewed_;
+  std::shared_mutex arrivals_;            // shared: an image on its way in; alone: see sync.cc
+  std::atomic<bool> lost_writes_{false};  // who is on its way in may have lost data, too
 
   std::mutex pulls_mutex_;
   std::condition_variable pulls_changed_;

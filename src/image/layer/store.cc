@@ -80,6 +80,11 @@ Result<> LayerStore::remove(const oci::Digest& diff_id) const {
   return discard(root_, layer_path(diff_id));
 }
 
+Result<> LayerStore::set_aside(const oci::Digest& diff_id) const {
+  known_.lock()->erase(diff_id.text());
+  return move_to_trash(root_, layer_path(diff_id));
+}
+
 Result<LayerStore::Known> LayerStore::known(const oci::Digest& diff_id) const {
   {
     auto known = known_.lock();

@@ -44,6 +44,8 @@ class LayerStore {
   /// Removes a layer's tree: renamed to trash first, so that it is gone at once. Absent is success.
   /// The caller knows that no chain, root or pull uses it.
   Result<> remove(const oci::Digest& diff_id) const;
+  /// The same, but who stands on the tree keeps it until the next open().
+  Result<> set_aside(const oci::Digest& diff_id) const;
 
   /// The directories that show a chain of layers, topmost first: the trees, and above a layer that
   /// needs it the chain's fix-up: a small tree with just the implied directories (owner, mode and
