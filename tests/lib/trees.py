@@ -24,6 +24,7 @@ class Node:
     content: object = None
     xattrs: dict = dataclasses.field(default_factory=dict)
     links: frozenset = frozenset()  # all names of this file in the tree, when it has more than one
+    implied: bool = False  # a directory that a layer above the one that lists it needs, and does not list
 
 
 def digest(data):
@@ -162,6 +163,7 @@ def _apply(tree, data):
         _drop(tree, path)
     for path, node in own.items():
         if path in implied and path in tree and tree[path].kind == "d":
+            tree[path] = dataclasses.replace(tree[path], implied=True)
             continue
         if node.kind != "d" or (path in tree and tree[path].kind != "d"):
             _drop(tree, path)

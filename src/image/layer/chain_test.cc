@@ -37,14 +37,15 @@ TEST_F(Chain, IdsAreThoseOfTheSpecification) {
 }
 
 TEST_F(Chain, ImpliedDirectoriesLookLikeThoseBelow) {
-  const LayerInfo base = unpack_ok(TarBuild()
-                                       .dir("./", 0711)
-                                       .dir("srv", 02770, 7, 1234)
-                                       .pax({{"SCHILY.xattr.user.a", "v"}})
-                                       .dir("srv/deep", 0700)
-                                       .dir("plain")
-                                       .file("plain/f")
-                                       .end());
+  const LayerInfo base =
+      unpack_ok(TarBuild()
+                    .dir("./", 0711)
+                    .dir("srv", 02770, 7, 1234)
+                    .pax({{"SCHILY.xattr.user.a", "v"}, {"mtime", "1500000000.25"}})
+                    .dir("srv/deep", 0700)
+                    .dir("plain")
+                    .file("plain/f")
+                    .end());
   const LayerInfo top =
       unpack_ok(TarBuild().file("srv/deep/new").file("plain/g").file("own/h").end());
   const auto dirs = resolve({base.diff_id, top.diff_id});
@@ -54,6 +55,10 @@ TEST_F(Chain, ImpliedDirectoriesLookLikeThoseBelow) {
   EXPECT_EQ(shown(view, "srv").gid, 1234U);
   EXPECT_EQ(shown(view, "srv/deep").mode, 0700U);
   EXPECT_EQ(xattrs_of(dirs[0] + "/srv/deep").at("user.a"), "v");
+  const timespec time =
+      sys::stat_of(sys::open_in(view.root(), "srv/deep", O_PATH).value())->st_mtim;
+  EXPECT_EQ(time.tv_sec, 1'500'000'000);
+  EXPECT_EQ(time.tv_nsec, 250'000'000);
   EXPECT_EQ(shown(view, "").mode, 0711U);
   EXPECT_EQ(shown(view, "own").mode, 0755U);
   EXPECT_EQ(view.read_file("srv/deep/new", 10).value(), "x");
