@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "image/layer/info.h"
 #include "image/registry/credentials.h"
 #include "image/registry/options.h"
 #include "oci/image.h"
@@ -71,6 +72,7 @@ struct StoreOptions {
   std::string certs_dir;        // hosts.toml files, one folder a registry host (containerd's form)
   std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time
+  LayerForm layer_form = LayerForm::kDirectory;  // of new layers
   registry::HttpTimeouts timeouts;
   registry::RetryPolicy retry;
   KeepBlobs keep_blobs = KeepBlobs::kPushable;

@@ -52,8 +52,8 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   sys::Fd lock = FLUYT_TRY(take_lock(root));
   auto catalog = FLUYT_TRY(Catalog::open(root + "/catalog.db"));
   auto blobs = FLUYT_TRY(BlobStore::open(root + "/blobs"));
-  auto layers =
-      FLUYT_TRY(LayerStore::open({.root = root, .unpack_program = options.unpack_program}));
+  auto layers = FLUYT_TRY(LayerStore::open(
+      {.root = root, .unpack_program = options.unpack_program, .form = options.layer_form}));
   auto roots = FLUYT_TRY(Roots::open(root + "/roots"));
   auto epoch = FLUYT_TRY(write_epoch_of(root));
   auto store =

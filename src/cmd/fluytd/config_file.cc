@@ -81,6 +81,15 @@ Setter keep_blobs(image::KeepBlobs& to) {
   };
 }
 
+Setter layer_form(image::LayerForm& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return expected("a string");
+    to = FLUYT_TRY(image::parse_layer_form(*value));
+    return {};
+  };
+}
+
 Setter level(LogLevel& to) {
   return [&to](const toml::node& node) -> Result<> {
     const auto value = node.value_exact<std::string>();
@@ -100,6 +109,7 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"log_level", level(settings.log_level)},
       {"image.certs_dir", absolute_path(settings.certs_dir)},
       {"image.keep_blobs", keep_blobs(settings.keep_blobs)},
+      {"image.layer_form", layer_form(settings.layer_form)},
       {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},

@@ -23,6 +23,7 @@ struct Settings {
   std::string monitor_cgroup_parent = "/fluyt-monitors";
   size_t parallel_fetches = 3;
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
+  image::LayerForm layer_form = image::LayerForm::kDirectory;
   /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
   std::string monitor_program;
   std::string pod_init_program;
