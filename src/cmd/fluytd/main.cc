@@ -41,8 +41,8 @@ Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Lo
                                                  .certs_dir = settings.certs_dir,
                                                  .unpack_program = settings.unpack_program,
                                                  .parallel_fetches = settings.parallel_fetches,
-                                                 .keep_blobs = settings.keep_blobs,
-                                                 .layer_form = settings.layer_form},
+                                                 .layer_form = settings.layer_form,
+                                                 .keep_blobs = settings.keep_blobs},
                                                 logger),
                         "images");
   parts.network = FLUYT_TRY_CONTEXT(network::Network::open({.conf_dir = settings.cni_conf_dir,
