@@ -18,10 +18,7 @@ struct InUse {
 InUse in_use(const CatalogState& state) {
   InUse out;
   for (const auto& [id, row] : state.images) {
-    for (const ImageLayer& layer : row.layers) {
-      out.layers.insert(layer.diff_id);
-      out.blobs.insert(layer.blob_digest);
-    }
+    for (const ImageLayer& layer : row.layers) out.layers.insert(layer.diff_id);
     out.blobs.insert(row.blobs.begin(), row.blobs.end());
   }
   for (const auto& [id, row] : state.roots) {
@@ -49,7 +46,7 @@ void keep_unused(std::vector<oci::Digest>& digests, const std::set<oci::Digest>&
 
 Result<> Store::collect(const Content& candidates) {
   // What is claimed cannot be pinned by a pull, so what is unused now stays unused until done().
-  const Content claimed{layer_pins_.claim(candidates.layers), blob_pins_.claim(candidates.blobs)};
+  const Content claimed{pins_.claim(candidates.layers), pins_.claim(candidates.blobs)};
   Content unused = claimed;
   CatalogChange change;
   catalog_->read([&](const CatalogState& state) {
@@ -59,16 +56,9 @@ Result<> Store::collect(const Content& candidates) {
     for (const oci::Digest& layer : unused.layers) {
       if (state.layers.contains(layer)) change.drop_layers.push_back(layer);
     }
-    for (const oci::Digest& blob : unused.blobs) {
-      if (state.blobs.contains(blob)) change.drop_blobs.push_back(blob);
-    }
     return 0;
   });
-  Result<> result = [&] {
-    auto renewed = renewed_.lock();
-    renewed->insert(change.drop_layers.begin(), change.drop_layers.end());
-    return catalog_->commit(change);
-  }();
+  Result<> result = catalog_->commit(change);
   if (result.ok()) {
     for (const oci::Digest& layer : unused.layers) {
       auto removed = layers_->remove(layer);
@@ -79,8 +69,8 @@ Result<> Store::collect(const Content& candidates) {
       if (!removed.ok() && result.ok()) result = std::move(removed);
     }
   }
-  layer_pins_.done(claimed.layers);
-  blob_pins_.done(claimed.blobs);
+  pins_.done(claimed.layers);
+  pins_.done(claimed.blobs);
   FLUYT_TRY(std::move(result));
   return collect_fixups();
 }
@@ -102,18 +92,12 @@ Result<> Store::collect_fixups() {
   return {};
 }
 
-Store::Content Store::content_of(const ImageRow& row) {
-  Content out{{}, row.blobs};
-  for (const ImageLayer& layer : row.layers) {
-    out.layers.push_back(layer.diff_id);
-    out.blobs.push_back(layer.blob_digest);
-  }
-  return out;
-}
-
 Result<> Store::remove_image(const ImageRow& row) {
   FLUYT_TRY(catalog_->commit({.drop_images = {row.id}}));
-  return collect(content_of(row));
+  Content content;
+  for (const ImageLayer& layer : row.layers) content.layers.push_back(layer.diff_id);
+  content.blobs = row.blobs;
+  return collect(content);
 }
 
 Result<> Store::remove(const std::string& name_or_id) {

@@ -195,13 +195,7 @@ Result<> new_session_keyring(const std::string& name) {
 }
 
 void reset_signals() {
-  // The kernel's own struct, all zero: SIG_DFL. The C library's calls, one a signal, take three
-  // times as long.
-  const struct {
-    unsigned long handler, flags, restorer, mask;
-  } by_default{};
-  for (int number = 1; number < NSIG; ++number)
-    syscall(SYS_rt_sigaction, number, &by_default, nullptr, sizeof by_default.mask);
+  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -55,7 +55,7 @@ class Context {
   /// Lets guest code go on and waits for its next event. After kSyscall, set_return or carry_out
   /// came first, or `registers` did.
   virtual Event run() = 0;
-  /// The value that the system call of the last event returns.
+  /// The value that the system call of the last event returns; after registers(), what rax holds.
   virtual void set_return(uint64_t value) = 0;
   /// The host is to carry the last event's call out itself. Only for arch_prctl's FS and GS bases
   /// and for the exit of a thread: calls of scalars that change nothing shared.

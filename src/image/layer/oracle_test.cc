@@ -26,7 +26,7 @@ ssize_t append(archive* /*unused*/, void* to, const void* bytes, size_t size) {
   return static_cast<ssize_t>(size);
 }
 
-class Oracle : public LayerFormTest {
+class Oracle : public LayerTest {
  protected:
   struct Form {
     int format;
@@ -165,9 +165,7 @@ class Oracle : public LayerFormTest {
   }
 };
 
-FLUYT_FOR_BOTH_FORMS(Oracle);
-
-TEST_P(Oracle, LibarchivesFormats) {
+TEST_F(Oracle, LibarchivesFormats) {
   umask(0022);
   for (const Form& form : {Form{ARCHIVE_FORMAT_TAR, ARCHIVE_FILTER_NONE, false},
                            Form{ARCHIVE_FORMAT_TAR_USTAR, ARCHIVE_FILTER_GZIP, false},
@@ -184,7 +182,7 @@ TEST_P(Oracle, LibarchivesFormats) {
   }
 }
 
-TEST_P(Oracle, GnuTarsSparseFormats) {
+TEST_F(Oracle, GnuTarsSparseFormats) {
   const std::string source = dir_.path() + "/source";
   ASSERT_TRUE(sys::make_dirs(source, 0755).ok());
   const sys::Fd file = sys::open(source + "/sparse", O_WRONLY | O_CREAT, 0644).value();

@@ -101,7 +101,12 @@ class NotifyContext final : public Context {
     return wait();
   }
 
-  void set_return(uint64_t value) override { answer_.val = static_cast<int64_t>(value); }
+  void set_return(uint64_t value) override {
+    if (state_ == State::kTrap)
+      registers_.rax = value;
+    else
+      answer_.val = static_cast<int64_t>(value);
+  }
 
   void carry_out() override {
     answer_.val = 0;
@@ -153,7 +158,10 @@ class NotifyContext final : public Context {
   void interrupt() override { syscall(SYS_tgkill, process_->pid(), listener_.thread(), kCallIn); }
 
   void finish() override {
-    if (registers() != nullptr) {
+    if (state_ == State::kStopped && last_call_ == SYS_exit) {
+      carry_out();
+      listener_.send(answer_);
+    } else if (registers() != nullptr) {
       answer_.val = 1;  // the stub's handler leaves with exit(2)
       listener_.send(answer_);
       state_ = State::kRunning;
@@ -210,6 +218,7 @@ class NotifyContext final : public Context {
         data.instruction_pointer - STUB_TEXT <= static_cast<uint64_t>(STUB_TEXT_SIZE);
     if (data.nr == STUB_CALL_TRAP && from_stub) return trap(data);
     state_ = State::kStopped;
+    last_call_ = data.arch == 0xc000003e ? data.nr : -1;
     event.kind = Event::Kind::kSyscall;
     event.call.native = data.arch == 0xc000003e && data.nr >= 0 && (data.nr & 0x40000000) == 0;
     event.call.number = data.nr;
@@ -266,6 +275,7 @@ class NotifyContext final : public Context {
   uint64_t gs_base_;
   State state_;
   seccomp_notif_resp answer_{};
+  int last_call_ = -1;
   std::byte* frame_ = nullptr;
   UserContext context_;
   Registers registers_;
@@ -313,8 +323,7 @@ class NotifyAddressSpace final : public AddressSpace {
   }
   Errno move(uint64_t from, uint64_t old_length, uint64_t to, uint64_t new_length) override {
     if (!in_guest(from, old_length) || !in_guest(to, new_length)) return Errno(EINVAL);
-    uint64_t flags = MREMAP_MAYMOVE;
-    if (from != to) flags |= MREMAP_FIXED;
+    const uint64_t flags = from != to ? MREMAP_MAYMOVE | MREMAP_FIXED : 0;
     const int64_t moved = process_->call(SYS_mremap, {from, old_length, new_length, flags, to, 0});
     if (moved >= 0 && static_cast<uint64_t>(moved) != to) process_->kill();
     return result(moved);

@@ -155,9 +155,10 @@ TEST_F(NotifyPlatform, AThreadThatComputesIsCalledIn) {
   for (int i = 0; i < 5; ++i) {
     ASSERT_EQ(thread->run().kind, Event::Kind::kInterrupt);
     const uint64_t now = thread->registers()->rbx;
-    EXPECT_GT(now, before);
+    EXPECT_GE(now, before);  // two calls may come in one
     before = now;
   }
+  EXPECT_GT(before, 0U);
   caller.join();
 }
 

@@ -1,0 +1,92 @@
+#include "guest/base/wait.h"
+
+#include <pthread.h>
+
+#include <memory>
+
+namespace fluyt::guest {
+
+Sleeper::Outcome Sleeper::sleep_until(const Deadline& deadline, bool deep) {
+  std::unique_lock lock(mutex_);
+  const auto ready = [&] { return woken_ || (!deep && interrupted_.load()); };
+  if (deadline) {
+    if (!changed_.wait_until(lock, *deadline, ready)) return Outcome::kTimedOut;
+  } else {
+    changed_.wait(lock, ready);
+  }
+  if (woken_) {
+    woken_ = false;
+    return Outcome::kWoken;
+  }
+  return Outcome::kInterrupted;
+}
+
+Sleeper::Outcome Sleeper::sleep(const Deadline& deadline) { return sleep_until(deadline, false); }
+Sleeper::Outcome Sleeper::sleep_deeply(const Deadline& deadline) {
+  return sleep_until(deadline, true);
+}
+
+void Sleeper::wake() {
+  {
+    std::lock_guard lock(mutex_);
+    woken_ = true;
+  }
+  changed_.notify_one();
+}
+
+void Sleeper::interrupt() {
+  {
+    std::lock_guard lock(mutex_);
+    interrupted_.store(true);
+  }
+  changed_.notify_one();
+}
+
+WaitQueue::Entry::Entry(WaitQueue& queue, Sleeper& sleeper) : queue_(queue) {
+  std::lock_guard lock(queue_.mutex_);
+  at_ = queue_.sleepers_.insert(queue_.sleepers_.end(), &sleeper);
+}
+
+WaitQueue::Entry::~Entry() {
+  std::lock_guard lock(queue_.mutex_);
+  queue_.sleepers_.erase(at_);
+}
+
+void WaitQueue::wake_all() {
+  std::lock_guard lock(mutex_);
+  for (Sleeper* sleeper : sleepers_) sleeper->wake();
+}
+
+bool WaitQueue::empty() {
+  std::lock_guard lock(mutex_);
+  return sleepers_.empty();
+}
+
+namespace {
+struct Start {
+  void (*body)(void*);
+  void* argument;
+};
+void* enter(void* raw) {
+  std::unique_ptr<Start> start(static_cast<Start*>(raw));
+  start->body(start->argument);
+  return nullptr;
+}
+}  // namespace
+
+Errno start_thread(void (*body)(void*), void* argument) {
+  constexpr size_t kStack = size_t{256} << 10;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStack);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  auto start = std::make_unique<Start>(Start{body, argument});
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, enter, start.get());
+  pthread_attr_destroy(&attributes);
+  if (error != 0) return Errno(EAGAIN);
+  start.release();  // the thread's now
+  return kOk;
+}
+
+}  // namespace fluyt::guest

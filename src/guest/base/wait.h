@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <optional>
+
+#include "guest/abi/errno.h"
+
+/// How sentry threads sleep on behalf of guest threads, and are woken.
+namespace fluyt::guest {
+
+using Clock = std::chrono::steady_clock;
+using Deadline = std::optional<Clock::time_point>;  // none: for ever
+
+/// One thread's bed. `interrupt` marks that something concerns the thread itself (a signal, its
+/// end): sleeps end with kInterrupted until the mark is taken off.
+class Sleeper {
+ public:
+  enum class Outcome : uint8_t { kWoken, kInterrupted, kTimedOut };
+
+  /// Until wake, interrupt or the deadline. A wake that came before is not lost.
+  Outcome sleep(const Deadline& deadline);
+  /// The same, deaf to interrupts (vfork's parent, the last of a group).
+  Outcome sleep_deeply(const Deadline& deadline);
+  void wake();
+  void interrupt();
+  bool interrupted() const { return interrupted_.load(); }
+  void clear_interrupt() { interrupted_.store(false); }
+
+ private:
+  Outcome sleep_until(const Deadline& deadline, bool deep);
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool woken_ = false;
+  std::atomic<bool> interrupted_{false};
+};
+
+/// Those who wait for one thing.
+class WaitQueue {
+ public:
+  WaitQueue() = default;
+  WaitQueue(const WaitQueue&) = delete;
+  WaitQueue& operator=(const WaitQueue&) = delete;
+
+  /// Being in the queue, as long as it lives. To be entered before the condition is looked at.
+  class Entry {
+   public:
+    Entry(WaitQueue& queue, Sleeper& sleeper);
+    Entry(const Entry&) = delete;
+    Entry& operator=(const Entry&) = delete;
+    ~Entry();
+
+   private:
+    WaitQueue& queue_;
+    std::list<Sleeper*>::iterator at_;
+  };
+  void wake_all();
+  bool empty();
+
+ private:
+  std::mutex mutex_;
+  std::list<Sleeper*> sleepers_;
+};
+
+/// Sleeps until `ready()` holds: kOk, kRestartSys when interrupted, ETIMEDOUT.
+template <class Ready>
+Errno wait_until(WaitQueue& queue, Sleeper& sleeper, const Deadline& deadline, Ready ready) {
+  WaitQueue::Entry entry(queue, sleeper);
+  for (;;) {
+    if (ready()) return kOk;
+    switch (sleeper.sleep(deadline)) {
+      case Sleeper::Outcome::kWoken:
+        break;
+      case Sleeper::Outcome::kInterrupted:
+        return Errno(kRestartSys);
+      case Sleeper::Outcome::kTimedOut:
+        return Errno(ETIMEDOUT);
+    }
+  }
+}
+
+/// Starts a detached thread with a small stack.
+Errno start_thread(void (*body)(void*), void* argument);
+
+}  // namespace fluyt::guest

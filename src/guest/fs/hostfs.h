@@ -1,0 +1,42 @@
+#pragma once
+
+#include <memory>
+
+#include "guest/platform/host/broker.h"
+#include "guest/vfs/inode.h"
+
+namespace fluyt::guest {
+
+/// The container's tree of the host, through its broker. The sentry has the tree for itself: names
+/// once seen are not asked for again.
+class HostFs : public std::enable_shared_from_this<HostFs> {
+ public:
+  /// How ids of the host are shown and made: as they are, or everything of ours as root's.
+  enum class Ids : uint8_t { kAsTheyAre, kOursAreRoot };
+  enum class Access : uint8_t { kReadWrite, kReadOnly };
+  HostFs(std::unique_ptr<host::Broker> broker, Access access, Ids ids, uint32_t our_uid,
+         uint32_t our_gid)
+      : broker_(std::move(broker)),
+        access_(access),
+        ids_(ids),
+        our_uid_(our_uid),
+        our_gid_(our_gid) {}
+  ErrnoOr<InodePtr> root();
+
+  host::Broker& broker() { return *broker_; }
+  /// EROFS when nothing may be changed.
+  Errno may_change() const { return access_ == Access::kReadOnly ? Errno(EROFS) : kOk; }
+  Stat shown(Stat stat) const;
+  uint32_t host_uid(uint32_t uid) const;
+  uint32_t host_gid(uint32_t gid) const;
+  InodePtr adopt(const host::Broker::Found& found);
+
+ private:
+  std::unique_ptr<host::Broker> broker_;
+  Access access_;
+  Ids ids_;
+  uint32_t our_uid_;
+  uint32_t our_gid_;
+};
+
+}  // namespace fluyt::guest

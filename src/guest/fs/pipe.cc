@@ -1,0 +1,277 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+
+#include "guest/fs/devices.h"
+#include "guest/fs/special.h"
+#include "guest/platform/host/io.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr size_t kAtomic = 4096;  // PIPE_BUF
+constexpr size_t kDefaultCapacity = 65536;
+constexpr size_t kMaxCapacity = size_t{1} << 20;
+
+uint64_t next_pipe_number() {
+  static std::atomic<uint64_t> next{1000};
+  return next.fetch_add(1);
+}
+
+/// The bytes between the ends (pipe(7)).
+class Pipe {
+ public:
+  ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, bool nonblocking) {
+    if (to.empty()) return size_t{0};
+    WaitQueue::Entry entry(queue, caller.sleeper);
+    for (;;) {
+      {
+        std::lock_guard lock(mutex);
+        if (used != 0) return take(to);
+        if (writers == 0) return size_t{0};
+      }
+      if (nonblocking) return Errno(EAGAIN);
+      if (caller.sleeper.sleep({}) == Sleeper::Outcome::kInterrupted) return Errno(kRestartSys);
+    }
+  }
+
+  ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, bool nonblocking) {
+    size_t done = 0;
+    WaitQueue::Entry entry(queue, caller.sleeper);
+    for (;;) {
+      {
+        std::lock_guard lock(mutex);
+        if (readers == 0) return Errno(EPIPE);
+        const size_t room = capacity - used;
+        const size_t left = from.size() - done;
+        // Up to PIPE_BUF bytes go whole or not at all.
+        if (room >= left || (room > 0 && from.size() > kAtomic)) {
+          done += put(from.subspan(done, std::min(room, left)));
+          if (done == from.size()) return done;
+        }
+      }
+      if (nonblocking) return done != 0 ? ErrnoOr<size_t>(done) : Errno(EAGAIN);
+      if (caller.sleeper.sleep({}) == Sleeper::Outcome::kInterrupted)
+        return done != 0 ? ErrnoOr<size_t>(done) : Errno(kRestartSys);
+    }
+  }
+
+  uint32_t ready(bool reader, bool writer) {
+    std::lock_guard lock(mutex);
+    uint32_t out = 0;
+    if (reader) {
+      if (used != 0) out |= POLLIN | POLLRDNORM;
+      if (writers == 0 && had_writer) out |= POLLHUP;
+    }
+    if (writer) {
+      if (capacity - used >= kAtomic) out |= POLLOUT | POLLWRNORM;
+      if (readers == 0) out |= POLLERR;
+    }
+    return out;
+  }
+
+  std::mutex mutex;
+  WaitQueue queue;
+  size_t used = 0;
+  size_t capacity = kDefaultCapacity;
+  int readers = 0;
+  int writers = 0;
+  uint64_t reader_openings = 0;
+  uint64_t writer_openings = 0;
+  bool had_writer = false;
+  bool named = false;  // a FIFO: opening it waits for the other end
+  const uint64_t number = next_pipe_number();
+
+  Errno resize(size_t wanted) {
+    std::lock_guard lock(mutex);
+    if (wanted < used) return Errno(EBUSY);
+    wanted = std::max(wanted, kAtomic);
+    size_t size = kAtomic;
+    while (size < wanted) size *= 2;
+    if (size > kMaxCapacity) return Errno(EPERM);
+    std::vector<std::byte> moved(size);
+    const size_t count = used;
+    for (size_t i = 0; i < count; ++i) moved[i] = ring_[(begin_ + i) % ring_.size()];
+    ring_ = std::move(moved);
+    begin_ = 0;
+    capacity = size;
+    return kOk;
+  }
+
+ private:
+  size_t take(std::span<std::byte> to) {
+    const size_t count = std::min(to.size(), used);
+    const size_t first = std::min(count, ring_.size() - begin_);
+    std::memcpy(to.data(), ring_.data() + begin_, first);
+    if (count > first) std::memcpy(to.data() + first, ring_.data(), count - first);
+    begin_ = (begin_ + count) % ring_.size();
+    used -= count;
+    queue.wake_all();
+    return count;
+  }
+  size_t put(std::span<const std::byte> from) {
+    if (ring_.size() < capacity) ring_.resize(capacity);
+    const size_t at = (begin_ + used) % ring_.size();
+    const size_t first = std::min(from.size(), ring_.size() - at);
+    std::memcpy(ring_.data() + at, from.data(), first);
+    if (from.size() > first) std::memcpy(ring_.data(), from.data() + first, from.size() - first);
+    used += from.size();
+    queue.wake_all();
+    return from.size();
+  }
+  std::vector<std::byte> ring_ = std::vector<std::byte>(kDefaultCapacity);
+  size_t begin_ = 0;
+};
+
+/// The inode behind pipe(2)'s two ends.
+class PipeInode final : public Inode {
+ public:
+  explicit PipeInode(uint64_t number) : number_(number) {
+    made_.seconds = host::clock_ns(0) / 1'000'000'000;
+  }
+  uint32_t type() const override { return S_IFIFO; }
+  ErrnoOr<Stat> stat() override {
+    Stat stat;
+    stat.dev = make_device(0, 13);
+    stat.ino = number_;
+    stat.mode = S_IFIFO | 0600;
+    stat.accessed = stat.modified = stat.changed = made_;
+    return stat;
+  }
+  Errno set_attributes(const SetAttributes& /*change*/) override { return Errno(EPERM); }
+  ErrnoOr<FilePtr> open(DentryPtr path, int flags) override {
+    return open_special(*this, std::move(path), flags);
+  }
+
+ private:
+  uint64_t number_;
+  Timestamp made_;
+};
+
+class PipeFile final : public File {
+ public:
+  PipeFile(DentryPtr path, InodePtr inode, int flags, std::shared_ptr<Pipe> pipe)
+      : File(std::move(path), std::move(inode), flags), pipe_(std::move(pipe)) {
+    {
+      std::lock_guard lock(pipe_->mutex);
+      if (readable()) {
+        ++pipe_->readers;
+        ++pipe_->reader_openings;
+      }
+      if (writable()) {
+        ++pipe_->writers;
+        ++pipe_->writer_openings;
+        pipe_->had_writer = true;
+      }
+    }
+    pipe_->queue.wake_all();
+  }
+  ~PipeFile() override {
+    {
+      std::lock_guard lock(pipe_->mutex);
+      if (readable()) --pipe_->readers;
+      if (writable()) --pipe_->writers;
+    }
+    pipe_->queue.wake_all();
+  }
+  ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, int64_t* /*offset*/) override {
+    return pipe_->read(caller, to, nonblocking());
+  }
+  ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from,
+                        int64_t* /*offset*/) override {
+    if (from.empty()) return size_t{0};
+    return pipe_->write(caller, from, nonblocking());
+  }
+  uint32_t ready(uint32_t /*wanted*/) override { return pipe_->ready(readable(), writable()); }
+  WaitQueue* queue() override { return &pipe_->queue; }
+  ErrnoOr<uint64_t> ioctl(Caller& caller, uint32_t request, uint64_t argument) override {
+    if (request == FIONREAD) {
+      int count = 0;
+      {
+        std::lock_guard lock(pipe_->mutex);
+        count = static_cast<int>(pipe_->used);
+      }
+      if (caller.memory->write(argument, std::as_bytes(std::span(&count, 1))) != sizeof count)
+        return Errno(EFAULT);
+      return uint64_t{0};
+    }
+    if (request == kPipeGetSize) {
+      std::lock_guard lock(pipe_->mutex);
+      return uint64_t{pipe_->capacity};
+    }
+    if (request == kPipeSetSize) {
+      GUEST_TRY(pipe_->resize(argument));
+      std::lock_guard lock(pipe_->mutex);
+      return uint64_t{pipe_->capacity};
+    }
+    return Errno(ENOTTY);
+  }
+  std::string describe() const override { return "pipe:[" + std::to_string(pipe_->number) + "]"; }
+  Pipe& pipe() { return *pipe_; }
+
+ private:
+  std::shared_ptr<Pipe> pipe_;
+};
+
+}  // namespace
+
+PipeEnds make_pipe(int flags) {
+  auto pipe = std::make_shared<Pipe>();
+  auto inode = std::make_shared<PipeInode>(pipe->number);
+  inode->attachment = pipe;
+  return {std::make_shared<PipeFile>(nullptr, inode, O_RDONLY | flags, pipe),
+          std::make_shared<PipeFile>(nullptr, inode, O_WRONLY | flags, pipe)};
+}
+
+ErrnoOr<FilePtr> open_special(Inode& inode, DentryPtr path, int flags) {
+  const uint32_t type = inode.type();
+  if (type == S_IFCHR) {
+    const Stat stat = GUEST_TRY(inode.stat());
+    return open_device(inode, std::move(path), flags, stat.rdev);
+  }
+  if (type != S_IFIFO) return Errno(ENXIO);
+  std::shared_ptr<Pipe> pipe;
+  {
+    std::lock_guard lock(inode.attachment_lock);
+    if (!inode.attachment) {
+      auto made = std::make_shared<Pipe>();
+      made->named = true;
+      inode.attachment = std::move(made);
+    }
+    pipe = std::static_pointer_cast<Pipe>(inode.attachment);
+  }
+  if (pipe->named && (flags & O_ACCMODE) == O_WRONLY && (flags & O_NONBLOCK) != 0) {
+    std::lock_guard lock(pipe->mutex);
+    if (pipe->readers == 0) return Errno(ENXIO);
+  }
+  return FilePtr(
+      std::make_shared<PipeFile>(std::move(path), inode.shared_from_this(), flags, pipe));
+}
+
+Errno wait_for_other_end(Caller& caller, File& file) {
+  auto* opened = dynamic_cast<PipeFile*>(&file);
+  if (opened == nullptr || file.path() == nullptr || file.nonblocking()) return kOk;
+  Pipe& pipe = opened->pipe();
+  if (!pipe.named) return kOk;  // /proc/self/fd/N of pipe(2)
+  uint64_t readers = 0;
+  uint64_t writers = 0;
+  {
+    std::lock_guard lock(pipe.mutex);
+    readers = pipe.reader_openings;
+    writers = pipe.writer_openings;
+  }
+  return wait_until(pipe.queue, caller.sleeper, {}, [&] {
+    std::lock_guard lock(pipe.mutex);
+    const bool other_reader = pipe.readers != 0 || pipe.reader_openings != readers;
+    const bool other_writer = pipe.writers != 0 || pipe.writer_openings != writers;
+    return file.readable() ? other_writer : other_reader;
+  });
+}
+
+}  // namespace fluyt::guest

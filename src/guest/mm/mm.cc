@@ -1,0 +1,378 @@
+#include "guest/mm/mm.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "guest/fs/devices.h"
+#include "guest/platform/host/io.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MREMAP_MAYMOVE
+#define MREMAP_MAYMOVE 1
+#define MREMAP_FIXED 2
+#endif
+
+namespace fluyt::guest {
+namespace {
+
+constexpr size_t kMaxAreas = 65530;  // vm.max_map_count
+uint64_t page_up(uint64_t value) { return (value + kPageSize - 1) & ~(kPageSize - 1); }
+
+/// Memory without a name that processes share: what MAP_SHARED | MAP_ANONYMOUS maps.
+class SharedMemory final : public File {
+ public:
+  SharedMemory(InodePtr inode, sys::Fd fd)
+      : File(nullptr, std::move(inode), 2), fd_(std::move(fd)) {}
+  ErrnoOr<int> host_descriptor() override { return fd_.raw(); }
+  std::string describe() const override { return "/dev/zero (deleted)"; }
+
+ private:
+  sys::Fd fd_;
+};
+
+bool same_kind(const Mm::Area& a, const Mm::Area& b) {
+  return a.protection == b.protection && a.shared == b.shared && a.file == b.file &&
+         a.name == b.name;
+}
+
+}  // namespace
+
+ErrnoOr<std::shared_ptr<Mm>> Mm::create(Platform& platform) {
+  std::unique_ptr<AddressSpace> space = GUEST_TRY(platform.create_address_space());
+  return std::make_shared<Mm>(std::move(space));
+}
+
+void Mm::split(uint64_t at) {
+  auto area = areas_.lower_bound(at);
+  if (area == areas_.begin()) return;
+  --area;
+  if (area->second.end <= at || area->first == at) return;
+  Area tail = area->second;
+  tail.offset += at - area->first;
+  area->second.end = at;
+  areas_.emplace(at, std::move(tail));
+}
+
+void Mm::erase(uint64_t address, uint64_t end) {
+  split(address);
+  split(end);
+  areas_.erase(areas_.lower_bound(address), areas_.lower_bound(end));
+}
+
+void Mm::insert(uint64_t address, Area area) {
+  erase(address, area.end);
+  auto at = areas_.emplace(address, std::move(area)).first;
+  if (at != areas_.begin()) {
+    auto before = std::prev(at);
+    if (before->second.end == address && same_kind(before->second, at->second) &&
+        (!at->second.file ||
+         before->second.offset + (address - before->first) == at->second.offset)) {
+      before->second.end = at->second.end;
+      areas_.erase(at);
+      at = before;
+    }
+  }
+  auto after = std::next(at);
+  if (after != areas_.end() && after->first == at->second.end &&
+      same_kind(at->second, after->second) &&
+      (!at->second.file ||
+       at->second.offset + (after->first - at->first) == after->second.offset)) {
+    at->second.end = after->second.end;
+    areas_.erase(after);
+  }
+}
+
+bool Mm::is_free(uint64_t address, uint64_t length) {
+  if (address < kGuestBottom || length > kGuestTop || address > kGuestTop - length) return false;
+  auto after = areas_.lower_bound(address);
+  if (after != areas_.end() && after->first < address + length) return false;
+  return after == areas_.begin() || std::prev(after)->second.end <= address;
+}
+
+bool Mm::covers(uint64_t address, uint64_t end) {
+  auto at = areas_.upper_bound(address);
+  if (at == areas_.begin()) return false;
+  --at;
+  while (address < end) {
+    if (at == areas_.end() || at->first > address || at->second.end <= address) return false;
+    address = at->second.end;
+    ++at;
+  }
+  return true;
+}
+
+uint64_t Mm::find_gap(uint64_t length) {
+  uint64_t end = map_base_;
+  for (auto at = areas_.upper_bound(map_base_);;) {
+    const uint64_t floor = at == areas_.begin() ? kGuestBottom : std::prev(at)->second.end;
+    if (floor < end && end - floor >= length) return end - length;
+    if (at == areas_.begin()) break;
+    --at;
+    end = std::min(end, at->first);
+  }
+  // Above the base, as a last resort.
+  uint64_t start = map_base_;
+  for (auto at = areas_.lower_bound(start); at != areas_.end(); ++at) {
+    if (at->first > start && at->first - start >= length) return start;
+    start = std::max(start, at->second.end);
+  }
+  return kGuestTop - start >= length && start < kGuestTop ? start : 0;
+}
+
+ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int flags,
+                          const FilePtr& file, uint64_t offset, const char* name) {
+  if (length == 0 || offset % kPageSize != 0) return Errno(EINVAL);
+  if (length > kGuestTop) return Errno(ENOMEM);
+  length = page_up(length);
+  if (offset + length < offset) return Errno(EOVERFLOW);
+  const int kind = flags & 0xf;
+  const bool shared = kind == MAP_SHARED || kind == 3 /* MAP_SHARED_VALIDATE */;
+  if (!shared && kind != MAP_PRIVATE) return Errno(EINVAL);
+
+  Mapping mapping;
+  mapping.length = length;
+  mapping.protection = protection & (PROT_READ | PROT_WRITE | PROT_EXEC);
+  Area area;
+  area.protection = mapping.protection;
+  area.shared = shared;
+  area.name = name;
+  const bool anonymous = (flags & MAP_ANONYMOUS) != 0 || (file && file->maps_anonymous());
+  if (!anonymous) {
+    if (!file) return Errno(EBADF);
+    if (!file->readable()) return Errno(EACCES);
+    if (shared && (protection & PROT_WRITE) != 0 && (!file->writable() || file->appending()))
+      return Errno(EACCES);
+    mapping.host_fd = GUEST_TRY(file->host_descriptor());
+    if (file->inode()->is_dir()) return Errno(ENODEV);
+    mapping.backing = shared ? Backing::kSharedFile : Backing::kPrivateFile;
+    mapping.offset = offset;
+    area.file = file;
+    area.offset = offset;
+  } else if (shared) {
+    sys::Fd memory = GUEST_TRY(host::make_memory("guest-shared"));
+    GUEST_TRY(host::truncate(memory, static_cast<int64_t>(length)));
+    mapping.host_fd = memory.raw();
+    mapping.backing = Backing::kSharedFile;
+    area.file = std::make_shared<SharedMemory>(make_anonymous_inode(0100600, 0), std::move(memory));
+  }
+
+  std::lock_guard lock(mutex_);
+  if (areas_.size() >= kMaxAreas) return Errno(ENOMEM);
+  if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0) {
+    if (address % kPageSize != 0) return Errno(EINVAL);
+    if (address < kGuestBottom) return Errno(EPERM);
+    if (address > kGuestTop - length) return Errno(ENOMEM);
+    if ((flags & MAP_FIXED_NOREPLACE) != 0 && !is_free(address, length)) return Errno(EEXIST);
+  } else {
+    address = page_up(address);
+    if (address == 0 || !is_free(address, length)) address = find_gap(length);
+    if (address == 0) return Errno(ENOMEM);
+  }
+  mapping.address = address;
+  GUEST_TRY(space_->map(mapping));
+  area.end = address + length;
+  insert(address, std::move(area));
+  return address;
+}
+
+Errno Mm::unmap(uint64_t address, uint64_t length) {
+  if (address % kPageSize != 0 || length == 0 || length > kGuestTop) return Errno(EINVAL);
+  length = page_up(length);
+  if (address > kGuestTop - length) return Errno(EINVAL);
+  if (address < kGuestBottom) {  // nothing is ever mapped there
+    if (address + length <= kGuestBottom) return kOk;
+    length -= kGuestBottom - address;
+    address = kGuestBottom;
+  }
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(space_->unmap(address, length));
+  erase(address, address + length);
+  return kOk;
+}
+
+Errno Mm::protect(uint64_t address, uint64_t length, int protection) {
+  if (address % kPageSize != 0) return Errno(EINVAL);
+  if ((protection & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) != 0) return Errno(EINVAL);
+  if (length == 0) return kOk;
+  length = page_up(length);
+  if (length == 0 || address + length < address) return Errno(ENOMEM);
+  const uint64_t end = address + length;
+  std::lock_guard lock(mutex_);
+  if (!covers(address, end)) return Errno(ENOMEM);
+  split(address);
+  split(end);
+  for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
+    if (at->second.shared && at->second.file && (protection & PROT_WRITE) != 0 &&
+        !at->second.file->writable())
+      return Errno(EACCES);
+  GUEST_TRY(space_->protect(address, length, protection));
+  std::vector<std::pair<uint64_t, Area>> changed;
+  for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
+    changed.emplace_back(at->first, at->second);
+  for (auto& [start, area] : changed) {
+    area.protection = protection;
+    insert(start, std::move(area));
+  }
+  return kOk;
+}
+
+ErrnoOr<uint64_t> Mm::remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
+                            uint64_t new_address) {
+  if (address % kPageSize != 0 || new_length == 0) return Errno(EINVAL);
+  if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0) return Errno(EINVAL);
+  const bool fixed = (flags & MREMAP_FIXED) != 0;
+  if (fixed && (flags & MREMAP_MAYMOVE) == 0) return Errno(EINVAL);
+  if (old_length > kGuestTop || new_length > kGuestTop) return Errno(ENOMEM);
+  old_length = page_up(old_length);
+  new_length = page_up(new_length);
+  if (old_length == 0) return Errno(EINVAL);  // a second mapping of shared pages: not had
+  if (fixed && (new_address % kPageSize != 0 || new_address < kGuestBottom ||
+                new_address > kGuestTop - new_length ||
+                (new_address < address + old_length && address < new_address + new_length)))
+    return Errno(EINVAL);
+  std::lock_guard lock(mutex_);
+  auto at = areas_.upper_bound(address);
+  if (at == areas_.begin()) return Errno(EFAULT);
+  --at;
+  if (at->second.end < address + old_length || at->first > address) return Errno(EFAULT);
+  Area area = at->second;
+  area.offset += address - at->first;
+  if (!fixed && new_length <= old_length) {
+    if (new_length < old_length) {
+      GUEST_TRY(space_->unmap(address + new_length, old_length - new_length));
+      erase(address + new_length, address + old_length);
+    }
+    return address;
+  }
+  if (!fixed && is_free(address + old_length, new_length - old_length) &&
+      space_->move(address, old_length, address, new_length).ok()) {
+    area.end = address + new_length;
+    insert(address, std::move(area));
+    return address;
+  }
+  if ((flags & MREMAP_MAYMOVE) == 0) return Errno(ENOMEM);
+  const uint64_t to = fixed ? new_address : find_gap(new_length);
+  if (to == 0) return Errno(ENOMEM);
+  if (new_length < old_length) {
+    GUEST_TRY(space_->unmap(address + new_length, old_length - new_length));
+    erase(address + new_length, address + old_length);
+    old_length = new_length;
+  }
+  GUEST_TRY(space_->move(address, old_length, to, new_length));
+  erase(address, address + old_length);
+  area.end = to + new_length;
+  insert(to, std::move(area));
+  return to;
+}
+
+Errno Mm::check_mapped(uint64_t address, uint64_t length) {
+  std::lock_guard lock(mutex_);
+  if (address + length < address) return Errno(ENOMEM);
+  return length == 0 || covers(address, address + length) ? kOk : Errno(ENOMEM);
+}
+
+Errno Mm::advise(uint64_t address, uint64_t length, int advice) {
+  if (address % kPageSize != 0) return Errno(EINVAL);
+  length = page_up(length);
+  if (length == 0) return kOk;
+  if (address + length < address) return Errno(EINVAL);
+  switch (advice) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:  // NORMAL, RANDOM, SEQUENTIAL, WILLNEED
+    case 12:
+    case 13:
+    case 16:
+    case 17:
+    case 20:
+    case 21:  // (UN)MERGEABLE, (DO)DUMP, COLD, PAGEOUT
+      return check_mapped(address, length);
+    case 4:
+    case 8:
+    case 9:
+    case 10:
+    case 11:
+    case 14:
+    case 15:
+    case 18:
+    case 19:
+    case 22:
+    case 23:
+      break;  // DONTNEED, FREE, REMOVE, (DONT)FORK, (NO)HUGEPAGE, WIPE, KEEP, POPULATE
+    default:
+      return Errno(EINVAL);
+  }
+  std::lock_guard lock(mutex_);
+  if (!covers(address, address + length)) return Errno(ENOMEM);
+  return space_->advise(address, length, advice);
+}
+
+void Mm::start_break(uint64_t address) {
+  std::lock_guard lock(mutex_);
+  break_start_ = break_ = address;
+}
+
+uint64_t Mm::set_break(uint64_t address) {
+  std::lock_guard lock(mutex_);
+  if (address < break_start_ || address > kGuestTop) return break_;
+  const uint64_t old_end = page_up(break_);
+  const uint64_t new_end = page_up(address);
+  if (new_end > old_end) {
+    if (!is_free(old_end, new_end - old_end)) return break_;
+    Mapping mapping;
+    mapping.address = old_end;
+    mapping.length = new_end - old_end;
+    mapping.protection = PROT_READ | PROT_WRITE;
+    if (!space_->map(mapping).ok()) return break_;
+    Area area;
+    area.end = new_end;
+    area.protection = mapping.protection;
+    area.name = "[heap]";
+    insert(old_end, std::move(area));
+  } else if (new_end < old_end) {
+    if (!space_->unmap(new_end, old_end - new_end).ok()) return break_;
+    erase(new_end, old_end);
+  }
+  break_ = address;
+  return break_;
+}
+
+ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> Mm::fork(
+    const ThreadImage& image) {
+  std::lock_guard lock(mutex_);
+  AddressSpace::Forked forked = GUEST_TRY(space_->fork(image));
+  auto child = std::make_shared<Mm>(std::move(forked.memory));
+  child->areas_ = areas_;
+  child->break_start_ = break_start_;
+  child->break_ = break_;
+  child->map_base_ = map_base_;
+  child->layout = layout;
+  return std::pair(std::move(child), std::move(forked.context));
+}
+
+Mm::SharedPlace Mm::place_of(uint64_t address) {
+  std::lock_guard lock(mutex_);
+  auto at = areas_.upper_bound(address);
+  if (at == areas_.begin()) return {this, address};
+  --at;
+  if (at->second.end <= address || !at->second.shared || !at->second.file) return {this, address};
+  return {at->second.file->inode().get(), at->second.offset + (address - at->first)};
+}
+
+std::map<uint64_t, Mm::Area> Mm::areas() {
+  std::lock_guard lock(mutex_);
+  return areas_;
+}
+
+uint64_t Mm::mapped_bytes() {
+  std::lock_guard lock(mutex_);
+  uint64_t sum = 0;
+  for (const auto& [start, area] : areas_) sum += area.end - start;
+  return sum;
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "guest/platform/platform.h"
+#include "guest/vfs/file.h"
+
+namespace fluyt::guest {
+
+/// A guest address space: what is mapped where, as the guest asked for it. The platform's mappings
+/// follow it under one lock, so that the two always agree.
+class Mm {
+ public:
+  static ErrnoOr<std::shared_ptr<Mm>> create(Platform& platform);
+  Mm(std::unique_ptr<AddressSpace> space) : space_(std::move(space)) {}
+  Mm(const Mm&) = delete;
+  Mm& operator=(const Mm&) = delete;
+
+  AddressSpace& space() { return *space_; }
+
+  ErrnoOr<uint64_t> map(uint64_t address, uint64_t length, int protection, int flags,
+                        const FilePtr& file, uint64_t offset, const char* name = "");
+  Errno unmap(uint64_t address, uint64_t length);
+  Errno protect(uint64_t address, uint64_t length, int protection);
+  ErrnoOr<uint64_t> remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
+                          uint64_t new_address);
+  Errno advise(uint64_t address, uint64_t length, int advice);
+  /// kOk when all of it is mapped; ENOMEM.
+  Errno check_mapped(uint64_t address, uint64_t length);
+  uint64_t set_break(uint64_t address);
+  void start_break(uint64_t address);
+  void set_map_base(uint64_t base) { map_base_ = base; }
+
+  ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> fork(const ThreadImage& image);
+
+  /// What a futex at `address` is known by: in shared memory the object and the offset in it.
+  struct SharedPlace {
+    const void* object = nullptr;
+    uint64_t offset = 0;
+  };
+  SharedPlace place_of(uint64_t address);
+
+  struct Area {
+    uint64_t end = 0;
+    int protection = 0;
+    bool shared = false;
+    FilePtr file;
+    uint64_t offset = 0;
+    std::string name;
+  };
+  /// A copy, for /proc.
+  std::map<uint64_t, Area> areas();
+  uint64_t mapped_bytes();
+
+  // Where exec put things, for /proc.
+  struct Layout {
+    uint64_t code_start = 0, code_end = 0;
+    uint64_t stack = 0;
+    uint64_t arguments = 0, arguments_end = 0;
+    uint64_t environment = 0, environment_end = 0;
+    std::string auxv;
+  };
+  Layout layout;
+
+ private:
+  using Areas = std::map<uint64_t, Area>;
+  uint64_t find_gap(uint64_t length);
+  bool is_free(uint64_t address, uint64_t length);
+  void split(uint64_t at);
+  void erase(uint64_t address, uint64_t end);
+  void insert(uint64_t address, Area area);
+  bool covers(uint64_t address, uint64_t end);
+
+  std::unique_ptr<AddressSpace> space_;
+  std::mutex mutex_;
+  Areas areas_;
+  uint64_t break_start_ = 0;
+  uint64_t break_ = 0;
+  uint64_t map_base_ = kGuestTop - (uint64_t{16} << 20);
+};
+
+}  // namespace fluyt::guest

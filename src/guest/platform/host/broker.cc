@@ -1,0 +1,594 @@
+#include "guest/platform/host/broker.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/openat2.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "sys/clone.h"
+#include "sys/file.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
+#endif
+
+namespace fluyt::guest::host {
+namespace {
+
+constexpr int kNextCall = 0x7e10;  // no kernel has it; the filter makes it ours
+constexpr size_t kMaxHandles = 1 << 20;
+
+/// The process that holds the root. Single-threaded.
+class Keeper {
+ public:
+  Keeper(sys::Fd root, sys::Fd own_fds, int socket, BrokerMessage* message)
+      : own_fds_(std::move(own_fds)), socket_(socket), message_(message) {
+    handles_.push_back(std::move(root));
+  }
+
+  [[noreturn]] void serve() {
+    for (;;) {
+      syscall(kNextCall);
+      BrokerMessage& m = *message_;
+      m.has_descriptor = 0;
+      m.name[sizeof m.name - 1] = 0;
+      m.other_name[sizeof m.other_name - 1] = 0;
+      m.text[sizeof m.text - 1] = 0;
+      errno = 0;
+      m.error = carry_out(m);
+    }
+  }
+
+ private:
+  int fd(uint64_t handle) const { return handle < handles_.size() ? handles_[handle].raw() : -1; }
+  static bool is_name(const char* name) {
+    return name[0] != 0 && std::strchr(name, '/') == nullptr && std::strcmp(name, ".") != 0 &&
+           std::strcmp(name, "..") != 0;
+  }
+  /// O_PATH of what `name` is in a directory: not followed, not out of it.
+  int find(int dir, const char* name) const {
+    open_how how{};
+    how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
+    // A final symbolic link itself is wanted: O_PATH | O_NOFOLLOW gives it, under NO_SYMLINKS not.
+    int found = static_cast<int>(syscall(SYS_openat2, dir, name, &how, sizeof how));
+    if (found < 0 && errno == ELOOP) {
+      how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+      found = static_cast<int>(syscall(SYS_openat2, dir, name, &how, sizeof how));
+    }
+    return found;
+  }
+  int keep(int number, BrokerMessage& m) {
+    sys::Fd owned(number);
+    if (!owned.valid()) return errno;
+    struct stat raw;
+    if (fstatat(number, "", &raw, AT_EMPTY_PATH) != 0) return errno;
+    std::memcpy(static_cast<void*>(&m.stat), &raw, sizeof m.stat);
+    if (!free_.empty()) {
+      m.new_handle = free_.back();
+      free_.pop_back();
+      handles_[m.new_handle] = std::move(owned);
+      return 0;
+    }
+    if (handles_.size() == kMaxHandles) return ENFILE;
+    m.new_handle = handles_.size();
+    handles_.push_back(std::move(owned));
+    return 0;
+  }
+  int give(int number, BrokerMessage& m) {
+    sys::Fd owned(number);
+    if (!owned.valid()) return errno;
+    char byte = 0;
+    iovec data{&byte, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &number, sizeof number);
+    if (sendmsg(socket_, &message, MSG_NOSIGNAL) != 1) return errno;
+    m.has_descriptor = 1;
+    return 0;
+  }
+  /// The name of a handle in our own /proc/self/fd: the one way from O_PATH to anything else.
+  static const char* number_of(int number, char (&buffer)[16]) {
+    char* at = buffer + sizeof buffer - 1;
+    *at = 0;
+    do {
+      *--at = static_cast<char>('0' + number % 10);
+      number /= 10;
+    } while (number != 0);
+    return at;
+  }
+  int own(int number, const BrokerMessage& m) const {
+    if (m.uid == ~0U || (m.uid == geteuid() && m.gid == getegid())) return 0;
+    return fchownat(number, "", m.uid, m.gid, AT_EMPTY_PATH) == 0 ? 0 : errno;
+  }
+  int keep_new(int dir, const char* name, BrokerMessage& m) {
+    const int made = find(dir, name);
+    if (made >= 0) {
+      if (const int error = own(made, m); error != 0) {
+        close(made);
+        return error;
+      }
+    }
+    return keep(made, m);
+  }
+  static int outcome(int value) { return value == 0 ? 0 : errno; }
+
+  int carry_out(BrokerMessage& m) {
+    const int at = fd(m.handle);
+    const int other = fd(m.other);
+    char buffer[16];
+    if (at < 0) return ESTALE;
+    switch (m.op) {
+      case BrokerMessage::kLookup:
+        if (!is_name(m.name)) return ENOENT;
+        return keep(find(at, m.name), m);
+      case BrokerMessage::kOpen:
+        return give(openat(own_fds_.raw(), number_of(at, buffer),
+                           (m.flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC | O_NOCTTY |
+                               O_NONBLOCK),
+                    m);
+      case BrokerMessage::kCreate: {
+        if (!is_name(m.name)) return EINVAL;
+        const int made = openat(at, m.name,
+                                (m.flags & (O_ACCMODE | O_APPEND)) | O_CREAT | O_EXCL | O_NOFOLLOW |
+                                    O_CLOEXEC | O_NOCTTY,
+                                m.mode & 07777);
+        if (made < 0) return errno;
+        if (const int error = keep_new(at, m.name, m); error != 0) {
+          close(made);
+          return error;
+        }
+        return give(made, m);
+      }
+      case BrokerMessage::kMakeDir:
+        if (!is_name(m.name)) return EINVAL;
+        if (mkdirat(at, m.name, m.mode & 07777) != 0) return errno;
+        return keep_new(at, m.name, m);
+      case BrokerMessage::kMakeNode:
+        // Devices of the host are nobody's to make.
+        if (!is_name(m.name) || !(S_ISREG(m.mode) || S_ISFIFO(m.mode) || S_ISSOCK(m.mode)))
+          return EPERM;
+        if (mknodat(at, m.name, m.mode, 0) != 0) return errno;
+        return keep_new(at, m.name, m);
+      case BrokerMessage::kSymlink:
+        if (!is_name(m.name)) return EINVAL;
+        if (symlinkat(m.text, at, m.name) != 0) return errno;
+        return keep_new(at, m.name, m);
+      case BrokerMessage::kLink:
+        if (!is_name(m.name) || other < 0) return EINVAL;
+        return outcome(
+            linkat(own_fds_.raw(), number_of(at, buffer), other, m.name, AT_SYMLINK_FOLLOW));
+      case BrokerMessage::kUnlink:
+        if (!is_name(m.name)) return EINVAL;
+        return outcome(unlinkat(at, m.name, m.flags & AT_REMOVEDIR));
+      case BrokerMessage::kRename:
+        if (!is_name(m.name) || !is_name(m.other_name) || other < 0) return EINVAL;
+        return outcome(static_cast<int>(syscall(SYS_renameat2, at, m.name, other, m.other_name,
+                                                static_cast<unsigned>(m.flags & 3))));
+      case BrokerMessage::kReadlink: {
+        const ssize_t length = readlinkat(at, "", m.text, sizeof m.text - 1);
+        if (length < 0) return errno;
+        m.length = static_cast<uint32_t>(length);
+        return 0;
+      }
+      case BrokerMessage::kStat: {
+        struct stat raw;
+        if (fstatat(at, "", &raw, AT_EMPTY_PATH) != 0) return errno;
+        std::memcpy(static_cast<void*>(&m.stat), &raw, sizeof m.stat);
+        return 0;
+      }
+      case BrokerMessage::kChmod:
+        return outcome(fchmodat(own_fds_.raw(), number_of(at, buffer), m.mode & 07777, 0));
+      case BrokerMessage::kChown:
+        return outcome(fchownat(at, "", m.uid, m.gid, AT_EMPTY_PATH));
+      case BrokerMessage::kSetTimes: {
+        timespec times[2];
+        for (int i = 0; i < 2; ++i) times[i] = {m.times[i].seconds, m.times[i].nanoseconds};
+        return outcome(static_cast<int>(syscall(SYS_utimensat, at, "", times, AT_EMPTY_PATH)));
+      }
+      case BrokerMessage::kStatfs: {
+        struct statfs raw;
+        if (fstatfs(at, &raw) != 0) return errno;
+        static_assert(sizeof raw == sizeof m.statfs);
+        std::memcpy(static_cast<void*>(&m.statfs), &raw, sizeof raw);
+        return 0;
+      }
+      case BrokerMessage::kForget:
+        if (m.handle == Broker::kRoot) return EINVAL;
+        handles_[m.handle].reset();
+        free_.push_back(m.handle);
+        return 0;
+      default:
+        return ENOSYS;
+    }
+  }
+
+  sys::Fd own_fds_;
+  int socket_;
+  BrokerMessage* message_;
+  std::vector<sys::Fd> handles_;
+  std::vector<uint64_t> free_;
+};
+
+/// Only what carry_out calls, and what the C library's allocator needs. Gives the listener.
+int confine_keeper() {
+  constexpr uint32_t kAllowed[] = {
+      SYS_openat,       SYS_openat2,    SYS_newfstatat, SYS_mkdirat,   SYS_mknodat,
+      SYS_symlinkat,    SYS_linkat,     SYS_unlinkat,   SYS_renameat2, SYS_readlinkat,
+      SYS_fchmodat,     SYS_fchownat,   SYS_utimensat,  SYS_fstatfs,   SYS_close,
+      SYS_sendmsg,      SYS_geteuid,    SYS_getegid,    SYS_brk,       SYS_munmap,
+      SYS_rt_sigreturn, SYS_exit_group, SYS_mmap,       SYS_mremap,    SYS_madvise};
+  std::vector<sock_filter> code;
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)));
+  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
+  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kNextCall, 0, 1));
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF));
+  for (uint32_t number : kAllowed) {
+    code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1));
+    code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  }
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+  sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
+  return static_cast<int>(
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+              SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program));
+}
+
+ErrnoOr<sys::Fd> receive_descriptor(int socket, int flags) {
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t length = 0;
+  do {
+    length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
+  } while (length < 0 && errno == EINTR);
+  if (length < 0) return Errno(errno);
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (length == 0 || header == nullptr || header->cmsg_type != SCM_RIGHTS) return Errno(EIO);
+  int number = -1;
+  std::memcpy(&number, CMSG_DATA(header), sizeof number);
+  return sys::Fd(number);
+}
+
+bool receive_notification(int listener, uint64_t* id) {
+  seccomp_notif notification;
+  for (;;) {
+    // Before 6.11 RECV sleeps on when the broker is gone: ask first.
+    pollfd entry{listener, POLLIN, 0};
+    if (poll(&entry, 1, -1) > 0 && (entry.revents & POLLIN) == 0) return false;
+    std::memset(&notification, 0, sizeof notification);
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &notification) == 0) break;
+    if (errno != EINTR && errno != ENOENT) return false;
+  }
+  *id = notification.id;
+  return true;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Broker>> Broker::start(const std::string& root) {
+  sys::Fd tree = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return Error::from_errno(errno, "socketpair(broker)");
+  sys::Fd ours(ends[0]);
+  sys::Fd theirs(ends[1]);
+  void* shared = mmap(nullptr, sizeof(BrokerMessage), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED) return Error::from_errno(errno, "mmap(broker)");
+  auto* message = new (shared) BrokerMessage;
+
+  const pid_t sentry = getpid();
+  const pid_t pid = fork();
+  if (pid < 0) return Error::from_errno(errno, "fork(broker)");
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != sentry) _exit(1);
+    prctl(PR_SET_NAME, "rung-broker");
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    setsid();
+    umask(0);
+    if (!sys::close_all_but({tree.raw(), theirs.raw()}).ok()) _exit(1);
+    auto own_fds = sys::open("/proc/self/fd", O_PATH | O_DIRECTORY);
+    if (!own_fds.ok()) _exit(1);
+    Keeper keeper(std::move(tree), std::move(own_fds).value(), theirs.raw(), message);
+    const int listener = confine_keeper();
+    if (listener < 0) _exit(1);
+    // The listener goes to the sentry alone: what is confined must not answer itself.
+    iovec data{message->name, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr out{};
+    out.msg_iov = &data;
+    out.msg_iovlen = 1;
+    out.msg_control = control;
+    out.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&out);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &listener, sizeof listener);
+    if (sendmsg(theirs.raw(), &out, MSG_NOSIGNAL) != 1) _exit(1);
+    close(listener);
+    keeper.serve();
+  }
+  theirs.reset();
+  auto listener = receive_descriptor(ours.raw(), 0);
+  if (!listener.ok())
+    return Error::from_errno(listener.error().value(), "recvmsg(the broker's listener)");
+  ioctl(listener->raw(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, uint64_t{1});  // 6.6: stay on this CPU
+  uint64_t id = 0;
+  if (!receive_notification(listener->raw(), &id))
+    return Error(Code::kInternal, "the broker ended at its start");
+  return std::unique_ptr<Broker>(
+      new Broker(pid, std::move(ours), std::move(listener).value(), message, id));
+}
+
+Broker::Broker(pid_t pid, sys::Fd socket, sys::Fd listener, BrokerMessage* message,
+               uint64_t first_id)
+    : pid_(pid),
+      socket_(std::move(socket)),
+      listener_(std::move(listener)),
+      message_(message),
+      id_(first_id) {}
+
+Broker::~Broker() {
+  kill(pid_, SIGKILL);
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  munmap(message_, sizeof *message_);
+}
+
+ErrnoOr<BrokerMessage*> Broker::exchange() {
+  seccomp_notif_resp answer{};
+  answer.id = id_;
+  while (ioctl(listener_.raw(), SECCOMP_IOCTL_NOTIF_SEND, &answer) != 0) {
+    if (errno != EINTR) return Errno(EIO);
+  }
+  if (!receive_notification(listener_.raw(), &id_)) return Errno(EIO);
+  const int error = message_->error;
+  if (error != 0) return Errno(error > 0 && error < 4096 ? error : EIO);
+  return message_;
+}
+
+template <class Fill>
+ErrnoOr<BrokerMessage*> Broker::ask(uint32_t op, Fill fill) {
+  message_->op = op;
+  message_->flags = 0;
+  message_->uid = ~0U;
+  message_->gid = ~0U;
+  message_->device = 0;
+  fill(*message_);
+  return exchange();
+}
+
+namespace {
+Errno put_name(char (&to)[256], std::string_view name) {
+  if (name.size() >= sizeof to) return Errno(ENAMETOOLONG);
+  std::memcpy(to, name.data(), name.size());
+  to[name.size()] = 0;
+  return kOk;
+}
+}  // namespace
+
+ErrnoOr<sys::Fd> Broker::take_descriptor() {
+  if (message_->has_descriptor == 0) return Errno(EIO);
+  return receive_descriptor(socket_.raw(), MSG_DONTWAIT);
+}
+
+ErrnoOr<Broker::Found> Broker::lookup(uint64_t dir, std::string_view name) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kLookup, [&](BrokerMessage& q) { q.handle = dir; }));
+  return Found{m->new_handle, m->stat};
+}
+
+ErrnoOr<sys::Fd> Broker::open(uint64_t handle, int flags) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(ask(BrokerMessage::kOpen, [&](BrokerMessage& q) {
+    q.handle = handle;
+    q.flags = flags;
+  }));
+  return take_descriptor();
+}
+
+ErrnoOr<Broker::Created> Broker::create(uint64_t dir, std::string_view name, int flags,
+                                        uint32_t mode, uint32_t uid, uint32_t gid) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  const BrokerMessage* m = GUEST_TRY(ask(BrokerMessage::kCreate, [&](BrokerMessage& q) {
+    q.handle = dir;
+    q.flags = flags;
+    q.mode = mode;
+    q.uid = uid;
+    q.gid = gid;
+  }));
+  Created created{m->new_handle, m->stat, {}};
+  created.fd = GUEST_TRY(take_descriptor());
+  return created;
+}
+
+ErrnoOr<Broker::Found> Broker::make_dir(uint64_t dir, std::string_view name, uint32_t mode,
+                                        uint32_t uid, uint32_t gid) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  const BrokerMessage* m = GUEST_TRY(ask(BrokerMessage::kMakeDir, [&](BrokerMessage& q) {
+    q.handle = dir;
+    q.mode = mode;
+    q.uid = uid;
+    q.gid = gid;
+  }));
+  return Found{m->new_handle, m->stat};
+}
+
+ErrnoOr<Broker::Found> Broker::make_node(uint64_t dir, std::string_view name, uint32_t mode,
+                                         uint32_t device, uint32_t uid, uint32_t gid) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  const BrokerMessage* m = GUEST_TRY(ask(BrokerMessage::kMakeNode, [&](BrokerMessage& q) {
+    q.handle = dir;
+    q.mode = mode;
+    q.device = device;
+    q.uid = uid;
+    q.gid = gid;
+  }));
+  return Found{m->new_handle, m->stat};
+}
+
+ErrnoOr<Broker::Found> Broker::symlink(uint64_t dir, std::string_view name, std::string_view target,
+                                       uint32_t uid, uint32_t gid) {
+  std::lock_guard lock(mutex_);
+  if (target.size() >= sizeof message_->text) return Errno(ENAMETOOLONG);
+  GUEST_TRY(put_name(message_->name, name));
+  std::memcpy(message_->text, target.data(), target.size());
+  message_->text[target.size()] = 0;
+  const BrokerMessage* m = GUEST_TRY(ask(BrokerMessage::kSymlink, [&](BrokerMessage& q) {
+    q.handle = dir;
+    q.uid = uid;
+    q.gid = gid;
+  }));
+  return Found{m->new_handle, m->stat};
+}
+
+Errno Broker::link(uint64_t handle, uint64_t dir, std::string_view name) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  GUEST_TRY(ask(BrokerMessage::kLink, [&](BrokerMessage& q) {
+    q.handle = handle;
+    q.other = dir;
+  }));
+  return kOk;
+}
+
+Errno Broker::unlink(uint64_t dir, std::string_view name, int flags) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  GUEST_TRY(ask(BrokerMessage::kUnlink, [&](BrokerMessage& q) {
+    q.handle = dir;
+    q.flags = flags;
+  }));
+  return kOk;
+}
+
+Errno Broker::rename(uint64_t from, std::string_view name, uint64_t to, std::string_view new_name,
+                     int flags) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  GUEST_TRY(put_name(message_->other_name, new_name));
+  GUEST_TRY(ask(BrokerMessage::kRename, [&](BrokerMessage& q) {
+    q.handle = from;
+    q.other = to;
+    q.flags = flags;
+  }));
+  return kOk;
+}
+
+ErrnoOr<std::string> Broker::readlink(uint64_t handle) {
+  std::lock_guard lock(mutex_);
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kReadlink, [&](BrokerMessage& q) { q.handle = handle; }));
+  const uint32_t length = m->length;
+  if (length >= sizeof m->text) return Errno(EIO);
+  return std::string(m->text, length);
+}
+
+ErrnoOr<Stat> Broker::stat(uint64_t handle) {
+  std::lock_guard lock(mutex_);
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kStat, [&](BrokerMessage& q) { q.handle = handle; }));
+  return m->stat;
+}
+
+Errno Broker::chmod(uint64_t handle, uint32_t mode) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(ask(BrokerMessage::kChmod, [&](BrokerMessage& q) {
+    q.handle = handle;
+    q.mode = mode;
+  }));
+  return kOk;
+}
+
+Errno Broker::chown(uint64_t handle, uint32_t uid, uint32_t gid) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(ask(BrokerMessage::kChown, [&](BrokerMessage& q) {
+    q.handle = handle;
+    q.uid = uid;
+    q.gid = gid;
+  }));
+  return kOk;
+}
+
+Errno Broker::set_times(uint64_t handle, const Timestamp times[2]) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(ask(BrokerMessage::kSetTimes, [&](BrokerMessage& q) {
+    q.handle = handle;
+    q.times[0] = times[0];
+    q.times[1] = times[1];
+  }));
+  return kOk;
+}
+
+ErrnoOr<StatfsBuffer> Broker::statfs(uint64_t handle) {
+  std::lock_guard lock(mutex_);
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kStatfs, [&](BrokerMessage& q) { q.handle = handle; }));
+  return m->statfs;
+}
+
+void Broker::forget(uint64_t handle) {
+  std::lock_guard lock(mutex_);
+  // Nothing follows from a broker that is gone.
+  (void)ask(BrokerMessage::kForget, [&](BrokerMessage& q) { q.handle = handle; }).ok();
+}
+
+ErrnoOr<std::vector<HostEntry>> list_directory(sys::FdRef fd) {
+  constexpr size_t kLimit = 1 << 20;
+  if (lseek(fd.raw(), 0, SEEK_SET) != 0) return Errno(errno);
+  std::vector<HostEntry> entries;
+  alignas(8) char buffer[32768];
+  for (;;) {
+    const long length = syscall(SYS_getdents64, fd.raw(), buffer, sizeof buffer);
+    if (length < 0) return Errno(errno);
+    if (length == 0) return entries;
+    for (long at = 0; at < length;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
+      at += entry->d_reclen;
+      const std::string_view name = entry->d_name;
+      if (name == "." || name == "..") continue;
+      if (entries.size() == kLimit) return Errno(EOVERFLOW);
+      entries.push_back({std::string(name), entry->d_ino, entry->d_type});
+    }
+  }
+}
+
+}  // namespace fluyt::guest::host

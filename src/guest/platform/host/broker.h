@@ -1,0 +1,127 @@
+#pragma once
+
+#include <linux/seccomp.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "guest/abi/errno.h"
+#include "guest/abi/file.h"
+#include "sys/fd.h"
+
+/// The process that holds the container's root. The sentry names files by handles and single names;
+/// the broker resolves them beneath the root, one step at a time, and hands out descriptors.
+namespace fluyt::guest::host {
+
+/// What the two say to each other, in memory that both map. The broker trusts none of it.
+struct BrokerMessage {
+  enum Op : uint32_t {
+    kLookup = 1,
+    kOpen,
+    kCreate,
+    kMakeDir,
+    kMakeNode,
+    kSymlink,
+    kLink,
+    kUnlink,
+    kRename,
+    kReadlink,
+    kStat,
+    kChmod,
+    kChown,
+    kSetTimes,
+    kStatfs,
+    kForget,
+  };
+  uint32_t op = 0;
+  int32_t flags = 0;
+  uint32_t mode = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t device = 0;
+  uint64_t handle = 0;
+  uint64_t other = 0;
+  Timestamp times[2];
+  char name[256] = {};
+  char other_name[256] = {};
+  char text[4096] = {};
+  // The answer.
+  int32_t error = 0;
+  uint32_t has_descriptor = 0;
+  uint64_t new_handle = 0;
+  uint32_t length = 0;
+  Stat stat;
+  StatfsBuffer statfs;
+};
+
+/// The sentry's end. Any thread may call; one call at a time is carried out. The hand-off is a
+/// seccomp notification: the broker's word for "done, what next" is a call that only we answer.
+class Broker {
+ public:
+  static constexpr uint64_t kRoot = 0;
+  /// Forks the broker for the tree at `root`. Before any thread exists.
+  static Result<std::unique_ptr<Broker>> start(const std::string& root);
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+  ~Broker();
+
+  struct Found {
+    uint64_t handle = 0;
+    Stat stat;
+  };
+  struct Created {
+    uint64_t handle = 0;
+    Stat stat;
+    sys::Fd fd;
+  };
+  ErrnoOr<Found> lookup(uint64_t dir, std::string_view name);
+  ErrnoOr<sys::Fd> open(uint64_t handle, int flags);
+  ErrnoOr<Created> create(uint64_t dir, std::string_view name, int flags, uint32_t mode,
+                          uint32_t uid, uint32_t gid);
+  ErrnoOr<Found> make_dir(uint64_t dir, std::string_view name, uint32_t mode, uint32_t uid,
+                          uint32_t gid);
+  ErrnoOr<Found> make_node(uint64_t dir, std::string_view name, uint32_t mode, uint32_t device,
+                           uint32_t uid, uint32_t gid);
+  ErrnoOr<Found> symlink(uint64_t dir, std::string_view name, std::string_view target, uint32_t uid,
+                         uint32_t gid);
+  Errno link(uint64_t handle, uint64_t dir, std::string_view name);
+  Errno unlink(uint64_t dir, std::string_view name, int flags);
+  Errno rename(uint64_t from, std::string_view name, uint64_t to, std::string_view new_name,
+               int flags);
+  ErrnoOr<std::string> readlink(uint64_t handle);
+  ErrnoOr<Stat> stat(uint64_t handle);
+  Errno chmod(uint64_t handle, uint32_t mode);
+  Errno chown(uint64_t handle, uint32_t uid, uint32_t gid);
+  Errno set_times(uint64_t handle, const Timestamp times[2]);
+  ErrnoOr<StatfsBuffer> statfs(uint64_t handle);
+  void forget(uint64_t handle);
+
+ private:
+  Broker(pid_t pid, sys::Fd socket, sys::Fd listener, BrokerMessage* message, uint64_t first_id);
+  template <class Fill>
+  ErrnoOr<BrokerMessage*> ask(uint32_t op, Fill fill);
+  ErrnoOr<BrokerMessage*> exchange();
+  ErrnoOr<sys::Fd> take_descriptor();
+
+  std::mutex mutex_;
+  pid_t pid_;
+  sys::Fd socket_;
+  sys::Fd listener_;
+  BrokerMessage* message_;
+  uint64_t id_;
+};
+
+/// A directory's entries from an open descriptor of it.
+struct HostEntry {
+  std::string name;
+  uint64_t ino = 0;
+  uint8_t type = 0;
+};
+ErrnoOr<std::vector<HostEntry>> list_directory(sys::FdRef fd);
+
+}  // namespace fluyt::guest::host

@@ -1,0 +1,168 @@
+#include "guest/platform/host/confine.h"
+
+#include <asm/termbits.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <vector>
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
+#endif
+
+namespace fluyt::guest::host {
+namespace {
+
+constexpr uint32_t kAlways[] = {SYS_read,
+                                SYS_write,
+                                SYS_pread64,
+                                SYS_pwrite64,
+                                SYS_close,
+                                SYS_fstat,
+                                SYS_lseek,
+                                SYS_ftruncate,
+                                SYS_fallocate,
+                                SYS_fsync,
+                                SYS_munmap,
+                                SYS_mremap,
+                                SYS_madvise,
+                                SYS_brk,
+                                SYS_memfd_create,
+                                SYS_futex,
+                                SYS_set_robust_list,
+                                SYS_rseq,
+                                SYS_sched_yield,
+                                SYS_sched_getaffinity,
+                                SYS_tgkill,
+                                SYS_kill,
+                                SYS_wait4,
+                                SYS_poll,
+                                SYS_ppoll,
+                                SYS_epoll_ctl,
+                                SYS_epoll_wait,
+                                SYS_eventfd2,
+                                SYS_setsockopt,
+                                SYS_sendto,
+                                SYS_recvmsg,
+                                SYS_process_vm_readv,
+                                SYS_process_vm_writev,
+                                SYS_clock_nanosleep,
+                                SYS_clock_gettime,
+                                SYS_clock_getres,
+                                SYS_getrandom,
+                                SYS_exit,
+                                SYS_exit_group,
+                                SYS_rt_sigprocmask,
+                                SYS_rt_sigreturn,
+                                SYS_rt_sigtimedwait,
+                                SYS_getpid,
+                                SYS_gettid,
+                                SYS_getdents64,
+                                SYS_restart_syscall};
+
+constexpr uint32_t kIoctls[] = {static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_RECV),
+                                static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_SEND),
+                                static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_ID_VALID),
+                                static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_SET_FLAGS),
+                                TCGETS,
+                                TCSETS,
+                                TCSETSW,
+                                TCSETSF,
+                                TIOCGWINSZ,
+                                TIOCSWINSZ,
+                                FIONREAD};
+
+uint32_t argument(int number) {
+  return static_cast<uint32_t>(offsetof(seccomp_data, args)) + 8 * static_cast<uint32_t>(number);
+}
+
+std::vector<sock_filter> sentry_program() {
+  std::vector<sock_filter> code;
+  const auto add = [&code](int what, uint32_t k, uint8_t yes = 0, uint8_t no = 0) {
+    code.push_back({static_cast<uint16_t>(what), yes, no, k});
+  };
+  const auto load = [&](uint32_t offset) { add(BPF_LD | BPF_W | BPF_ABS, offset); };
+  const auto answer = [&](uint32_t action) { add(BPF_RET | BPF_K, action); };
+  const auto answer_if = [&](uint32_t value, uint32_t action) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    answer(action);
+  };
+  constexpr uint32_t kAllow = SECCOMP_RET_ALLOW;
+  constexpr uint32_t kKill = SECCOMP_RET_KILL_PROCESS;
+  load(offsetof(seccomp_data, arch));
+  add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+  answer(kKill);
+  load(offsetof(seccomp_data, nr));
+  for (uint32_t number : kAlways) answer_if(number, kAllow);
+  // The C library then uses clone, whose flags can be seen.
+  answer_if(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
+  // Its allocator asks /proc for the overcommit mode, and takes a refusal for an answer.
+  answer_if(SYS_openat, SECCOMP_RET_ERRNO | EACCES);
+  for (uint32_t number : {SYS_mmap, SYS_mprotect}) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 4);
+    load(argument(2));
+    add(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1);
+    answer(kKill);
+    answer(kAllow);
+  }
+  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
+  load(argument(0));
+  add(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0);
+  answer(kKill);
+  answer(kAllow);
+  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 4);
+  load(argument(0));
+  add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0);
+  answer(kKill);
+  answer(kAllow);
+  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, static_cast<uint8_t>(2 + 2 * std::size(kIoctls)));
+  load(argument(1));
+  for (uint32_t request : kIoctls) answer_if(request, kAllow);
+  answer(kKill);
+  answer(kKill);
+  return code;
+}
+
+}  // namespace
+
+Result<> drop_privileges() {
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return Error::from_errno(errno, "prctl(PR_SET_NO_NEW_PRIVS)");
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[2] = {};
+  if (syscall(SYS_capset, &header, none) != 0) return Error::from_errno(errno, "capset(none)");
+  const long version =
+      syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  if (version < 1) return {};  // the filter stands alone there
+  landlock_ruleset_attr rules{};
+  rules.handled_access_fs = (uint64_t{1} << 13) - 1;  // all of the first version
+  const long ruleset = syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
+  if (ruleset < 0) return Error::from_errno(errno, "landlock_create_ruleset");
+  const long done = syscall(SYS_landlock_restrict_self, ruleset, 0);
+  const int failure = errno;
+  close(static_cast<int>(ruleset));
+  if (done != 0) return Error::from_errno(failure, "landlock_restrict_self");
+  return {};
+}
+
+Result<> confine_sentry() {
+  std::vector<sock_filter> code = sentry_program();
+  sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
+    return Error::from_errno(errno, "seccomp(the sentry's filter)");
+  return {};
+}
+
+}  // namespace fluyt::guest::host

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "base/result.h"
+
+namespace fluyt::guest::host {
+
+/// Capabilities away and no file system to be reached by name (Landlock, where the kernel has it).
+/// For a process with one thread; what it makes afterwards inherits both.
+Result<> drop_privileges();
+
+/// The sentry's own filter, for every thread of it: what src/guest calls and nothing else. No path
+/// is opened, nothing is executed, no memory becomes executable, no socket but pairs.
+Result<> confine_sentry();
+
+}  // namespace fluyt::guest::host

@@ -1,0 +1,128 @@
+#include "guest/platform/host/io.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+namespace fluyt::guest::host {
+namespace {
+
+template <class Call>
+ErrnoOr<size_t> transfer(Call call) {
+  for (;;) {
+    const ssize_t done = call();
+    if (done >= 0) return static_cast<size_t>(done);
+    if (errno != EINTR) return Errno(errno);
+  }
+}
+Errno result(int value) { return value == 0 ? kOk : Errno(errno); }
+
+}  // namespace
+
+ErrnoOr<size_t> read(sys::FdRef fd, std::span<std::byte> to) {
+  return transfer([&] { return ::read(fd.raw(), to.data(), to.size()); });
+}
+ErrnoOr<size_t> write(sys::FdRef fd, std::span<const std::byte> from) {
+  return transfer([&] { return ::write(fd.raw(), from.data(), from.size()); });
+}
+ErrnoOr<size_t> read_at(sys::FdRef fd, std::span<std::byte> to, int64_t offset) {
+  return transfer([&] { return ::pread(fd.raw(), to.data(), to.size(), offset); });
+}
+ErrnoOr<size_t> write_at(sys::FdRef fd, std::span<const std::byte> from, int64_t offset) {
+  return transfer([&] { return ::pwrite(fd.raw(), from.data(), from.size(), offset); });
+}
+
+ErrnoOr<Stat> stat(sys::FdRef fd) {
+  Stat out;  // the C library's fstat would name a path, if an empty one
+  if (syscall(SYS_fstat, fd.raw(), &out) != 0) return Errno(errno);
+  return out;
+}
+
+Errno truncate(sys::FdRef fd, int64_t size) { return result(ftruncate(fd.raw(), size)); }
+Errno allocate(sys::FdRef fd, int mode, int64_t offset, int64_t length) {
+  return result(fallocate(fd.raw(), mode, offset, length));
+}
+Errno sync(sys::FdRef fd) { return result(fsync(fd.raw())); }
+ErrnoOr<int64_t> seek(sys::FdRef fd, int64_t offset, int whence) {
+  const off_t at = lseek(fd.raw(), offset, whence);
+  if (at < 0) return Errno(errno);
+  return at;
+}
+
+uint32_t ready(sys::FdRef fd, uint32_t events) {
+  pollfd entry{fd.raw(), static_cast<short>(events), 0};
+  return poll(&entry, 1, 0) > 0 ? static_cast<uint16_t>(entry.revents) : 0;
+}
+
+void wait_ready(sys::FdRef fd, uint32_t events, sys::FdRef alarm, int timeout_ms) {
+  pollfd entries[2] = {{fd.raw(), static_cast<short>(events), 0}, {alarm.raw(), POLLIN, 0}};
+  poll(entries, 2, timeout_ms);
+}
+
+ErrnoOr<sys::Fd> make_memory(const char* name) {
+  sys::Fd fd(memfd_create(name, MFD_CLOEXEC));
+  if (!fd.valid()) return Errno(errno);
+  return fd;
+}
+
+ErrnoOr<sys::Fd> make_event() {
+  sys::Fd fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!fd.valid()) return Errno(errno);
+  return fd;
+}
+void signal_event(sys::FdRef fd) {
+  const uint64_t one = 1;
+  if (::write(fd.raw(), &one, sizeof one) < 0) return;  // full: signalled already
+}
+void drain_event(sys::FdRef fd) {
+  uint64_t count = 0;
+  if (::read(fd.raw(), &count, sizeof count) < 0) return;  // nothing there
+}
+
+bool is_terminal(sys::FdRef fd) { return isatty(fd.raw()) == 1; }
+Errno terminal_control(sys::FdRef fd, unsigned long request, void* argument) {
+  return result(ioctl(fd.raw(), request, argument) < 0 ? -1 : 0);
+}
+
+void fill_random(std::span<std::byte> to) {
+  while (!to.empty()) {
+    const ssize_t done = getrandom(to.data(), to.size(), 0);
+    if (done > 0) to = to.subspan(static_cast<size_t>(done));
+  }
+}
+
+int64_t clock_ns(int clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+ErrnoOr<int64_t> clock_resolution_ns(int clock) {
+  timespec out{};
+  if (clock_getres(clock, &out) != 0) return Errno(errno);
+  return out.tv_sec * 1'000'000'000 + out.tv_nsec;
+}
+unsigned processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return static_cast<unsigned>(CPU_COUNT(&set));
+}
+
+std::string host_text(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace fluyt::guest::host

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "guest/abi/errno.h"
+#include "guest/abi/file.h"
+#include "sys/fd.h"
+
+/// The sentry's own calls on descriptors that it was given. None takes a path.
+namespace fluyt::guest::host {
+
+ErrnoOr<size_t> read(sys::FdRef fd, std::span<std::byte> to);
+ErrnoOr<size_t> write(sys::FdRef fd, std::span<const std::byte> from);
+ErrnoOr<size_t> read_at(sys::FdRef fd, std::span<std::byte> to, int64_t offset);
+ErrnoOr<size_t> write_at(sys::FdRef fd, std::span<const std::byte> from, int64_t offset);
+ErrnoOr<Stat> stat(sys::FdRef fd);
+Errno truncate(sys::FdRef fd, int64_t size);
+Errno allocate(sys::FdRef fd, int mode, int64_t offset, int64_t length);
+Errno sync(sys::FdRef fd);
+ErrnoOr<int64_t> seek(sys::FdRef fd, int64_t offset, int whence);
+/// POLL* bits that hold now, of those asked for.
+uint32_t ready(sys::FdRef fd, uint32_t events);
+/// Until one holds on either, or `timeout_ms` (-1: for ever).
+void wait_ready(sys::FdRef fd, uint32_t events, sys::FdRef alarm, int timeout_ms);
+/// Memory that stubs and sentry can share.
+ErrnoOr<sys::Fd> make_memory(const char* name);
+ErrnoOr<sys::Fd> make_event();
+void signal_event(sys::FdRef fd);
+void drain_event(sys::FdRef fd);
+bool is_terminal(sys::FdRef fd);
+/// tcgetattr and friends: `request` with a structure of `size` bytes in or out.
+Errno terminal_control(sys::FdRef fd, unsigned long request, void* argument);
+void fill_random(std::span<std::byte> to);
+int64_t clock_ns(int clock);
+ErrnoOr<int64_t> clock_resolution_ns(int clock);
+unsigned processors();
+std::string host_text(const std::string& path);  // before confinement only
+
+}  // namespace fluyt::guest::host

@@ -1,0 +1,55 @@
+#include "guest/platform/host/poller.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace fluyt::guest::host {
+
+Poller::Poller()
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      stop_(eventfd(0, EFD_CLOEXEC)),
+      thread_([this] { run(); }) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = stop_.raw();
+  epoll_ctl(epoll_.raw(), EPOLL_CTL_ADD, stop_.raw(), &event);
+}
+
+Poller::~Poller() {
+  const uint64_t one = 1;
+  if (write(stop_.raw(), &one, sizeof one) == sizeof one) thread_.join();
+}
+
+void Poller::watch(sys::FdRef fd, uint32_t events, WaitQueue& queue) {
+  epoll_event event{};
+  event.events = events | EPOLLONESHOT;
+  event.data.fd = fd.raw();
+  std::lock_guard lock(mutex_);
+  const bool known = watched_.contains(fd.raw());
+  watched_[fd.raw()] = &queue;
+  if (epoll_ctl(epoll_.raw(), known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd.raw(), &event) != 0) {
+    watched_.erase(fd.raw());
+    queue.wake_all();
+  }
+}
+
+void Poller::forget(sys::FdRef fd) {
+  std::lock_guard lock(mutex_);
+  if (watched_.erase(fd.raw()) != 0) epoll_ctl(epoll_.raw(), EPOLL_CTL_DEL, fd.raw(), nullptr);
+}
+
+void Poller::run() {
+  for (;;) {
+    epoll_event events[16];
+    const int count = epoll_wait(epoll_.raw(), events, 16, -1);
+    for (int i = 0; i < count; ++i) {
+      if (events[i].data.fd == stop_.raw()) return;
+      std::lock_guard lock(mutex_);
+      auto found = watched_.find(events[i].data.fd);
+      if (found != watched_.end()) found->second->wake_all();
+    }
+  }
+}
+
+}  // namespace fluyt::guest::host

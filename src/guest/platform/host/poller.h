@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "guest/base/wait.h"
+#include "sys/fd.h"
+
+namespace fluyt::guest::host {
+
+/// Wakes queues when descriptors of the host become ready: one thread, epoll, one shot a watch.
+class Poller {
+ public:
+  Poller();
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+  ~Poller();
+
+  /// Wakes `queue` once when one of `events` (POLL*) holds on `fd`. What cannot be polled (a
+  /// regular file) is always ready, and wakes at once. The queue lives until `forget`.
+  void watch(sys::FdRef fd, uint32_t events, WaitQueue& queue);
+  void forget(sys::FdRef fd);
+
+ private:
+  void run();
+  sys::Fd epoll_;
+  sys::Fd stop_;
+  std::mutex mutex_;
+  std::map<int, WaitQueue*> watched_;
+  std::thread thread_;
+};
+
+}  // namespace fluyt::guest::host

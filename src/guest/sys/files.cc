@@ -1,0 +1,637 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "guest/fs/devices.h"
+#include "guest/fs/special.h"
+#include "guest/platform/host/io.h"
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr size_t kMaxTransfer = 0x7ffff000;
+constexpr size_t kBounce = size_t{256} << 10;
+constexpr size_t kMaxVectors = 1024;
+
+struct Vector {
+  uint64_t base;
+  uint64_t length;
+};
+
+ErrnoOr<FilePtr> get_file(Task& task, uint64_t fd) {
+  FilePtr file = GUEST_TRY(task.files->get(as_int(fd)));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  return file;
+}
+
+std::span<std::byte> bounce(Task& task, size_t size) {
+  if (task.bounce.size() < size) task.bounce.resize(size);
+  return std::span(task.bounce).first(size);
+}
+
+ErrnoOr<std::vector<Vector>> get_vectors(Task& task, uint64_t address, uint64_t count) {
+  if (count > kMaxVectors) return Errno(EINVAL);
+  std::vector<Vector> out(count);
+  GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(out))));
+  size_t sum = 0;
+  for (Vector& vector : out) {
+    if (vector.length > SSIZE_MAX) return Errno(EINVAL);
+    vector.length = std::min<uint64_t>(vector.length, kMaxTransfer - sum);
+    sum += vector.length;
+  }
+  return out;
+}
+
+/// Reads into the vectors, a bounce buffer at a time; stops at the first short read.
+ErrnoOr<uint64_t> read_into(Task& task, File& file, std::span<const Vector> vectors,
+                            int64_t* offset) {
+  Caller caller = task.caller();
+  uint64_t done = 0;
+  for (const Vector& vector : vectors) {
+    for (uint64_t at = 0; at < vector.length;) {
+      const size_t step = std::min<uint64_t>(kBounce, vector.length - at);
+      // A byte that cannot be stored must not be taken from a stream first.
+      if (!file.seekable()) {
+        std::byte probe{};
+        if (task.mm->space().read(vector.base + at, std::span(&probe, 1)) != 1)
+          return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
+      }
+      const std::span<std::byte> buffer = bounce(task, step);
+      const ErrnoOr<size_t> got = file.read(caller, buffer, offset);
+      if (!got.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : got.error();
+      const size_t copied = task.mm->space().write(vector.base + at, buffer.first(got.value()));
+      if (copied < got.value()) {
+        if (file.seekable()) *offset -= static_cast<int64_t>(got.value() - copied);
+        done += copied;
+        return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
+      }
+      done += got.value();
+      at += got.value();
+      if (got.value() < step) return done;
+    }
+  }
+  return done;
+}
+
+ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vectors,
+                             int64_t* offset) {
+  Caller caller = task.caller();
+  uint64_t done = 0;
+  for (const Vector& vector : vectors) {
+    for (uint64_t at = 0; at < vector.length;) {
+      const size_t step = std::min<uint64_t>(kBounce, vector.length - at);
+      const std::span<std::byte> buffer = bounce(task, step);
+      const size_t have = task.mm->space().read(vector.base + at, buffer);
+      if (have == 0) return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
+      const ErrnoOr<size_t> put = file.write(caller, buffer.first(have), offset);
+      if (!put.ok()) {
+        if (done != 0) return done;
+        if (put.error().value() == EPIPE) {
+          std::lock_guard lock(task.kernel.lock);
+          task.kernel.send_to(
+              task, make_signal(SIGPIPE, SI_USER, task.process->pid, task.credentials.uid));
+        }
+        return put.error();
+      }
+      done += put.value();
+      at += put.value();
+      if (put.value() < have) return done;
+      if (have < step) return done;
+    }
+  }
+  return done;
+}
+
+enum class Way : uint8_t { kRead, kWrite };
+
+ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vectors, Way way) {
+  const FilePtr file = GUEST_TRY(get_file(task, fd));
+  if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
+  const auto run = [&] {
+    return way == Way::kRead ? read_into(task, *file, vectors, &file->position)
+                             : write_from(task, *file, vectors, &file->position);
+  };
+  if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
+  if (!file->seekable()) return run();
+  std::lock_guard lock(file->position_lock);
+  return run();
+}
+
+ErrnoOr<uint64_t> transfer_at(Task& task, uint64_t fd, std::span<const Vector> vectors,
+                              uint64_t offset, Way way) {
+  auto at = static_cast<int64_t>(offset);
+  if (at < 0) return Errno(EINVAL);
+  const FilePtr file = GUEST_TRY(get_file(task, fd));
+  if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
+  if (!file->seekable()) return Errno(ESPIPE);
+  if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
+  return way == Way::kRead ? read_into(task, *file, vectors, &at)
+                           : write_from(task, *file, vectors, &at);
+}
+
+ErrnoOr<Vector> one_vector(uint64_t address, uint64_t length) {
+  if (static_cast<int64_t>(length) < 0) return Errno(EINVAL);
+  return Vector{address, std::min<uint64_t>(length, kMaxTransfer)};
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec) {
+  const int fd = GUEST_TRY(task.files->add(std::move(file), close_on_exec));
+  return static_cast<uint64_t>(fd);
+}
+
+ErrnoOr<uint64_t> sys_read(Task& task, Arguments a) {
+  const Vector vector = GUEST_TRY(one_vector(a[1], a[2]));
+  return transfer(task, a[0], std::span(&vector, 1), Way::kRead);
+}
+ErrnoOr<uint64_t> sys_write(Task& task, Arguments a) {
+  const Vector vector = GUEST_TRY(one_vector(a[1], a[2]));
+  return transfer(task, a[0], std::span(&vector, 1), Way::kWrite);
+}
+ErrnoOr<uint64_t> sys_readv(Task& task, Arguments a) {
+  GUEST_TRY(get_file(task, a[0]));
+  const std::vector<Vector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
+  return transfer(task, a[0], vectors, Way::kRead);
+}
+ErrnoOr<uint64_t> sys_writev(Task& task, Arguments a) {
+  GUEST_TRY(get_file(task, a[0]));
+  const std::vector<Vector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
+  return transfer(task, a[0], vectors, Way::kWrite);
+}
+ErrnoOr<uint64_t> sys_pread64(Task& task, Arguments a) {
+  const Vector vector = GUEST_TRY(one_vector(a[1], a[2]));
+  return transfer_at(task, a[0], std::span(&vector, 1), a[3], Way::kRead);
+}
+ErrnoOr<uint64_t> sys_pwrite64(Task& task, Arguments a) {
+  const Vector vector = GUEST_TRY(one_vector(a[1], a[2]));
+  return transfer_at(task, a[0], std::span(&vector, 1), a[3], Way::kWrite);
+}
+ErrnoOr<uint64_t> sys_preadv(Task& task, Arguments a) {
+  const std::vector<Vector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
+  return transfer_at(task, a[0], vectors, a[3], Way::kRead);
+}
+ErrnoOr<uint64_t> sys_pwritev(Task& task, Arguments a) {
+  const std::vector<Vector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
+  return transfer_at(task, a[0], vectors, a[3], Way::kWrite);
+}
+
+ErrnoOr<uint64_t> sys_close(Task& task, Arguments a) {
+  GUEST_TRY(task.files->remove(as_int(a[0])));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_close_range(Task& task, Arguments a) {
+  constexpr unsigned kUnshare = 2;
+  constexpr unsigned kCloseOnExec = 4;
+  const auto first = static_cast<unsigned>(a[0]);
+  const auto last = static_cast<unsigned>(a[1]);
+  const auto flags = static_cast<unsigned>(a[2]);
+  if ((flags & ~(kUnshare | kCloseOnExec)) != 0 || first > last) return Errno(EINVAL);
+  if ((flags & kUnshare) != 0) task.files = task.files->copy();
+  task.files->close_range(first, last, (flags & kCloseOnExec) != 0);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_lseek(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  const auto offset = static_cast<int64_t>(a[1]);
+  const int whence = as_int(a[2]);
+  if (whence < 0 || whence > 4) return Errno(EINVAL);
+  std::lock_guard lock(file->position_lock);
+  if (file->inode()->is_dir()) {
+    if (whence == SEEK_SET)
+      file->position = offset;
+    else if (whence == SEEK_CUR)
+      file->position += offset;
+    else
+      return Errno(EINVAL);
+    if (file->position == 0) file->listed = false;
+    return static_cast<uint64_t>(file->position);
+  }
+  const int64_t at = GUEST_TRY(file->seek(offset, whence));
+  return static_cast<uint64_t>(at);
+}
+
+ErrnoOr<uint64_t> sys_dup(Task& task, Arguments a) {
+  return add_file(task, GUEST_TRY(task.files->get(as_int(a[0]))), false);
+}
+
+ErrnoOr<uint64_t> sys_dup2(Task& task, Arguments a) {
+  FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
+  if (as_int(a[0]) != as_int(a[1]))
+    GUEST_TRY(task.files->put(as_int(a[1]), std::move(file), false));
+  return static_cast<uint64_t>(as_int(a[1]));
+}
+
+ErrnoOr<uint64_t> sys_dup3(Task& task, Arguments a) {
+  const int flags = as_int(a[2]);
+  if ((flags & ~O_CLOEXEC) != 0 || as_int(a[0]) == as_int(a[1])) return Errno(EINVAL);
+  FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
+  GUEST_TRY(task.files->put(as_int(a[1]), std::move(file), (flags & O_CLOEXEC) != 0));
+  return static_cast<uint64_t>(as_int(a[1]));
+}
+
+ErrnoOr<uint64_t> sys_fcntl(Task& task, Arguments a) {
+  const int fd = as_int(a[0]);
+  const FilePtr file = GUEST_TRY(task.files->get(fd));
+  switch (as_int(a[1])) {
+    case F_DUPFD:
+    case 1030: {  // F_DUPFD_CLOEXEC
+      const int lowest = as_int(a[2]);
+      if (lowest < 0) return Errno(EINVAL);
+      const int made = GUEST_TRY(task.files->add(file, as_int(a[1]) != F_DUPFD, lowest));
+      return static_cast<uint64_t>(made);
+    }
+    case F_GETFD: {
+      const bool on = GUEST_TRY(task.files->close_on_exec(fd));
+      return uint64_t{on ? 1U : 0U};
+    }
+    case F_SETFD:
+      GUEST_TRY(task.files->set_close_on_exec(fd, (a[2] & 1) != 0));
+      return uint64_t{0};
+    case F_GETFL:
+      return static_cast<uint64_t>(file->flags() | 0100000);  // O_LARGEFILE
+    case F_SETFL: {
+      constexpr int kSettable = O_APPEND | O_NONBLOCK | O_ASYNC | O_NOATIME;
+      file->set_flags((file->flags() & ~kSettable) | (as_int(a[2]) & kSettable));
+      return uint64_t{0};
+    }
+    case F_GETLK:
+    case 36: {  // F_OFD_GETLK
+      struct {
+        int16_t type;
+      } lock{F_UNLCK};
+      GUEST_TRY(task.put(a[2], lock));
+      return uint64_t{0};
+    }
+    case F_SETLK:
+    case F_SETLKW:
+    case 37:
+    case 38: {
+      GUEST_TRY(task.get<int16_t>(a[2]));
+      return uint64_t{0};
+    }
+    case F_SETOWN:
+      return uint64_t{0};
+    case F_GETOWN:
+      return uint64_t{0};
+    case 1031: {  // F_SETPIPE_SZ
+      Caller caller = task.caller();
+      const ErrnoOr<uint64_t> done = file->ioctl(caller, kPipeSetSize, a[2]);
+      return done.ok() || done.error().value() != ENOTTY ? done : Errno(EBADF);
+    }
+    case 1032: {
+      Caller caller = task.caller();
+      const ErrnoOr<uint64_t> done = file->ioctl(caller, kPipeGetSize, 0);
+      return done.ok() ? done : Errno(EBADF);
+    }
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+ErrnoOr<uint64_t> sys_flock(Task& task, Arguments a) {
+  GUEST_TRY(get_file(task, a[0]));
+  const int what = as_int(a[1]) & ~4;
+  if (what != 1 && what != 2 && what != 8) return Errno(EINVAL);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_ioctl(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  const auto request = static_cast<uint32_t>(a[1]);
+  switch (request) {
+    case FIOCLEX:
+      GUEST_TRY(task.files->set_close_on_exec(as_int(a[0]), true));
+      return uint64_t{0};
+    case FIONCLEX:
+      GUEST_TRY(task.files->set_close_on_exec(as_int(a[0]), false));
+      return uint64_t{0};
+    case FIONBIO: {
+      const int on = GUEST_TRY(task.get<int>(a[2]));
+      file->set_flags(on != 0 ? file->flags() | O_NONBLOCK : file->flags() & ~O_NONBLOCK);
+      return uint64_t{0};
+    }
+    case kPipeSetSize:
+    case kPipeGetSize:
+      return Errno(ENOTTY);
+    default:
+      break;
+  }
+  Caller caller = task.caller();
+  return file->ioctl(caller, request, a[2]);
+}
+
+namespace {
+ErrnoOr<uint64_t> make_pipe_at(Task& task, uint64_t address, int flags) {
+  if ((flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT)) != 0) return Errno(EINVAL);
+  const PipeEnds ends = make_pipe(flags & O_NONBLOCK);
+  const bool close_on_exec = (flags & O_CLOEXEC) != 0;
+  int32_t numbers[2];
+  numbers[0] = GUEST_TRY(task.files->add(ends.reader, close_on_exec));
+  const ErrnoOr<int> second = task.files->add(ends.writer, close_on_exec);
+  if (!second.ok()) {
+    (void)task.files->remove(numbers[0]).ok();
+    return second.error();
+  }
+  numbers[1] = second.value();
+  if (const Errno put = task.put(address, numbers); !put.ok()) {
+    (void)task.files->remove(numbers[0]).ok();
+    (void)task.files->remove(numbers[1]).ok();
+    return put;
+  }
+  return uint64_t{0};
+}
+}  // namespace
+
+ErrnoOr<uint64_t> sys_pipe(Task& task, Arguments a) { return make_pipe_at(task, a[0], 0); }
+ErrnoOr<uint64_t> sys_pipe2(Task& task, Arguments a) {
+  return make_pipe_at(task, a[0], as_int(a[1]));
+}
+
+ErrnoOr<uint64_t> sys_fstat(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
+  const Stat stat = GUEST_TRY(file->stat());
+  GUEST_TRY(task.put(a[1], stat));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_fsync(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  if (!file->seekable()) return Errno(EINVAL);
+  GUEST_TRY(file->sync());
+  return uint64_t{0};
+}
+ErrnoOr<uint64_t> sys_fdatasync(Task& task, Arguments a) { return sys_fsync(task, a); }
+ErrnoOr<uint64_t> sys_sync(Task&, Arguments) { return uint64_t{0}; }
+
+ErrnoOr<uint64_t> sys_ftruncate(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  const auto size = static_cast<int64_t>(a[1]);
+  if (size < 0 || !file->writable()) return Errno(EINVAL);
+  GUEST_TRY(file->truncate(size));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_fallocate(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  const auto offset = static_cast<int64_t>(a[2]);
+  const auto length = static_cast<int64_t>(a[3]);
+  if (offset < 0 || length <= 0) return Errno(EINVAL);
+  if (!file->writable()) return Errno(EBADF);
+  GUEST_TRY(file->allocate(as_int(a[1]), offset, length));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_fadvise64(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  if (!file->seekable()) return Errno(ESPIPE);
+  if (as_int(a[3]) < 0 || as_int(a[3]) > 5) return Errno(EINVAL);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_getdents64(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  if (!file->inode()->is_dir()) return Errno(ENOTDIR);
+  const uint64_t room = std::min<uint64_t>(static_cast<uint32_t>(a[2]), kBounce);
+  std::lock_guard lock(file->position_lock);
+  if (!file->listed) {
+    file->listing = GUEST_TRY(file->list());
+    const Stat self = GUEST_TRY(file->inode()->stat());
+    file->listing.insert(file->listing.begin(), {{".", self.ino, 4}, {"..", self.ino, 4}});
+    file->listed = true;
+  }
+  std::vector<std::byte> out;
+  const auto put = [&out](const auto& value) {
+    const auto bytes = std::as_bytes(std::span(&value, 1));
+    out.insert(out.end(), bytes.begin(), bytes.end());
+  };
+  auto at = static_cast<size_t>(std::max<int64_t>(file->position, 0));
+  for (; at < file->listing.size(); ++at) {
+    const DirEntry& entry = file->listing[at];
+    const size_t length = (19 + entry.name.size() + 1 + 7) & ~size_t{7};
+    if (out.size() + length > room) {
+      if (out.empty()) return Errno(EINVAL);
+      break;
+    }
+    const size_t begin = out.size();
+    put(entry.ino);
+    put(static_cast<int64_t>(at + 1));
+    put(static_cast<uint16_t>(length));
+    put(entry.type);
+    const auto name = std::as_bytes(std::span(entry.name));
+    out.insert(out.end(), name.begin(), name.end());
+    out.resize(begin + length);
+  }
+  GUEST_TRY(task.copy_out(a[1], out));
+  file->position = static_cast<int64_t>(at);
+  return uint64_t{out.size()};
+}
+
+namespace {
+
+/// Copies between two files of the guest, through the sentry. Offsets of null are the positions.
+ErrnoOr<uint64_t> copy_between(Task& task, File& in, int64_t* in_at, File& out, int64_t* out_at,
+                               uint64_t length) {
+  length = std::min<uint64_t>(length, kMaxTransfer);
+  Caller caller = task.caller();
+  uint64_t done = 0;
+  while (done < length) {
+    const std::span<std::byte> buffer = bounce(task, std::min<uint64_t>(kBounce, length - done));
+    const ErrnoOr<size_t> got = in.read(caller, buffer, in_at);
+    if (!got.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : got.error();
+    if (got.value() == 0) break;
+    size_t written = 0;
+    while (written < got.value()) {
+      const ErrnoOr<size_t> put =
+          out.write(caller, buffer.subspan(written, got.value() - written), out_at);
+      if (!put.ok()) {
+        *in_at -= static_cast<int64_t>(got.value() - written);
+        done += written;
+        return done != 0 ? ErrnoOr<uint64_t>(done) : put.error();
+      }
+      written += put.value();
+    }
+    done += got.value();
+  }
+  return done;
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_sendfile(Task& task, Arguments a) {
+  const FilePtr out = GUEST_TRY(get_file(task, a[0]));
+  const FilePtr in = GUEST_TRY(get_file(task, a[1]));
+  if (!in->readable() || !out->writable()) return Errno(EBADF);
+  if (in->inode()->is_dir() || !in->seekable()) return Errno(EINVAL);
+  if (out->appending()) return Errno(EINVAL);
+  int64_t offset = in->position;
+  if (a[2] != 0) offset = GUEST_TRY(task.get<int64_t>(a[2]));
+  const uint64_t done = GUEST_TRY(copy_between(task, *in, &offset, *out, &out->position, a[3]));
+  if (a[2] != 0)
+    GUEST_TRY(task.put(a[2], offset));
+  else
+    in->position = offset;
+  return done;
+}
+
+ErrnoOr<uint64_t> sys_copy_file_range(Task& task, Arguments a) {
+  const FilePtr in = GUEST_TRY(get_file(task, a[0]));
+  const FilePtr out = GUEST_TRY(get_file(task, a[2]));
+  if (!in->readable() || !out->writable() || out->appending()) return Errno(EBADF);
+  if (in->inode()->is_dir() || out->inode()->is_dir()) return Errno(EISDIR);
+  if ((in->inode()->type() & S_IFMT) != S_IFREG || (out->inode()->type() & S_IFMT) != S_IFREG ||
+      as_int(a[5]) != 0)
+    return Errno(EINVAL);
+  int64_t from = in->position;
+  int64_t to = out->position;
+  if (a[1] != 0) from = GUEST_TRY(task.get<int64_t>(a[1]));
+  if (a[3] != 0) to = GUEST_TRY(task.get<int64_t>(a[3]));
+  if (from < 0 || to < 0) return Errno(EINVAL);
+  const auto length = static_cast<int64_t>(std::min<uint64_t>(a[4], kMaxTransfer));
+  if (in->inode() == out->inode() && from < to + length && to < from + length && length != 0)
+    return Errno(EINVAL);
+  const uint64_t done = GUEST_TRY(copy_between(task, *in, &from, *out, &to, a[4]));
+  if (a[1] != 0)
+    GUEST_TRY(task.put(a[1], from));
+  else
+    in->position = from;
+  if (a[3] != 0)
+    GUEST_TRY(task.put(a[3], to));
+  else
+    out->position = to;
+  return done;
+}
+
+namespace {
+
+class EventFile final : public File {
+ public:
+  EventFile(InodePtr inode, int flags, uint64_t count, bool semaphore)
+      : File(nullptr, std::move(inode), flags), count_(count), semaphore_(semaphore) {}
+  ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, int64_t*) override {
+    if (to.size() < sizeof(uint64_t)) return Errno(EINVAL);
+    uint64_t value = 0;
+    const auto take = [&] {
+      std::lock_guard lock(mutex_);
+      if (count_ == 0) return false;
+      value = semaphore_ ? 1 : count_;
+      count_ -= value;
+      return true;
+    };
+    if (!take()) {
+      if (nonblocking()) return Errno(EAGAIN);
+      GUEST_TRY(wait_until(queue_, caller.sleeper, {}, take));
+    }
+    queue_.wake_all();
+    std::copy_n(std::as_bytes(std::span(&value, 1)).data(), sizeof value, to.data());
+    return sizeof value;
+  }
+  ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, int64_t*) override {
+    if (from.size() < sizeof(uint64_t)) return Errno(EINVAL);
+    uint64_t value = 0;
+    std::copy_n(from.data(), sizeof value, std::as_writable_bytes(std::span(&value, 1)).data());
+    if (value == ~uint64_t{0}) return Errno(EINVAL);
+    const auto give = [&] {
+      std::lock_guard lock(mutex_);
+      if (value > ~uint64_t{0} - 1 - count_) return false;
+      count_ += value;
+      return true;
+    };
+    if (!give()) {
+      if (nonblocking()) return Errno(EAGAIN);
+      GUEST_TRY(wait_until(queue_, caller.sleeper, {}, give));
+    }
+    queue_.wake_all();
+    return sizeof value;
+  }
+  uint32_t ready(uint32_t) override {
+    std::lock_guard lock(mutex_);
+    return (count_ != 0 ? POLLIN | POLLRDNORM : 0U) |
+           (count_ < ~uint64_t{0} - 1 ? POLLOUT | POLLWRNORM : 0U);
+  }
+  WaitQueue* queue() override { return &queue_; }
+  std::string describe() const override { return "anon_inode:[eventfd]"; }
+
+ private:
+  std::mutex mutex_;
+  uint64_t count_;
+  bool semaphore_;
+  WaitQueue queue_;
+};
+
+/// memfd_create(2): a file without a name.
+class MemoryFile final : public File {
+ public:
+  MemoryFile(InodePtr inode, sys::Fd fd, std::string name)
+      : File(nullptr, std::move(inode), O_RDWR), fd_(std::move(fd)), name_(std::move(name)) {}
+  ErrnoOr<size_t> read(Caller&, std::span<std::byte> to, int64_t* offset) override {
+    const size_t done = GUEST_TRY(host::read_at(fd_, to, *offset));
+    *offset += static_cast<int64_t>(done);
+    return done;
+  }
+  ErrnoOr<size_t> write(Caller&, std::span<const std::byte> from, int64_t* offset) override {
+    if (appending()) {
+      const Stat now = GUEST_TRY(host::stat(fd_));
+      *offset = now.size;
+    }
+    const size_t done = GUEST_TRY(host::write_at(fd_, from, *offset));
+    *offset += static_cast<int64_t>(done);
+    return done;
+  }
+  bool seekable() const override { return true; }
+  ErrnoOr<int64_t> seek(int64_t offset, int whence) override {
+    const Stat now = GUEST_TRY(host::stat(fd_));
+    return seek_within(offset, whence, now.size);
+  }
+  ErrnoOr<Stat> stat() override {
+    Stat out = GUEST_TRY(inode()->stat());
+    const Stat now = GUEST_TRY(host::stat(fd_));
+    out.size = now.size;
+    out.blocks = now.blocks;
+    return out;
+  }
+  Errno truncate(int64_t size) override { return host::truncate(fd_, size); }
+  Errno allocate(int mode, int64_t offset, int64_t length) override {
+    return host::allocate(fd_, mode, offset, length);
+  }
+  ErrnoOr<int> host_descriptor() override { return fd_.raw(); }
+  std::string describe() const override { return "/memfd:" + name_ + " (deleted)"; }
+
+ private:
+  sys::Fd fd_;
+  std::string name_;
+};
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_eventfd2(Task& task, Arguments a) {
+  const int flags = as_int(a[1]);
+  if ((flags & ~(O_CLOEXEC | O_NONBLOCK | 1)) != 0) return Errno(EINVAL);
+  auto file =
+      std::make_shared<EventFile>(make_anonymous_inode(0600, 0), O_RDWR | (flags & O_NONBLOCK),
+                                  static_cast<uint32_t>(a[0]), (flags & 1) != 0);
+  return add_file(task, std::move(file), (flags & O_CLOEXEC) != 0);
+}
+
+ErrnoOr<uint64_t> sys_memfd_create(Task& task, Arguments a) {
+  constexpr unsigned kKnown = 1 | 2 | 8 | 16;  // CLOEXEC, ALLOW_SEALING, NOEXEC_SEAL, EXEC
+  const auto flags = static_cast<unsigned>(a[1]);
+  if ((flags & ~kKnown) != 0) return Errno(EINVAL);
+  const ErrnoOr<std::string> name = task.get_string(a[0], 250);
+  if (!name.ok()) return name.error().value() == ENAMETOOLONG ? Errno(EINVAL) : name.error();
+  sys::Fd fd = GUEST_TRY(host::make_memory("guest-memfd"));
+  auto file = std::make_shared<MemoryFile>(make_anonymous_inode(S_IFREG | 0777, 0), std::move(fd),
+                                           name.value());
+  return add_file(task, std::move(file), (flags & 1) != 0);
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "guest/sys/table.h"
+
+namespace fluyt::guest {
+
+#define CALL(number, name, support, arguments, missing) \
+  ErrnoOr<uint64_t> sys_##name(Task& task, Arguments a);
+#include "guest/sys/calls.inc"
+#undef CALL
+
+// What several families need.
+inline int as_int(uint64_t value) { return static_cast<int>(value); }
+inline constexpr int kAtCwd = -100;
+
+/// Where a path of an ...at call starts.
+ErrnoOr<WalkFrom> walk_from(Task& task, int dirfd, const std::string& path);
+/// The file that dirfd and path name; an empty path with AT_EMPTY_PATH is dirfd itself.
+ErrnoOr<InodePtr> named_inode(Task& task, int dirfd, uint64_t path, int flags);
+
+/// timespec of the guest: EINVAL when it is none.
+struct GuestTime {
+  int64_t seconds = 0;
+  int64_t nanoseconds = 0;
+};
+ErrnoOr<GuestTime> get_time(Task& task, uint64_t address);
+int64_t in_ns(const GuestTime& time);
+GuestTime from_ns(int64_t ns);
+/// From now on; saturates.
+Clock::time_point after_ns(int64_t ns);
+
+/// Makes the given signals deliverable for a wait (sigsuspend, ppoll): restored behind the handler.
+void swap_mask(Task& task, SignalSet mask);
+/// The wait ended without a signal: the old mask at once.
+void unswap_mask(Task& task);
+
+ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
+
+}  // namespace fluyt::guest

@@ -1,0 +1,264 @@
+#include <algorithm>
+
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr uint32_t kKeep = ~0U;
+
+uint32_t id_of(uint64_t value) { return static_cast<uint32_t>(value); }
+
+/// capabilities(7), "Effect of user ID changes on capabilities".
+void adjust_capabilities(Credentials& who, const Credentials& before) {
+  const bool had_root = before.uid == 0 || before.euid == 0 || before.suid == 0;
+  const bool has_root = who.uid == 0 || who.euid == 0 || who.suid == 0;
+  if (had_root && !has_root) who.permitted = who.effective = who.ambient = 0;
+  if (before.euid == 0 && who.euid != 0) who.effective = 0;
+  if (before.euid != 0 && who.euid == 0) who.effective = who.permitted;
+}
+
+bool is_one_of(uint32_t id, uint32_t a, uint32_t b, uint32_t c) {
+  return id == a || id == b || id == c;
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_getuid(Task& task, Arguments) { return uint64_t{task.credentials.uid}; }
+ErrnoOr<uint64_t> sys_geteuid(Task& task, Arguments) { return uint64_t{task.credentials.euid}; }
+ErrnoOr<uint64_t> sys_getgid(Task& task, Arguments) { return uint64_t{task.credentials.gid}; }
+ErrnoOr<uint64_t> sys_getegid(Task& task, Arguments) { return uint64_t{task.credentials.egid}; }
+
+ErrnoOr<uint64_t> sys_setuid(Task& task, Arguments a) {
+  const Credentials before = task.credentials;
+  Credentials who = before;
+  const uint32_t id = id_of(a[0]);
+  if (id == kKeep) return Errno(EINVAL);
+  if (who.can(kCapSetuid))
+    who.uid = who.suid = id;
+  else if (id != who.uid && id != who.suid)
+    return Errno(EPERM);
+  who.euid = who.fsuid = id;
+  adjust_capabilities(who, before);
+  task.credentials = who;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setgid(Task& task, Arguments a) {
+  Credentials& who = task.credentials;
+  const uint32_t id = id_of(a[0]);
+  if (id == kKeep) return Errno(EINVAL);
+  if (who.can(kCapSetgid))
+    who.gid = who.sgid = id;
+  else if (id != who.gid && id != who.sgid)
+    return Errno(EPERM);
+  who.egid = who.fsgid = id;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setresuid(Task& task, Arguments a) {
+  const Credentials before = task.credentials;
+  Credentials who = before;
+  for (int i = 0; i < 3; ++i) {
+    const uint32_t id = id_of(a[i]);
+    if (id != kKeep && !who.can(kCapSetuid) && !is_one_of(id, who.uid, who.euid, who.suid))
+      return Errno(EPERM);
+  }
+  if (id_of(a[0]) != kKeep) who.uid = id_of(a[0]);
+  if (id_of(a[1]) != kKeep) who.euid = id_of(a[1]);
+  if (id_of(a[2]) != kKeep) who.suid = id_of(a[2]);
+  who.fsuid = who.euid;
+  adjust_capabilities(who, before);
+  task.credentials = who;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setresgid(Task& task, Arguments a) {
+  Credentials who = task.credentials;
+  for (int i = 0; i < 3; ++i) {
+    const uint32_t id = id_of(a[i]);
+    if (id != kKeep && !who.can(kCapSetgid) && !is_one_of(id, who.gid, who.egid, who.sgid))
+      return Errno(EPERM);
+  }
+  if (id_of(a[0]) != kKeep) who.gid = id_of(a[0]);
+  if (id_of(a[1]) != kKeep) who.egid = id_of(a[1]);
+  if (id_of(a[2]) != kKeep) who.sgid = id_of(a[2]);
+  who.fsgid = who.egid;
+  task.credentials = who;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setreuid(Task& task, Arguments a) {
+  const Credentials before = task.credentials;
+  Credentials who = before;
+  const uint32_t real = id_of(a[0]);
+  const uint32_t effective = id_of(a[1]);
+  if (real != kKeep && !who.can(kCapSetuid) && real != who.uid && real != who.euid)
+    return Errno(EPERM);
+  if (effective != kKeep && !who.can(kCapSetuid) &&
+      !is_one_of(effective, who.uid, who.euid, who.suid))
+    return Errno(EPERM);
+  if (real != kKeep) who.uid = real;
+  if (effective != kKeep) who.euid = effective;
+  if (real != kKeep || (effective != kKeep && effective != before.uid)) who.suid = who.euid;
+  who.fsuid = who.euid;
+  adjust_capabilities(who, before);
+  task.credentials = who;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setregid(Task& task, Arguments a) {
+  const Credentials before = task.credentials;
+  Credentials who = before;
+  const uint32_t real = id_of(a[0]);
+  const uint32_t effective = id_of(a[1]);
+  if (real != kKeep && !who.can(kCapSetgid) && real != who.gid && real != who.egid)
+    return Errno(EPERM);
+  if (effective != kKeep && !who.can(kCapSetgid) &&
+      !is_one_of(effective, who.gid, who.egid, who.sgid))
+    return Errno(EPERM);
+  if (real != kKeep) who.gid = real;
+  if (effective != kKeep) who.egid = effective;
+  if (real != kKeep || (effective != kKeep && effective != before.gid)) who.sgid = who.egid;
+  who.fsgid = who.egid;
+  task.credentials = who;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_getresuid(Task& task, Arguments a) {
+  const Credentials& who = task.credentials;
+  GUEST_TRY(task.put(a[0], who.uid));
+  GUEST_TRY(task.put(a[1], who.euid));
+  GUEST_TRY(task.put(a[2], who.suid));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_getresgid(Task& task, Arguments a) {
+  const Credentials& who = task.credentials;
+  GUEST_TRY(task.put(a[0], who.gid));
+  GUEST_TRY(task.put(a[1], who.egid));
+  GUEST_TRY(task.put(a[2], who.sgid));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setfsuid(Task& task, Arguments a) {
+  Credentials& who = task.credentials;
+  const uint32_t before = who.fsuid;
+  const uint32_t id = id_of(a[0]);
+  if (id != kKeep &&
+      (who.can(kCapSetuid) || id == who.fsuid || is_one_of(id, who.uid, who.euid, who.suid)))
+    who.fsuid = id;
+  return uint64_t{before};
+}
+
+ErrnoOr<uint64_t> sys_setfsgid(Task& task, Arguments a) {
+  Credentials& who = task.credentials;
+  const uint32_t before = who.fsgid;
+  const uint32_t id = id_of(a[0]);
+  if (id != kKeep &&
+      (who.can(kCapSetgid) || id == who.fsgid || is_one_of(id, who.gid, who.egid, who.sgid)))
+    who.fsgid = id;
+  return uint64_t{before};
+}
+
+ErrnoOr<uint64_t> sys_getgroups(Task& task, Arguments a) {
+  const std::vector<uint32_t>& groups = task.credentials.groups;
+  const int room = as_int(a[0]);
+  if (room < 0) return Errno(EINVAL);
+  if (room == 0) return uint64_t{groups.size()};
+  if (static_cast<size_t>(room) < groups.size()) return Errno(EINVAL);
+  GUEST_TRY(task.copy_out(a[1], std::as_bytes(std::span(groups))));
+  return uint64_t{groups.size()};
+}
+
+ErrnoOr<uint64_t> sys_setgroups(Task& task, Arguments a) {
+  constexpr uint64_t kMaxGroups = 65536;
+  const auto count = static_cast<uint32_t>(a[0]);
+  if (!task.credentials.can(kCapSetgid)) return Errno(EPERM);
+  if (count > kMaxGroups) return Errno(EINVAL);
+  std::vector<uint32_t> groups(count);
+  GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(groups))));
+  std::sort(groups.begin(), groups.end());
+  task.credentials.groups = std::move(groups);
+  return uint64_t{0};
+}
+
+namespace {
+struct CapHeader {
+  uint32_t version;
+  int32_t pid;
+};
+struct CapData {
+  uint32_t effective;
+  uint32_t permitted;
+  uint32_t inheritable;
+};
+constexpr uint32_t kVersion1 = 0x19980330;
+constexpr uint32_t kVersion2 = 0x20071026;
+constexpr uint32_t kVersion3 = 0x20080522;
+
+/// The number of CapData, or EINVAL with the version that we have written back.
+ErrnoOr<int> cap_words(Task& task, uint64_t address, CapHeader& header) {
+  header = GUEST_TRY(task.get<CapHeader>(address));
+  if (header.version == kVersion1) return 1;
+  if (header.version == kVersion2 || header.version == kVersion3) return 2;
+  CapHeader ours = header;
+  ours.version = kVersion3;
+  GUEST_TRY(task.put(address, ours));
+  return Errno(EINVAL);
+}
+}  // namespace
+
+ErrnoOr<uint64_t> sys_capget(Task& task, Arguments a) {
+  CapHeader header{};
+  const ErrnoOr<int> words = cap_words(task, a[0], header);
+  if (!words.ok()) {
+    if (a[1] == 0 && words.error().value() == EINVAL) return uint64_t{0};
+    return words.error();
+  }
+  Credentials who = task.credentials;
+  if (header.pid < 0) return Errno(EINVAL);
+  if (header.pid != 0 && header.pid != task.tid) {
+    std::lock_guard lock(task.kernel.lock);
+    const auto found = task.kernel.tasks.find(header.pid);
+    if (found == task.kernel.tasks.end()) return Errno(ESRCH);
+    who = found->second->credentials;
+  }
+  if (a[1] == 0) return uint64_t{0};
+  for (int i = 0; i < words.value(); ++i) {
+    const int shift = 32 * i;
+    const CapData data{static_cast<uint32_t>(who.effective >> shift),
+                       static_cast<uint32_t>(who.permitted >> shift),
+                       static_cast<uint32_t>(who.inheritable >> shift)};
+    GUEST_TRY(task.put(a[1] + static_cast<uint64_t>(i) * sizeof data, data));
+  }
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_capset(Task& task, Arguments a) {
+  CapHeader header{};
+  const int words = GUEST_TRY(cap_words(task, a[0], header));
+  if (header.pid != 0 && header.pid != task.tid) return Errno(EPERM);
+  uint64_t effective = 0;
+  uint64_t permitted = 0;
+  uint64_t inheritable = 0;
+  for (int i = 0; i < words; ++i) {
+    const CapData data =
+        GUEST_TRY(task.get<CapData>(a[1] + static_cast<uint64_t>(i) * sizeof(CapData)));
+    effective |= uint64_t{data.effective} << (32 * i);
+    permitted |= uint64_t{data.permitted} << (32 * i);
+    inheritable |= uint64_t{data.inheritable} << (32 * i);
+  }
+  Credentials& who = task.credentials;
+  if ((permitted & ~who.permitted) != 0 || (effective & ~permitted) != 0) return Errno(EPERM);
+  if (!who.can(kCapSetpcap) && (inheritable & ~(who.inheritable | who.permitted)) != 0)
+    return Errno(EPERM);
+  if ((inheritable & ~(who.inheritable | who.bounding)) != 0) return Errno(EPERM);
+  who.effective = effective;
+  who.permitted = permitted;
+  who.inheritable = inheritable;
+  who.ambient &= permitted & inheritable;
+  return uint64_t{0};
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,725 @@
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "guest/loader/loader.h"
+#include "guest/platform/host/io.h"
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+struct CloneArguments {
+  uint64_t flags = 0;
+  uint64_t stack = 0;
+  uint64_t parent_tid = 0;
+  uint64_t child_tid = 0;
+  uint64_t tls = 0;
+  int exit_signal = 0;
+};
+
+/// vfork's parent sleeps until the child has executed or ended, or it is killed itself.
+void wait_for_release(Task& task, const ProcessPtr& child) {
+  WaitQueue::Entry by_child(child->released, task.sleeper);
+  WaitQueue::Entry by_end(task.process->threads_changed, task.sleeper);
+  for (;;) {
+    {
+      std::lock_guard lock(task.kernel.lock);
+      if (child->vfork_done || task.process->exiting ||
+          (task.process->executing != nullptr && task.process->executing != &task))
+        return;
+    }
+    task.sleeper.sleep_deeply({});
+  }
+}
+
+ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
+  constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
+                                   CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | 0x80;
+  const uint64_t flags = request.flags;
+  if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
+  if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
+  if ((flags & kNamespaces) != 0) return Errno(EPERM);
+  if ((flags & CLONE_PIDFD) != 0) return Errno(EINVAL);
+  if (request.exit_signal < 0 || request.exit_signal > kSignals) return Errno(EINVAL);
+  const bool thread = (flags & CLONE_THREAD) != 0;
+
+  ThreadImage image = GUEST_TRY(task.image());
+  image.registers.rax = 0;
+  if (request.stack != 0) image.registers.rsp = request.stack;
+  if ((flags & CLONE_SETTLS) != 0) image.fs_base = request.tls;
+
+  Kernel& kernel = task.kernel;
+  TaskPtr child;
+  {
+    std::lock_guard lock(kernel.lock);
+    if (task.process->exiting) return Errno(EINTR);
+    const int32_t id = GUEST_TRY(kernel.new_id());
+    ProcessPtr process = task.process;
+    if (!thread) {
+      process = std::make_shared<Process>(kernel, id);
+      const Process& from = *task.process;
+      process->parent = (flags & CLONE_PARENT) != 0 ? from.parent : task.process;
+      process->group = from.group;
+      process->session = from.session;
+      if ((flags & CLONE_SIGHAND) != 0) {
+        process->actions = from.actions;
+      } else {
+        *process->actions = *from.actions;
+      }
+      process->exit_signal = request.exit_signal;
+      process->limits = from.limits;
+      process->executable = from.executable;
+      process->executable_path = from.executable_path;
+      process->arguments = from.arguments;
+      process->started_ns = host::clock_ns(7);
+      process->vfork_done = (flags & CLONE_VFORK) == 0;
+    }
+    child = std::make_shared<Task>(kernel, process, id);
+    child->blocked = task.blocked;
+    kernel.tasks[id] = child.get();  // the number is taken
+  }
+  child->name = task.name;
+  child->credentials = task.credentials;
+  child->no_new_privileges = task.no_new_privileges;
+  child->files = (flags & CLONE_FILES) != 0 ? task.files : task.files->copy();
+  if ((flags & CLONE_FS) != 0) {
+    child->fs = task.fs;
+  } else {
+    child->fs = std::make_shared<FsContext>();
+    std::lock_guard lock(task.fs->lock);
+    child->fs->root = task.fs->root;
+    child->fs->cwd = task.fs->cwd;
+    child->fs->umask = task.fs->umask;
+  }
+  if ((flags & CLONE_VM) == 0 || (flags & CLONE_VFORK) != 0) child->alternate = task.alternate;
+
+  const int32_t id = child->tid;
+  const auto give_up = [&](Errno why) {
+    std::lock_guard lock(kernel.lock);
+    kernel.tasks.erase(id);
+    return why;
+  };
+  if ((flags & CLONE_VM) != 0) {
+    child->mm = task.mm;
+    ErrnoOr<std::unique_ptr<Context>> context = task.mm->space().create_context(image);
+    if (!context.ok()) return give_up(context.error());
+    child->context = std::move(context).value();
+  } else {
+    auto forked = task.mm->fork(image);
+    if (!forked.ok()) return give_up(forked.error());
+    child->mm = std::move(forked->first);
+    child->context = std::move(forked->second);
+  }
+  if ((flags & CLONE_CHILD_SETTID) != 0)
+    child->put(request.child_tid, id).ignore("clone does not look either");
+  if ((flags & CLONE_CHILD_CLEARTID) != 0) child->clear_child_tid = request.child_tid;
+  if ((flags & CLONE_PARENT_SETTID) != 0)
+    task.put(request.parent_tid, id).ignore("clone does not look either");
+
+  const ProcessPtr process = child->process;
+  {
+    std::lock_guard lock(kernel.lock);
+    kernel.tasks.erase(id);
+    kernel.enter(child);
+    // Who is being killed leaves nobody behind.
+    if (!thread && task.process->exiting) kernel.end_process(*process, SIGKILL);
+    if (process->exiting || (thread && process->executing != nullptr)) child->call_in();
+  }
+  if (const Errno started = kernel.start(child); !started.ok()) {
+    // It ends before its first instruction.
+    std::lock_guard lock(kernel.lock);
+    kernel.end_process(*process, SIGKILL);
+    return started;
+  }
+  child.reset();
+  if ((flags & CLONE_VFORK) != 0) wait_for_release(task, process);
+  return static_cast<uint64_t>(id);
+}
+
+ErrnoOr<std::vector<std::string>> get_strings(Task& task, uint64_t address, size_t& left) {
+  constexpr size_t kMaxString = 131072;
+  constexpr size_t kMaxCount = 65536;
+  std::vector<std::string> out;
+  if (address == 0) return out;
+  for (;; address += 8) {
+    const uint64_t at = GUEST_TRY(task.get<uint64_t>(address));
+    if (at == 0) return out;
+    if (out.size() == kMaxCount) return Errno(E2BIG);
+    ErrnoOr<std::string> text = task.get_string(at, std::min(kMaxString, left));
+    if (!text.ok()) return text.error().value() == ENAMETOOLONG ? Errno(E2BIG) : text.error();
+    left -= std::min(left, text->size() + 9);
+    out.push_back(std::move(text).value());
+  }
+}
+
+/// Ends the other threads of the group; this one becomes its leader. EAGAIN: the group is ending.
+Errno be_alone(Task& task) {
+  Kernel& kernel = task.kernel;
+  Process& process = *task.process;
+  std::unique_lock lock(kernel.lock);
+  if (process.exiting || process.executing != nullptr) return Errno(EAGAIN);
+  process.executing = &task;
+  for (Task* other : process.threads)
+    if (other != &task) other->call_in();
+  while (process.threads.size() > 1) {
+    lock.unlock();
+    {
+      WaitQueue::Entry entry(process.threads_changed, task.sleeper);
+      bool alone = false;
+      {
+        std::lock_guard guard(kernel.lock);
+        alone = process.threads.size() == 1;
+      }
+      if (!alone) task.sleeper.sleep_deeply({});
+    }
+    lock.lock();
+  }
+  process.executing = nullptr;
+  if (process.exiting) return Errno(EAGAIN);
+  if (task.tid != process.pid) {
+    kernel.tasks.erase(task.tid);
+    task.tid = process.pid;
+    kernel.tasks[task.tid] = &task;
+  }
+  return kOk;
+}
+
+std::string_view base_name(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uint64_t argv,
+                          uint64_t envp) {
+  size_t left = size_t{2} << 20;
+  std::vector<std::string> arguments = GUEST_TRY(get_strings(task, argv, left));
+  std::vector<std::string> environment = GUEST_TRY(get_strings(task, envp, left));
+  if (arguments.empty()) arguments.emplace_back();
+
+  Credentials who = task.credentials;
+  const Stat stat = GUEST_TRY(file->stat());
+  bool secure = false;
+  if (!task.no_new_privileges) {
+    if ((stat.mode & S_ISUID) != 0 && stat.uid != who.euid) {
+      who.euid = stat.uid;
+      secure = true;
+    }
+    if ((stat.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && stat.gid != who.egid) {
+      who.egid = stat.gid;
+      secure = true;
+    }
+  }
+  who.suid = who.fsuid = who.euid;
+  who.sgid = who.fsgid = who.egid;
+  // Root has what the bounding set leaves (capabilities(7)).
+  who.permitted = (who.inheritable & 0) | who.ambient;
+  if (who.euid == 0 || who.uid == 0) who.permitted |= who.bounding | who.inheritable;
+  who.effective = who.euid == 0 ? who.permitted : who.ambient;
+
+  Caller caller = task.caller();
+  Loaded loaded = GUEST_TRY(
+      load_program({task.kernel.platform, *task.kernel.tree, caller, task.walk_from(), path,
+                    std::move(file), std::move(arguments), std::move(environment), who, secure}));
+  std::unique_ptr<Context> context = GUEST_TRY(loaded.mm->space().create_context(loaded.image));
+  GUEST_TRY(be_alone(task));
+
+  // From here on the old program is gone.
+  std::unique_ptr<Context> old_context;
+  std::shared_ptr<Mm> old_mm = std::move(task.mm);
+  const std::string executable =
+      loaded.executable->path()
+          ? task.kernel.tree->path_of(loaded.executable->path(), task.kernel.tree->root())
+          : path;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    old_context = std::move(task.context);
+    task.context = std::move(context);
+    task.mm = std::move(loaded.mm);
+    Process& process = *task.process;
+    auto actions = std::make_shared<SignalActions>();
+    for (size_t i = 0; i < actions->of.size(); ++i)
+      if (process.actions->of[i].handler == 1) actions->of[i].handler = 1;
+    process.actions = std::move(actions);
+    process.timers.clear();
+    process.has_executed = true;
+    process.executable = executable;
+    process.executable_path = loaded.executable->path();
+    process.arguments = std::move(loaded.arguments);
+    process.dumpable = !secure;
+    process.exit_signal = SIGCHLD;
+    process.vfork_done = true;
+    process.released.wake_all();
+    task.name = std::string(base_name(path)).substr(0, 15);
+    task.credentials = std::move(who);
+    task.alternate = {0, 2, 0, 0};
+    task.clear_child_tid = 0;
+    task.robust_list = 0;
+  }
+  if (task.files.use_count() > 1) task.files = task.files->copy();
+  task.files->close_for_exec();
+  if (old_mm.use_count() > 1) old_context->finish();
+  return kCarriedOut;
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_clone(Task& task, Arguments a) {
+  return do_clone(task, {a[0] & ~uint64_t{0xff}, a[1], a[2], a[3], a[4], as_int(a[0] & 0xff)});
+}
+ErrnoOr<uint64_t> sys_fork(Task& task, Arguments) {
+  return do_clone(task, {0, 0, 0, 0, 0, SIGCHLD});
+}
+ErrnoOr<uint64_t> sys_vfork(Task& task, Arguments) {
+  return do_clone(task, {CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, SIGCHLD});
+}
+
+ErrnoOr<uint64_t> sys_clone3(Task& task, Arguments a) {
+  struct Clone3 {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+    uint64_t set_tid, set_tid_size, cgroup;
+  };
+  constexpr uint64_t kFirstSize = 64;
+  if (a[1] < kFirstSize) return Errno(EINVAL);
+  if (a[1] > kPageSize) return Errno(E2BIG);
+  std::vector<std::byte> raw(std::max<size_t>(a[1], sizeof(Clone3)));
+  GUEST_TRY(task.copy_in(a[0], std::span(raw).first(a[1])));
+  // What we do not know must be zero.
+  if (std::any_of(raw.begin() + sizeof(Clone3), raw.end(),
+                  [](std::byte byte) { return byte != std::byte{0}; }))
+    return Errno(E2BIG);
+  Clone3 request;
+  std::copy_n(raw.data(), sizeof request, std::as_writable_bytes(std::span(&request, 1)).data());
+  if ((request.flags & 0xff) != 0 || request.exit_signal > kSignals) return Errno(EINVAL);
+  if ((request.stack == 0) != (request.stack_size == 0)) return Errno(EINVAL);
+  if (request.set_tid != 0 || request.set_tid_size != 0 || (request.flags >> 32) != 0)
+    return Errno(EINVAL);
+  return do_clone(task, {request.flags, request.stack + request.stack_size, request.parent_tid,
+                         request.child_tid, request.tls, static_cast<int>(request.exit_signal)});
+}
+
+ErrnoOr<uint64_t> sys_execve(Task& task, Arguments a) {
+  const std::string path = GUEST_TRY(task.get_path(a[0]));
+  FilePtr file = GUEST_TRY(open_executable(*task.kernel.tree, task.walk_from(), path));
+  return do_exec(task, path, std::move(file), a[1], a[2]);
+}
+
+ErrnoOr<uint64_t> sys_execveat(Task& task, Arguments a) {
+  const std::string path = GUEST_TRY(task.get_path(a[1]));
+  if (path.empty() && (as_int(a[4]) & 0x1000) != 0) {
+    const FilePtr opened = GUEST_TRY(task.files->get(as_int(a[0])));
+    if (!opened->path()) return Errno(EACCES);
+    const Stat stat = GUEST_TRY(opened->stat());
+    if (!S_ISREG(stat.mode)) return Errno(EACCES);
+    GUEST_TRY(may_access(task.credentials, stat, 1));
+    FilePtr file = GUEST_TRY(opened->inode()->open(opened->path(), O_RDONLY));
+    return do_exec(task, "/dev/fd/" + std::to_string(as_int(a[0])), std::move(file), a[2], a[3]);
+  }
+  const WalkFrom from = GUEST_TRY(walk_from(task, as_int(a[0]), path));
+  FilePtr file = GUEST_TRY(open_executable(*task.kernel.tree, from, path));
+  return do_exec(task, path, std::move(file), a[2], a[3]);
+}
+
+ErrnoOr<uint64_t> sys_exit(Task& task, Arguments a) {
+  task.ending = Ending{false, (as_int(a[0]) & 0xff) << 8};
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_exit_group(Task& task, Arguments a) {
+  const int status = (as_int(a[0]) & 0xff) << 8;
+  std::lock_guard lock(task.kernel.lock);
+  task.kernel.end_process(*task.process, status);
+  task.ending = Ending{true, task.process->exit_status};
+  return uint64_t{0};
+}
+
+namespace {
+
+struct Waited {
+  int32_t pid = 0;
+  int status = 0;  // as wait4 has it
+  int code = 0;    // CLD_*
+  int value = 0;   // as waitid has it
+  uint32_t uid = 0;
+};
+
+struct WaitFor {
+  int32_t pid = -1;   // > 0 that one, -1 any, 0 none by pid
+  int32_t group = 0;  // > 0: of that group
+  bool exited = true;
+  bool stopped = false;
+  bool continued = false;
+  bool keep = false;  // WNOWAIT
+  bool nohang = false;
+};
+
+ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
+  Kernel& kernel = task.kernel;
+  Process& self = *task.process;
+  Waited found;
+  bool none = false;
+  const auto look = [&] {
+    std::lock_guard lock(kernel.lock);
+    none = true;
+    for (size_t i = 0; i < self.children.size(); ++i) {
+      const ProcessPtr child = self.children[i];
+      if (what.pid > 0 && child->pid != what.pid) continue;
+      if (what.group > 0 && child->group != what.group) continue;
+      none = false;
+      found.pid = child->pid;
+      if (child->zombie && what.exited) {
+        found.status = child->exit_status;
+        const bool killed = WIFSIGNALED(found.status);
+        found.code = killed ? CLD_KILLED : CLD_EXITED;
+        found.value = killed ? WTERMSIG(found.status) : WEXITSTATUS(found.status);
+        if (!what.keep) {
+          kernel.processes.erase(child->pid);
+          self.children.erase(self.children.begin() + static_cast<ptrdiff_t>(i));
+        }
+        return true;
+      }
+      if (child->stopped && !child->stop_reported && what.stopped) {
+        found.status = (child->stop_signal << 8) | 0x7f;
+        found.code = CLD_STOPPED;
+        found.value = child->stop_signal;
+        if (!what.keep) child->stop_reported = true;
+        return true;
+      }
+      if (!child->continued_reported && what.continued) {
+        found.status = 0xffff;
+        found.code = CLD_CONTINUED;
+        found.value = SIGCONT;
+        if (!what.keep) child->continued_reported = true;
+        return true;
+      }
+    }
+    found = {};
+    return none || what.nohang;
+  };
+  GUEST_TRY(wait_until(self.children_changed, task.sleeper, {}, look));
+  if (none) return Errno(ECHILD);
+  return found;
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_wait4(Task& task, Arguments a) {
+  const int options = as_int(a[2]);
+  constexpr int kKnown =
+      WNOHANG | WUNTRACED | WCONTINUED | 0x20000000 | 0x40000000 | static_cast<int>(0x80000000U);
+  if ((options & ~kKnown) != 0) return Errno(EINVAL);
+  const int32_t pid = as_int(a[0]);
+  if (pid == INT32_MIN) return Errno(ESRCH);
+  WaitFor what;
+  what.stopped = (options & WUNTRACED) != 0;
+  what.continued = (options & WCONTINUED) != 0;
+  what.nohang = (options & WNOHANG) != 0;
+  what.pid = pid;
+  if (pid == 0) what.group = task.process_group();
+  if (pid < -1) {
+    what.group = -pid;
+    what.pid = -1;
+  }
+  const Waited waited = GUEST_TRY(wait_for_child(task, what));
+  if (waited.pid != 0 && a[1] != 0) GUEST_TRY(task.put(a[1], waited.status));
+  if (waited.pid != 0 && a[3] != 0) {
+    const std::array<uint64_t, 18> usage{};
+    GUEST_TRY(task.put(a[3], usage));
+  }
+  return static_cast<uint64_t>(waited.pid);
+}
+
+ErrnoOr<uint64_t> sys_waitid(Task& task, Arguments a) {
+  const int options = as_int(a[3]);
+  constexpr int kKnown = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | 0x20000000 |
+                         0x40000000 | static_cast<int>(0x80000000U);
+  if ((options & ~kKnown) != 0 || (options & (WEXITED | WSTOPPED | WCONTINUED)) == 0)
+    return Errno(EINVAL);
+  WaitFor what;
+  switch (as_int(a[0])) {
+    case 0:
+      break;  // P_ALL
+    case 1:
+      if (as_int(a[1]) <= 0) return Errno(EINVAL);
+      what.pid = as_int(a[1]);
+      break;
+    case 2:
+      if (as_int(a[1]) < 0) return Errno(EINVAL);
+      what.group = as_int(a[1]) == 0 ? task.process_group() : as_int(a[1]);
+      break;
+    default:
+      return Errno(EINVAL);
+  }
+  what.exited = (options & WEXITED) != 0;
+  what.stopped = (options & WSTOPPED) != 0;
+  what.continued = (options & WCONTINUED) != 0;
+  what.nohang = (options & WNOHANG) != 0;
+  what.keep = (options & WNOWAIT) != 0;
+  const Waited waited = GUEST_TRY(wait_for_child(task, what));
+  if (a[2] != 0) {
+    SignalInfo info;
+    if (waited.pid != 0) {
+      info.signo = SIGCHLD;
+      info.code = waited.code;
+      info.set_sender(waited.pid, waited.uid);
+      info.set_status(waited.value);
+    }
+    GUEST_TRY(task.put(a[2], info));
+  }
+  if (a[4] != 0) {
+    const std::array<uint64_t, 18> usage{};
+    GUEST_TRY(task.put(a[4], usage));
+  }
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_getpid(Task& task, Arguments) {
+  return static_cast<uint64_t>(task.process->pid);
+}
+ErrnoOr<uint64_t> sys_gettid(Task& task, Arguments) { return static_cast<uint64_t>(task.tid); }
+ErrnoOr<uint64_t> sys_getppid(Task& task, Arguments) {
+  std::lock_guard lock(task.kernel.lock);
+  const ProcessPtr parent = task.process->parent.lock();
+  return static_cast<uint64_t>(parent ? parent->pid : 0);
+}
+
+namespace {
+ErrnoOr<ProcessPtr> find_process(Task& task, int32_t pid) {  // under lock
+  if (pid == 0) return task.process;
+  const auto found = task.kernel.processes.find(pid);
+  if (found != task.kernel.processes.end()) return found->second;
+  const auto thread = task.kernel.tasks.find(pid);
+  if (thread == task.kernel.tasks.end()) return Errno(ESRCH);
+  return thread->second->process;
+}
+}  // namespace
+
+ErrnoOr<uint64_t> sys_getpgid(Task& task, Arguments a) {
+  std::lock_guard lock(task.kernel.lock);
+  const ProcessPtr process = GUEST_TRY(find_process(task, as_int(a[0])));
+  return static_cast<uint64_t>(process->group);
+}
+ErrnoOr<uint64_t> sys_getpgrp(Task& task, Arguments) {
+  return static_cast<uint64_t>(task.process_group());
+}
+ErrnoOr<uint64_t> sys_getsid(Task& task, Arguments a) {
+  std::lock_guard lock(task.kernel.lock);
+  const ProcessPtr process = GUEST_TRY(find_process(task, as_int(a[0])));
+  return static_cast<uint64_t>(process->session);
+}
+
+ErrnoOr<uint64_t> sys_setpgid(Task& task, Arguments a) {
+  const int32_t pid = as_int(a[0]);
+  int32_t group = as_int(a[1]);
+  if (group < 0) return Errno(EINVAL);
+  std::lock_guard lock(task.kernel.lock);
+  const ProcessPtr process = GUEST_TRY(find_process(task, pid));
+  if (group == 0) group = process->pid;
+  if (process != task.process) {
+    if (process->parent.lock() != task.process) return Errno(ESRCH);
+    if (process->session != task.process->session) return Errno(EPERM);
+    if (process->has_executed) return Errno(EACCES);
+  }
+  if (process->session == process->pid) return Errno(EPERM);
+  if (group != process->pid) {
+    const bool there = std::any_of(
+        task.kernel.processes.begin(), task.kernel.processes.end(), [&](const auto& entry) {
+          return entry.second->group == group && entry.second->session == task.process->session;
+        });
+    if (!there) return Errno(EPERM);
+  }
+  process->group = group;
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_setsid(Task& task, Arguments) {
+  std::lock_guard lock(task.kernel.lock);
+  const int32_t pid = task.process->pid;
+  for (const auto& [id, process] : task.kernel.processes)
+    if (process->group == pid) return Errno(EPERM);
+  task.process->session = task.process->group = pid;
+  return static_cast<uint64_t>(pid);
+}
+
+ErrnoOr<uint64_t> sys_set_tid_address(Task& task, Arguments a) {
+  task.clear_child_tid = a[0];
+  return static_cast<uint64_t>(task.tid);
+}
+
+ErrnoOr<uint64_t> sys_set_robust_list(Task& task, Arguments a) {
+  if (a[1] != 24) return Errno(EINVAL);
+  task.robust_list = a[0];
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_get_robust_list(Task& task, Arguments a) {
+  uint64_t head = task.robust_list;
+  if (as_int(a[0]) != 0 && as_int(a[0]) != task.tid) {
+    std::lock_guard lock(task.kernel.lock);
+    const auto found = task.kernel.tasks.find(as_int(a[0]));
+    if (found == task.kernel.tasks.end()) return Errno(ESRCH);
+    if (found->second->process != task.process) return Errno(EPERM);
+    head = found->second->robust_list;
+  }
+  GUEST_TRY(task.put(a[2], uint64_t{24}));
+  GUEST_TRY(task.put(a[1], head));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_arch_prctl(Task& task, Arguments a) {
+  switch (a[0]) {
+    case 0x1001:  // ARCH_SET_GS
+    case 0x1002:  // ARCH_SET_FS
+      if (a[1] >= kGuestTop) return Errno(EPERM);
+      task.context->carry_out();
+      return kCarriedOut;
+    case 0x1003:
+    case 0x1004: {
+      if (task.context->registers() == nullptr) return Errno(ESRCH);
+      const uint64_t base = a[0] == 0x1003 ? task.context->fs_base() : task.context->gs_base();
+      GUEST_TRY(task.put(a[1], base));
+      return uint64_t{0};
+    }
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
+  switch (as_int(a[0])) {
+    case 1:  // PR_SET_PDEATHSIG
+      if (a[1] > kSignals) return Errno(EINVAL);
+      task.parent_death_signal = as_int(a[1]);
+      return uint64_t{0};
+    case 2:
+      GUEST_TRY(task.put(a[1], task.parent_death_signal));
+      return uint64_t{0};
+    case 3: {
+      std::lock_guard lock(task.kernel.lock);
+      return uint64_t{task.process->dumpable ? 1U : 0U};
+    }
+    case 4: {
+      if (a[1] > 1) return Errno(EINVAL);
+      std::lock_guard lock(task.kernel.lock);
+      task.process->dumpable = a[1] == 1;
+      return uint64_t{0};
+    }
+    case 7:
+      return uint64_t{0};  // PR_GET_KEEPCAPS
+    case 8:
+      return a[1] == 0 ? ErrnoOr<uint64_t>(uint64_t{0}) : Errno(EINVAL);
+    case 15: {
+      ErrnoOr<std::string> name = task.get_string(a[1], 16);
+      std::string text;
+      if (name.ok()) {
+        text = std::move(name).value();
+      } else {
+        if (name.error().value() != ENAMETOOLONG) return name.error();
+        text.resize(15);
+        GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(text))));
+      }
+      std::lock_guard lock(task.kernel.lock);
+      task.name = text.substr(0, 15);
+      return uint64_t{0};
+    }
+    case 16: {
+      char name[16] = {};
+      task.name.copy(name, 15);
+      GUEST_TRY(task.put(a[1], name));
+      return uint64_t{0};
+    }
+    case 23: {  // PR_CAPBSET_READ
+      if (a[1] > 40) return Errno(EINVAL);
+      return task.credentials.bounding >> a[1] & 1;
+    }
+    case 24: {
+      if (a[1] > 40) return Errno(EINVAL);
+      if (!task.credentials.can(kCapSetpcap)) return Errno(EPERM);
+      task.credentials.bounding &= ~(uint64_t{1} << a[1]);
+      return uint64_t{0};
+    }
+    case 29:
+      return uint64_t{0};  // timer slack
+    case 30:
+      return uint64_t{50000};
+    case 36: {
+      std::lock_guard lock(task.kernel.lock);
+      task.process->child_subreaper = a[1] != 0;
+      return uint64_t{0};
+    }
+    case 38:
+      if (a[1] != 1 || a[2] != 0 || a[3] != 0 || a[4] != 0) return Errno(EINVAL);
+      task.no_new_privileges = true;
+      return uint64_t{0};
+    case 39:
+      if (a[1] != 0 || a[2] != 0 || a[3] != 0 || a[4] != 0) return Errno(EINVAL);
+      return uint64_t{task.no_new_privileges ? 1U : 0U};
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+ErrnoOr<uint64_t> sys_futex(Task& task, Arguments a) {
+  constexpr int kPrivate = 128;
+  constexpr int kRealtime = 256;
+  const int op = as_int(a[1]);
+  const int command = op & ~(kPrivate | kRealtime);
+  Mm& mm = *task.mm;
+  Futexes& futexes = task.kernel.futexes;
+  const auto place = [&](uint64_t address) {
+    return (op & kPrivate) != 0 ? Futexes::private_place(mm, address) : mm.place_of(address);
+  };
+  if (a[0] % 4 != 0) return Errno(EINVAL);
+  if (a[0] >= kGuestTop) return Errno(EFAULT);
+  const auto count = as_int(a[2]);
+  switch (command) {
+    case 0:    // WAIT
+    case 9: {  // WAIT_BITSET
+      Deadline deadline;
+      if (a[3] != 0) {
+        const GuestTime time = GUEST_TRY(get_time(task, a[3]));
+        int64_t ns = in_ns(time);
+        if (command == 9) ns -= host::clock_ns((op & kRealtime) != 0 ? 0 : 1);
+        deadline = after_ns(std::max<int64_t>(ns, 0));
+      }
+      const uint32_t bits = command == 9 ? static_cast<uint32_t>(a[5]) : ~0U;
+      const Errno done = futexes.wait(mm, place(a[0]), a[0], static_cast<uint32_t>(a[2]), bits,
+                                      task.sleeper, deadline);
+      // A relative timeout made again would begin anew.
+      if (done.value() == kRestartSys && command == 0 && a[3] != 0) return Errno(kRestartNoHand);
+      if (!done.ok()) return done;
+      return uint64_t{0};
+    }
+    case 1:   // WAKE
+    case 10:  // WAKE_BITSET
+      if (command == 10 && static_cast<uint32_t>(a[5]) == 0) return Errno(EINVAL);
+      return static_cast<uint64_t>(futexes.wake(place(a[0]), std::max(count, 1),
+                                                command == 10 ? static_cast<uint32_t>(a[5]) : ~0U));
+    case 3:    // REQUEUE
+    case 4: {  // CMP_REQUEUE
+      const auto expected = static_cast<uint32_t>(a[5]);
+      const int done =
+          GUEST_TRY(futexes.requeue(mm, place(a[0]), a[0], command == 4 ? &expected : nullptr,
+                                    count, place(a[4]), as_int(a[3])));
+      return static_cast<uint64_t>(done);
+    }
+    case 5: {  // WAKE_OP
+      const int done = GUEST_TRY(futexes.wake_op(mm, place(a[0]), count, place(a[4]), a[4],
+                                                 as_int(a[3]), static_cast<uint32_t>(a[5])));
+      return static_cast<uint64_t>(done);
+    }
+    default:
+      return Errno(ENOSYS);
+  }
+}
+
+ErrnoOr<uint64_t> sys_sched_yield(Task&, Arguments) {
+  std::this_thread::yield();
+  return uint64_t{0};
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,264 @@
+#include <signal.h>
+
+#include <algorithm>
+
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr SignalSet kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
+
+bool is_signal(int signal) { return signal >= 1 && signal <= kSignals; }
+
+SignalInfo from_me(Task& task, int signal, int code) {
+  return make_signal(signal, code, task.process->pid, task.credentials.uid);
+}
+
+ErrnoOr<uint64_t> send_to_thread(Task& task, int32_t group, int32_t thread, int signal, int code) {
+  if (thread <= 0 || signal < 0 || signal > kSignals) return Errno(EINVAL);
+  std::lock_guard lock(task.kernel.lock);
+  const auto found = task.kernel.tasks.find(thread);
+  if (found == task.kernel.tasks.end() || (group > 0 && found->second->process->pid != group))
+    return Errno(ESRCH);
+  GUEST_TRY(task.kernel.may_signal(task, *found->second->process, signal));
+  if (signal != 0) task.kernel.send_to(*found->second, from_me(task, signal, code));
+  return uint64_t{0};
+}
+
+}  // namespace
+
+void swap_mask(Task& task, SignalSet mask) {
+  std::lock_guard lock(task.kernel.lock);
+  task.restore_blocked = task.blocked;
+  task.blocked = mask & ~kUnblockable;
+  if (task.has_signal()) task.call_in();
+}
+
+void unswap_mask(Task& task) {
+  std::lock_guard lock(task.kernel.lock);
+  if (!task.restore_blocked) return;
+  task.blocked = *task.restore_blocked;
+  task.restore_blocked.reset();
+}
+
+ErrnoOr<uint64_t> sys_rt_sigaction(Task& task, Arguments a) {
+  const int signal = as_int(a[0]);
+  if (a[3] != 8 || !is_signal(signal)) return Errno(EINVAL);
+  SignalAction wanted;
+  if (a[1] != 0) {
+    if (signal == SIGKILL || signal == SIGSTOP) return Errno(EINVAL);
+    wanted = GUEST_TRY(task.get<SignalAction>(a[1]));
+  }
+  SignalAction before;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    SignalAction& slot = task.process->actions->of[static_cast<size_t>(signal)];
+    before = slot;
+    if (a[1] != 0) {
+      wanted.mask &= ~kUnblockable;
+      slot = wanted;
+      const bool ignored =
+          wanted.handler == 1 ||
+          (wanted.handler == 0 && default_action(signal) == DefaultAction::kIgnore);
+      if (ignored) {
+        task.process->pending.discard(signal_bit(signal));
+        for (Task* thread : task.process->threads) thread->pending.discard(signal_bit(signal));
+      }
+    }
+  }
+  if (a[2] != 0) GUEST_TRY(task.put(a[2], before));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_rt_sigprocmask(Task& task, Arguments a) {
+  if (a[3] != 8) return Errno(EINVAL);
+  SignalSet wanted = 0;
+  if (a[1] != 0) wanted = GUEST_TRY(task.get<SignalSet>(a[1]));
+  SignalSet before = 0;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    before = task.blocked;
+    if (a[1] != 0) {
+      switch (as_int(a[0])) {
+        case SIG_BLOCK:
+          task.blocked |= wanted & ~kUnblockable;
+          break;
+        case SIG_UNBLOCK:
+          task.blocked &= ~wanted;
+          break;
+        case SIG_SETMASK:
+          task.blocked = wanted & ~kUnblockable;
+          break;
+        default:
+          return Errno(EINVAL);
+      }
+      if (task.has_signal()) task.call_in();
+    }
+  }
+  if (a[2] != 0) GUEST_TRY(task.put(a[2], before));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_rt_sigreturn(Task& task, Arguments) {
+  if (!task.return_from_signal().ok()) task.force(SIGSEGV, SI_KERNEL, 0);
+  return kCarriedOut;
+}
+
+ErrnoOr<uint64_t> sys_rt_sigpending(Task& task, Arguments a) {
+  if (a[1] > 8) return Errno(EINVAL);
+  SignalSet set = 0;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    set = (task.pending.set() | task.process->pending.set()) & task.blocked;
+  }
+  GUEST_TRY(task.copy_out(a[0], std::as_bytes(std::span(&set, 1)).first(a[1])));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_rt_sigsuspend(Task& task, Arguments a) {
+  if (a[1] != 8) return Errno(EINVAL);
+  const SignalSet mask = GUEST_TRY(task.get<SignalSet>(a[0]));
+  swap_mask(task, mask);
+  while (task.sleeper.sleep({}) != Sleeper::Outcome::kInterrupted) {
+  }
+  return Errno(kRestartNoHand);
+}
+
+ErrnoOr<uint64_t> sys_pause(Task& task, Arguments) {
+  while (task.sleeper.sleep({}) != Sleeper::Outcome::kInterrupted) {
+  }
+  return Errno(kRestartNoHand);
+}
+
+ErrnoOr<uint64_t> sys_rt_sigtimedwait(Task& task, Arguments a) {
+  if (a[3] != 8) return Errno(EINVAL);
+  const SignalSet wanted = GUEST_TRY(task.get<SignalSet>(a[0])) & ~kUnblockable;
+  Deadline deadline;
+  if (a[2] != 0) {
+    const GuestTime time = GUEST_TRY(get_time(task, a[2]));
+    deadline = after_ns(in_ns(time));
+  }
+  std::optional<SignalInfo> info;
+  const auto take = [&] {
+    std::lock_guard lock(task.kernel.lock);
+    info = task.pending.take(~wanted);
+    if (!info) info = task.process->pending.take(~wanted);
+    return info.has_value();
+  };
+  if (!take()) {
+    {
+      // While we wait those signals wake us, though they stay blocked.
+      std::lock_guard lock(task.kernel.lock);
+      task.restore_blocked = task.blocked;
+      task.blocked &= ~wanted;
+      if (task.has_signal()) task.call_in();
+    }
+    const Sleeper::Outcome outcome = task.sleeper.sleep(deadline);
+    unswap_mask(task);
+    if (!take()) {
+      if (outcome == Sleeper::Outcome::kTimedOut) return Errno(EAGAIN);
+      return Errno(kRestartNoHand);
+    }
+    std::lock_guard lock(task.kernel.lock);
+    if (!task.has_signal()) task.sleeper.clear_interrupt();
+  }
+  if (a[1] != 0) GUEST_TRY(task.put(a[1], *info));
+  return static_cast<uint64_t>(info->signo);
+}
+
+ErrnoOr<uint64_t> sys_kill(Task& task, Arguments a) {
+  const int32_t to = as_int(a[0]);
+  const int signal = as_int(a[1]);
+  if (signal < 0 || signal > kSignals) return Errno(EINVAL);
+  const SignalInfo info = from_me(task, signal, SI_USER);
+  Kernel& kernel = task.kernel;
+  std::lock_guard lock(kernel.lock);
+  if (to > 0) {
+    auto found = kernel.processes.find(to);
+    ProcessPtr process;
+    if (found != kernel.processes.end()) {
+      process = found->second;
+    } else if (const auto thread = kernel.tasks.find(to); thread != kernel.tasks.end()) {
+      process = thread->second->process;
+    }
+    if (!process) return Errno(ESRCH);
+    GUEST_TRY(kernel.may_signal(task, *process, signal));
+    if (signal != 0) kernel.send(*process, info);
+    return uint64_t{0};
+  }
+  const int32_t group = to == 0 ? task.process->group : -to;
+  bool any = false;
+  bool allowed = false;
+  for (const auto& [pid, process] : std::map(kernel.processes)) {
+    if (to == -1 ? pid == 1 || process == task.process : process->group != group) continue;
+    any = true;
+    if (!kernel.may_signal(task, *process, signal).ok()) continue;
+    allowed = true;
+    if (signal != 0) kernel.send(*process, info);
+  }
+  if (!any) return Errno(ESRCH);
+  if (!allowed) return Errno(EPERM);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_tkill(Task& task, Arguments a) {
+  return send_to_thread(task, 0, as_int(a[0]), as_int(a[1]), SI_TKILL);
+}
+ErrnoOr<uint64_t> sys_tgkill(Task& task, Arguments a) {
+  if (as_int(a[0]) <= 0) return Errno(EINVAL);
+  return send_to_thread(task, as_int(a[0]), as_int(a[1]), as_int(a[2]), SI_TKILL);
+}
+
+ErrnoOr<uint64_t> sys_rt_sigqueueinfo(Task& task, Arguments a) {
+  const int signal = as_int(a[1]);
+  SignalInfo info = GUEST_TRY(task.get<SignalInfo>(a[2]));
+  if (signal < 0 || signal > kSignals) return Errno(EINVAL);
+  if ((info.code >= 0 || info.code == SI_TKILL) && as_int(a[0]) != task.process->pid)
+    return Errno(EPERM);
+  info.signo = signal;
+  std::lock_guard lock(task.kernel.lock);
+  const auto found = task.kernel.processes.find(as_int(a[0]));
+  if (found == task.kernel.processes.end()) return Errno(ESRCH);
+  GUEST_TRY(task.kernel.may_signal(task, *found->second, signal));
+  if (signal != 0) task.kernel.send(*found->second, info);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_sigaltstack(Task& task, Arguments a) {
+  constexpr int kOnStack = 1;
+  constexpr int kDisable = 2;
+  constexpr int kAutoDisarm = INT32_MIN;
+  constexpr uint64_t kMinimum = 2048;
+  uint64_t sp = 0;
+  if (task.alternate.size != 0) {
+    const Registers* registers = task.context->registers();
+    if (registers == nullptr) return Errno(ESRCH);
+    sp = registers->rsp;
+  }
+  const bool on_it = (task.alternate.flags & kDisable) == 0 && sp > task.alternate.sp &&
+                     sp - task.alternate.sp <= task.alternate.size;
+  SignalStack before = task.alternate;
+  if (before.size == 0)
+    before.flags = kDisable;
+  else if (on_it)
+    before.flags |= kOnStack;
+  if (a[0] != 0) {
+    SignalStack wanted = GUEST_TRY(task.get<SignalStack>(a[0]));
+    if (on_it) return Errno(EPERM);
+    const int mode = wanted.flags & ~kAutoDisarm;
+    if (mode != 0 && mode != kDisable && mode != kOnStack) return Errno(EINVAL);
+    if (mode == kDisable) {
+      wanted = {0, kDisable, 0, 0};
+    } else if (wanted.size < kMinimum) {
+      return Errno(ENOMEM);
+    } else {
+      wanted.flags &= kAutoDisarm;
+    }
+    task.alternate = wanted;
+  }
+  if (a[1] != 0) GUEST_TRY(task.put(a[1], before));
+  return uint64_t{0};
+}
+
+}  // namespace fluyt::guest

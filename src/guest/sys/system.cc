@@ -1,0 +1,195 @@
+#include <algorithm>
+#include <cstring>
+
+#include "guest/platform/host/io.h"
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr int kNoFile = 7;  // RLIMIT_NOFILE
+
+ErrnoOr<ProcessPtr> limit_target(Task& task, int32_t pid) {  // under lock
+  if (pid == 0 || pid == task.process->pid) return task.process;
+  const auto found = task.kernel.processes.find(pid);
+  if (found == task.kernel.processes.end()) return Errno(ESRCH);
+  return found->second;
+}
+
+ErrnoOr<uint64_t> change_limit(Task& task, int32_t pid, int which, uint64_t set, uint64_t get) {
+  if (which < 0 || static_cast<size_t>(which) >= kLimits) return Errno(EINVAL);
+  Limit wanted;
+  if (set != 0) {
+    wanted = GUEST_TRY(task.get<Limit>(set));
+    if (wanted.soft > wanted.hard) return Errno(EINVAL);
+  }
+  Limit before;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    const ProcessPtr process = GUEST_TRY(limit_target(task, pid));
+    Limit& slot = process->limits[static_cast<size_t>(which)];
+    before = slot;
+    if (set != 0) {
+      if (wanted.hard > slot.hard && !task.credentials.can(kCapSysResource)) return Errno(EPERM);
+      constexpr uint64_t kMaxOpen = 1 << 20;  // fs.nr_open
+      if (which == kNoFile && wanted.hard > kMaxOpen) return Errno(EPERM);
+      slot = wanted;
+      if (which == kNoFile && process == task.process) task.files->set_limit(wanted.soft);
+    }
+  }
+  if (get != 0) GUEST_TRY(task.put(get, before));
+  return uint64_t{0};
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_prlimit64(Task& task, Arguments a) {
+  return change_limit(task, as_int(a[0]), as_int(a[1]), a[2], a[3]);
+}
+ErrnoOr<uint64_t> sys_getrlimit(Task& task, Arguments a) {
+  if (a[1] == 0) return Errno(EFAULT);
+  return change_limit(task, 0, as_int(a[0]), 0, a[1]);
+}
+ErrnoOr<uint64_t> sys_setrlimit(Task& task, Arguments a) {
+  if (a[1] == 0) return Errno(EFAULT);
+  return change_limit(task, 0, as_int(a[0]), a[1], 0);
+}
+
+ErrnoOr<uint64_t> sys_getrusage(Task& task, Arguments a) {
+  const int who = as_int(a[0]);
+  if (who < -1 || who > 1) return Errno(EINVAL);
+  std::array<int64_t, 18> usage{};
+  if (who != -1) {
+    const int64_t ns = host::clock_ns(7) - task.process->started_ns;
+    usage[0] = ns / 1'000'000'000;
+    usage[1] = ns % 1'000'000'000 / 1000;
+  }
+  GUEST_TRY(task.put(a[1], usage));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_times(Task& task, Arguments a) {
+  constexpr int64_t kTick = 10'000'000;
+  if (a[0] != 0) {
+    std::array<int64_t, 4> out{};
+    out[0] = (host::clock_ns(7) - task.process->started_ns) / kTick;
+    GUEST_TRY(task.put(a[0], out));
+  }
+  return static_cast<uint64_t>(host::clock_ns(7) / kTick);
+}
+
+ErrnoOr<uint64_t> sys_sysinfo(Task& task, Arguments a) {
+  struct {
+    int64_t uptime = 0;
+    uint64_t loads[3] = {};
+    uint64_t total = 0, free = 0, shared = 0, buffers = 0, swap = 0, swap_free = 0;
+    uint16_t processes = 0, padding = 0;
+    uint32_t padding2 = 0;
+    uint64_t high = 0, high_free = 0;
+    uint32_t unit = 1, padding3 = 0;
+  } out;
+  static_assert(sizeof out == 112);
+  out.uptime = (host::clock_ns(7) - task.kernel.booted_ns) / 1'000'000'000;
+  out.total = uint64_t{2} << 30;
+  out.free = uint64_t{1} << 30;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    out.processes = static_cast<uint16_t>(std::min<size_t>(task.kernel.tasks.size(), 65535));
+  }
+  GUEST_TRY(task.put(a[0], out));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_uname(Task& task, Arguments a) {
+  struct {
+    char system[65] = "Linux";
+    char node[65] = {};
+    char release[65] = "6.1.0-fluyt";
+    char version[65] = "#1 SMP fluyt guest";
+    char machine[65] = "x86_64";
+    char domain[65] = {};
+  } out;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    task.kernel.names.host.copy(out.node, 64);
+    task.kernel.names.domain.copy(out.domain, 64);
+  }
+  GUEST_TRY(task.put(a[0], out));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_sethostname(Task& task, Arguments a) {
+  if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if (as_int(a[1]) < 0 || as_int(a[1]) > 64) return Errno(EINVAL);
+  std::string name(a[1], 0);
+  GUEST_TRY(task.copy_in(a[0], std::as_writable_bytes(std::span(name))));
+  std::lock_guard lock(task.kernel.lock);
+  task.kernel.names.host = name.c_str();
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_getrandom(Task& task, Arguments a) {
+  constexpr uint64_t kMax = 0x1ffffff;
+  if ((a[2] & ~uint64_t{7}) != 0 || (a[2] & 6) == 6) return Errno(EINVAL);
+  const uint64_t length = std::min(a[1], kMax);
+  std::byte buffer[4096];
+  for (uint64_t done = 0; done < length;) {
+    const size_t step = std::min<uint64_t>(sizeof buffer, length - done);
+    host::fill_random(std::span(buffer).first(step));
+    const Errno put = task.copy_out(a[0] + done, std::span(buffer).first(step));
+    if (!put.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : put;
+    done += step;
+  }
+  return length;
+}
+
+ErrnoOr<uint64_t> sys_getcpu(Task& task, Arguments a) {
+  if (a[0] != 0) GUEST_TRY(task.put(a[0], uint32_t{0}));
+  if (a[1] != 0) GUEST_TRY(task.put(a[1], uint32_t{0}));
+  return uint64_t{0};
+}
+
+namespace {
+Errno known_thread(Task& task, int32_t id) {
+  if (id < 0) return Errno(EINVAL);
+  if (id == 0) return kOk;
+  std::lock_guard lock(task.kernel.lock);
+  return task.kernel.tasks.contains(id) ? kOk : Errno(ESRCH);
+}
+}  // namespace
+
+ErrnoOr<uint64_t> sys_sched_getaffinity(Task& task, Arguments a) {
+  const auto size = static_cast<uint32_t>(a[1]);
+  const unsigned processors = host::processors();
+  if (size % 8 != 0 || size * 8 < processors) return Errno(EINVAL);
+  GUEST_TRY(known_thread(task, as_int(a[0])));
+  std::vector<uint64_t> mask((processors + 63) / 64);
+  for (unsigned i = 0; i < processors; ++i) mask[i / 64] |= uint64_t{1} << (i % 64);
+  GUEST_TRY(task.copy_out(a[2], std::as_bytes(std::span(mask))));
+  return uint64_t{mask.size() * 8};
+}
+
+ErrnoOr<uint64_t> sys_sched_setaffinity(Task& task, Arguments a) {
+  GUEST_TRY(known_thread(task, as_int(a[0])));
+  const size_t size = std::min<size_t>(static_cast<uint32_t>(a[1]), 128);
+  std::vector<std::byte> mask(size);
+  GUEST_TRY(task.copy_in(a[2], mask));
+  const unsigned processors = host::processors();
+  for (unsigned i = 0; i < processors && i / 8 < mask.size(); ++i)
+    if ((static_cast<unsigned>(mask[i / 8]) >> (i % 8) & 1) != 0) return uint64_t{0};
+  return Errno(EINVAL);
+}
+
+ErrnoOr<uint64_t> sys_getpriority(Task& task, Arguments a) {
+  if (as_int(a[0]) < 0 || as_int(a[0]) > 2) return Errno(EINVAL);
+  if (as_int(a[0]) == 0) GUEST_TRY(known_thread(task, as_int(a[1])));
+  return uint64_t{20};
+}
+ErrnoOr<uint64_t> sys_setpriority(Task& task, Arguments a) {
+  if (as_int(a[0]) < 0 || as_int(a[0]) > 2) return Errno(EINVAL);
+  if (as_int(a[0]) == 0) GUEST_TRY(known_thread(task, as_int(a[1])));
+  if (as_int(a[2]) < 0 && !task.credentials.can(kCapSysNice)) return Errno(EACCES);
+  return uint64_t{0};
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,144 @@
+#include "guest/sys/table.h"
+
+#include <array>
+#include <cstdio>
+#include <cstring>
+
+#include "guest/platform/host/io.h"
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr CallEntry kCalls[] = {
+#define CALL(number, name, support, arguments, missing) \
+  {number, #name, sys_##name, Support::support, arguments, missing},
+#include "guest/sys/calls.inc"
+#undef CALL
+};
+
+constexpr int kHighest = 512;
+constexpr std::array<int16_t, kHighest> make_index() {
+  std::array<int16_t, kHighest> index{};
+  for (int16_t& at : index) at = -1;
+  for (size_t i = 0; i < std::size(kCalls); ++i)
+    index[static_cast<size_t>(kCalls[i].number)] = static_cast<int16_t>(i);
+  return index;
+}
+constexpr std::array<int16_t, kHighest> kIndex = make_index();
+
+void trace(Task& task, const SyscallRequest& call, const CallEntry* entry,
+           const ErrnoOr<uint64_t>* result) {
+  char line[1024];
+  size_t at = 0;
+  const auto put = [&](const char* format, auto... values) {
+    const int done = std::snprintf(line + at, sizeof line - at, format, values...);
+    if (done > 0) at = std::min(sizeof line - 1, at + static_cast<size_t>(done));
+  };
+  put("[%5d %s] ", task.tid, task.name.c_str());
+  if (entry == nullptr) {
+    put("%s%d(%#lx, %#lx, %#lx)", call.native ? "call_" : "foreign_", call.number, call.args[0],
+        call.args[1], call.args[2]);
+  } else {
+    put("%s(", entry->name);
+    for (size_t i = 0; entry->arguments[i] != 0; ++i) {
+      if (i != 0) put("%s", ", ");
+      const uint64_t value = call.args[i];
+      switch (entry->arguments[i]) {
+        case 'd':
+        case 'f':
+          put("%ld", static_cast<int64_t>(static_cast<int32_t>(value)));
+          break;
+        case 's': {
+          const ErrnoOr<std::string> text =
+              task.mm ? task.get_string(value, 256) : ErrnoOr<std::string>(Errno(EFAULT));
+          if (text.ok())
+            put("\"%s\"", text.value().c_str());
+          else
+            put("%#lx", value);
+          break;
+        }
+        default:
+          put("%#lx", value);
+      }
+    }
+    put("%s", ")");
+  }
+  if (result == nullptr)
+    put("%s", " ...");
+  else if (!result->ok())
+    put(" = -%d (%s)", result->error().value(),
+        result->error().value() < kRestartSys ? std::strerror(result->error().value()) : "restart");
+  else if (result->value() != kCarriedOut)
+    put(" = %ld", static_cast<int64_t>(result->value()));
+  put("%s", "\n");
+  (void)host::write(task.kernel.strace, std::as_bytes(std::span(line, at))).ok();
+}
+
+void report(Task& task, int number) {
+  Kernel& kernel = task.kernel;
+  if (!kernel.log.valid() || number < 0 || static_cast<size_t>(number) >= kernel.reported.size() ||
+      kernel.reported[static_cast<size_t>(number)].exchange(true))
+    return;
+  char line[128];
+  const int length = std::snprintf(line, sizeof line, "rung: %s: system call %d is not supported\n",
+                                   task.name.c_str(), number);
+  if (length > 0)
+    (void)host::write(kernel.log, std::as_bytes(std::span(line, static_cast<size_t>(length)))).ok();
+}
+
+}  // namespace
+
+std::span<const CallEntry> call_table() { return kCalls; }
+
+const CallEntry* find_call(int number) {
+  if (number < 0 || number >= kHighest || kIndex[static_cast<size_t>(number)] < 0) return nullptr;
+  return &kCalls[kIndex[static_cast<size_t>(number)]];
+}
+
+ErrnoOr<uint64_t> dispatch(Task& task, const SyscallRequest& call) {
+  const CallEntry* entry = call.native ? find_call(call.number) : nullptr;
+  const bool tracing = task.kernel.strace.valid();
+  // What does not come back is shown before it goes.
+  if (tracing && entry != nullptr && (call.number == 231 || call.number == 60 || call.number == 59))
+    trace(task, call, entry, nullptr);
+  ErrnoOr<uint64_t> result = Errno(ENOSYS);
+  if (entry != nullptr)
+    result = entry->handler(task, call.args);
+  else
+    report(task, call.native ? call.number : -1);
+  if (tracing && call.number != 59) trace(task, call, entry, &result);
+  return result;
+}
+
+std::string describe_calls() {
+  std::string out =
+      "# System calls of the guest kernel\n\n"
+      "Generated from src/guest/sys/calls.inc by `rung syscalls`. A call that is not here is "
+      "ENOSYS and is logged once.\n"
+      "x86-64 alone; int 0x80 and x32 numbers are ENOSYS.\n\n"
+      "## What the host carries out for a guest thread\n\n"
+      "| call | when |\n| --- | --- |\n"
+      "| arch_prctl | ARCH_SET_FS, ARCH_SET_GS, ARCH_GET_FS, ARCH_GET_GS: registers of the thread "
+      "itself |\n"
+      "| exit | the thread has ended in the guest kernel |\n"
+      "| rt_sigreturn | from the stub's text alone, behind every signal of the host |\n"
+      "| seccomp, arch_prctl, mmap of its slot | once, in the stub's text, before the first "
+      "instruction of the program |\n"
+      "| uretprobe, uprobe (335, 336) | no seccomp filter sees them (Linux 6.14 and later); they "
+      "fail outside the kernel's own trampolines |\n\n"
+      "## The calls\n\n"
+      "| number | call | support | missing |\n| --- | --- | --- | --- |\n";
+  size_t full = 0;
+  for (const CallEntry& entry : kCalls) {
+    const bool whole = entry.support == Support::kFull;
+    full += whole ? 1 : 0;
+    out += "| " + std::to_string(entry.number) + " | " + entry.name + " | " +
+           (whole ? "full" : "partial") + " | " + entry.missing + " |\n";
+  }
+  out += "\n" + std::to_string(std::size(kCalls)) + " calls: " + std::to_string(full) + " full, " +
+         std::to_string(std::size(kCalls) - full) + " partial.\n";
+  return out;
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,259 @@
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "guest/platform/host/io.h"
+#include "guest/task/task.h"
+
+namespace fluyt::guest {
+
+SignalInfo make_signal(int signal, int code, int32_t pid, uint32_t uid) {
+  SignalInfo info;
+  info.signo = signal;
+  info.code = code;
+  info.set_sender(pid, uid);
+  return info;
+}
+
+Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
+    : platform(runs_on), tree(std::move(files)), dispatch(calls) {
+  booted_ns = host::clock_ns(7 /* CLOCK_BOOTTIME */);
+}
+
+Kernel::~Kernel() = default;
+
+ErrnoOr<int32_t> Kernel::new_id() {
+  constexpr int32_t kMaxId = 4194304;
+  if (tasks.size() >= max_tasks) return Errno(EAGAIN);
+  for (int tries = 0; tries < kMaxId; ++tries) {
+    last_id_ = last_id_ + 1 >= kMaxId ? 300 : last_id_ + 1;
+    if (tasks.contains(last_id_) || processes.contains(last_id_)) continue;
+    const bool is_group = std::any_of(processes.begin(), processes.end(), [&](const auto& entry) {
+      return entry.second->group == last_id_ || entry.second->session == last_id_;
+    });
+    if (!is_group) return last_id_;
+  }
+  return Errno(EAGAIN);
+}
+
+void Kernel::wake_for(Process& process, const SignalInfo& info) {
+  const SignalSet bit = signal_bit(info.signo);
+  // The main thread if it takes it, else anyone who does.
+  Task* chosen = nullptr;
+  for (Task* task : process.threads) {
+    if ((task->blocked & bit) != 0 && info.signo != SIGKILL) continue;
+    if (chosen == nullptr || task->tid == process.pid) chosen = task;
+  }
+  if (chosen != nullptr) chosen->call_in();
+}
+
+namespace {
+
+/// Signals that undo each other, before either is queued.
+void cancel_opposites(Process& process, int signal) {
+  constexpr SignalSet kStops =
+      signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
+  SignalSet gone = 0;
+  if (signal == SIGCONT) gone = kStops;
+  if ((kStops & signal_bit(signal)) != 0) gone = signal_bit(SIGCONT);
+  if (gone == 0) return;
+  process.pending.discard(gone);
+  for (Task* task : process.threads) task->pending.discard(gone);
+}
+
+bool is_ignored(const Process& process, int signal) {
+  const SignalAction& action = process.actions->of[static_cast<size_t>(signal)];
+  if (action.handler == 1) return true;
+  return action.handler == 0 && default_action(signal) == DefaultAction::kIgnore;
+}
+
+}  // namespace
+
+void Kernel::notify_parent(Process& process, int code, int status) {
+  const ProcessPtr parent = process.parent.lock();
+  if (!parent) return;
+  const bool exit = code == CLD_EXITED || code == CLD_KILLED || code == CLD_DUMPED;
+  const int signal = exit ? process.exit_signal : SIGCHLD;
+  if (signal != 0) {
+    const SignalAction& action = parent->actions->of[SIGCHLD];
+    const bool wanted = exit || (action.flags & SA_NOCLDSTOP) == 0;
+    if (wanted) {
+      SignalInfo info = make_signal(signal, code, process.pid, 0);
+      info.set_status(status);
+      send(*parent, info);
+    }
+  }
+  parent->children_changed.wake_all();
+}
+
+void Kernel::send(Process& process, const SignalInfo& info) {
+  if (process.zombie) return;
+  cancel_opposites(process, info.signo);
+  if (info.signo == SIGKILL) {
+    end_process(process, SIGKILL);
+    return;
+  }
+  if (info.signo == SIGCONT && process.stopped) {
+    process.stopped = false;
+    process.continued_reported = false;
+    process.threads_changed.wake_all();
+    notify_parent(process, CLD_CONTINUED, SIGCONT);
+  }
+  // Pid 1 gets only what it has handlers for.
+  const SignalAction& action = process.actions->of[static_cast<size_t>(info.signo)];
+  if (process.pid == 1 && action.handler == 0 && info.signo != SIGCHLD &&
+      default_action(info.signo) != DefaultAction::kStop)
+    if (info.code <= 0) return;
+  const bool blocked_by_all =
+      std::all_of(process.threads.begin(), process.threads.end(),
+                  [&](const Task* task) { return (task->blocked & signal_bit(info.signo)) != 0; });
+  if (is_ignored(process, info.signo) && !blocked_by_all) return;
+  process.pending.add(info);
+  wake_for(process, info);
+}
+
+void Kernel::send_to(Task& task, const SignalInfo& info) {
+  Process& process = *task.process;
+  if (process.zombie) return;
+  cancel_opposites(process, info.signo);
+  if (info.signo == SIGKILL || info.signo == SIGCONT || info.signo == SIGSTOP) {
+    send(process, info);
+    return;
+  }
+  if (is_ignored(process, info.signo) && (task.blocked & signal_bit(info.signo)) == 0) return;
+  task.pending.add(info);
+  if ((task.blocked & signal_bit(info.signo)) == 0) task.call_in();
+}
+
+Errno Kernel::may_signal(const Task& from, Process& to, int signal) {
+  if (from.process.get() == &to || from.credentials.can(kCapKill)) return kOk;
+  if (to.threads.empty()) return kOk;
+  const Credentials& target = to.threads.front()->credentials;
+  const Credentials& own = from.credentials;
+  if (own.euid == target.suid || own.euid == target.uid || own.uid == target.suid ||
+      own.uid == target.uid)
+    return kOk;
+  if (signal == SIGCONT && from.process->session == to.session) return kOk;
+  return Errno(EPERM);
+}
+
+bool Kernel::send_to_group(int32_t group, const SignalInfo& info) {
+  bool any = false;
+  for (const auto& [pid, process] : std::map(processes)) {
+    if (process->group != group || process->zombie) continue;
+    any = true;
+    if (info.signo != 0) send(*process, info);
+  }
+  return any;
+}
+
+void Kernel::end_process(Process& process, int status) {
+  if (process.exiting || process.zombie) return;
+  process.exiting = true;
+  process.exit_status = status;
+  process.stopped = false;
+  for (Task* task : process.threads) task->call_in();
+  process.threads_changed.wake_all();
+}
+
+void Kernel::enter(const TaskPtr& task) {
+  tasks[task->tid] = task.get();
+  Process& process = *task->process;
+  process.threads.push_back(task.get());
+  if (!processes.contains(process.pid)) {
+    processes[process.pid] = task->process;
+    if (const ProcessPtr parent = process.parent.lock()) parent->children.push_back(task->process);
+  }
+  ++live_;
+  ++forks;
+}
+
+Errno Kernel::start(TaskPtr task) {
+  auto* handed = new TaskPtr(task);
+  const Errno started = start_thread(
+      [](void* raw) {
+        TaskPtr self = std::move(*static_cast<TaskPtr*>(raw));
+        delete static_cast<TaskPtr*>(raw);
+        Task::run(std::move(self));
+      },
+      handed);
+  if (!started.ok()) delete handed;
+  return started;
+}
+
+/// The last thread of a process has left.
+void Kernel::reap_process(Process& process) {
+  process.zombie = true;
+  process.exiting = true;
+  process.executable_path.reset();
+  // Children go to the init of the sandbox.
+  const auto found = processes.find(1);
+  const ProcessPtr init = found != processes.end() ? found->second : nullptr;
+  std::vector<ProcessPtr> orphans = std::move(process.children);
+  process.children.clear();
+  for (const ProcessPtr& child : orphans) {
+    if (init && init.get() != &process && !init->zombie) {
+      child->parent = init;
+      init->children.push_back(child);
+      if (child->zombie) notify_parent(*child, CLD_EXITED, 0);
+    } else {
+      child->parent.reset();
+      if (child->zombie) processes.erase(child->pid);
+    }
+  }
+  // The end of a session's leader hangs up on its terminal.
+  if (process.session == process.pid) {
+    std::unique_lock guard(terminal->mutex);
+    if (terminal->session == process.pid) {
+      const int32_t foreground = terminal->foreground;
+      terminal->session = terminal->foreground = 0;
+      guard.unlock();
+      if (foreground != 0) {
+        send_to_group(foreground, make_signal(SIGHUP, SI_KERNEL));
+        send_to_group(foreground, make_signal(SIGCONT, SI_KERNEL));
+      }
+    }
+  }
+  process.vfork_done = true;
+  process.released.wake_all();
+  const ProcessPtr parent = process.parent.lock();
+  const int status = process.exit_status;
+  const bool killed = WIFSIGNALED(status);
+  if (parent) {
+    const SignalAction& action = parent->actions->of[SIGCHLD];
+    const bool unwaited = process.exit_signal == SIGCHLD &&
+                          (action.handler == 1 || (action.flags & SA_NOCLDWAIT) != 0);
+    notify_parent(process, killed ? CLD_KILLED : CLD_EXITED,
+                  killed ? WTERMSIG(status) : WEXITSTATUS(status));
+    if (unwaited) {
+      std::erase_if(parent->children,
+                    [&](const ProcessPtr& child) { return child.get() == &process; });
+      processes.erase(process.pid);
+    }
+  } else if (process.pid != 1) {
+    processes.erase(process.pid);
+  }
+  // Without its init a sandbox has nothing to live for.
+  if (process.pid == 1)
+    for (const auto& [pid, other] : std::map(processes)) end_process(*other, SIGKILL);
+}
+
+int Kernel::wait_for(const ProcessPtr& process) {
+  Sleeper sleeper;
+  (void)wait_until(ended_, sleeper, {}, [&] {
+    std::lock_guard guard(lock);
+    return process->zombie;
+  }).ok();
+  return process->exit_status;
+}
+
+void Kernel::wait_for_all() {
+  Sleeper sleeper;
+  (void)wait_until(ended_, sleeper, {}, [&] {
+    std::lock_guard guard(lock);
+    return live_ == 0;
+  }).ok();
+}
+
+}  // namespace fluyt::guest

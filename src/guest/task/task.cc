@@ -1,0 +1,458 @@
+#include "guest/task/task.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "guest/platform/host/io.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr uint64_t kFrameRedZone = 128;
+constexpr int kOnStackFlag = 1;  // SS_ONSTACK
+constexpr int kDisableFlag = 2;  // SS_DISABLE
+thread_local Task* current_task = nullptr;
+constexpr uint64_t kTrapFlags = 0x100 | 0x400 | 0x10000;  // TF, DF, RF
+
+}  // namespace
+
+Task::Task(Kernel& of, ProcessPtr in, int32_t id) : kernel(of), process(std::move(in)), tid(id) {}
+Task::~Task() = default;
+
+ErrnoOr<std::string> Task::get_string(uint64_t address, size_t limit) {
+  std::string out;
+  while (out.size() < limit) {
+    // Up to the end of a page, so that the page behind need not exist.
+    char buffer[512];
+    const size_t step =
+        std::min<size_t>({sizeof buffer, kPageSize - (address % kPageSize), limit - out.size()});
+    const size_t got = mm->space().read(address, std::as_writable_bytes(std::span(buffer, step)));
+    if (got == 0) return Errno(EFAULT);
+    const void* zero = std::memchr(buffer, 0, got);
+    if (zero != nullptr) {
+      out.append(buffer, static_cast<size_t>(static_cast<const char*>(zero) - buffer));
+      return out;
+    }
+    out.append(buffer, got);
+    address += got;
+    if (got < step) return Errno(EFAULT);
+  }
+  return Errno(ENAMETOOLONG);
+}
+
+WalkFrom Task::walk_from(DentryPtr base) {
+  std::lock_guard guard(fs->lock);
+  return {fs->root, base ? std::move(base) : fs->cwd, credentials};
+}
+
+void Task::call_in() {
+  work_.store(true);
+  sleeper.interrupt();
+  if (in_guest_.load() && context) context->interrupt();
+}
+
+bool Task::has_signal() const {
+  return process->exiting || (process->executing != nullptr && process->executing != this) ||
+         ((pending.set() | process->pending.set()) & ~blocked) != 0 || process->stopped;
+}
+
+ErrnoOr<ThreadImage> Task::image() {
+  const Registers* registers = context->registers();
+  if (registers == nullptr) return Errno(ESRCH);
+  ThreadImage out;
+  out.registers = *registers;
+  const std::span<std::byte> fp = context->fp_state();
+  out.fp.assign(fp.begin(), fp.end());
+  out.fs_base = context->fs_base();
+  out.gs_base = context->gs_base();
+  return out;
+}
+
+Task* Task::current() { return current_task; }
+
+void Task::run(TaskPtr self) {
+  current_task = self.get();
+  self->loop();
+  self->leave();
+  current_task = nullptr;
+}
+
+void Task::loop() {
+  while (!ending) {
+    // A signal that comes after this look finds in_guest_ set and calls the thread in.
+    in_guest_.store(true);
+    if (work_.load()) {
+      in_guest_.store(false);
+      take_signals();
+      continue;
+    }
+    const Event event = context->run();
+    in_guest_.store(false);
+    switch (event.kind) {
+      case Event::Kind::kSyscall:
+        serve(event.call);
+        break;
+      case Event::Kind::kInterrupt:
+        work_.store(true);
+        break;
+      case Event::Kind::kFault: {
+        std::lock_guard guard(kernel.lock);
+        const SignalSet bit = signal_bit(event.fault.signo);
+        SignalAction& action = process->actions->of[static_cast<size_t>(event.fault.signo)];
+        // A fault that is blocked or ignored kills all the same.
+        if ((blocked & bit) != 0 || action.handler == 1) {
+          action = {};
+          blocked &= ~bit;
+        }
+        pending.add(event.fault);
+        work_.store(true);
+        break;
+      }
+      case Event::Kind::kGone: {
+        // Killed by the host: out of memory, or a fault within a fault.
+        std::lock_guard guard(kernel.lock);
+        kernel.end_process(*process, SIGKILL);
+        ending = Ending{true, process->exit_status};
+        break;
+      }
+    }
+  }
+}
+
+void Task::serve(const SyscallRequest& call) {
+  last_call = call.number;
+  restart_ = 0;
+  ErrnoOr<uint64_t> result = kernel.dispatch(*this, call);
+  if (ending) return;
+  if (result.ok()) {
+    if (result.value() != kCarriedOut) context->set_return(result.value());
+    return;
+  }
+  const int error = result.error().value();
+  if (error >= kRestartSys) {
+    restart_ = error;
+    context->set_return(static_cast<uint64_t>(-EINTR));
+    work_.store(true);
+    return;
+  }
+  context->set_return(static_cast<uint64_t>(-static_cast<int64_t>(error)));
+}
+
+void Task::stop_here(std::unique_lock<std::mutex>& lock) {
+  while (process->stopped && !process->exiting && process->executing == nullptr) {
+    lock.unlock();
+    {
+      WaitQueue::Entry entry(process->threads_changed, sleeper);
+      bool still = false;
+      {
+        std::lock_guard guard(kernel.lock);
+        still = process->stopped && !process->exiting;
+      }
+      if (still) sleeper.sleep_deeply({});
+    }
+    lock.lock();
+  }
+}
+
+void Task::take_signals() {
+  work_.store(false);
+  sleeper.clear_interrupt();
+  bool restart_decided = restart_ == 0;
+  for (;;) {
+    std::unique_lock lock(kernel.lock);
+    if (process->exiting || (process->executing != nullptr && process->executing != this)) {
+      ending = Ending{process->exiting, process->exit_status};
+      return;
+    }
+    if (process->stopped) {
+      stop_here(lock);
+      continue;
+    }
+    lock.unlock();
+    if (!take_one_signal(restart_decided)) break;
+    if (ending) return;
+  }
+  if (!restart_decided) {
+    // Nothing was delivered to a handler: the call is made again.
+    Registers* registers = context->registers();
+    if (registers != nullptr) {
+      registers->rip -= 2;
+      registers->rax = static_cast<uint64_t>(last_call);
+    }
+  }
+  restart_ = 0;
+  std::lock_guard lock(kernel.lock);
+  if (restore_blocked) {
+    blocked = *restore_blocked;
+    restore_blocked.reset();
+    if (has_signal()) work_.store(true);
+  }
+}
+
+/// Takes the next signal, if there is one. False: there is none, or a handler is about to run.
+bool Task::take_one_signal(bool& restart_decided) {
+  std::unique_lock lock(kernel.lock);
+  std::optional<SignalInfo> info = pending.take(blocked);
+  if (!info) info = process->pending.take(blocked);
+  if (!info) return false;
+  const int signal = info->signo;
+  SignalAction& slot = process->actions->of[static_cast<size_t>(signal)];
+  const SignalAction action = slot;
+  if (action.handler == 1) return true;
+  if (action.handler == 0) {
+    switch (default_action(signal)) {
+      case DefaultAction::kIgnore:
+      case DefaultAction::kContinue:
+        return true;
+      case DefaultAction::kStop: {
+        if (process->pid == 1) return true;
+        process->stopped = true;
+        process->stop_reported = false;
+        process->stop_signal = signal;
+        for (Task* other : process->threads)
+          if (other != this) other->call_in();
+        kernel.notify_parent(*process, CLD_STOPPED, signal);
+        stop_here(lock);
+        return true;
+      }
+      case DefaultAction::kTerminate:
+      case DefaultAction::kCore: {
+        if (process->pid == 1 && info->code <= 0) return true;
+        kernel.end_process(*process, signal);
+        ending = Ending{true, process->exit_status};
+        return true;
+      }
+    }
+  }
+  const SignalSet old_mask = restore_blocked.value_or(blocked);
+  restore_blocked.reset();
+  lock.unlock();
+
+  Registers* registers = context->registers();
+  if (registers == nullptr) {
+    force(SIGKILL, SI_KERNEL, 0);
+    return true;
+  }
+  if (!restart_decided) {
+    restart_decided = true;
+    if (restart_ == kRestartSys && (action.flags & SA_RESTART) != 0) {
+      registers->rip -= 2;
+      registers->rax = static_cast<uint64_t>(last_call);
+    } else {
+      registers->rax = static_cast<uint64_t>(-EINTR);
+    }
+  }
+  if (!push_frame(*info, action, *registers, old_mask).ok()) {
+    force(SIGSEGV, SI_KERNEL, 0);
+    return true;
+  }
+  lock.lock();
+  if ((action.flags & SA_RESETHAND) != 0) slot.handler = 0;
+  blocked |= action.mask;
+  if ((action.flags & SA_NODEFER) == 0) blocked |= signal_bit(signal);
+  blocked &= ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
+  // Others that are ready nest at once, as on Linux.
+  return true;
+}
+
+Errno Task::push_frame(const SignalInfo& info, const SignalAction& action, Registers& registers,
+                       SignalSet old_mask) {
+  if (action.restorer == 0) return Errno(EFAULT);
+  const std::span<const std::byte> fp = context->fp_state();
+  uint64_t sp = registers.rsp;
+  const bool on_alternate =
+      alternate.size != 0 && sp > alternate.sp && sp - alternate.sp <= alternate.size;
+  if ((action.flags & SA_ONSTACK) != 0 && !on_alternate && (alternate.flags & kDisableFlag) == 0 &&
+      alternate.size != 0)
+    sp = alternate.sp + alternate.size;
+  else
+    sp -= kFrameRedZone;
+  SignalFrame frame;
+  frame.return_address = action.restorer;
+  frame.context.flags = kContextFlags;
+  if (!fp.empty()) {
+    sp = (sp - fp.size()) & ~uint64_t{63};
+    GUEST_TRY(copy_out(sp, fp));
+    frame.context.flags |= kContextFpXstate;
+    frame.context.fp_state = sp;
+  }
+  sp = ((sp - sizeof frame) & ~uint64_t{15}) - 8;
+  frame.context.stack = alternate;
+  frame.context.stack.flags =
+      (alternate.flags & kDisableFlag) != 0 ? kDisableFlag : (on_alternate ? kOnStackFlag : 0);
+  frame.context.registers = registers;
+  frame.context.signal_mask = old_mask;
+  frame.info = info;
+  GUEST_TRY(put(sp, frame));
+  registers.rip = action.handler;
+  registers.rsp = sp;
+  registers.rdi = static_cast<uint64_t>(info.signo);
+  registers.rsi = sp + offsetof(SignalFrame, info);
+  registers.rdx = sp + offsetof(SignalFrame, context);
+  registers.rax = 0;
+  registers.rflags &= ~kTrapFlags;
+  registers.cs = 0x33;
+  registers.ss = 0x2b;
+  return kOk;
+}
+
+Errno Task::return_from_signal() {
+  Registers* registers = context->registers();
+  if (registers == nullptr) return Errno(ESRCH);
+  const SignalFrame frame = GUEST_TRY(get<SignalFrame>(registers->rsp - 8));
+  std::vector<std::byte> fp;
+  if (frame.context.fp_state != 0) {
+    // As long as the frame says, within what the processor can have.
+    fp.resize(kFpLegacySize);
+    GUEST_TRY(copy_in(frame.context.fp_state, fp));
+    uint32_t software[2];
+    std::memcpy(software, fp.data() + kFpSoftwareOffset, sizeof software);
+    constexpr size_t kMaxFp = 32768;
+    if (software[0] == kFpMagic1 && software[1] > kFpLegacySize && software[1] <= kMaxFp) {
+      fp.resize(software[1]);
+      GUEST_TRY(copy_in(frame.context.fp_state, fp));
+    }
+  }
+  GUEST_TRY(context->set_fp_state(fp));
+  const uint16_t cs = registers->cs;
+  *registers = frame.context.registers;
+  registers->cs = cs;
+  registers->ss = 0x2b;
+  registers->gs = registers->fs = 0;
+  std::lock_guard guard(kernel.lock);
+  blocked = frame.context.signal_mask & ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
+  const SignalStack& stack = frame.context.stack;
+  if (stack.size == 0 || (stack.flags & ~(kOnStackFlag | kDisableFlag)) == 0) {
+    alternate = stack;
+    alternate.flags &= kDisableFlag;
+  }
+  if (has_signal()) work_.store(true);
+  return kOk;
+}
+
+void Task::force(int signal, int code, uint64_t address) {
+  std::lock_guard guard(kernel.lock);
+  if (signal == SIGKILL) {
+    kernel.end_process(*process, SIGKILL);
+    return;
+  }
+  SignalAction& action = process->actions->of[static_cast<size_t>(signal)];
+  const SignalSet bit = signal_bit(signal);
+  action = {};
+  blocked &= ~bit;
+  SignalInfo info = make_signal(signal, code);
+  info.payload[0] = address;
+  pending.add(info);
+  call_in();
+}
+
+void Task::give_up_robust_futexes() {
+  if (robust_list == 0) return;
+  constexpr int kMaxEntries = 2048;
+  constexpr uint32_t kOwnerDied = 0x40000000;
+  constexpr uint32_t kTidMask = 0x3fffffff;
+  struct Head {
+    uint64_t next;
+    int64_t offset;
+    uint64_t pending;
+  };
+  const ErrnoOr<Head> head = get<Head>(robust_list);
+  if (!head.ok()) return;
+  const auto give_up = [&](uint64_t entry) {
+    const uint64_t address = (entry & ~uint64_t{1}) + static_cast<uint64_t>(head.value().offset);
+    const ErrnoOr<uint32_t> word = get<uint32_t>(address);
+    if (!word.ok() || (word.value() & kTidMask) != static_cast<uint32_t>(tid)) return;
+    if (!put(address, (word.value() & 0x80000000U) | kOwnerDied).ok()) return;
+    if ((word.value() & 0x80000000U) != 0) {
+      kernel.futexes.wake(mm->place_of(address), 1, ~0U);
+      kernel.futexes.wake(Futexes::private_place(*mm, address), 1, ~0U);
+    }
+  };
+  uint64_t at = head.value().next;
+  for (int i = 0; i < kMaxEntries && (at & ~uint64_t{1}) != robust_list; ++i) {
+    const ErrnoOr<uint64_t> next = get<uint64_t>(at & ~uint64_t{1});
+    if (at != head.value().pending) give_up(at);
+    if (!next.ok()) break;
+    at = next.value();
+  }
+  if (head.value().pending != 0) give_up(head.value().pending);
+}
+
+void Task::leave() {
+  give_up_robust_futexes();
+  if (clear_child_tid != 0 && mm.use_count() > 1) {
+    if (put(clear_child_tid, uint32_t{0}).ok()) {
+      kernel.futexes.wake(mm->place_of(clear_child_tid), 1, ~0U);
+      kernel.futexes.wake(Futexes::private_place(*mm, clear_child_tid), 1, ~0U);
+    }
+  }
+  // Files and memory go before anyone hears of the end, so that a pipe's reader sees its end first.
+  files.reset();
+  fs.reset();
+  std::unique_ptr<Context> last;
+  {
+    std::lock_guard guard(kernel.lock);
+    last = std::move(context);
+  }
+  if (last && mm.use_count() > 1) last->finish();
+  last.reset();
+  mm.reset();
+
+  Kernel& of = kernel;
+  {
+    std::lock_guard guard(of.lock);
+    if (ending && ending->whole_group) of.end_process(*process, ending->status);
+    std::erase(process->threads, this);
+    if (auto found = of.tasks.find(tid); found != of.tasks.end() && found->second == this)
+      of.tasks.erase(found);
+    if (process->threads.empty()) {
+      if (!process->exiting) process->exit_status = ending ? ending->status : 0;
+      of.reap_process(*process);
+    }
+    process->threads_changed.wake_all();
+    --of.live_;
+    of.ended_.wake_all();
+  }
+}
+
+int32_t Task::process_group() {
+  std::lock_guard guard(kernel.lock);
+  return process->group;
+}
+int32_t Task::session() {
+  std::lock_guard guard(kernel.lock);
+  return process->session;
+}
+bool Task::leads_session() {
+  std::lock_guard guard(kernel.lock);
+  return process->session == process->pid;
+}
+bool Task::has_group(int32_t group) {
+  std::lock_guard guard(kernel.lock);
+  return std::any_of(kernel.processes.begin(), kernel.processes.end(), [&](const auto& entry) {
+    return entry.second->group == group && entry.second->session == process->session;
+  });
+}
+void Task::signal_group(int32_t group, int signal) {
+  std::lock_guard guard(kernel.lock);
+  kernel.send_to_group(group, make_signal(signal, SI_KERNEL));
+}
+bool Task::deaf_to(int signal) {
+  std::lock_guard guard(kernel.lock);
+  if ((blocked & signal_bit(signal)) != 0 ||
+      process->actions->of[static_cast<size_t>(signal)].handler == 1)
+    return true;
+  // Orphaned: no parent in the session outside the group.
+  for (const auto& [pid, other] : kernel.processes) {
+    if (other->group != process->group || other->zombie) continue;
+    const ProcessPtr parent = other->parent.lock();
+    if (parent && parent->session == process->session && parent->group != process->group)
+      return false;
+  }
+  return true;
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,297 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "guest/base/timers.h"
+#include "guest/base/wait.h"
+#include "guest/fs/devices.h"
+#include "guest/mm/mm.h"
+#include "guest/platform/platform.h"
+#include "guest/task/futex.h"
+#include "guest/task/signals.h"
+#include "guest/vfs/credentials.h"
+#include "guest/vfs/file.h"
+#include "guest/vfs/tree.h"
+#include "sys/fd.h"
+
+/// Tasks (threads), thread groups (processes), and the kernel that they are in.
+///
+/// Locking: Kernel::lock guards the tree of processes, every signal, and whatever is said to be
+/// under it. It is taken before the locks of mm, files and queues, never behind them, and is not
+/// held while sleeping or while guest code runs.
+namespace fluyt::guest {
+
+class Kernel;
+class Process;
+class Task;
+using TaskPtr = std::shared_ptr<Task>;
+using ProcessPtr = std::shared_ptr<Process>;
+
+/// Root, working directory, umask: shared with CLONE_FS.
+struct FsContext {
+  std::mutex lock;
+  DentryPtr root;
+  DentryPtr cwd;
+  uint32_t umask = 022;
+};
+
+struct Limit {
+  uint64_t soft = ~uint64_t{0};
+  uint64_t hard = ~uint64_t{0};
+};
+inline constexpr size_t kLimits = 16;
+
+/// A thread group. Everything under Kernel::lock unless said otherwise.
+class Process {
+ public:
+  explicit Process(Kernel& of, int32_t id) : kernel(of), pid(id) {}
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  Kernel& kernel;
+  const int32_t pid;
+  std::weak_ptr<Process> parent;
+  std::vector<ProcessPtr> children;  // alive, stopped and zombies
+  std::vector<Task*> threads;        // alive
+  int32_t group = 0;
+  int32_t session = 0;
+  bool has_executed = false;
+
+  std::shared_ptr<SignalActions> actions = std::make_shared<SignalActions>();
+  PendingSignals pending;
+  int exit_signal = 17;  // SIGCHLD
+
+  // Its end: the status that wait shows, when the last thread is gone.
+  bool exiting = false;
+  int exit_status = 0;
+  bool zombie = false;
+  Task* executing = nullptr;  // ends the other threads
+
+  bool stopped = false;
+  bool stop_reported = true;
+  bool continued_reported = true;
+  int stop_signal = 0;
+
+  WaitQueue children_changed;
+  WaitQueue threads_changed;  // fewer threads, or continued
+  WaitQueue released;         // vfork's parent: exec or exit happened
+  bool vfork_done = true;
+
+  std::array<Limit, kLimits> limits;
+  std::string executable;
+  DentryPtr executable_path;
+  std::vector<std::string> arguments;
+  int64_t started_ns = 0;
+  int64_t dead_children_ns = 0;
+  bool dumpable = true;
+  bool child_subreaper = false;
+
+  struct RealTimer {
+    Timers::Id id = 0;
+    Clock::time_point due;
+    int64_t interval_ns = 0;
+    uint64_t generation = 0;
+  } real_timer;
+  struct PosixTimer {
+    int clock = 0;
+    int signal = 14;
+    int notify = 0;
+    uint64_t value = 0;
+    int32_t thread = 0;
+    Timers::Id id = 0;
+    Clock::time_point due;
+    int64_t interval_ns = 0;
+    bool armed = false;
+    uint64_t generation = 0;
+    int overrun = 0;
+  };
+  std::map<int, PosixTimer> timers;
+  int next_timer = 0;
+};
+
+/// Why a task's own loop ends.
+struct Ending {
+  bool whole_group = false;
+  int status = 0;  // as wait has it
+};
+
+/// One guest thread and the sentry thread that serves it. Fields are its own thread's, but for
+/// those under Kernel::lock.
+class Task final : public JobControl {
+ public:
+  Task(Kernel& kernel, ProcessPtr process, int32_t id);
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  ~Task() override;
+
+  Kernel& kernel;
+  ProcessPtr process;
+  int32_t tid;  // exec may make it the leader's
+  std::string name;
+
+  std::shared_ptr<Mm> mm;
+  std::shared_ptr<FdTable> files;
+  std::shared_ptr<FsContext> fs;
+  Credentials credentials;
+  std::unique_ptr<Context> context;  // replaced under Kernel::lock
+  Sleeper sleeper;
+
+  // Signals; under Kernel::lock.
+  SignalSet blocked = 0;
+  std::optional<SignalSet> restore_blocked;  // sigsuspend and friends: after the handler's frame
+  PendingSignals pending;
+  SignalStack alternate{0, 2, 0, 0};  // SS_DISABLE
+
+  uint64_t clear_child_tid = 0;
+  uint64_t robust_list = 0;
+  int parent_death_signal = 0;
+  bool no_new_privileges = false;
+  std::optional<Ending> ending;
+  int32_t last_call = -1;
+  std::vector<std::byte> bounce;  // for reads and writes
+
+  /// Runs the guest thread to its end, on the calling sentry thread, then frees it.
+  static void run(TaskPtr self);
+  /// The task that the calling sentry thread serves; null in other threads.
+  static Task* current();
+
+  /// Something concerns this task: it looks at its signals soon. Under Kernel::lock.
+  void call_in();
+  /// True when a signal would be taken now. Under Kernel::lock.
+  bool has_signal() const;
+
+  Caller caller() { return {sleeper, credentials, &mm->space(), this}; }
+  WalkFrom walk_from(DentryPtr base = nullptr);
+
+  // Guest memory.
+  Errno copy_in(uint64_t address, std::span<std::byte> to) {
+    return mm->space().read(address, to) == to.size() ? kOk : Errno(EFAULT);
+  }
+  Errno copy_out(uint64_t address, std::span<const std::byte> from) {
+    return mm->space().write(address, from) == from.size() ? kOk : Errno(EFAULT);
+  }
+  template <class T>
+  ErrnoOr<T> get(uint64_t address) {
+    T value{};
+    GUEST_TRY(copy_in(address, std::as_writable_bytes(std::span(&value, 1))));
+    return value;
+  }
+  template <class T>
+  Errno put(uint64_t address, const T& value) {
+    return copy_out(address, std::as_bytes(std::span(&value, 1)));
+  }
+  /// A string up to its zero; ENAMETOOLONG beyond `limit`.
+  ErrnoOr<std::string> get_string(uint64_t address, size_t limit);
+  ErrnoOr<std::string> get_path(uint64_t address) { return get_string(address, 4096); }
+
+  // What the thread starts its children from; needs the registers.
+  ErrnoOr<ThreadImage> image();
+
+  Errno return_from_signal();
+  /// Raises a signal that cannot be blocked or ignored.
+  void force(int signal, int code, uint64_t address);
+
+  // JobControl.
+  int32_t process_group() override;
+  int32_t session() override;
+  bool leads_session() override;
+  bool has_group(int32_t group) override;
+  void signal_group(int32_t group, int signal) override;
+  bool deaf_to(int signal) override;
+
+ private:
+  friend class Kernel;
+  void loop();
+  void leave();
+  void serve(const SyscallRequest& call);
+  void take_signals();
+  bool take_one_signal(bool& restart_decided);
+  void stop_here(std::unique_lock<std::mutex>& lock);
+  Errno push_frame(const SignalInfo& info, const SignalAction& action, Registers& registers,
+                   SignalSet old_mask);
+  void give_up_robust_futexes();
+
+  std::atomic<bool> work_{false};
+  std::atomic<bool> in_guest_{false};
+  int restart_ = 0;  // the restart code of the call under way, or 0
+};
+
+struct SystemNames {
+  std::string host = "guest";
+  std::string domain = "(none)";
+};
+
+/// A call's "value" when the host was told to carry the call out (Context::carry_out), or when the
+/// handler set the registers itself.
+inline constexpr uint64_t kCarriedOut = 0x7fffffffdeadc0de;
+
+/// What carries out a call. Gives the value or the errno; restart codes are the task's business.
+using Dispatch = ErrnoOr<uint64_t> (*)(Task& task, const SyscallRequest& call);
+
+class Kernel {
+ public:
+  Kernel(Platform& platform, std::shared_ptr<Tree> tree, Dispatch dispatch);
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+  ~Kernel();
+
+  Platform& platform;
+  std::shared_ptr<Tree> tree;
+  const Dispatch dispatch;
+  Futexes futexes;
+  Timers timers;
+  std::shared_ptr<Terminal> terminal = std::make_shared<Terminal>();
+  SystemNames names;
+  sys::Fd strace;  // every call, a line each; invalid: none
+  sys::Fd log;     // what is not supported, once each; invalid: nowhere
+  std::array<std::atomic<bool>, 600> reported{};  // calls that the log has
+
+  std::mutex lock;
+  // Under it:
+  std::map<int32_t, ProcessPtr> processes;
+  std::map<int32_t, Task*> tasks;
+  int64_t booted_ns = 0;
+  uint64_t forks = 0;
+
+  ErrnoOr<int32_t> new_id();  // under lock
+  size_t max_tasks = 4096;
+
+  /// Sends to a thread group, or to one thread of it. Under lock. Permission was checked.
+  void send(Process& process, const SignalInfo& info);
+  void send_to(Task& task, const SignalInfo& info);
+  Errno may_signal(const Task& from, Process& to, int signal);  // under lock
+  /// Every process of a group; false when it is empty. Under lock.
+  bool send_to_group(int32_t group, const SignalInfo& info);
+  void end_process(Process& process, int status);  // under lock: kills its threads
+
+  /// Puts a task into the tables. Under lock.
+  void enter(const TaskPtr& task);
+  /// Starts the sentry thread of a task with a context.
+  Errno start(TaskPtr task);
+
+  /// Waits until the process is a zombie and gives its wait status; for the one who started it.
+  int wait_for(const ProcessPtr& process);
+  /// Waits until no task is left.
+  void wait_for_all();
+
+ private:
+  friend class Task;
+  void reap_process(Process& process);
+  void notify_parent(Process& process, int code, int status);
+  void wake_for(Process& process, const SignalInfo& info);
+  int32_t last_id_ = 0;
+  WaitQueue ended_;
+  size_t live_ = 0;
+};
+
+SignalInfo make_signal(int signal, int code, int32_t pid = 0, uint32_t uid = 0);
+
+}  // namespace fluyt::guest

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace fluyt::guest {
+
+/// Who a task acts as (credentials(7)). A value: changed by replacing it.
+struct Credentials {
+  uint32_t uid = 0, euid = 0, suid = 0, fsuid = 0;
+  uint32_t gid = 0, egid = 0, sgid = 0, fsgid = 0;
+  std::vector<uint32_t> groups;
+  uint64_t permitted = kAllCapabilities;
+  uint64_t effective = kAllCapabilities;
+  uint64_t inheritable = 0;
+  uint64_t bounding = kAllCapabilities;
+  uint64_t ambient = 0;
+
+  static constexpr uint64_t kAllCapabilities = (uint64_t{1} << 41) - 1;
+  bool can(int capability) const { return (effective >> capability & 1) != 0; }
+  bool in_group(uint32_t group) const {
+    if (group == fsgid) return true;
+    for (uint32_t have : groups)
+      if (have == group) return true;
+    return false;
+  }
+};
+
+/// capabilities(7), those that are asked for.
+inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3,
+                     kCapKill = 5, kCapSetgid = 6, kCapSetuid = 7, kCapSetpcap = 8,
+                     kCapSysChroot = 18, kCapSysAdmin = 21, kCapSysNice = 23, kCapSysResource = 24,
+                     kCapMknod = 27;
+
+}  // namespace fluyt::guest

@@ -1,0 +1,136 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "guest/abi/errno.h"
+#include "guest/abi/file.h"
+#include "guest/base/wait.h"
+#include "guest/platform/platform.h"
+#include "guest/vfs/credentials.h"
+
+namespace fluyt::guest {
+
+class Dentry;
+using DentryPtr = std::shared_ptr<Dentry>;
+class Inode;
+
+/// What a terminal asks of the process behind a call.
+class JobControl {
+ public:
+  virtual ~JobControl() = default;
+  virtual int32_t process_group() = 0;
+  virtual int32_t session() = 0;
+  virtual bool leads_session() = 0;
+  /// True when `group` is of this session.
+  virtual bool has_group(int32_t group) = 0;
+  virtual void signal_group(int32_t group, int signal) = 0;
+  /// True when the caller blocks or ignores `signal`, or its group is orphaned.
+  virtual bool deaf_to(int signal) = 0;
+};
+
+/// On whose behalf a file is used: how to sleep, and for ioctl where its memory is.
+struct Caller {
+  Sleeper& sleeper;
+  const Credentials& credentials;
+  AddressSpace* memory = nullptr;
+  JobControl* job = nullptr;
+};
+
+struct DirEntry {
+  std::string name;
+  uint64_t ino = 0;
+  uint8_t type = 0;  // DT_*
+};
+
+/// An open file description (open(2), NOTES): shared by every descriptor that dup and fork made.
+class File {
+ public:
+  File(DentryPtr path, std::shared_ptr<Inode> inode, int flags)
+      : path_(std::move(path)), inode_(std::move(inode)), flags_(flags) {}
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  virtual ~File() = default;
+
+  /// At `*offset`, which moves; streams ignore it. Blocks unless O_NONBLOCK.
+  virtual ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, int64_t* offset);
+  virtual ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, int64_t* offset);
+  virtual bool seekable() const { return false; }
+  /// Moves the position; called with `position_lock` held.
+  virtual ErrnoOr<int64_t> seek(int64_t offset, int whence);
+  virtual ErrnoOr<Stat> stat();
+  /// POLL* bits that hold now; `wanted` says which matter to the caller, who is about to sleep on
+  /// queue() when none does.
+  virtual uint32_t ready(uint32_t wanted);
+  virtual WaitQueue* queue() { return nullptr; }
+  virtual ErrnoOr<uint64_t> ioctl(Caller& caller, uint32_t request, uint64_t argument);
+  virtual ErrnoOr<std::vector<DirEntry>> list() { return Errno(ENOTDIR); }
+  virtual Errno truncate(int64_t size);
+  virtual Errno allocate(int mode, int64_t offset, int64_t length);
+  virtual Errno sync() { return kOk; }
+  /// A descriptor of the host that memory can be mapped from; it lives as long as this file.
+  virtual ErrnoOr<int> host_descriptor() { return Errno(ENODEV); }
+  /// A shared mapping of zeros, as of /dev/zero.
+  virtual bool maps_anonymous() const { return false; }
+  /// What readlink of /proc/self/fd/N says when there is no path.
+  virtual std::string describe() const { return "anon_inode:[unknown]"; }
+
+  int flags() const { return flags_.load(); }
+  void set_flags(int flags) { flags_.store(flags); }
+  bool readable() const { return (flags() & 3) == 0 || (flags() & 3) == 2; }
+  bool writable() const { return (flags() & 3) == 1 || (flags() & 3) == 2; }
+  bool nonblocking() const { return (flags() & 04000) != 0; }
+  bool appending() const { return (flags() & 02000) != 0; }
+  const DentryPtr& path() const { return path_; }
+  const std::shared_ptr<Inode>& inode() const { return inode_; }
+
+  std::mutex position_lock;
+  int64_t position = 0;
+  std::vector<DirEntry> listing;  // of a directory, as of position 0
+  bool listed = false;
+
+ protected:
+  /// The host file's position rules for a file of `size` bytes.
+  ErrnoOr<int64_t> seek_within(int64_t offset, int whence, int64_t size);
+
+ private:
+  DentryPtr path_;
+  std::shared_ptr<Inode> inode_;
+  std::atomic<int> flags_;
+};
+using FilePtr = std::shared_ptr<File>;
+
+/// A process's descriptors.
+class FdTable {
+ public:
+  struct Slot {
+    FilePtr file;
+    bool close_on_exec = false;
+  };
+  ErrnoOr<FilePtr> get(int fd) const;
+  ErrnoOr<int> add(FilePtr file, bool close_on_exec, int lowest = 0);
+  Errno put(int fd, FilePtr file, bool close_on_exec);  // dup2
+  ErrnoOr<FilePtr> remove(int fd);
+  ErrnoOr<bool> close_on_exec(int fd) const;
+  Errno set_close_on_exec(int fd, bool on);
+  void close_range(unsigned first, unsigned last, bool mark_only);
+  void close_for_exec();
+  std::shared_ptr<FdTable> copy() const;
+  std::vector<int> numbers() const;
+  void set_limit(uint64_t limit);
+
+ private:
+  static constexpr size_t kHardLimit = 1 << 20;
+  mutable std::mutex mutex_;
+  std::vector<Slot> slots_;
+  size_t limit_ = 1024;
+};
+
+}  // namespace fluyt::guest

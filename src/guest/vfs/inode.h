@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "guest/abi/errno.h"
+#include "guest/abi/file.h"
+#include "guest/vfs/file.h"
+
+namespace fluyt::guest {
+
+struct NewNode {
+  uint32_t mode = 0;  // with the type
+  uint64_t device = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+};
+
+struct SetAttributes {
+  std::optional<uint32_t> mode;  // permission bits
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
+  std::optional<Timestamp> accessed;
+  std::optional<Timestamp> modified;
+};
+
+/// A file system object. Names are single components, never "." or "..". Permissions were checked.
+class Inode : public std::enable_shared_from_this<Inode> {
+ public:
+  Inode() = default;
+  Inode(const Inode&) = delete;
+  Inode& operator=(const Inode&) = delete;
+  virtual ~Inode() = default;
+
+  virtual uint32_t type() const = 0;  // S_IF*
+  virtual ErrnoOr<Stat> stat() = 0;
+  virtual Errno set_attributes(const SetAttributes& change) = 0;
+  virtual Errno truncate(int64_t /*size*/) { return Errno(EINVAL); }
+  virtual ErrnoOr<StatfsBuffer> statfs() { return StatfsBuffer{}; }
+  /// A description of it. `path` is where it was found.
+  virtual ErrnoOr<FilePtr> open(DentryPtr path, int flags) = 0;
+
+  virtual ErrnoOr<std::string> readlink() { return Errno(EINVAL); }
+  /// A magic link's target (/proc/self/fd/N); null when it is an ordinary link.
+  virtual ErrnoOr<DentryPtr> jump() { return DentryPtr(); }
+
+  virtual ErrnoOr<std::shared_ptr<Inode>> lookup(std::string_view /*name*/) {
+    return Errno(ENOTDIR);
+  }
+  virtual ErrnoOr<std::vector<DirEntry>> list() { return Errno(ENOTDIR); }
+  virtual ErrnoOr<std::shared_ptr<Inode>> make(std::string_view /*name*/, const NewNode& /*node*/) {
+    return Errno(EROFS);
+  }
+  virtual ErrnoOr<std::shared_ptr<Inode>> symlink(std::string_view /*name*/,
+                                                  std::string_view /*target*/,
+                                                  const NewNode& /*owner*/) {
+    return Errno(EROFS);
+  }
+  virtual Errno link(std::string_view /*name*/, Inode& /*target*/) { return Errno(EXDEV); }
+  virtual Errno unlink(std::string_view /*name*/, Inode& /*target*/) { return Errno(EROFS); }
+  virtual Errno remove_dir(std::string_view /*name*/, Inode& /*target*/) { return Errno(EROFS); }
+  virtual Errno rename(std::string_view /*name*/, Inode& /*to*/, std::string_view /*new_name*/,
+                       int /*flags*/) {
+    return Errno(EXDEV);
+  }
+  /// False: what lookup said may be wrong at the next look (/proc).
+  virtual bool cacheable() const { return true; }
+
+  bool is_dir() const { return (type() & 0170000) == 0040000; }
+  bool is_link() const { return (type() & 0170000) == 0120000; }
+
+  /// What a FIFO's or a socket's name stands for: kept by who opens it.
+  std::shared_ptr<void> attachment;
+  std::mutex attachment_lock;
+};
+using InodePtr = std::shared_ptr<Inode>;
+
+/// DT_* of an S_IF*.
+inline uint8_t entry_type(uint32_t mode) { return static_cast<uint8_t>((mode & 0170000) >> 12); }
+
+}  // namespace fluyt::guest

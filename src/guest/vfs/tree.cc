@@ -1,0 +1,431 @@
+#include "guest/vfs/tree.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace fluyt::guest {
+namespace {
+constexpr int kMaxLinks = 40;
+constexpr size_t kMaxName = 255;
+constexpr size_t kMaxPath = 4096;
+constexpr size_t kMaxChildren = 4096;  // cached names a directory
+}  // namespace
+
+Errno may_access(const Credentials& who, const Stat& stat, int want) {
+  const uint32_t mode = stat.mode;
+  uint32_t have = mode & 7;
+  if (who.fsuid == stat.uid)
+    have = mode >> 6 & 7;
+  else if (who.in_group(stat.gid))
+    have = mode >> 3 & 7;
+  if ((static_cast<uint32_t>(want) & ~have) == 0) return kOk;
+  const bool dir = S_ISDIR(mode);
+  if (who.can(kCapDacOverride) && (dir || (want & 1) == 0 || (mode & 0111) != 0)) return kOk;
+  if (who.can(kCapDacReadSearch) && (want == 4 || (dir && (want & 2) == 0))) return kOk;
+  return Errno(EACCES);
+}
+
+Tree::Tree(InodePtr root, std::string file_system)
+    : root_(std::make_shared<Dentry>(nullptr, "/", std::move(root))) {
+  root_->file_system = std::move(file_system);
+  mounts_.push_back(root_);
+}
+
+DentryPtr Tree::top(DentryPtr at) {
+  while (at->covered_by) at = at->covered_by;
+  return at;
+}
+
+DentryPtr Tree::up(const DentryPtr& at, const DentryPtr& root) {
+  DentryPtr here = at;
+  for (;;) {
+    if (here == root) return here;
+    if (here->parent) return here->parent;
+    DentryPtr below = here->below.lock();
+    if (!below) return here;
+    here = std::move(below);
+  }
+}
+
+Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system) {
+  std::lock_guard lock(mutex_);
+  const DentryPtr place = top(at);
+  if (place->inode->is_dir() != root->is_dir()) return Errno(ENOTDIR);
+  auto mounted = std::make_shared<Dentry>(nullptr, "/", std::move(root));
+  mounted->below = place;
+  mounted->file_system = std::move(file_system);
+  place->covered_by = mounted;
+  mounts_.push_back(std::move(mounted));
+  return kOk;
+}
+
+ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name) {
+  if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
+  const auto known = dir->children.find(name);
+  const bool cacheable = dir->inode->cacheable();
+  if (known != dir->children.end() && (cacheable || known->second->covered_by)) {
+    if (!known->second->inode) return Errno(ENOENT);
+    return top(known->second);
+  }
+  ErrnoOr<InodePtr> found = dir->inode->lookup(name);
+  if (!found.ok()) {
+    if (found.error().value() == ENOENT && cacheable && !dir->removed) {
+      trim(*dir);
+      dir->children[std::string(name)] = std::make_shared<Dentry>(dir, std::string(name), nullptr);
+    }
+    return found.error();
+  }
+  auto made = std::make_shared<Dentry>(dir, std::string(name), std::move(found).value());
+  if (cacheable) {
+    trim(*dir);
+    dir->children[std::string(name)] = made;
+  }
+  return made;
+}
+
+void Tree::trim(Dentry& dir) {
+  if (dir.children.size() < kMaxChildren) return;
+  for (auto at = dir.children.begin(); at != dir.children.end();) {
+    const bool idle =
+        at->second.use_count() == 1 && at->second->children.empty() && !at->second->covered_by;
+    at = idle ? dir.children.erase(at) : std::next(at);
+  }
+}
+
+ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_view path,
+                              LastLink last, int& links, Parent* parent) {
+  if (path.size() >= kMaxPath) return Errno(ENAMETOOLONG);
+  if (!path.empty() && path[0] == '/') at = from.root;
+  at = top(at);
+  size_t begin = 0;
+  for (;;) {
+    while (begin < path.size() && path[begin] == '/') ++begin;
+    if (begin == path.size()) break;
+    size_t end = path.find('/', begin);
+    if (end == std::string_view::npos) end = path.size();
+    const std::string_view name = path.substr(begin, end - begin);
+    const size_t next = path.find_first_not_of('/', end);
+    const bool is_last = next == std::string_view::npos;
+    const bool slash = end < path.size();
+    begin = end;
+
+    if (!at->inode->is_dir()) return Errno(ENOTDIR);
+    const Stat stat = GUEST_TRY(at->inode->stat());
+    GUEST_TRY(may_access(from.credentials, stat, 1));
+    if (is_last && parent != nullptr) {
+      parent->dir = at;
+      parent->name = name;
+      parent->must_be_dir = slash;
+      return at;
+    }
+    if (name == ".") continue;
+    if (name == "..") {
+      at = top(up(at, from.root));
+      continue;
+    }
+    DentryPtr next_at = GUEST_TRY(step(at, name));
+    if (next_at->inode->is_link() && (!is_last || slash || last == LastLink::kFollow)) {
+      if (++links > kMaxLinks) return Errno(ELOOP);
+      DentryPtr jumped = GUEST_TRY(next_at->inode->jump());
+      if (jumped) {
+        at = top(jumped);
+        continue;
+      }
+      const std::string target = GUEST_TRY(next_at->inode->readlink());
+      if (target.empty()) return Errno(ENOENT);
+      at = GUEST_TRY(walk(from, at, target, LastLink::kFollow, links, nullptr));
+      continue;
+    }
+    at = next_at;
+  }
+  if (parent != nullptr) {
+    parent->dir = at;
+    parent->name.clear();
+    return at;
+  }
+  if (path.size() > 1 && path.back() == '/' && !at->inode->is_dir()) return Errno(ENOTDIR);
+  return at;
+}
+
+ErrnoOr<DentryPtr> Tree::find(const WalkFrom& from, std::string_view path, LastLink last) {
+  if (path.empty()) return Errno(ENOENT);
+  std::lock_guard lock(mutex_);
+  int links = 0;
+  return walk(from, from.base, path, last, links, nullptr);
+}
+
+ErrnoOr<Tree::Parent> Tree::parent_of(const WalkFrom& from, std::string_view path) {
+  if (path.empty()) return Errno(ENOENT);
+  Parent parent;
+  int links = 0;
+  GUEST_TRY(walk(from, from.base, path, LastLink::kKeep, links, &parent));
+  return parent;
+}
+
+ErrnoOr<Tree::Parent> Tree::find_parent(const WalkFrom& from, std::string_view path) {
+  std::lock_guard lock(mutex_);
+  return parent_of(from, path);
+}
+
+ErrnoOr<DentryPtr> Tree::child(const DentryPtr& dir, std::string_view name) {
+  std::lock_guard lock(mutex_);
+  return step(dir, name);
+}
+
+Errno Tree::may_change(const Credentials& who, const DentryPtr& dir) {
+  if (dir->removed) return Errno(ENOENT);
+  const Stat stat = GUEST_TRY(dir->inode->stat());
+  return may_access(who, stat, 3);
+}
+
+Errno Tree::may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim) {
+  GUEST_TRY(may_change(who, dir));
+  const Stat stat = GUEST_TRY(dir->inode->stat());
+  if ((stat.mode & S_ISVTX) == 0 || who.can(kCapFowner) || stat.uid == who.fsuid) return kOk;
+  const Stat own = GUEST_TRY(victim->inode->stat());
+  return own.uid == who.fsuid ? kOk : Errno(EPERM);
+}
+
+namespace {
+/// A new node's group and mode below a set-group-id directory.
+NewNode owned(const Credentials& who, const Stat& dir, uint32_t mode, uint64_t device) {
+  NewNode node{mode, device, who.fsuid, who.fsgid};
+  if ((dir.mode & S_ISGID) != 0) {
+    node.gid = dir.gid;
+    if (S_ISDIR(mode)) node.mode |= S_ISGID;
+  }
+  return node;
+}
+}  // namespace
+
+ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, int flags,
+                                 uint32_t mode) {
+  const bool create = (flags & O_CREAT) != 0;
+  const int access = (flags & O_ACCMODE) == O_RDONLY ? 4 : (flags & O_ACCMODE) == O_WRONLY ? 2 : 6;
+  DentryPtr found;
+  bool created = false;
+  {
+    std::lock_guard lock(mutex_);
+    std::string current(path);
+    WalkFrom start = from;
+    for (int links = 0;;) {
+      if (current.empty()) return Errno(ENOENT);
+      if (!create) {
+        found = GUEST_TRY(walk(start, start.base, current,
+                               (flags & O_NOFOLLOW) != 0 ? LastLink::kKeep : LastLink::kFollow,
+                               links, nullptr));
+        break;
+      }
+      Parent parent;
+      GUEST_TRY(walk(start, start.base, current, LastLink::kKeep, links, &parent));
+      if (parent.name.empty() || parent.name == "." || parent.name == "..") {
+        if ((flags & O_EXCL) != 0) return Errno(EEXIST);
+        return Errno(EISDIR);
+      }
+      if (parent.must_be_dir) return Errno(EISDIR);
+      ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
+      if (!there.ok()) {
+        if (there.error().value() != ENOENT) return there.error();
+        GUEST_TRY(may_change(from.credentials, parent.dir));
+        const Stat dir = GUEST_TRY(parent.dir->inode->stat());
+        InodePtr made = GUEST_TRY(parent.dir->inode->make(
+            parent.name, owned(from.credentials, dir, S_IFREG | (mode & 07777), 0)));
+        found = std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+        parent.dir->children[parent.name] = found;
+        created = true;
+        break;
+      }
+      found = std::move(there).value();
+      if ((flags & O_EXCL) != 0) return Errno(EEXIST);
+      if (!found->inode->is_link() || (flags & O_NOFOLLOW) != 0) break;
+      if (++links > kMaxLinks) return Errno(ELOOP);
+      DentryPtr jumped = GUEST_TRY(found->inode->jump());
+      if (jumped) {
+        found = top(jumped);
+        break;
+      }
+      current = GUEST_TRY(found->inode->readlink());
+      start.base = parent.dir;
+    }
+  }
+  if ((flags & O_PATH) != 0) {
+    if ((flags & O_DIRECTORY) != 0 && !found->inode->is_dir()) return Errno(ENOTDIR);
+    return Opened{std::make_shared<File>(found, found->inode, flags), false};
+  }
+  if (found->inode->is_link()) return Errno(ELOOP);
+  const bool dir = found->inode->is_dir();
+  if ((flags & O_DIRECTORY) != 0 && !dir) return Errno(ENOTDIR);
+  if (dir && (access != 4 || create)) return Errno(EISDIR);
+  if (!created) {
+    const Stat stat = GUEST_TRY(found->inode->stat());
+    GUEST_TRY(may_access(from.credentials, stat, access));
+    if ((flags & O_TRUNC) != 0 && S_ISREG(stat.mode)) GUEST_TRY(found->inode->truncate(0));
+  }
+  Opened opened;
+  opened.file =
+      GUEST_TRY(found->inode->open(found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC)));
+  opened.created = created;
+  return opened;
+}
+
+Errno Tree::make(const WalkFrom& from, std::string_view path, uint32_t mode, uint64_t device) {
+  std::lock_guard lock(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(from, path));
+  if (parent.name.empty() || parent.name == "." || parent.name == "..") return Errno(EEXIST);
+  const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
+  if (there.ok()) return Errno(EEXIST);
+  if (there.error().value() != ENOENT) return there.error();
+  if (parent.must_be_dir && !S_ISDIR(mode)) return Errno(ENOENT);
+  GUEST_TRY(may_change(from.credentials, parent.dir));
+  const Stat dir = GUEST_TRY(parent.dir->inode->stat());
+  InodePtr made =
+      GUEST_TRY(parent.dir->inode->make(parent.name, owned(from.credentials, dir, mode, device)));
+  parent.dir->children[parent.name] =
+      std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+  return kOk;
+}
+
+Errno Tree::symlink(const WalkFrom& from, std::string_view path, std::string_view target) {
+  if (target.empty()) return Errno(ENOENT);
+  std::lock_guard lock(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(from, path));
+  if (parent.name.empty() || parent.name == "." || parent.name == "..") return Errno(EEXIST);
+  const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
+  if (there.ok()) return Errno(EEXIST);
+  if (there.error().value() != ENOENT) return there.error();
+  if (parent.must_be_dir) return Errno(ENOENT);
+  GUEST_TRY(may_change(from.credentials, parent.dir));
+  const Stat dir = GUEST_TRY(parent.dir->inode->stat());
+  InodePtr made = GUEST_TRY(parent.dir->inode->symlink(
+      parent.name, target, owned(from.credentials, dir, S_IFLNK | 0777, 0)));
+  parent.dir->children[parent.name] =
+      std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+  return kOk;
+}
+
+Errno Tree::link(const DentryPtr& what, const WalkFrom& from, std::string_view path) {
+  std::lock_guard lock(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(from, path));
+  if (parent.name.empty() || parent.name == "." || parent.name == "..") return Errno(EEXIST);
+  const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
+  if (there.ok()) return Errno(EEXIST);
+  if (there.error().value() != ENOENT) return there.error();
+  if (what->inode->is_dir()) return Errno(EPERM);
+  GUEST_TRY(may_change(from.credentials, parent.dir));
+  GUEST_TRY(parent.dir->inode->link(parent.name, *what->inode));
+  parent.dir->children[parent.name] =
+      std::make_shared<Dentry>(parent.dir, parent.name, what->inode);
+  return kOk;
+}
+
+Errno Tree::remove(const WalkFrom& from, std::string_view path, bool dir) {
+  std::lock_guard lock(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(from, path));
+  if (parent.name.empty()) return Errno(dir ? EBUSY : EISDIR);
+  if (parent.name == ".") return Errno(dir ? EINVAL : EISDIR);
+  if (parent.name == "..") return Errno(dir ? ENOTEMPTY : EISDIR);
+  const DentryPtr victim = GUEST_TRY(step(parent.dir, parent.name));
+  if (!victim->parent) return Errno(EBUSY);  // something is mounted there
+  if (parent.must_be_dir && !victim->inode->is_dir()) return Errno(ENOTDIR);
+  GUEST_TRY(may_remove(from.credentials, parent.dir, victim));
+  if (dir) {
+    if (!victim->inode->is_dir()) return Errno(ENOTDIR);
+    GUEST_TRY(parent.dir->inode->remove_dir(parent.name, *victim->inode));
+  } else {
+    if (victim->inode->is_dir()) return Errno(EISDIR);
+    GUEST_TRY(parent.dir->inode->unlink(parent.name, *victim->inode));
+  }
+  victim->removed = true;
+  parent.dir->children.erase(parent.name);
+  return kOk;
+}
+
+Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& to,
+                   std::string_view new_path, int flags) {
+  constexpr int kNoReplace = 1;
+  constexpr int kExchange = 2;
+  if ((flags & ~(kNoReplace | kExchange)) != 0 || flags == (kNoReplace | kExchange))
+    return Errno(EINVAL);
+  std::lock_guard lock(mutex_);
+  const Parent old_place = GUEST_TRY(parent_of(from, path));
+  const Parent new_place = GUEST_TRY(parent_of(to, new_path));
+  for (const std::string& name : {old_place.name, new_place.name})
+    if (name.empty() || name == "." || name == "..") return Errno(EBUSY);
+  const DentryPtr moved = GUEST_TRY(step(old_place.dir, old_place.name));
+  const bool dir = moved->inode->is_dir();
+  if (!moved->parent) return Errno(EBUSY);
+  if ((old_place.must_be_dir || new_place.must_be_dir) && !dir) return Errno(ENOTDIR);
+  const ErrnoOr<DentryPtr> there = step(new_place.dir, new_place.name);
+  if (!there.ok() && there.error().value() != ENOENT) return there.error();
+  if (there.ok() && (flags & kNoReplace) != 0) return Errno(EEXIST);
+  if (!there.ok() && (flags & kExchange) != 0) return Errno(ENOENT);
+  // A directory must not go below itself.
+  for (DentryPtr at = new_place.dir; at; at = at->parent)
+    if (at == moved) return Errno(EINVAL);
+  GUEST_TRY(may_remove(from.credentials, old_place.dir, moved));
+  if (there.ok()) {
+    const DentryPtr& target = there.value();
+    if (target->inode == moved->inode) return kOk;
+    if (!target->parent) return Errno(EBUSY);
+    if (flags == 0 && dir != target->inode->is_dir()) return Errno(dir ? ENOTDIR : EISDIR);
+    GUEST_TRY(may_remove(to.credentials, new_place.dir, target));
+  } else {
+    GUEST_TRY(may_change(to.credentials, new_place.dir));
+  }
+  GUEST_TRY(
+      old_place.dir->inode->rename(old_place.name, *new_place.dir->inode, new_place.name, flags));
+  old_place.dir->children.erase(old_place.name);
+  if ((flags & kExchange) != 0) {
+    const DentryPtr& other = there.value();
+    other->parent = old_place.dir;
+    other->name = old_place.name;
+    old_place.dir->children[old_place.name] = other;
+  } else if (there.ok()) {
+    there.value()->removed = true;
+  }
+  moved->parent = new_place.dir;
+  moved->name = new_place.name;
+  new_place.dir->children[new_place.name] = moved;
+  return kOk;
+}
+
+std::string Tree::path_of(const DentryPtr& dentry, const DentryPtr& root) {
+  std::lock_guard lock(mutex_);
+  std::vector<const std::string*> names;
+  DentryPtr at = dentry;
+  const bool removed = at->removed;
+  bool reached = false;
+  std::vector<DentryPtr> held;
+  for (;;) {
+    if (at == root || top(root) == at) {
+      reached = true;
+      break;
+    }
+    if (at->parent) {
+      names.push_back(&at->name);
+      held.push_back(at);
+      at = at->parent;
+      continue;
+    }
+    DentryPtr below = at->below.lock();
+    if (!below) break;
+    at = std::move(below);
+  }
+  std::string out = reached || at == root_ ? "" : "(unreachable)";
+  if (names.empty()) out += '/';
+  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+    out += '/';
+    out += **name;
+  }
+  if (removed) out += " (deleted)";
+  return out;
+}
+
+std::vector<DentryPtr> Tree::mounts() {
+  std::lock_guard lock(mutex_);
+  return mounts_;
+}
+
+}  // namespace fluyt::guest

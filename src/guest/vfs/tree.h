@@ -1,0 +1,93 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "guest/vfs/inode.h"
+
+namespace fluyt::guest {
+
+/// A name in the tree. Guarded by the tree's lock.
+class Dentry {
+ public:
+  Dentry(DentryPtr up, std::string called, InodePtr what)
+      : parent(std::move(up)), name(std::move(called)), inode(std::move(what)) {}
+  DentryPtr parent;  // null: the root of a file system; `below` says where it is mounted
+  std::string name;
+  InodePtr inode;  // null: known not to exist
+  std::map<std::string, DentryPtr, std::less<>> children;
+  DentryPtr covered_by;         // the root of what is mounted here
+  std::weak_ptr<Dentry> below;  // of a mounted root: what it covers
+  std::string file_system;      // of a mounted root: its type and options, as /proc/mounts has it
+  bool removed = false;
+};
+
+/// Where path names start and who asks.
+struct WalkFrom {
+  DentryPtr root;
+  DentryPtr base;  // for relative paths
+  Credentials credentials;
+};
+
+enum class LastLink : uint8_t { kFollow, kKeep };
+
+/// A mount namespace: file systems mounted on one another, and the walk through them.
+class Tree {
+ public:
+  explicit Tree(InodePtr root, std::string file_system);
+
+  const DentryPtr& root() const { return root_; }
+  Errno mount(const DentryPtr& at, InodePtr root, std::string file_system);
+
+  ErrnoOr<DentryPtr> find(const WalkFrom& from, std::string_view path, LastLink last);
+  /// The directory and the last name of a path that may not exist.
+  struct Parent {
+    DentryPtr dir;
+    std::string name;          // may be "." or "..", or empty for "/"
+    bool must_be_dir = false;  // a trailing slash
+  };
+  ErrnoOr<Parent> find_parent(const WalkFrom& from, std::string_view path);
+  /// What `name` is in `dir`; ENOENT when nothing.
+  ErrnoOr<DentryPtr> child(const DentryPtr& dir, std::string_view name);
+
+  struct Opened {
+    FilePtr file;
+    bool created = false;
+  };
+  ErrnoOr<Opened> open(const WalkFrom& from, std::string_view path, int flags, uint32_t mode);
+  Errno make(const WalkFrom& from, std::string_view path, uint32_t mode, uint64_t device);
+  Errno symlink(const WalkFrom& from, std::string_view path, std::string_view target);
+  Errno link(const DentryPtr& what, const WalkFrom& from, std::string_view path);
+  Errno remove(const WalkFrom& from, std::string_view path, bool dir);
+  Errno rename(const WalkFrom& from, std::string_view path, const WalkFrom& to,
+               std::string_view new_path, int flags);
+
+  /// From `root`, as getcwd and /proc show it; "(unreachable)" in front when it is not below.
+  std::string path_of(const DentryPtr& dentry, const DentryPtr& root);
+  /// Mounted roots, in the order they were mounted.
+  std::vector<DentryPtr> mounts();
+
+ private:
+  ErrnoOr<DentryPtr> walk(const WalkFrom& from, DentryPtr at, std::string_view path, LastLink last,
+                          int& links, Parent* parent);
+  ErrnoOr<DentryPtr> step(const DentryPtr& dir, std::string_view name);
+  ErrnoOr<Parent> parent_of(const WalkFrom& from, std::string_view path);
+  Errno may_change(const Credentials& who, const DentryPtr& dir);
+  Errno may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim);
+  void trim(Dentry& dir);
+  static DentryPtr top(DentryPtr at);
+  static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
+
+  std::mutex mutex_;
+  DentryPtr root_;
+  std::vector<DentryPtr> mounts_;
+};
+
+/// access(2) by file-system ids: `want` of 4, 2, 1.
+Errno may_access(const Credentials& who, const Stat& stat, int want);
+
+}  // namespace fluyt::guest

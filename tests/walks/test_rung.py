@@ -1,0 +1,203 @@
+"""The guest kernel end to end: real programs, unmodified, under `rung do`. Every run has a deadline."""
+
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import time
+
+import harness
+import pytest
+
+RUNG = os.path.join(harness.BIN, "rung")
+LIMIT_S = 60
+
+
+def rung(*words, options=(), **more):
+    return subprocess.run([RUNG, "do", *options, "--", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT_S, check=False, stdin=subprocess.DEVNULL, **more)
+
+
+def missing():
+    """Why the host cannot run guests, as rung itself says it."""
+    done = subprocess.run([RUNG, "do", "--", "/bin/true"], stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+    return done.stderr.strip() if done.returncode == 125 and "expected 5.19" in done.stderr else ""
+
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def out(*words, options=(), code=0):
+    done = rung(*words, options=options)
+    assert done.returncode == code, done
+    assert done.stderr == "", done
+    return done.stdout
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root folder with nothing in it but a static busybox."""
+    for name in ("bin", "proc", "dev", "tmp", "etc"):
+        os.makedirs(tmp_path / "root" / name)
+    shutil.copy("/bin/busybox", tmp_path / "root/bin/busybox")
+    for name in ("sh", "cat", "ls", "sleep", "mkdir", "rm", "mv", "ln", "wc", "sort", "kill", "true", "false", "ps"):
+        os.symlink("busybox", tmp_path / "root/bin" / name)
+    return str(tmp_path / "root")
+
+
+def test_exit_codes_and_signals_come_back(root):
+    options = ("--root", root)
+    assert rung("/bin/sh", "-c", "exit 7", options=options).returncode == 7
+    assert rung("/bin/false", options=options).returncode == 1
+    assert rung("/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?", options=options).returncode == 137
+    done = rung("/bin/nothing", options=options)
+    assert done.returncode == 125 and "start /bin/nothing" in done.stderr
+
+
+def test_a_bad_command_line_names_what_was_expected():
+    for words, expected in ((("do",), "expected its path"), (("do", "--root"), "expected a value"), (("do", "--nope", "x"), "no such option"),
+                            (("do", "--env", "X", "--", "/bin/true"), "expected NAME=VALUE"), (("nope",), "no such command"),
+                            (("do", "--pids", "0", "x"), "expected 1 to 30000")):
+        done = subprocess.run([RUNG, *words], stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+        assert done.returncode == 125 and expected in done.stderr, done
+
+
+def test_busybox_shell_scripts(root):
+    script = """
+      set -e
+      mkdir /d && cd /d
+      i=0; while [ $i -lt 20 ]; do echo "line $i" > f$i; i=$((i+1)); done
+      ls | wc -l; cat f* | sort -r | wc -c
+      mv f1 g1; ln -s g1 l; cat l; rm f2; [ ! -e f2 ] && echo gone
+      (cd /; pwd); echo $(echo nested $(echo deeper))
+      trap 'echo caught' USR1; kill -USR1 $$
+      false || echo failed as it should
+      cat <<X | sort
+b
+a
+X
+      sleep 100 & kill $!; wait $! 2>/dev/null || echo $?
+    """
+    assert out("/bin/sh", "-c", script, options=("--root", root)).split("\n") == [
+        "20", "150", "line 1", "gone", "/", "nested deeper", "caught", "failed as it should", "a", "b", "143", ""]
+    assert os.path.exists(os.path.join(root, "d/g1")) and not os.path.exists(os.path.join(root, "d/f2"))
+
+
+def test_ash_job_control_on_a_terminal(root):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(RUNG, [RUNG, "do", "--root", root, "--", "/bin/sh", "-i"])
+    seen = ""
+
+    def until(words):
+        nonlocal seen
+        end = time.monotonic() + LIMIT_S
+        while words not in seen:
+            assert time.monotonic() < end, seen
+            if select.select([fd], [], [], 0.1)[0]:
+                seen += os.read(fd, 4096).decode(errors="replace")
+        seen = seen[seen.index(words) + len(words):]
+
+    until("/ # ")
+    for typed, expected in (("sleep 100\n", "sleep 100"), ("\x1a", "Stopped"), ("jobs\n", "Stopped"), ("bg\n", "[1] sleep 100"),
+                            ("fg\n", "sleep 100\r\n"), ("\x03", "/ # "), ("echo st $?\n", "st 130")):
+        if typed == "\x1a":
+            time.sleep(0.5)  # the program is to be in the foreground
+        os.write(fd, typed.encode())
+        until(expected)
+        if typed == "fg\n":
+            time.sleep(0.5)
+    os.write(fd, b"exit 9\n")
+    end = time.monotonic() + LIMIT_S
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        assert time.monotonic() < end
+        if select.select([fd], [], [], 0.05)[0]:
+            try:
+                os.read(fd, 4096)
+            except OSError:
+                time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(status) == 9
+    os.close(fd)
+
+
+def test_bash_and_coreutils():
+    script = """
+      shopt -s extglob; a=(1 2 3); echo ${#a[@]} ${a[@]/2/x} $BASHPID
+      cd /tmp; mkdir a; echo x > a/f; cp -r a b; tar cf t.tar a b; rm -rf a; tar xf t.tar; cat a/f
+      find . -type f | sort | tr '\\n' ' '; seq 1 100 | paste -sd+ | bc 2>/dev/null || seq 1 100 | awk '{s+=$1} END {print s}'
+      printf '%s\\n' b a c | sort | head -1; stat -c %s,%a a/f; chmod 600 a/f; stat -c %a a/f; du -s --apparent-size a | cut -f2
+      diff <(echo 1) <(echo 2) > /dev/null; echo diff $?
+      for i in $(seq 30); do (exit $i) & done; wait; echo waited
+    """
+    assert out("/bin/bash", "-c", script).split("\n") == [
+        "3 1 x 3 1", "x", "./a/f ./b/f ./t.tar 5050", "a", "2,644", "600", "a", "diff 1", "waited", ""]
+
+
+def test_perl_sqlite_dpkg():
+    assert out("/usr/bin/perl", "-e", "if (my $p = fork) { waitpid $p, 0; print $? >> 8 } else { exit 3 } print ' ', `echo piped`;") == "3 piped\n"
+    if os.path.exists("/usr/bin/sqlite3"):
+        assert out("/usr/bin/sqlite3", "/tmp/x.db", "create table t(a); insert into t values(1),(2); select sum(a) from t;") == "3\n"
+    assert re.search(r"^ii +bash ", out("/usr/bin/dpkg", "-l", "bash"), re.M)
+
+
+def test_python_threads_processes_and_signals():
+    program = """
+import mmap, os, signal, subprocess, threading, time
+seen = []
+threads = [threading.Thread(target=lambda i=i: seen.append(i)) for i in range(20)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(sorted(seen) == list(range(20)))
+print(subprocess.check_output("echo $((1+2))", shell=True))
+signal.signal(signal.SIGALRM, lambda *a: print("alarm")); signal.setitimer(signal.ITIMER_REAL, 0.05); signal.pause()
+shared = mmap.mmap(-1, 8192); shared[0] = 65
+pid = os.fork()
+if pid == 0:
+    shared[1] = 66; os._exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shared[:2])
+r, w = os.pipe()
+t = threading.Timer(0.05, lambda: os.write(w, b"late")); t.start(); print(os.read(r, 10))
+"""
+    assert out("/usr/bin/python3", "-c", program) == "True\nb'3\\n'\nalarm\n5 b'AB'\nb'late'\n"
+
+
+def test_proc_shows_the_guest_alone():
+    assert out("/bin/sh", "-c", "echo $$; ls /proc | grep '^[0-9]' | wc -l; cat /proc/self/comm; readlink /proc/self/exe").split() == [
+        "1", "4", "cat", "/usr/bin/readlink"]
+    maps = out("/bin/cat", "/proc/self/maps")
+    assert "[stack]" in maps and "[heap]" in maps and "7fff0000" not in maps
+    for line in maps.splitlines():
+        assert re.match(r"[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][ps] [0-9a-f]{8} [0-9a-f:]+ \d+ ", line), line
+
+
+def test_the_host_root_is_read_only_by_default(tmp_path):
+    victim = tmp_path / "file"
+    victim.write_text("kept")
+    done = rung("/bin/sh", "-c", f"echo gone > {victim}; rm -f {victim}; mkdir {tmp_path}/d; chmod 777 {victim}")
+    assert "Read-only file system" in done.stderr or str(tmp_path).startswith("/tmp/"), done
+    assert victim.read_text() == "kept" and os.listdir(tmp_path) == ["file"]
+
+
+def test_links_lead_nowhere_out_of_the_root(root, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    os.symlink("../secret", os.path.join(root, "up"))
+    os.symlink(str(tmp_path / "secret"), os.path.join(root, "abs"))
+    os.symlink("/proc/1/root" + str(tmp_path / "secret"), os.path.join(root, "magic"))
+    done = rung("/bin/sh", "-c", "cat /up /abs /magic /../secret ../../../../secret", options=("--root", root))
+    assert done.returncode == 1 and "secret" not in done.stdout
+
+
+def test_a_program_that_forks_without_end_meets_a_limit(root):
+    done = rung("/bin/sh", "-c", "f() { f & f & wait; }; (f) 2>/dev/null & sleep 2; kill -9 -1; echo alive",
+                options=("--root", root, "--pids", "64"))
+    assert done.returncode == 0 and done.stdout == "alive\n", done
+
+
+def test_the_table_of_calls_is_the_documentation():
+    printed = subprocess.run([RUNG, "syscalls"], stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True).stdout
+    with open(os.path.join(harness.ROOT, "docs/guest-syscalls.md"), encoding="utf-8") as file:
+        assert file.read() == printed, "docs/guest-syscalls.md is stale: rung syscalls > docs/guest-syscalls.md"
