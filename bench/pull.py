@@ -136,17 +136,26 @@ class CriEngine:
 
 class Fluyt(CriEngine):
     name = "fluyt"
-    form = []
+    form = "directory"
 
     def __init__(self, disk):
         socket = PLACE + "/fluyt.sock"
         os.makedirs(PLACE + "/net.d", exist_ok=True)
+        with open(PLACE + "/fluytd.toml", "w", encoding="utf-8") as file:
+            file.write(f'[image]\nlayer_form = "{self.form}"\n')
         super().__init__([common.BIN + "/fluytd", "--root", disk + "/root", "--state", PLACE + "/state", "--listen", "unix:" + socket,
-                          "--certs-dir", PLACE + "/certs.d", "--cni-conf-dir", PLACE + "/net.d", *self.form], socket)
+                          "--certs-dir", PLACE + "/certs.d", "--cni-conf-dir", PLACE + "/net.d", "--config", PLACE + "/fluytd.toml"], socket)
 
     def close(self):
         super().close()
         shutil.rmtree(PLACE + "/state", ignore_errors=True)
+
+
+class FluytErofs(Fluyt):
+    """Each layer one EROFS image."""
+
+    name = "fluyt-erofs"
+    form = "erofs"
 
 
 class Containerd(CriEngine):
@@ -211,8 +220,8 @@ def bench(versions):
     parts = images_of_usr.layers()
     os.makedirs(PLACE, exist_ok=True)
     registry = harness.Registry(PLACE + "/registry")
-    chosen_engines = os.environ.get("FLUYT_BENCH_ENGINES", "fluyt,containerd,podman").split(",")
-    engines = [engine for engine in (Fluyt, Containerd, Podman) if engine.name in chosen_engines]
+    chosen_engines = os.environ.get("FLUYT_BENCH_ENGINES", "fluyt,fluyt-erofs,containerd,podman").split(",")
+    engines = [engine for engine in (Fluyt, FluytErofs, Containerd, Podman) if engine.name in chosen_engines]
     try:
         os.makedirs(f"{PLACE}/certs.d/{registry.address}", exist_ok=True)
         with open(f"{PLACE}/certs.d/{registry.address}/hosts.toml", "w", encoding="utf-8") as file:
@@ -238,9 +247,14 @@ def bench(versions):
 
 
 def report(title, engines, runs, memory, versions):
+    """Medians, and beside each peer's the ratio of ours to it, in both forms."""
     keys = ("usable", "durable", "cpu")
     medians = {engine: {key: common.median([run[key] for run in runs[engine]]) / 1e9 for key in keys} for engine in engines}
-    mine = medians[engines[0]]
-    rows = [[f"{engine.name} {versions.get(engine.name, '')}".strip(), *[f"{medians[engine][key]:.2f}" for key in keys], f"{memory[engine]:.0f}",
-             *[f"{mine[key] / medians[engine][key]:.2f}" for key in keys]] for engine in engines]
-    common.table(title, rows, ["engine", "usable s", "durable s", "CPU s", "MB above idle", "usable: fluyt / it", "durable", "CPU"])
+    ours = [engine for engine in engines if issubclass(engine, Fluyt)]
+    rows = []
+    for engine in engines:
+        ratios = [" / ".join(f"{medians[mine][key] / medians[engine][key]:.2f}" for mine in ours) for key in keys]
+        rows.append([f"{engine.name} {versions.get(engine.name, '')}".strip(), *[f"{medians[engine][key]:.2f}" for key in keys],
+                     f"{memory[engine]:.0f}", *(["", "", ""] if engine in ours else ratios)])
+    names = " / ".join(engine.name for engine in ours)
+    common.table(title, rows, ["engine", "usable s", "durable s", "CPU s", "MB above idle", f"usable: {names} to it", "durable", "CPU"])

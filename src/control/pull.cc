@@ -79,6 +79,7 @@ grpc::Status ControlService::Pull(grpc::ServerContext* context, const v1::PullRe
                          .server_address = credentials.server_address()};
   options.progress = [&](const image::LayerProgress& layer) { progress.update(layer); };
   options.cancelled = &cancelled;
+  options.purpose = image::PullOptions::Purpose::kRunAndPush;
 
   std::optional<Result<image::Image>> pulled;
   std::thread work([&] {

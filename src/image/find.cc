@@ -15,6 +15,12 @@ bool is_hex(std::string_view text) {
                      [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
+// What a file of so many bytes takes, in blocks of 4 KiB as layers are counted.
+uint64_t on_disk(uint64_t bytes) {
+  constexpr uint64_t kBlock = 4096;
+  return (bytes + kBlock - 1) / kBlock * kBlock;
+}
+
 // "sha256:abcd..." or "abcd...": the hexadecimal digits of an id or its start, else "".
 std::string_view id_digits(std::string_view text) {
   if (text.starts_with(kAlgorithm)) text.remove_prefix(kAlgorithm.size());
@@ -106,6 +112,10 @@ Result<FsUsage> Store::fs_usage() {
     for (const auto& [diff_id, row] : state.layers) {
       out.used_bytes += row.disk_bytes;
       out.inodes += row.inodes;
+    }
+    for (const auto& [digest, row] : state.blobs) {
+      out.used_bytes += on_disk(row.bytes);
+      ++out.inodes;
     }
     return 0;
   });

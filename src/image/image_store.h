@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "image/layer/info.h"
 #include "image/registry/credentials.h"
 #include "image/registry/options.h"
 #include "oci/image.h"
@@ -44,6 +45,7 @@ struct PullOptions {
   oci::Platform platform = oci::Platform::host();
   std::function<void(const LayerProgress&)> progress;  // any thread, may be empty
   const std::atomic<bool>* cancelled = nullptr;  // looked at often; ends the pull with kCancelled
+  enum class Purpose { kRun, kRunAndPush } purpose = Purpose::kRun;
 };
 
 struct ImportOptions {
@@ -57,13 +59,23 @@ struct FsUsage {
   uint64_t inodes = 0;
 };
 
+/// Which layers' blobs are kept beside their trees. Without its blobs an image cannot be pushed or
+/// saved: a tree does not give back the bytes that it came from.
+enum class KeepBlobs {
+  kNever,
+  kPushable,  // of what was imported, or pulled with Purpose::kRunAndPush
+  kAlways,
+};
+
 struct StoreOptions {
   std::string root;             // our folder: made 0700; one process at a time
   std::string certs_dir;        // hosts.toml files, one folder a registry host (containerd's form)
   std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time
+  LayerForm layer_form = LayerForm::kDirectory;  // of new layers
   registry::HttpTimeouts timeouts;
   registry::RetryPolicy retry;
+  KeepBlobs keep_blobs = KeepBlobs::kPushable;
 };
 
 class ImageStore {

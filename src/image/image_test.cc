@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <thread>
 
@@ -51,6 +52,7 @@ class StoreTest : public ::testing::Test {
     options.timeouts = {.connect_ms = 1000, .first_byte_ms = 300, .stall_ms = 300};
     options.retry.first_delay_ms = 10;
     options.retry.max_tries = 2;
+    options.keep_blobs = keep_blobs_;
     auto opened = ImageStore::open(options, logger_);
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     store_ = std::move(*opened);
@@ -80,6 +82,17 @@ class StoreTest : public ::testing::Test {
     expect_nothing_left();
   }
 
+  // Which of the image's layers are there as they came.
+  std::vector<bool> kept(const ImageMaker& maker) const {
+    const auto blobs = names_in("blobs/sha256");
+    std::vector<bool> out;
+    for (const std::string& layer : maker.layers()) {
+      out.push_back(std::count(blobs.begin(), blobs.end(), sha256_of(layer).substr(7)) == 1);
+    }
+    return out;
+  }
+
+  KeepBlobs keep_blobs_ = KeepBlobs::kPushable;
   NullLogger logger_;
   std::unique_ptr<sys::TempDir> folder_;
   std::unique_ptr<FakeRegistry> fake_;
@@ -118,6 +131,92 @@ TEST_F(StoreTest, PullsListsReadsAndRemoves) {
   ASSERT_TRUE(removed.ok()) << removed.error().message();
   expect_nothing_left();
   EXPECT_TRUE(store_->remove(name("a/b:v1")).ok());
+}
+
+PullOptions to_push() { return {.purpose = PullOptions::Purpose::kRunAndPush}; }
+
+TEST_F(StoreTest, BlobsAreKeptForPushingAlone) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  EXPECT_THAT(kept(maker), ElementsAre(false, false));
+  const uint64_t before = store_->fs_usage()->used_bytes;
+  // The same image again, by somebody who may push it: just the blobs come.
+  std::vector<LayerProgress> told;
+  PullOptions options = to_push();
+  options.progress = [&](const LayerProgress& layer) { told.push_back(layer); };
+  auto again = pull("a/b:v1", options);
+  ASSERT_TRUE(again.ok()) << again.error().message();
+  EXPECT_THAT(kept(maker), ElementsAre(true, true));
+  uint64_t blob_bytes = 0;
+  for (const std::string& layer : maker.layers()) blob_bytes += (layer.size() + 4095) / 4096 * 4096;
+  EXPECT_EQ(store_->fs_usage()->used_bytes, before + blob_bytes);
+  EXPECT_EQ(told.back().phase, LayerProgress::Phase::kDone);
+  const size_t requests = fake_->count("GET ");
+  ASSERT_TRUE(pull("a/b:v1", to_push()).ok());
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  EXPECT_EQ(fake_->count("GET "), requests);
+  reopen();
+  EXPECT_THAT(kept(maker), ElementsAre(true, true));
+  EXPECT_EQ(store_->fs_usage()->used_bytes, before + blob_bytes);
+  ASSERT_TRUE(store_->remove(name("a/b:v1")).ok());
+  expect_nothing_left();
+}
+
+TEST_F(StoreTest, ASharedBlobStaysWithTheOtherImage) {
+  const ImageMaker one = two_layers("one\n");
+  const ImageMaker two = two_layers("two\n");
+  one.serve(*fake_, "a/b", "v1");
+  two.serve(*fake_, "a/b", "v2");
+  ASSERT_TRUE(pull("a/b:v1", to_push()).ok());
+  ASSERT_TRUE(pull("a/b:v2", to_push()).ok());
+  EXPECT_EQ(fake_->count("GET /v2/a/b/blobs/" + sha256_of(one.layers()[0])), 1U);
+  ASSERT_TRUE(store_->remove(name("a/b:v1")).ok());
+  EXPECT_THAT(kept(one), ElementsAre(true, false));
+  EXPECT_THAT(kept(two), ElementsAre(true, true));
+}
+
+TEST_F(StoreTest, WhichBlobsAreKeptIsAChoice) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  keep_blobs_ = KeepBlobs::kNever;
+  reopen();
+  ASSERT_TRUE(pull("a/b:v1", to_push()).ok());
+  EXPECT_THAT(kept(maker), ElementsAre(false, false));
+  keep_blobs_ = KeepBlobs::kAlways;
+  reopen();
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  EXPECT_THAT(kept(maker), ElementsAre(true, true));
+}
+
+TEST_F(StoreTest, ABlobThatWasCutShortIsFetchedAgain) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1", to_push()).ok());
+  store_.reset();
+  const std::string path =
+      cat(folder_->path(), "/store/blobs/sha256/", sha256_of(maker.layers()[0]).substr(7));
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path, "cut", 0600).ok());
+  reopen();
+  EXPECT_THAT(kept(maker), ElementsAre(false, true));
+  EXPECT_EQ(store_->list()->size(), 1U);  // its trees are whole
+  ASSERT_TRUE(pull("a/b:v1", to_push()).ok());
+  EXPECT_THAT(kept(maker), ElementsAre(true, true));
+}
+
+TEST_F(StoreTest, WrongBytesAreNotKept) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  std::string wrong = maker.layers()[1];
+  wrong[600] ^= 1;
+  fake_->serve("/v2/a/b/blobs/" + sha256_of(maker.layers()[1]), "application/octet-stream", wrong);
+  auto got = pull("a/b:v1", to_push());
+  ASSERT_FALSE(got.ok());
+  EXPECT_EQ(got.error().code(), Code::kDataLoss);
+  EXPECT_THAT(got.error().message(), HasSubstr(sha256_of(maker.layers()[1])));
+  EXPECT_FALSE(kept(maker)[1]);
+  EXPECT_EQ(store_->list()->size(), 1U);  // what was there stays
 }
 
 TEST_F(StoreTest, SurvivesReopening) {

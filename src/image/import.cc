@@ -61,7 +61,9 @@ Result<std::vector<Image>> Store::import(const std::string& path, const ImportOp
       const auto plan = plan_image(source, std::move(document), image.media_type, options.platform);
       if (!plan.ok()) return plan.error();
       std::atomic<bool> stop{false};
-      return install(source, *plan, names, {}, stop, Sync::kBeforeReturn);
+      return install(source, *plan,
+                     {names, Sync::kBeforeReturn, keeps_blobs(PullOptions::Purpose::kRunAndPush)},
+                     {}, stop);
     };
     out.push_back(FLUYT_TRY_CONTEXT(add(), cat("import ", quote(path))));
   }

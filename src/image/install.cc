@@ -14,14 +14,17 @@ std::vector<oci::Digest> digests_of(const std::vector<Document>& documents) {
   return out;
 }
 
-// Each diff id once: the specification allows a layer to stand in an image twice.
-std::vector<LayerFetches::Wanted> wanted_of(const ImagePlan& plan) {
+// Each diff id once: the specification allows a layer to stand in an image twice. One tree may come
+// from two blobs, which are two things to keep.
+std::vector<LayerFetches::Wanted> wanted_of(const ImagePlan& plan, bool keep_blobs) {
   std::vector<LayerFetches::Wanted> out;
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     const oci::Digest& diff_id = plan.config.diff_ids[i];
-    const bool known = std::any_of(out.begin(), out.end(),
-                                   [&](const auto& other) { return other.diff_id == diff_id; });
-    if (!known) out.push_back({plan.layers[i], diff_id});
+    const bool known = std::any_of(out.begin(), out.end(), [&](const auto& other) {
+      return other.diff_id == diff_id &&
+             (!keep_blobs || other.blob.digest == plan.layers[i].digest);
+    });
+    if (!known) out.push_back({plan.layers[i], diff_id, keep_blobs});
   }
   return out;
 }
@@ -30,13 +33,13 @@ std::vector<LayerFetches::Wanted> wanted_of(const ImagePlan& plan) {
 
 // Layers unpack to two to three times their size; this only has to stop what cannot fit before it
 // is fetched.
-Result<> Store::check_space(const ImagePlan& plan) const {
+Result<> Store::check_space(const ImagePlan& plan, const Install& how) const {
   uint64_t missing = 0;
   catalog_->read([&](const CatalogState& state) {
     for (size_t i = 0; i < plan.layers.size(); ++i) {
-      if (!state.layers.contains(plan.config.diff_ids[i])) {
-        missing += static_cast<uint64_t>(plan.layers[i].size);
-      }
+      const auto size = static_cast<uint64_t>(plan.layers[i].size);
+      if (!state.layers.contains(plan.config.diff_ids[i])) missing += size;
+      if (how.keep_blobs && !state.blobs.contains(plan.layers[i].digest)) missing += size;
     }
     return 0;
   });
@@ -50,7 +53,7 @@ Result<> Store::check_space(const ImagePlan& plan) const {
 }
 
 CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerInfo>& infos,
-                                const std::vector<std::string>& names) const {
+                                const Install& how) const {
   ImageRow row{plan.id, plan.manifest_digest, plan.size, {}, digests_of(plan.documents),
                false,   now_unix_ns()};
   for (size_t i = 0; i < plan.layers.size(); ++i) {
@@ -58,6 +61,14 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
                           static_cast<uint64_t>(plan.layers[i].size)});
   }
   CatalogChange out;
+  for (const Document& document : plan.documents) {
+    out.put_blobs.push_back({document.digest, document.bytes.size()});
+  }
+  if (how.keep_blobs) {
+    for (const ImageLayer& layer : row.layers) {
+      out.put_blobs.push_back({layer.blob_digest, layer.blob_bytes});
+    }
+  }
   catalog_->read([&](const CatalogState& state) {
     for (const LayerInfo& info : infos) {
       if (state.layers.contains(info.diff_id)) continue;
@@ -76,20 +87,21 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
     return 0;
   });
   out.put_images.push_back(std::move(row));
-  for (const std::string& name : names) out.put_names.emplace_back(name, plan.id);
+  for (const std::string& name : how.names) out.put_names.emplace_back(name, plan.id);
   return out;
 }
 
-Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan,
-                         const std::vector<std::string>& names, const ProgressSink& progress,
-                         std::atomic<bool>& stop) {
-  FLUYT_TRY(check_space(plan));
+Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
+                         const ProgressSink& progress, std::atomic<bool>& stop) {
+  const std::shared_lock<std::shared_mutex> arriving(arrivals_);
+  FLUYT_TRY(check_space(plan, how));
   for (const Document& document : plan.documents) {
     FLUYT_TRY(blobs_.put(document.digest, document.bytes));
   }
   const auto infos = FLUYT_TRY([&] {
     const Syncer::Writing writing(*syncer_);
-    return fetches_.fetch_all(source, wanted_of(plan), options_.parallel_fetches, progress, stop);
+    return fetches_.fetch_all(source, wanted_of(plan, how.keep_blobs), options_.parallel_fetches,
+                              progress, stop);
   }());
   {
     // Makes what the chain needs above its layers now rather than at the first container, and
@@ -98,17 +110,25 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan,
     FLUYT_TRY(layers_->resolve_chain(plan.config.diff_ids));
   }
   if (stop) return Error(Code::kCancelled, "cancelled by the caller");
+  if (lost_writes_) {
+    return Error(Code::kDataLoss, cat(quote(options_.root), ": the disk lost writes meanwhile"));
+  }
   (*configs_.lock())[plan.id] = std::make_shared<const oci::ImageConfig>(plan.config);
-  return catalog_->commit(change_for(plan, infos, names));
+  return catalog_->commit(change_for(plan, infos, how));
 }
 
-Result<Image> Store::install(ContentSource& source, const ImagePlan& plan,
-                             const std::vector<std::string>& names, const ProgressSink& progress,
-                             std::atomic<bool>& stop, Sync sync) {
-  const Content content{plan.config.diff_ids, digests_of(plan.documents)};
-  Pins::Pin layers = pins_.pin(content.layers);
-  Pins::Pin blobs = pins_.pin(content.blobs);
-  auto brought = bring_in(source, plan, names, progress, stop);
+Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const Install& how,
+                             const ProgressSink& progress, std::atomic<bool>& stop) {
+  Content content{plan.config.diff_ids, digests_of(plan.documents)};
+  for (const oci::Descriptor& layer : plan.layers) content.blobs.push_back(layer.digest);
+  Pins::Pin layers = layer_pins_.pin(content.layers);
+  Pins::Pin blobs = blob_pins_.pin(content.blobs);
+  // Another manifest of the same image may have had other blobs for its layers.
+  const Content former = catalog_->read([&](const CatalogState& state) {
+    const auto found = state.images.find(plan.id);
+    return found == state.images.end() ? Content{} : content_of(found->second);
+  });
+  auto brought = bring_in(source, plan, how, progress, stop);
   if (!brought.ok()) {
     layers.release();
     blobs.release();
@@ -118,7 +138,8 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan,
     }
     return std::move(brought).error();
   }
-  if (sync == Sync::kBeforeReturn || !epoch_.can_tell_mounts()) {
+  if (!former.blobs.empty()) FLUYT_TRY(collect({{}, former.blobs}));
+  if (how.sync == Sync::kBeforeReturn || !epoch_.can_tell_mounts()) {
     FLUYT_TRY(sync_now());
   } else {
     syncer_->ask();

@@ -24,31 +24,47 @@ void report(const ProgressSink& progress, const oci::Descriptor& blob, LayerProg
   progress({blob.digest.text(), phase, bytes, static_cast<uint64_t>(blob.size)});
 }
 
-// One try: from the source into the store.
-Result<LayerInfo> fetch_once(const LayerStore& store, ContentSource& source,
-                             const LayerFetches::Wanted& wanted, const std::atomic<bool>& stop,
-                             const std::function<void(uint64_t)>& on_bytes) {
+}  // namespace
+
+Result<bool> LayerFetches::lacks_blob(const Wanted& wanted) const {
+  if (!wanted.keep_blob) return false;
+  return FLUYT_TRY(blobs_.find_size(wanted.blob.digest)) != static_cast<uint64_t>(wanted.blob.size);
+}
+
+// With `there` the tree is in the store already, and just the blob is missing.
+Result<LayerInfo> LayerFetches::fetch_once(ContentSource& source, const Wanted& wanted,
+                                           const std::optional<LayerInfo>& there,
+                                           const std::atomic<bool>& stop,
+                                           const std::function<void(uint64_t)>& on_bytes) {
   const oci::Descriptor& blob = wanted.blob;
-  LayerWriter writer = FLUYT_TRY(LayerWriter::create(
-      store, {blob.digest, static_cast<uint64_t>(blob.size), wanted.diff_id, blob.media_type},
-      &stop));
+  const auto size = static_cast<uint64_t>(blob.size);
+  std::optional<LayerWriter> tree;
+  if (!there.has_value()) {
+    tree.emplace(FLUYT_TRY(
+        LayerWriter::create(store_, {blob.digest, size, wanted.diff_id, blob.media_type}, &stop)));
+  }
+  std::optional<BlobWriter> kept;
+  if (FLUYT_TRY(lacks_blob(wanted))) kept.emplace(FLUYT_TRY(blobs_.create(blob.digest, size)));
   uint64_t done = 0;
   FLUYT_TRY(source.stream(blob, [&](std::string_view bytes) -> Result<> {
-    FLUYT_TRY(writer.write(bytes));
+    if (stop) return cancelled_error();
+    if (tree.has_value()) FLUYT_TRY(tree->write(bytes));
+    if (kept.has_value()) FLUYT_TRY(kept->write(bytes));
     done += bytes.size();
     on_bytes(done);
     return {};
   }));
-  return writer.finish();
+  LayerInfo info = there.has_value() ? *there : FLUYT_TRY(tree->finish());
+  if (kept.has_value()) FLUYT_TRY(kept->finish());
+  return info;
 }
-
-}  // namespace
 
 Result<LayerInfo> LayerFetches::fly(Flight& flight, ContentSource& source, const Wanted& wanted,
                                     const ProgressSink& progress, const std::atomic<bool>& stop) {
-  if (auto there = FLUYT_TRY(store_.find(wanted.diff_id))) {
+  const auto there = FLUYT_TRY(store_.find(wanted.diff_id));
+  if (there.has_value() && !FLUYT_TRY(lacks_blob(wanted))) {
     report(progress, wanted.blob, LayerProgress::Phase::kExists, there->blob_bytes);
-    return std::move(*there);
+    return *there;
   }
   int64_t reported_ns = 0;
   const auto on_bytes = [&](uint64_t bytes) {
@@ -60,7 +76,7 @@ Result<LayerInfo> LayerFetches::fly(Flight& flight, ContentSource& source, const
   };
   while (true) {
     report(progress, wanted.blob, LayerProgress::Phase::kFetching, 0);
-    auto fetched = fetch_once(store_, source, wanted, stop, on_bytes);
+    auto fetched = fetch_once(source, wanted, there, stop, on_bytes);
     if (fetched.ok()) {
       report(progress, wanted.blob, LayerProgress::Phase::kDone, fetched->blob_bytes);
       return fetched;
@@ -108,7 +124,7 @@ Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& want
     if (!is_mine) {
       // Another pull's failure is its own (its registry, its credentials, its cancellation).
       auto landed = FLUYT_TRY(wait_for(*flight, wanted, progress, stop));
-      if (landed.has_value()) return std::move(*landed);
+      if (landed.has_value() && !FLUYT_TRY(lacks_blob(wanted))) return std::move(*landed);
       continue;
     }
     auto result = fly(*flight, source, wanted, progress, stop);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/blob/store.h"
 #include "image/content_source.h"
 #include "image/image_store.h"
 #include "image/layer/store.h"
@@ -24,11 +25,12 @@ using ProgressSink = std::function<void(const LayerProgress&)>;
 /// Thread-safe.
 class LayerFetches {
  public:
-  explicit LayerFetches(const LayerStore& store) : store_(store) {}
+  LayerFetches(const LayerStore& store, const BlobStore& blobs) : store_(store), blobs_(blobs) {}
 
   struct Wanted {
     oci::Descriptor blob;
     oci::Digest diff_id;
+    bool keep_blob = false;  // the bytes as they come are kept, too
   };
   /// Sees to it that all are in the store, `parallel` at a time, the largest first. The first
   /// failure sets `stop`, which ends the others, and is returned. Who pinned the layers keeps them.
@@ -51,7 +53,14 @@ class LayerFetches {
   Result<LayerInfo> fly(Flight& flight, ContentSource& source, const Wanted& wanted,
                         const ProgressSink& progress, const std::atomic<bool>& stop);
 
+  /// From the source into the store, from one server.
+  Result<LayerInfo> fetch_once(ContentSource& source, const Wanted& wanted,
+                               const std::optional<LayerInfo>& there, const std::atomic<bool>& stop,
+                               const std::function<void(uint64_t)>& on_bytes);
+  Result<bool> lacks_blob(const Wanted& wanted) const;
+
   const LayerStore& store_;
+  const BlobStore& blobs_;
   std::mutex mutex_;
   std::condition_variable landed_;
   std::map<oci::Digest, std::shared_ptr<Flight>> flights_;  // by diff id

@@ -52,8 +52,8 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   sys::Fd lock = FLUYT_TRY(take_lock(root));
   auto catalog = FLUYT_TRY(Catalog::open(root + "/catalog.db"));
   auto blobs = FLUYT_TRY(BlobStore::open(root + "/blobs"));
-  auto layers =
-      FLUYT_TRY(LayerStore::open({.root = root, .unpack_program = options.unpack_program}));
+  auto layers = FLUYT_TRY(LayerStore::open(
+      {.root = root, .unpack_program = options.unpack_program, .form = options.layer_form}));
   auto roots = FLUYT_TRY(Roots::open(root + "/roots"));
   auto epoch = FLUYT_TRY(write_epoch_of(root));
   auto store =
@@ -75,7 +75,7 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       roots_(std::move(parts.roots)),
       epoch_(std::move(parts.epoch)),
       registry_({options_.certs_dir, options_.timeouts, options_.retry}, logger),
-      fetches_(*layers_) {
+      fetches_(*layers_, blobs_) {
   syncer_ = std::make_unique<Syncer>(
       [this] {
         if (auto synced = sync_now(); !synced.ok()) logger_.error(synced.error().message());
@@ -97,6 +97,7 @@ Result<> Store::reconcile() {
   FLUYT_TRY(sweep_roots(change));
   FLUYT_TRY(catalog_->commit(change));
   FLUYT_TRY(sweep_content());
+  FLUYT_TRY(count_blobs());
   syncer_->ask();  // what a process that died in this boot had not synced
   return {};
 }
@@ -193,6 +194,29 @@ Result<> Store::sweep_content() {
   }
   content.blobs = FLUYT_TRY(blobs_.list());
   return collect(content);
+}
+
+// Every file has its row and every row its file. A layer's blob is made before its row, and is
+// whole; one whose size is another than its row says has been damaged.
+Result<> Store::count_blobs() {
+  const CatalogState state = catalog_->read([](const CatalogState& s) { return s; });
+  CatalogChange change;
+  for (const auto& [digest, row] : state.blobs) {
+    const auto size = FLUYT_TRY(blobs_.find_size(digest));
+    if (size == row.bytes) continue;
+    change.drop_blobs.push_back(digest);
+    if (!size.has_value()) continue;
+    logger_.warn(
+        cat("blob ", digest.text(), ": has ", *size, " bytes, expected ", row.bytes, "; removed"));
+    FLUYT_TRY(blobs_.remove(digest));
+  }
+  for (const oci::Digest& digest : FLUYT_TRY(blobs_.list())) {
+    if (state.blobs.contains(digest)) continue;
+    if (const auto size = FLUYT_TRY(blobs_.find_size(digest))) {
+      change.put_blobs.push_back({digest, *size});
+    }
+  }
+  return catalog_->commit(change);
 }
 
 }  // namespace fluyt::image

@@ -55,7 +55,9 @@ Result<std::string> key_of(const oci::Reference& reference, const PullOptions& o
     secret += cat(part->size(), ":", *part);
   }
   const oci::Digest hash = FLUYT_TRY(digest_of("sha256", secret));
-  return cat(reference.text(), "\n", options.platform.text(), "\n", hash.text());
+  const bool push = options.purpose == PullOptions::Purpose::kRunAndPush;
+  return cat(reference.text(), "\n", options.platform.text(), "\n", hash.text(),
+             push ? "\npush" : "");
 }
 
 }  // namespace
@@ -70,14 +72,31 @@ struct Store::PullFlight {
 
 void Store::stop_pull(PullFlight& flight) { flight.stop = true; }
 
+bool Store::keeps_blobs(PullOptions::Purpose purpose) const {
+  switch (options_.keep_blobs) {
+    case KeepBlobs::kNever:
+      return false;
+    case KeepBlobs::kPushable:
+      return purpose == PullOptions::Purpose::kRunAndPush;
+    case KeepBlobs::kAlways:
+      return true;
+  }
+  return false;
+}
+
 // Already here: only the names may be new.
 Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
                                                const oci::Digest& target,
-                                               const oci::Platform& platform) {
+                                               const oci::Platform& platform, bool keep_blobs) {
   const auto names = names_for(reference, target);
   const auto id = catalog_->read([&](const CatalogState& state) -> std::optional<std::string> {
     const auto found = state.names.find(names.front());
     if (found == state.names.end()) return std::nullopt;
+    const ImageRow& row = state.images.at(found->second);
+    const bool has_blobs = std::all_of(
+        row.layers.begin(), row.layers.end(),
+        [&](const ImageLayer& layer) { return state.blobs.contains(layer.blob_digest); });
+    if (keep_blobs && !has_blobs) return std::nullopt;
     return found->second;
   });
   if (!id.has_value()) return std::optional<Image>();
@@ -100,8 +119,8 @@ Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
 }
 
 Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials& credentials,
-                              const oci::Platform& platform, const ProgressSink& progress,
-                              std::atomic<bool>& stop) {
+                              const oci::Platform& platform, PullOptions::Purpose purpose,
+                              const ProgressSink& progress, std::atomic<bool>& stop) {
   const auto session =
       FLUYT_TRY(registry_.open(reference.registry, reference.repository, credentials, &stop));
   std::string target = reference.target();
@@ -112,7 +131,8 @@ Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials
                                         ", asked for ", reference.digest->text()));
     }
     target = head->digest->text();
-    Result<std::optional<Image>> known = pull_known(reference, *head->digest, platform);
+    Result<std::optional<Image>> known =
+        pull_known(reference, *head->digest, platform, keeps_blobs(purpose));
     if (!known.ok()) return std::move(known).error();
     if (*known) return std::move(**known);
   } else if (!head.ok() && head.error().code() != Code::kUnimplemented) {
@@ -124,18 +144,19 @@ Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials
   Document document{top.digest, std::move(top.bytes)};
   const auto plan = plan_image(source, std::move(document), top.media_type, platform);
   if (!plan.ok()) return plan.error();
-  return install(source, *plan, names, progress, stop, Sync::kBehind);
+  return install(source, *plan, {names, Sync::kBehind, keeps_blobs(purpose)}, progress, stop);
 }
 
 void Store::run_pull(const oci::Reference& reference, const Credentials& credentials,
-                     const oci::Platform& platform, PullFlight& flight) {
+                     const oci::Platform& platform, PullOptions::Purpose purpose,
+                     PullFlight& flight) {
   const ProgressSink tell_all = [&](const LayerProgress& progress) {
     auto waiters = flight.waiters.lock();
     for (const ProgressSink* waiter : *waiters) {
       if (*waiter) (*waiter)(progress);
     }
   };
-  auto result = pull_now(reference, credentials, platform, tell_all, flight.stop);
+  auto result = pull_now(reference, credentials, platform, purpose, tell_all, flight.stop);
   if (!result.ok()) {
     result = std::move(result).error().add_context(cat("pull ", quote(reference.text())));
   }
@@ -160,8 +181,8 @@ Result<Image> Store::pull(const oci::Reference& reference, const PullOptions& op
   if (is_new) {
     ++running_pulls_;
     std::thread([this, flight, key, reference, credentials = options.credentials,
-                 platform = options.platform] {
-      run_pull(reference, credentials, platform, *flight);
+                 platform = options.platform, purpose = options.purpose] {
+      run_pull(reference, credentials, platform, purpose, *flight);
       const std::lock_guard<std::mutex> ending(pulls_mutex_);
       if (const auto mine = pulls_.find(key); mine != pulls_.end() && mine->second == flight) {
         pulls_.erase(mine);

@@ -18,7 +18,10 @@ struct InUse {
 InUse in_use(const CatalogState& state) {
   InUse out;
   for (const auto& [id, row] : state.images) {
-    for (const ImageLayer& layer : row.layers) out.layers.insert(layer.diff_id);
+    for (const ImageLayer& layer : row.layers) {
+      out.layers.insert(layer.diff_id);
+      out.blobs.insert(layer.blob_digest);
+    }
     out.blobs.insert(row.blobs.begin(), row.blobs.end());
   }
   for (const auto& [id, row] : state.roots) {
@@ -46,7 +49,7 @@ void keep_unused(std::vector<oci::Digest>& digests, const std::set<oci::Digest>&
 
 Result<> Store::collect(const Content& candidates) {
   // What is claimed cannot be pinned by a pull, so what is unused now stays unused until done().
-  const Content claimed{pins_.claim(candidates.layers), pins_.claim(candidates.blobs)};
+  const Content claimed{layer_pins_.claim(candidates.layers), blob_pins_.claim(candidates.blobs)};
   Content unused = claimed;
   CatalogChange change;
   catalog_->read([&](const CatalogState& state) {
@@ -56,9 +59,16 @@ Result<> Store::collect(const Content& candidates) {
     for (const oci::Digest& layer : unused.layers) {
       if (state.layers.contains(layer)) change.drop_layers.push_back(layer);
     }
+    for (const oci::Digest& blob : unused.blobs) {
+      if (state.blobs.contains(blob)) change.drop_blobs.push_back(blob);
+    }
     return 0;
   });
-  Result<> result = catalog_->commit(change);
+  Result<> result = [&] {
+    auto renewed = renewed_.lock();
+    renewed->insert(change.drop_layers.begin(), change.drop_layers.end());
+    return catalog_->commit(change);
+  }();
   if (result.ok()) {
     for (const oci::Digest& layer : unused.layers) {
       auto removed = layers_->remove(layer);
@@ -69,8 +79,8 @@ Result<> Store::collect(const Content& candidates) {
       if (!removed.ok() && result.ok()) result = std::move(removed);
     }
   }
-  pins_.done(claimed.layers);
-  pins_.done(claimed.blobs);
+  layer_pins_.done(claimed.layers);
+  blob_pins_.done(claimed.blobs);
   FLUYT_TRY(std::move(result));
   return collect_fixups();
 }
@@ -92,12 +102,18 @@ Result<> Store::collect_fixups() {
   return {};
 }
 
+Store::Content Store::content_of(const ImageRow& row) {
+  Content out{{}, row.blobs};
+  for (const ImageLayer& layer : row.layers) {
+    out.layers.push_back(layer.diff_id);
+    out.blobs.push_back(layer.blob_digest);
+  }
+  return out;
+}
+
 Result<> Store::remove_image(const ImageRow& row) {
   FLUYT_TRY(catalog_->commit({.drop_images = {row.id}}));
-  Content content;
-  for (const ImageLayer& layer : row.layers) content.layers.push_back(layer.diff_id);
-  content.blobs = row.blobs;
-  return collect(content);
+  return collect(content_of(row));
 }
 
 Result<> Store::remove(const std::string& name_or_id) {

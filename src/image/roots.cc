@@ -24,7 +24,7 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
                                              const std::string& image_id) {
   const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
   if (!chain.has_value()) return no_image(image_id);
-  const Pins::Pin pin = pins_.pin(*chain);
+  const Pins::Pin pin = layer_pins_.pin(*chain);
   // The image may have gone while we waited for the pin: the row of the root would come too late.
   const auto [image_is_there, old] = catalog_->read([&](const CatalogState& s) {
     const auto found = s.roots.find(container_id);
@@ -88,7 +88,7 @@ Result<std::optional<std::string>> Store::read_image_file(const std::string& ima
                                                           const std::string& path, size_t limit) {
   const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
   if (!chain.has_value()) return no_image(image_id);
-  const Pins::Pin pin = pins_.pin(*chain);
+  const Pins::Pin pin = layer_pins_.pin(*chain);
   const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
   const auto dirs = FLUYT_TRY(layers_->resolve_chain(*chain));
   const LayerView view = FLUYT_TRY(LayerView::open(dirs));

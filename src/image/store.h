@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ namespace fluyt::image {
 ///
 ///     lock         flock(2)ed by the process that has the store
 ///     catalog.db   the truth
-///     blobs/       configs, manifests, indexes
+///     blobs/       configs, manifests, indexes; layers as they came, where they are kept
 ///     layers/ fixups/ staging/ trash/   see LayerStore
 ///     roots/       see Roots
 class Store final : public ImageStore {
@@ -73,35 +74,42 @@ class Store final : public ImageStore {
     std::vector<oci::Digest> blobs;
   };
   enum class Sync { kBehind, kBeforeReturn };
+  struct Install {
+    std::vector<std::string> names;
+    Sync sync = Sync::kBehind;
+    bool keep_blobs = false;
+  };
 
   // pull.cc
   static void stop_pull(PullFlight& flight);
   void run_pull(const oci::Reference& reference, const Credentials& credentials,
-                const oci::Platform& platform, PullFlight& flight);
+                const oci::Platform& platform, PullOptions::Purpose purpose, PullFlight& flight);
   Result<Image> pull_now(const oci::Reference& reference, const Credentials& credentials,
-                         const oci::Platform& platform, const ProgressSink& progress,
-                         std::atomic<bool>& stop);
+                         const oci::Platform& platform, PullOptions::Purpose purpose,
+                         const ProgressSink& progress, std::atomic<bool>& stop);
   Result<std::optional<Image>> pull_known(const oci::Reference& reference,
-                                          const oci::Digest& target, const oci::Platform& platform);
+                                          const oci::Digest& target, const oci::Platform& platform,
+                                          bool keep_blobs);
+  bool keeps_blobs(PullOptions::Purpose purpose) const;
   // install.cc
-  Result<Image> install(ContentSource& source, const ImagePlan& plan,
-                        const std::vector<std::string>& names, const ProgressSink& progress,
-                        std::atomic<bool>& stop, Sync sync);
-  Result<> bring_in(ContentSource& source, const ImagePlan& plan,
-                    const std::vector<std::string>& names, const ProgressSink& progress,
-                    std::atomic<bool>& stop);
-  Result<> check_space(const ImagePlan& plan) const;
+  Result<Image> install(ContentSource& source, const ImagePlan& plan, const Install& how,
+                        const ProgressSink& progress, std::atomic<bool>& stop);
+  Result<> bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
+                    const ProgressSink& progress, std::atomic<bool>& stop);
+  Result<> check_space(const ImagePlan& plan, const Install& how) const;
   CatalogChange change_for(const ImagePlan& plan, const std::vector<LayerInfo>& infos,
-                           const std::vector<std::string>& names) const;
+                           const Install& how) const;
   // sync.cc
   Result<> sync_now();
-  void discard_unsynced(const std::vector<oci::Digest>& layers);
+  void discard_unsynced();
   // open.cc
   Result<> discard_broken();
   Result<> load_configs(CatalogChange& change);
   Result<> sweep_roots(CatalogChange& change);
   Result<> sweep_content();
+  Result<> count_blobs();
   // remove.cc
+  static Content content_of(const ImageRow& row);
   Result<> remove_image(const ImageRow& row);
   Result<> collect(const Content& candidates);
   Result<> collect_fixups();
@@ -120,10 +128,16 @@ class Store final : public ImageStore {
   const WriteEpoch epoch_;
   registry::Registry registry_;
   LayerFetches fetches_;
-  Pins pins_;
+  Pins layer_pins_;
+  Pins blob_pins_;  // apart: an uncompressed layer's tree and blob have one digest
   Guarded<std::map<std::string, std::shared_ptr<const oci::ImageConfig>>> configs_;  // by image id
   std::shared_mutex fixups_;  // shared: chains in use; alone: their collection
   std::mutex syncing_;        // one sync_now() at a time
+  // Rows dropped since the running sync began: a layer of that name which is there now came later
+  // than the sync looked.
+  Guarded<std::set<oci::Digest>> renewed_;
+  std::shared_mutex arrivals_;            // shared: an image on its way in; alone: see sync.cc
+  std::atomic<bool> lost_writes_{false};  // who is on its way in may have lost data, too
 
   std::mutex pulls_mutex_;
   std::condition_variable pulls_changed_;

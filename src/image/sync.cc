@@ -8,6 +8,7 @@ namespace fluyt::image {
 Result<> Store::sync_now() {
   const std::lock_guard<std::mutex> one_at_a_time(syncing_);
   CatalogChange change;
+  renewed_.lock()->clear();
   catalog_->read([&](const CatalogState& state) {
     for (const auto& [diff_id, row] : state.layers) {
       if (!row.durable) change.durable_layers.push_back(diff_id);
@@ -17,29 +18,50 @@ Result<> Store::sync_now() {
   if (change.durable_layers.empty()) return {};
   auto synced = layers_->sync();
   if (!synced.ok()) {
-    // The kernel tells of lost pages once; the same sync again would succeed over them.
-    discard_unsynced(change.durable_layers);
+    discard_unsynced();
     return std::move(synced).error().add_context(
         "layers could not be made durable and are discarded");
   }
+  // Removed and pulled again meanwhile: that is not what was synced.
+  auto renewed = renewed_.lock();
+  std::erase_if(change.durable_layers, [&](const auto& layer) { return renewed->contains(layer); });
   return catalog_->commit(change);
 }
 
-void Store::discard_unsynced(const std::vector<oci::Digest>& layers) {
-  const auto is_lost = [&](const ImageLayer& layer) {
-    return std::find(layers.begin(), layers.end(), layer.diff_id) != layers.end();
-  };
-  const auto images = catalog_->read([&](const CatalogState& state) {
-    std::vector<ImageRow> out;
-    for (const auto& [id, row] : state.images) {
-      if (std::any_of(row.layers.begin(), row.layers.end(), is_lost)) out.push_back(row);
+// The kernel tells once that pages were lost, not whose, and the same sync again would succeed over
+// them. So all that was written since the last good sync goes: what the catalog has, and what is on
+// its way into it.
+void Store::discard_unsynced() {
+  lost_writes_ = true;
+  const std::unique_lock<std::shared_mutex> nothing_arrives(arrivals_);
+  CatalogChange change;
+  std::set<oci::Digest> in_roots;
+  catalog_->read([&](const CatalogState& state) {
+    std::set<oci::Digest> lost;
+    for (const auto& [diff_id, row] : state.layers) {
+      if (!row.durable) lost.insert(diff_id);
     }
-    return out;
+    for (const auto& [id, row] : state.images) {
+      const bool hit = std::any_of(row.layers.begin(), row.layers.end(),
+                                   [&](const auto& layer) { return lost.contains(layer.diff_id); });
+      if (hit) change.drop_images.push_back(id);
+    }
+    for (const auto& [id, row] : state.roots) in_roots.insert(row.layers.begin(), row.layers.end());
+    change.drop_layers.assign(lost.begin(), lost.end());
+    return 0;
   });
-  for (const ImageRow& row : images) {
-    logger_.error(cat("image ", row.id, ": discarded, since its layers may have lost data"));
-    if (auto removed = remove_image(row); !removed.ok()) logger_.error(removed.error().message());
+  for (const std::string& id : change.drop_images) {
+    logger_.error(cat("image ", id, ": discarded, since its layers may have lost data"));
   }
+  auto dropped = catalog_->commit(change);
+  // A container that runs on a layer keeps what it has of it; nobody else gets it.
+  for (const oci::Digest& layer : change.drop_layers) {
+    auto removed = in_roots.contains(layer) ? layers_->set_aside(layer) : layers_->remove(layer);
+    if (!removed.ok() && dropped.ok()) dropped = std::move(removed);
+  }
+  if (dropped.ok()) dropped = sweep_content();
+  if (!dropped.ok()) logger_.error(cat("after lost writes: ", dropped.error().message()));
+  lost_writes_ = false;
 }
 
 }  // namespace fluyt::image

@@ -266,7 +266,7 @@ Result<> check_unlimited(oci::Resources resources) {
 }  // namespace
 
 Result<Created> create(const CreateRequest& request) {
-  const HostFacts facts = FLUYT_TRY(host_facts());
+  const HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.spec)));
   const Plan plan = FLUYT_TRY(make_plan({.id = request.id,
                                          .bundle = request.bundle,
                                          .spec = &request.spec,

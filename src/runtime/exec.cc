@@ -24,9 +24,23 @@ uint64_t types_of(const oci::Spec& spec) {
   return types;
 }
 
+// Whether the process that joins, which is gone before the program runs, can live in our memory: in
+// no PID namespace but ours, it is seen by nobody else, and a copy of our memory for it would be a
+// seventh of all that an exec costs. Not where it takes on another user namespace or another clock
+// (both are about memory too), or waits for us on its way; and who has a deadline may not stand
+// still.
+bool shares_memory(const ExecRequest& request, const Plan& plan) {
+  constexpr uint64_t kOwnMemory = CLONE_NEWUSER | CLONE_NEWTIME;
+  const bool told = !plan.identity.initial_cpus.empty() ||
+                    (request.spec.linux_ && request.spec.linux_->intel_rdt) ||
+                    (plan.seccomp && plan.seccomp->notifies);
+  return request.parent == ParentOf::kCaller && request.deadline.poll_timeout_ms() < 0 &&
+         (types_of(request.spec) & kOwnMemory) == 0 && !told;
+}
+
 // A plan without a root, mounts or new namespaces: what is left is joining and the process itself.
 Result<Plan> plan_exec(const ExecRequest& request) {
-  const HostFacts facts = FLUYT_TRY(host_facts());
+  const HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.process)));
   Plan plan;
   plan.id = request.id;
   plan.identity = FLUYT_TRY(plan_identity(request.process, facts, plan.warnings));
@@ -48,7 +62,9 @@ Result<Plan> plan_exec(const ExecRequest& request) {
   if ((types_of(request.spec) & CLONE_NEWUSER) != 0) {
     plan.namespaces.joins.push_back({.type = CLONE_NEWUSER, .path = {}, .index = 0});
   }
-  plan.steps = {Step::kAwaitMaker, Step::kJoinContainer};
+  // One in our memory does not wait for us, for we stand still.
+  if (!shares_memory(request, plan)) plan.steps = {Step::kAwaitMaker};
+  plan.steps.push_back(Step::kJoinContainer);
   if (plan.terminal) plan.steps.push_back(Step::kConsole);
   for (const Step step : plan_process_steps(plan)) plan.steps.push_back(step);
   return plan;
@@ -63,8 +79,9 @@ Result<sys::Process> open_init(const ExecRequest& request) {
   auto process = sys::Process::open(request.init_pid);
   if (!process.ok()) return gone("has ended");
   // Asked after the pidfd was opened: the number can no longer change its owner unseen.
-  auto started = sys::start_time_of(request.init_pid);
-  if (!started.ok() || *started != request.init_start_time) return gone("has ended");
+  auto now = sys::process_stat(request.init_pid);
+  if (!now.ok() || now->start_time != request.init_start_time || now->ended)
+    return gone("has ended");
   return process;
 }
 
@@ -89,6 +106,7 @@ Result<sys::Fd> open_root_of(const ExecRequest& request) {
 
 // The program's process alone: the one that makes it counts in no limit of the container's.
 Result<> settle(const ExecRequest& request, const Plan& plan, pid_t pid) {
+  if (shares_memory(request, plan)) FLUYT_TRY(set_oom_score(plan, pid));
   FLUYT_TRY_CONTEXT(enter_cgroup(request, pid), cat("exec: adding pid ", pid, " to cgroups"));
   if (!plan.identity.final_cpus.empty()) {
     FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(pid, plan.identity.final_cpus),
@@ -110,6 +128,61 @@ std::string state_of(const ExecRequest& request) {
 
 }  // namespace
 
+namespace {
+
+// Everything the process that joins has. Its descriptor of the channel is a copy of its own, by
+// number: nothing of ours is taken from.
+FirstProcess joining(const ExecRequest& request, const Plan& plan, HostSide& side,
+                     const sys::Process& init, int channel) {
+  return {.plan = plan,
+          .host = side,
+          .channel = sys::Fd(channel),
+          .stdio = request.stdio,
+          .gate = {},
+          .report = {},
+          .container_init = init.pidfd(),
+          .container_types = types_of(request.spec),
+          .state = {}};
+}
+
+Result<> let_join(const ExecRequest& request, const Plan& plan, pid_t pid, sys::FdRef channel) {
+  FLUYT_TRY(set_from_outside(plan, pid));
+  if (request.spec.linux_ && request.spec.linux_->intel_rdt) {
+    const sys::Fd resctrl = FLUYT_TRY(resctrl::open_mounted());
+    FLUYT_TRY_CONTEXT(
+        resctrl::add(FLUYT_TRY(resctrl::find(resctrl, *request.spec.linux_->intel_rdt, request.id)),
+                     pid),
+        "linux.intelRdt");
+  }
+  return send_first_go(channel, {.pid = pid, .cgroups = {}});
+}
+
+Result<sys::Process> start_joining(const ExecRequest& request, const Plan& plan, HostSide& side,
+                                   const sys::Process& init, sys::SocketPair& pair) {
+  const int channel = pair.second.raw();
+  if (shares_memory(request, plan)) {
+    auto life = [&] { live(joining(request, plan, side, init, channel)); };
+    auto process =
+        sys::live_in_our_memory([](void* it) { (*static_cast<decltype(life)*>(it))(); }, &life);
+    pair.second.reset();
+    return process;
+  }
+  sys::CloneRequest clone;
+  clone.flags = request.parent == ParentOf::kCallersParent ? uint64_t{CLONE_PARENT} : 0;
+  auto process = FLUYT_TRY(sys::clone_process(clone));
+  if (!process) live(joining(request, plan, side, init, channel));
+  pair.second.reset();
+  auto joins = let_join(request, plan, process->pid(), pair.first);
+  if (joins.ok()) return std::move(*process);
+  pair.first.reset();
+  process->kill(9).ignore("it ends by itself too");
+  if (request.parent == ParentOf::kCaller)
+    process->wait(Deadline::after_ms(2000)).ignore("the error above is the one to tell");
+  return std::move(joins).error();
+}
+
+}  // namespace
+
 Result<Executed> exec(const ExecRequest& request) {
   const Plan plan = FLUYT_TRY(plan_exec(request));
   const sys::Process init = FLUYT_TRY(open_init(request));
@@ -120,41 +193,7 @@ Result<Executed> exec(const ExecRequest& request) {
   side.null = FLUYT_TRY(open_null());
   side.root = FLUYT_TRY(open_root_of(request));
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
-  sys::CloneRequest clone;
-  clone.flags = request.parent == ParentOf::kCallersParent ? uint64_t{CLONE_PARENT} : 0;
-  auto process = FLUYT_TRY(sys::clone_process(clone));
-  if (!process) {
-    live({.plan = plan,
-          .host = side,
-          .channel = std::move(pair.second),
-          .stdio = request.stdio,
-          .gate = {},
-          .report = {},
-          .container_init = init.pidfd(),
-          .container_types = types_of(request.spec),
-          .state = {}});
-  }
-  pair.second.reset();
-  const pid_t pid = process->pid();
-  auto opened = [&]() -> Result<> {
-    FLUYT_TRY(set_from_outside(plan, pid));
-    if (request.spec.linux_ && request.spec.linux_->intel_rdt) {
-      const sys::Fd resctrl = FLUYT_TRY(resctrl::open_mounted());
-      FLUYT_TRY_CONTEXT(
-          resctrl::add(
-              FLUYT_TRY(resctrl::find(resctrl, *request.spec.linux_->intel_rdt, request.id)), pid),
-          "linux.intelRdt");
-    }
-    return send_first_go(pair.first, {.pid = pid, .cgroups = {}});
-  }();
-  if (!opened.ok()) {
-    pair.first.reset();
-    process->kill(9).ignore("it ends by itself too");
-    if (request.parent == ParentOf::kCaller) {
-      process->wait(Deadline::after_ms(2000)).ignore("the error above is the one to tell");
-    }
-    return std::move(opened).error();
-  }
+  sys::Process process = FLUYT_TRY(start_joining(request, plan, side, init, pair));
   Supervision how{.plan = plan,
                   .parent = request.parent,
                   .deadline = request.deadline,
@@ -168,7 +207,7 @@ Result<Executed> exec(const ExecRequest& request) {
     return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started,
                          state_of(request), listener);
   };
-  Supervised done = FLUYT_TRY(supervise(how, std::move(*process), pair.first));
+  Supervised done = FLUYT_TRY(supervise(how, std::move(process), pair.first));
   done.warnings.insert(done.warnings.begin(), plan.warnings.begin(), plan.warnings.end());
   return Executed{std::move(done.process), std::move(done.console), std::move(done.warnings)};
 }

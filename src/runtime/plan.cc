@@ -434,10 +434,21 @@ Result<> plan_seccomp(const oci::Seccomp& profile, Plan& plan) {
   return {};
 }
 
-Result<HostFacts> host_facts() {
+Labels labels_of(const oci::Process& process) {
+  const bool any = !process.apparmor_profile.empty() || !process.selinux_label.empty();
+  return any ? Labels::kAsked : Labels::kNone;
+}
+
+Labels labels_of(const oci::Spec& spec) {
+  if (spec.linux_ && !spec.linux_->mount_label.empty()) return Labels::kAsked;
+  return spec.process ? labels_of(*spec.process) : Labels::kNone;
+}
+
+Result<HostFacts> host_facts(Labels labels) {
   HostFacts facts;
   facts.last_capability = FLUYT_TRY(caps::last_cap());
   facts.holding = FLUYT_TRY(caps::current(facts.last_capability));
+  if (labels == Labels::kNone) return facts;
   facts.apparmor = sys::exists("/sys/kernel/security/apparmor/profiles");
   facts.selinux = sys::exists("/sys/fs/selinux/enforce");
   return facts;

@@ -236,7 +236,11 @@ struct HostFacts {
   bool apparmor = false;
   bool selinux = false;
 };
-Result<HostFacts> host_facts();
+/// Looks for security modules only where something of theirs is asked for.
+enum class Labels { kNone, kAsked };
+Result<HostFacts> host_facts(Labels labels);
+Labels labels_of(const oci::Process& process);
+Labels labels_of(const oci::Spec& spec);
 
 struct PlanRequest {
   std::string id;

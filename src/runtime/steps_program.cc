@@ -153,11 +153,18 @@ Result<> start_session(Inside& in) {
     in.host.null.reset();
     return {};
   }
+  const Stdio& stdio = in.p.stdio;
+  if (stdio.in.raw() == 0 && stdio.out.raw() == 1 && stdio.err.raw() == 2) {
+    for (int number = 0; number < 3; ++number)
+      FLUYT_TRY(sys::place_descriptor(sys::FdRef(number), number));
+    in.host.null.reset();
+    return {};
+  }
   const auto or_null = [&](sys::FdRef fd) { return fd.valid() ? fd : in.host.null.ref(); };
   // Copies first: a source may have the number of a target.
-  const sys::Fd copies[3] = {FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.in))),
-                             FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.out))),
-                             FLUYT_TRY(sys::duplicate(or_null(in.p.stdio.err)))};
+  const sys::Fd copies[3] = {FLUYT_TRY(sys::duplicate(or_null(stdio.in))),
+                             FLUYT_TRY(sys::duplicate(or_null(stdio.out))),
+                             FLUYT_TRY(sys::duplicate(or_null(stdio.err)))};
   for (int number = 0; number < 3; ++number)
     FLUYT_TRY(sys::place_descriptor(copies[number], number));
   // Nobody shall find more than the program has in a container that waits at its gate.

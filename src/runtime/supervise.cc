@@ -124,6 +124,14 @@ Result<Supervised> supervise(const Supervision& how, sys::Process first, sys::Fd
   return std::move(talk.out);
 }
 
+Result<> set_oom_score(const Plan& plan, pid_t pid) {
+  if (!plan.identity.oom_score_adj) return {};
+  FLUYT_TRY_CONTEXT(sys::write_file(sys::kCwd, cat("/proc/", pid, "/oom_score_adj"),
+                                    std::to_string(*plan.identity.oom_score_adj)),
+                    "process.oomScoreAdj");
+  return {};
+}
+
 Result<> set_from_outside(const Plan& plan, pid_t pid) {
   if (!plan.identity.initial_cpus.empty()) {
     FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(pid, plan.identity.initial_cpus),
@@ -131,11 +139,7 @@ Result<> set_from_outside(const Plan& plan, pid_t pid) {
   } else {
     sys::reset_cpu_affinity(pid).ignore("the caller's CPUs are as many as it gets");
   }
-  if (plan.identity.oom_score_adj) {
-    FLUYT_TRY_CONTEXT(sys::write_file(sys::kCwd, cat("/proc/", pid, "/oom_score_adj"),
-                                      std::to_string(*plan.identity.oom_score_adj)),
-                      "process.oomScoreAdj");
-  }
+  FLUYT_TRY(set_oom_score(plan, pid));
   if (!plan.namespaces.in_user_namespace()) return {};
   for (const RlimitPlan& limit : plan.identity.rlimits) {
     const sys::Limits now = FLUYT_TRY(sys::get_rlimit(pid, limit.resource));

@@ -40,6 +40,9 @@ Result<Supervised> supervise(const Supervision& how, sys::Process first, sys::Fd
 /// Before kGo: oom_score_adj, limits that a user namespace may not raise by itself.
 Result<> set_from_outside(const Plan& plan, pid_t pid);
 
+/// The part of it that any process may get at any time.
+Result<> set_oom_score(const Plan& plan, pid_t pid);
+
 /// Sends the seccomp listener to who listens at `path` (runtime-spec, "seccomp listener").
 Result<> send_listener(const std::string& path, const std::string& metadata, pid_t pid,
                        const std::string& state_json, sys::FdRef listener);

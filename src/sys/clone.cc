@@ -72,6 +72,53 @@ Result<std::optional<Process>> clone_process(const CloneRequest& request) {
   return std::optional(Process(static_cast<pid_t>(pid), Fd(pidfd)));
 }
 
+#if defined(__x86_64__)
+
+namespace {
+
+// The child goes on below our frame, which stays as it is: it does not return, and we stand still.
+__attribute__((noinline)) long clone_and_live(const CloneArguments& arguments, Life life,
+                                              void* argument) {
+  long result = SYS_clone3;
+  asm volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "sub $256, %%rsp\n\t"  // what the compiler keeps below the stack pointer
+      "and $-16, %%rsp\n\t"
+      "mov %[argument], %%rdi\n\t"
+      "call *%[life]\n\t"
+      "ud2\n\t"
+      "1:"
+      : "+a"(result)
+      : "D"(&arguments), "S"(sizeof arguments), [life] "r"(life), [argument] "r"(argument)
+      : "rcx", "r11", "memory", "cc");
+  return result;
+}
+
+}  // namespace
+
+Result<Process> live_in_our_memory(Life life, void* argument) {
+  CloneArguments arguments{};
+  int pidfd = -1;
+  arguments.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
+  arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  arguments.exit_signal = SIGCHLD;
+  const long pid = clone_and_live(arguments, life, argument);
+  if (pid < 0) {
+    return Error::from_errno(static_cast<int>(-pid), cat("clone3(flags ", arguments.flags, ")"));
+  }
+  return Process(static_cast<pid_t>(pid), Fd(pidfd));
+}
+
+#else
+
+Result<Process> live_in_our_memory(Life /*life*/, void* /*argument*/) {
+  return Error(Code::kUnimplemented, "not done on this architecture");
+}
+
+#endif
+
 Result<Process> make_sleeper() {
   const pid_t parent = getpid();
   auto child = FLUYT_TRY(clone_process({}));

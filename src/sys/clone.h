@@ -27,6 +27,14 @@ struct CloneRequest {
 /// gets nothing.
 Result<std::optional<Process>> clone_process(const CloneRequest& request);
 
+/// What a child in our memory does; it ends by _exit(2) or execve(2), and does not return.
+using Life = void (*)(void* argument);
+/// A child that lives in our own memory while we stand still until it has ended (CLONE_VM,
+/// CLONE_VFORK): a copy of that memory saved, for one that does little. Descriptors, ids, signals,
+/// working directory and root are its own. What it does to memory we see, so it may allocate, but
+/// not move anything out of our objects, nor wait for us. kUnimplemented where this is not done.
+Result<Process> live_in_our_memory(Life life, void* argument);
+
 /// A child that does nothing, holds no descriptor of ours, and dies with us.
 Result<Process> make_sleeper();
 

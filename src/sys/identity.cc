@@ -195,7 +195,13 @@ Result<> new_session_keyring(const std::string& name) {
 }
 
 void reset_signals() {
-  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+  // The kernel's own struct, all zero: SIG_DFL. The C library's calls, one a signal, take three
+  // times as long.
+  const struct {
+    unsigned long handler, flags, restorer, mask;
+  } by_default{};
+  for (int number = 1; number < NSIG; ++number)
+    syscall(SYS_rt_sigaction, number, &by_default, nullptr, sizeof by_default.mask);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

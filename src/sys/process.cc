@@ -116,18 +116,21 @@ Result<std::optional<ExitStatus>> Process::wait(Deadline deadline) const {
 
 Result<std::optional<ExitStatus>> Process::try_wait() const { return wait_pidfd(pidfd_, WNOHANG); }
 
-Result<uint64_t> start_time_of(pid_t pid) {
+Result<ProcessStat> process_stat(pid_t pid) {
   const std::string text = FLUYT_TRY(read_file(cat("/proc/", pid, "/stat"), 8192));
   // The command name, in parentheses, may itself hold parentheses and spaces: count from the last.
   const size_t end = text.rfind(')');
   if (end != std::string::npos) {
     const auto fields = split_words(std::string_view(text).substr(end + 1));
     if (fields.size() > 19) {
-      if (auto ticks = parse_number<uint64_t>(fields[19])) return *ticks;
+      if (auto ticks = parse_number<uint64_t>(fields[19]))
+        return ProcessStat{.start_time = *ticks, .ended = fields[0] == "Z" || fields[0] == "X"};
     }
   }
   return Error(Code::kInternal, cat("/proc/", pid, "/stat: ", quote(text)));
 }
+
+Result<uint64_t> start_time_of(pid_t pid) { return FLUYT_TRY(process_stat(pid)).start_time; }
 
 Result<std::string> boot_id() {
   return std::string(trim(FLUYT_TRY(read_file("/proc/sys/kernel/random/boot_id", 128))));

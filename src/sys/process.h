@@ -45,6 +45,12 @@ class Process {
   Fd pidfd_;
 };
 
+/// Of /proc/PID/stat.
+struct ProcessStat {
+  uint64_t start_time = 0;  // as start_time_of()
+  bool ended = false;       // a zombie, or about to be none any more
+};
+Result<ProcessStat> process_stat(pid_t pid);
 /// Field 22 of /proc/PID/stat: the start time in clock ticks since boot. With the boot id and the
 /// pid it names a process for good. kNotFound when it is gone.
 Result<uint64_t> start_time_of(pid_t pid);

@@ -79,92 +79,26 @@ Result<Layout> own_layout() {
   return out;
 }
 
-class Mapped {
- public:
-  static Result<Mapped> make(size_t size, int protection, int flags, int fd, off_t offset) {
-    void* at = mmap(nullptr, size, protection, flags, fd, offset);
-    if (at == MAP_FAILED) return Error::from_errno(errno, cat("mmap(", size, " bytes)"));
-    return Mapped(static_cast<char*>(at), size);
-  }
-  Mapped(Mapped&& other) noexcept : at_(std::exchange(other.at_, nullptr)), size_(other.size_) {}
-  Mapped& operator=(Mapped&&) = delete;
-  Mapped(const Mapped&) = delete;
-  Mapped& operator=(const Mapped&) = delete;
-  ~Mapped() {
-    if (at_ != nullptr) munmap(at_, size_);
-  }
-  char* data() const { return at_; }
-
- private:
-  Mapped(char* at, size_t size) : at_(at), size_(size) {}
-  char* at_;
-  size_t size_;
-};
-
-#if defined(__x86_64__)
-
-struct Changed {
-  uintptr_t page;
-  const char* content;
-};
-
-// Between the mapping and the last copy our data is as the file has it: no variable of ours, and no
-// function that the linker reaches through a table there (memcpy is one), may be used.
-__attribute__((noinline)) long map_and_restore(uintptr_t start, size_t size, int fd, off_t offset,
-                                               const Changed* changed, size_t count) {
-  long result = SYS_mmap;
-  register long flags asm("r10") = MAP_PRIVATE | MAP_FIXED;
-  register long file asm("r8") = fd;
-  register long place asm("r9") = offset;
-  asm volatile("syscall"
-               : "+a"(result)
-               : "D"(start), "S"(size), "d"(static_cast<long>(PROT_READ | PROT_WRITE)), "r"(flags),
-                 "r"(file), "r"(place)
-               : "rcx", "r11", "memory");
-  if (result < 0) return result;
-  for (size_t i = 0; i < count; ++i) {
-    uintptr_t to = changed[i].page;
-    const char* from = changed[i].content;
-    size_t left = kPage;
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(left) : : "memory");
-  }
-  return 0;
+// Our data, as it is, in memory of nobody's: moved over its old place in one call, between which
+// and the copy nothing of ours is written.
+Result<> copy_writable(const Piece& piece) {
+  void* copy = mmap(nullptr, piece.size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (copy == MAP_FAILED) return Error::from_errno(errno, cat("mmap(", piece.size, " bytes)"));
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the headers give addresses as numbers
+  auto* place = reinterpret_cast<void*>(piece.start);
+  memcpy(copy, place, piece.size);
+  if (mremap(copy, piece.size, piece.size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED)
+    return {};
+  Error error = Error::from_errno(errno, "mremap(own data)");
+  munmap(copy, piece.size);
+  return error;
 }
-
-Result<> remap_writable(const Piece& piece, FdRef file) {
-  const Mapped pristine =
-      FLUYT_TRY(Mapped::make(piece.size, PROT_READ, MAP_PRIVATE, file.raw(), piece.offset));
-  std::vector<Changed> changed;
-  for (size_t at = 0; at < piece.size; at += kPage) {
-    const uintptr_t page = piece.start + at;
-    if (memcmp(reinterpret_cast<const char*>(page), pristine.data() + at, kPage) != 0)
-      changed.push_back({page, nullptr});
-  }
-  const Mapped saved = FLUYT_TRY(Mapped::make((changed.size() + 1) * kPage, PROT_READ | PROT_WRITE,
-                                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  for (size_t i = 0; i < changed.size(); ++i) {
-    char* place = saved.data() + i * kPage;
-    memcpy(place, reinterpret_cast<const char*>(changed[i].page), kPage);
-    changed[i].content = place;
-  }
-  const long result = map_and_restore(piece.start, piece.size, file.raw(), piece.offset,
-                                      changed.data(), changed.size());
-  if (result < 0) return Error::from_errno(static_cast<int>(-result), "mmap(own data)");
-  return {};
-}
-
-#else
-
-Result<> remap_writable(const Piece& /*piece*/, FdRef /*file*/) {
-  return Error(Code::kUnimplemented, "not done on this architecture");
-}
-
-#endif
 
 Result<> remap(const Layout& layout, FdRef file) {
   // What may fail for reasons of its own comes first: nothing else has happened then.
   for (const Piece& piece : layout.pieces) {
-    if ((piece.protection & PROT_WRITE) != 0) FLUYT_TRY(remap_writable(piece, file));
+    if ((piece.protection & PROT_WRITE) != 0) FLUYT_TRY(copy_writable(piece));
   }
   if (layout.sealed_size != 0 &&
       mprotect(reinterpret_cast<void*>(layout.sealed_start), layout.sealed_size, PROT_READ) != 0) {

@@ -105,7 +105,8 @@ BRIDGE = {
 class Engine:
     """fluytd with everything of it under one private folder."""
 
-    def __init__(self, folder=None, network=BRIDGE):
+    def __init__(self, folder=None, network=BRIDGE, settings=""):
+        """`settings`: what goes into its configuration file beside what is said by flags."""
         self.folder = folder or tempfile.mkdtemp(prefix="fluyt-walk-")
         self.owned = folder is None
         self.root, self.state = self.folder + "/root", self.folder + "/state"
@@ -122,12 +123,14 @@ class Engine:
                     plugin["ipam"]["dataDir"] = self.folder + "/leases"
             with open(self.cni + "/10-test.conflist", "w", encoding="utf-8") as file:
                 json.dump(config, file)
+        with open(self.folder + "/fluytd.toml", "w", encoding="utf-8") as file:
+            file.write(settings)
         self.process = None
 
     def start(self, wait=True):
         command = [BIN + "/fluytd", "--root", self.root, "--state", self.state, "--listen", "unix:" + self.socket,
                    "--certs-dir", self.certs, "--cni-conf-dir", self.cni, "--cni-bin-dir", "/usr/lib/cni",
-                   "--log-level", "debug"]
+                   "--config", self.folder + "/fluytd.toml", "--log-level", "debug"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if wait:

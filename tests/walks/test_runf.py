@@ -280,6 +280,95 @@ def test_kill_reaches_all_of_a_container_in_the_hosts_pid_namespace(box):
     assert box.cgroups() == []
 
 
+def exec_trace(box, *words):
+    """The files of the state folder that an exec opens, in order."""
+    log = box.bundle + "/strace"
+    done = subprocess.run(["strace", "-f", "-e", "trace=openat", "-o", log, RUNF, "--root", box.root, "exec", *words], check=False,
+                          capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    with open(log, encoding="utf-8") as file:
+        opened = re.findall(r'openat\(\d+, "([a-z]+\.[a-z]+)"', file.read())
+    return [name for name in opened if name in ("exec.packed", "state.json", "config.json")], done.stdout
+
+
+def test_an_exec_reads_the_packed_record_while_it_is_true(box):
+    """exec.packed is a copy of parts of state.json and config.json, and never counts more than they do."""
+    box.config["process"]["env"].append("SAID=first")
+    box.start()
+    folder = box.root + "/one"
+    if shutil.which("strace"):
+        assert exec_trace(box, "one", "env")[0] == ["exec.packed"]
+    assert "SAID=first\n" in box.done("exec", "one", "env")
+    # Of this build and whole, or none.
+    with open(folder + "/exec.packed", "rb") as file:
+        whole = file.read()
+    for wrong in (b"", whole[:-1], whole + b"x", whole[:14] + b"\xff" + whole[15:], b"junk"):
+        with open(folder + "/exec.packed", "wb") as file:
+            file.write(wrong)
+        assert "SAID=first\n" in box.done("exec", "one", "env"), wrong
+    with open(folder + "/exec.packed", "wb") as file:
+        file.write(whole)
+    # Another config.json: the copy is of an old one.
+    with open(folder + "/config.json", encoding="utf-8") as file:
+        text = file.read()
+    with open(folder + "/config.json", "w", encoding="utf-8") as file:
+        file.write(text.replace("SAID=first", "SAID=later"))
+    assert "SAID=later\n" in box.done("exec", "one", "env")
+    os.remove(folder + "/exec.packed")
+    assert "SAID=later\n" in box.done("exec", "one", "env")
+
+
+def test_exec_sees_limits_that_update_changed(box):
+    box.start()
+    box.done("update", "--pids-limit", "77", "one")
+    box.done("exec", "one", "true")
+    seen = [open(folder + "/pids.max", encoding="ascii").read() for folder in box.cgroups() if os.path.exists(folder + "/pids.max")]
+    assert seen == ["77\n"]
+
+
+def test_exec_tells_a_container_that_has_ended(box):
+    pid = box.start()
+    os.kill(pid, signal.SIGKILL)
+    wait_gone(pid)
+    done = box.runf("exec", "one", "true")
+    assert done.returncode == 255
+    assert "cannot exec in a stopped container" in done.stderr
+
+
+def test_exec_where_the_joining_process_has_memory_of_its_own(box):
+    """A user namespace, and clocks of its own: what may not be joined in memory that is shared."""
+    mapping = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    box.config["linux"]["uidMappings"] = box.config["linux"]["gidMappings"] = mapping
+    box.config["linux"]["namespaces"] += [{"type": "user"}, {"type": "time"}]
+    box.config["linux"]["timeOffsets"] = {"monotonic": {"secs": 5000000}}
+    box.config["process"]["oomScoreAdj"] = 321
+    box.start()
+    out = box.done("exec", "one", "sh", "-c", "cat /proc/self/timens_offsets /proc/self/uid_map /proc/self/oom_score_adj")
+    assert re.search(r"monotonic\s+5000000", out), out
+    assert re.search(r"0\s+0\s+65536", out), out
+    assert out.endswith("\n321\n"), out
+
+
+def test_exec_has_the_score_and_the_signals_of_a_program(box):
+    box.config["process"]["oomScoreAdj"] = 321
+    box.start()
+    assert box.done("exec", "one", "cat", "/proc/self/oom_score_adj") == "321\n"
+    out = box.done("exec", "one", "grep", "Sig", "/proc/self/status",
+                   preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert re.search(r"SigIgn:\s+0+\n", out) and re.search(r"SigBlk:\s+0+\n", out), out
+
+
+def test_exec_of_nothing_leaves_nothing(box):
+    """The process that joins has no program to make: its error arrives from memory that it shares with its maker."""
+    box.start()
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        done = box.runf("exec", "one", "/no/such/program")
+        assert done.returncode == 255 and "no such file or directory" in done.stderr, done
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert box.done("exec", "one", "echo", "alive") == "alive\n"
+
+
 def test_exec_joins_a_cgroup_below(box):
     legacy = [top for top in harness.cgroup_tops() if os.path.exists(top + "/tasks")]
     box.start()

@@ -1,6 +1,7 @@
 // fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for
 // each layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the
-// report. It shuts itself in before it reads the first byte.
+// report, descriptor 5 is the empty file for --form erofs. It shuts itself in before it reads the
+// first byte.
 //
 // Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
 // address. All its libraries are loaded before it confines itself.
@@ -47,6 +48,8 @@ Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& 
       options.max_unpacked_bytes = FLUYT_TRY(number(name, value));
     } else if (name == "--max-entries") {
       options.tree.max_entries = FLUYT_TRY(number(name, value));
+    } else if (name == "--form") {
+      options.form = FLUYT_TRY(image::parse_layer_form(value));
     } else {
       return Error(Code::kInvalidArgument, cat("unknown option ", quote(name)));
     }
@@ -61,7 +64,7 @@ Result<image::LayerInfo> work(const std::vector<std::string_view>& args, sys::Fd
   FLUYT_TRY(image::digest_of(options.diff_algorithm, ""));
   umask(0);
   FLUYT_TRY_CONTEXT(confine(tree), "confine the unpacker");
-  return image::unpack(sys::FdRef(STDIN_FILENO), tree, options);
+  return image::unpack(sys::FdRef(STDIN_FILENO), tree, sys::FdRef(image::kImageFd), options);
 }
 
 // Out of memory is the one thing that the standard library throws at us here.

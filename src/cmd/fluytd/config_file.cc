@@ -65,6 +65,31 @@ Setter count(size_t& to, int64_t most) {
   };
 }
 
+Setter keep_blobs(image::KeepBlobs& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<std::string>();
+    if (value == "never") {
+      to = image::KeepBlobs::kNever;
+    } else if (value == "pushable") {
+      to = image::KeepBlobs::kPushable;
+    } else if (value == "always") {
+      to = image::KeepBlobs::kAlways;
+    } else {
+      return expected(R"("never", "pushable" or "always")");
+    }
+    return {};
+  };
+}
+
+Setter layer_form(image::LayerForm& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return expected("a string");
+    to = FLUYT_TRY(image::parse_layer_form(*value));
+    return {};
+  };
+}
+
 Setter level(LogLevel& to) {
   return [&to](const toml::node& node) -> Result<> {
     const auto value = node.value_exact<std::string>();
@@ -83,6 +108,8 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"listen", words(settings.listen)},
       {"log_level", level(settings.log_level)},
       {"image.certs_dir", absolute_path(settings.certs_dir)},
+      {"image.keep_blobs", keep_blobs(settings.keep_blobs)},
+      {"image.layer_form", layer_form(settings.layer_form)},
       {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},

@@ -40,7 +40,9 @@ Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Lo
       FLUYT_TRY_CONTEXT(image::ImageStore::open({.root = settings.root + "/image",
                                                  .certs_dir = settings.certs_dir,
                                                  .unpack_program = settings.unpack_program,
-                                                 .parallel_fetches = settings.parallel_fetches},
+                                                 .parallel_fetches = settings.parallel_fetches,
+                                                 .layer_form = settings.layer_form,
+                                                 .keep_blobs = settings.keep_blobs},
                                                 logger),
                         "images");
   parts.network = FLUYT_TRY_CONTEXT(network::Network::open({.conf_dir = settings.cni_conf_dir,

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "image/image_store.h"
 
 namespace fluyt::daemon {
 
@@ -21,6 +22,8 @@ struct Settings {
   std::string cgroup_parent = "/fluyt";
   std::string monitor_cgroup_parent = "/fluyt-monitors";
   size_t parallel_fetches = 3;
+  image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
+  image::LayerForm layer_form = image::LayerForm::kDirectory;
   /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
   std::string monitor_program;
   std::string pod_init_program;

@@ -163,7 +163,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
       record = record_of(id, loaded, made);
       record.boot_id = FLUYT_TRY(sys::boot_id());
       FLUYT_TRY(folder.save_config(loaded.text));
-      return folder.save_unfinished(record);
+      FLUYT_TRY(folder.save_unfinished(record));
+      return folder.save_packed(record, loaded.spec);
     };
     call.log.debug(cat("container ", id, ": bundle ", loaded.bundle));
     debug_filter(call.log, loaded.spec);

@@ -5,8 +5,10 @@
 #include "cmd/runf/start_process.h"
 #include "cmd/runf/store.h"
 #include "cmd/runf/user/user.h"
+#include "runtime/cgroup/cgroup.h"
 #include "runtime/container.h"
 #include "sys/file.h"
+#include "sys/process.h"
 
 namespace fluyt::runf {
 
@@ -119,15 +121,33 @@ Result<> set_cgroups(const std::vector<std::string>& words, runtime::ExecRequest
   return {};
 }
 
-Result<> check_status(const Options& o, const Folder& folder, const Record& record) {
-  const Status status = FLUYT_TRY(status_of(folder, record));
-  if (status == Status::kStopped)
-    return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
-  if (status == Status::kPaused && !o.ignore_paused) {
-    return Error(Code::kFailedPrecondition,
-                 "cannot exec in a paused container (use --ignore-paused to override)");
-  }
-  return {};
+// The container, as far as this needs it.
+Result<Packed> load(const Folder& folder) {
+  if (auto packed = folder.find_packed()) return std::move(*packed);
+  Record record = FLUYT_TRY(folder.load());
+  auto spec = folder.load_config();
+  if (!spec.ok()) return std::move(spec).error();
+  return Packed{.id = std::move(record.id),
+                .pid = record.pid,
+                .start_time = record.start_time,
+                .boot_id = std::move(record.boot_id),
+                .cgroup = std::move(record.cgroup),
+                .process = std::move(spec->process),
+                .linux_ = std::move(spec->linux_)};
+}
+
+// That its first process lives is seen by who joins it.
+Result<> check_not_paused(const Options& o, const Packed& container) {
+  if (o.ignore_paused || !FLUYT_TRY(runtime::cgroup::frozen(container.cgroup))) return {};
+  return Error(Code::kFailedPrecondition,
+               "cannot exec in a paused container (use --ignore-paused to override)");
+}
+
+// What callers know of it first, where that is why.
+Error explain(const Folder& folder, const Running& container, Error error) {
+  auto status = status_of(folder, container);
+  if (!status.ok() || *status != Status::kStopped) return error;
+  return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
 }
 
 Result<> check_terminal(const Options& o, const oci::Process& process) {
@@ -151,27 +171,36 @@ Result<int> exec(Invocation& call) {
   if (!words) return 0;
   const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
-  const Record record = FLUYT_TRY(folder.load());
-  FLUYT_TRY(check_status(o, folder, record));
+  Packed container = FLUYT_TRY(load(folder));
+  if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != container.boot_id)
+    return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
+  FLUYT_TRY(check_not_paused(o, container));
   runtime::ExecRequest request;
-  request.id = record.id;
-  auto config = folder.load_config();
-  if (!config.ok()) return std::move(config).error();
-  request.spec = std::move(*config);
+  request.id = container.id;
+  request.spec.process = std::move(container.process);
+  request.spec.linux_ = std::move(container.linux_);
   request.process = FLUYT_TRY(make_process(o, request.spec, *words));
   FLUYT_TRY(check_terminal(o, request.process));
-  request.init_pid = record.pid;
-  request.init_start_time = record.start_time;
-  request.cgroup = record.cgroup;
+  request.init_pid = container.pid;
+  request.init_start_time = container.start_time;
+  request.cgroup = std::move(container.cgroup);
   FLUYT_TRY(set_cgroups(o.cgroups, request));
-  request.even_if_paused = o.ignore_paused;
+  request.even_if_paused = true;  // it was looked at just now
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
   if (!o.detach) request.newlines = runtime::Newlines::kAsWritten;
   request.preserve_fds = add_listen_fds(preserve_fds, request.process);
-  call.log.debug(cat("container ", record.id, ": exec beside process ", record.pid));
+  call.log.debug(cat("container ", request.id, ": exec beside process ", request.init_pid));
   debug_filter(call.log, request.spec);
-  runtime::Executed executed = FLUYT_TRY(runtime::exec(request));
-  call.log.debug(cat("container ", record.id, ": process ", executed.process.pid(), " runs"));
+  auto done = runtime::exec(request);
+  if (!done.ok()) {
+    const Running container_now{.pid = request.init_pid,
+                                .start_time = request.init_start_time,
+                                .boot_id = container.boot_id,
+                                .cgroup = request.cgroup};
+    return explain(folder, container_now, std::move(done).error());
+  }
+  runtime::Executed executed = std::move(*done);
+  call.log.debug(cat("container ", request.id, ": process ", executed.process.pid(), " runs"));
   for (const std::string& warning : executed.warnings) call.log.warn(warning);
   if (!o.console_socket.empty()) {
     FLUYT_TRY(send_console(o.console_socket, executed.console));

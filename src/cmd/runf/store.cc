@@ -23,6 +23,7 @@ constexpr const char* kState = "state.json";
 constexpr const char* kUnfinished = "unfinished.json";
 constexpr const char* kConfig = "config.json";
 constexpr const char* kGate = "exec.fifo";
+constexpr const char* kPacked = "exec.packed";
 constexpr const char* kReport = "report.fifo";
 constexpr size_t kMaxState = 1U << 20U;
 
@@ -170,6 +171,46 @@ Result<oci::Spec> Folder::load_config() const {
   return oci::parse_spec(FLUYT_TRY(sys::read_file(fd_, kConfig, oci::kMaxSpecBytes)));
 }
 
+namespace {
+
+// Names this content of a file, across a rename of it.
+std::optional<std::string> stamp_of(sys::FdRef folder, const char* name) {
+  auto found = sys::find_stat(folder, name);
+  if (!found.ok() || !*found) return std::nullopt;
+  const struct stat& info = **found;
+  return cat(info.st_ino, " ", info.st_size, " ", info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec);
+}
+
+std::optional<std::string> stamp_of_both(sys::FdRef folder, const char* state) {
+  auto first = stamp_of(folder, kConfig);
+  auto second = stamp_of(folder, state);
+  return first && second ? std::optional(cat(*first, "\n", *second)) : std::nullopt;
+}
+
+}  // namespace
+
+Result<> Folder::save_packed(const Record& record, const oci::Spec& spec) const {
+  const auto stamp = stamp_of_both(fd_, kUnfinished);
+  if (!stamp) return {};
+  Packed packed{.id = record.id,
+                .pid = record.pid,
+                .start_time = record.start_time,
+                .boot_id = record.boot_id,
+                .cgroup = record.cgroup,
+                .process = spec.process,
+                .linux_ = spec.linux_};
+  const sys::Fd file =
+      FLUYT_TRY(sys::open(fd_, kPacked, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  return sys::write_all(file, pack(packed, *stamp));
+}
+
+std::optional<Packed> Folder::find_packed() const {
+  auto text = sys::read_file(fd_, kPacked, kMaxState);
+  if (!text.ok()) return std::nullopt;
+  const auto stamp = stamp_of_both(fd_, kState);
+  return stamp ? unpack(*text, *stamp) : std::nullopt;
+}
+
 Result<> Folder::lock() {
   int result = 0;
   do {
@@ -177,6 +218,11 @@ Result<> Folder::lock() {
   } while (result != 0 && errno == EINTR);
   if (result != 0) return Error::from_errno(errno, cat("flock(", quote(path_), ")"));
   return {};
+}
+
+bool Folder::outlives_boot() const {
+  auto magic = sys::fs_magic(fd_);
+  return !magic.ok() || *magic != sys::kTmpfsMagic;
 }
 
 Result<> Folder::remove() const { return sys::remove_tree(path_); }
@@ -225,16 +271,18 @@ Result<> Folder::open_gate() const {
 }
 
 Result<Status> status_of(const Folder& folder, const Record& record) {
-  auto started = sys::start_time_of(record.pid);
-  if (!started.ok() || *started != record.start_time) return Status::kStopped;
-  if (FLUYT_TRY(sys::boot_id()) != record.boot_id) return Status::kStopped;
-  const std::string stat = sys::read_file(cat("/proc/", record.pid, "/stat"), 8192).value_or("");
-  const size_t name_end = stat.rfind(')');
-  if (name_end != std::string::npos && name_end + 2 < stat.size() &&
-      (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X')) {
+  return status_of(folder, Running{.pid = record.pid,
+                                   .start_time = record.start_time,
+                                   .boot_id = record.boot_id,
+                                   .cgroup = record.cgroup});
+}
+
+Result<Status> status_of(const Folder& folder, const Running& running) {
+  auto now = sys::process_stat(running.pid);
+  if (!now.ok() || now->start_time != running.start_time || now->ended) return Status::kStopped;
+  if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != running.boot_id)
     return Status::kStopped;
-  }
-  auto frozen = runtime::cgroup::frozen(record.cgroup);
+  auto frozen = runtime::cgroup::frozen(running.cgroup);
   if (frozen.ok() && *frozen) return Status::kPaused;
   return folder.has_gate() ? Status::kCreated : Status::kRunning;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cmd/runf/packed/packed.h"
 #include "oci/runtime_spec.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/fd.h"
@@ -52,9 +53,16 @@ class Folder {
   std::optional<Record> find_unfinished() const;
   Result<> save_config(std::string_view text) const;
   Result<oci::Spec> load_config() const;
+  /// After save_config() and save_unfinished(): what an exec needs of both, to be read without
+  /// parsing.
+  Result<> save_packed(const Record& record, const oci::Spec& spec) const;
+  /// Nothing unless it is there and both files are still those that it was made of.
+  std::optional<Packed> find_packed() const;
   /// One at a time: start, delete, pause, resume. Held until the folder object ends.
   Result<> lock();
   Result<> remove() const;
+  /// False where it is in memory: what it names is of this boot, then.
+  bool outlives_boot() const;
 
   struct Gate {
     sys::Fd gate;  // opened for both ends, so that it never sees end of file
@@ -74,7 +82,15 @@ class Folder {
   sys::Fd fd_;
 };
 
+/// How the container's first process is known again.
+struct Running {
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+  std::string_view boot_id;
+  const runtime::CgroupRecord& cgroup;
+};
 /// From the kernel: whether the first process lives, waits at the gate, is frozen.
+Result<Status> status_of(const Folder& folder, const Running& running);
 Result<Status> status_of(const Folder& folder, const Record& record);
 /// Ids in `root`, sorted. kNotFound when there is no such folder.
 Result<std::vector<std::string>> list_ids(const std::string& root);

@@ -1,7 +1,13 @@
 #include "image/blob/store.h"
 
-#include <array>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "base/id.h"
 #include "base/strings.h"
 #include "image/blob/hasher.h"
 #include "sys/file.h"
@@ -10,6 +16,7 @@ namespace fluyt::image {
 
 namespace {
 
+constexpr size_t kReadBytes = 256UL << 10U;
 constexpr std::array<std::string_view, 2> kAlgorithms = {"sha256", "sha512"};
 
 // A Digest holds only a known algorithm and lower-case hexadecimal, so the path needs no escaping.
@@ -17,14 +24,76 @@ std::string path_of(const oci::Digest& digest) {
   return cat(digest.algorithm(), "/", digest.hex());
 }
 
+Error mismatch(const oci::Digest& digest, uint64_t size, const oci::Digest& found) {
+  return Error(Code::kDataLoss,
+               cat("blob ", digest.text(), ": its ", size, " bytes have digest ", found.text()));
+}
+
 Result<> verify(const oci::Digest& digest, std::string_view data) {
   const oci::Digest found = FLUYT_TRY(digest_of(digest.algorithm(), data));
   if (found == digest) return {};
-  return Error(Code::kDataLoss, cat("blob ", digest.text(), ": its ", data.size(),
-                                    " bytes have digest ", found.text()));
+  return mismatch(digest, data.size(), found);
 }
 
 }  // namespace
+
+BlobWriter::BlobWriter(sys::FdRef root, oci::Digest digest, uint64_t size, std::string temporary,
+                       sys::Fd file, Hasher hasher)
+    : root_(root),
+      digest_(std::move(digest)),
+      size_(size),
+      temporary_(std::move(temporary)),
+      file_(std::move(file)),
+      hasher_(std::move(hasher)) {}
+
+BlobWriter::BlobWriter(BlobWriter&& other) noexcept
+    : root_(other.root_),
+      digest_(std::move(other.digest_)),
+      size_(other.size_),
+      temporary_(std::exchange(other.temporary_, {})),
+      file_(std::move(other.file_)),
+      hasher_(std::move(other.hasher_)),
+      written_(other.written_) {}
+
+BlobWriter::~BlobWriter() {
+  if (!temporary_.empty()) {
+    sys::remove_file(root_, temporary_).ignore("swept when the store is opened");
+  }
+}
+
+Result<> BlobWriter::write(std::string_view bytes) {
+  if (bytes.size() > size_ - written_) {
+    return Error(Code::kDataLoss, cat("blob ", digest_.text(), ": more bytes came than ", size_));
+  }
+  written_ += bytes.size();
+  FLUYT_TRY(hasher_.update(bytes));
+  FLUYT_TRY_CONTEXT(sys::write_all(file_, bytes), cat("blob ", digest_.text()));
+  return {};
+}
+
+Result<> BlobWriter::finish() {
+  if (written_ != size_) {
+    return Error(Code::kDataLoss,
+                 cat("blob ", digest_.text(), ": has ", written_, " bytes, expected ", size_));
+  }
+  const oci::Digest found = FLUYT_TRY(hasher_.finish());
+  if (found != digest_) return mismatch(digest_, written_, found);
+  if (::fdatasync(file_.raw()) != 0) {
+    return Error::from_errno(errno, cat("fdatasync(", quote(temporary_), ")"));
+  }
+  file_.reset();
+  const std::string path = path_of(digest_);
+  if (::renameat(root_.raw(), temporary_.c_str(), root_.raw(), path.c_str()) != 0) {
+    return Error::from_errno(errno, cat("renameat(", quote(temporary_), ", ", quote(path), ")"));
+  }
+  temporary_.clear();
+  const sys::Fd folder =
+      FLUYT_TRY(sys::open(root_, std::string(digest_.algorithm()), O_RDONLY | O_DIRECTORY));
+  if (::fsync(folder.raw()) != 0) {
+    return Error::from_errno(errno, cat("fsync(", quote(digest_.algorithm()), ")"));
+  }
+  return {};
+}
 
 Result<BlobStore> BlobStore::open(const std::string& root) {
   FLUYT_TRY(sys::make_dirs(root, 0700));
@@ -52,8 +121,36 @@ Result<std::string> BlobStore::get(const oci::Digest& digest, size_t limit) cons
   return data;
 }
 
-Result<bool> BlobStore::has(const oci::Digest& digest) const {
-  return FLUYT_TRY(sys::find_stat(root_, path_of(digest))).has_value();
+Result<BlobWriter> BlobStore::create(const oci::Digest& digest, uint64_t size) const {
+  Hasher hasher = FLUYT_TRY(Hasher::create(digest.algorithm()));
+  std::string temporary = cat(path_of(digest), ".", make_id().substr(0, 16), ".tmp");
+  sys::Fd file = FLUYT_TRY(sys::open(root_, temporary, O_WRONLY | O_CREAT | O_EXCL, 0600));
+  return BlobWriter(root_, digest, size, std::move(temporary), std::move(file), std::move(hasher));
+}
+
+Result<sys::Fd> BlobStore::open_blob(const oci::Digest& digest) const {
+  return FLUYT_TRY_CONTEXT(sys::open(root_, path_of(digest), O_RDONLY | O_NOFOLLOW),
+                           cat("blob ", digest.text()));
+}
+
+Result<std::optional<uint64_t>> BlobStore::find_size(const oci::Digest& digest) const {
+  const auto info = FLUYT_TRY(sys::find_stat(root_, path_of(digest)));
+  if (!info.has_value()) return std::optional<uint64_t>();
+  return std::optional(static_cast<uint64_t>(info->st_size));
+}
+
+Result<> BlobStore::check(const oci::Digest& digest) const {
+  const sys::Fd file = FLUYT_TRY(open_blob(digest));
+  Hasher hasher = FLUYT_TRY(Hasher::create(digest.algorithm()));
+  std::string buffer(kReadBytes, '\0');
+  uint64_t size = 0;
+  while (const size_t got = FLUYT_TRY(sys::read_some(file, buffer))) {
+    FLUYT_TRY(hasher.update(std::string_view(buffer).substr(0, got)));
+    size += got;
+  }
+  const oci::Digest found = FLUYT_TRY(hasher.finish());
+  if (found == digest) return {};
+  return mismatch(digest, size, found);
 }
 
 Result<> BlobStore::remove(const oci::Digest& digest) const {

@@ -28,7 +28,15 @@ Result<> drop(Database& database, const CatalogChange& change) {
   FLUYT_TRY(each(database, "DELETE FROM name WHERE name=?", change.drop_names, text));
   FLUYT_TRY(each(database, "DELETE FROM image WHERE id=?", change.drop_images, text));
   FLUYT_TRY(each(database, "DELETE FROM root WHERE container_id=?", change.drop_roots, text));
-  return each(database, "DELETE FROM layer WHERE diff_id=?", change.drop_layers, digest);
+  FLUYT_TRY(each(database, "DELETE FROM layer WHERE diff_id=?", change.drop_layers, digest));
+  return each(database, "DELETE FROM blob WHERE digest=?", change.drop_blobs, digest);
+}
+
+Result<> put_blobs(Database& database, const CatalogChange& change) {
+  return each(database,
+              "INSERT INTO blob VALUES(?,?) ON CONFLICT(digest) DO UPDATE SET bytes=excluded.bytes",
+              change.put_blobs,
+              [](Statement& s, const BlobRow& row) { s.bind(row.digest.text()).bind(row.bytes); });
 }
 
 Result<> put_layers(Database& database, const CatalogChange& change) {
@@ -104,6 +112,15 @@ Result<> load_layers(Database& database, CatalogState& state) {
   return {};
 }
 
+Result<> load_blobs(Database& database, CatalogState& state) {
+  Statement rows = FLUYT_TRY(database.prepare("SELECT digest, bytes FROM blob"));
+  while (FLUYT_TRY(rows.step())) {
+    const oci::Digest digest = FLUYT_TRY(oci::Digest::parse(rows.text(0)));
+    state.blobs.emplace(digest, BlobRow{digest, static_cast<uint64_t>(rows.number(1))});
+  }
+  return {};
+}
+
 Result<> load_images(Database& database, CatalogState& state) {
   Statement images =
       FLUYT_TRY(database.prepare("SELECT id, manifest_digest, size, pinned, added_ns FROM image"));
@@ -154,8 +171,8 @@ Result<> load_roots(Database& database, CatalogState& state) {
 
 bool CatalogChange::empty() const {
   return drop_names.empty() && drop_images.empty() && drop_roots.empty() && drop_layers.empty() &&
-         put_layers.empty() && durable_layers.empty() && put_images.empty() && put_names.empty() &&
-         put_roots.empty();
+         drop_blobs.empty() && put_blobs.empty() && put_layers.empty() && durable_layers.empty() &&
+         put_images.empty() && put_names.empty() && put_roots.empty();
 }
 
 void apply(const CatalogChange& change, CatalogState& state) {
@@ -166,6 +183,8 @@ void apply(const CatalogChange& change, CatalogState& state) {
   }
   for (const auto& id : change.drop_roots) state.roots.erase(id);
   for (const auto& diff_id : change.drop_layers) state.layers.erase(diff_id);
+  for (const auto& digest : change.drop_blobs) state.blobs.erase(digest);
+  for (const auto& row : change.put_blobs) state.blobs.insert_or_assign(row.digest, row);
   for (const auto& row : change.put_layers) state.layers.insert_or_assign(row.diff_id, row);
   for (const auto& diff_id : change.durable_layers) {
     if (const auto found = state.layers.find(diff_id); found != state.layers.end()) {
@@ -191,6 +210,7 @@ Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
 Result<> Catalog::load() {
   CatalogState state;
   FLUYT_TRY(load_layers(*database_, state));
+  FLUYT_TRY(load_blobs(*database_, state));
   FLUYT_TRY(load_images(*database_, state));
   FLUYT_TRY(load_roots(*database_, state));
   *state_.lock() = std::move(state);
@@ -202,6 +222,7 @@ Result<> Catalog::commit(const CatalogChange& change) {
   const std::lock_guard<std::mutex> one_at_a_time(writing_);
   Transaction transaction = FLUYT_TRY(Transaction::begin(*database_));
   FLUYT_TRY(drop(*database_, change));
+  FLUYT_TRY(put_blobs(*database_, change));
   FLUYT_TRY(put_layers(*database_, change));
   for (const ImageRow& row : change.put_images) FLUYT_TRY(put_image(*database_, row));
   FLUYT_TRY(each(

@@ -35,6 +35,13 @@ struct ImageLayer {
   bool operator==(const ImageLayer&) const = default;
 };
 
+/// A blob that is kept: a document of an image, or a layer as it came.
+struct BlobRow {
+  oci::Digest digest;
+  uint64_t bytes = 0;
+  bool operator==(const BlobRow&) const = default;
+};
+
 struct ImageRow {
   std::string id;  // the config's digest
   oci::Digest manifest_digest;
@@ -60,6 +67,7 @@ struct CatalogState {
   std::map<std::string, ImageRow> images;    // by id
   std::map<std::string, std::string> names;  // repo:tag and repo@digest to image id
   std::map<oci::Digest, LayerRow> layers;    // by diff id
+  std::map<oci::Digest, BlobRow> blobs;      // by digest
   std::map<std::string, RootRow> roots;      // by container id
 };
 
@@ -69,6 +77,8 @@ struct CatalogChange {
   std::vector<std::string> drop_images;  // with all their names
   std::vector<std::string> drop_roots;
   std::vector<oci::Digest> drop_layers;
+  std::vector<oci::Digest> drop_blobs;
+  std::vector<BlobRow> put_blobs;
   std::vector<LayerRow> put_layers;
   std::vector<oci::Digest> durable_layers;
   std::vector<ImageRow> put_images;
@@ -77,8 +87,8 @@ struct CatalogChange {
   bool empty() const;
 };
 
-/// The one truth about images, names, layers and roots: a SQLite file that is written through, and
-/// a copy in memory that is read. A commit is durable before it shows. Thread-safe.
+/// The one truth about images, names, layers, blobs and roots: a SQLite file that is written
+/// through, and a copy in memory that is read. A commit is durable before it shows. Thread-safe.
 class Catalog {
  public:
   /// Opens or makes the file. One of a newer version is kFailedPrecondition and left untouched.

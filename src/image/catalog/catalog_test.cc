@@ -50,6 +50,7 @@ class CatalogTest : public ::testing::Test {
 TEST_F(CatalogTest, WhatWasCommittedIsThereAfterOpening) {
   CatalogChange change;
   change.put_layers = {layer('1'), layer('2')};
+  change.put_blobs = {{digest('f'), 10}, {digest('e'), 1U << 31U}};
   change.put_images = {image('a', {'2', '1'})};
   change.put_names = {{"r/x:1", image('a', {}).id},
                       {"r/x@" + digest('e').text(), image('a', {}).id}};
@@ -61,6 +62,8 @@ TEST_F(CatalogTest, WhatWasCommittedIsThereAfterOpening) {
   EXPECT_EQ(before.images, after.images);
   EXPECT_EQ(before.names, after.names);
   EXPECT_EQ(before.layers, after.layers);
+  EXPECT_EQ(before.blobs, after.blobs);
+  EXPECT_EQ(after.blobs.size(), 2U);
   EXPECT_EQ(before.roots, after.roots);
   EXPECT_EQ(after.images.begin()->second, image('a', {'2', '1'}));
 }
@@ -113,6 +116,33 @@ TEST_F(CatalogTest, LayersBecomeDurable) {
   EXPECT_TRUE(state().layers.at(digest('2')).durable);
 }
 
+TEST_F(CatalogTest, BlobsAreDropped) {
+  commit({.put_blobs = {{digest('1'), 1}, {digest('2'), 2}}});
+  commit({.drop_blobs = {digest('1'), digest('9')}});
+  reopen();
+  ASSERT_EQ(state().blobs.size(), 1U);
+  EXPECT_EQ(state().blobs.at(digest('2')).bytes, 2U);
+}
+
+// A file as the first version left it.
+TEST_F(CatalogTest, AFileOfVersionOneIsBroughtUpToDate) {
+  CatalogChange change;
+  change.put_layers = {layer('1')};
+  change.put_images = {image('a', {'1'})};
+  change.put_names = {{"r/x:1", image('a', {}).id}};
+  commit(change);
+  catalog_.reset();
+  {
+    auto database = Database::open(path_, kCatalogVersion).value();
+    ASSERT_TRUE(database.execute("DROP TABLE blob; PRAGMA user_version=1").ok());
+  }
+  reopen();
+  EXPECT_EQ(state().images.at(image('a', {}).id), image('a', {'1'}));
+  commit({.put_blobs = {{digest('1'), 1}}});
+  reopen();
+  EXPECT_EQ(state().blobs.size(), 1U);
+}
+
 TEST_F(CatalogTest, ANewerVersionIsRefusedUntouched) {
   catalog_.reset();
   {
@@ -123,7 +153,7 @@ TEST_F(CatalogTest, ANewerVersionIsRefusedUntouched) {
   auto opened = Catalog::open(path_);
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.error().code(), Code::kFailedPrecondition);
-  EXPECT_THAT(opened.error().message(), HasSubstr("is of version 99, this program knows up to 1"));
+  EXPECT_THAT(opened.error().message(), HasSubstr("is of version 99, this program knows up to 2"));
   EXPECT_EQ(sys::read_file(path_, 1U << 20U).value(), before);
 }
 

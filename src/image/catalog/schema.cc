@@ -1,5 +1,7 @@
 #include "image/catalog/schema.h"
 
+#include <array>
+
 #include "base/strings.h"
 #include "image/catalog/database.h"
 
@@ -35,12 +37,22 @@ CREATE TABLE root_layer(
   PRIMARY KEY(container_id, position)) WITHOUT ROWID;
 )";
 
+// What is kept by its digest, and its size. Of a store of version 1 the rows are made when it is
+// opened: the files are there.
+constexpr const char* kVersion2 = R"(
+CREATE TABLE blob(digest TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+)";
+
+constexpr std::array<const char*, kCatalogVersion> kSteps = {kVersion1, kVersion2};
+
 }  // namespace
 
 Result<> migrate(Database& database) {
   if (database.version() == kCatalogVersion) return {};
   Transaction transaction = FLUYT_TRY(Transaction::begin(database));
-  FLUYT_TRY(database.execute(kVersion1));
+  for (int version = database.version(); version < kCatalogVersion; ++version) {
+    FLUYT_TRY(database.execute(kSteps.at(static_cast<size_t>(version))));
+  }
   FLUYT_TRY(database.execute(cat("PRAGMA user_version=", kCatalogVersion)));
   return transaction.commit();
 }

@@ -35,6 +35,7 @@ Result<std::vector<std::string>> LayerStore::resolve_chain(
     const oci::Digest& diff_id = diff_ids[i];
     if (i != 0) chain = FLUYT_TRY(extend(chain, diff_id));
     const Known layer = FLUYT_TRY(known(diff_id));
+    if (!layer.mounted) FLUYT_TRY_CONTEXT(mount(diff_id), cat("layer ", diff_id.text()));
     if (layer.opaque_root) lowest_first.clear();
     if (layer.has_lower_links && lowest_first.empty()) {
       return Error(Code::kInvalidArgument,

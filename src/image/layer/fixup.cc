@@ -54,9 +54,11 @@ class Builder {
     }
     // Times last, when nothing is made in the directories any more.
     for (const std::string& path : made_) {
-      const sys::Fd from = FLUYT_TRY(open_dir(own_, path));
+      std::optional<sys::Fd> from;
+      if (implied_.contains(path)) from = FLUYT_TRY(open_below(path));
+      if (!from) from = FLUYT_TRY(open_dir(own_, path));
       const sys::Fd to = FLUYT_TRY(open_dir(into_, path));
-      FLUYT_TRY(copy_times(from, to, path));
+      FLUYT_TRY(copy_times(*from, to, path));
     }
     return !made_.empty();
   }
@@ -65,11 +67,16 @@ class Builder {
   // Symlinks in the layers below are followed within them: where /lib leads to usr/lib there, an
   // implied lib here is a real directory that hides the link, and it should at least look like its
   // target.
-  Result<std::optional<Attributes>> below(const std::string& path) const {
+  Result<std::optional<sys::Fd>> open_below(const std::string& path) const {
     auto opened = sys::open_in(view_.root(), path, O_RDONLY | O_DIRECTORY);
-    if (!opened.ok() && is_absent(opened.error())) return std::optional<Attributes>();
-    const sys::Fd fd = FLUYT_TRY(std::move(opened));
-    return std::optional(FLUYT_TRY(read_attributes(fd, path)));
+    if (!opened.ok() && is_absent(opened.error())) return std::optional<sys::Fd>();
+    return std::optional(FLUYT_TRY(std::move(opened)));
+  }
+
+  Result<std::optional<Attributes>> below(const std::string& path) const {
+    const auto fd = FLUYT_TRY(open_below(path));
+    if (!fd) return std::optional<Attributes>();
+    return std::optional(FLUYT_TRY(read_attributes(*fd, path)));
   }
 
   Result<Attributes> own(const std::string& path) const {

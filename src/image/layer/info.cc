@@ -59,6 +59,9 @@ Result<LayerInfo> read(const json& from) {
   info.inodes = from.at("inodes").get<uint64_t>();
   info.entries = from.at("entries").get<uint64_t>();
   info.skipped = from.at("skipped").get<uint64_t>();
+  // Records of before there were images say neither.
+  info.form = FLUYT_TRY(parse_layer_form(from.value("form", std::string("directory"))));
+  info.metadata_digest = from.value("metadata_digest", std::string());
   info.opaque_root = from.at("opaque_root").get<bool>();
   for (const json& name : from.at("implied_dirs")) {
     info.implied_dirs.push_back(FLUYT_TRY(unescape(name.get<std::string>())));
@@ -71,6 +74,18 @@ Result<LayerInfo> read(const json& from) {
 }
 
 }  // namespace
+
+std::string_view form_name(LayerForm form) {
+  return form == LayerForm::kErofs ? "erofs" : "directory";
+}
+
+Result<LayerForm> parse_layer_form(std::string_view name) {
+  for (const LayerForm form : {LayerForm::kDirectory, LayerForm::kErofs}) {
+    if (form_name(form) == name) return form;
+  }
+  return Error(Code::kInvalidArgument,
+               cat("layer form ", quote(name), ": expected \"directory\" or \"erofs\""));
+}
 
 std::string to_json(const LayerInfo& info) {
   json implied = json::array();
@@ -90,6 +105,8 @@ std::string to_json(const LayerInfo& info) {
                     {"inodes", info.inodes},
                     {"entries", info.entries},
                     {"skipped", info.skipped},
+                    {"form", form_name(info.form)},
+                    {"metadata_digest", info.metadata_digest},
                     {"opaque_root", info.opaque_root},
                     {"implied_dirs", std::move(implied)},
                     {"lower_links", std::move(links)}};

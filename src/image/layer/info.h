@@ -17,6 +17,14 @@ struct LowerLink {
   bool operator==(const LowerLink&) const = default;
 };
 
+/// How a layer lies on the disk.
+enum class LayerForm {
+  kDirectory,  // a tree of files
+  kErofs,      // one file, an EROFS image that has the archive in it (erofs_image.h)
+};
+std::string_view form_name(LayerForm form);  // "directory", "erofs"
+Result<LayerForm> parse_layer_form(std::string_view name);
+
 /// What is known of one unpacked layer; kept beside its tree as `layer.json`.
 struct LayerInfo {
   oci::Digest diff_id;          // of the uncompressed tar: the layer's name
@@ -25,10 +33,12 @@ struct LayerInfo {
   std::string compression;      // as found: "gzip", "zstd" or "none"
   uint64_t blob_bytes = 0;      // as they came
   uint64_t unpacked_bytes = 0;  // of the tar
-  uint64_t disk_bytes = 0;      // file data, in whole 4 KiB blocks
-  uint64_t inodes = 0;          // made in the tree
+  uint64_t disk_bytes = 0;      // file data, in whole 4 KiB blocks; or the image
+  uint64_t inodes = 0;          // made on the disk
   uint64_t entries = 0;         // in the tar
   uint64_t skipped = 0;         // entries and attributes that the rules drop (README.md)
+  LayerForm form = LayerForm::kDirectory;
+  std::string metadata_digest;  // of an image: erofs::ImageSummary's
   /// The layer hides everything below it.
   bool opaque_root = false;
   /// Directories that the tar does not list but needs; "" is the root. Their owner, mode and

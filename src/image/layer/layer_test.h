@@ -79,8 +79,12 @@ class LayerTest : public testing::Test {
     self.resize(static_cast<size_t>(readlink("/proc/self/exe", self.data(), self.size())));
     const std::string program = self.substr(0, self.rfind('/')) + "/../bin/fluyt-unpack";
     ASSERT_TRUE(sys::exists(program)) << program;
-    store_ = LayerStore::open({.root = dir_.path() + "/store", .unpack_program = program}).value();
+    auto store = LayerStore::open(
+        {.root = dir_.path() + "/store", .unpack_program = program, .form = form()});
+    if (!store.ok() && form() == LayerForm::kErofs) GTEST_SKIP() << store.error().message();
+    store_ = std::move(store).value();
   }
+  virtual LayerForm form() const { return LayerForm::kDirectory; }
 
   Result<LayerInfo> unpack(std::string_view blob, LayerExpectation expectation = {},
                            size_t piece = 65536) {
@@ -105,6 +109,8 @@ class LayerTest : public testing::Test {
     return info.ok() ? "no error" : info.error().message();
   }
   std::string tree_of(const LayerInfo& info) const {
+    // Mounts an image.
+    if (info.form == LayerForm::kErofs) store_->resolve_chain({{info.diff_id}}).ignore("see below");
     return cat(dir_.path(), "/store/layers/", info.diff_id.hex(), "/fs");
   }
   Look look(const LayerInfo& info, const std::string& path) const {
@@ -121,5 +127,17 @@ class LayerTest : public testing::Test {
   sys::TempDir dir_ = sys::TempDir::create().value();
   std::unique_ptr<LayerStore> store_;
 };
+
+/// The same for both forms that a layer can have on the disk: what a container sees must not
+/// differ.
+class LayerFormTest : public LayerTest, public testing::WithParamInterface<LayerForm> {
+ protected:
+  LayerForm form() const override { return GetParam(); }
+};
+
+#define FLUYT_FOR_BOTH_FORMS(suite)                                                   \
+  INSTANTIATE_TEST_SUITE_P(Forms, suite,                                              \
+                           testing::Values(LayerForm::kDirectory, LayerForm::kErofs), \
+                           [](const auto& form) { return std::string(form_name(form.param)); })
 
 }  // namespace fluyt::image

@@ -26,7 +26,7 @@ ssize_t append(archive* /*unused*/, void* to, const void* bytes, size_t size) {
   return static_cast<ssize_t>(size);
 }
 
-class Oracle : public LayerTest {
+class Oracle : public LayerFormTest {
  protected:
   struct Form {
     int format;
@@ -165,7 +165,9 @@ class Oracle : public LayerTest {
   }
 };
 
-TEST_F(Oracle, LibarchivesFormats) {
+FLUYT_FOR_BOTH_FORMS(Oracle);
+
+TEST_P(Oracle, LibarchivesFormats) {
   umask(0022);
   for (const Form& form : {Form{ARCHIVE_FORMAT_TAR, ARCHIVE_FILTER_NONE, false},
                            Form{ARCHIVE_FORMAT_TAR_USTAR, ARCHIVE_FILTER_GZIP, false},
@@ -182,7 +184,7 @@ TEST_F(Oracle, LibarchivesFormats) {
   }
 }
 
-TEST_F(Oracle, GnuTarsSparseFormats) {
+TEST_P(Oracle, GnuTarsSparseFormats) {
   const std::string source = dir_.path() + "/source";
   ASSERT_TRUE(sys::make_dirs(source, 0755).ok());
   const sys::Fd file = sys::open(source + "/sparse", O_WRONLY | O_CREAT, 0644).value();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "base/id.h"
@@ -50,13 +51,27 @@ Result<bool> Staging::move_to(const std::string& path) {
   return Error::from_errno(errno, cat("renameat2(", quote(path_), ", ", quote(path), ")"));
 }
 
+namespace {
+
+// Where it is then; nothing when there was none.
+Result<std::optional<std::string>> rename_to_trash(sys::FdRef root, const std::string& path) {
+  std::string trash = cat("trash/", make_id().substr(0, 16));
+  if (renameat(root.raw(), path.c_str(), root.raw(), trash.c_str()) == 0)
+    return std::optional(std::move(trash));
+  if (errno == ENOENT) return std::optional<std::string>();
+  return Error::from_errno(errno, cat("renameat(", quote(path), ", ", quote(trash), ")"));
+}
+
+}  // namespace
+
 Result<> discard(sys::FdRef root, const std::string& path) {
-  const std::string trash = cat("trash/", make_id().substr(0, 16));
-  if (renameat(root.raw(), path.c_str(), root.raw(), trash.c_str()) != 0) {
-    if (errno == ENOENT) return {};
-    return Error::from_errno(errno, cat("renameat(", quote(path), ", ", quote(trash), ")"));
-  }
-  return sys::remove_tree(root, trash);
+  const auto trash = FLUYT_TRY(rename_to_trash(root, path));
+  return trash.has_value() ? sys::remove_tree(root, *trash) : Result<>();
+}
+
+Result<> move_to_trash(sys::FdRef root, const std::string& path) {
+  FLUYT_TRY(rename_to_trash(root, path));
+  return {};
 }
 
 }  // namespace fluyt::image

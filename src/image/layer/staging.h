@@ -33,5 +33,7 @@ class Staging {
 
 /// Moves `path` below the store's root to the trash and removes it there; absent is success.
 Result<> discard(sys::FdRef root, const std::string& path);
+/// Only moves it there: the next open() of the store removes it.
+Result<> move_to_trash(sys::FdRef root, const std::string& path);
 
 }  // namespace fluyt::image

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "image/layer/erofs_mount.h"
 #include "image/layer/staging.h"
 #include "sys/file.h"
 
@@ -46,6 +47,9 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   }
   FLUYT_TRY(sweep(root, "staging"));
   FLUYT_TRY(sweep(root, "trash"));
+  if (options.form == LayerForm::kErofs) {
+    FLUYT_TRY_CONTEXT(erofs::probe(options.root + "/staging"), "layers as EROFS images");
+  }
   sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   sys::Fd ahead_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   return std::unique_ptr<LayerStore>(new LayerStore(
@@ -75,9 +79,38 @@ Result<std::vector<LayerInfo>> LayerStore::list(std::vector<std::string>* damage
   return found;
 }
 
+LayerStore::~LayerStore() {
+  const sys::Fd folder(::openat(root_.raw(), "layers", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  auto names = sys::list_dir(folder);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    erofs::unmount_image(cat(options_.root, "/layers/", name, "/fs"))
+        .ignore("the next one to open the store finds it mounted, which is as well");
+  }
+}
+
+// One mount, and one page cache, for all who use the layer. What a process before us mounted is
+// taken over.
+Result<> LayerStore::mount(const oci::Digest& diff_id) const {
+  const std::lock_guard<std::mutex> one_at_a_time(mounting_);
+  const std::string folder = cat(options_.root, "/", layer_path(diff_id));
+  if (!FLUYT_TRY(erofs::is_mounted(folder + "/fs"))) {
+    FLUYT_TRY(erofs::mount_image(cat(folder, "/", kImageName), folder + "/fs"));
+  }
+  (*known_.lock())[diff_id.text()].mounted = true;
+  return {};
+}
+
 Result<> LayerStore::remove(const oci::Digest& diff_id) const {
   known_.lock()->erase(diff_id.text());
+  // What was an image's mount would hold on to the folder.
+  FLUYT_TRY(erofs::unmount_image(cat(options_.root, "/", layer_path(diff_id), "/fs")));
   return discard(root_, layer_path(diff_id));
+}
+
+Result<> LayerStore::set_aside(const oci::Digest& diff_id) const {
+  known_.lock()->erase(diff_id.text());
+  return move_to_trash(root_, layer_path(diff_id));
 }
 
 Result<LayerStore::Known> LayerStore::known(const oci::Digest& diff_id) const {
@@ -90,7 +123,8 @@ Result<LayerStore::Known> LayerStore::known(const oci::Digest& diff_id) const {
   if (!info) return Error(Code::kNotFound, cat("layer ", diff_id.text(), " is not there"));
   const Known found{.needs_chain = info->needs_chain(),
                     .has_lower_links = !info->lower_links.empty(),
-                    .opaque_root = info->opaque_root};
+                    .opaque_root = info->opaque_root,
+                    .mounted = info->form == LayerForm::kDirectory};
   (*known_.lock())[diff_id.text()] = found;
   return found;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,8 +19,10 @@ namespace fluyt::image {
 
 /// Unpacked layers on disk. Below `root`:
 ///
-///     layers/<hex of diff id>/fs          the tree, exactly one for a diff id, never changed
-///     layers/<hex of diff id>/layer.json  LayerInfo
+///     layers/<hex of diff id>/fs           the tree, exactly one for a diff id, never changed; or
+///                                          where the image is mounted
+///     layers/<hex of diff id>/layer.erofs  the image, of a layer in that form
+///     layers/<hex of diff id>/layer.json   LayerInfo
 ///     fixups/<hex of chain id>/fs         what a chain adds above its top layer (see
 ///     resolve_chain) staging/<random>/                   work in progress; emptied by open()
 ///     trash/<random>/                     on its way out; emptied by open()
@@ -33,6 +36,9 @@ class LayerStore {
     std::string unpack_program;  // absolute path of fluyt-unpack
     /// Kept free on the disk: a layer may unpack to what is free less this.
     uint64_t reserve_bytes = 64UL << 20U;
+    /// Of new layers; those that are there stay as they are. Where the kernel cannot mount images
+    /// open() fails with what it said.
+    LayerForm form = LayerForm::kDirectory;
   };
   static Result<std::unique_ptr<LayerStore>> open(Options options);
 
@@ -44,6 +50,8 @@ class LayerStore {
   /// Removes a layer's tree: renamed to trash first, so that it is gone at once. Absent is success.
   /// The caller knows that no chain, root or pull uses it.
   Result<> remove(const oci::Digest& diff_id) const;
+  /// The same, but who stands on the tree keeps it until the next open().
+  Result<> set_aside(const oci::Digest& diff_id) const;
 
   /// The directories that show a chain of layers, topmost first: the trees, and above a layer that
   /// needs it the chain's fix-up: a small tree with just the implied directories (owner, mode and
@@ -60,6 +68,10 @@ class LayerStore {
   /// syncfs(2) of the disk that holds the layers. An error means that any layer not yet durable may
   /// have lost data: remove it, do not try again.
   Result<> sync() const;
+  /// Takes mounted images out of the mount table: running containers keep what they stand on.
+  ~LayerStore();
+  LayerStore(const LayerStore&) = delete;
+  LayerStore& operator=(const LayerStore&) = delete;
   /// Has the disk begin with what was written so far. Promises nothing: whatever goes wrong here is
   /// found by sync().
   void write_ahead() const;
@@ -80,7 +92,10 @@ class LayerStore {
     bool needs_chain = false;
     bool has_lower_links = false;
     bool opaque_root = false;
+    bool mounted = false;  // or a tree, which needs no mount
   };
+  /// Of a layer in an image: mounted when it returns.
+  Result<> mount(const oci::Digest& diff_id) const;
   Result<Known> known(const oci::Digest& diff_id) const;
   /// The directory of the chain's fix-up, made if need be; nothing when it needs none.
   Result<std::optional<std::string>> fixup_dir(const oci::Digest& top,
@@ -92,8 +107,10 @@ class LayerStore {
   sys::Fd sync_handle_;   // opened before anything is written: errors are reported per open file
   sys::Fd ahead_handle_;  // another one: what write_ahead() is told of is told to sync() again
   Guarded<std::map<std::string, Known>> known_;
+  mutable std::mutex mounting_;
 };
 
+inline constexpr std::string_view kImageName = "layer.erofs";
 /// The most directories that overlayfs stacks.
 inline constexpr size_t kMaxLowerDirs = 500;
 

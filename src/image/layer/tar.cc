@@ -67,6 +67,7 @@ const char* TarParser::take_block(std::string_view& bytes) {
 }
 
 Result<> TarParser::push(std::string_view bytes) {
+  end_ += bytes.size();
   while (!bytes.empty()) FLUYT_TRY(step(bytes));
   return {};
 }
@@ -78,6 +79,7 @@ Result<> TarParser::step(std::string_view& bytes) {
     case State::kSparseMap: {
       const char* block = take_block(bytes);
       if (block == nullptr) return {};
+      here_ = end_ - bytes.size();
       FLUYT_TRY(block_done(block));
       block_.clear();
       return {};
@@ -300,6 +302,8 @@ Result<> TarParser::start_data() {
   // The sink may take strings out of the entry; its type and path are wanted to the end.
   const TarType type = entry_.type;
   const std::string path = entry_.path;
+  entry_.sparse = sparse_;
+  entry_.body_position = here_;
   FLUYT_TRY_CONTEXT(sink_.begin(entry_), cat("entry ", quote(path)));
   entry_.type = type;
   entry_.path = path;

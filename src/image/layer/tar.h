@@ -22,6 +22,8 @@ struct TarEntry {
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint64_t size = 0;  // of the file, holes included
+  bool sparse = false;
+  uint64_t body_position = 0;  // of the first byte of data in the archive
   int64_t mtime = 0;
   uint32_t mtime_ns = 0;
   uint32_t device_major = 0;
@@ -119,6 +121,8 @@ class TarParser {
   void forget_extensions();
 
   TarSink& sink_;
+  uint64_t end_ = 0;   // how far the archive has come,
+  uint64_t here_ = 0;  // and the position behind the block that was taken last
   State state_ = State::kHeader;
   Meta meta_kind_ = Meta::kPax;
   std::string block_;       // a block that arrives in pieces

@@ -20,6 +20,7 @@ struct TreeLimits {
   uint64_t max_entries = 10'000'000;  // in the tar; directories are held to the same number
   uint64_t max_directory_name_bytes = 128UL << 20U;  // held in memory until the end
   uint64_t max_reported_bytes = 16UL << 20U;         // names of implied directories and lower links
+  uint64_t max_node_bytes = 512UL << 20U;            // for an image: all inodes are held in memory
 };
 
 /// What the tree came to.

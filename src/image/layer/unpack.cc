@@ -1,9 +1,11 @@
 #include "image/layer/unpack.h"
 
+#include <optional>
 #include <vector>
 
 #include "base/strings.h"
 #include "image/blob/hasher.h"
+#include "image/layer/erofs_image.h"
 #include "image/layer/inflate.h"
 #include "image/layer/tar.h"
 #include "sys/file.h"
@@ -16,12 +18,12 @@ constexpr size_t kReadBytes = 256UL << 10U;
 
 class Unpacker {
  public:
-  Unpacker(sys::FdRef tree, const UnpackOptions& options, Hasher blob_hash, Hasher diff_hash)
+  Unpacker(sys::FdRef tree, sys::FdRef image, const UnpackOptions& options, Hasher blob_hash,
+           Hasher diff_hash)
       : options_(options),
         blob_hash_(std::move(blob_hash)),
         diff_hash_(std::move(diff_hash)),
-        tree_(tree, options.tree),
-        tar_(tree_),
+        tar_(start(tree, image)),
         inflater_([this](std::string_view bytes) { return unpacked(bytes); }) {}
 
   Result<> push(std::string_view bytes) {
@@ -37,10 +39,18 @@ class Unpacker {
   Result<LayerInfo> finish() {
     FLUYT_TRY(inflater_.finish());
     FLUYT_TRY(tar_.finish());
-    TreeSummary tree = FLUYT_TRY(tree_.finish());
     const oci::Digest blob_digest = FLUYT_TRY(blob_hash_.finish());
     LayerInfo info{.diff_id = is_hashed_once() ? blob_digest : FLUYT_TRY(diff_hash_.finish()),
                    .blob_digest = blob_digest};
+    TreeSummary tree;
+    if (image_) {
+      erofs::ImageSummary image = FLUYT_TRY(image_->finish(info.diff_id));
+      tree = std::move(image.tree);
+      info.metadata_digest = image.metadata_digest.text();
+    } else {
+      tree = FLUYT_TRY(tree_->finish());
+    }
+    info.form = options_.form;
     info.compression = inflater_.compression();
     info.blob_bytes = blob_bytes_;
     info.unpacked_bytes = unpacked_bytes_;
@@ -67,13 +77,20 @@ class Unpacker {
                    cat("the layer unpacks to more than ", options_.max_unpacked_bytes, " bytes"));
     }
     if (!is_hashed_once()) FLUYT_TRY(diff_hash_.update(bytes));
+    if (image_) FLUYT_TRY(image_->append(bytes));
     return tar_.push(bytes);
+  }
+
+  TarSink& start(sys::FdRef tree, sys::FdRef image) {
+    if (options_.form == LayerForm::kDirectory) return tree_.emplace(tree, options_.tree);
+    return image_.emplace(image, tree, options_.tree, options_.max_unpacked_bytes).sink();
   }
 
   const UnpackOptions& options_;
   Hasher blob_hash_;
   Hasher diff_hash_;
-  TreeWriter tree_;
+  std::optional<TreeWriter> tree_;  // one of these two
+  std::optional<erofs::ImageWriter> image_;
   TarParser tar_;
   Inflater inflater_;
   uint64_t blob_bytes_ = 0;
@@ -82,8 +99,9 @@ class Unpacker {
 
 }  // namespace
 
-Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, const UnpackOptions& options) {
-  Unpacker unpacker(tree, options, FLUYT_TRY(Hasher::create(options.blob_algorithm)),
+Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, sys::FdRef image,
+                         const UnpackOptions& options) {
+  Unpacker unpacker(tree, image, options, FLUYT_TRY(Hasher::create(options.blob_algorithm)),
                     FLUYT_TRY(Hasher::create(options.diff_algorithm)));
   std::vector<char> buffer(kReadBytes);
   while (true) {

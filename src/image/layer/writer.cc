@@ -174,9 +174,17 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                   "--max-blob-bytes",
                   std::to_string(expectation.blob_bytes.value_or(UINT64_MAX)),
                   "--max-unpacked-bytes",
-                  std::to_string(room)};
+                  std::to_string(room),
+                  "--form",
+                  std::string(form_name(store.options().form))};
   options.in = input.read;
   options.pass = {{staging.tree(), kTreeFd}, {report.write, kReportFd}};
+  sys::Fd image;
+  if (store.options().form == LayerForm::kErofs) {
+    image = FLUYT_TRY(sys::open(staging.folder(), std::string(kImageName),
+                                O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    options.pass.push_back({image, kImageFd});
+  }
   sys::Process worker = FLUYT_TRY_CONTEXT(sys::spawn(options), "start the unpacker");
   FLUYT_TRY(sys::set_nonblocking(input.write, true));
   return LayerWriter(std::unique_ptr<State>(new State{store, std::move(expectation), cancelled,

@@ -11,7 +11,7 @@ namespace {
 
 using testing::HasSubstr;
 
-class Writer : public LayerTest {
+class Writer : public LayerFormTest {
  protected:
   const std::string tar_ = TarBuild().dir("d").file("d/f", std::string(100'000, 'x')).end();
   oci::Digest digest_ = digest_of("sha256", tar_).value();
@@ -41,7 +41,9 @@ std::string gzip(const std::string& text) {
   return out;
 }
 
-TEST_F(Writer, ALayerAppearsWhenItIsVerified) {
+FLUYT_FOR_BOTH_FORMS(Writer);
+
+TEST_P(Writer, ALayerAppearsWhenItIsVerified) {
   const std::string blob = gzip(tar_);
   const oci::Digest blob_digest = digest_of("sha256", blob).value();
   const LayerInfo info = unpack(blob,
@@ -55,7 +57,7 @@ TEST_F(Writer, ALayerAppearsWhenItIsVerified) {
   EXPECT_EQ(info.blob_digest, blob_digest);
   EXPECT_EQ(info.compression, "gzip");
   EXPECT_EQ(info.unpacked_bytes, tar_.size());
-  EXPECT_EQ(info.disk_bytes, 102'400U);
+  EXPECT_EQ(info.disk_bytes, form() == LayerForm::kDirectory ? 102'400U : 110'592U);
   const LayerInfo found = store_->find(digest_).value().value();
   EXPECT_EQ(found.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
   EXPECT_EQ(found.implied_dirs, info.implied_dirs);
@@ -69,7 +71,7 @@ TEST_F(Writer, ALayerAppearsWhenItIsVerified) {
   EXPECT_TRUE(is_clean());
 }
 
-TEST_F(Writer, WhatDoesNotMatchIsNeverSeen) {
+TEST_P(Writer, WhatDoesNotMatchIsNeverSeen) {
   EXPECT_THAT(error_of_expecting(tar_, {.blob_digest = other_}),
               HasSubstr("the manifest says " + other_.text()));
   EXPECT_THAT(error_of_expecting(tar_, {.diff_id = other_}),
@@ -84,14 +86,14 @@ TEST_F(Writer, WhatDoesNotMatchIsNeverSeen) {
   EXPECT_THAT(error_of_expecting(gzip(tar_).substr(0, 100), {}), HasSubstr("ends in the middle"));
 }
 
-TEST_F(Writer, OtherAlgorithms) {
+TEST_P(Writer, OtherAlgorithms) {
   const oci::Digest digest = digest_of("sha512", tar_).value();
   const LayerInfo info = unpack(tar_, {.blob_digest = digest, .diff_id = digest_}).value();
   EXPECT_EQ(info.blob_digest, digest);
   EXPECT_EQ(info.diff_id, digest_);
 }
 
-TEST_F(Writer, ABadLayerEndsTheStreamEarly) {
+TEST_P(Writer, ABadLayerEndsTheStreamEarly) {
   const std::string start = TarBuild().file("../x").bytes();
   LayerWriter writer = LayerWriter::create(*store_, {}).value();
   std::string message;
@@ -103,7 +105,7 @@ TEST_F(Writer, ABadLayerEndsTheStreamEarly) {
   EXPECT_FALSE(writer.finish().ok());
 }
 
-TEST_F(Writer, DroppedHalfWayItLeavesNothing) {
+TEST_P(Writer, DroppedHalfWayItLeavesNothing) {
   {
     LayerWriter writer = LayerWriter::create(*store_, {}).value();
     ASSERT_TRUE(writer.write(tar_.substr(0, 60'000)).ok());
@@ -111,7 +113,7 @@ TEST_F(Writer, DroppedHalfWayItLeavesNothing) {
   EXPECT_TRUE(is_clean());
 }
 
-TEST_F(Writer, CancellingEndsAWait) {
+TEST_P(Writer, CancellingEndsAWait) {
   std::atomic<bool> cancelled = false;
   LayerWriter writer = LayerWriter::create(*store_, {}, &cancelled).value();
   ASSERT_TRUE(writer.write(tar_).ok());
@@ -121,13 +123,13 @@ TEST_F(Writer, CancellingEndsAWait) {
   EXPECT_EQ(result.error().code(), Code::kCancelled);
 }
 
-TEST_F(Writer, WhatADeadProcessLeftIsSwept) {
+TEST_P(Writer, WhatADeadProcessLeftIsSwept) {
   ASSERT_TRUE(sys::make_dirs(dir_.path() + "/store/staging/dead/fs/a/b", 0755).ok());
   ASSERT_TRUE(LayerStore::open(store_->options()).ok());
   EXPECT_TRUE(is_clean());
 }
 
-TEST_F(Writer, ADamagedRecordIsReplaced) {
+TEST_P(Writer, ADamagedRecordIsReplaced) {
   const LayerInfo info = unpack_ok(tar_);
   const std::string record = tree_of(info) + "/../layer.json";
   ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, record, "{", 0600).ok());
@@ -139,7 +141,7 @@ TEST_F(Writer, ADamagedRecordIsReplaced) {
   EXPECT_TRUE(store_->find(digest_).value());
 }
 
-TEST_F(Writer, AMissingProgramIsAnErrorAtOnce) {
+TEST_P(Writer, AMissingProgramIsAnErrorAtOnce) {
   LayerStore::Options options = store_->options();
   options.unpack_program = dir_.path() + "/none";
   const auto store = LayerStore::open(options).value();
@@ -166,6 +168,38 @@ TEST(Report, OfAWorkerIsCheckedLikeAnythingFromOutside) {
                            "{\"error\":{\"code\":1,\"message\":\"\"}}", "{\"diff_id\":\"x\"}"}) {
     EXPECT_FALSE(parse_report(text).ok()) << text;
   }
+}
+
+TEST_P(Writer, AnImageHasTheArchiveInItAndKnowsItsOwnDigest) {
+  if (form() != LayerForm::kErofs) GTEST_SKIP() << "of images";
+  const LayerInfo info = unpack(gzip(tar_)).value();
+  const std::string image =
+      sys::read_file(cat(dir_.path(), "/store/layers/", info.diff_id.hex(), "/", kImageName),
+                     1U << 30U)
+          .value();
+  EXPECT_EQ(image.size(), info.disk_bytes);
+  EXPECT_EQ(image.substr(4096, tar_.size()), tar_);
+  const std::string around = image.substr(4096 + tar_.size()) + image.substr(0, 4096);
+  EXPECT_EQ(digest_of("sha256", around)->text(), info.metadata_digest);
+}
+
+TEST_P(Writer, AStoreTakesOverWhatWasMountedAndLeavesNothingMounted) {
+  if (form() != LayerForm::kErofs) GTEST_SKIP() << "of images";
+  const LayerInfo info = unpack(tar_).value();
+  const auto mounted = [&] {
+    return sys::read_file("/proc/self/mountinfo", 1U << 24U)->find(info.diff_id.hex()) !=
+           std::string::npos;
+  };
+  EXPECT_FALSE(mounted());
+  ASSERT_TRUE(store_->resolve_chain({{info.diff_id}}).ok());
+  ASSERT_TRUE(mounted());
+  // As after SIGKILL: the next store finds it mounted.
+  auto next = LayerStore::open(store_->options()).value();
+  ASSERT_TRUE(next->resolve_chain({{info.diff_id}}).ok());
+  next.reset();
+  EXPECT_FALSE(mounted());
+  ASSERT_TRUE(store_->remove(info.diff_id).ok());
+  EXPECT_TRUE(is_clean());
 }
 
 }  // namespace

@@ -34,8 +34,7 @@ std::vector<std::string> names_of(Set set);
 /// "CAP_CHOWN", ... as `features` lists them, up to the kernel's last one.
 std::vector<std::string> known_names(int last);
 
-/// The running kernel's highest capability, from /proc/sys/kernel/cap_last_cap or, without /proc,
-/// by asking prctl(2).
+/// The running kernel's highest capability.
 Result<int> last_cap();
 /// The calling thread's own five sets, up to `last`.
 Result<Sets> current(int last);

@@ -1,0 +1,250 @@
+// "Durable or same boot": what is kept and what is dropped.
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "base/strings.h"
+#include "image/catalog/catalog.h"
+#include "image/image_store.h"
+#include "image/testing/fake_registry.h"
+#include "image/testing/image_maker.h"
+#include "sys/file.h"
+
+namespace {
+
+// What a test has happen in a sync, which no disk at hand does when asked to. False: it fails.
+std::function<bool()>& in_sync() {
+  static std::function<bool()> hook;
+  return hook;
+}
+
+}  // namespace
+
+// Takes the place of the C library's in this program.
+extern "C" int syncfs(int fd) noexcept {
+  const bool fails = in_sync() && !in_sync()();
+  const auto result = static_cast<int>(syscall(SYS_syncfs, fd));
+  if (!fails) return result;
+  errno = EIO;
+  return -1;
+}
+
+namespace fluyt::image {
+namespace {
+
+using testing::FakeRegistry;
+using testing::ImageMaker;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class DurabilityTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    signal(SIGPIPE, SIG_IGN);
+    folder_ = std::make_unique<sys::TempDir>(sys::TempDir::create().value());
+    fake_ = FakeRegistry::start().value();
+    maker_.add_layer({{"etc/", ""}, {"etc/hostname", "box\n"}});
+    maker_.serve(*fake_, "a/b", "v1");
+    open();
+  }
+  void TearDown() override {
+    phase_ = kHealed;
+    store_.reset();  // its thread syncs
+    in_sync() = nullptr;
+  }
+
+  void open() {
+    const std::string self = sys::read_link(sys::kCwd, "/proc/self/exe").value();
+    const std::string build = self.substr(0, self.rfind("/test/"));
+    auto opened = ImageStore::open({.root = folder_->path() + "/store",
+                                    .certs_dir = folder_->path() + "/certs",
+                                    .unpack_program = build + "/bin/fluyt-unpack"},
+                                   logger_);
+    ASSERT_TRUE(opened.ok()) << opened.error().message();
+    store_ = std::move(*opened);
+  }
+  Result<Image> pull() {
+    return store_->pull(oci::Reference::parse(cat(fake_->host(), "/a/b:v1")).value(), {});
+  }
+  // The rows of all layers, in a closed store.
+  std::vector<LayerRow> rows() {
+    const auto catalog = Catalog::open(folder_->path() + "/store/catalog.db").value();
+    return catalog->read([](const CatalogState& state) {
+      std::vector<LayerRow> out;
+      for (const auto& [diff_id, row] : state.layers) out.push_back(row);
+      return out;
+    });
+  }
+  // Pulled; and what `change` makes of its layer's row before the next start.
+  void restart_with(const std::function<void(LayerRow&)>& change) {
+    ASSERT_TRUE(pull().ok());
+    store_.reset();
+    std::vector<LayerRow> changed = rows();
+    ASSERT_THAT(changed, SizeIs(1));
+    change(changed.front());
+    {
+      const auto catalog = Catalog::open(folder_->path() + "/store/catalog.db").value();
+      ASSERT_TRUE(catalog->commit({.put_layers = changed}).ok());
+    }
+    open();
+  }
+  std::vector<std::string> trees() const {
+    return sys::list_dir(folder_->path() + "/store/layers").value();
+  }
+
+  enum Phase { kBefore, kFailing, kHealed };
+  // Syncs of a store with images wait for kFailing, and fail until kHealed. What is written ahead
+  // of the first image's sync is none of these.
+  void break_syncs() {
+    in_sync() = [this] {
+      if (phase_ == kHealed || store_->list()->empty()) return true;
+      while (phase_ == kBefore) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      return phase_ == kHealed;
+    };
+  }
+  void wait_until_nothing_is_left() {
+    for (int i = 0; i < 1000 && !(trees().empty() && store_->list()->empty()); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_THAT(store_->list().value(), IsEmpty());
+    EXPECT_THAT(trees(), IsEmpty());
+  }
+
+  std::atomic<int> phase_{kBefore};
+  NullLogger logger_;
+  std::unique_ptr<sys::TempDir> folder_;
+  std::unique_ptr<FakeRegistry> fake_;
+  ImageMaker maker_;
+  std::unique_ptr<ImageStore> store_;
+};
+
+TEST_F(DurabilityTest, WhatIsNotDurableIsKeptInItsBootAndMount) {
+  restart_with([](LayerRow& row) { row.durable = false; });
+  EXPECT_THAT(store_->list().value(), SizeIs(1));
+  EXPECT_THAT(trees(), SizeIs(1));
+}
+
+TEST_F(DurabilityTest, WhatIsNotDurableIsLostInAnotherBoot) {
+  restart_with([](LayerRow& row) {
+    row.durable = false;
+    row.boot_id = "00000000-0000-0000-0000-000000000000";
+  });
+  EXPECT_THAT(store_->list().value(), IsEmpty());
+  EXPECT_THAT(trees(), IsEmpty());
+  EXPECT_TRUE(pull().ok());
+}
+
+TEST_F(DurabilityTest, WhatIsNotDurableIsLostInAnotherMount) {
+  restart_with([](LayerRow& row) {
+    row.durable = false;
+    ++row.mount_id;
+  });
+  EXPECT_THAT(store_->list().value(), IsEmpty());
+  EXPECT_THAT(trees(), IsEmpty());
+}
+
+TEST_F(DurabilityTest, WhatIsDurableIsKeptInAnyBoot) {
+  restart_with([](LayerRow& row) {
+    ASSERT_TRUE(row.durable);
+    row.boot_id = "00000000-0000-0000-0000-000000000000";
+    ++row.mount_id;
+  });
+  EXPECT_THAT(store_->list().value(), SizeIs(1));
+}
+
+// Waits for what another thread is to do.
+void wait_until(const std::atomic<bool>& flag) {
+  while (!flag) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+}
+
+TEST_F(DurabilityTest, ALayerPulledAgainDuringASyncWaitsForTheNext) {
+  std::atomic<bool> pulled{false};
+  std::atomic<bool> again{false};
+  std::atomic<bool> synced_again{false};
+  in_sync() = [&] {
+    if (again) synced_again = true;
+    if (again || store_->list()->empty()) return true;
+    wait_until(pulled);
+    EXPECT_TRUE(store_->remove(cat(fake_->host(), "/a/b:v1")).ok());
+    EXPECT_TRUE(pull().ok());
+    again = true;
+    return true;
+  };
+  ASSERT_TRUE(pull().ok());
+  pulled = true;
+  wait_until(again);
+  for (int i = 0; i < 1000 && !synced_again; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_TRUE(synced_again) << "the second layer passes for synced by a sync that began before it";
+}
+
+TEST_F(DurabilityTest, AFailedSyncTakesAllThatWasNotDurable) {
+  break_syncs();
+  ASSERT_TRUE(pull().ok());
+  phase_ = kFailing;
+  wait_until_nothing_is_left();
+  phase_ = kHealed;
+  EXPECT_TRUE(pull().ok());
+  EXPECT_THAT(trees(), SizeIs(1));
+}
+
+TEST_F(DurabilityTest, AFailedSyncFailsThePullsUnderWay) {
+  ImageMaker other;
+  other.add_layer({{"etc/", ""}, {"etc/hostname", "other\n"}});
+  other.serve(*fake_, "a/other", "v1");
+  const auto reference = oci::Reference::parse(cat(fake_->host(), "/a/other:v1")).value();
+  break_syncs();
+  std::atomic<bool> unpacked{false};
+  PullOptions options;
+  options.progress = [&](const LayerProgress& progress) {
+    if (progress.phase != LayerProgress::Phase::kDone) return;
+    unpacked = true;
+    while (phase_ == kBefore) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // for the store to learn of it
+  };
+  std::optional<Result<Image>> under_way;
+  std::thread puller([&] { under_way = store_->pull(reference, options); });
+  wait_until(unpacked);
+  ASSERT_TRUE(pull().ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // its sync has begun
+  phase_ = kFailing;
+  puller.join();
+  ASSERT_FALSE(under_way->ok()) << "what it wrote may be lost, and no sync will tell again";
+  EXPECT_EQ(under_way->error().code(), Code::kDataLoss) << under_way->error().message();
+  wait_until_nothing_is_left();
+  phase_ = kHealed;
+  EXPECT_TRUE(store_->pull(reference, {}).ok());
+  EXPECT_THAT(trees(), SizeIs(1));
+}
+
+TEST_F(DurabilityTest, ARunningContainerKeepsATreeThatMayHaveLostData) {
+  break_syncs();
+  const auto image = pull();
+  ASSERT_TRUE(image.ok());
+  const auto root = store_->create_root("c1", image->id);
+  ASSERT_TRUE(root.ok());
+  const auto tree = sys::open(root->lower_dirs.front(), O_PATH | O_DIRECTORY).value();
+  phase_ = kFailing;
+  wait_until_nothing_is_left();
+  EXPECT_EQ(sys::read_file(tree, "etc/hostname", 100).value(), "box\n");
+  phase_ = kHealed;
+  store_.reset();
+  open();
+  EXPECT_THAT(sys::list_dir(folder_->path() + "/store/trash").value(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace fluyt::image

@@ -1,0 +1,70 @@
+"""Containers on layers that are EROFS images: image.layer_form = "erofs"."""
+
+import glob
+import os
+
+import cri as c
+import harness
+import images
+import pytest
+
+
+def mounted_below(folder):
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [line for line in file if folder in line]
+
+
+@pytest.fixture
+def erofs_engine():
+    engine = harness.Engine(settings='[image]\nlayer_form = "erofs"\n')
+    try:
+        engine.start()
+    except RuntimeError as error:
+        engine.close()
+        if "layers as EROFS images" not in str(error):
+            raise
+        pytest.skip("this kernel does not mount EROFS from files: " + str(error).splitlines()[-1])
+    yield engine
+    engine.close()
+    assert mounted_below(engine.folder) == []
+
+
+def test_containers_stand_on_images(erofs_engine, registry):
+    two = images.Image([images.busybox_layer(), images.layer([
+        images.Entry("etc/implied/file", data=b"second"), images.Entry("etc/.wh.group")])], {"Env": [images.PATH_ENV], "Cmd": ["sh"]})
+    images.push(two, registry.address, "walks/erofs", "latest")
+    name = registry.address + "/walks/erofs:latest"
+
+    def connect():
+        return c.Client(erofs_engine.socket, erofs_engine.folder + "/logs")
+    client = connect()
+    client.pull(name)
+    layers = glob.glob(erofs_engine.root + "/image/layers/*")
+    assert len(layers) == 2
+    assert all(os.path.exists(layer + "/layer.erofs") for layer in layers)
+    config = client.sandbox_config(network=c.pb.NODE)
+    sandbox = client.run_sandbox(config)
+    container = client.run_container(sandbox, config, client.container_config(name, ["sleep", "1000"]))
+    script = "cat /etc/implied/file; echo; ls /etc; echo own >/etc/passwd; cat /etc/passwd; rm /bin/cat"
+    code, out, _ = client.exec(container, "sh", "-c", script)
+    assert (code, out.decode().split()) == (0, ["second", "hostname", "hosts", "implied", "passwd", "resolv.conf", "own"])
+    other = client.run_container(sandbox, config, client.container_config(name, ["sleep", "1000"], name="other"))
+    assert client.exec(other, "cat", "/etc/passwd")[1].startswith(b"root:")
+    # Neither the end of fluytd nor the image's removal takes away what containers stand on.
+    mounts = len(mounted_below(erofs_engine.folder + "/root/image/layers"))
+    assert mounts == 2, "one mount a layer, for both containers"
+    erofs_engine.kill()
+    client.close()
+    erofs_engine.start()
+    client = connect()
+    client.images.RemoveImage(c.pb.RemoveImageRequest(image=c.pb.ImageSpec(image=name)))
+    assert client.exec(other, "sh", "-c", "cat /etc/implied/file")[1] == b"second"
+    erofs_engine.stop()
+    assert mounted_below(erofs_engine.folder + "/root/image/layers") == []
+    client.close()
+    erofs_engine.start()
+    client = connect()
+    assert client.exec(other, "sh", "-c", "cat /etc/implied/file")[1] == b"second"
+    client.remove_sandbox(sandbox)
+    assert glob.glob(erofs_engine.root + "/image/layers/*") == []
+    client.close()
