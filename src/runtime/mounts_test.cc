@@ -1,9 +1,15 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <linux/fuse.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
 
 #include "runtime/container_test_box.h"
 
@@ -151,6 +157,85 @@ TEST(Mounts, MapsIdsOfWhatAnEarlierMountShows) {
   EXPECT_EQ(shown({{.container_id = 0, .host_id = 100007, .size = 1}}, true),
             "7:7\n7:7\n65534:65534\n");
   EXPECT_EQ(shown({{.container_id = 0, .host_id = 42, .size = 1}}, false), "42:42\n42:42\n0:0\n");
+}
+
+// A file system in user space with an empty root directory that it shows to its owner alone.
+class OwnersFileSystem {
+ public:
+  explicit OwnersFileSystem(std::string place) : place_(std::move(place)) {
+    device_ = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    const std::string options = cat("fd=", device_, ",rootmode=40000,user_id=0,group_id=0");
+    mounted_ = device_ >= 0 && mount("test", place_.c_str(), "fuse", 0, options.c_str()) == 0;
+    if (!mounted_) return;
+    server_ = fork();
+    if (server_ == 0) serve();
+  }
+  OwnersFileSystem(const OwnersFileSystem&) = delete;
+  OwnersFileSystem& operator=(const OwnersFileSystem&) = delete;
+  ~OwnersFileSystem() {
+    if (mounted_) umount2(place_.c_str(), MNT_DETACH);
+    if (server_ > 0) {
+      ::kill(server_, SIGKILL);
+      waitpid(server_, nullptr, 0);
+    }
+    if (device_ >= 0) close(device_);
+  }
+  bool mounted() const { return mounted_; }
+
+ private:
+  template <class Body>
+  void answer(uint64_t unique, int error, const Body& body, size_t size) const {
+    std::array<char, 512> packet{};
+    const fuse_out_header header{
+        .len = static_cast<uint32_t>(sizeof header + size), .error = error, .unique = unique};
+    memcpy(packet.data(), &header, sizeof header);
+    memcpy(packet.data() + sizeof header, &body, size);
+    if (write(device_, packet.data(), header.len) < 0) _exit(1);
+  }
+  [[noreturn]] void serve() const {
+    std::vector<char> request(1U << 20U);
+    while (read(device_, request.data(), request.size()) > 0) {
+      fuse_in_header in{};
+      memcpy(&in, request.data(), sizeof in);
+      if (in.opcode == FUSE_FORGET || in.opcode == FUSE_BATCH_FORGET) continue;
+      if (in.opcode == FUSE_INIT) {
+        fuse_init_out out{};
+        out.major = FUSE_KERNEL_VERSION;
+        out.minor = 31;
+        out.max_write = 4096;
+        answer(in.unique, 0, out, sizeof out);
+      } else if (in.opcode == FUSE_GETATTR) {
+        fuse_attr_out out{};
+        out.attr.ino = 1;
+        out.attr.mode = S_IFDIR | 0755;
+        out.attr.nlink = 2;
+        answer(in.unique, 0, out, sizeof out);
+      } else {
+        answer(in.unique, -ENOSYS, 0, 0);
+      }
+    }
+    _exit(0);
+  }
+  std::string place_;
+  int device_ = -1;
+  bool mounted_ = false;
+  pid_t server_ = -1;
+};
+
+// Its owner is the host's root; the container's, another user, may not even look at it.
+TEST(Mounts, BindsAFileSystemThatShutsTheContainerOut) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  const OwnersFileSystem files(box.path("/outside"));
+  if (!files.mounted()) GTEST_SKIP() << "no file systems in user space here";
+  add_user_namespace(box.spec, 100000);
+  give_root_to(box, 100000);
+  box.spec.mounts.push_back(
+      {.destination = "/mnt", .source = box.path("/outside"), .options = {"bind"}});
+  const Outcome outcome = box.shell("grep -c ' /mnt .*fuse' /proc/self/mountinfo; ls /mnt");
+  EXPECT_EQ(outcome.error, "");
+  EXPECT_EQ(outcome.out, "1\n");
+  EXPECT_THAT(outcome.err, HasSubstr("denied"));
 }
 
 // procfs cannot be mapped: the maker's reason is told, and for which mount.

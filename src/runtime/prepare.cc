@@ -209,6 +209,7 @@ Result<std::string> link_of(const std::string& path) {
 Result<> prepare_mounts(const Plan& plan, HostSide& side) {
   const BindTo to = bind_to(plan, side.joins);
   side.mounts.resize(plan.mounts.size());
+  side.modes.resize(plan.mounts.size());
   side.links.resize(plan.mounts.size());
   for (size_t i = 0; i < plan.mounts.size(); ++i) {
     const MountPlan& mount = plan.mounts[i];
@@ -223,6 +224,8 @@ Result<> prepare_mounts(const Plan& plan, HostSide& side) {
     } else if (mount.kind == MountKind::kHostFs) {
       side.mounts[i] = FLUYT_TRY_CONTEXT(make_host_fs(mount), field);
     }
+    if (side.mounts[i].valid())
+      side.modes[i] = FLUYT_TRY_CONTEXT(sys::stat_of(side.mounts[i]), field).st_mode;
   }
   return {};
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -17,6 +19,9 @@ namespace fluyt::runtime {
 struct HostSide {
   sys::Fd root;                 // a detached mount
   std::vector<sys::Fd> mounts;  // by place in the plan's list: detached; invalid where made inside
+  /// By place likewise: st_mode of what is bound, 0 where it is not known yet. Asked for here: the
+  /// first process may not even look at a file system whose owner shuts others out (FUSE).
+  std::vector<mode_t> modes;
   std::vector<std::string> links;     // by place likewise: a link to make in place of a mount
   std::vector<sys::Fd> joins;         // namespaces, in the plan's order
   std::vector<sys::Fd> device_nodes;  // in a user namespace: detached binds, in the plan's order

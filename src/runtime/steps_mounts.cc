@@ -229,8 +229,9 @@ Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
   if (!mount.source_in_root.empty())
     in.host.mounts[place] = FLUYT_TRY(bind_shown(in, place, mount));
   sys::Fd& source = in.host.mounts[place];
-  const struct stat info = FLUYT_TRY(sys::stat_of(source));
-  const TargetKind kind = S_ISDIR(info.st_mode) ? TargetKind::kDirectory : TargetKind::kFile;
+  const mode_t known = in.host.modes[place];
+  const mode_t mode = known != 0 ? known : FLUYT_TRY(sys::stat_of(source)).st_mode;
+  const TargetKind kind = S_ISDIR(mode) ? TargetKind::kDirectory : TargetKind::kFile;
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, kind));
   FLUYT_TRY(sys::attach_mount(source, target));
   remember(in, mount, std::move(source));

@@ -23,6 +23,7 @@
 // go of the old path (it keeps the file that we run from for as long as one page of it is mapped).
 namespace fluyt::sys {
 
+// NOLINTBEGIN(performance-no-int-to-ptr): a program's headers give addresses as numbers.
 namespace {
 
 constexpr uintptr_t kPage = 4096;
@@ -85,7 +86,6 @@ Result<> copy_writable(const Piece& piece) {
   void* copy = mmap(nullptr, piece.size, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (copy == MAP_FAILED) return Error::from_errno(errno, cat("mmap(", piece.size, " bytes)"));
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the headers give addresses as numbers
   auto* place = reinterpret_cast<void*>(piece.start);
   memcpy(copy, place, piece.size);
   if (mremap(copy, piece.size, piece.size, MREMAP_MAYMOVE | MREMAP_FIXED, place) != MAP_FAILED)
@@ -202,5 +202,7 @@ Result<> protect_in_place() {
     return Error::from_errno(errno, "prctl(PR_SET_MM_MAP)");
   return {};
 }
+
+// NOLINTEND(performance-no-int-to-ptr)
 
 }  // namespace fluyt::sys

@@ -27,8 +27,14 @@ struct Globals {
 struct Invocation {
   const Globals& globals;
   Log& log;
-  std::vector<std::string> words;  // behind the command's name
+  std::vector<std::string> words;       // behind the command's name
+  const std::vector<std::string>& all;  // as we were called
 };
+
+/// Before anything of ours enters a container: sees to it that nothing in there can write to our
+/// program file (sys/self.h). Called once files were read and before anything was changed: where it
+/// takes another execve(2), we start again.
+Result<> protect_program(const Invocation& call);
 
 /// A command's exit status; an Error is logged and is exit status 1 (255 for exec).
 using Function = Result<int> (*)(Invocation&);

@@ -138,6 +138,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
   const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
   Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, o.config));
   FLUYT_TRY(check_terminal(loaded.spec, o, verb != Verb::kRun));
+  // Here rather than first of all: the pages of what reads a specification are ours no longer.
+  FLUYT_TRY(protect_program(call));
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   auto make = [&]() -> Result<Raised> {
     Gate gate = FLUYT_TRY(

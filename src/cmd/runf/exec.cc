@@ -172,6 +172,7 @@ Result<int> exec(Invocation& call) {
   const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
   Packed container = FLUYT_TRY(load(folder));
+  FLUYT_TRY(protect_program(call));
   if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != container.boot_id)
     return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
   FLUYT_TRY(check_not_paused(o, container));

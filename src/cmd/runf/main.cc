@@ -25,29 +25,28 @@ constexpr int kExecFailed = 255;
 struct Command {
   std::string_view name;
   Function function;
-  bool enters = false;  // a container: never from a file that one could write to
   int failed = kFailed;
   std::string_view help;
 };
 
 constexpr std::array kCommands = std::to_array<Command>({
-    {"checkpoint", checkpoint, false, kFailed, "write a running container to an archive"},
-    {"create", create, true, kFailed, "make a container that waits to be started"},
-    {"delete", remove, false, kFailed, "remove a stopped container"},
-    {"events", events, false, kFailed, "print what a container uses"},
-    {"exec", exec, true, kExecFailed, "run one more program in a container"},
-    {"features", features, false, kFailed, "print what this runtime can do"},
-    {"kill", kill, false, kFailed, "send a signal to a container"},
-    {"list", list, false, kFailed, "list containers"},
-    {"pause", pause, false, kFailed, "freeze a container"},
-    {"ps", ps, false, kFailed, "list a container's processes"},
-    {"restore", restore, true, kFailed, "make a container from an archive"},
-    {"resume", resume, false, kFailed, "thaw a container"},
-    {"run", run, true, kFailed, "make a container and start it"},
-    {"spec", spec, false, kFailed, "write a default config.json"},
-    {"start", start, false, kFailed, "start a created container"},
-    {"state", state, false, kFailed, "print a container's state"},
-    {"update", update, false, kFailed, "change a container's limits"},
+    {"checkpoint", checkpoint, kFailed, "write a running container to an archive"},
+    {"create", create, kFailed, "make a container that waits to be started"},
+    {"delete", remove, kFailed, "remove a stopped container"},
+    {"events", events, kFailed, "print what a container uses"},
+    {"exec", exec, kExecFailed, "run one more program in a container"},
+    {"features", features, kFailed, "print what this runtime can do"},
+    {"kill", kill, kFailed, "send a signal to a container"},
+    {"list", list, kFailed, "list containers"},
+    {"pause", pause, kFailed, "freeze a container"},
+    {"ps", ps, kFailed, "list a container's processes"},
+    {"restore", restore, kFailed, "make a container from an archive"},
+    {"resume", resume, kFailed, "thaw a container"},
+    {"run", run, kFailed, "make a container and start it"},
+    {"spec", spec, kFailed, "write a default config.json"},
+    {"start", start, kFailed, "start a created container"},
+    {"state", state, kFailed, "print a container's state"},
+    {"update", update, kFailed, "change a container's limits"},
 });
 
 std::vector<Option> global_options(Globals& g) {
@@ -157,16 +156,7 @@ int main(int argc, char** argv) {
                                              ": No help topic for '", (*words)[0], "'")));
     return kFailed;
   }
-  if (command->enters) {
-    auto guarded = sys::runs_protected();
-    if (guarded.ok() && !*guarded && !sys::protect_in_place().ok())
-      guarded = sys::execute_protected(all, environ);
-    if (!guarded.ok()) {
-      log.fail(guarded.error());
-      return command->failed;
-    }
-  }
-  Invocation call{globals, log, {words->begin() + 1, words->end()}};
+  Invocation call{globals, log, {words->begin() + 1, words->end()}, all};
   auto done = command->function(call);
   if (done.ok()) return *done;
   log.fail(done.error());
@@ -174,6 +164,11 @@ int main(int argc, char** argv) {
 }
 
 }  // namespace
+
+Result<> protect_program(const Invocation& call) {
+  if (FLUYT_TRY(sys::runs_protected()) || sys::protect_in_place().ok()) return {};
+  return sys::execute_protected(call.all, environ);
+}
 
 Result<std::optional<std::vector<std::string>>> read_words(Invocation& call,
                                                            std::vector<Option> table,

@@ -107,6 +107,7 @@ Result<int> restore(Invocation& call) {
   }
   const std::string& id = (*words)[0];
   const Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, "config.json"));
+  FLUYT_TRY(protect_program(call));
   FLUYT_TRY(check_terminal(loaded.spec, o));
   const Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   Record record;
