@@ -46,6 +46,8 @@ class Fluyt:
     """A private fluytd. What would lie in /run (a tmpfs) goes when the power goes."""
 
     name = "fluyt"
+    busy_seconds = 2.5  # of work before a cut in the middle of it
+    cuts_a_disk = 20
 
     def __init__(self, work, disk):
         self.engine = harness.Engine(folder=work + "/fluyt", network=None)
@@ -110,7 +112,9 @@ class Fluyt:
                     return [row[0] for row in database.execute(query)]
                 layers = set(column("SELECT diff_id FROM layer"))
                 used = set(column("SELECT diff_id FROM image_layer")) | set(column("SELECT diff_id FROM root_layer"))
-                blobs = set(column("SELECT digest FROM image_blob"))
+                blobs = set(column("SELECT digest FROM blob"))
+                documents = set(column("SELECT digest FROM image_blob"))
+                wanted = documents | set(column("SELECT blob_digest FROM image_layer"))
                 roots = set(column("SELECT container_id FROM root"))
                 chains = {}
                 for image, diff_id in database.execute("SELECT image_id, diff_id FROM image_layer ORDER BY image_id, position"):
@@ -128,8 +132,9 @@ class Fluyt:
         out += [f"layer {name}: on disk, not in the catalogue" for name in on_disk("layers") - layers]
         out += [f"layer {name}: in the catalogue, not on disk" for name in (layers | used) - on_disk("layers")]
         out += [f"fix-up {name}: of no image" for name in on_disk("fixups") - fixups]
-        out += [f"blob {name}: of no image" for name in on_disk("blobs", "sha256") - blobs]
-        out += [f"blob {name}: not on disk" for name in blobs - on_disk("blobs", "sha256")]
+        out += [f"blob {name}: of no image" for name in blobs - wanted]
+        out += [f"blob {name}: on disk, not in the catalogue" for name in on_disk("blobs", "sha256") - blobs]
+        out += [f"blob {name}: not on disk" for name in (blobs | documents) - on_disk("blobs", "sha256")]
         out += [f"{folder}/{name}: left" for folder in ("staging", "trash") for name in os.listdir(f"{self.store}/{folder}")]
         out += [f"roots/{name}: left" for name in set(os.listdir(self.store + "/roots")) ^ roots]
         return out
@@ -138,6 +143,9 @@ class Fluyt:
 class InTree:
     """A peer from the tree of Debian sid that `./dev bench` makes, in a chroot there. Its store is on the disk, what it
     keeps in /run goes with the power."""
+
+    busy_seconds = 8
+    cuts_a_disk = 1  # they do not mend what a cut has broken: it is to count once
 
     def __init__(self, work, disk):
         del work

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,14 +43,15 @@ def files(rng, folder, count, largest, listed=True):
     return entries
 
 
-def make_images():
-    """{short name: Image}. a, b and e stand on one base; d needs directories and a hard link from the layer below."""
+def make_images(lower_links):
+    """{short name: Image}. a, b and e stand on one base; d needs directories of the layer below and, with `lower_links`,
+    a hard link to a file of it (peers refuse that)."""
     rng = random.Random(4)
     base = images.layer(files(rng, "base", 300, 40_000) + files(rng, "base/large", 6, 4_000_000))
     def image(*layers):
         return images.Image(list(layers), {"Env": [images.PATH_ENV], "Cmd": ["sh"]}, level=1)
     on_it = images.layer(files(rng, "base/more", 200, 20_000, listed=False) + [
-        images.Entry("base/link", "h", "base/1"), images.Entry("base/.wh.2"), images.Entry("base/3", data=b"another 3")])
+        *([images.Entry("base/link", "h", "base/1")] if lower_links else []), images.Entry("base/.wh.2"), images.Entry("base/3", data=b"another 3")])
     return {
         "a": image(base, images.layer(files(rng, "a", 400, 30_000)), images.layer(files(rng, "a/top", 50, 9_000))),
         "b": image(base, images.layer(files(rng, "b", 100, 200_000))),
@@ -62,10 +64,10 @@ def make_images():
 class Library:
     """The images in a registry on loopback, one of them as an archive, and what each must look like."""
 
-    def __init__(self, work):
+    def __init__(self, work, lower_links):
         self.registry = harness.Registry(work + "/registry")
         self.images, self.trees, self.archives = {}, {}, {}
-        for name, image in make_images().items():
+        for name, image in make_images(lower_links).items():
             full = f"{self.registry.address}/power/{name}:latest"
             self.images[full], self.trees[full] = image, trees.of_layers(image.layers)
             if name == "e":
@@ -194,7 +196,7 @@ def one(engine, disk, library, rng, tally, how, answered):
             part.thread.join()
         time.sleep(10 ** rng.uniform(-2, 1))
     else:
-        time.sleep(rng.uniform(0.02, 2.5))
+        time.sleep(rng.uniform(0.02, engine.busy_seconds))
     for part in work:
         part.stopping = part.cut_made = True
     if how == "kill":
@@ -217,7 +219,7 @@ def one(engine, disk, library, rng, tally, how, answered):
     answered.update({name: Work.LOADED if name in library.archives else Work.PULLED for name in library.images})
 
 
-def rounds(make_engine, work, kind, library, options, seed):
+def rounds(engine_class, work, kind, library, options, seed):
     """{label: Tally} of one file system."""
     out = {}
     disk = engine = None
@@ -226,12 +228,12 @@ def rounds(make_engine, work, kind, library, options, seed):
     count = options.kills or options.cuts
     try:
         for i in range(count):
-            if i % 20 == 0:  # a new disk now and then: an old one is another one
+            if i % engine_class.cuts_a_disk == 0:
                 if engine is not None:
                     engine.stop()
                     disk.unmount()
                 disk = disks.Disk(work, kind)
-                engine = make_engine(work, disk.mount_point)
+                engine = engine_class(work, disk.mount_point)
                 engine.start()
                 answered.clear()
             how = "kill" if options.kills else rng.choices((2, 1, 0), (70, 20, 10))[0]
@@ -244,7 +246,7 @@ def rounds(make_engine, work, kind, library, options, seed):
                 print(f"  round {i} ({label}): {line}", flush=True)
     finally:
         if engine is not None:
-            engine.kill()
+            engine.power_off()
         if disk is not None:
             disk.close()
     return out
@@ -268,10 +270,11 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--json", help="a file for the counts")
     options = parser.parse_args()
-    make_engine = {engine.name: engine for engine in (engines.Fluyt, engines.Containerd, engines.Podman)}[options.engine]
+    engine_class = {engine.name: engine for engine in (engines.Fluyt, engines.Containerd, engines.Podman)}[options.engine]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the cleaning up
     out = {}
     with tempfile.TemporaryDirectory(prefix="fluyt-power-") as work, contextlib.ExitStack() as stack:
-        library = Library(work)
+        library = Library(work, lower_links=options.engine == "fluyt")
         stack.callback(library.registry.stop)
         for kind in options.fs.split(","):
             reason = disks.why_not(kind)
@@ -279,7 +282,7 @@ def main():
                 print(f"skipped {kind}: {reason}")
                 continue
             print(f"{options.engine} on {kind}, seed {options.seed}", flush=True)
-            out.update(rounds(make_engine, work, kind, library, options, options.seed))
+            out.update(rounds(engine_class, work, kind, library, options, options.seed))
     if out:
         show(out)
     if options.json:
