@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/strings.h"
@@ -21,29 +22,21 @@ Error failed(std::string_view call) { return Error::from_errno(errno, call); }
 
 int recursive(Depth depth) { return depth == Depth::kTree ? AT_RECURSIVE : 0; }
 
-// Overlay's one-string form separates layers by ':' and options by ','.
-std::string escape_layer(std::string_view path) {
-  std::string out;
-  for (const char c : path) {
-    if (c == ':' || c == ',' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out;
+constexpr size_t kMaxString = 255;  // that fsconfig(2) takes
+
+// False where the kernel does not know "lowerdir+".
+Result<bool> set_lower_dirs(FsContext& context, const std::vector<std::string>& dirs) {
+  auto first = context.set_string("lowerdir+", dirs.front());
+  if (!first.ok() && first.error().errno_value() == EINVAL) return false;
+  FLUYT_TRY(std::move(first));
+  for (size_t i = 1; i < dirs.size(); ++i) FLUYT_TRY(context.set_string("lowerdir+", dirs[i]));
+  return true;
 }
 
-Result<> set_lower_dirs(FsContext& context, const std::vector<std::string>& dirs) {
-  bool first = true;
-  for (const std::string& dir : dirs) {
-    auto added = context.set_string("lowerdir+", dir);
-    if (!added.ok() && first && added.error().errno_value() == EINVAL) {
-      std::string all;
-      for (const std::string& one : dirs) all += cat(all.empty() ? "" : ":", escape_layer(one));
-      return context.set_string("lowerdir", all);
-    }
-    FLUYT_TRY(std::move(added));
-    first = false;
-  }
-  return {};
+bool has_long_name(const OverlayMount& overlay) {
+  const auto is_long = [](const std::string& name) { return name.size() > kMaxString; };
+  return is_long(overlay.upper_dir) || is_long(overlay.work_dir) ||
+         std::any_of(overlay.lower_dirs.begin(), overlay.lower_dirs.end(), is_long);
 }
 
 }  // namespace
@@ -243,9 +236,15 @@ Result<uint64_t> fs_magic(FdRef fd) {
 }
 
 Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options) {
+  const auto by_path = [&] {
+    std::string options;
+    for (const std::string& option : more_options) options += cat(",", option);
+    return make_overlay_by_path(overlay, options);
+  };
+  if (has_long_name(overlay)) return by_path();
   FsContext context = FLUYT_TRY(FsContext::open("overlay"));
   FLUYT_TRY(context.set_string("source", "overlay"));
-  FLUYT_TRY(set_lower_dirs(context, overlay.lower_dirs));
+  if (!FLUYT_TRY(set_lower_dirs(context, overlay.lower_dirs))) return by_path();
   if (!overlay.upper_dir.empty()) {
     FLUYT_TRY(context.set_string("upperdir", overlay.upper_dir));
     FLUYT_TRY(context.set_string("workdir", overlay.work_dir));

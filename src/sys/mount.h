@@ -98,9 +98,14 @@ inline constexpr uint64_t kTmpfsMagic = 0x01021994;
 inline constexpr uint64_t kCgroup2Magic = 0x63677270;
 inline constexpr uint64_t kNsfsMagic = 0x6e736673;
 
-/// An overlay as a detached mount; layers by "lowerdir+" (6.5) so that their names need no escapes,
-/// else by one "lowerdir" string. Without upper_dir it is read-only.
+/// An overlay as a detached mount. Layers by "lowerdir+" (6.5), so that their names need no
+/// escapes; where the kernel does not know that, or a name is longer than fsconfig(2) takes (255
+/// bytes), by make_overlay_by_path(). Without upper_dir it is read-only.
 Result<Fd> make_overlay(const OverlayMount& overlay,
                         const std::vector<std::string>& more_options = {});
+
+/// The same by mount(2), which takes all names in one page: descriptors, in a process and a mount
+/// namespace of their own, are short ones. 500 directories fit. `more_options`: empty, or ",a=b".
+Result<Fd> make_overlay_by_path(const OverlayMount& overlay, const std::string& more_options = {});
 
 }  // namespace fluyt::sys
