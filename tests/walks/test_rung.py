@@ -197,6 +197,30 @@ def test_a_program_that_forks_without_end_meets_a_limit(root):
     assert done.returncode == 0 and done.stdout == "alive\n", done
 
 
+# What the guest kernel answers otherwise than Linux does: "call: case": (native, inside). At most 15.
+DIFFERENCES = {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: half of the cases are about ids")
+def test_calls_answer_as_natively(root, tmp_path):
+    program = os.path.join(os.path.dirname(harness.BIN), "guest", "guest_calls")
+    os.mkdir(tmp_path / "native")
+    os.mkdir(os.path.join(root, "work"))
+    shutil.copy(program, root + "/bin/guest_calls")
+    native = subprocess.run([program, str(tmp_path / "native")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                            timeout=LIMIT_S, check=True).stdout.splitlines()
+    done = rung("/bin/guest_calls", "/work", options=("--root", root))
+    assert done.returncode == 0, done.stdout[-500:]
+    inside = done.stdout.splitlines()
+    assert len(native) == len(inside) > 500
+    found = {}
+    for a, b in zip(native, inside):
+        if a != b:
+            name, answer = a.rsplit(": ", 1)
+            found[name] = (answer, b.rsplit(": ", 1)[1])
+    assert found == DIFFERENCES and len(found) <= 15
+
+
 def test_the_table_of_calls_is_the_documentation():
     printed = subprocess.run([RUNG, "syscalls"], stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True).stdout
     with open(os.path.join(harness.ROOT, "docs/guest-syscalls.md"), encoding="utf-8") as file:

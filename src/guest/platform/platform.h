@@ -11,7 +11,7 @@
 
 /// What runs guest code, seen from the guest kernel. Two implementations: `notify` (stub processes
 /// under seccomp user notification) and `fake` (in process, for tests and fuzzing);
-/// platform_suite.h is what both must pass.
+/// testing/platform_suite.h is what both must pass.
 namespace fluyt::guest {
 
 /// The first address that no guest mapping reaches, and the lowest that one may have.

@@ -100,15 +100,15 @@ void Kernel::send(Process& process, const SignalInfo& info) {
     process.threads_changed.wake_all();
     notify_parent(process, CLD_CONTINUED, SIGCONT);
   }
-  // Pid 1 gets only what it has handlers for.
-  const SignalAction& action = process.actions->of[static_cast<size_t>(info.signo)];
-  if (process.pid == 1 && action.handler == 0 && info.signo != SIGCHLD &&
-      default_action(info.signo) != DefaultAction::kStop)
-    if (info.code <= 0) return;
+  // What is blocked is never ignored; and pid 1 gets only what it has handlers for.
   const bool blocked_by_all =
-      std::all_of(process.threads.begin(), process.threads.end(),
-                  [&](const Task* task) { return (task->blocked & signal_bit(info.signo)) != 0; });
-  if (is_ignored(process, info.signo) && !blocked_by_all) return;
+      std::all_of(process.threads.begin(), process.threads.end(), [&](const Task* task) {
+        return (task->blocked & signal_bit(info.signo)) != 0 ||
+               (task->restore_blocked && (*task->restore_blocked & signal_bit(info.signo)) != 0);
+      });
+  const SignalAction& action = process.actions->of[static_cast<size_t>(info.signo)];
+  const bool spared = process.pid == 1 && action.handler == 0 && info.code <= 0;
+  if ((spared || is_ignored(process, info.signo)) && !blocked_by_all) return;
   process.pending.add(info);
   wake_for(process, info);
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "guest/stub/layout.h"
+#include "guest/testing/platform_suite.h"
 
 // Guest programs, as they are copied into guest memory.
 #define GUEST_CODE(name, text)                                                          \
@@ -449,6 +450,16 @@ TEST_F(NotifyPlatform, RoundTrips) {
     (*other)->finish();
   });
 }
+
+struct MakeNotify {
+  static std::unique_ptr<Platform> make(std::string& missing) {
+    missing = notify_platform_missing();
+    if (!missing.empty()) return nullptr;
+    auto made = create_notify_platform();
+    return made.ok() ? std::move(made).value() : nullptr;
+  }
+};
+INSTANTIATE_TYPED_TEST_SUITE_P(Notify, PlatformMemory, MakeNotify);
 
 }  // namespace
 }  // namespace fluyt::guest

@@ -1,0 +1,153 @@
+#include "guest/vfs/tree.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "guest/fs/memfs.h"
+
+namespace fluyt::guest {
+namespace {
+
+class TreeTest : public testing::Test {
+ protected:
+  TreeTest() : tree_(make_memfs(0755), "tmpfs") {}
+  WalkFrom from(const Credentials& who = {}) { return {tree_.root(), tree_.root(), who}; }
+  static Credentials nobody() {
+    Credentials who;
+    who.uid = who.euid = who.suid = who.fsuid = 65534;
+    who.gid = who.egid = who.sgid = who.fsgid = 65534;
+    who.permitted = who.effective = 0;
+    return who;
+  }
+  int open(const std::string& path, int flags, const Credentials& who = {}) {
+    return tree_.open(from(who), path, flags, 0644).error().value();
+  }
+  void dir(const std::string& path, uint32_t mode = 0755) {
+    ASSERT_TRUE(tree_.make(from(), path, S_IFDIR | mode, 0).ok()) << path;
+  }
+  int find(const std::string& path, LastLink last = LastLink::kFollow) {
+    return tree_.find(from(), path, last).error().value();
+  }
+  Tree tree_;
+};
+
+TEST_F(TreeTest, PathsAreWalked) {
+  dir("/a");
+  dir("/a/b");
+  EXPECT_EQ(open("/a/b/f", O_CREAT | O_RDWR), 0);
+  EXPECT_EQ(find("/a/./b/../b//f"), 0);
+  EXPECT_EQ(find("/../../a/b/f"), 0);
+  EXPECT_EQ(find("a/b/f"), 0);
+  EXPECT_EQ(find("/a/b/f/"), ENOTDIR);
+  EXPECT_EQ(find("/a/b/f/x"), ENOTDIR);
+  EXPECT_EQ(find("/a/x"), ENOENT);
+  EXPECT_EQ(find(""), ENOENT);
+  EXPECT_EQ(find("/" + std::string(256, 'x')), ENAMETOOLONG);
+  EXPECT_EQ(find("/" + std::string(5000, 'x')), ENAMETOOLONG);
+}
+
+TEST_F(TreeTest, LinksAreFollowedToAnEnd) {
+  dir("/d");
+  ASSERT_TRUE(tree_.symlink(from(), "/l", "d").ok());
+  ASSERT_TRUE(tree_.symlink(from(), "/d/up", "../l").ok());
+  ASSERT_TRUE(tree_.symlink(from(), "/loop", "loop").ok());
+  ASSERT_TRUE(tree_.symlink(from(), "/dangling", "nowhere").ok());
+  EXPECT_EQ(find("/l/up/up"), 0);
+  EXPECT_EQ(find("/loop"), ELOOP);
+  EXPECT_EQ(find("/loop", LastLink::kKeep), 0);
+  EXPECT_EQ(find("/dangling"), ENOENT);
+  EXPECT_EQ(open("/dangling", O_CREAT | O_WRONLY), 0);
+  EXPECT_EQ(find("/nowhere"), 0);
+  EXPECT_EQ(open("/dangling", O_CREAT | O_EXCL | O_WRONLY), EEXIST);
+  EXPECT_EQ(open("/l", O_RDONLY | O_NOFOLLOW), ELOOP);
+}
+
+TEST_F(TreeTest, OpeningAnswersAsLinuxDoes) {
+  dir("/d");
+  EXPECT_EQ(open("/d", O_RDWR), EISDIR);
+  EXPECT_EQ(open("/d", O_RDONLY | O_CREAT), EISDIR);
+  EXPECT_EQ(open("/d/", O_CREAT | O_RDWR), EISDIR);
+  EXPECT_EQ(open("/f", O_CREAT | O_EXCL | O_RDWR), 0);
+  EXPECT_EQ(open("/f", O_CREAT | O_EXCL | O_RDWR), EEXIST);
+  EXPECT_EQ(open("/f", O_DIRECTORY), ENOTDIR);
+  EXPECT_EQ(open("/g/", O_CREAT | O_RDWR), EISDIR);
+}
+
+TEST_F(TreeTest, PermissionsAreAsked) {
+  dir("/closed", 0700);
+  dir("/open", 0755);
+  EXPECT_EQ(open("/closed/f", O_CREAT | O_RDWR), 0);
+  EXPECT_EQ(open("/closed/f", O_RDONLY, nobody()), EACCES);
+  EXPECT_EQ(open("/open/f", O_CREAT | O_RDWR), 0);
+  EXPECT_EQ(open("/open/f", O_RDONLY, nobody()), 0);
+  EXPECT_EQ(open("/open/f", O_WRONLY, nobody()), EACCES);
+  EXPECT_EQ(open("/open/new", O_CREAT | O_WRONLY, nobody()), EACCES);
+  EXPECT_EQ(tree_.remove(from(nobody()), "/open/f", false).value(), EACCES);
+}
+
+TEST_F(TreeTest, StickyDirectoriesKeepOthersFiles) {
+  dir("/tmp", 01777);
+  EXPECT_EQ(open("/tmp/mine", O_CREAT | O_RDWR), 0);
+  EXPECT_EQ(tree_.remove(from(nobody()), "/tmp/mine", false).value(), EPERM);
+  EXPECT_EQ(open("/tmp/theirs", O_CREAT | O_RDWR, nobody()), 0);
+  EXPECT_EQ(tree_.remove(from(nobody()), "/tmp/theirs", false).value(), 0);
+}
+
+TEST_F(TreeTest, RenameHasItsRules) {
+  dir("/a");
+  dir("/a/b");
+  dir("/empty");
+  EXPECT_EQ(open("/f", O_CREAT | O_RDWR), 0);
+  EXPECT_EQ(open("/g", O_CREAT | O_RDWR), 0);
+  const auto rename = [&](const char* old_path, const char* new_path, int flags = 0) {
+    return tree_.rename(from(), old_path, from(), new_path, flags).value();
+  };
+  EXPECT_EQ(rename("/a", "/a/b/c"), EINVAL);
+  EXPECT_EQ(rename("/f", "/a"), EISDIR);
+  EXPECT_EQ(rename("/a", "/f"), ENOTDIR);
+  EXPECT_EQ(rename("/empty", "/a"), ENOTEMPTY);
+  EXPECT_EQ(rename("/f", "/g", 1), EEXIST);
+  EXPECT_EQ(rename("/f", "/g"), 0);
+  EXPECT_EQ(find("/f"), ENOENT);
+  EXPECT_EQ(rename("/g", "/a", 2), 0);
+  EXPECT_EQ(find("/g/b"), 0);
+  EXPECT_EQ(rename("/nothing", "/x"), ENOENT);
+}
+
+TEST_F(TreeTest, RemovalHasItsRules) {
+  dir("/a");
+  dir("/a/b");
+  EXPECT_EQ(tree_.remove(from(), "/a", false).value(), EISDIR);
+  EXPECT_EQ(tree_.remove(from(), "/a", true).value(), ENOTEMPTY);
+  EXPECT_EQ(tree_.remove(from(), "/a/b/.", true).value(), EINVAL);
+  EXPECT_EQ(tree_.remove(from(), "/a/b", true).value(), 0);
+  EXPECT_EQ(tree_.remove(from(), "/a/b", true).value(), ENOENT);
+  EXPECT_EQ(tree_.remove(from(), "/", true).value(), EBUSY);
+}
+
+TEST_F(TreeTest, MountsCoverAndAreLeftByDotDot) {
+  dir("/m");
+  dir("/m/hidden");
+  const DentryPtr at = tree_.find(from(), "/m", LastLink::kFollow).value();
+  ASSERT_TRUE(tree_.mount(at, make_memfs(0755), "tmpfs").ok());
+  EXPECT_EQ(find("/m/hidden"), ENOENT);
+  dir("/m/x");
+  EXPECT_EQ(find("/m/x/../../m/x"), 0);
+  const DentryPtr inside = tree_.find(from(), "/m/x", LastLink::kFollow).value();
+  EXPECT_EQ(tree_.path_of(inside, tree_.root()), "/m/x");
+  EXPECT_EQ(tree_.remove(from(), "/m", true).value(), EBUSY);
+}
+
+TEST_F(TreeTest, ARootBelowKeepsItsUsersIn) {
+  dir("/jail");
+  dir("/jail/in");
+  const DentryPtr jail = tree_.find(from(), "/jail", LastLink::kFollow).value();
+  const WalkFrom prisoner{jail, jail, {}};
+  EXPECT_TRUE(tree_.find(prisoner, "../../in", LastLink::kFollow).ok());
+  EXPECT_EQ(tree_.find(prisoner, "/jail", LastLink::kFollow).error().value(), ENOENT);
+  EXPECT_EQ(tree_.path_of(tree_.root(), jail), "/");
+}
+
+}  // namespace
+}  // namespace fluyt::guest

@@ -1,0 +1,44 @@
+// usage: guest_calls DIRECTORY: an empty directory to work in.
+#include <sys/wait.h>
+
+#include "calls.h"
+
+namespace calls {
+namespace {
+std::string current;
+}
+
+void begin(const char* call) { current = call; }
+
+void line(const std::string& what, const std::string& result) {
+  const std::string text = current + ": " + what + ": " + result + "\n";
+  if (write(1, text.data(), text.size()) != static_cast<ssize_t>(text.size())) _exit(9);
+}
+
+std::string in_child(const std::function<int()>& body) {
+  const pid_t child = fork();
+  if (child == 0) _exit(body());
+  int status = 0;
+  if (child < 0 || waitpid(child, &status, 0) != child) return "no child";
+  if (WIFSIGNALED(status)) {
+    const char* name = sigabbrev_np(WTERMSIG(status));
+    return name != nullptr ? std::string("killed by SIG") + name
+                           : "killed by " + std::to_string(WTERMSIG(status));
+  }
+  return "exit " + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace calls
+
+int main(int argc, char** argv) {
+  if (argc != 2 || chdir(argv[1]) != 0) {
+    std::fprintf(stderr, "usage: guest_calls DIRECTORY\n");
+    return 2;
+  }
+  calls::files();
+  calls::memory();
+  calls::processes();
+  calls::signals();
+  calls::times();
+  return 0;
+}
