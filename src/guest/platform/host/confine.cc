@@ -105,6 +105,12 @@ std::vector<sock_filter> sentry_program() {
   add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
   answer(kKill);
   load(offsetof(seccomp_data, nr));
+  // First, because its answer depends on an argument and is computed at every guest call; what depends
+  // on the number alone the kernel looks up.
+  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, static_cast<uint8_t>(2 + 2 * std::size(kIoctls)));
+  load(argument(1));
+  for (uint32_t request : kIoctls) answer_if(request, kAllow);
+  answer(kKill);
   for (uint32_t number : kAlways) answer_if(number, kAllow);
   // The C library then uses clone, whose flags can be seen.
   answer_if(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
@@ -127,10 +133,6 @@ std::vector<sock_filter> sentry_program() {
   add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0);
   answer(kKill);
   answer(kAllow);
-  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, static_cast<uint8_t>(2 + 2 * std::size(kIoctls)));
-  load(argument(1));
-  for (uint32_t request : kIoctls) answer_if(request, kAllow);
-  answer(kKill);
   answer(kKill);
   return code;
 }
