@@ -14,6 +14,7 @@
 #include "image/layer/info.h"
 #include "image/registry/credentials.h"
 #include "image/registry/options.h"
+#include "image/rootfs/roots.h"
 #include "oci/image.h"
 #include "oci/reference.h"
 #include "sys/overlay.h"
@@ -72,7 +73,8 @@ struct StoreOptions {
   std::string certs_dir;        // hosts.toml files, one folder a registry host (containerd's form)
   std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time
-  LayerForm layer_form = LayerForm::kDirectory;  // of new layers
+  LayerForm layer_form = LayerForm::kDirectory;   // of new layers
+  RootDriver root_driver = RootDriver::kOverlay;  // of new roots
   registry::HttpTimeouts timeouts;
   registry::RetryPolicy retry;
   KeepBlobs keep_blobs = KeepBlobs::kPushable;
@@ -101,7 +103,8 @@ class ImageStore {
   /// Removes one name; the image goes with its last one (Docker's untag).
   virtual Result<> untag(const std::string& name) = 0;
 
-  /// A writable root for `container_id`, recorded before it is made. The lease on the image's
+  /// A writable root for `container_id`, recorded before it is made: an overlay, or with kCopy a
+  /// directory as it is. The lease on the image's
   /// layers ends with remove_root.
   virtual Result<sys::OverlayMount> create_root(const std::string& container_id,
                                                 const std::string& image_id) = 0;

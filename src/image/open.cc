@@ -54,7 +54,7 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   auto blobs = FLUYT_TRY(BlobStore::open(root + "/blobs"));
   auto layers = FLUYT_TRY(LayerStore::open(
       {.root = root, .unpack_program = options.unpack_program, .form = options.layer_form}));
-  auto roots = FLUYT_TRY(Roots::open(root + "/roots"));
+  auto roots = FLUYT_TRY(Roots::open(root + "/roots", options.root_driver));
   auto epoch = FLUYT_TRY(write_epoch_of(root));
   auto store =
       std::make_unique<Store>(std::move(options),

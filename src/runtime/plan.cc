@@ -272,9 +272,15 @@ Result<> plan_net_devices(const oci::Linux& config, Plan& plan) {
 
 Result<> plan_root(const PlanRequest& request, Plan& plan) {
   if (request.overlay_root != nullptr && *request.overlay_root) {
-    plan.overlay = *request.overlay_root;
-    if (plan.overlay->lower_dirs.empty()) {
-      return Error(Code::kInvalidArgument, "overlay root: expected at least one lower directory");
+    const sys::OverlayMount& root = **request.overlay_root;
+    if (!root.lower_dirs.empty()) {
+      plan.overlay = root;
+    } else if (root.upper_dir.starts_with('/')) {
+      plan.root_path = root.upper_dir;
+    } else {
+      return Error(Code::kInvalidArgument,
+                   cat("overlay root: upper directory ", quote(root.upper_dir),
+                       ": expected an absolute path, or lower directories"));
     }
   } else {
     if (!request.spec->root || request.spec->root->path.empty()) {

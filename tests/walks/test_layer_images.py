@@ -1,4 +1,4 @@
-"""Containers on layers that are EROFS images: image.layer_form = "erofs"."""
+"""Containers on layers that are EROFS images (image.layer_form), and on copies of their layers (image.root_driver)."""
 
 import glob
 import os
@@ -68,3 +68,33 @@ def test_containers_stand_on_images(erofs_engine, registry):
     client.remove_sandbox(sandbox)
     assert glob.glob(erofs_engine.root + "/image/layers/*") == []
     client.close()
+
+
+@pytest.mark.parametrize("form", ["directory", "erofs"])
+def test_containers_on_copies(form, registry):
+    engine = harness.Engine(settings=f'[image]\nlayer_form = "{form}"\nroot_driver = "copy"\n')
+    try:
+        engine.start()
+        two = images.Image([images.busybox_layer(), images.layer([
+            images.Entry("etc/implied/file", data=b"second"), images.Entry("etc/.wh.group")])], {"Env": [images.PATH_ENV], "Cmd": ["sh"]})
+        images.push(two, registry.address, "walks/copy", "latest")
+        name = registry.address + "/walks/copy:latest"
+        client = c.Client(engine.socket, engine.folder + "/logs")
+        client.pull(name)
+        config = client.sandbox_config(network=c.pb.NODE)
+        sandbox = client.run_sandbox(config)
+        container = client.run_container(sandbox, config, client.container_config(name, ["sleep", "1000"]))
+        script = "cat /etc/implied/file; echo; ls /etc; echo own >/etc/passwd; grep -c overlay /proc/mounts"
+        code, out, _ = client.exec(container, "sh", "-c", script)
+        assert out.decode().split() == ["second", "hostname", "hosts", "implied", "passwd", "resolv.conf", "0"]
+        other = client.run_container(sandbox, config, client.container_config(name, ["sleep", "1000"], name="other"))
+        assert client.exec(other, "cat", "/etc/passwd")[1].startswith(b"root:")
+        client.remove_sandbox(sandbox)
+        assert os.listdir(engine.root + "/image/roots") == []
+        client.close()
+    except RuntimeError as error:
+        if "layers as EROFS images" not in str(error):
+            raise
+        pytest.skip("this kernel does not mount EROFS from files")
+    finally:
+        engine.close()

@@ -81,11 +81,13 @@ Setter keep_blobs(image::KeepBlobs& to) {
   };
 }
 
-Setter layer_form(image::LayerForm& to) {
-  return [&to](const toml::node& node) -> Result<> {
+// A word that `parse` knows.
+template <class Value>
+Setter one_of(Value& to, Result<Value> (*parse)(std::string_view)) {
+  return [&to, parse](const toml::node& node) -> Result<> {
     const auto value = node.value_exact<std::string>();
     if (!value) return expected("a string");
-    to = FLUYT_TRY(image::parse_layer_form(*value));
+    to = FLUYT_TRY(parse(*value));
     return {};
   };
 }
@@ -109,7 +111,8 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"log_level", level(settings.log_level)},
       {"image.certs_dir", absolute_path(settings.certs_dir)},
       {"image.keep_blobs", keep_blobs(settings.keep_blobs)},
-      {"image.layer_form", layer_form(settings.layer_form)},
+      {"image.layer_form", one_of(settings.layer_form, image::parse_layer_form)},
+      {"image.root_driver", one_of(settings.root_driver, image::parse_root_driver)},
       {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},

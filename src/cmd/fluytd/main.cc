@@ -42,6 +42,7 @@ Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Lo
                                                  .unpack_program = settings.unpack_program,
                                                  .parallel_fetches = settings.parallel_fetches,
                                                  .layer_form = settings.layer_form,
+                                                 .root_driver = settings.root_driver,
                                                  .keep_blobs = settings.keep_blobs},
                                                 logger),
                         "images");

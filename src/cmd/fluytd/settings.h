@@ -24,6 +24,7 @@ struct Settings {
   size_t parallel_fetches = 3;
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
   image::LayerForm layer_form = image::LayerForm::kDirectory;
+  image::RootDriver root_driver = image::RootDriver::kOverlay;
   /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
   std::string monitor_program;
   std::string pod_init_program;

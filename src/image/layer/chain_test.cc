@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "image/layer/layer_test.h"
+#include "sys/mount.h"
 
 namespace fluyt::image {
 namespace {
@@ -21,9 +24,9 @@ class Chain : public LayerFormTest {
     ino_t inode;
   };
   static Shown shown(const LayerView& view, const std::string& path) {
-    auto fd = sys::open_in(view.root(), path, O_PATH | O_NOFOLLOW);
-    if (!fd.ok()) return {};
-    const struct stat info = sys::stat_of(*fd).value();
+    const auto found = view.find(path, LayerView::LastLink::kKeep).value();
+    if (!found) return {};
+    const struct stat& info = found->info;
     return {info.st_mode & 07777U, info.st_uid, info.st_gid, info.st_ino};
   }
 };
@@ -57,8 +60,7 @@ TEST_P(Chain, ImpliedDirectoriesLookLikeThoseBelow) {
   EXPECT_EQ(shown(view, "srv").gid, 1234U);
   EXPECT_EQ(shown(view, "srv/deep").mode, 0700U);
   EXPECT_EQ(xattrs_of(dirs[0] + "/srv/deep").at("user.a"), "v");
-  const timespec time =
-      sys::stat_of(sys::open_in(view.root(), "srv/deep", O_PATH).value())->st_mtim;
+  const timespec time = sys::stat_of(*view.open_dir("srv/deep").value())->st_mtim;
   EXPECT_EQ(time.tv_sec, 1'500'000'000);
   EXPECT_EQ(time.tv_nsec, 250'000'000);
   EXPECT_EQ(shown(view, "").mode, 0711U);
@@ -173,6 +175,78 @@ TEST_P(Chain, ViewsReadWithinTheRootAlone) {
   }
   EXPECT_FALSE(LayerView::open({tree_of(top)})->read_file("etc/gone", 100).value())
       << "a whiteout is no file";
+}
+
+// overlayfs itself is the oracle: a copy of the view, and the mount of the same layers.
+TEST_P(Chain, ACopyIsWhatOverlayfsShows) {
+  const LayerInfo base =
+      unpack_ok(TarBuild()
+                    .dir("./", 0711, 1, 2)
+                    .dir("a", 02750, 3, 4)
+                    .file("a/gone")
+                    .file("a/kept", std::string(100'000, 'k'), 04755)
+                    .hard_link("a/kept2", "a/kept")
+                    .dir("b")
+                    .file("b/hidden")
+                    .dir("c")
+                    .file("c/in")
+                    .file("d", "a file")
+                    .symlink("lib", "a")
+                    .add({.type = '3', .name = "null", .mode = 0666, .major = 1, .minor = 3})
+                    .add({.type = '6', .name = "fifo", .mode = 0600})
+                    .end());
+  const LayerInfo middle = unpack_ok(TarBuild()
+                                         .file("a/.wh.gone")
+                                         .file("b/.wh..wh..opq")
+                                         .file("b/own")
+                                         .file("c", "a file now")
+                                         .dir("d", 0700)
+                                         .file("d/in")
+                                         .end());
+  const LayerInfo top = unpack_ok(TarBuild()
+                                      .dir("c", 0750)
+                                      .file("c/new")
+                                      .file("lib/implied")
+                                      .hard_link("x/link", "a/kept")
+                                      .pax({{"SCHILY.xattr.user.a", "v"}, {"mtime", "-5.25"}})
+                                      .file("odd\xff")
+                                      .end());
+  const auto dirs = resolve({base.diff_id, middle.diff_id, top.diff_id});
+  const std::string copy = dir_.path() + "/copy";
+  const std::string mounted = dir_.path() + "/mounted";
+  ASSERT_TRUE(sys::make_dirs(copy, 0755).ok());
+  ASSERT_TRUE(sys::make_dirs(mounted, 0755).ok());
+  const sys::Fd into = sys::open(copy, O_RDONLY | O_DIRECTORY).value();
+  const auto copied = LayerView::open(dirs)->copy_to(into);
+  ASSERT_TRUE(copied.ok()) << copied.error().message();
+  const sys::Fd overlay =
+      sys::make_overlay({.lower_dirs = dirs, .upper_dir = {}, .work_dir = {}}).value();
+  const auto compare = [&](const auto& self, const std::string& path) -> void {
+    const sys::Fd shown = sys::open(overlay, path, O_RDONLY | O_DIRECTORY).value();
+    std::vector<std::string> names = sys::list_dir(shown).value();
+    std::vector<std::string> copied_names = sys::list_dir(copy + "/" + path).value();
+    std::sort(names.begin(), names.end());
+    std::sort(copied_names.begin(), copied_names.end());
+    EXPECT_EQ(names, copied_names) << path;
+    for (const std::string& name : names) {
+      const std::string at = path + "/" + name;
+      const Look a = look_at(cat("/proc/self/fd/", overlay.raw(), "/", at));
+      const Look b = look_at(copy + "/" + at);
+      EXPECT_EQ(a.mode, b.mode) << at;
+      EXPECT_EQ(a.uid, b.uid) << at;
+      EXPECT_EQ(a.gid, b.gid) << at;
+      EXPECT_EQ(a.size, b.size) << at;
+      EXPECT_EQ(a.device, b.device) << at;
+      EXPECT_EQ(a.mtime.tv_sec, b.mtime.tv_sec) << at;
+      EXPECT_EQ(a.mtime.tv_nsec, b.mtime.tv_nsec) << at;
+      EXPECT_EQ(a.content, b.content) << at;
+      EXPECT_EQ(a.xattrs, b.xattrs) << at;
+      if (S_ISDIR(a.mode)) self(self, at);
+    }
+  };
+  compare(compare, ".");
+  EXPECT_EQ(look_at(copy).mode, 0711U | S_IFDIR);
+  EXPECT_GE(look_at(copy + "/a/kept").links, 2U);
 }
 
 }  // namespace

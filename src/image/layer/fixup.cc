@@ -19,13 +19,6 @@ namespace fluyt::image {
 
 namespace {
 
-constexpr size_t kCopyBytes = 256UL << 10U;
-
-bool is_absent(const Error& error) {
-  const int number = error.errno_value();
-  return number == ENOENT || number == ENOTDIR || number == ELOOP;
-}
-
 // A directory of a tree of ours: nothing on the way to it is a symlink.
 Result<sys::Fd> open_dir(sys::FdRef root, std::string_view path) {
   return sys::open_in(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, sys::Resolve::kBeneath,
@@ -34,11 +27,9 @@ Result<sys::Fd> open_dir(sys::FdRef root, std::string_view path) {
 
 class Builder {
  public:
-  Builder(const LayerInfo& info, sys::FdRef own, const std::vector<std::string>& below,
-          sys::FdRef into, LayerView view)
+  Builder(const LayerInfo& info, sys::FdRef own, sys::FdRef into, LayerView view)
       : info_(info),
         own_(own),
-        below_(below),
         into_(into),
         view_(std::move(view)),
         implied_(info.implied_dirs.begin(), info.implied_dirs.end()) {}
@@ -68,9 +59,7 @@ class Builder {
   // implied lib here is a real directory that hides the link, and it should at least look like its
   // target.
   Result<std::optional<sys::Fd>> open_below(const std::string& path) const {
-    auto opened = sys::open_in(view_.root(), path, O_RDONLY | O_DIRECTORY);
-    if (!opened.ok() && is_absent(opened.error())) return std::optional<sys::Fd>();
-    return std::optional(FLUYT_TRY(std::move(opened)));
+    return view_.open_dir(path);
   }
 
   Result<std::optional<Attributes>> below(const std::string& path) const {
@@ -105,65 +94,30 @@ class Builder {
 
   Result<> add_link(const LowerLink& link) {
     // A link's target is a name, not where a symlink of that name leads.
-    auto target = sys::open_in(view_.root(), link.target, O_PATH | O_NOFOLLOW);
-    if (!target.ok() && is_absent(target.error())) {
-      return Error(Code::kInvalidArgument, "no layer below has the target");
-    }
-    const sys::Fd found = FLUYT_TRY(std::move(target));
-    const struct stat info = FLUYT_TRY(sys::stat_of(found));
-    if (S_ISDIR(info.st_mode) || (S_ISCHR(info.st_mode) && info.st_rdev == 0)) {
+    const auto target = FLUYT_TRY(view_.find(link.target, LayerView::LastLink::kKeep));
+    if (!target) return Error(Code::kInvalidArgument, "no layer below has the target");
+    if (S_ISDIR(target->info.st_mode)) {
       return Error(Code::kInvalidArgument, "the target is not a file");
     }
     const std::string folder(parent_of(link.path));
     FLUYT_TRY(directory(folder));
     const sys::Fd parent = FLUYT_TRY(open_dir(into_, folder));
     const std::string name(base_of(link.path));
-    if (FLUYT_TRY(link_real_file(link.target, info, parent, name))) return {};
-    return copy(link.target, info, parent, name);
-  }
-
-  // The file itself, found in the layer that the stack shows it from: overlayfs gives a file of a
-  // lower layer on one file system that file's own inode number.
-  Result<bool> link_real_file(const std::string& target, const struct stat& shown,
-                              sys::FdRef parent, const std::string& name) const {
-    const std::string base(base_of(target));
-    for (const std::string& layer : below_) {
-      const sys::Fd root = FLUYT_TRY(sys::open(layer, O_PATH | O_DIRECTORY));
-      auto folder = open_dir(root, parent_of(target));
-      if (!folder.ok()) continue;  // not in this layer, or by way of a symlink: then it is copied
-      const auto info = FLUYT_TRY(sys::find_stat(*folder, base));
-      const bool same = info && info->st_ino == shown.st_ino && info->st_mode == shown.st_mode &&
-                        info->st_size == shown.st_size;
-      if (same && linkat(folder->raw(), base.c_str(), parent.raw(), name.c_str(), 0) == 0)
-        return true;
+    // The very file, where the layer that has it is a tree on this disk; no link leads into an
+    // image.
+    if (linkat(target->parent->raw(), target->name.c_str(), parent.raw(), name.c_str(), 0) == 0) {
+      return {};
     }
-    return false;
-  }
-
-  Result<> copy(const std::string& target, const struct stat& info, sys::FdRef parent,
-                const std::string& name) const {
-    if (!S_ISREG(info.st_mode)) {
-      return Error(Code::kUnimplemented,
-                   "the target is neither a regular file nor within reach of a link");
-    }
-    const sys::Fd from = FLUYT_TRY(sys::open_in(view_.root(), target, O_RDONLY | O_NOFOLLOW));
-    const sys::Fd to =
-        FLUYT_TRY(sys::open(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-    std::vector<char> buffer(kCopyBytes);
-    while (const size_t got = FLUYT_TRY(sys::read_some(from, buffer))) {
-      FLUYT_TRY(sys::write_all(to, {buffer.data(), got}));
-    }
-    FLUYT_TRY(write_attributes(to, FLUYT_TRY(read_attributes(from, target)), name));
-    FLUYT_TRY(copy_times(from, to, name));
+    FLUYT_TRY(copy_object(*target, parent, name));
+    if (!S_ISREG(target->info.st_mode)) return {};
     // A fix-up is made long after its layers were synced: nobody syncs it later.
-    if (fdatasync(to.raw()) != 0)
-      return Error::from_errno(errno, cat("fdatasync(", quote(name), ")"));
-    return {};
+    const sys::Fd copied = FLUYT_TRY(sys::open(parent, name, O_RDONLY | O_NOFOLLOW));
+    if (fdatasync(copied.raw()) == 0) return {};
+    return Error::from_errno(errno, cat("fdatasync(", quote(name), ")"));
   }
 
   const LayerInfo& info_;
   const sys::FdRef own_;
-  const std::vector<std::string>& below_;
   const sys::FdRef into_;
   const LayerView view_;
   const std::set<std::string> implied_;
@@ -174,7 +128,7 @@ class Builder {
 
 Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own,
                          const std::vector<std::string>& below, sys::FdRef into) {
-  return Builder(info, own, below, into, FLUYT_TRY(LayerView::open(below))).build();
+  return Builder(info, own, into, FLUYT_TRY(LayerView::open(below))).build();
 }
 
 }  // namespace fluyt::image

@@ -108,14 +108,26 @@ Result<> make_upper(sys::FdRef folder, const std::string& top_layer) {
 
 }  // namespace
 
-Result<Roots> Roots::open(const std::string& root) {
+std::string_view driver_name(RootDriver driver) {
+  return driver == RootDriver::kCopy ? "copy" : "overlay";
+}
+
+Result<RootDriver> parse_root_driver(std::string_view name) {
+  for (const RootDriver driver : {RootDriver::kOverlay, RootDriver::kCopy}) {
+    if (driver_name(driver) == name) return driver;
+  }
+  return Error(Code::kInvalidArgument,
+               cat("root driver ", quote(name), ": expected \"overlay\" or \"copy\""));
+}
+
+Result<Roots> Roots::open(const std::string& root, RootDriver driver) {
   FLUYT_TRY(sys::make_dirs(root, 0700));
   sys::Fd fd = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
   for (const std::string& name : FLUYT_TRY(sys::list_dir(fd))) {
     // Being made, or being removed, when the process died.
     if (name.starts_with(kUnfinished)) FLUYT_TRY_CONTEXT(sys::remove_tree(fd, name), "sweep roots");
   }
-  return Roots(root, std::move(fd));
+  return Roots(root, driver, std::move(fd));
 }
 
 Result<sys::OverlayMount> Roots::create(const std::string& id,
@@ -123,19 +135,28 @@ Result<sys::OverlayMount> Roots::create(const std::string& id,
   FLUYT_TRY(check_id(id));
   if (lower_dirs.empty()) return Error(Code::kInvalidArgument, "a root over no layers");
   const std::string folder = cat(path_, "/", id);
-  sys::OverlayMount mount{lower_dirs, folder + "/upper", folder + "/work"};
-  if (FLUYT_TRY(sys::find_stat(root_, id))) return mount;
+  const sys::OverlayMount overlay{lower_dirs, folder + "/upper", folder + "/work"};
+  const sys::OverlayMount copy{{}, folder + "/upper", {}};
+  if (FLUYT_TRY(sys::find_stat(root_, id))) {
+    return FLUYT_TRY(sys::find_stat(root_, id + "/work")) ? overlay : copy;
+  }
   // Made under another name first: what has its name is whole.
   const std::string unfinished = cat(kUnfinished, make_id().substr(0, 16));
   const auto make = [&]() -> Result<> {
     const sys::Fd made = FLUYT_TRY(sys::make_dirs_in(root_, unfinished, 0700));
-    FLUYT_TRY(sys::make_dirs_in(made, "work", 0700));
-    FLUYT_TRY(make_upper(made, lower_dirs.front()));
+    if (driver_ == RootDriver::kCopy) {
+      FLUYT_TRY(sys::make_dirs_in(made, "upper", 0755));
+      const sys::Fd upper = FLUYT_TRY(sys::open(made, "upper", O_RDONLY | O_DIRECTORY));
+      FLUYT_TRY(FLUYT_TRY(LayerView::open(lower_dirs)).copy_to(upper));
+    } else {
+      FLUYT_TRY(sys::make_dirs_in(made, "work", 0700));
+      FLUYT_TRY(make_upper(made, lower_dirs.front()));
+    }
     if (renameat(root_.raw(), unfinished.c_str(), root_.raw(), id.c_str()) == 0) return {};
     return failed("renameat", id);
   };
   auto result = make();
-  if (result.ok()) return mount;
+  if (result.ok()) return driver_ == RootDriver::kCopy ? copy : overlay;
   sys::remove_tree(root_, unfinished).ignore("the next open() sweeps it");
   return std::move(result).error().add_context(cat("root of container ", id));
 }

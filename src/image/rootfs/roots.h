@@ -20,12 +20,22 @@ struct RootUsage {
   bool complete = true;  // false: the walk ended at its limit
 };
 
-/// The writable parts of container roots, `<root>/<container id>/{upper,work}`. Nothing is mounted
-/// here: a root is handed out as a value. Thread-safe; the caller keeps two calls for one id apart.
+/// How a container's root comes to be.
+enum class RootDriver {
+  kOverlay,  // overlayfs over the layers
+  kCopy,     // a copy of them, where overlayfs is not to be had or its disk cannot be written to
+};
+std::string_view driver_name(RootDriver driver);  // "overlay", "copy"
+Result<RootDriver> parse_root_driver(std::string_view name);
+
+/// The writable parts of container roots, `<root>/<container id>/{upper,work}`; of a copied one
+/// `upper` alone, which then is the root. Nothing is mounted here: a root is handed out as a value.
+/// Thread-safe; the caller keeps two calls for one id apart.
 class Roots {
  public:
-  /// Opens or makes the folder `root` (0700), on a file system that overlayfs can write to.
-  static Result<Roots> open(const std::string& root);
+  /// Opens or makes the folder `root` (0700), for kOverlay on a file system that overlayfs can
+  /// write to. `driver` is for new roots; those that are there stay what they are.
+  static Result<Roots> open(const std::string& root, RootDriver driver = RootDriver::kOverlay);
 
   /// The root of container `id` over `lower_dirs` (topmost first, from LayerStore::resolve_chain).
   /// The upper directory gets owner, mode and attributes of the topmost layer's root. Existing
@@ -41,8 +51,10 @@ class Roots {
   Result<RootUsage> usage(const std::string& id, uint64_t max_inodes = 5'000'000) const;
 
  private:
-  explicit Roots(std::string path, sys::Fd root) : path_(std::move(path)), root_(std::move(root)) {}
+  Roots(std::string path, RootDriver driver, sys::Fd root)
+      : path_(std::move(path)), driver_(driver), root_(std::move(root)) {}
   std::string path_;
+  RootDriver driver_;
   sys::Fd root_;
 };
 

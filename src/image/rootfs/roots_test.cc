@@ -51,6 +51,20 @@ TEST_F(RootsTest, TheSameIdGivesTheSameRootWithItsContent) {
   EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
 }
 
+TEST_F(RootsTest, ACopyIsTheRootItselfAndKeepsItsForm) {
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, layer_ + "/f", "of the layer", 0644).ok());
+  const Roots copies = Roots::open(dir_.path() + "/roots", RootDriver::kCopy).value();
+  const sys::OverlayMount root = copies.create("c1", {layer_}).value();
+  EXPECT_TRUE(root.lower_dirs.empty());
+  EXPECT_EQ(sys::read_file(root.upper_dir + "/f", 100).value(), "of the layer");
+  struct stat info{};
+  ASSERT_EQ(stat(root.upper_dir.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 12U);
+  EXPECT_EQ(info.st_mode & 07777U, 01770U);
+  EXPECT_EQ(roots_.create("c1", {layer_}).value(), root) << "another driver is for new roots";
+  EXPECT_EQ(copies.create("c2", {layer_})->upper_dir, dir_.path() + "/roots/c2/upper");
+}
+
 TEST_F(RootsTest, IdsCannotLeaveTheFolder) {
   for (const char* id : {"", ".", "..", "../x", "a/b", "@x"}) {
     EXPECT_EQ(roots_.create(id, {layer_}).error().code(), Code::kInvalidArgument) << id;
