@@ -266,7 +266,10 @@ Result<> check_unlimited(oci::Resources resources) {
 }  // namespace
 
 Result<Created> create(const CreateRequest& request) {
-  const HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.spec)));
+  HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.spec)));
+  // A new user namespace has what ours has.
+  if (request.spec.linux_ && !request.spec.linux_->uid_mappings.empty())
+    facts.groups_denied = FLUYT_TRY(sys::groups_denied(getpid()));
   const Plan plan = FLUYT_TRY(make_plan({.id = request.id,
                                          .bundle = request.bundle,
                                          .spec = &request.spec,

@@ -40,7 +40,13 @@ bool shares_memory(const ExecRequest& request, const Plan& plan) {
 
 // A plan without a root, mounts or new namespaces: what is left is joining and the process itself.
 Result<Plan> plan_exec(const ExecRequest& request) {
-  const HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.process)));
+  HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.process)));
+  if ((types_of(request.spec) & CLONE_NEWUSER) != 0) {
+    facts.groups_denied = FLUYT_TRY(sys::groups_denied(request.init_pid));
+    // Who joins a user namespace has every capability there.
+    const caps::Set all = (caps::Set{2} << static_cast<unsigned>(facts.last_capability)) - 1;
+    facts.holding = {.bounding = all, .effective = all, .inheritable = all, .permitted = all};
+  }
   Plan plan;
   plan.id = request.id;
   plan.identity = FLUYT_TRY(plan_identity(request.process, facts, plan.warnings));

@@ -101,6 +101,7 @@ struct IdentityPlan {
   gid_t gid = 0;
   /// As asked. Who wants that a file which shuts the group out shuts out us too names `gid` again.
   std::vector<gid_t> groups;
+  bool keeps_groups = false;  // nobody may change them there
   std::optional<mode_t> umask;
   std::vector<RlimitPlan> rlimits;
   caps::Sets capabilities;  // none where the specification names none
@@ -235,6 +236,7 @@ struct HostFacts {
   caps::Sets holding;  // our own
   bool apparmor = false;
   bool selinux = false;
+  bool groups_denied = false;  // in the container's user namespace: sys::groups_denied()
 };
 /// Looks for security modules only where something of theirs is asked for.
 enum class Labels { kNone, kAsked };

@@ -175,6 +175,13 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
     FLUYT_TRY(check_id(gid, "process.user.additionalGids"));
     out.groups.push_back(gid);
   }
+  out.keeps_groups = host.groups_denied;
+  if (out.keeps_groups && !out.groups.empty()) {
+    return Error(
+        Code::kPermissionDenied,
+        "process.user.additionalGids: expected none: a user namespace that was made without "
+        "privileges may not change groups");
+  }
   if (process.user.umask) {
     if (*process.user.umask > 0777) {
       return Error(Code::kInvalidArgument,

@@ -165,7 +165,10 @@ Result<> take_identity(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
   FLUYT_TRY(caps::drop_bounding(identity.capabilities, identity.last_capability));
   FLUYT_TRY(caps::keep_over_setuid());
-  FLUYT_TRY_CONTEXT(sys::set_ids(identity.uid, identity.gid, identity.groups), "process.user");
+  FLUYT_TRY_CONTEXT(
+      sys::set_ids(identity.uid, identity.gid,
+                   identity.keeps_groups ? std::nullopt : std::optional(identity.groups)),
+      "process.user");
   FLUYT_TRY_CONTEXT(caps::apply(identity.capabilities), "process.capabilities");
   sys::set_umask(identity.umask.value_or(022));
   return sys::set_dumpable(false);

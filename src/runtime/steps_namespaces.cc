@@ -60,8 +60,9 @@ Result<> make_namespaces(Inside& in) {
   return {};
 }
 
-Result<> become_root(Inside& /*in*/) {
-  FLUYT_TRY(sys::set_ids(0, 0, {}));
+Result<> become_root(Inside& in) {
+  const bool keeps = in.plan.identity.keeps_groups;
+  FLUYT_TRY(sys::set_ids(0, 0, keeps ? std::nullopt : std::optional(std::vector<gid_t>())));
   return sys::set_dumpable(false);
 }
 

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "sys/file.h"
 
 namespace fluyt::sys {
 
@@ -89,8 +90,35 @@ Result<> set_groups(const std::vector<gid_t>& groups) {
   return {};
 }
 
-Result<> set_ids(uid_t uid, gid_t gid, const std::vector<gid_t>& groups) {
-  FLUYT_TRY(set_groups(groups));
+Result<bool> groups_denied(pid_t pid) {
+  return FLUYT_TRY(read_file(cat("/proc/", pid, "/setgroups"), 64)).starts_with("deny");
+}
+
+Result<bool> may_administrate() {
+  struct {
+    uint32_t version = 0x20080522;  // _LINUX_CAPABILITY_VERSION_3
+    int pid = 0;
+  } header;
+  struct {
+    uint32_t effective, permitted, inheritable;
+  } data[2]{};
+  if (syscall(SYS_capget, &header, data) != 0) return failed("capget()");
+  constexpr unsigned kSysAdmin = 21;
+  return (data[0].effective >> kSysAdmin & 1U) != 0;
+}
+
+Result<> become_root_of_ourselves() {
+  const uid_t uid = geteuid();
+  const gid_t gid = getegid();
+  if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return failed("unshare(CLONE_NEWUSER)");
+  // In this order: without it nobody but a privileged process may write gid_map.
+  FLUYT_TRY(write_file(kCwd, "/proc/self/setgroups", "deny"));
+  FLUYT_TRY(write_file(kCwd, "/proc/self/uid_map", cat("0 ", uid, " 1")));
+  return write_file(kCwd, "/proc/self/gid_map", cat("0 ", gid, " 1"));
+}
+
+Result<> set_ids(uid_t uid, gid_t gid, const std::optional<std::vector<gid_t>>& groups) {
+  if (groups) FLUYT_TRY(set_groups(*groups));
   if (setresgid(gid, gid, gid) != 0) return failed(cat("setresgid(", gid, ")"));
   if (setresuid(uid, uid, uid) != 0) return failed(cat("setresuid(", uid, ")"));
   return {};

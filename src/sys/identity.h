@@ -22,7 +22,15 @@ Result<> set_dumpable(bool on);
 void forget_command_line();
 Result<> set_no_new_privileges();
 /// setgroups(2), setresgid(2), setresuid(2), in this order.
-Result<> set_ids(uid_t uid, gid_t gid, const std::vector<gid_t>& groups);
+/// Without `groups` they stay as they are.
+Result<> set_ids(uid_t uid, gid_t gid, const std::optional<std::vector<gid_t>>& groups);
+/// Whether nobody in the user namespace of process `pid` may change its groups
+/// (/proc/PID/setgroups).
+Result<bool> groups_denied(pid_t pid);
+/// CAP_SYS_ADMIN over our own user namespace.
+Result<bool> may_administrate();
+/// Ends up as root of a new user namespace that knows no id but our own, with mounts of its own.
+Result<> become_root_of_ourselves();
 Result<> set_groups(const std::vector<gid_t>& groups);
 mode_t set_umask(mode_t mask);
 

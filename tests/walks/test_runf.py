@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -442,6 +443,90 @@ def test_rootless_leaves_out_a_cgroup_that_nobody_asked_for(box):
     assert box.runf("--rootless", "false", "run", "one").stdout != mine
     assert box.runf("--rootless", "maybe", "run", "one").returncode == 1
     box.config["linux"]["cgroupsPath"] = path
+
+
+class Sailor:
+    """runf as a user without any privilege, in a folder of that user's."""
+
+    UID = 65534
+
+    def __init__(self, box):
+        self.folder = tempfile.mkdtemp(prefix="fluyt-sailor-")
+        os.chmod(self.folder, 0o755)
+        self.program = shutil.copy(RUNF, self.folder + "/runf")
+        shutil.copytree(box.bundle, self.folder + "/bundle", symlinks=True)
+        os.remove(self.folder + "/bundle/config.json")
+        for folder in ("bundle", "run"):
+            os.makedirs(f"{self.folder}/{folder}", exist_ok=True)
+        subprocess.run(["chown", "-hR", f"{self.UID}:{self.UID}", self.folder + "/bundle", self.folder + "/run"], check=True)
+        made = self.runf("spec", "--rootless")
+        assert made.returncode == 0, made.stderr
+        with open(self.folder + "/bundle/config.json", encoding="utf-8") as file:
+            self.config = json.load(file)
+        self.config["process"]["terminal"] = False
+
+    def runf(self, *words, **more):
+        if "stdout" not in more:
+            more["capture_output"] = True
+        return subprocess.run([self.program, *words], check=False, text=True, timeout=60, stdin=subprocess.DEVNULL,
+                              cwd=self.folder + "/bundle", env={**os.environ, "XDG_RUNTIME_DIR": self.folder + "/run"},
+                              user=self.UID, group=self.UID, extra_groups=[], **more)
+
+    def write(self, *args):
+        self.config["process"]["args"] = list(args)
+        with open(self.folder + "/bundle/config.json", "w", encoding="utf-8") as file:
+            json.dump(self.config, file)
+
+
+@pytest.fixture
+def sailor(box):
+    made = Sailor(box)
+    yield made
+    for word in ("one", "two"):
+        made.runf("delete", "-f", word)
+    shutil.rmtree(made.folder)
+
+
+def test_a_user_without_privileges_has_containers(sailor):
+    sailor.write("sh", "-c", "id -u; cat /proc/self/uid_map; echo x >/dev/null && echo written; grep CapEff /proc/self/status")
+    done = sailor.runf("run", "one")
+    assert done.returncode == 0, done
+    lines = done.stdout.splitlines()
+    assert lines[0] == "0" and lines[1].split()[2] == "1" and lines[2] == "written", done
+    # What the specification gives and no more: not all that a user namespace has.
+    assert lines[3].split()[1] == "0000000020000420", done
+    sailor.write("sleep", "1000")
+    done = sailor.runf("run", "-d", "one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert done.returncode == 0
+    listed = json.loads(sailor.runf("list", "--format", "json").stdout)
+    assert [(one["status"], one["owner"]) for one in listed] == [("running", "nobody")]
+    assert os.stat(f"/proc/{listed[0]['pid']}").st_uid in (0, sailor.UID)  # root's: it cannot be looked into
+    done = sailor.runf("exec", "one", "sh", "-c", "id -u; grep CapEff /proc/self/status")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nCapEff:\t0000000020000420\n", "")
+    assert sailor.runf("kill", "one", "KILL").returncode == 0
+    wait_gone(listed[0]["pid"])
+    assert sailor.runf("delete", "one").returncode == 0
+    assert json.loads(sailor.runf("list", "--format", "json").stdout or "null") in (None, [])
+
+
+def test_what_a_user_without_privileges_cannot_have_is_told_by_field(sailor):
+    own = {"containerID": 0, "hostID": sailor.UID, "size": 1}
+    for field, value, told in (
+            (("linux", "uidMappings"), [{**own, "hostID": 0}], "linux.uidMappings: without privileges"),
+            (("linux", "gidMappings"), [{**own, "size": 2}], "linux.gidMappings: without privileges"),
+            (("process", "user", "additionalGids"), [0], "process.user.additionalGids"),
+            (("linux", "resources"), {"pids": {"limit": 5}}, "cgroup")):
+        sailor.write("true")
+        kept = json.dumps(sailor.config)
+        at = sailor.config
+        for name in field[:-1]:
+            at = at[name]
+        at[field[-1]] = value
+        sailor.write("true")
+        done = sailor.runf("run", "two")
+        assert done.returncode == 1 and told in done.stderr, (field, done)
+        assert os.listdir(sailor.folder + "/run/runf" if os.path.isdir(sailor.folder + "/run/runf") else sailor.folder + "/run") == []
+        sailor.config = json.loads(kept)
 
 
 def test_two_creates_of_one_id_at_once(box):

@@ -13,6 +13,7 @@
 #include "runtime/container.h"
 #include "runtime/hooks.h"
 #include "sys/file.h"
+#include "sys/identity.h"
 
 namespace fluyt::runf {
 
@@ -124,12 +125,34 @@ Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& cre
 }
 
 // For a caller without rights over cgroups: one that nobody asked for is left out.
-bool needs_no_cgroup(const Globals& globals, const oci::Spec& spec) {
-  if (globals.rootless == "false" || (globals.rootless == "auto" && geteuid() == 0)) return false;
+bool needs_no_cgroup(const Globals& globals, const oci::Spec& spec, bool without_rights) {
+  if (globals.rootless == "false" || (globals.rootless == "auto" && !without_rights)) return false;
   if (!spec.linux_) return true;
   const bool limits =
       spec.linux_->resources && !runtime::cgroup::needs(*spec.linux_->resources).empty();
   return spec.linux_->cgroups_path.empty() && !limits;
+}
+
+// A caller without privileges is root of a user namespace of its own first, which is what all the
+// rest takes. It knows one id there, its own, and can give the container no other.
+Result<bool> take_rights(Loaded& loaded) {
+  if (geteuid() == 0 || FLUYT_TRY(sys::may_administrate())) return false;
+  std::vector<oci::IdMapping> none;
+  auto& uids = loaded.spec.linux_ ? loaded.spec.linux_->uid_mappings : none;
+  auto& gids = loaded.spec.linux_ ? loaded.spec.linux_->gid_mappings : none;
+  auto one = [](const std::vector<oci::IdMapping>& mappings, uint32_t own) {
+    return mappings.size() == 1 && mappings[0].size == 1 && mappings[0].host_id == own;
+  };
+  auto wrong = [](std::string_view field, uint32_t own) {
+    return Error(Code::kPermissionDenied,
+                 cat(field, ": without privileges: expected one mapping, of size 1, of hostID ",
+                     own, ", the caller's own"));
+  };
+  if (!one(uids, geteuid())) return wrong("linux.uidMappings", geteuid());
+  if (!one(gids, getegid())) return wrong("linux.gidMappings", getegid());
+  FLUYT_TRY_CONTEXT(sys::become_root_of_ourselves(), "without privileges");
+  uids[0].host_id = gids[0].host_id = 0;
+  return true;
 }
 
 enum class Verb { kCreate, kRun, kRunDetached };
@@ -140,6 +163,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
   FLUYT_TRY(check_terminal(loaded.spec, o, verb != Verb::kRun));
   // Here rather than first of all: the pages of what reads a specification are ours no longer.
   FLUYT_TRY(protect_program(call));
+  const uid_t owner = getuid();
+  const bool without_rights = FLUYT_TRY(take_rights(loaded));
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   auto make = [&]() -> Result<Raised> {
     Gate gate = FLUYT_TRY(
@@ -154,7 +179,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     request.report = gate.inner_report;
     request.preserve_fds =
         request.spec.process ? add_listen_fds(preserve_fds, *request.spec.process) : preserve_fds;
-    if (call.globals.cgroup_manager == "disabled" || needs_no_cgroup(call.globals, loaded.spec))
+    if (call.globals.cgroup_manager == "disabled" ||
+        needs_no_cgroup(call.globals, loaded.spec, without_rights))
       request.cgroups = runtime::Cgroups::kNone;
     if (verb == Verb::kRun) request.newlines = runtime::Newlines::kAsWritten;
     request.no_pivot = o.no_pivot;
@@ -163,6 +189,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     Record record;
     request.on_made = [&](const runtime::Made& made) -> Result<> {
       record = record_of(id, loaded, made);
+      record.owner = owner;
       record.boot_id = FLUYT_TRY(sys::boot_id());
       FLUYT_TRY(folder.save_config(loaded.text));
       FLUYT_TRY(folder.save_unfinished(record));
