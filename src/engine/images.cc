@@ -1,3 +1,5 @@
+#include <set>
+
 #include "base/strings.h"
 #include "engine/core.h"
 #include "oci/reference.h"
@@ -21,10 +23,38 @@ Result<std::vector<image::Image>> Engine::import_image(const std::string& path,
   return imported;
 }
 
-Result<std::vector<image::Image>> Engine::list_images() { return core_->parts.images->list(); }
+namespace {
+
+// The label of sandboxes that a person's command made.
+constexpr const char* kPersonLabel = "fluyt.run";
+
+// Images of containers that the kubelet does not know as its own. It takes an image that none of
+// its pods uses for unused: `pinned` tells it to leave these alone.
+std::set<std::string> images_of_people(Engine::Core& core) {
+  std::set<std::string> out;
+  for (const auto& entry : core.containers()) {
+    const ContainerPtr container = entry->value();
+    const auto sandbox = core.get_sandbox(container->sandbox_id);
+    if (!sandbox.ok()) continue;
+    const SandboxPtr value = (*sandbox)->value();
+    if (value->config.labels.contains(kPersonLabel)) out.insert(container->image_id);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<image::Image>> Engine::list_images() {
+  auto images = FLUYT_TRY(core_->parts.images->list());
+  const std::set<std::string> used = images_of_people(*core_);
+  for (image::Image& image : images) image.pinned = image.pinned || used.contains(image.id);
+  return images;
+}
 
 Result<std::optional<image::Image>> Engine::find_image(const std::string& name_or_id) {
-  return core_->parts.images->find(name_or_id);
+  auto image = FLUYT_TRY(core_->parts.images->find(name_or_id));
+  if (image && !image->pinned) image->pinned = images_of_people(*core_).contains(image->id);
+  return image;
 }
 
 Result<> Engine::remove_image(const std::string& name_or_id) {

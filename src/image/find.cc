@@ -67,6 +67,24 @@ Result<std::optional<std::string>> Store::find_id(const std::string& name_or_id)
   });
 }
 
+// By the configuration's names, as they are or with what Docker leaves out.
+bool Store::is_pinned(const std::string& name) const {
+  auto patterns = pinned_.lock();
+  return std::any_of(patterns->begin(), patterns->end(), [&](const std::string& pattern) {
+    if (!pattern.ends_with('*')) {
+      const auto reference = oci::Reference::parse(pattern);
+      return reference.ok() && reference->text() == name;
+    }
+    const std::string start = pattern.substr(0, pattern.size() - 1);
+    return name.starts_with(start) || name.starts_with(cat("docker.io/", start)) ||
+           name.starts_with(cat("docker.io/library/", start));
+  });
+}
+
+void Store::keep_pinned(std::vector<std::string> patterns) {
+  *pinned_.lock() = std::move(patterns);
+}
+
 Image Store::make_image(const ImageRow& row, const CatalogState& state) const {
   Image out;
   out.id = row.id;
@@ -75,6 +93,7 @@ Image Store::make_image(const ImageRow& row, const CatalogState& state) const {
   out.pinned = row.pinned;
   for (const auto& [name, id] : state.names) {
     if (id != row.id) continue;
+    if (is_pinned(name)) out.pinned = true;
     (name.find('@') != std::string::npos ? out.repo_digests : out.repo_tags).push_back(name);
   }
   auto configs = configs_.lock();

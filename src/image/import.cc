@@ -41,7 +41,18 @@ Result<std::vector<std::string>> names_for(const archive::ArchivedImage& image,
 
 }  // namespace
 
+std::shared_ptr<void> Store::watch_import(const std::string& path, ImportWatch watch) {
+  const auto mine = std::make_shared<const ImportWatch>(std::move(watch));
+  (*import_watches_.lock())[path] = mine;
+  return {nullptr, [this, path, mine](void*) {
+            auto watches = import_watches_.lock();
+            const auto found = watches->find(path);
+            if (found != watches->end() && found->second == mine) watches->erase(found);
+          }};
+}
+
 Result<std::vector<Image>> Store::import(const std::string& path, const ImportOptions& options) {
+  const Works::Work under_way = works_.begin("an import");
   const auto from = FLUYT_TRY_CONTEXT(
       archive::Archive::open(path, {.scratch = options_.root + "/staging",
                                     .limit_bytes = FLUYT_TRY(layers_->available_bytes())}),
@@ -51,6 +62,11 @@ Result<std::vector<Image>> Store::import(const std::string& path, const ImportOp
                  cat("import ", quote(path), ": name ", quote(options.name), ": the archive holds ",
                      from->images().size(), " images, a name fits one"));
   }
+  const std::shared_ptr<const ImportWatch> watch = [&] {
+    auto watches = import_watches_.lock();
+    const auto found = watches->find(path);
+    return found == watches->end() ? nullptr : found->second;
+  }();
   ArchiveSource source(*from);
   std::vector<Image> out;
   for (const archive::ArchivedImage& image : from->images()) {
@@ -61,9 +77,14 @@ Result<std::vector<Image>> Store::import(const std::string& path, const ImportOp
       const auto plan = plan_image(source, std::move(document), image.media_type, options.platform);
       if (!plan.ok()) return plan.error();
       std::atomic<bool> stop{false};
+      const ProgressSink progress = [&](const LayerProgress& layer) {
+        if (watch == nullptr) return;
+        if (watch->cancelled != nullptr && *watch->cancelled) stop = true;
+        if (watch->progress) watch->progress(layer);
+      };
       return install(source, *plan,
                      {names, Sync::kBeforeReturn, keeps_blobs(PullOptions::Purpose::kRunAndPush)},
-                     {}, stop);
+                     progress, stop);
     };
     out.push_back(FLUYT_TRY_CONTEXT(add(), cat("import ", quote(path))));
   }

@@ -121,8 +121,10 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
                              const ProgressSink& progress, std::atomic<bool>& stop) {
   Content content{plan.config.diff_ids, digests_of(plan.documents)};
   for (const oci::Descriptor& layer : plan.layers) content.blobs.push_back(layer.digest);
-  Pins::Pin layers = layer_pins_.pin(content.layers);
-  Pins::Pin blobs = blob_pins_.pin(content.blobs);
+  const std::string work = cat("bringing in ", how.names.empty() ? plan.id : how.names.back());
+  const Works::Work under_way = works_.begin(work);
+  Pins::Pin layers = layer_pins_.pin(content.layers, work);
+  Pins::Pin blobs = blob_pins_.pin(content.blobs, work);
   // Another manifest of the same image may have had other blobs for its layers.
   const Content former = catalog_->read([&](const CatalogState& state) {
     const auto found = state.images.find(plan.id);
@@ -144,8 +146,11 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
   } else {
     syncer_->ask();
   }
+  layers.release();
+  blobs.release();
   auto image = find_image(plan.id);
   if (!image.has_value()) {
+    collect_if_gone(plan.id, content);
     return Error(Code::kAborted, cat("image ", plan.id, ": removed while it was being pulled"));
   }
   return std::move(*image);

@@ -1,4 +1,5 @@
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,10 +15,20 @@ namespace {
 
 Result<sys::Fd> take_lock(const std::string& root) {
   sys::Fd fd = FLUYT_TRY(sys::open(root + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-  if (::flock(fd.raw(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (::flock(fd.raw(), LOCK_EX | LOCK_NB) == 0) {
+    // For the message to the next who comes: of no use otherwise, so it need not be there.
+    if (::ftruncate(fd.raw(), 0) == 0) {
+      sys::write_all(fd, cat(::getpid(), "\n")).ignore("a full disk is no reason not to start");
+    }
+    return fd;
+  }
   if (errno == EWOULDBLOCK) {
+    constexpr size_t kMaxHolder = 64;
+    const auto holder = sys::read_all(fd, kMaxHolder);
+    const auto pid = holder.ok() ? parse_number<int64_t>(trim(*holder)) : std::nullopt;
     return Error(Code::kFailedPrecondition,
-                 cat("image store ", quote(root), ": another process has it open"));
+                 cat("image store ", quote(root), ": another process has it open",
+                     pid.has_value() ? cat(": pid ", *pid) : std::string()));
   }
   return Error::from_errno(errno, cat("flock(", quote(root + "/lock"), ")"));
 }
@@ -50,7 +61,7 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   const std::string root = options.root;
   FLUYT_TRY(sys::make_dirs(root, 0700));
   sys::Fd lock = FLUYT_TRY(take_lock(root));
-  auto catalog = FLUYT_TRY(Catalog::open(root + "/catalog.db"));
+  auto catalog = FLUYT_TRY(Catalog::open_mirrored(root + "/catalog.db", logger));
   auto blobs = FLUYT_TRY(BlobStore::open(root + "/blobs"));
   auto layers = FLUYT_TRY(LayerStore::open(
       {.root = root, .unpack_program = options.unpack_program, .form = options.layer_form}));
@@ -64,6 +75,8 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   FLUYT_TRY_CONTEXT(store->reconcile(), cat("image store ", quote(root)));
   return std::unique_ptr<ImageStore>(std::move(store));
 }
+
+Library& library_of(ImageStore& store) { return static_cast<Store&>(store); }
 
 Store::Store(StoreOptions options, Parts parts, Logger& logger)
     : options_(std::move(options)),

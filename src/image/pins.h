@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,10 +20,12 @@ class Pins {
   class Pin {
    public:
     Pin() = default;
-    Pin(Pins& pins, std::vector<oci::Digest> digests)
-        : pins_(&pins), digests_(std::move(digests)) {}
+    Pin(Pins& pins, std::vector<oci::Digest> digests, std::string owner)
+        : pins_(&pins), digests_(std::move(digests)), owner_(std::move(owner)) {}
     Pin(Pin&& other) noexcept
-        : pins_(std::exchange(other.pins_, nullptr)), digests_(std::move(other.digests_)) {}
+        : pins_(std::exchange(other.pins_, nullptr)),
+          digests_(std::move(other.digests_)),
+          owner_(std::move(other.owner_)) {}
     Pin& operator=(Pin&& other) = delete;
     ~Pin() { release(); }
     void release();
@@ -30,20 +33,27 @@ class Pins {
    private:
     Pins* pins_ = nullptr;
     std::vector<oci::Digest> digests_;
+    std::string owner_;
   };
 
   /// Waits while one of them is being collected.
-  Pin pin(std::vector<oci::Digest> digests);
+  /// `owner` is what people call the work.
+  Pin pin(std::vector<oci::Digest> digests, std::string owner = "work under way");
+
+  /// What is pinned now, and by whom.
+  std::map<oci::Digest, std::vector<std::string>> owners();
 
   /// Of `candidates` those that nobody has pinned; they are the caller's to remove until done().
+  /// Waits while another has claimed one of them: what that one found in use may be unused now. Who
+  /// claims of two kinds does it in one order.
   std::vector<oci::Digest> claim(const std::vector<oci::Digest>& candidates);
   void done(const std::vector<oci::Digest>& claimed);
 
  private:
-  void unpin(const std::vector<oci::Digest>& digests);
+  void unpin(const std::vector<oci::Digest>& digests, const std::string& owner);
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<oci::Digest, int> pinned_;
+  std::map<oci::Digest, std::multiset<std::string>> pinned_;  // and by whom
   std::set<oci::Digest> claimed_;
 };
 

@@ -115,7 +115,9 @@ Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
     return 0;
   });
   FLUYT_TRY(catalog_->commit(change));
-  return find_image(*id);
+  auto known = find_image(*id);
+  if (known.has_value() && known->pinned) FLUYT_TRY(sync_now());
+  return known;
 }
 
 Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials& credentials,
@@ -144,7 +146,11 @@ Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials
   Document document{top.digest, std::move(top.bytes)};
   const auto plan = plan_image(source, std::move(document), top.media_type, platform);
   if (!plan.ok()) return plan.error();
-  return install(source, *plan, {names, Sync::kBehind, keeps_blobs(purpose)}, progress, stop);
+  const bool pinned =
+      std::any_of(names.begin(), names.end(), [&](const auto& name) { return is_pinned(name); });
+  return install(source, *plan,
+                 {names, pinned ? Sync::kBeforeReturn : Sync::kBehind, keeps_blobs(purpose)},
+                 progress, stop);
 }
 
 void Store::run_pull(const oci::Reference& reference, const Credentials& credentials,

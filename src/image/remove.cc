@@ -111,6 +111,34 @@ Store::Content Store::content_of(const ImageRow& row) {
   return out;
 }
 
+void Store::collect_if_gone(const std::string& image_id, const Content& content) {
+  if (catalog_->read([&](const CatalogState& s) { return s.images.contains(image_id); })) return;
+  if (auto swept = collect(content); !swept.ok()) {
+    logger_.warn(cat("image ", image_id, ": ", swept.error().message()));
+  }
+}
+
+Store::Hold::Hold(Store& store, const ImageRow& row, const std::string& owner)
+    : store_(&store),
+      id_(row.id),
+      content_(content_of(row)),
+      layers_(store.layer_pins_.pin(content_.layers, owner)),
+      blobs_(store.blob_pins_.pin(content_.blobs, owner)) {}
+
+Store::Hold::Hold(Hold&& other) noexcept
+    : store_(std::exchange(other.store_, nullptr)),
+      id_(std::move(other.id_)),
+      content_(std::move(other.content_)),
+      layers_(std::move(other.layers_)),
+      blobs_(std::move(other.blobs_)) {}
+
+Store::Hold::~Hold() {
+  if (store_ == nullptr) return;
+  layers_.release();
+  blobs_.release();
+  store_->collect_if_gone(id_, content_);
+}
+
 Result<> Store::remove_image(const ImageRow& row) {
   FLUYT_TRY(catalog_->commit({.drop_images = {row.id}}));
   return collect(content_of(row));

@@ -24,7 +24,7 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
                                              const std::string& image_id) {
   const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
   if (!chain.has_value()) return no_image(image_id);
-  const Pins::Pin pin = layer_pins_.pin(*chain);
+  Pins::Pin pin = layer_pins_.pin(*chain, cat("creation of container ", container_id));
   // The image may have gone while we waited for the pin: the row of the root would come too late.
   const auto [image_is_there, old] = catalog_->read([&](const CatalogState& s) {
     const auto found = s.roots.find(container_id);
@@ -32,7 +32,11 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
                                                       ? std::optional<RootRow>()
                                                       : std::optional(found->second));
   });
-  if (!image_is_there) return no_image(image_id);
+  if (!image_is_there) {
+    pin.release();
+    collect_if_gone(image_id, {*chain, {}});  // who removed it had to leave what we had pinned
+    return no_image(image_id);
+  }
   if (old.has_value() && old->image_id != image_id) {
     return Error(Code::kAlreadyExists,
                  cat("root ", quote(container_id), ": is there, of image ", old->image_id));
@@ -88,11 +92,16 @@ Result<std::optional<std::string>> Store::read_image_file(const std::string& ima
                                                           const std::string& path, size_t limit) {
   const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
   if (!chain.has_value()) return no_image(image_id);
-  const Pins::Pin pin = layer_pins_.pin(*chain);
-  const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
-  const auto dirs = FLUYT_TRY(layers_->resolve_chain(*chain));
-  const LayerView view = FLUYT_TRY(LayerView::open(dirs));
-  return view.read_file(path, limit);
+  Pins::Pin pin = layer_pins_.pin(*chain);
+  auto content = [&]() -> Result<std::optional<std::string>> {
+    const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
+    const auto dirs = FLUYT_TRY(layers_->resolve_chain(*chain));
+    const LayerView view = FLUYT_TRY(LayerView::open(dirs));
+    return view.read_file(path, limit);
+  }();
+  pin.release();
+  collect_if_gone(image_id, {*chain, {}});
+  return content;
 }
 
 }  // namespace fluyt::image

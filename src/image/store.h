@@ -16,17 +16,21 @@
 #include "image/blob/store.h"
 #include "image/catalog/catalog.h"
 #include "image/durability.h"
+#include "image/gc_plan.h"
 #include "image/image_store.h"
 #include "image/layer/store.h"
 #include "image/layer_fetches.h"
+#include "image/library.h"
 #include "image/pins.h"
 #include "image/registry/session.h"
 #include "image/rootfs/roots.h"
+#include "image/works.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
 
-/// The image store: one file a verb (open, pull, import, install, sync, remove, roots, find). Below
+/// The image store: one file a verb (open, pull, import, install, sync, remove, roots, find, tag,
+/// push, save, describe, gc, verify). Below
 /// options.root:
 ///
 ///     lock         flock(2)ed by the process that has the store
@@ -34,7 +38,7 @@ namespace fluyt::image {
 ///     blobs/       configs, manifests, indexes; layers as they came, where they are kept
 ///     layers/ fixups/ staging/ trash/   see LayerStore
 ///     roots/       see Roots
-class Store final : public ImageStore {
+class Store final : public ImageStore, public Library {
  public:
   struct Parts {
     sys::Fd lock;
@@ -53,6 +57,17 @@ class Store final : public ImageStore {
   Result<std::optional<Image>> find(const std::string& name_or_id) override;
   Result<> remove(const std::string& name_or_id) override;
   Result<> untag(const std::string& name) override;
+  Result<Image> tag(const std::string& name_or_id, const std::string& new_name) override;
+  Result<Pushed> push(const oci::Reference& reference, const PushOptions& options) override;
+  Result<> save(const SaveOptions& options,
+                const std::function<Result<>(std::string_view)>& sink) override;
+  std::vector<ImageDetail> list_details() override;
+  Result<std::optional<ImageDetail>> describe(const std::string& name_or_id) override;
+  void keep_pinned(std::vector<std::string> patterns) override;
+  std::shared_ptr<void> watch_import(const std::string& path, ImportWatch watch) override;
+  std::vector<ImageDetail> list_unused(Unused which) override;
+  Result<GcReport> collect_garbage(const GcOptions& options) override;
+  Result<VerifyReport> verify(const VerifyOptions& options) override;
   Result<sys::OverlayMount> create_root(const std::string& container_id,
                                         const std::string& image_id) override;
   Result<> remove_root(const std::string& container_id) override;
@@ -69,10 +84,28 @@ class Store final : public ImageStore {
 
  private:
   struct PullFlight;
+  class Verification;
   struct Content {  // digests of one image or root
     std::vector<oci::Digest> layers;
     std::vector<oci::Digest> blobs;
   };
+  /// Keeps what an image has from being collected while somebody reads it. When the image was
+  /// removed meanwhile, what could not go then goes at the end.
+  class Hold {
+   public:
+    Hold(Store& store, const ImageRow& row, const std::string& owner);
+    Hold(Hold&& other) noexcept;
+    Hold& operator=(Hold&&) = delete;
+    ~Hold();
+
+   private:
+    Store* store_;  // none: moved from
+    std::string id_;
+    Content content_;
+    Pins::Pin layers_;
+    Pins::Pin blobs_;
+  };
+  void collect_if_gone(const std::string& image_id, const Content& content);
   enum class Sync { kBehind, kBeforeReturn };
   struct Install {
     std::vector<std::string> names;
@@ -113,7 +146,24 @@ class Store final : public ImageStore {
   Result<> remove_image(const ImageRow& row);
   Result<> collect(const Content& candidates);
   Result<> collect_fixups();
+  // describe.cc
+  Result<std::optional<ImageRow>> find_row(const std::string& name_or_id) const;
+  ImageDetail make_detail(const ImageRow& row, const CatalogState& state) const;
+  /// The image's manifest, parsed; kFailedPrecondition, with what to do, when a blob of a layer was
+  /// not kept. `verb` is what was wanted.
+  struct Sendable {
+    std::string bytes;
+    oci::Manifest manifest;
+  };
+  Result<Sendable> get_sendable(const ImageRow& row, const std::string& name,
+                                std::string_view verb) const;
+  // push.cc
+  bool came_by_index(const ImageRow& row) const;
+  // gc.cc
+  Result<StoreContent> look() const;
+  Result<> remove_unfinished(const std::vector<std::string>& paths);
   // find.cc
+  bool is_pinned(const std::string& name) const;
   Result<std::optional<std::string>> find_id(const std::string& name_or_id) const;
   std::optional<Image> find_image(const std::string& id) const;
   Image make_image(const ImageRow& row, const CatalogState& state) const;
@@ -128,9 +178,12 @@ class Store final : public ImageStore {
   const WriteEpoch epoch_;
   registry::Registry registry_;
   LayerFetches fetches_;
+  Works works_;
   Pins layer_pins_;
   Pins blob_pins_;  // apart: an uncompressed layer's tree and blob have one digest
   Guarded<std::map<std::string, std::shared_ptr<const oci::ImageConfig>>> configs_;  // by image id
+  Guarded<std::vector<std::string>> pinned_;  // patterns of names
+  Guarded<std::map<std::string, std::shared_ptr<const ImportWatch>>> import_watches_;  // by path
   std::shared_mutex fixups_;  // shared: chains in use; alone: their collection
   std::mutex syncing_;        // one sync_now() at a time
   // Rows dropped since the running sync began: a layer of that name which is there now came later

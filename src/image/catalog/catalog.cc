@@ -1,10 +1,16 @@
 #include "image/catalog/catalog.h"
 
+#include <stdio.h>
+
+#include <cerrno>
 #include <functional>
 
 #include "base/strings.h"
+#include "base/time.h"
 #include "image/catalog/database.h"
+#include "image/catalog/mirror.h"
 #include "image/catalog/schema.h"
+#include "sys/file.h"
 
 namespace fluyt::image {
 
@@ -213,6 +219,8 @@ Result<> Catalog::load() {
   FLUYT_TRY(load_blobs(*database_, state));
   FLUYT_TRY(load_images(*database_, state));
   FLUYT_TRY(load_roots(*database_, state));
+  Statement count = FLUYT_TRY(database_->prepare("SELECT value FROM generation"));
+  if (FLUYT_TRY(count.step())) generation_ = count.number(0);
   *state_.lock() = std::move(state);
   return {};
 }
@@ -231,9 +239,152 @@ Result<> Catalog::commit(const CatalogChange& change) {
       change.put_names,
       [](Statement& s, const auto& entry) { s.bind(entry.first).bind(entry.second); }));
   for (const RootRow& row : change.put_roots) FLUYT_TRY(put_root(*database_, row));
+  {
+    Statement count = FLUYT_TRY(database_->prepare("UPDATE generation SET value=?"));
+    FLUYT_TRY(count.bind(generation_ + 1).run());
+  }
   FLUYT_TRY(transaction.commit());
-  apply(change, *state_.lock());
+  ++generation_;
+  if (mirror_ == nullptr) {
+    apply(change, *state_.lock());
+    return {};
+  }
+  const Touched touched = [&] {
+    auto state = state_.lock();
+    const Touched out = touched_by(change, *state);
+    apply(change, *state);
+    return out;
+  }();
+  mirror(touched);
   return {};
+}
+
+// The commit is done whatever becomes of these: the next start brings them up to date.
+void Catalog::mirror(const Touched& touched) {
+  const auto note = [&](const Result<>& done) {
+    if (!done.ok()) logger_->warn(cat("the catalogue's mirror: ", done.error().message()));
+  };
+  for (const std::string& id : touched.images) {
+    const auto image = read([&](const CatalogState& state) -> std::optional<MirroredImage> {
+      const auto found = state.images.find(id);
+      if (found == state.images.end()) return std::nullopt;
+      return mirrored_image(found->second, state);
+    });
+    note(image.has_value() ? mirror_->put(*image, generation_) : mirror_->remove_image(id));
+  }
+  for (const std::string& id : touched.roots) {
+    const auto root = read([&](const CatalogState& state) -> std::optional<MirroredRoot> {
+      const auto found = state.roots.find(id);
+      if (found == state.roots.end()) return std::nullopt;
+      return mirrored_root(found->second, state);
+    });
+    note(root.has_value() ? mirror_->put(*root, generation_) : mirror_->remove_root(id));
+  }
+}
+
+// A start after a crash between a commit and its mirroring, or the first with a mirror.
+Result<> Catalog::bring_mirror_up_to_date(const MirrorContent& content) {
+  const CatalogState state = read([](const CatalogState& s) { return s; });
+  for (const auto& [id, row] : state.images) {
+    const MirroredImage now = mirrored_image(row, state);
+    const auto found = content.images.find(id);
+    if (found == content.images.end() || !(found->second == now)) {
+      FLUYT_TRY(mirror_->put(now, generation_));
+    }
+  }
+  for (const auto& [id, row] : state.roots) {
+    const MirroredRoot now = mirrored_root(row, state);
+    const auto found = content.roots.find(id);
+    if (found == content.roots.end() || !(found->second == now)) {
+      FLUYT_TRY(mirror_->put(now, generation_));
+    }
+  }
+  for (const auto& [id, image] : content.images) {
+    if (!state.images.contains(id)) FLUYT_TRY(mirror_->remove_image(id));
+  }
+  for (const auto& [id, root] : content.roots) {
+    if (!state.roots.contains(id)) FLUYT_TRY(mirror_->remove_root(id));
+  }
+  return {};
+}
+
+// As SQLite finds it, indexes and all; load() finds what it takes for sound and we do not.
+Result<> Catalog::check() const {
+  Statement statement = FLUYT_TRY(database_->prepare("PRAGMA integrity_check(1)"));
+  const bool has_row = FLUYT_TRY(statement.step());
+  if (has_row && statement.text(0) == "ok") return {};
+  return Error(Code::kDataLoss, cat("integrity check: ", quote(statement.text(0))));
+}
+
+namespace {
+
+// Whether what went wrong with a database is in its bytes, and not in the disk or our rights.
+bool is_damage(const Error& error) {
+  switch (error.code()) {
+    case Code::kResourceExhausted:
+    case Code::kPermissionDenied:
+    case Code::kUnavailable:
+    case Code::kFailedPrecondition:  // of a newer version
+      return false;
+    default:
+      return true;
+  }
+}
+
+Result<> move_aside(const std::string& path) {
+  const std::string aside = cat(path, ".damaged-", now_unix_ns() / 1'000'000'000);
+  for (const char* ending : {"", "-wal", "-shm"}) {
+    const std::string from = path + ending;
+    const std::string to = aside + ending;
+    if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) {
+      return Error::from_errno(errno, cat("rename(", quote(from), ", ", quote(to), ")"));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Catalog>> Catalog::open_mirrored(const std::string& path, Logger& logger) {
+  auto mirror = std::make_unique<Mirror>(
+      FLUYT_TRY(Mirror::open(path.substr(0, path.rfind('/')) + "/mirror")));
+  const bool had_mirror = !mirror->is_new();
+  MirrorContent content = FLUYT_TRY(mirror->read());
+  for (const std::string& file : content.unreadable) {
+    logger.warn(cat("the catalogue's mirror: ", file));
+  }
+  std::string damage;
+  auto opened = open(path);
+  if (opened.ok()) {
+    if (auto checked = (*opened)->check(); !checked.ok()) damage = checked.error().message();
+    if (damage.empty() && (*opened)->generation_ < content.generation) {
+      damage = cat("it has ", (*opened)->generation_, " commits, its mirror knows of ",
+                   content.generation);
+    }
+  } else if (is_damage(opened.error())) {
+    damage = opened.error().message();
+  }
+  if (!damage.empty() && !had_mirror) {
+    if (!opened.ok()) return std::move(opened).error();
+    return Error(Code::kDataLoss, cat(quote(path), ": ", damage));
+  }
+  if (!damage.empty()) {
+    logger.error(cat("catalogue ", quote(path), " is moved aside: ", damage));
+    if (opened.ok()) opened->reset();
+    FLUYT_TRY(move_aside(path));
+    opened = open(path);
+    if (!opened.ok()) return std::move(opened).error();
+    (*opened)->generation_ = content.generation;
+    FLUYT_TRY_CONTEXT((*opened)->commit(change_from(content)), "the catalogue's mirror");
+    logger.error(cat("catalogue ", quote(path), " was made again: ", content.images.size(),
+                     " images and ", content.roots.size(), " roots"));
+  }
+  if (!opened.ok()) return std::move(opened).error();
+  std::unique_ptr<Catalog> catalog = std::move(*opened);
+  catalog->mirror_ = std::move(mirror);
+  catalog->logger_ = &logger;
+  FLUYT_TRY_CONTEXT(catalog->bring_mirror_up_to_date(content), "the catalogue's mirror");
+  return catalog;
 }
 
 }  // namespace fluyt::image

@@ -10,12 +10,16 @@
 #include <vector>
 
 #include "base/guarded.h"
+#include "base/log.h"
 #include "base/result.h"
 #include "oci/digest.h"
 
 namespace fluyt::image {
 
 class Database;
+class Mirror;
+struct MirrorContent;
+struct Touched;
 
 /// An unpacked layer in the layer store, and whether it would outlive a power cut.
 struct LayerRow {
@@ -93,6 +97,10 @@ class Catalog {
  public:
   /// Opens or makes the file. One of a newer version is kFailedPrecondition and left untouched.
   static Result<std::unique_ptr<Catalog>> open(const std::string& path);
+  /// The same with a mirror in the folder `mirror` beside the file. A file that is damaged, gone or
+  /// older than its mirror is moved aside (`<path>.damaged-<time>`) and made again from it; that is
+  /// logged. Only what a mirror tells can come back: without one, a damaged file is kDataLoss.
+  static Result<std::unique_ptr<Catalog>> open_mirrored(const std::string& path, Logger& logger);
   ~Catalog();
 
   /// All of `change` or nothing.
@@ -109,10 +117,16 @@ class Catalog {
  private:
   explicit Catalog(std::unique_ptr<Database> database);
   Result<> load();
+  Result<> check() const;
+  void mirror(const Touched& touched);
+  Result<> bring_mirror_up_to_date(const MirrorContent& content);
 
   std::mutex writing_;  // one commit at a time, and never under the mutex of the state
   std::unique_ptr<Database> database_;
   Guarded<CatalogState> state_;
+  int64_t generation_ = 0;          // counts commits
+  std::unique_ptr<Mirror> mirror_;  // none without open_mirrored()
+  Logger* logger_ = nullptr;        // for what goes wrong with it
 };
 
 /// Does to `state` what commit() does to the file.

@@ -43,7 +43,13 @@ constexpr const char* kVersion2 = R"(
 CREATE TABLE blob(digest TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
 )";
 
-constexpr std::array<const char*, kCatalogVersion> kSteps = {kVersion1, kVersion2};
+// Counts commits, so that a file that lost some (its log was removed) is told from its mirror.
+constexpr const char* kVersion3 = R"(
+CREATE TABLE generation(value INTEGER NOT NULL);
+INSERT INTO generation VALUES(0);
+)";
+
+constexpr std::array<const char*, kCatalogVersion> kSteps = {kVersion1, kVersion2, kVersion3};
 
 }  // namespace
 

@@ -1,0 +1,135 @@
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+
+#include <chrono>
+#include <cstdlib>
+
+#include "image/store_fixture.h"
+
+namespace fluyt::image {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ImageMaker;
+using ::testing::IsEmpty;
+using testing::TarFile;
+
+// A small disk for the store: the machine's own free space changes all the time.
+class DiskTest : public testing::StoreFixture {
+ protected:
+  // False when this machine has none to give.
+  bool make_disk(const std::string& options) {
+    if (::geteuid() != 0) return false;
+    disk_ = folder_->path() + "/disk";
+    const std::string file = folder_->path() + "/disk.img";
+    if (!sys::make_dirs(disk_, 0700).ok()) return false;
+    const std::string command = cat("truncate -s 160M ", file, " && mkfs.ext4 -q -F ", options, " ",
+                                    file, " && mount -o loop ", file, " ", disk_);
+    if (std::system((command + " 2>/dev/null").c_str()) != 0) return false;
+    mounted_ = true;
+    options_.root = disk_ + "/store";
+    reopen();
+    return store_ != nullptr;
+  }
+  void TearDown() override {
+    store_.reset();
+    if (!mounted_) return;
+    EXPECT_EQ(::umount(disk_.c_str()), 0);
+  }
+  struct statvfs free_now() const {
+    struct statvfs info{};
+    EXPECT_EQ(::statvfs(disk_.c_str(), &info), 0);
+    return info;
+  }
+  uint64_t free_bytes() const {
+    const struct statvfs info = free_now();
+    return static_cast<uint64_t>(info.f_bfree) * info.f_frsize;
+  }
+  // 1 KiB each in the archive, a block and an inode each on the disk.
+  static ImageMaker many_small_files(int count) {
+    std::vector<TarFile> files;
+    for (int i = 0; i < count; ++i) files.push_back({cat("f", i), "x"});
+    ImageMaker maker;
+    maker.add_layer(files);
+    return maker;
+  }
+  // One error in a moment, nothing left, and the next pull works.
+  void expect_refused_and_fine_again(const std::string& tag) {
+    image_with("small").serve(*fake_, "a/small", "v1");
+    const uint64_t bytes = free_bytes();
+    const auto inodes = free_now().f_ffree;
+    const auto begin = std::chrono::steady_clock::now();
+    const auto refused = pull_to_run(tag);
+    const auto took = std::chrono::steady_clock::now() - begin;
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code(), Code::kResourceExhausted) << refused.error().message();
+    EXPECT_THAT(refused.error().message(), HasSubstr(name(tag)));
+    EXPECT_LT(took, std::chrono::seconds(30));  // this machine may be very busy
+    EXPECT_THAT(names_in("layers"), IsEmpty());
+    EXPECT_THAT(names_in("staging"), IsEmpty());
+    EXPECT_THAT(names_in("blobs/sha256"), IsEmpty());
+    EXPECT_GE(free_bytes() + (1U << 20U), bytes);
+    EXPECT_GE(free_now().f_ffree + 64, inodes);
+    const auto fine = pull_to_run("a/small:v1");
+    ASSERT_TRUE(fine.ok()) << fine.error().message();
+    EXPECT_EQ(store_->read_image_file(fine->id, "/etc/hostname", 99).value(), "small");
+  }
+
+  std::string disk_;
+  bool mounted_ = false;
+};
+
+TEST_F(DiskTest, RemovalReturnsWhenTheSpaceIsFree) {
+  if (!make_disk("")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  ImageMaker maker;
+  maker.add_layer({{"data", std::string(12U << 20U, 'x')}});
+  maker.serve(*fake_, "a/big", "v1");
+  const auto image = pull("a/big:v1");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  ::sync();  // delayed allocation counts what is not yet written only roughly
+  const uint64_t before = free_bytes();
+  const uint64_t unique = library().describe(image->id)->value().unique_bytes;
+  EXPECT_GT(unique, 24U << 20U);  // the tree and the blob
+  ASSERT_TRUE(store_->remove(image->id).ok());
+  EXPECT_GE(free_bytes(), before + unique - (1U << 20U));
+  EXPECT_TRUE(store_->list()->empty());
+}
+
+TEST_F(DiskTest, WhatCannotFitIsRefusedBeforeItIsFetched) {
+  if (!make_disk("")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  ImageMaker maker;
+  maker.add_layer({{"data", std::string(150U << 20U, 'x')}});
+  maker.serve(*fake_, "a/large", "v1");
+  expect_refused_and_fine_again("a/large:v1");
+  EXPECT_EQ(fake_->count("GET /v2/a/large/blobs/" + testing::sha256_of(maker.layers()[0])), 0U);
+}
+
+TEST_F(DiskTest, ADiskThatFillsInMidLayerIsGivenBack) {
+  if (!make_disk("-b 4096 -N 65536 -m 0")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  many_small_files(40000).serve(*fake_, "a/many", "v1");
+  expect_refused_and_fine_again("a/many:v1");
+}
+
+TEST_F(DiskTest, ADiskWithoutInodesIsGivenBack) {
+  if (!make_disk("-N 2048 -m 0")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  many_small_files(4000).serve(*fake_, "a/many", "v1");
+  expect_refused_and_fine_again("a/many:v1");
+}
+
+TEST_F(DiskTest, AReadOnlyStoreIsRefusedWithItsPath) {
+  if (!make_disk("")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  image_with("one").serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  store_.reset();
+  ASSERT_EQ(::mount(nullptr, disk_.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  const auto opened = try_reopen();
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(opened.error().message(), HasSubstr(options_.root));
+  EXPECT_EQ(opened.error().errno_value(), EROFS) << opened.error().message();
+  ASSERT_EQ(::mount(nullptr, disk_.c_str(), nullptr, MS_REMOUNT, nullptr), 0);
+  reopen();
+  EXPECT_EQ(store_->list()->size(), 1U);
+}
+
+}  // namespace
+}  // namespace fluyt::image

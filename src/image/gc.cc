@@ -1,0 +1,158 @@
+#include <sys/stat.h>
+
+#include <set>
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "image/gc_plan.h"
+#include "image/store.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+
+namespace {
+
+constexpr int kMaxDepth = 4000;  // of what we walk: one descriptor a level of a tree we made
+constexpr uint64_t kStatBlock = 512;
+
+void count(sys::FdRef parent, const std::string& name, int depth, Extent& extent) {
+  struct stat info{};
+  if (::fstatat(parent.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return;
+  ++extent.inodes;
+  extent.bytes += static_cast<uint64_t>(info.st_blocks) * kStatBlock;
+  if (!S_ISDIR(info.st_mode) || depth == kMaxDepth) return;
+  const auto folder = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!folder.ok()) return;
+  const auto names = sys::list_dir(*folder);
+  if (!names.ok()) return;
+  for (const std::string& below : *names) count(*folder, below, depth + 1, extent);
+}
+
+// What is there now: things go while they are counted.
+Extent extent_of(sys::FdRef parent, const std::string& name) {
+  Extent out;
+  count(parent, name, 0, out);
+  return out;
+}
+
+Result<std::vector<std::string>> names_in(sys::FdRef root, const std::string& folder) {
+  return sys::list_dir(FLUYT_TRY(sys::open(root, folder, O_RDONLY | O_DIRECTORY)));
+}
+
+Result<> fill(sys::FdRef root, const std::string& folder, std::map<std::string, Extent>& to) {
+  for (const std::string& name : FLUYT_TRY(names_in(root, folder))) {
+    const std::string path = cat(folder, "/", name);
+    to[path] = extent_of(root, path);
+  }
+  return {};
+}
+
+const std::set<std::string>& our_folders() {
+  static const std::set<std::string> kNames = {"blobs", "layers", "fixups", "staging",
+                                               "trash", "roots",  "lock"};
+  return kNames;
+}
+
+}  // namespace
+
+Result<StoreContent> Store::look() const {
+  const sys::Fd root = FLUYT_TRY(sys::open(options_.root, O_PATH | O_DIRECTORY));
+  StoreContent out;
+  std::vector<std::string> damaged;
+  for (const LayerInfo& info : FLUYT_TRY(layers_->list(&damaged))) {
+    out.layers[info.diff_id] = {info.disk_bytes, info.inodes};
+  }
+  for (const std::string& name : damaged) {
+    out.damaged_layers[name] = extent_of(root, cat("layers/", name));
+  }
+  for (const oci::Digest& blob : FLUYT_TRY(blobs_.list())) {
+    if (const auto size = FLUYT_TRY(blobs_.find_size(blob))) out.blobs[blob] = *size;
+  }
+  for (const oci::Digest& fixup : FLUYT_TRY(layers_->list_fixups())) {
+    out.fixups[fixup] = extent_of(root, cat("fixups/", fixup.hex()));
+  }
+  for (const std::string& id : FLUYT_TRY(roots_.list())) {
+    out.roots[id] = extent_of(root, cat("roots/", id));
+  }
+  FLUYT_TRY(fill(root, "staging", out.unfinished));
+  for (const std::string& algorithm : FLUYT_TRY(names_in(root, "blobs"))) {
+    const std::string folder = cat("blobs/", algorithm);
+    for (const std::string& name : FLUYT_TRY(names_in(root, folder))) {
+      if (!name.ends_with(".tmp")) continue;
+      const std::string path = cat(folder, "/", name);
+      out.unfinished[path] = extent_of(root, path);
+    }
+  }
+  FLUYT_TRY(fill(root, "trash", out.trash));
+  for (const std::string& name : FLUYT_TRY(names_in(root, "."))) {
+    if (our_folders().contains(name)) continue;
+    (name.starts_with("catalog.db") || name == "mirror" ? out.catalog : out.unknown)[name] =
+        extent_of(root, name);
+  }
+  return out;
+}
+
+Result<GcReport> Store::collect_garbage(const GcOptions& options) {
+  const StoreContent content = FLUYT_TRY(look());
+  // After the disk: what is there without a row now had none when it was found, unless its work is
+  // still under way and has it pinned.
+  const StoreUse use{works_.names(), layer_pins_.owners(), blob_pins_.owners()};
+  const CatalogState state = catalog_->read([](const CatalogState& s) { return s; });
+  GcReport report = plan_gc(content, state, use, options.is_container);
+  if (options.mode == GcOptions::Mode::kExplain) return report;
+
+  // Each of these looks again by itself whether the thing may go.
+  Content candidates;
+  std::vector<std::string> unfinished;
+  for (const GcItem& item : report.items) {
+    if (!item.goes) continue;
+    switch (item.kind) {
+      case GcItem::Kind::kRoot:
+        FLUYT_TRY(remove_root(item.name));
+        break;
+      case GcItem::Kind::kLayer:
+        candidates.layers.push_back(FLUYT_TRY(oci::Digest::parse(item.name)));
+        break;
+      case GcItem::Kind::kBlob:
+        candidates.blobs.push_back(FLUYT_TRY(oci::Digest::parse(item.name)));
+        break;
+      case GcItem::Kind::kUnfinished:
+      case GcItem::Kind::kTrash:
+        unfinished.push_back(item.name);
+        break;
+      case GcItem::Kind::kFixup:  // collect() does these
+      case GcItem::Kind::kCatalog:
+      case GcItem::Kind::kUnknown:
+        break;
+    }
+  }
+  FLUYT_TRY(collect(candidates));
+  FLUYT_TRY(remove_unfinished(unfinished));
+  return report;
+}
+
+// Renamed while no work can begin, so that nobody's folder is taken; removed afterwards.
+Result<> Store::remove_unfinished(const std::vector<std::string>& paths) {
+  const sys::Fd root = FLUYT_TRY(sys::open(options_.root, O_PATH | O_DIRECTORY));
+  std::vector<std::string> doomed;
+  works_.alone([&] {
+    for (const std::string& path : paths) {
+      if (path.starts_with("trash/")) continue;
+      std::string trash = cat("trash/", make_id().substr(0, 16));
+      if (::renameat(root.raw(), path.c_str(), root.raw(), trash.c_str()) == 0) {
+        doomed.push_back(std::move(trash));
+      }
+    }
+  });
+  for (const std::string& path : paths) {
+    if (path.starts_with("trash/")) doomed.push_back(path);
+  }
+  for (const std::string& path : doomed) {
+    auto removed = sys::remove_tree(root, path);
+    // Another removal may be at it.
+    if (!removed.ok() && removed.error().code() != Code::kNotFound) return removed;
+  }
+  return {};
+}
+
+}  // namespace fluyt::image

@@ -1,0 +1,222 @@
+#include "image/gc_plan.h"
+
+#include <span>
+
+#include "base/strings.h"
+#include "image/layer/store.h"
+
+namespace fluyt::image {
+
+namespace {
+
+using Holders = std::map<oci::Digest, std::vector<std::string>>;
+
+// As people know an image: a tag, or what it was pulled by, or its id.
+std::string name_of(const ImageRow& row, const CatalogState& state) {
+  std::string out = row.id;
+  for (const auto& [name, id] : state.names) {
+    if (id != row.id) continue;
+    if (name.find('@') == std::string::npos) return name;
+    out = name;
+  }
+  return out;
+}
+
+uint64_t on_disk(uint64_t bytes) {
+  constexpr uint64_t kBlock = 4096;
+  return (bytes + kBlock - 1) / kBlock * kBlock;
+}
+
+class Planner {
+ public:
+  Planner(const StoreContent& content, const CatalogState& state, const StoreUse& use,
+          const std::function<bool(const std::string&)>& is_container)
+      : content_(content), state_(state), use_(use), is_container_(is_container) {}
+
+  GcReport plan() {
+    find_holders();
+    layers();
+    blobs();
+    fixups();
+    roots();
+    for (const auto& [path, extent] : content_.unfinished) unfinished(path, extent);
+    for (const auto& [path, extent] : content_.trash) {
+      add({GcItem::Kind::kTrash,
+           path,
+           extent.bytes,
+           extent.inodes,
+           true,
+           "removed already; a removal did not come to its end",
+           {}});
+    }
+    for (const auto& [path, extent] : content_.catalog) {
+      add({GcItem::Kind::kCatalog, path, extent.bytes, extent.inodes, false, "the catalogue", {}});
+    }
+    for (const auto& [path, extent] : content_.unknown) {
+      add({GcItem::Kind::kUnknown,
+           path,
+           extent.bytes,
+           extent.inodes,
+           false,
+           "not of the store's making: left alone",
+           {}});
+    }
+    return std::move(report_);
+  }
+
+ private:
+  void add(GcItem item) {
+    if (item.goes) {
+      report_.going_bytes += item.bytes;
+      report_.going_inodes += item.inodes;
+    } else {
+      report_.staying_bytes += item.bytes;
+    }
+    report_.items.push_back(std::move(item));
+  }
+
+  // A root of a container that there is not holds nothing: it goes itself.
+  bool holds(const RootRow& root) const {
+    return !is_container_ || is_container_(root.container_id);
+  }
+
+  void find_holders() {
+    for (const auto& [id, row] : state_.images) {
+      const std::string image = name_of(row, state_);
+      std::set<oci::Digest> trees;
+      std::set<oci::Digest> blobs(row.blobs.begin(), row.blobs.end());
+      for (const ImageLayer& layer : row.layers) {
+        trees.insert(layer.diff_id);
+        blobs.insert(layer.blob_digest);
+      }
+      for (const oci::Digest& tree : trees) layer_holders_[tree].push_back(image);
+      for (const oci::Digest& blob : blobs) blob_holders_[blob].push_back(image);
+      std::vector<oci::Digest> chain;
+      for (const ImageLayer& layer : row.layers) chain.push_back(layer.diff_id);
+      hold_fixups(chain, image);
+    }
+    for (const auto& [id, root] : state_.roots) {
+      if (!holds(root)) continue;
+      const std::string container = cat("container ", id);
+      const std::set<oci::Digest> trees(root.layers.begin(), root.layers.end());
+      for (const oci::Digest& tree : trees) layer_holders_[tree].push_back(container);
+      hold_fixups(root.layers, container);
+    }
+    for (const auto& [layer, works] : use_.layers) {
+      for (const std::string& work : works) layer_holders_[layer].push_back(work);
+    }
+    for (const auto& [blob, works] : use_.blobs) {
+      for (const std::string& work : works) blob_holders_[blob].push_back(work);
+    }
+  }
+
+  void hold_fixups(const std::vector<oci::Digest>& chain, const std::string& holder) {
+    if (content_.fixups.empty()) return;
+    for (size_t length = 1; length <= chain.size(); ++length) {
+      const auto id = chain_id_of(std::span(chain).first(length));
+      if (id.ok() && content_.fixups.contains(*id)) fixup_holders_[*id].push_back(holder);
+    }
+  }
+
+  void layers() {
+    for (const auto& [digest, extent] : content_.layers) {
+      const bool has_row = state_.layers.contains(digest);
+      held(GcItem::Kind::kLayer, digest, extent, layer_holders_, "layer",
+           has_row ? "no image and no container has it" : "it is in no catalogue: left by a pull");
+    }
+    for (const auto& [name, extent] : content_.damaged_layers) {
+      const auto digest = oci::Digest::parse(cat("sha256:", name));
+      if (digest.ok()) {
+        held(GcItem::Kind::kLayer, *digest, extent, layer_holders_,
+             "layer; its record cannot be read: `fluyt image verify --repair`",
+             "its record cannot be read, and nothing has it");
+      } else {
+        add({GcItem::Kind::kUnknown,
+             cat("layers/", name),
+             extent.bytes,
+             extent.inodes,
+             false,
+             "not of the store's making: left alone",
+             {}});
+      }
+    }
+  }
+
+  void blobs() {
+    for (const auto& [digest, bytes] : content_.blobs) {
+      held(GcItem::Kind::kBlob, digest, {on_disk(bytes), 1}, blob_holders_, "blob",
+           "no image has it");
+    }
+  }
+
+  void fixups() {
+    for (const auto& [digest, extent] : content_.fixups) {
+      held(GcItem::Kind::kFixup, digest, extent, fixup_holders_,
+           "what a chain of layers adds above them", "no chain of layers needs it");
+    }
+  }
+
+  void held(GcItem::Kind kind, const oci::Digest& digest, Extent extent, const Holders& holders,
+            const char* what, const char* why_not) {
+    const auto found = holders.find(digest);
+    if (found == holders.end()) {
+      add({kind, digest.text(), extent.bytes, extent.inodes, true, why_not, {}});
+    } else {
+      add({kind, digest.text(), extent.bytes, extent.inodes, false, what, found->second});
+    }
+  }
+
+  void roots() {
+    for (const auto& [id, extent] : content_.roots) {
+      const auto row = state_.roots.find(id);
+      if (row == state_.roots.end()) {
+        add({GcItem::Kind::kRoot,
+             id,
+             extent.bytes,
+             extent.inodes,
+             true,
+             "a root that is in no catalogue",
+             {}});
+      } else if (!holds(row->second)) {
+        add({GcItem::Kind::kRoot,
+             id,
+             extent.bytes,
+             extent.inodes,
+             true,
+             "there is no such container",
+             {}});
+      } else {
+        add({GcItem::Kind::kRoot,
+             id,
+             extent.bytes,
+             extent.inodes,
+             false,
+             "what the container wrote",
+             {cat("container ", id)}});
+      }
+    }
+  }
+
+  void unfinished(const std::string& path, Extent extent) {
+    const bool goes = use_.works.empty();
+    add({GcItem::Kind::kUnfinished, path, extent.bytes, extent.inodes, goes,
+         goes ? "left by work that has ended" : "may be of work under way",
+         goes ? std::vector<std::string>() : use_.works});
+  }
+
+  const StoreContent& content_;
+  const CatalogState& state_;
+  const StoreUse& use_;
+  const std::function<bool(const std::string&)>& is_container_;
+  Holders layer_holders_, blob_holders_, fixup_holders_;
+  GcReport report_;
+};
+
+}  // namespace
+
+GcReport plan_gc(const StoreContent& content, const CatalogState& state, const StoreUse& use,
+                 const std::function<bool(const std::string&)>& is_container) {
+  return Planner(content, state, use, is_container).plan();
+}
+
+}  // namespace fluyt::image

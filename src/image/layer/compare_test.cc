@@ -1,0 +1,77 @@
+#include "image/layer/compare.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+namespace {
+
+class CompareTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (const std::string& tree : {one(), other()}) {
+      ASSERT_TRUE(sys::make_dirs(tree + "/a/b", 0755).ok());
+      put(tree + "/a/file", "content");
+      ASSERT_EQ(::link((tree + "/a/file").c_str(), (tree + "/a/again").c_str()), 0);
+      ASSERT_EQ(::symlink("file", (tree + "/a/link").c_str()), 0);
+    }
+    still();
+  }
+  std::string one() const { return folder_.path() + "/one"; }
+  std::string other() const { return folder_.path() + "/other"; }
+  static void put(const std::string& path, std::string_view content) {
+    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path, content, 0644).ok());
+  }
+  // Times are the test's own affair.
+  void still() const {
+    const std::string command = cat("find ", folder_.path(), " -exec touch -h -d @1000 {} +");
+    ASSERT_EQ(std::system(command.c_str()), 0);
+  }
+  std::vector<std::string> differences(size_t limit = 10) const {
+    const sys::Fd here = sys::open(one(), O_RDONLY | O_DIRECTORY).value();
+    const sys::Fd there = sys::open(other(), O_RDONLY | O_DIRECTORY).value();
+    return compare_trees(here, there, limit).value();
+  }
+  sys::TempDir folder_ = sys::TempDir::create().value();
+};
+
+TEST_F(CompareTest, EqualTreesDoNotDiffer) {
+  EXPECT_TRUE(differences().empty());
+  const auto counted = count_tree(sys::open(one(), O_RDONLY | O_DIRECTORY).value()).value();
+  EXPECT_EQ(counted.inodes, 4U);  // a, a/b, a/file, a/link
+  EXPECT_EQ(counted.file_bytes, 7U);
+}
+
+TEST_F(CompareTest, EachKindOfDifferenceIsNamed) {
+  put(one() + "/a/file", "CONTENT");
+  ASSERT_EQ(::unlink((one() + "/a/link").c_str()), 0);
+  ASSERT_EQ(::symlink("elsewhere", (one() + "/a/link").c_str()), 0);
+  ASSERT_EQ(::rmdir((one() + "/a/b").c_str()), 0);
+  put(one() + "/a/b", "");
+  put(one() + "/new", "");
+  ASSERT_EQ(::chmod((one() + "/a").c_str(), 0700), 0);
+  still();
+  std::string all = join(differences(), "\n");
+  for (const char* words :
+       {"\"/a\" has another mode", "\"/a/b\" is of another type",
+        "\"/a/file\" has another number of names", "\"/a/file\" has other content",
+        "\"/a/link\" leads elsewhere", "\"/new\" does not belong there"}) {
+    EXPECT_NE(all.find(words), std::string::npos) << words << " in\n" << all;
+  }
+  EXPECT_EQ(differences(2).size(), 2U);
+}
+
+TEST_F(CompareTest, AttributesCount) {
+  if (::setxattr((one() + "/a/file").c_str(), "user.k", "v", 1, 0) != 0) {
+    GTEST_SKIP() << "this file system takes no attributes";
+  }
+  EXPECT_EQ(join(differences(), "\n").find("has other attributes") == std::string::npos, false);
+}
+
+}  // namespace
+}  // namespace fluyt::image

@@ -1,0 +1,246 @@
+#include <mutex>
+#include <set>
+
+#include "image/store_fixture.h"
+
+namespace fluyt::image {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::FakeRegistry;
+using ::testing::HasSubstr;
+using testing::ImageMaker;
+using ::testing::IsEmpty;
+using testing::sha256_of;
+using ::testing::UnorderedElementsAre;
+
+class VerbsTest : public testing::StoreFixture {
+ protected:
+  // The archive of these images, in a file.
+  Result<std::string> save(const SaveOptions& options) {
+    std::string bytes;
+    FLUYT_TRY(library().save(options, [&](std::string_view piece) -> Result<> {
+      bytes += piece;
+      return {};
+    }));
+    std::string file = folder_->path() + "/saved.tar";
+    FLUYT_TRY(sys::write_file_atomic(sys::kCwd, file, bytes, 0600));
+    return file;
+  }
+};
+
+TEST_F(VerbsTest, ATagIsAnotherNameAndMoves) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  image_with("two").serve(*fake_, "a/b", "v2");
+  const Image one = pull("a/b:v1").value();
+  const Image two = pull("a/b:v2").value();
+  auto tagged = library().tag(one.id.substr(7, 12), "mine");
+  ASSERT_TRUE(tagged.ok()) << tagged.error().message();
+  EXPECT_THAT(tagged->repo_tags,
+              UnorderedElementsAre(name("a/b:v1"), "docker.io/library/mine:latest"));
+  ASSERT_TRUE(library().tag(name("a/b:v2"), "mine:latest").ok());
+  EXPECT_EQ(store_->find("mine")->value().id, two.id);
+  EXPECT_THAT(store_->find(one.id)->value().repo_tags, ElementsAre(name("a/b:v1")));
+  reopen();
+  EXPECT_EQ(store_->find("mine")->value().id, two.id);
+  EXPECT_EQ(library().tag("nothing", "mine").error().code(), Code::kNotFound);
+  const auto bad = library().tag("mine", "a@" + one.id).error();
+  EXPECT_EQ(bad.code(), Code::kInvalidArgument);
+  EXPECT_THAT(bad.message(), HasSubstr("expected a name with a tag"));
+  EXPECT_EQ(library().tag("mine", "UPPER").error().code(), Code::kInvalidArgument);
+}
+
+TEST_F(VerbsTest, DetailsSayWhoSharesWhat) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  image_with("two").serve(*fake_, "a/b", "v2");
+  const Image one = pull("a/b:v1").value();
+  const Image two = pull_to_run("a/b:v2").value();
+  ASSERT_TRUE(store_->create_root("c1", one.id).ok());
+  const auto found = library().describe(name("a/b:v1"));
+  ASSERT_TRUE(found.ok()) << found.error().message();
+  const ImageDetail& detail = **found;
+  ASSERT_EQ(detail.layers.size(), 2U);
+  EXPECT_THAT(detail.layers[0].images, ElementsAre(two.id));
+  EXPECT_THAT(detail.layers[1].images, IsEmpty());
+  EXPECT_THAT(detail.layers[0].containers, ElementsAre("c1"));
+  EXPECT_THAT(detail.containers, ElementsAre("c1"));
+  EXPECT_TRUE(detail.pushable);
+  EXPECT_EQ(detail.config_json, maker.config_json());
+  EXPECT_EQ(detail.manifest_json, maker.manifest_json());
+  EXPECT_EQ(detail.disk_bytes, detail.shared_bytes + detail.unique_bytes);
+  EXPECT_EQ(detail.shared_bytes,
+            detail.layers[0].disk_bytes + (detail.layers[0].blob_bytes + 4095) / 4096 * 4096);
+  // What is unique to an image is what its removal gives back.
+  const auto listed = library().list_details();
+  ASSERT_EQ(listed.size(), 2U);
+  const ImageDetail& other = listed[0].image.id == two.id ? listed[0] : listed[1];
+  EXPECT_FALSE(other.pushable);
+  const uint64_t before = store_->fs_usage()->used_bytes;
+  ASSERT_TRUE(store_->remove(two.id).ok());
+  EXPECT_EQ(before - store_->fs_usage()->used_bytes, other.unique_bytes);
+  EXPECT_FALSE(library().describe("nothing")->has_value());
+}
+
+TEST_F(VerbsTest, WhatWasSavedIsImportedAgain) {
+  const ImageMaker one = image_with("one");
+  const ImageMaker two = image_with("two");
+  one.serve(*fake_, "a/b", "v1");
+  two.serve(*fake_, "a/b", "v2");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  const Image second = pull("a/b:v2").value();
+  ASSERT_TRUE(library().tag(name("a/b:v1"), "short:1").ok());
+  for (const ArchiveFormat format : {ArchiveFormat::kDocker, ArchiveFormat::kOci}) {
+    const auto file = save({.images = {name("a/b:v1"), "short:1", second.id}, .format = format});
+    ASSERT_TRUE(file.ok()) << file.error().message();
+    options_.root = cat(folder_->path(), "/other", static_cast<int>(format));
+    reopen();
+    const auto images = store_->import(*file, {});
+    ASSERT_TRUE(images.ok()) << images.error().message();
+    const auto back = store_->find("short:1").value();
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->id, one.image_id());
+    EXPECT_THAT(back->repo_tags, UnorderedElementsAre(name("a/b:v1"), "docker.io/library/short:1"));
+    EXPECT_THAT(store_->find(second.id)->value().repo_tags, IsEmpty());
+    EXPECT_EQ(store_->read_image_file(second.id, "/etc/hostname", 99).value(), "two");
+    EXPECT_EQ(library().describe("short:1")->value().manifest_json, one.manifest_json());
+    // And once more, from what was imported.
+    EXPECT_TRUE(save({.images = {"short:1"}, .format = format}).ok());
+    options_.root = folder_->path() + "/store";
+    reopen();
+  }
+}
+
+TEST_F(VerbsTest, SavedImagesShareTheirBlobsAndTheArchiveIsTheSameAgain) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  image_with("two").serve(*fake_, "a/b", "v2");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  ASSERT_TRUE(pull("a/b:v2").ok());
+  const auto size_of = [&](const std::vector<std::string>& images) {
+    return sys::read_file(save({.images = images}).value(), 1U << 30U)->size();
+  };
+  const size_t one = size_of({name("a/b:v1")});
+  const size_t both = size_of({name("a/b:v1"), name("a/b:v2")});
+  EXPECT_LT(both, 2 * one - 1024);
+  EXPECT_EQ(sys::read_file(save({.images = {name("a/b:v1")}}).value(), 1U << 30U).value(),
+            sys::read_file(save({.images = {name("a/b:v1")}}).value(), 1U << 30U).value());
+}
+
+TEST_F(VerbsTest, AnImageWithoutItsBlobsIsNotSent) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  const Image image = pull_to_run("a/b:v1").value();
+  for (const auto& error :
+       {save({.images = {image.id}}).error(),
+        library().push(oci::Reference::parse(name("a/b:v1")).value(), {}).error()}) {
+    EXPECT_EQ(error.code(), Code::kFailedPrecondition);
+    EXPECT_THAT(error.message(), HasSubstr("2 of its 2 layers are here unpacked alone"));
+    EXPECT_THAT(error.message(), HasSubstr("image.keep_blobs"));
+  }
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  EXPECT_TRUE(save({.images = {image.id}}).ok());
+  EXPECT_EQ(save({.images = {"nothing"}}).error().code(), Code::kNotFound);
+  EXPECT_EQ(save({}).error().code(), Code::kInvalidArgument);
+}
+
+TEST_F(VerbsTest, ADamagedBlobIsNotSaved) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  std::string bytes = maker.layers()[1];
+  bytes[700] ^= 1;
+  write(cat("blobs/sha256/", sha256_of(maker.layers()[1]).substr(7)), bytes);
+  const auto error = save({.images = {name("a/b:v1")}}).error();
+  EXPECT_EQ(error.code(), Code::kDataLoss);
+  EXPECT_THAT(error.message(), HasSubstr(sha256_of(maker.layers()[1])));
+}
+
+TEST_F(VerbsTest, WhatWasPushedIsPulledBack) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  fake_->accept_uploads({});
+  const Image image = pull("a/b:v1").value();
+  ASSERT_TRUE(library().tag(image.id, name("c/d:v2")).ok());
+  std::vector<LayerProgress> told;
+  std::mutex mutex;
+  PushOptions options;
+  options.progress = [&](const LayerProgress& layer) {
+    const std::lock_guard lock(mutex);
+    told.push_back(layer);
+  };
+  const auto pushed = library().push(oci::Reference::parse(name("c/d:v2")).value(), options);
+  ASSERT_TRUE(pushed.ok()) << pushed.error().message();
+  EXPECT_EQ(pushed->digest, maker.manifest_digest());
+  EXPECT_FALSE(pushed->one_platform_of_several);
+  std::set<std::string> ended;
+  for (const auto& layer : told) {
+    if (layer.phase == LayerProgress::Phase::kDone ||
+        layer.phase == LayerProgress::Phase::kExists) {
+      ended.insert(layer.digest);
+    }
+  }
+  EXPECT_EQ(ended.size(), 3U);  // two layers and the config
+  EXPECT_THAT(store_->find(name("c/d:v2"))->value().repo_digests,
+              UnorderedElementsAre(name("a/b@" + pushed->digest), name("c/d@" + pushed->digest)));
+  ASSERT_TRUE(store_->remove(image.id).ok());
+  const auto back = pull("c/d:v2");
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  EXPECT_EQ(back->id, image.id);
+}
+
+TEST_F(VerbsTest, ANameThatNoImageHasIsNotPushed) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  const auto absent = library().push(oci::Reference::parse(name("x/y")).value(), {}).error();
+  EXPECT_EQ(absent.code(), Code::kNotFound);
+  EXPECT_THAT(absent.message(), HasSubstr("/x/y:latest"));
+  const auto digest =
+      library().push(oci::Reference::parse(image.repo_digests[0]).value(), {}).error();
+  EXPECT_EQ(digest.code(), Code::kInvalidArgument);
+}
+
+TEST_F(VerbsTest, UnusedIsWhatNoContainerUses) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  const Image old = pull("a/b:v1").value();
+  image_with("two").serve(*fake_, "a/b", "v1");
+  const Image now = pull("a/b:v1").value();
+  image_with("three").serve(*fake_, "a/b", "v3");
+  const Image used = pull("a/b:v3").value();
+  ASSERT_TRUE(store_->create_root("c1", used.id).ok());
+  EXPECT_THAT(store_->find(old.id)->value().repo_tags, IsEmpty());
+  const auto nameless = library().list_unused(Unused::kNameless);
+  ASSERT_EQ(nameless.size(), 1U);
+  EXPECT_EQ(nameless[0].image.id, old.id);
+  EXPECT_GT(nameless[0].unique_bytes, 0U);
+  EXPECT_EQ(library().list_unused(Unused::kAll).size(), 2U);
+  ASSERT_TRUE(store_->remove(old.id).ok());
+  const auto all = library().list_unused(Unused::kAll);
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(all[0].image.id, now.id);
+}
+
+TEST_F(VerbsTest, AnImportIsWatchedAndEnded) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  const std::string file = save({.images = {name("a/b:v1")}}).value();
+  ASSERT_TRUE(store_->remove(name("a/b:v1")).ok());
+  std::mutex mutex;
+  std::set<std::string> seen;
+  {
+    const auto watch = library().watch_import(file, {.progress = [&](const LayerProgress& layer) {
+                                                const std::lock_guard lock(mutex);
+                                                seen.insert(layer.digest);
+                                              }});
+    ASSERT_TRUE(store_->import(file, {}).ok());
+  }
+  EXPECT_EQ(seen.size(), 2U);
+  ASSERT_TRUE(store_->remove(name("a/b:v1")).ok());
+  const std::atomic<bool> cancelled{true};
+  {
+    const auto watch = library().watch_import(file, {.cancelled = &cancelled});
+    EXPECT_EQ(store_->import(file, {}).error().code(), Code::kCancelled);
+  }
+  EXPECT_TRUE(store_->import(file, {}).ok());  // nobody watches any more
+}
+
+}  // namespace
+}  // namespace fluyt::image

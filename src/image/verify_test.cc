@@ -1,0 +1,199 @@
+#include <utime.h>
+
+#include "image/store_fixture.h"
+
+namespace fluyt::image {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::ImageMaker;
+using ::testing::IsEmpty;
+using testing::sha256_of;
+using Outcome = Damage::Outcome;
+
+class VerifyTest : public testing::StoreFixture {
+ protected:
+  VerifyReport verify(bool repair = false) {
+    auto report = library().verify({.repair = repair});
+    EXPECT_TRUE(report.ok()) << report.error().message();
+    return report.ok() ? *report : VerifyReport{};
+  }
+  std::string in_layer(const ImageMaker& maker, size_t layer, const std::string& file) const {
+    return cat("layers/", sha256_of(maker.layers()[layer]).substr(7), "/fs/", file);
+  }
+  // A byte changed in place, the time put back: what no look at sizes and times finds.
+  void flip(const std::string& file) const {
+    struct stat before{};
+    ASSERT_EQ(::stat(path(file).c_str(), &before), 0);
+    {
+      const sys::Fd fd = sys::open(path(file), O_RDWR).value();
+      ASSERT_EQ(::pwrite(fd.raw(), "#", 1, 1), 1);
+    }
+    const struct timespec times[] = {before.st_atim, before.st_mtim};
+    ASSERT_EQ(::utimensat(AT_FDCWD, path(file).c_str(), times, 0), 0);
+  }
+};
+
+TEST_F(VerifyTest, WhatIsWholeIsSaidToBe) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  image_with("two").serve(*fake_, "a/b", "v2");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  ASSERT_TRUE(pull_to_run("a/b:v2").ok());
+  const VerifyReport report = verify();
+  EXPECT_EQ(report.images, 2U);
+  EXPECT_EQ(report.blobs, 6U);  // two documents each, two layers' blobs
+  EXPECT_EQ(report.layers_compared, 2U);
+  EXPECT_EQ(report.layers_counted, 1U);
+  EXPECT_THAT(report.damages, IsEmpty());
+  EXPECT_THAT(names_in("staging"), IsEmpty());
+  EXPECT_EQ(library().verify({.images = {"nothing"}}).error().code(), Code::kNotFound);
+}
+
+TEST_F(VerifyTest, SilentDamageOfALayerIsFoundAndMended) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  flip(in_layer(maker, 1, "etc/hostname"));
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "o#e");
+  VerifyReport report = verify();
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].digest, sha256_of(maker.layers()[1]));
+  EXPECT_THAT(report.damages[0].finding, HasSubstr("\"/etc/hostname\" has other content"));
+  EXPECT_THAT(report.damages[0].images, ElementsAre(image.id));
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kFound);
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired) << report.damages[0].note;
+  EXPECT_EQ(report.damages[0].note, "unpacked again from its blob");
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+  EXPECT_THAT(verify().damages, IsEmpty());
+  reopen();
+  EXPECT_EQ(store_->list()->size(), 1U);
+}
+
+TEST_F(VerifyTest, ModesTimesAndStraysAreFound) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  ASSERT_EQ(::chmod(path(in_layer(maker, 0, "etc/passwd")).c_str(), 0777), 0);
+  write(in_layer(maker, 1, "stray"), "x");
+  const struct utimbuf times = {1, 1};
+  ASSERT_EQ(::utime(path(in_layer(maker, 1, "etc/hostname")).c_str(), &times), 0);
+  const VerifyReport report = verify();
+  ASSERT_EQ(report.damages.size(), 2U);
+  std::string all;
+  for (const Damage& damage : report.damages) all += damage.finding + "\n";
+  EXPECT_THAT(all, HasSubstr("\"/etc/passwd\" has another mode"));
+  EXPECT_THAT(all, HasSubstr("\"/stray\" does not belong there"));
+  EXPECT_THAT(all, HasSubstr("\"/etc/hostname\" has another time"));
+}
+
+TEST_F(VerifyTest, WithoutItsBlobALayerIsFetchedAgain) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull_to_run("a/b:v1").value();
+  ASSERT_TRUE(sys::remove_file(sys::kCwd, path(in_layer(maker, 1, "etc/hostname"))).ok());
+  VerifyReport report = verify();
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_THAT(report.damages[0].finding, HasSubstr("files and folders, expected"));
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].note, "fetched and unpacked again");
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired);
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+  EXPECT_THAT(verify().damages, IsEmpty());
+}
+
+TEST_F(VerifyTest, ALayerUnderAContainerIsNamedAndLeft) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  ASSERT_TRUE(store_->create_root("c1", image.id).ok());
+  flip(in_layer(maker, 1, "etc/hostname"));
+  VerifyReport report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_THAT(report.damages[0].containers, ElementsAre("c1"));
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kNotRepaired);
+  EXPECT_THAT(report.damages[0].note, HasSubstr("containers stand on it"));
+  ASSERT_TRUE(store_->remove_root("c1").ok());
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired);
+}
+
+TEST_F(VerifyTest, DamagedBlobsAreFetchedAgain) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  const std::string layer = sha256_of(maker.layers()[0]);
+  const auto file_of = [](const std::string& digest) { return "blobs/sha256/" + digest.substr(7); };
+  flip(file_of(layer));
+  flip(file_of(maker.manifest_digest()));
+  flip(file_of(image.id));
+  VerifyReport report = verify();
+  EXPECT_EQ(report.damages.size(), 3U);
+  EXPECT_EQ(report.layers_compared, 1U);  // the other one
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 3U);
+  for (const Damage& damage : report.damages) {
+    EXPECT_EQ(damage.kind, Damage::Kind::kBlob);
+    EXPECT_EQ(damage.note, "fetched again") << damage.digest;
+  }
+  EXPECT_THAT(verify().damages, IsEmpty());
+}
+
+TEST_F(VerifyTest, WhereNothingCanBeFetchedTheReasonIsTold) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull_to_run("a/b:v1").value();
+  ASSERT_TRUE(sys::remove_file(sys::kCwd, path(in_layer(maker, 1, "etc/hostname"))).ok());
+  fake_->set_hook([](const testing::FakeRegistry::Request&) {
+    testing::FakeRegistry::Reply reply;
+    reply.status = 404;
+    return std::optional(reply);
+  });
+  const VerifyReport report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kNotRepaired);
+  EXPECT_THAT(report.damages[0].note, HasSubstr(fake_->host()));
+  EXPECT_EQ(store_->list()->size(), 1U);
+}
+
+// The catalogue in every bad state that a disk may leave it in: no image is lost, no root either.
+TEST_F(VerifyTest, ALostCatalogueIsMadeAgainWithImagesNamesBlobsAndRoots) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  image_with("two").serve(*fake_, "a/b", "v2");
+  const Image image = pull("a/b:v1").value();
+  const Image two = pull_to_run("a/b:v2").value();
+  ASSERT_TRUE(library().tag(image.id, "mine:1").ok());
+  ASSERT_TRUE(store_->create_root("c1", two.id).ok());
+  const auto before = store_->find(image.id)->value();
+  const uint64_t used = store_->fs_usage()->used_bytes;
+  store_.reset();
+  const std::string good = sys::read_file(path("catalog.db"), 1U << 24U).value();
+  for (const std::string& bytes :
+       {std::string(), std::string(good.size(), '\0'), good.substr(0, 5000), std::string("junk"),
+        good.substr(0, 4096) + std::string(good.size() - 4096, 'x')}) {
+    write("catalog.db", bytes);
+    if (bytes.empty()) {
+      ASSERT_TRUE(sys::remove_file(sys::kCwd, path("catalog.db")).ok());
+    }
+    reopen();
+    const auto after = store_->find("mine:1").value();
+    ASSERT_TRUE(after.has_value());
+    EXPECT_EQ(after->id, image.id);
+    EXPECT_EQ(after->repo_tags, before.repo_tags);
+    EXPECT_EQ(after->repo_digests, before.repo_digests);
+    EXPECT_EQ(store_->list()->size(), 2U);
+    EXPECT_THAT(store_->list_roots().value(), ElementsAre("c1"));
+    EXPECT_EQ(store_->fs_usage()->used_bytes, used);
+    EXPECT_TRUE(library().describe("mine:1")->value().pushable);
+    EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+    store_.reset();
+  }
+}
+
+}  // namespace
+}  // namespace fluyt::image
