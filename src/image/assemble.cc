@@ -12,6 +12,10 @@ namespace {
 
 Result<> check_digest(const oci::Descriptor& descriptor, std::string_view bytes,
                       std::string_view what) {
+  if (bytes.size() != static_cast<uint64_t>(descriptor.size)) {
+    return Error(Code::kDataLoss, cat(what, " ", descriptor.digest.text(), ": ", bytes.size(),
+                                      " bytes, expected ", descriptor.size));
+  }
   const oci::Digest computed = FLUYT_TRY(digest_of(descriptor.digest.algorithm(), bytes));
   if (computed != descriptor.digest) {
     return Error(Code::kDataLoss, cat(what, ": the bytes are ", computed.text(), ", expected ",
@@ -99,13 +103,17 @@ Result<> check_platform(const oci::Platform& found, const oci::Platform& wanted)
 }  // namespace
 
 Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_view content_type,
-                             const oci::Platform& platform) {
+                             const oci::Platform& platform, const Approval& approval) {
   std::vector<Document> indexes;
+  const oci::Descriptor described{.media_type = std::string(content_type),
+                                  .digest = top.digest,
+                                  .size = static_cast<int64_t>(top.bytes.size())};
   const oci::Digest target = top.digest;
   std::string type(content_type);
   std::optional<oci::Manifest> manifest;
   for (int depth = 0; !manifest.has_value(); ++depth) {
-    oci::ManifestOrIndex parsed = FLUYT_TRY(oci::parse_manifest_or_index(top.bytes, type));
+    oci::ManifestOrIndex parsed =
+        FLUYT_TRY_CONTEXT(oci::parse_manifest_or_index(top.bytes, type), top.digest.text());
     if (parsed.manifest.has_value()) {
       manifest = std::move(parsed.manifest);
       break;
@@ -114,16 +122,19 @@ Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_vi
       return Error(Code::kInvalidArgument,
                    cat("image index: more than ", kMaxIndexDepth, " indexes in each other"));
     }
-    const oci::Descriptor next = FLUYT_TRY(oci::choose_platform(*parsed.index, platform));
+    const oci::Descriptor next =
+        FLUYT_TRY_CONTEXT(oci::choose_platform(*parsed.index, platform), top.digest.text());
     indexes.push_back(std::move(top));
     top = Document{next.digest, FLUYT_TRY(nested_manifest(source, next))};
     type = next.media_type;
   }
-  FLUYT_TRY_CONTEXT(check_config_type(*manifest), "image manifest");
+  FLUYT_TRY_CONTEXT(check_config_type(*manifest), cat("image manifest ", top.digest.text()));
+  if (approval) FLUYT_TRY(approval(described, top.digest));
   std::string config_bytes = FLUYT_TRY(fetch_config(source, manifest->config));
-  oci::ImageConfig config = FLUYT_TRY(oci::parse_image_config(config_bytes));
-  FLUYT_TRY(check_platform(config.platform, platform));
-  FLUYT_TRY_CONTEXT(check_layers(*manifest, config), "image manifest");
+  oci::ImageConfig config =
+      FLUYT_TRY_CONTEXT(oci::parse_image_config(config_bytes), manifest->config.digest.text());
+  FLUYT_TRY_CONTEXT(check_platform(config.platform, platform), top.digest.text());
+  FLUYT_TRY_CONTEXT(check_layers(*manifest, config), cat("image manifest ", top.digest.text()));
 
   ImagePlan out{manifest->config.digest.text(),
                 top.digest,

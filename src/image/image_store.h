@@ -11,8 +11,10 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "image/auth/credential_table.h"
+#include "image/auth/credentials.h"
 #include "image/layer/info.h"
-#include "image/registry/credentials.h"
+#include "image/policy/options.h"
 #include "image/registry/options.h"
 #include "image/rootfs/roots.h"
 #include "oci/image.h"
@@ -44,7 +46,10 @@ struct LayerProgress {
 struct PullOptions {
   Credentials credentials;
   oci::Platform platform = oci::Platform::host();
+  std::string kubernetes_namespace;                    // whose policy holds; empty: none
   std::function<void(const LayerProgress&)> progress;  // any thread, may be empty
+  /// What the registry has to say to people, before pull() returns; any thread, may be empty.
+  std::function<void(const std::string&)> warning;
   const std::atomic<bool>* cancelled = nullptr;  // looked at often; ends the pull with kCancelled
   enum class Purpose { kRun, kRunAndPush } purpose = Purpose::kRun;
 };
@@ -78,6 +83,10 @@ struct StoreOptions {
   registry::HttpTimeouts timeouts;
   registry::RetryPolicy retry;
   KeepBlobs keep_blobs = KeepBlobs::kPushable;
+  CredentialTable credentials;  // the node's own, where a caller brings none
+  std::string auth_file;        // the same as a file in Docker's form; empty: none
+  registry::ProxySettings proxies;
+  policy::VerifyOptions verify;  // what images have to prove
 };
 
 class ImageStore {

@@ -81,7 +81,9 @@ Result<LayerInfo> LayerFetches::fly(Flight& flight, ContentSource& source, const
       report(progress, wanted.blob, LayerProgress::Phase::kDone, fetched->blob_bytes);
       return fetched;
     }
-    const bool wrong_bytes = fetched.error().code() == Code::kDataLoss;
+    // Wrong bytes may fail to be an archive long before their digest is known.
+    const bool wrong_bytes = fetched.error().code() == Code::kDataLoss ||
+                             fetched.error().code() == Code::kInvalidArgument;
     if (!wrong_bytes || !source.has_another(wanted.blob)) {
       return std::move(fetched).error().add_context(cat("layer ", wanted.blob.digest.text()));
     }

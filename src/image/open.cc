@@ -87,7 +87,13 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       layers_(std::move(parts.layers)),
       roots_(std::move(parts.roots)),
       epoch_(std::move(parts.epoch)),
-      registry_({options_.certs_dir, options_.timeouts, options_.retry}, logger),
+      registry_({.certs_dir = options_.certs_dir,
+                 .timeouts = options_.timeouts,
+                 .retry = options_.retry,
+                 .credentials = options_.credentials,
+                 .auth_file = options_.auth_file,
+                 .proxies = options_.proxies},
+                logger),
       fetches_(*layers_, blobs_) {
   syncer_ = std::make_unique<Syncer>(
       [this] {

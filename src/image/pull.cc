@@ -5,6 +5,7 @@
 
 #include "base/strings.h"
 #include "image/blob/hasher.h"
+#include "image/policy/verify.h"
 #include "image/store.h"
 
 namespace fluyt::image {
@@ -24,8 +25,8 @@ class RegistrySource final : public ContentSource {
   Result<> stream(const oci::Descriptor& descriptor,
                   const std::function<Result<>(std::string_view)>& sink) override {
     registry::EndpointIndex server = 0;
-    auto result = session_.fetch_blob(descriptor.digest, static_cast<uint64_t>(descriptor.size),
-                                      sink, &server);
+    auto result = session_.fetch_foreign_blob(
+        descriptor.digest, static_cast<uint64_t>(descriptor.size), descriptor.urls, sink, &server);
     (*servers_.lock())[descriptor.digest] = server;
     return result;
   }
@@ -57,7 +58,7 @@ Result<std::string> key_of(const oci::Reference& reference, const PullOptions& o
   const oci::Digest hash = FLUYT_TRY(digest_of("sha256", secret));
   const bool push = options.purpose == PullOptions::Purpose::kRunAndPush;
   return cat(reference.text(), "\n", options.platform.text(), "\n", hash.text(),
-             push ? "\npush" : "");
+             push ? "\npush" : "", "\n", options.kubernetes_namespace);
 }
 
 }  // namespace
@@ -66,8 +67,8 @@ Result<std::string> key_of(const oci::Reference& reference, const PullOptions& o
 /// leave before the others.
 struct Store::PullFlight {
   std::atomic<bool> stop{false};
-  Guarded<std::list<const ProgressSink*>> waiters;  // never empty until the last has left
-  std::optional<Result<Image>> result;              // under pulls_mutex_: set when it has ended
+  Guarded<std::list<const PullOptions*>> waiters;  // never empty until the last has left
+  std::optional<Result<Image>> result;             // under pulls_mutex_: set when it has ended
 };
 
 void Store::stop_pull(PullFlight& flight) { flight.stop = true; }
@@ -85,10 +86,12 @@ bool Store::keeps_blobs(PullOptions::Purpose purpose) const {
 }
 
 // Already here: only the names may be new.
-Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
-                                               const oci::Digest& target,
-                                               const oci::Platform& platform, bool keep_blobs) {
-  const auto names = names_for(reference, target);
+Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
+                                               const oci::Descriptor& target,
+                                               const Approval& approval) {
+  const oci::Platform& platform = question.platform;
+  const bool keep_blobs = keeps_blobs(question.purpose);
+  const auto names = names_for(question.reference, target.digest);
   const auto id = catalog_->read([&](const CatalogState& state) -> std::optional<std::string> {
     const auto found = state.names.find(names.front());
     if (found == state.names.end()) return std::nullopt;
@@ -105,6 +108,10 @@ Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
       image->config.platform.architecture != platform.architecture) {
     return std::optional<Image>();
   }
+  // It may have come under another policy.
+  if (approval) {
+    FLUYT_TRY(approval(target, FLUYT_TRY(oci::Digest::parse(image->manifest_digest))));
+  }
   CatalogChange change;
   catalog_->read([&](const CatalogState& state) {
     for (const std::string& name : names) {
@@ -120,51 +127,81 @@ Result<std::optional<Image>> Store::pull_known(const oci::Reference& reference,
   return known;
 }
 
-Result<Image> Store::pull_now(const oci::Reference& reference, const Credentials& credentials,
-                              const oci::Platform& platform, PullOptions::Purpose purpose,
-                              const ProgressSink& progress, std::atomic<bool>& stop) {
-  const auto session =
-      FLUYT_TRY(registry_.open(reference.registry, reference.repository, credentials, &stop));
+Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& question,
+                               const ProgressSink& progress, std::atomic<bool>& stop) {
+  const oci::Reference& reference = question.reference;
+  Approval approval;
+  if (!options_.verify.is_empty()) {
+    approval = [&](const oci::Descriptor& target, const oci::Digest& chosen) {
+      return policy::check_image(
+          options_.verify, {reference, target, chosen, question.kubernetes_namespace}, session);
+    };
+  }
   std::string target = reference.target();
-  auto head = session->head_manifest(target);
+  auto head = session.head_manifest(target);
   if (head.ok() && head->digest.has_value()) {
     if (reference.digest.has_value() && *head->digest != *reference.digest) {
       return Error(Code::kDataLoss, cat("the registry names the manifest ", head->digest->text(),
                                         ", asked for ", reference.digest->text()));
     }
     target = head->digest->text();
-    Result<std::optional<Image>> known =
-        pull_known(reference, *head->digest, platform, keeps_blobs(purpose));
-    if (!known.ok()) return std::move(known).error();
-    if (*known) return std::move(**known);
+    if (!approval) {  // else the manifest is part of the question
+      auto known = pull_known(question, {.digest = *head->digest}, approval);
+      if (!known.ok()) return std::move(known).error();
+      if (*known) return std::move(**known);
+    }
   } else if (!head.ok() && head.error().code() != Code::kUnimplemented) {
     return std::move(head).error();
   }
-  registry::RawManifest top = FLUYT_TRY(session->get_manifest(target));
-  RegistrySource source(*session);
+  registry::RawManifest top = FLUYT_TRY(session.get_manifest(target));
+  if (approval) {
+    auto known = pull_known(question,
+                            {.media_type = top.media_type,
+                             .digest = top.digest,
+                             .size = static_cast<int64_t>(top.bytes.size())},
+                            approval);
+    if (!known.ok()) return std::move(known).error();
+    if (*known) return std::move(**known);
+  }
+  RegistrySource source(session);
   const auto names = names_for(reference, top.digest);
   Document document{top.digest, std::move(top.bytes)};
-  const auto plan = plan_image(source, std::move(document), top.media_type, platform);
+  const auto plan =
+      plan_image(source, std::move(document), top.media_type, question.platform, approval);
   if (!plan.ok()) return plan.error();
   const bool pinned =
       std::any_of(names.begin(), names.end(), [&](const auto& name) { return is_pinned(name); });
-  return install(source, *plan,
-                 {names, pinned ? Sync::kBeforeReturn : Sync::kBehind, keeps_blobs(purpose)},
-                 progress, stop);
+  return install(
+      source, *plan,
+      {names, pinned ? Sync::kBeforeReturn : Sync::kBehind, keeps_blobs(question.purpose)},
+      progress, stop);
 }
 
-void Store::run_pull(const oci::Reference& reference, const Credentials& credentials,
-                     const oci::Platform& platform, PullOptions::Purpose purpose,
-                     PullFlight& flight) {
+Result<Image> Store::pull_now(const PullQuestion& question, const ProgressSink& progress,
+                              PullFlight& flight) {
+  const auto session =
+      FLUYT_TRY(registry_.open(question.reference.registry, question.reference.repository,
+                               question.credentials, &flight.stop));
+  auto image = pull_from(*session, question, progress, flight.stop);
+  auto waiters = flight.waiters.lock();
+  for (const std::string& warning : session->warnings()) {
+    for (const PullOptions* waiter : *waiters) {
+      if (waiter->warning) waiter->warning(warning);
+    }
+  }
+  return image;
+}
+
+void Store::run_pull(const PullQuestion& question, PullFlight& flight) {
   const ProgressSink tell_all = [&](const LayerProgress& progress) {
     auto waiters = flight.waiters.lock();
-    for (const ProgressSink* waiter : *waiters) {
-      if (*waiter) (*waiter)(progress);
+    for (const PullOptions* waiter : *waiters) {
+      if (waiter->progress) waiter->progress(progress);
     }
   };
-  auto result = pull_now(reference, credentials, platform, purpose, tell_all, flight.stop);
+  auto result = pull_now(question, tell_all, flight);
   if (!result.ok()) {
-    result = std::move(result).error().add_context(cat("pull ", quote(reference.text())));
+    result = std::move(result).error().add_context(cat("pull ", quote(question.reference.text())));
   }
   const std::lock_guard<std::mutex> lock(pulls_mutex_);
   flight.result = std::move(result);
@@ -182,13 +219,14 @@ Result<Image> Store::pull(const oci::Reference& reference, const PullOptions& op
   if (is_new) pulls_[key] = flight = std::make_shared<PullFlight>();
   const auto me = [&] {
     auto waiters = flight->waiters.lock();
-    return waiters->insert(waiters->end(), &options.progress);
+    return waiters->insert(waiters->end(), &options);
   }();
   if (is_new) {
     ++running_pulls_;
-    std::thread([this, flight, key, reference, credentials = options.credentials,
-                 platform = options.platform, purpose = options.purpose] {
-      run_pull(reference, credentials, platform, purpose, *flight);
+    PullQuestion question{reference, options.credentials, options.platform, options.purpose,
+                          options.kubernetes_namespace};
+    std::thread([this, flight, key, question = std::move(question)] {
+      run_pull(question, *flight);
       const std::lock_guard<std::mutex> ending(pulls_mutex_);
       if (const auto mine = pulls_.find(key); mine != pulls_.end() && mine->second == flight) {
         pulls_.erase(mine);

@@ -115,14 +115,20 @@ class Store final : public ImageStore, public Library {
 
   // pull.cc
   static void stop_pull(PullFlight& flight);
-  void run_pull(const oci::Reference& reference, const Credentials& credentials,
-                const oci::Platform& platform, PullOptions::Purpose purpose, PullFlight& flight);
-  Result<Image> pull_now(const oci::Reference& reference, const Credentials& credentials,
-                         const oci::Platform& platform, PullOptions::Purpose purpose,
-                         const ProgressSink& progress, std::atomic<bool>& stop);
-  Result<std::optional<Image>> pull_known(const oci::Reference& reference,
-                                          const oci::Digest& target, const oci::Platform& platform,
-                                          bool keep_blobs);
+  struct PullQuestion {  // what the waiters of one flight have in common
+    oci::Reference reference;
+    Credentials credentials;
+    oci::Platform platform;
+    PullOptions::Purpose purpose;
+    std::string kubernetes_namespace;
+  };
+  void run_pull(const PullQuestion& question, PullFlight& flight);
+  Result<Image> pull_now(const PullQuestion& question, const ProgressSink& progress,
+                         PullFlight& flight);
+  Result<Image> pull_from(registry::Session& session, const PullQuestion& question,
+                          const ProgressSink& progress, std::atomic<bool>& stop);
+  Result<std::optional<Image>> pull_known(const PullQuestion& question,
+                                          const oci::Descriptor& target, const Approval& approval);
   bool keeps_blobs(PullOptions::Purpose purpose) const;
   // install.cc
   Result<Image> install(ContentSource& source, const ImagePlan& plan, const Install& how,

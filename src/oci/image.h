@@ -42,7 +42,7 @@ struct Platform {
   /// os/architecture[/variant].
   std::string text() const;
   static Result<Platform> parse(std::string_view text);
-  /// The platform of this machine: linux and GOARCH's name for the CPU.
+  /// This machine's: linux, GOARCH's name for the CPU, the highest variant that runs here (amd64).
   static Platform host();
   bool operator==(const Platform&) const = default;
 };

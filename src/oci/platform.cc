@@ -113,6 +113,14 @@ Platform Platform::host() {
   platform.os = "linux";
 #if defined(__x86_64__)
   platform.architecture = "amd64";
+  // The psABI's levels; v1 is what no variant means.
+  if (__builtin_cpu_supports("x86-64-v4")) {
+    platform.variant = "v4";
+  } else if (__builtin_cpu_supports("x86-64-v3")) {
+    platform.variant = "v3";
+  } else if (__builtin_cpu_supports("x86-64-v2")) {
+    platform.variant = "v2";
+  }
 #elif defined(__aarch64__)
   platform.architecture = "arm64";
 #else

@@ -57,7 +57,8 @@ def cgroup_tops():
 class Registry:
     """Debian's docker-registry on a free port of loopback, its files in `folder`."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, auth=None):
+        """`auth`: the `auth` section of its configuration; None: everybody may do everything."""
         program = shutil.which("docker-registry")
         if program is None:
             raise RuntimeError("docker-registry: not found; install Debian's docker-registry")
@@ -67,7 +68,7 @@ class Registry:
         with open(config, "w", encoding="utf-8") as file:
             json.dump({"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}},
                        "storage": {"filesystem": {"rootdirectory": folder + "/data"}, "delete": {"enabled": True}},
-                       "http": {"addr": self.address}}, file)
+                       "http": {"addr": self.address}, **({"auth": auth} if auth else {})}, file)
         with open(folder + "/log", "wb") as log:
             self.process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
         wait_for(self._answers, "docker-registry to answer")

@@ -1,37 +1,29 @@
-#include "base/strings.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/log_in.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/pull_view.h"
 #include "cmd/fluyt/terminal.h"
 #include "cmd/fluyt/text/escape.h"
-#include "sys/file.h"
 
 namespace fluyt::cli {
 
 namespace {
-
-constexpr size_t kMaxPassword = 64 * 1024;
 
 class Pull final : public Command {
  public:
   void declare(Options& options) override {
     options.positional("IMAGE", image_, Options::Need::kRequired);
     options.flag("-q,--quiet", quiet_, "print the image's id alone");
-    options.value("-u,--username", username_, "NAME", "log in to the registry for this pull");
-    options.flag("--password-stdin", password_stdin_, "read the password from standard input");
+    log_in_.declare(options);
   }
 
   Result<int> run(Context& context) override {
     control::PullRequest request;
     request.set_image(image_);
-    if (username_.empty() == password_stdin_) {
+    if (!log_in_.is_complete()) {
       return context.usage("--username and --password-stdin go together");
     }
-    if (password_stdin_) {
-      const std::string text = FLUYT_TRY(sys::read_all(sys::FdRef(0), kMaxPassword));
-      request.mutable_credentials()->set_username(username_);
-      request.mutable_credentials()->set_password(std::string(trim(text)));
-    }
+    FLUYT_TRY(log_in_.fill(image_, *request.mutable_credentials()));
     Client* client = FLUYT_TRY(context.client());
     const auto image = FLUYT_TRY(
         pull_with_view(*client, request, quiet_ ? Verbosity::kQuiet : Verbosity::kNormal));
@@ -41,9 +33,8 @@ class Pull final : public Command {
 
  private:
   std::string image_;
-  std::string username_;
+  LogIn log_in_;
   bool quiet_ = false;
-  bool password_stdin_ = false;
 };
 
 }  // namespace
@@ -56,7 +47,9 @@ CommandInfo pull_command() {
               "Examples:\n"
               "  fluyt pull busybox\n"
               "  fluyt pull registry.example.org:5000/team/app:1.2\n"
-              "  fluyt pull -u me --password-stdin private.example.org/app < password-file",
+              "  fluyt pull -u me --password-stdin private.example.org/app < password-file\n"
+              "Without -u, the credentials of Docker's config.json, its credential helpers and\n"
+              "containers' auth.json are used.",
           .make = [] { return std::unique_ptr<Command>(std::make_unique<Pull>()); }};
 }
 

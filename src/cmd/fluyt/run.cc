@@ -4,6 +4,7 @@
 #include "base/strings.h"
 #include "cmd/fluyt/command.h"
 #include "cmd/fluyt/early_signals.h"
+#include "cmd/fluyt/log_in.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/pull_view.h"
 #include "cmd/fluyt/resolve.h"
@@ -102,6 +103,7 @@ class Run final : public Command {
     if (FLUYT_TRY(client.image_status(o_.image)).has_image()) return {};
     control::PullRequest request;
     request.set_image(o_.image);
+    FLUYT_TRY(LogIn().fill(o_.image, *request.mutable_credentials()));
     FLUYT_TRY(pull_with_view(client, request, Verbosity::kNormal));
     return {};
   }

@@ -16,6 +16,7 @@ namespace fluyt::daemon {
 namespace {
 
 constexpr size_t kMaxConfigBytes = 1UL << 20U;
+constexpr size_t kMaxPasswordBytes = 64UL << 10U;
 
 /// Puts one key's value into the settings; an error says what was expected.
 using Setter = std::function<Result<>(const toml::node&)>;
@@ -101,6 +102,102 @@ Setter level(LogLevel& to) {
   };
 }
 
+/// One entry of image.credentials. A password is better kept in a file of its own (password_file)
+/// than in a configuration that many may read. Errors show no value.
+Result<> add_credentials(const toml::node& node, image::CredentialTable& to) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) return expected("tables [[image.credentials]]");
+  std::string match;
+  std::string password_file;
+  image::Credentials credentials;
+  const std::map<std::string_view, std::string*> known = {
+      {"match", &match},
+      {"username", &credentials.username},
+      {"password", &credentials.password},
+      {"password_file", &password_file},
+      {"identity_token", &credentials.identity_token},
+      {"registry_token", &credentials.registry_token}};
+  for (const auto& [key, value] : *table) {
+    const auto found = known.find(key.str());
+    if (found == known.end()) {
+      return Error(Code::kInvalidArgument,
+                   cat(quote(key.str()),
+                       ": expected match, username, password, password_file, "
+                       "identity_token or registry_token"));
+    }
+    const auto text = value.value_exact<std::string>();
+    if (!text) return expected("a string").add_context(key.str());
+    *found->second = *text;
+  }
+  if (!password_file.empty()) {
+    if (!credentials.password.empty()) return expected("password or password_file, not both");
+    const std::string text =
+        FLUYT_TRY_CONTEXT(sys::read_file(password_file, kMaxPasswordBytes), "password_file");
+    credentials.password = std::string(trim(text));
+  }
+  if (credentials.empty()) return expected("a username and password, or a token");
+  return to.add(match, std::move(credentials));
+}
+
+Setter credentials(image::CredentialTable& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const toml::array* entries = node.as_array();
+    if (entries == nullptr) return expected("tables [[image.credentials]]");
+    size_t number = 0;
+    for (const toml::node& entry : *entries) {
+      FLUYT_TRY_CONTEXT(add_credentials(entry, to), cat("[", number, "]"));
+      ++number;
+    }
+    return {};
+  };
+}
+
+/// A table of names with lists of digests.
+Setter pins(image::policy::DigestPins& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const toml::table* table = node.as_table();
+    if (table == nullptr) return expected("a table of names, each with a list of digests");
+    for (const auto& [key, value] : *table) {
+      const std::string name(key.str());
+      std::vector<std::string> digests;
+      const toml::array* list = value.as_array();
+      if (list == nullptr || list->empty()) {
+        return expected("a list of digests").add_context(quote(name));
+      }
+      for (const toml::node& item : *list) {
+        const auto text = item.value_exact<std::string>();
+        if (!text) return expected("a list of digests").add_context(quote(name));
+        digests.push_back(*text);
+      }
+      FLUYT_TRY_CONTEXT(image::policy::add_pin(to, name, digests), quote(name));
+    }
+    return {};
+  };
+}
+
+/// A number of seconds, kept in milliseconds.
+Setter seconds(int64_t& to_ms, int64_t most) {
+  return [&to_ms, most](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<int64_t>();
+    if (!value || *value < 1 || *value > most) {
+      return expected(cat("a number of seconds from 1 to ", most));
+    }
+    to_ms = *value * 1000;
+    return {};
+  };
+}
+
+Setter count_or_all(int& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<int64_t>();
+    if (!value || *value < -1 || *value > 1000) {
+      return expected("a number from 0 to 1000, or -1 for all");
+    }
+    to = static_cast<int>(*value);
+    return {};
+  };
+}
+
 /// Every key that there is.
 std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
   constexpr int64_t kMostFetches = 64;
@@ -113,6 +210,15 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"image.keep_blobs", keep_blobs(settings.keep_blobs)},
       {"image.layer_form", one_of(settings.layer_form, image::parse_layer_form)},
       {"image.root_driver", one_of(settings.root_driver, image::parse_root_driver)},
+      {"image.credentials", credentials(settings.credentials)},
+      {"image.auth_file", absolute_path(settings.auth_file)},
+      {"image.policy_file", absolute_path(settings.verify.policy_file)},
+      {"image.policy_dir", absolute_path(settings.verify.policy_folder)},
+      {"image.registries_dir", absolute_path(settings.verify.lookaside_folder)},
+      {"image.verifier_dir", absolute_path(settings.verify.programs.folder)},
+      {"image.verifier_timeout", seconds(settings.verify.programs.timeout_ms, 3600)},
+      {"image.max_verifiers", count_or_all(settings.verify.programs.max_programs)},
+      {"image.pinned_digests", pins(settings.verify.pins)},
       {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},
@@ -120,6 +226,7 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"cgroup.monitors", absolute_path(settings.monitor_cgroup_parent)},
       {"programs.monitor", absolute_path(settings.monitor_program)},
       {"programs.pod_init", absolute_path(settings.pod_init_program)},
+      {"programs.gpgv", absolute_path(settings.verify.gpgv_program)},
       {"programs.unpack", absolute_path(settings.unpack_program)},
   };
 }

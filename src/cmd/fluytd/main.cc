@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "base/strings.h"
 #include "control/control_service.h"
@@ -35,6 +36,11 @@ Result<sys::Fd> lock_root(const std::string& root) {
 }
 
 Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Logger& logger) {
+  const auto proxies =
+      FLUYT_TRY(image::registry::proxy_settings_from([](const char* name) -> std::string {
+        const char* value = std::getenv(name);
+        return value == nullptr ? "" : value;
+      }));
   engine::Parts parts;
   parts.images =
       FLUYT_TRY_CONTEXT(image::ImageStore::open({.root = settings.root + "/image",
@@ -43,7 +49,11 @@ Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Lo
                                                  .parallel_fetches = settings.parallel_fetches,
                                                  .layer_form = settings.layer_form,
                                                  .root_driver = settings.root_driver,
-                                                 .keep_blobs = settings.keep_blobs},
+                                                 .keep_blobs = settings.keep_blobs,
+                                                 .credentials = settings.credentials,
+                                                 .auth_file = settings.auth_file,
+                                                 .proxies = proxies,
+                                                 .verify = settings.verify},
                                                 logger),
                         "images");
   parts.network = FLUYT_TRY_CONTEXT(network::Network::open({.conf_dir = settings.cni_conf_dir,

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "image/auth/credential_table.h"
 #include "image/image_store.h"
 
 namespace fluyt::daemon {
@@ -25,6 +26,9 @@ struct Settings {
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
   image::LayerForm layer_form = image::LayerForm::kDirectory;
   image::RootDriver root_driver = image::RootDriver::kOverlay;
+  image::CredentialTable credentials;  // for registries, where a caller brings none
+  std::string auth_file;               // the same as a file in Docker's form
+  image::policy::VerifyOptions verify;
   /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
   std::string monitor_program;
   std::string pod_init_program;

@@ -78,6 +78,7 @@ Result<> Session::fetch_blob(const oci::Digest& digest, uint64_t size,
                              EndpointIndex* served_by) {
   BlobStream stream{size, sink};
   Ask what;
+  what.expected_bytes = size;
   what.path = cat("/", repository_, "/blobs/", digest.text());
   what.prepare = [&](HttpRequest& request, EndpointIndex endpoint) {
     if (served_by != nullptr) *served_by = endpoint;
@@ -94,6 +95,68 @@ Result<> Session::fetch_blob(const oci::Digest& digest, uint64_t size,
   };
   FLUYT_TRY(ask(what));
   return {};
+}
+
+// The registry decides what is in a manifest, and with that where we would knock: not at this machine,
+// and not in the open, unless it is like that itself.
+Result<> Session::check_foreign_url(const Url& url) const {
+  const auto health = *health_.lock();
+  bool is_plain = false;
+  bool is_local = false;
+  for (EndpointIndex i = 0; i < endpoints_.size(); ++i) {
+    is_plain = is_plain || health[i].plain_http || endpoints_[i].base.scheme == "http";
+    is_local = is_local || endpoints_[i].base.is_loopback();
+  }
+  if (url.scheme != "https" && !is_plain) {
+    return Error(Code::kFailedPrecondition, cat("urls: ", quote(url.text()), ": expected https"));
+  }
+  if (url.is_loopback() && !is_local) {
+    return Error(Code::kFailedPrecondition,
+                 cat("urls: ", quote(url.text()), ": expected another machine"));
+  }
+  return {};
+}
+
+Result<> Session::fetch_foreign_blob(const oci::Digest& digest, uint64_t size,
+                                     const std::vector<std::string>& urls,
+                                     const std::function<Result<>(std::string_view)>& sink,
+                                     EndpointIndex* served_by) {
+  constexpr size_t kMaxUrls = 8;
+  uint64_t given = 0;
+  const std::function<Result<>(std::string_view)> count = [&](std::string_view bytes) -> Result<> {
+    FLUYT_TRY(sink(bytes));
+    given += bytes.size();
+    return {};
+  };
+  auto result = fetch_blob(digest, size, count, served_by);
+  for (size_t i = 0; i < std::min(urls.size(), kMaxUrls); ++i) {
+    // Only what is not there: the registry's own trouble is told as it is.
+    if (result.ok() || result.error().code() != Code::kNotFound || given > 0) return result;
+    const auto url = Url::parse(urls[i]);
+    Result<> allowed = url.ok() ? check_foreign_url(*url) : url.error();
+    if (!allowed.ok()) {
+      result = Error(Code::kNotFound, cat(result.error().message(), "; ", allowed.error().message()));
+      continue;
+    }
+    BlobStream stream{size, count};
+    Ask what;
+    what.url = *url;
+    what.elsewhere = true;
+    what.prepare = [&](HttpRequest& request, EndpointIndex) { stream.ask_for_rest(request); };
+    what.progress = [&] { return stream.given; };
+    what.sink = [&](const HttpResponse& head, std::string_view bytes) {
+      return stream.take(head, bytes);
+    };
+    what.server_is_wrong = [&] { return stream.server_is_wrong; };
+    what.good = [&](const HttpResponse& response) {
+      if (response.status == 416) stream.ranges_work = false;
+      return (response.status == 200 || response.status == 206) && stream.given == size;
+    };
+    auto fetched = ask(what);
+    if (fetched.ok()) return {};
+    result = std::move(fetched).error();
+  }
+  return result;
 }
 
 }  // namespace fluyt::image::registry

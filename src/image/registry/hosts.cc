@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "sys/file.h"
 
@@ -64,11 +66,25 @@ Result<Endpoint> from_entry(const HostEntry& entry, const std::string& registry)
 Result<HostEntry> docker_files(const std::string& folder) {
   HostEntry out;
   const auto names = FLUYT_TRY(sys::list_dir(folder));
+  const auto has = [&](const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
   for (const std::string& name : names) {
     const std::string path = cat(folder, "/", name);
+    const std::string stem = name.substr(0, name.rfind('.'));
     if (name.ends_with(".crt")) out.ca.push_back(path);
-    if (name.ends_with(".cert") && out.client_cert.empty()) out.client_cert = path;
-    if (name.ends_with(".key") && out.client_key.empty()) out.client_key = path;
+    if (name.ends_with(".key") && !has(stem + ".cert")) {
+      return Error(Code::kInvalidArgument, cat(path, ": expected ", stem, ".cert beside it"));
+    }
+    if (!name.ends_with(".cert")) continue;
+    if (!has(stem + ".key")) {
+      return Error(Code::kInvalidArgument, cat(path, ": expected ", stem, ".key beside it"));
+    }
+    if (!out.client_cert.empty()) {
+      return Error(Code::kInvalidArgument, cat(path, ": expected one client certificate"));
+    }
+    out.client_cert = path;
+    out.client_key = cat(folder, "/", stem, ".key");
   }
   return out;
 }

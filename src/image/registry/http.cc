@@ -31,7 +31,8 @@ struct Exchange {
   HttpFault fault = HttpFault::kNone;
   std::optional<Error> error;
   bool got_header = false;
-  uint64_t sent = 0;  // of the body
+  uint64_t streamed = 0;  // of the answer's body, to the sink
+  uint64_t sent = 0;      // of the request's body
   int64_t last_sent_ns = 0;
   int64_t window_start_ns = 0;  // of the stall clock, moved by the time the sink takes
   uint64_t window_bytes = 0;
@@ -78,6 +79,7 @@ size_t on_body(char* data, size_t size, size_t count, void* user) {
   if (is_streamed(exchange)) {
     // What the sink waits for (a full disk queue, a busy unpacker) is not the registry's slowness.
     const int64_t before = now_boot_ns();
+    exchange.streamed += bytes.size();
     auto taken = exchange.request->sink(exchange.response, bytes);
     exchange.window_start_ns += now_boot_ns() - before;
     if (!taken.ok()) return exchange.stop(HttpFault::kSink, std::move(taken).error());
@@ -233,7 +235,8 @@ struct HttpClient::Handle {
     static_cast<void>(curl_easy_setopt(easy, option, value));
   }
 
-  Result<HeaderList> prepare(const HttpRequest& request, const Url& url, bool same_host);
+  Result<HeaderList> prepare(const HttpRequest& request, const Url& url, bool same_host,
+                             const std::string& proxy);
   Result<> prepare_tls(const TlsOptions& tls, bool same_host);
   void prepare_body(const HttpRequest& request);
   CURLcode run(Exchange& exchange);
@@ -288,7 +291,7 @@ void HttpClient::Handle::prepare_body(const HttpRequest& request) {
 constexpr const char* kNotSent[] = {"Expect:", "Content-Type:"};
 
 Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const Url& url,
-                                               bool same_host) {
+                                               bool same_host, const std::string& proxy) {
   curl_easy_reset(easy);
   set(CURLOPT_ERRORBUFFER, error_text);
   set(CURLOPT_URL, url.text().c_str());
@@ -302,7 +305,7 @@ Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const
   set(CURLOPT_TCP_KEEPALIVE, 1L);
   set(CURLOPT_HEADERFUNCTION, on_header);
   set(CURLOPT_WRITEFUNCTION, on_body);
-  if (url.is_loopback()) set(CURLOPT_PROXY, "");
+  set(CURLOPT_PROXY, proxy.c_str());  // "" is: none, whatever the environment says
   prepare_body(request);
   FLUYT_TRY(prepare_tls(request.tls, same_host));
   HeaderList list;
@@ -325,6 +328,20 @@ Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const
   }
   set(CURLOPT_HTTPHEADER, list.get());
   return list;
+}
+
+uint64_t left_of(const Exchange& exchange) {
+  const uint64_t all = exchange.request->expected_bytes;
+  return all > exchange.streamed ? all - exchange.streamed : 0;
+}
+
+// At the pace of the window that has just ended.
+bool would_take_too_long(const Exchange& exchange, int64_t window_ns) {
+  const int64_t most_ms = exchange.request->most_ms;
+  if (most_ms <= 0 || exchange.window_bytes == 0) return false;
+  const double ms_a_byte = static_cast<double>(window_ns) / 1e6 /
+                           static_cast<double>(exchange.window_bytes);
+  return static_cast<double>(left_of(exchange)) * ms_a_byte > static_cast<double>(most_ms);
 }
 
 // False when the exchange has to end; why is then in it.
@@ -364,6 +381,13 @@ bool HttpClient::Handle::check_clocks(Exchange& exchange, int64_t started_ns) {
                             request.timeouts.stall_ms, " ms, at least ", wanted, " are expected")));
     return false;
   }
+  if (would_take_too_long(exchange, now - exchange.window_start_ns)) {
+    exchange.stop(HttpFault::kTimeout,
+                  Error(Code::kDeadlineExceeded,
+                        cat("too slow: ", exchange.window_bytes, " bytes in ",
+                            request.timeouts.stall_ms, " ms, with ", left_of(exchange), " to come")));
+    return false;
+  }
   exchange.window_start_ns = now;
   exchange.window_bytes = 0;
   return true;
@@ -398,7 +422,7 @@ CURLcode HttpClient::Handle::run(Exchange& exchange) {
   return result;
 }
 
-HttpClient::HttpClient() {
+HttpClient::HttpClient(ProxySettings proxies) : proxies_(std::move(proxies)) {
   // Counted and, since 7.84, thread-safe; nothing of it is undone, since others may use curl too.
   curl_global_init(CURL_GLOBAL_DEFAULT);
 }
@@ -416,7 +440,7 @@ std::unique_ptr<HttpClient::Handle> HttpClient::borrow() {
 HttpOutcome HttpClient::exchange(Handle& handle, const HttpRequest& request, const Url& url,
                                  bool same_host) {
   HttpOutcome out;
-  auto headers = handle.prepare(request, url, same_host);
+  auto headers = handle.prepare(request, url, same_host, proxy_for(proxies_, url));
   if (!headers.ok()) {
     out.fault = HttpFault::kRefused;
     out.error = std::move(headers).error();

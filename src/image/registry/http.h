@@ -15,6 +15,7 @@
 #include "base/guarded.h"
 #include "base/result.h"
 #include "image/registry/options.h"
+#include "image/registry/proxy.h"
 #include "image/registry/url.h"
 
 /// One HTTP/1.1 exchange at a time over libcurl, with the clocks and limits that a registry client
@@ -58,6 +59,10 @@ struct HttpRequest {
   /// Gets the bodies of 200 and 206; without it, and for every other status, the body is collected.
   BodySink sink;
   size_t body_limit = 64UL << 10U;  // of collected bodies; more is a fault
+  /// Of the streamed body, for the clock that ends what would take longer than `most_ms` at its pace;
+  /// 0: no such clock.
+  uint64_t expected_bytes = 0;
+  int64_t most_ms = 0;
 };
 
 struct HttpResponse {
@@ -97,7 +102,7 @@ inline constexpr size_t kMaxHeaderBytes = 256UL << 10U;
 /// its own.
 class HttpClient {
  public:
-  HttpClient();
+  explicit HttpClient(ProxySettings proxies = {});
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -110,6 +115,7 @@ class HttpClient {
   struct Handle;
   std::unique_ptr<Handle> borrow();
   HttpOutcome exchange(Handle& handle, const HttpRequest& request, const Url& url, bool same_host);
+  const ProxySettings proxies_;
   Guarded<std::vector<std::unique_ptr<Handle>>> idle_;
 };
 

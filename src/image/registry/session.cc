@@ -1,11 +1,14 @@
 #include "image/registry/session.h"
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "image/auth/auth_file.h"
+#include "sys/file.h"
 
 namespace fluyt::image::registry {
 
@@ -56,12 +59,13 @@ std::string registry_errors(std::string_view body) {
 
 Session::Session(Registry& registry, std::string name, std::string repository,
                  std::vector<Endpoint> endpoints, Credentials credentials,
-                 const std::atomic<bool>* cancelled, Purpose purpose)
+                 CredentialTable from_file, const std::atomic<bool>* cancelled, Purpose purpose)
     : registry_(registry),
       name_(std::move(name)),
       repository_(std::move(repository)),
       endpoints_(std::move(endpoints)),
       credentials_(std::move(credentials)),
+      from_file_(std::move(from_file)),
       cancelled_(cancelled),
       purpose_(purpose),
       health_(std::vector<Health>(endpoints_.size())) {}
@@ -100,6 +104,9 @@ bool Session::distrust(EndpointIndex endpoint) {
 }
 
 std::string Session::shown(const Ask& what, EndpointIndex index) const {
+  if (what.elsewhere) {
+    return cat(what.url->host_port(), ": ", method_name(what.method), " ", what.url->path);
+  }
   const Endpoint& endpoint = endpoints_[index];
   return cat(endpoint.is_mirror ? "mirror " : "registry ", endpoint.name(), ": ",
              method_name(what.method), " ",
@@ -131,14 +138,29 @@ HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
   out.sink = what.sink;
   out.body_limit = what.body_limit;
   if (!what.accept.empty()) out.headers.emplace_back("Accept", what.accept);
+  if (what.elsewhere) {
+    out.tls = {};
+    return out;
+  }
   out.private_headers = endpoint.headers;
+  // Slow is better than nothing: only where another may be faster.
+  if (what.expected_bytes > 0 && order(what.need).size() > 1) {
+    out.expected_bytes = what.expected_bytes - (what.progress ? what.progress() : 0);
+    out.most_ms = registry_.options_.timeouts.slow_blob_ms;
+  }
   return out;
 }
 
 const Credentials* Session::credentials_for(const Endpoint& endpoint) const {
   const bool are_for_it =
       credentials_.are_for(endpoint.name()) || (!endpoint.is_mirror && credentials_.are_for(name_));
-  return are_for_it ? &credentials_ : nullptr;
+  if (are_for_it) return &credentials_;
+  for (const CredentialTable& table :
+       {std::cref(registry_.options_.credentials), std::cref(from_file_)}) {
+    const auto* found = table.find(endpoint.is_mirror ? endpoint.name() : name_, repository_);
+    if (found != nullptr) return found;
+  }
+  return nullptr;
 }
 
 std::vector<std::string> Session::scopes_for(const Ask& what) const {
@@ -236,17 +258,19 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
   std::string refused;
   for (size_t round = 0;; ++round) {
     if (!what.url.has_value() && (*health_.lock())[index].plain_http) request.url.scheme = "http";
-    auto authorization = authorization_for(index, what, refused);
+    auto authorization =
+        what.elsewhere ? Result<std::string>("") : authorization_for(index, what, refused);
     if (!authorization.ok()) return outcome_of(std::move(authorization).error());
     HttpRequest sent = request;
     // Where an upload goes on may be another host: what is private is for the registry alone.
-    const bool elsewhere = what.url.has_value() && !is_at(index, *what.url);
+    const bool elsewhere = what.elsewhere || (what.url.has_value() && !is_at(index, *what.url));
     if (elsewhere) sent.private_headers.clear();
     if (!authorization->empty() && !elsewhere) {
       sent.private_headers.emplace_back("Authorization", *authorization);
     }
     if (what.prepare) what.prepare(sent, index);
     HttpOutcome outcome = registry_.http_.send(sent);
+    if (!elsewhere) note_warnings(outcome.response);
     const bool unauthorized = outcome.fault == HttpFault::kNone && outcome.response.status == 401 &&
                               !outcome.response.redirected && !elsewhere;
     const bool same_again = !refused.empty() && *authorization == refused;
@@ -258,9 +282,29 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
   }
 }
 
+// Warning: 299 - "text" is a registry's word to people; other codes are about caches.
+void Session::note_warnings(const HttpResponse& response) {
+  constexpr size_t kMaxWarnings = 16;
+  constexpr size_t kMaxWarningBytes = 512;
+  const auto [from, to] = response.headers.equal_range("warning");
+  for (auto it = from; it != to; ++it) {
+    std::string_view text = it->second;
+    const size_t open = text.find('"');
+    const size_t close = text.rfind('"');
+    if (!text.starts_with("299 ") || open == close) continue;
+    text = text.substr(open + 1, close - open - 1).substr(0, kMaxWarningBytes);
+    auto known = warnings_.lock();
+    const bool is_new = std::find(known->begin(), known->end(), text) == known->end();
+    if (!is_new || known->size() == kMaxWarnings) continue;
+    known->emplace_back(text);
+    registry_.logger_.warn(cat("registry ", name_, " warns: ", quote(text, kMaxWarningBytes)));
+  }
+}
+
 HttpOutcome Session::send(const Ask& what, EndpointIndex index) {
   HttpOutcome outcome = send_with_scheme(what, index);
   const Endpoint& endpoint = endpoints_[index];
+  if (what.elsewhere) return outcome;
   const bool no_tls_there = outcome.fault == HttpFault::kTlsProtocol ||
                             outcome.fault == HttpFault::kConnect ||
                             (outcome.fault == HttpFault::kTimeout && outcome.response.status == 0);
@@ -293,12 +337,21 @@ Error Session::error_of(const Ask& what, EndpointIndex index, HttpOutcome& outco
     text += cat(": ", errors);
   }
   if (status == 401) {
-    text += credentials_.empty() ? "; the registry wants credentials and none were given"
-                                 : "; the credentials are refused";
+    const std::string_view asked = outcome.response.header("www-authenticate");
+    if (asked.find("insufficient_scope") != std::string_view::npos) {
+      text += "; what was granted does not reach that far (insufficient_scope)";
+    }
+    text += credentials_for(endpoints_[index]) == nullptr
+                ? "; the registry wants credentials and none were given"
+                : "; the credentials are refused";
   } else if (status == 429) {
     const std::string_view after = outcome.response.header("retry-after");
     text += cat("; the registry limits requests", after.empty() ? "" : ", Retry-After ",
                 after.empty() ? "" : quote(after));
+    for (const char* name : {"ratelimit-limit", "ratelimit-remaining", "docker-ratelimit-source"}) {
+      const std::string_view value = outcome.response.header(name);
+      if (!value.empty()) text += cat(", ", name, " ", quote(value));
+    }
   } else if (status == 404) {
     const bool is_manifest = what.path.find("/manifests/") != std::string::npos;
     const bool is_upload = what.need == Need::kPush && what.method != Method::kHead;
@@ -364,7 +417,8 @@ Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex ind
 }
 
 Result<Session::Answer> Session::ask(const Ask& what) {
-  const std::vector<EndpointIndex> candidates = order(what.need);
+  std::vector<EndpointIndex> candidates = order(what.need);
+  if (what.elsewhere && !candidates.empty()) candidates.resize(1);  // only its clocks are used
   if (candidates.empty()) {
     return Error(Code::kFailedPrecondition,
                  cat("registry ", name_, ": hosts.toml leaves no server that may be asked to ",
@@ -382,7 +436,7 @@ Result<Session::Answer> Session::ask(const Ask& what) {
     if (answer.ok()) return answer;
     Error error = std::move(answer).error();
     if (!try_next) return error;
-    (*health_.lock())[index].demoted = true;
+    if (!what.elsewhere) (*health_.lock())[index].demoted = true;
     if (last) {
       return mirrors.empty() ? error
                              : Error(error.code(), cat(error.message(), "; before it, ", mirrors));
@@ -392,8 +446,27 @@ Result<Session::Answer> Session::ask(const Ask& what) {
   }
 }
 
+namespace {
+
+Result<CredentialTable> read_auth_file(const std::string& path) {
+  AuthFile file =
+      FLUYT_TRY(parse_auth_file(FLUYT_TRY(sys::read_file(path, kMaxAuthFileBytes)), path));
+  if (!file.helpers.empty() || !file.store.empty()) {
+    return Error(Code::kInvalidArgument,
+                 cat(path,
+                     ": credHelpers or credsStore: expected auths alone, since fluytd runs no "
+                     "credential helpers"));
+  }
+  return std::move(file.auths);
+}
+
+}  // namespace
+
 Registry::Registry(RegistryOptions options, Logger& logger)
-    : options_(std::move(options)), logger_(logger), hosts_(options_.certs_dir) {}
+    : options_(std::move(options)),
+      logger_(logger),
+      http_(options_.proxies),
+      hosts_(options_.certs_dir) {}
 
 Result<std::unique_ptr<Session>> Registry::open(const std::string& registry,
                                                 const std::string& repository,
@@ -401,8 +474,13 @@ Result<std::unique_ptr<Session>> Registry::open(const std::string& registry,
                                                 const std::atomic<bool>* cancelled,
                                                 Purpose purpose) {
   auto endpoints = FLUYT_TRY(hosts_.endpoints_for(registry));
+  CredentialTable from_file;
+  if (!options_.auth_file.empty()) {
+    from_file = FLUYT_TRY_CONTEXT(read_auth_file(options_.auth_file), "the node's auth file");
+  }
   return std::make_unique<Session>(*this, registry, repository, std::move(endpoints),
-                                   std::move(credentials), cancelled, purpose);
+                                   std::move(credentials), std::move(from_file), cancelled,
+                                   purpose);
 }
 
 }  // namespace fluyt::image::registry

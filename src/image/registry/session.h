@@ -14,7 +14,7 @@
 #include "base/guarded.h"
 #include "base/log.h"
 #include "base/result.h"
-#include "image/registry/credentials.h"
+#include "image/auth/credentials.h"
 #include "image/registry/hosts.h"
 #include "image/registry/http.h"
 #include "image/registry/options.h"
@@ -84,7 +84,7 @@ class Registry {
 class Session {
  public:
   Session(Registry& registry, std::string name, std::string repository,
-          std::vector<Endpoint> endpoints, Credentials credentials,
+          std::vector<Endpoint> endpoints, Credentials credentials, CredentialTable from_file,
           const std::atomic<bool>* cancelled, Purpose purpose);
 
   /// HEAD of a tag or digest. kNotFound when no server has it; kUnimplemented when none answers
@@ -92,6 +92,20 @@ class Session {
   Result<ManifestHead> head_manifest(const std::string& target);
   /// The manifest under a tag or digest; of a digest the bytes are checked (kDataLoss).
   Result<RawManifest> get_manifest(const std::string& target);
+
+  /// The manifests in this repository that refer to `subject` and are of `artifact_type` (empty: of
+  /// any), by the referrers API page by page, or by its tag where there is none.
+  Result<std::vector<oci::Descriptor>> referrers(const oci::Digest& subject,
+                                                 const std::string& artifact_type);
+  /// What the older extension of simple signing has for a manifest; nothing when the registry has no
+  /// such extension, or nothing there.
+  Result<std::optional<std::string>> get_extension_signatures(const oci::Digest& manifest,
+                                                              size_t limit);
+  /// A file of another server, at most `limit` bytes, shown nothing of ours; nothing when it is not
+  /// there.
+  Result<std::optional<std::string>> get_elsewhere(const Url& url, size_t limit);
+  /// What registries said in Warning headers (distribution-spec), each once.
+  std::vector<std::string> warnings() const { return *warnings_.lock(); }
 
   /// Streams a blob in order into `sink`, from the start, each byte once: after a dropped
   /// connection it goes on where it stopped, perhaps from another server. Exactly `size` bytes or
@@ -101,6 +115,12 @@ class Session {
   Result<> fetch_blob(const oci::Digest& digest, uint64_t size,
                       const std::function<Result<>(std::string_view)>& sink,
                       EndpointIndex* served_by = nullptr);
+  /// The same for a foreign layer: when no registry has it, its `urls` are tried in turn, shown
+  /// nothing of ours; only https, unless the registry itself is reached by http.
+  Result<> fetch_foreign_blob(const oci::Digest& digest, uint64_t size,
+                              const std::vector<std::string>& urls,
+                              const std::function<Result<>(std::string_view)>& sink,
+                              EndpointIndex* served_by = nullptr);
   /// That server sent wrong bytes: it is not asked again in this session. False when no other is
   /// left.
   bool distrust(EndpointIndex endpoint);
@@ -133,6 +153,7 @@ class Session {
     std::string body;
     std::string from_repository;  // that is to be read too: a second scope
     bool once = false;            // asking again would not mean the same
+    bool elsewhere = false;  // `url` is no registry's: it is asked once, and shown nothing
     bool last_word = false;       // sent even when the caller has gone, and not waited for long
     size_t body_limit = 64UL << 10U;
     BodySink sink;
@@ -140,6 +161,7 @@ class Session {
     std::function<uint64_t()> progress;             // bytes so far, for the count of tries
     std::function<bool(const HttpResponse&)> good;  // empty: status 200
     std::function<bool()> server_is_wrong;          // the sink refused what another may have right
+    uint64_t expected_bytes = 0;  // of the streamed body in all
     std::function<void(const HttpOutcome&)> observe;  // each answer, good or not
   };
   struct Answer {
@@ -171,15 +193,19 @@ class Session {
   Error error_of(const Ask& what, EndpointIndex index, HttpOutcome& outcome) const;
   bool is_worth_another_try(const HttpOutcome& outcome, EndpointIndex index, int tries);
   std::string shown(const Ask& what, EndpointIndex index) const;
+  void note_warnings(const HttpResponse& response);
+  Result<> check_foreign_url(const Url& url) const;
 
   Registry& registry_;
   const std::string name_;
   const std::string repository_;
   const std::vector<Endpoint> endpoints_;
-  const Credentials credentials_;
+  const Credentials credentials_;    // of the caller
+  const CredentialTable from_file_;  // the node's, as options.auth_file has them now
   const std::atomic<bool>* cancelled_;
   const Purpose purpose_;
   Guarded<std::vector<Health>> health_;
+  Guarded<std::vector<std::string>> warnings_;
 };
 
 /// The tag that lists what refers to `subject` where there is no referrers API: sha256-<hex>.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/base64.h"
 #include "base/strings.h"
 #include "base/time.h"
 #include "image/blob/hasher.h"
@@ -14,23 +15,6 @@ namespace {
 constexpr size_t kMaxTokenAnswer = 1UL << 20U;
 constexpr size_t kMaxTokenBytes = 256UL << 10U;
 constexpr size_t kMaxSlots = 256;
-
-std::string base64(std::string_view bytes) {
-  static constexpr char kAlphabet[] =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t at = 0; at < bytes.size(); at += 3) {
-    uint32_t group = 0;
-    for (size_t i = 0; i < 3; ++i) {
-      group <<= 8U;
-      if (at + i < bytes.size()) group |= static_cast<unsigned char>(bytes[at + i]);
-    }
-    for (size_t i = 0; i < 4; ++i) {
-      out += at + i <= bytes.size() ? kAlphabet[(group >> (18U - 6U * i)) & 63U] : '=';
-    }
-  }
-  return out;
-}
 
 // "repository:team/app:pull,push": a resource and what may be done with it.
 struct Scope {
@@ -125,10 +109,13 @@ HttpRequest get_request(const TokenCache::Ask& ask, const Url& realm) {
   };
   add("service", ask.challenge->param("service"));
   for (const std::string& scope : scopes_of(ask)) add("scope", scope);
-  if (ask.credentials != nullptr && !ask.credentials->username.empty()) {
-    add("account", ask.credentials->username);
-    out.private_headers.emplace_back(
-        "Authorization", basic_authorization(ask.credentials->username, ask.credentials->password));
+  if (ask.credentials == nullptr) return out;
+  const Credentials& c = *ask.credentials;
+  if (!c.username.empty()) add("account", c.username);
+  // A server that takes an identity token only by GET takes it as a password.
+  const std::string& secret = c.password.empty() ? c.identity_token : c.password;
+  if (!c.username.empty() || !secret.empty()) {
+    out.private_headers.emplace_back("Authorization", basic_authorization(c.username, secret));
   }
   return out;
 }
@@ -145,13 +132,18 @@ HttpRequest post_request(const TokenCache::Ask& ask, const Url& realm) {
   return out;
 }
 
+// What a token server says that knows no POST (OAuth2 is the younger of the two specifications).
+bool knows_no_post(int status) { return status == 404 || status == 405 || status == 501; }
+
 Result<Token> fetch(HttpClient& http, const TokenCache::Ask& ask) {
   const Url realm = FLUYT_TRY(realm_of(ask));
-  const bool by_refresh_token =
-      ask.credentials != nullptr && !ask.credentials->identity_token.empty();
-  const HttpRequest request = by_refresh_token ? post_request(ask, realm) : get_request(ask, realm);
   const std::string where = cat("token server ", realm.host_port(), ": ", realm.path);
-  HttpOutcome outcome = http.send(request);
+  const bool has_identity = ask.credentials != nullptr && !ask.credentials->identity_token.empty();
+  HttpOutcome outcome =
+      http.send(has_identity ? post_request(ask, realm) : get_request(ask, realm));
+  if (has_identity && outcome.fault == HttpFault::kNone && knows_no_post(outcome.response.status)) {
+    outcome = http.send(get_request(ask, realm));
+  }
   if (outcome.fault != HttpFault::kNone) return std::move(*outcome.error).add_context(where);
   const int status = outcome.response.status;
   if (status == 401 || status == 403) {
@@ -218,7 +210,7 @@ Result<std::string> TokenCache::get(HttpClient& http, const Ask& ask) {
 }
 
 std::string basic_authorization(std::string_view username, std::string_view password) {
-  return cat("Basic ", base64(cat(username, ":", password)));
+  return cat("Basic ", base64_encode(cat(username, ":", password)));
 }
 
 }  // namespace fluyt::image::registry

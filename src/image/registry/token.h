@@ -11,7 +11,7 @@
 
 #include "base/guarded.h"
 #include "base/result.h"
-#include "image/registry/credentials.h"
+#include "image/auth/credentials.h"
 #include "image/registry/http.h"
 #include "image/registry/www_authenticate.h"
 

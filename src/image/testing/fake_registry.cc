@@ -208,6 +208,12 @@ bool FakeRegistry::send_reply(int socket, const Request& request, const Reply& r
   }
   send_all(socket, std::string_view(reply.body).substr(0, reply.cut));
   if (reply.fault == Reply::Fault::kHangInBody) return hang();
+  for (size_t at = reply.cut; reply.fault == Reply::Fault::kTrickle && !stopping_; ++at) {
+    if (at == reply.body.size() || !send_all(socket, std::string_view(reply.body).substr(at, 1))) {
+      return false;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
   if (reply.fault == Reply::Fault::kReset) {
     // Let the bytes be read first: a reset may overtake them.
     std::this_thread::sleep_for(std::chrono::milliseconds(30));

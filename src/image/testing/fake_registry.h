@@ -38,6 +38,7 @@ class FakeRegistry {
       kNone,
       kHangBeforeHead,  // never answers
       kDropBeforeHead,  // closes without an answer
+      kTrickle,         // after `cut` bytes of the body, one every 50 ms
       kHangInBody,      // stops after `cut` bytes of the body
       kClose,           // closes after `cut` bytes
       kReset,           // the same with a TCP reset

@@ -3,9 +3,11 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.h"
+
 namespace fluyt::image {
 
-/// What one pull may log in with. Never stored: it lives as long as the pull.
+/// What one pull or push may log in with. Never stored: it lives as long as that.
 struct Credentials {
   std::string username;
   std::string password;
@@ -20,5 +22,13 @@ struct Credentials {
   /// https://index.docker.io/v1/, which stands for docker.io.
   bool are_for(std::string_view host) const;
 };
+
+/// The host[:port] of "https://host:port/path" or "host:port/path"; the many names of Docker Hub
+/// become docker.io.
+std::string_view host_of_address(std::string_view address);
+
+/// Reads Docker's `auth`: base64 of "user:password"; the user "<token>" stands for an identity
+/// token. The error shows nothing of it.
+Result<> set_from_basic(std::string_view text, Credentials& credentials);
 
 }  // namespace fluyt::image

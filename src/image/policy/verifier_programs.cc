@@ -1,0 +1,61 @@
+#include "image/policy/verifier_programs.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/strings.h"
+#include "sys/file.h"
+#include "sys/process.h"
+
+namespace fluyt::image::policy {
+
+namespace {
+
+constexpr size_t kMaxReason = 16UL << 10U;
+constexpr const char* kDescriptorType = "application/vnd.oci.descriptor.v1+json";
+
+std::string json_of(const oci::Descriptor& descriptor) {
+  nlohmann::ordered_json out;
+  out["mediaType"] = descriptor.media_type;
+  out["digest"] = descriptor.digest.text();
+  out["size"] = descriptor.size;
+  if (!descriptor.annotations.empty()) out["annotations"] = descriptor.annotations;
+  return out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace
+
+Result<> ask_programs(const VerifierPrograms& programs, const std::string& name,
+                      const oci::Descriptor& manifest) {
+  if (programs.folder.empty()) return {};
+  const auto refuse = [&](std::string_view program, std::string_view why) {
+    return Error(Code::kPermissionDenied,
+                 cat("verifier ", programs.folder, "/", program, ": ", why));
+  };
+  const auto names = FLUYT_TRY_CONTEXT(sys::list_dir(programs.folder), "verifier programs");
+  const std::string descriptor = json_of(manifest);
+  int asked = 0;
+  for (const std::string& program : names) {
+    const std::string path = cat(programs.folder, "/", program);
+    if (programs.max_programs >= 0 && asked == programs.max_programs) break;
+    ++asked;
+    const auto done =
+        sys::run({.args = {path, "-name", name, "-digest", manifest.digest.text(),
+                           "-stdin-media-type", kDescriptorType},
+                  .env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
+                 descriptor, kMaxReason, Deadline::after_ms(programs.timeout_ms));
+    if (!done.ok()) return refuse(program, done.error().message());
+    if (done->timed_out) {
+      return refuse(program, cat("gave no answer within ", programs.timeout_ms, " ms"));
+    }
+    const int status = done->status.shell_code();
+    if (status == 0) continue;
+    const std::string_view said = trim(done->out.empty() ? done->err : done->out);
+    return refuse(program, cat("refused it with status ", status, said.empty() ? "" : ": ",
+                               said.empty() ? "" : quote(said)));
+  }
+  return {};
+}
+
+}  // namespace fluyt::image::policy

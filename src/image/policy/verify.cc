@@ -1,0 +1,197 @@
+#include "image/policy/verify.h"
+
+#include <algorithm>
+
+#include "base/strings.h"
+#include "image/policy/gpg.h"
+#include "image/policy/payload.h"
+#include "image/policy/public_key.h"
+#include "image/policy/verifier_programs.h"
+#include "sys/file.h"
+
+namespace fluyt::image::policy {
+
+namespace {
+
+constexpr size_t kMaxKeyBytes = 1UL << 20U;
+constexpr size_t kMaxNamespace = 63;
+
+Error refused(std::string text) { return {Code::kPermissionDenied, std::move(text)}; }
+
+// A Kubernetes namespace is a DNS label; anything else is no file name of ours.
+bool is_namespace(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNamespace && name.front() != '-' &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+         });
+}
+
+Result<std::string> policy_file_for(const VerifyOptions& options, const std::string& name) {
+  if (options.policy_folder.empty() || name.empty()) return options.policy_file;
+  if (!is_namespace(name)) {
+    return Error(Code::kInvalidArgument, cat("namespace ", quote(name), ": expected a DNS label"));
+  }
+  std::string own = cat(options.policy_folder, "/", name, ".json");
+  return sys::exists(own) ? own : options.policy_file;
+}
+
+// The manifests whose signature is good for this image: what the name points at, and what was
+// chosen in it. Each holds the other fast: the index by the digests it lists, the manifest by being
+// it.
+std::vector<oci::Digest> candidates(const Question& question) {
+  std::vector<oci::Digest> out{question.target.digest};
+  if (question.chosen && *question.chosen != question.target.digest)
+    out.push_back(*question.chosen);
+  return out;
+}
+
+Result<std::vector<std::string>> key_texts(const Requirement& requirement) {
+  std::vector<std::string> out = requirement.key_data;
+  for (const std::string& file : requirement.key_files) {
+    out.push_back(FLUYT_TRY(sys::read_file(file, kMaxKeyBytes)));
+  }
+  return out;
+}
+
+// What a payload that was signed by a right key still has to say. "" is: all is well.
+Result<std::string> objection_to(std::string_view payload_text, PayloadType type,
+                                 const oci::Digest& manifest, const Requirement& requirement,
+                                 const Question& question) {
+  const auto payload = parse_payload(payload_text, type);
+  if (!payload.ok()) return payload.error().message();
+  if (payload->digest != manifest) {
+    return cat("a signature is for ", payload->digest.text(), ", not ", manifest.text());
+  }
+  if (!identity_matches(requirement.identity, question.reference, payload->name)) {
+    return cat("a signature is for the name ", quote(payload->name), ", which does not fit ",
+               quote(question.reference.text()));
+  }
+  return std::string();
+}
+
+Result<> check_sigstore(const Requirement& requirement, const Question& question,
+                        Signatures& signatures) {
+  std::vector<PublicKey> keys;
+  const auto texts = FLUYT_TRY(key_texts(requirement));
+  for (const std::string& text : texts) keys.push_back(FLUYT_TRY(PublicKey::parse(text)));
+  size_t seen = 0;
+  std::string objection;
+  for (const oci::Digest& manifest : candidates(question)) {
+    const auto found = FLUYT_TRY(signatures.sigstore(manifest));
+    for (const SigstoreSignature& one : found) {
+      ++seen;
+      const bool ours = std::any_of(keys.begin(), keys.end(), [&](const PublicKey& key) {
+        return key.verifies(one.payload, one.signature);
+      });
+      if (!ours) continue;
+      std::string why = FLUYT_TRY(
+          objection_to(one.payload, PayloadType::kCosign, manifest, requirement, question));
+      if (why.empty()) return {};
+      objection = std::move(why);
+    }
+  }
+  if (!objection.empty()) return refused(std::move(objection));
+  if (seen == 0) return refused(cat("no signature is attached to ", question.target.digest.text()));
+  return refused(
+      cat(seen, seen == 1 ? " signature, not" : " signatures, none", " by the key given"));
+}
+
+Result<> check_simple(const VerifyOptions& options, const Requirement& requirement,
+                      const Question& question, Signatures& signatures) {
+  std::vector<std::string> keyrings;
+  const auto texts = FLUYT_TRY(key_texts(requirement));
+  for (const std::string& text : texts) keyrings.push_back(FLUYT_TRY(dearmor(text)));
+  std::string objection;
+  for (const oci::Digest& manifest : candidates(question)) {
+    const auto found = FLUYT_TRY(signatures.simple(manifest));
+    for (const std::string& message : found) {
+      const auto payload = open_signed_message(options.gpgv_program, keyrings, message);
+      if (!payload.ok()) {
+        objection = payload.error().message();
+        continue;
+      }
+      std::string why =
+          FLUYT_TRY(objection_to(*payload, PayloadType::kAtomic, manifest, requirement, question));
+      if (why.empty()) return {};
+      objection = std::move(why);
+    }
+  }
+  if (!objection.empty()) return refused(std::move(objection));
+  return refused(cat("no signature was found for ", question.target.digest.text()));
+}
+
+Result<> check_requirement(const VerifyOptions& options, const Requirement& requirement,
+                           const Question& question, Signatures& signatures) {
+  switch (requirement.kind) {
+    case Requirement::Kind::kAccept:
+      return {};
+    case Requirement::Kind::kReject:
+      return refused("this rule refuses everything");
+    case Requirement::Kind::kSignedBy:
+      return check_simple(options, requirement, question, signatures);
+    case Requirement::Kind::kSigstoreSigned:
+      return check_sigstore(requirement, question, signatures);
+  }
+  return refused("unknown");
+}
+
+Result<> check_pins(const DigestPins& pins, const Question& question) {
+  std::string name = question.reference.name();
+  while (true) {
+    if (const auto found = pins.find(name); found != pins.end()) {
+      const auto& allowed = found->second;
+      if (std::find(allowed.begin(), allowed.end(), question.target.digest) != allowed.end()) {
+        return {};
+      }
+      return refused(cat("pinned_digests[", quote(name), "]: ", question.target.digest.text(),
+                         ": expected one of the ", allowed.size(), " digests listed"));
+    }
+    const size_t slash = name.rfind('/');
+    if (slash == std::string::npos) return {};
+    name.resize(slash);
+  }
+}
+
+}  // namespace
+
+Result<> add_pin(DigestPins& pins, const std::string& name,
+                 const std::vector<std::string>& digests) {
+  std::vector<oci::Digest> parsed;
+  for (const std::string& digest : digests) parsed.push_back(FLUYT_TRY(oci::Digest::parse(digest)));
+  if (name.empty() || name.ends_with('/') || name.find(' ') != std::string::npos ||
+      has_control_characters(name)) {
+    return Error(Code::kInvalidArgument, cat(quote(name), ": expected host[:port][/repository]"));
+  }
+  pins[name] = std::move(parsed);
+  return {};
+}
+
+Result<> check_policy(const VerifyOptions& options, const Question& question,
+                      Signatures& signatures) {
+  const std::string file = FLUYT_TRY(policy_file_for(options, question.kubernetes_namespace));
+  if (file.empty()) return {};
+  const Policy policy = FLUYT_TRY_CONTEXT(
+      parse_policy(FLUYT_TRY(sys::read_file(file, kMaxPolicyBytes)), file), "image policy");
+  const Scope scope = scope_for(policy, question.reference);
+  for (size_t i = 0; i < scope.requirements->size(); ++i) {
+    const Requirement& requirement = (*scope.requirements)[i];
+    FLUYT_TRY_CONTEXT(check_requirement(options, requirement, question, signatures),
+                      cat("image policy ", file, ": ", scope.place, "[", i, "] (",
+                          name_of(requirement.kind), ")"));
+  }
+  return {};
+}
+
+Result<> check_image(const VerifyOptions& options, const Question& question,
+                     registry::Session& session) {
+  if (options.is_empty()) return {};
+  FLUYT_TRY_CONTEXT(check_pins(options.pins, question), "image policy");
+  const Lookaside lookaside = FLUYT_TRY(read_lookaside_folder(options.lookaside_folder));
+  RegistrySignatures signatures(session, question.reference, lookaside);
+  FLUYT_TRY(check_policy(options, question, signatures));
+  FLUYT_TRY_CONTEXT(ask_programs(options.programs, question.reference.text(), question.target),
+                    "image policy");
+  return {};
+}
+
+}  // namespace fluyt::image::policy

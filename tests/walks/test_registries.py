@@ -1,0 +1,148 @@
+"""Registries that want a login, and images that have to prove something."""
+
+import base64
+import json
+import os
+import warnings
+
+import cri as c
+import harness
+import images
+import pytest
+
+USER, PASSWORD = "walker", "pass word:with colon"
+
+
+def bcrypt(password):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import crypt
+    return crypt.crypt(password, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory):
+    """A registry that is filled while it is open to all, and closed then."""
+    folder = str(tmp_path_factory.mktemp("private"))
+    with harness.contextlib.ExitStack() as cleanup:
+        opened = harness.Registry(folder)
+        for name in ("team/app", "other/app"):
+            images.push(harness.busybox_image(), opened.address, name, "v1")
+        opened.stop()
+        with open(folder + "/passwords", "w", encoding="utf-8") as file:
+            file.write(f"{USER}:{bcrypt(PASSWORD)}\n")
+        closed = harness.Registry(folder, {"htpasswd": {"realm": "walk", "path": folder + "/passwords"}})
+        cleanup.callback(closed.stop)
+        yield closed.address
+
+
+@pytest.fixture(scope="module")
+def keeper(private, tmp_path_factory):
+    """An engine that has credentials for team/ of the closed registry, and a policy a namespace."""
+    folder = str(tmp_path_factory.mktemp("keeper"))
+    os.makedirs(folder + "/policies")
+    for namespace, kind in (("strict", "reject"), ("lenient", "insecureAcceptAnything")):
+        with open(f"{folder}/policies/{namespace}.json", "w", encoding="utf-8") as file:
+            json.dump({"default": [{"type": kind}]}, file)
+    with open(folder + "/password", "w", encoding="utf-8") as file:
+        file.write(PASSWORD + "\n")
+    made = harness.Engine(settings=f"""
+[image]
+policy_dir = "{folder}/policies"
+[[image.credentials]]
+match = "{private}/team"
+username = "{USER}"
+password_file = "{folder}/password"
+""")
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def kubelet(keeper):
+    client = c.Client(keeper.socket, keeper.folder + "/logs")
+    yield client
+    client.close()
+
+
+def pull(kubelet, name, auth=None, namespace=None):
+    request = c.pb.PullImageRequest(image=c.pb.ImageSpec(image=name))
+    if auth:
+        request.auth.CopyFrom(auth)
+    if namespace:
+        request.sandbox_config.metadata.namespace = namespace
+    return kubelet.images.PullImage(request, timeout=60).image_ref
+
+
+def test_the_nodes_credentials_are_for_their_prefix(private, kubelet):
+    assert pull(kubelet, f"{private}/team/app:v1")
+    code, message = c.error_of(pull, kubelet, f"{private}/other/app:v1")
+    assert code == "UNAUTHENTICATED" and "wants credentials and none were given" in message
+
+
+@pytest.mark.parametrize("form", ["username", "auth", "elsewhere"])
+def test_the_kubelets_credentials(private, kubelet, form):
+    encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    auth = {"username": c.pb.AuthConfig(username=USER, password=PASSWORD),
+            "auth": c.pb.AuthConfig(auth=encoded, server_address="http://" + private),
+            "elsewhere": c.pb.AuthConfig(username=USER, password=PASSWORD, server_address="registry.test")}[form]
+    if form == "elsewhere":
+        code, _ = c.error_of(pull, kubelet, f"{private}/other/app:v1", auth)
+        assert code == "UNAUTHENTICATED"
+    else:
+        assert pull(kubelet, f"{private}/other/app:v1", auth)
+
+
+def test_a_persons_docker_configuration(private, keeper, tmp_path):
+    name = f"{private}/other/app:v1"
+    nobody = {**os.environ, "HOME": str(tmp_path / "nobody"), "XDG_RUNTIME_DIR": str(tmp_path / "nobody")}
+    nobody.pop("DOCKER_CONFIG", None)
+    nobody.pop("REGISTRY_AUTH_FILE", None)
+    keeper.fluyt("rmi", name, check=False)
+    refused = keeper.fluyt("pull", name, check=False, env=nobody)
+    assert refused.returncode != 0 and "wants credentials" in refused.stderr
+    helper = tmp_path / "docker-credential-walk"
+    helper.write_text("#!/bin/sh\nread host\n[ \"$1 $host\" = \"get " + private + "\" ] || exit 9\n"
+                      f"echo '{json.dumps({'ServerURL': private, 'Username': USER, 'Secret': PASSWORD})}'\n")
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {private: "walk"}}))
+    somebody = {**nobody, "DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert keeper.fluyt("pull", "-q", name, env=somebody).stdout.startswith("sha256:")
+
+
+def test_a_policy_a_namespace(private, kubelet):
+    name = f"{private}/team/app:v1"
+    assert pull(kubelet, name, namespace="lenient")
+    code, message = c.error_of(pull, kubelet, name, namespace="strict")
+    assert code == "UNKNOWN" and message.startswith("SignatureValidationFailed: ")
+    assert "policies/strict.json: default[0] (reject)" in message
+
+
+def test_no_secret_is_logged(private, keeper, kubelet):
+    pull(kubelet, f"{private}/team/app:v1")
+    with open(keeper.log, encoding="utf-8", errors="replace") as file:
+        log = file.read()
+    encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    assert PASSWORD not in log and encoded not in log
+
+
+@pytest.mark.parametrize("settings,words", [
+    ('[[image.credentials]]\nmatch = "a.test"\n', "expected a username and password, or a token"),
+    ('[[image.credentials]]\nmatch = "a.test"\nuser = "x"\n', '"user": expected match, username'),
+    ('[[image.credentials]]\nmatch = "a b"\nusername = "x"\n', "expected host"),
+    ('[image]\ncredentials = 7\n', "expected tables [[image.credentials]]"),
+    ('[image.pinned_digests]\n"a.test" = ["md5:1"]\n', "md5"),
+    ('[image]\nmax_verifiers = -2\n', "expected a number from 0 to 1000, or -1 for all"),
+    ('[image]\npolicy_file = "policy.json"\n', "expected an absolute path"),
+])
+def test_settings_that_are_wrong_are_named(settings, words):
+    engine = harness.Engine(network=None, settings=settings)
+    try:
+        engine.start(wait=False)
+        assert engine.process.wait(timeout=30) == 2
+        with open(engine.log, encoding="utf-8") as file:
+            log = file.read()
+        assert "fluytd.toml:" in log and words in log
+    finally:
+        engine.close()
