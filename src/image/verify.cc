@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "image/blob/hasher.h"
 #include "image/layer/compare.h"
+#include "image/layer/erofs_image.h"
 #include "image/store.h"
 #include "sys/file.h"
 
@@ -288,12 +289,12 @@ class Store::Verification {
 
   // What the kept blob unpacks to, beside what is there.
   Result<std::string> compare(const ImageLayer& layer) {
-    KeptSource source(store_.blobs_);
-    FLUYT_TRY(unpack(source, layer));
     const auto record = store_.layers_->find(layer.diff_id);
     if (!record.ok()) return record.error().message();
     if (!record->has_value()) return std::string("is not there");
-    if ((*record)->form == LayerForm::kErofs) return compare_images(layer.diff_id);
+    if ((*record)->form == LayerForm::kErofs) return check_image(**record);
+    KeptSource source(store_.blobs_);
+    FLUYT_TRY(unpack(source, layer));
     auto found = open_tree(store_.options_.root, layer.diff_id);
     if (!found.ok()) return found.error().message();
     const sys::Fd expected = FLUYT_TRY(open_tree(scratch_->path(), layer.diff_id));
@@ -301,39 +302,24 @@ class Store::Verification {
     return join(differences, "; ");
   }
 
-  // One file each, the same for the same archive.
-  Result<std::string> compare_images(const oci::Digest& diff_id) const {
-    const auto found = hash_image(store_.options_.root, diff_id, UINT64_MAX);
-    if (!found.ok()) return found.error().message();
-    const oci::Digest expected = FLUYT_TRY(hash_image(scratch_->path(), diff_id, UINT64_MAX));
-    return *found == expected ? std::string() : std::string("its image has other content");
+  // An image tells all by itself: the archive in it has the layer's name for a digest, and its
+  // record has that of the rest.
+  Result<std::string> check_image(const LayerInfo& info) const {
+    auto file = sys::open(cat(folder_of(store_.options_.root, info.diff_id), "/", kImageName),
+                          O_RDONLY | O_NOFOLLOW);
+    if (!file.ok()) return file.error().message();
+    const auto checked = erofs::check_image(*file, info);
+    if (checked.ok()) return std::string();
+    if (checked.error().code() != Code::kDataLoss) return checked.error();
+    return checked.error().message();
   }
 
-  static Result<oci::Digest> hash_image(const std::string& root, const oci::Digest& diff_id,
-                                        uint64_t limit) {
-    const sys::Fd file =
-        FLUYT_TRY(sys::open(cat(folder_of(root, diff_id), "/", kImageName), O_RDONLY | O_NOFOLLOW));
-    Hasher hasher = FLUYT_TRY(Hasher::create(diff_id.algorithm()));
-    std::string buffer(kReadBytes, '\0');
-    while (const size_t got = FLUYT_TRY(sys::read_some(
-               file, std::span(buffer).first(std::min<uint64_t>(limit, buffer.size()))))) {
-      FLUYT_TRY(hasher.update(std::string_view(buffer).substr(0, got)));
-      limit -= got;
-    }
-    return hasher.finish();
-  }
-
-  // Its blob is not kept: as much as its record tells. An image has the archive in it, whose digest
-  // is the layer's name.
+  // Its blob is not kept: as much as its record tells.
   Result<std::string> count(const ImageLayer& layer) const {
     const auto record = store_.layers_->find(layer.diff_id);
     if (!record.ok()) return record.error().message();
     if (!record->has_value()) return std::string("is not there");
-    if ((*record)->form == LayerForm::kErofs) {
-      const auto found = hash_image(store_.options_.root, layer.diff_id, (*record)->unpacked_bytes);
-      if (!found.ok()) return found.error().message();
-      return *found == layer.diff_id ? std::string() : std::string("its image has other content");
-    }
+    if ((*record)->form == LayerForm::kErofs) return check_image(**record);
     const auto tree = open_tree(store_.options_.root, layer.diff_id);
     if (!tree.ok()) return tree.error().message();
     const TreeCount counted = FLUYT_TRY(count_tree(*tree));
@@ -394,6 +380,9 @@ class Store::Verification {
     if (auto there = FLUYT_TRY(scratch_store_ ? scratch_store_->find(layer.diff_id)
                                               : Result<std::optional<LayerInfo>>(std::nullopt))) {
       fresh = std::move(*there);
+    } else if (blobs_.contains(layer.blob_digest) && !damaged_blobs_.contains(layer.blob_digest)) {
+      KeptSource source(store_.blobs_);
+      fresh = FLUYT_TRY(unpack(source, layer));
     } else {
       how = "fetched and unpacked again";
       FLUYT_TRY(fetch(damage.images, [&](registry::Session& session, const ImageRow&) -> Result<> {

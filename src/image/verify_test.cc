@@ -1,5 +1,6 @@
 #include <utime.h>
 
+#include "image/layer/store.h"
 #include "image/store_fixture.h"
 
 namespace fluyt::image {
@@ -70,6 +71,33 @@ TEST_F(VerifyTest, SilentDamageOfALayerIsFoundAndMended) {
   EXPECT_THAT(verify().damages, IsEmpty());
   reopen();
   EXPECT_EQ(store_->list()->size(), 1U);
+}
+
+TEST_F(VerifyTest, ALayerInAnImageIsReadWhole) {
+  options_.layer_form = LayerForm::kErofs;
+  if (const auto opened = try_reopen(); !opened.ok()) GTEST_SKIP() << opened.error().message();
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull_to_run("a/b:v1").value();
+  EXPECT_THAT(verify().damages, IsEmpty());
+  const std::string file = cat("layers/", sha256_of(maker.layers()[1]).substr(7), "/", kImageName);
+  flip(file);
+  VerifyReport report = verify();
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].digest, sha256_of(maker.layers()[1]));
+  EXPECT_THAT(report.damages[0].finding, HasSubstr("metadata"));
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].note, "fetched and unpacked again");
+  EXPECT_THAT(verify().damages, IsEmpty());
+  // With its blob at hand no registry is asked.
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  flip(file);
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].note, "unpacked again from its blob");
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+  EXPECT_THAT(verify().damages, IsEmpty());
 }
 
 TEST_F(VerifyTest, ModesTimesAndStraysAreFound) {

@@ -14,6 +14,7 @@
 #include "base/strings.h"
 #include "image/blob/hasher.h"
 #include "image/layer/erofs_format.h"
+#include "sys/file.h"
 
 static_assert(std::endian::native == std::endian::little,
               "EROFS's numbers are written as they are");
@@ -450,6 +451,40 @@ Result<ImageSummary> ImageWriter::finish(const oci::Digest& diff_id) {
   tree.inodes = 1;
   tree.disk_bytes = layout.end();
   return ImageSummary{std::move(tree), layout.end(), digest};
+}
+
+Result<> check_image(sys::FdRef file, const LayerInfo& info) {
+  const uint64_t archive_end = kArchiveOffset + info.unpacked_bytes;
+  const auto bytes = static_cast<uint64_t>(FLUYT_TRY(sys::stat_of(file)).st_size);
+  if (bytes != info.disk_bytes || bytes < archive_end) {
+    return Error(Code::kDataLoss,
+                 cat("its image has ", bytes, " bytes, expected ", info.disk_bytes));
+  }
+  std::string buffer(kWriteBytes, '\0');
+  const auto hash = [&](Hasher& hasher, uint64_t at, uint64_t end) -> Result<> {
+    while (at < end) {
+      const ssize_t got = pread(file.raw(), buffer.data(),
+                                std::min<uint64_t>(kWriteBytes, end - at), static_cast<off_t>(at));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return Error::from_errno(errno, "pread(image)").with_code(Code::kDataLoss);
+      if (got == 0) return Error(Code::kDataLoss, "its image ends early");
+      FLUYT_TRY(hasher.update({buffer.data(), static_cast<size_t>(got)}));
+      at += static_cast<uint64_t>(got);
+    }
+    return {};
+  };
+  Hasher archive = FLUYT_TRY(Hasher::create(info.diff_id.algorithm()));
+  FLUYT_TRY(hash(archive, kArchiveOffset, archive_end));
+  if (FLUYT_TRY(archive.finish()) != info.diff_id) {
+    return Error(Code::kDataLoss, "the archive in its image has another digest");
+  }
+  Hasher rest = FLUYT_TRY(Hasher::create("sha256"));
+  FLUYT_TRY(hash(rest, archive_end, bytes));
+  FLUYT_TRY(hash(rest, 0, kArchiveOffset));
+  if (FLUYT_TRY(rest.finish()).text() != info.metadata_digest) {
+    return Error(Code::kDataLoss, "the metadata in its image have another digest");
+  }
+  return {};
 }
 
 }  // namespace fluyt::image::erofs

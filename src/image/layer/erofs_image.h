@@ -57,4 +57,7 @@ class ImageWriter final : private ChunkSink {
   uint64_t chunk_bytes_ = 0;
 };
 
+/// Reads an image whole and holds it against its layer's record: kDataLoss says what differs.
+Result<> check_image(sys::FdRef file, const LayerInfo& info);
+
 }  // namespace fluyt::image::erofs

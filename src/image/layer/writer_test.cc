@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <zlib.h>
 
+#include "image/layer/erofs_image.h"
 #include "image/layer/layer_test.h"
 #include "image/layer/unpack.h"
 
@@ -181,6 +182,27 @@ TEST_P(Writer, AnImageHasTheArchiveInItAndKnowsItsOwnDigest) {
   EXPECT_EQ(image.substr(4096, tar_.size()), tar_);
   const std::string around = image.substr(4096 + tar_.size()) + image.substr(0, 4096);
   EXPECT_EQ(digest_of("sha256", around)->text(), info.metadata_digest);
+}
+
+TEST_P(Writer, AnImageTellsOfEachFlippedBit) {
+  if (form() != LayerForm::kErofs) GTEST_SKIP() << "of images";
+  const LayerInfo info = unpack(tar_).value();
+  const sys::Fd file =
+      sys::open(cat(dir_.path(), "/store/layers/", info.diff_id.hex(), "/", kImageName), O_RDWR)
+          .value();
+  ASSERT_TRUE(erofs::check_image(file, info).ok());
+  for (const off_t at : {off_t{0}, off_t{1030}, off_t{4096}, off_t{60'000},
+                         static_cast<off_t>(info.disk_bytes) - 1}) {
+    char byte = 0;
+    ASSERT_EQ(pread(file.raw(), &byte, 1, at), 1);
+    byte = static_cast<char>(byte ^ 1);
+    ASSERT_EQ(pwrite(file.raw(), &byte, 1, at), 1);
+    EXPECT_EQ(erofs::check_image(file, info).error().code(), Code::kDataLoss) << at;
+    byte = static_cast<char>(byte ^ 1);
+    ASSERT_EQ(pwrite(file.raw(), &byte, 1, at), 1);
+  }
+  ASSERT_EQ(ftruncate(file.raw(), static_cast<off_t>(info.disk_bytes) - 4096), 0);
+  EXPECT_EQ(erofs::check_image(file, info).error().code(), Code::kDataLoss);
 }
 
 TEST_P(Writer, AStoreTakesOverWhatWasMountedAndLeavesNothingMounted) {
