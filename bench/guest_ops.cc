@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
     waitpid(child, nullptr, 0);
   });
   timed("vfork-exec-wait", 60, 2, [&] {
-    const pid_t child = vfork();
+    const pid_t child = vfork();  // NOLINT(bugprone-unsafe-functions): is what is timed
     if (child == 0) {
       execl(argv[0], argv[0], "true", static_cast<char*>(nullptr));
       _exit(1);

@@ -251,3 +251,11 @@ def test_the_table_of_calls_is_the_documentation():
     printed = subprocess.run([RUNG, "syscalls"], stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True).stdout
     with open(os.path.join(harness.ROOT, "docs/guest-syscalls.md"), encoding="utf-8") as file:
         assert file.read() == printed, "docs/guest-syscalls.md is stale: rung syscalls > docs/guest-syscalls.md"
+
+
+@pytest.mark.parametrize("how,expected", [("race 2000", "agreed\n"), ("doors", "survived\n"), ("scribble", "survived\n")])
+def test_a_hostile_guest_harms_itself_alone(root, how, expected):
+    shutil.copy(os.path.join(os.path.dirname(harness.BIN), "guest", "guest_storm"), root + "/bin/guest_storm")
+    done = subprocess.run([RUNG, "do", "--root", root, "--pids", "200", "--", "/bin/guest_storm", *how.split()], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0 and done.stdout.endswith(expected), done

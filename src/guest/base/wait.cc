@@ -85,7 +85,7 @@ Errno start_thread(void (*body)(void*), void* argument) {
   const int error = pthread_create(&thread, &attributes, enter, start.get());
   pthread_attr_destroy(&attributes);
   if (error != 0) return Errno(EAGAIN);
-  start.release();  // the thread's now
+  [[maybe_unused]] Start* given = start.release();  // the thread's now
   return kOk;
 }
 

@@ -91,10 +91,10 @@ class Pipe {
   Errno resize(size_t wanted) {
     std::lock_guard lock(mutex);
     if (wanted < used) return Errno(EBUSY);
+    if (wanted > kMaxCapacity) return Errno(EPERM);
     wanted = std::max(wanted, kAtomic);
     size_t size = kAtomic;
     while (size < wanted) size *= 2;
-    if (size > kMaxCapacity) return Errno(EPERM);
     std::vector<std::byte> moved(size);
     const size_t count = used;
     for (size_t i = 0; i < count; ++i) moved[i] = ring_[(begin_ + i) % ring_.size()];

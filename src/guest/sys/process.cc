@@ -71,7 +71,8 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
       } else {
         *process->actions = *from.actions;
       }
-      process->exit_signal = request.exit_signal;
+      // A sibling ends as its maker would: the parent asked for no other signal.
+      process->exit_signal = (flags & CLONE_PARENT) != 0 ? from.exit_signal : request.exit_signal;
       process->limits = from.limits;
       process->executable = from.executable;
       process->executable_path = from.executable_path;

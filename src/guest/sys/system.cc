@@ -120,8 +120,9 @@ ErrnoOr<uint64_t> sys_uname(Task& task, Arguments a) {
 
 ErrnoOr<uint64_t> sys_sethostname(Task& task, Arguments a) {
   if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
-  if (as_int(a[1]) < 0 || as_int(a[1]) > 64) return Errno(EINVAL);
-  std::string name(a[1], 0);
+  const int length = as_int(a[1]);
+  if (length < 0 || length > 64) return Errno(EINVAL);
+  std::string name(static_cast<size_t>(length), 0);
   GUEST_TRY(task.copy_in(a[0], std::as_writable_bytes(std::span(name))));
   std::lock_guard lock(task.kernel.lock);
   task.kernel.names.host = name.c_str();

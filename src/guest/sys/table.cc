@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <new>
+#include <stdexcept>
 
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
@@ -103,9 +105,17 @@ ErrnoOr<uint64_t> dispatch(Task& task, const SyscallRequest& call) {
   if (tracing && entry != nullptr && (call.number == 231 || call.number == 60 || call.number == 59))
     trace(task, call, entry, nullptr);
   ErrnoOr<uint64_t> result = Errno(ENOSYS);
-  if (entry != nullptr)
-    result = entry->handler(task, call.args);
-  else
+  if (entry != nullptr) {
+    // Sizes are checked where they come in; what slips through costs its caller the call, not the
+    // sandbox its kernel.
+    try {
+      result = entry->handler(task, call.args);
+    } catch (const std::bad_alloc&) {
+      result = Errno(ENOMEM);
+    } catch (const std::length_error&) {
+      result = Errno(ENOMEM);
+    }
+  } else
     report(task, call.native ? call.number : -1);
   if (tracing && call.number != 59) trace(task, call, entry, &result);
   return result;

@@ -68,6 +68,12 @@ bool is_ignored(const Process& process, int signal) {
   return action.handler == 0 && default_action(signal) == DefaultAction::kIgnore;
 }
 
+/// The init of a sandbox gets only what it has handlers for, and what the starter sends.
+bool is_spared(const Process& process, const SignalInfo& info) {
+  return process.pid == 1 && info.code != SI_KERNEL &&
+         process.actions->of[static_cast<size_t>(info.signo)].handler == 0;
+}
+
 }  // namespace
 
 void Kernel::notify_parent(Process& process, int code, int status) {
@@ -106,9 +112,7 @@ void Kernel::send(Process& process, const SignalInfo& info) {
         return (task->blocked & signal_bit(info.signo)) != 0 ||
                (task->restore_blocked && (*task->restore_blocked & signal_bit(info.signo)) != 0);
       });
-  const SignalAction& action = process.actions->of[static_cast<size_t>(info.signo)];
-  const bool spared = process.pid == 1 && action.handler == 0 && info.code <= 0;
-  if ((spared || is_ignored(process, info.signo)) && !blocked_by_all) return;
+  if ((is_spared(process, info) || is_ignored(process, info.signo)) && !blocked_by_all) return;
   process.pending.add(info);
   wake_for(process, info);
 }
@@ -121,7 +125,9 @@ void Kernel::send_to(Task& task, const SignalInfo& info) {
     send(process, info);
     return;
   }
-  if (is_ignored(process, info.signo) && (task.blocked & signal_bit(info.signo)) == 0) return;
+  if ((is_spared(process, info) || is_ignored(process, info.signo)) &&
+      (task.blocked & signal_bit(info.signo)) == 0)
+    return;
   task.pending.add(info);
   if ((task.blocked & signal_bit(info.signo)) == 0) task.call_in();
 }
