@@ -145,7 +145,8 @@ Result<Fd> make_overlay_by_path(const OverlayMount& overlay, const std::string& 
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   Result<Fd> result = Error::from_errno(clone_errno, "clone(CLONE_FILES)");
   if (pid > 0) {
-    while (waitpid(static_cast<pid_t>(pid), nullptr, __WCLONE) < 0 && errno == EINTR) {
+    while (waitpid(static_cast<pid_t>(pid), nullptr, static_cast<int>(__WCLONE)) < 0 &&
+           errno == EINTR) {
     }
     if (told->fd >= 0) {
       result = Fd(told->fd);
