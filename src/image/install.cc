@@ -119,6 +119,7 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
 
 Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const Install& how,
                              const ProgressSink& progress, std::atomic<bool>& stop) {
+  if (lost_writes_) FLUYT_TRY(sync_now());
   Content content{plan.config.diff_ids, digests_of(plan.documents)};
   for (const oci::Descriptor& layer : plan.layers) content.blobs.push_back(layer.digest);
   const std::string work = cat("bringing in ", how.names.empty() ? plan.id : how.names.back());

@@ -129,6 +129,8 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
 
 Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& question,
                                const ProgressSink& progress, std::atomic<bool>& stop) {
+  // Else an image that is about to go would pass for known.
+  if (lost_writes_) FLUYT_TRY(sync_now());
   const oci::Reference& reference = question.reference;
   Approval approval;
   if (!options_.verify.is_empty()) {

@@ -140,7 +140,7 @@ class Store final : public ImageStore, public Library {
                            const Install& how) const;
   // sync.cc
   Result<> sync_now();
-  void discard_unsynced();
+  Result<> discard_unsynced();
   // open.cc
   Result<> discard_broken();
   Result<> load_configs(CatalogChange& change);

@@ -7,6 +7,7 @@ namespace fluyt::image {
 
 Result<> Store::sync_now() {
   const std::lock_guard<std::mutex> one_at_a_time(syncing_);
+  if (lost_writes_) FLUYT_TRY(discard_unsynced());
   CatalogChange change;
   renewed_.lock()->clear();
   catalog_->read([&](const CatalogState& state) {
@@ -18,7 +19,10 @@ Result<> Store::sync_now() {
   if (change.durable_layers.empty()) return {};
   auto synced = layers_->sync();
   if (!synced.ok()) {
-    discard_unsynced();
+    lost_writes_ = true;
+    if (auto discarded = discard_unsynced(); !discarded.ok()) {
+      logger_.error(cat("after lost writes: ", discarded.error().message()));
+    }
     return std::move(synced).error().add_context(
         "layers could not be made durable and are discarded");
   }
@@ -30,9 +34,9 @@ Result<> Store::sync_now() {
 
 // The kernel tells once that pages were lost, not whose, and the same sync again would succeed over
 // them. So all that was written since the last good sync goes: what the catalog has, and what is on
-// its way into it.
-void Store::discard_unsynced() {
-  lost_writes_ = true;
+// its way into it. A disk that loses writes may not take the catalog's either: then the trees are
+// gone all the same, and whoever pulls next tries again.
+Result<> Store::discard_unsynced() {
   const std::unique_lock<std::shared_mutex> nothing_arrives(arrivals_);
   CatalogChange change;
   std::set<oci::Digest> in_roots;
@@ -53,15 +57,16 @@ void Store::discard_unsynced() {
   for (const std::string& id : change.drop_images) {
     logger_.error(cat("image ", id, ": discarded, since its layers may have lost data"));
   }
-  auto dropped = catalog_->commit(change);
+  Result<> result = catalog_->commit(change);
   // A container that runs on a layer keeps what it has of it; nobody else gets it.
   for (const oci::Digest& layer : change.drop_layers) {
     auto removed = in_roots.contains(layer) ? layers_->set_aside(layer) : layers_->remove(layer);
-    if (!removed.ok() && dropped.ok()) dropped = std::move(removed);
+    if (!removed.ok() && result.ok()) result = std::move(removed);
   }
-  if (dropped.ok()) dropped = sweep_content();
-  if (!dropped.ok()) logger_.error(cat("after lost writes: ", dropped.error().message()));
+  FLUYT_TRY(std::move(result));
+  FLUYT_TRY(sweep_content());
   lost_writes_ = false;
+  return {};
 }
 
 }  // namespace fluyt::image

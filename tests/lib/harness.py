@@ -57,7 +57,7 @@ def cgroup_tops():
 class Registry:
     """Debian's docker-registry on a free port of loopback, its files in `folder`."""
 
-    def __init__(self, folder, auth=None):
+    def __init__(self, folder, auth=None, access_log=False):
         """`auth`: the `auth` section of its configuration; None: everybody may do everything."""
         program = shutil.which("docker-registry")
         if program is None:
@@ -66,10 +66,11 @@ class Registry:
         self.address = f"127.0.0.1:{free_port()}"
         config = os.path.join(folder, "config.yml")
         with open(config, "w", encoding="utf-8") as file:
-            json.dump({"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": True}},
+            json.dump({"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": not access_log}},
                        "storage": {"filesystem": {"rootdirectory": folder + "/data"}, "delete": {"enabled": True}},
                        "http": {"addr": self.address}, **({"auth": auth} if auth else {})}, file)
-        with open(folder + "/log", "wb") as log:
+        self.log = folder + "/log"
+        with open(self.log, "wb") as log:
             self.process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
         wait_for(self._answers, "docker-registry to answer")
 

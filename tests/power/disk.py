@@ -34,12 +34,12 @@ class Disk:
     """Mounted at `folder`/mnt. Use it in a mount namespace of your own: a copy of the mount in another one keeps the
     file system alive, and what is alive has forgotten nothing."""
 
-    def __init__(self, folder, kind, mib=1024):
+    def __init__(self, folder, kind, mib=1024, options=()):
         self.file, self.mount_point, self.device = f"{folder}/{kind}.disk", f"{folder}/mnt", None
         os.makedirs(self.mount_point, exist_ok=True)
         with open(self.file, "wb") as file:
             file.truncate(mib << 20)
-        subprocess.run([*MAKE[kind], self.file], check=True)
+        subprocess.run([*MAKE[kind], *options, self.file], check=True)
         self.mount()
 
     def mount(self):

@@ -101,24 +101,35 @@ class Fluyt:
         with overlay(self.store, [name for name in stack if os.path.isdir(f"{self.store}/{name}")][::-1]) as place:
             yield place
 
-    def unaccounted(self):
-        """What is on the disk and not in the catalogue, and the other way round."""
-        with tempfile.TemporaryDirectory() as copy:  # fluytd holds the file for itself
+    @contextlib.contextmanager
+    def _catalogue(self):
+        """A connection to a copy of it: fluytd holds the file for itself."""
+        with tempfile.TemporaryDirectory() as copy:
             for name in ("catalog.db", "catalog.db-wal"):
                 if os.path.exists(f"{self.store}/{name}"):
                     shutil.copy(f"{self.store}/{name}", copy)
             with contextlib.closing(sqlite3.connect(copy + "/catalog.db")) as database:
-                def column(query):
-                    return [row[0] for row in database.execute(query)]
-                layers = set(column("SELECT diff_id FROM layer"))
-                used = set(column("SELECT diff_id FROM image_layer")) | set(column("SELECT diff_id FROM root_layer"))
-                blobs = set(column("SELECT digest FROM blob"))
-                documents = set(column("SELECT digest FROM image_blob"))
-                wanted = documents | set(column("SELECT blob_digest FROM image_layer"))
-                roots = set(column("SELECT container_id FROM root"))
-                chains = {}
-                for image, diff_id in database.execute("SELECT image_id, diff_id FROM image_layer ORDER BY image_id, position"):
-                    chains.setdefault(image, []).append(diff_id)
+                yield database
+
+    def durable(self):
+        """Whether all layers are said to outlive a power cut."""
+        with self._catalogue() as database:
+            return database.execute("SELECT min(durable) FROM layer").fetchone() == (1,)
+
+    def unaccounted(self):
+        """What is on the disk and not in the catalogue, and the other way round."""
+        with self._catalogue() as database:
+            def column(query):
+                return {row[0] for row in database.execute(query)}
+            layers = column("SELECT diff_id FROM layer")
+            used = column("SELECT diff_id FROM image_layer") | column("SELECT diff_id FROM root_layer")
+            blobs = column("SELECT digest FROM blob")
+            documents = column("SELECT digest FROM image_blob")
+            wanted = documents | column("SELECT blob_digest FROM image_layer")
+            roots = column("SELECT container_id FROM root")
+            chains = {}
+            for image, diff_id in database.execute("SELECT image_id, diff_id FROM image_layer ORDER BY image_id, position"):
+                chains.setdefault(image, []).append(diff_id)
         fixups = set()
         for diff_ids in chains.values():
             chain = diff_ids[0]

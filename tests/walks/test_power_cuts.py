@@ -36,3 +36,20 @@ def test_nothing_lost_or_leaked_after_a_kill(tmp_path):
     counts = rounds(tmp_path, "--kills", "8")
     assert sum(count["rounds"] for count in counts) == 8
     assert sum(count["images listed after it"] for count in counts) > 0
+
+
+@pytest.mark.skipif(disk.why_not("ext4") is not None, reason=str(disk.why_not("ext4")))
+def test_disks_that_fill_and_disks_that_lose(tmp_path):
+    done = subprocess.run(["unshare", "--mount", "--propagation", "private", sys.executable, "-B", POWER + "/full_disk.py"],
+                          check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    fill = got["fill"]
+    for name, words in (("zeros", "unpacks to more than"), ("names", "No space left on device")):
+        assert words in fill[name]["error"], fill
+        assert fill[name]["left"] == [] and fill[name]["bytes lost"] <= 100_000 and fill[name]["inodes lost"] <= 2, fill
+    assert fill["small is right"] and fill["small is right when pulled again"]
+    lose = got["lose"]
+    assert lose["lost"]["errors"] > 0, "the disk lost nothing: this shows nothing"
+    assert lose["right after it"] and all(lose["right after it"].values()), lose
+    assert lose["large is right when pulled again"] and lose["left"] == []

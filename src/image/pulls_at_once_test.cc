@@ -1,0 +1,177 @@
+// Many who want the same at the same time, and some who want it gone.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <thread>
+
+#include "base/strings.h"
+#include "base/time.h"
+#include "image/image_store.h"
+#include "image/testing/fake_registry.h"
+#include "image/testing/image_maker.h"
+#include "sys/file.h"
+
+namespace fluyt::image {
+namespace {
+
+using testing::FakeRegistry;
+using testing::ImageMaker;
+using ::testing::IsEmpty;
+using testing::sha256_of;
+using ::testing::SizeIs;
+using Reply = FakeRegistry::Reply;
+
+class PullsAtOnce : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    signal(SIGPIPE, SIG_IGN);
+    folder_ = std::make_unique<sys::TempDir>(sys::TempDir::create().value());
+    fake_ = FakeRegistry::start().value();
+    const std::string self = sys::read_link(sys::kCwd, "/proc/self/exe").value();
+    store_ = ImageStore::open(
+                 {.root = folder_->path() + "/store",
+                  .certs_dir = folder_->path() + "/certs",
+                  .unpack_program = self.substr(0, self.rfind("/test/")) + "/bin/fluyt-unpack"},
+                 logger_)
+                 .value();
+  }
+  std::string name(const std::string& tag) const { return cat(fake_->host(), "/", tag); }
+  Result<Image> pull(const std::string& tag, const PullOptions& options = {}) {
+    return store_->pull(oci::Reference::parse(name(tag)).value(), options);
+  }
+  // Of all repositories.
+  size_t fetches(const std::string& layer) const {
+    size_t out = 0;
+    for (const std::string& request : fake_->requests()) {
+      if (request.starts_with("GET ") && request.ends_with("/blobs/" + sha256_of(layer))) ++out;
+    }
+    return out;
+  }
+  void expect_nothing_left() {
+    EXPECT_THAT(store_->list().value(), IsEmpty());
+    for (const char* folder : {"layers", "staging", "trash", "fixups", "blobs/sha256"}) {
+      EXPECT_THAT(sys::list_dir(cat(folder_->path(), "/store/", folder)).value(), IsEmpty())
+          << folder;
+    }
+  }
+  // Layers of which the first is the same for every `top`.
+  static ImageMaker image(const std::string& top) {
+    ImageMaker out;
+    out.add_layer({{"etc/", ""}, {"etc/passwd", "root:x:0:0::/:/bin/sh\n"}});
+    out.add_layer({{"etc/", ""}, {"etc/hostname", top}});
+    return out;
+  }
+  void expect_whole(const std::string& id, const std::string& top) {
+    EXPECT_EQ(store_->read_image_file(id, "/etc/hostname", 100).value().value_or(""), top);
+    EXPECT_EQ(store_->read_image_file(id, "/etc/passwd", 100).value().value_or(""),
+              "root:x:0:0::/:/bin/sh\n");
+  }
+
+  NullLogger logger_;
+  std::unique_ptr<sys::TempDir> folder_;
+  std::unique_ptr<FakeRegistry> fake_;
+  std::unique_ptr<ImageStore> store_;
+};
+
+TEST_F(PullsAtOnce, TwoTagsOfOneDigestCostOneFetch) {
+  const ImageMaker maker = image("box");
+  maker.serve(*fake_, "a/b", "v1");
+  maker.serve(*fake_, "a/b", "v2");
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 6; ++i) {
+    threads.emplace_back([&, i] { good += pull(i % 2 == 0 ? "a/b:v1" : "a/b:v2").ok() ? 1 : 0; });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, 6);
+  const auto images = store_->list().value();
+  ASSERT_THAT(images, SizeIs(1));
+  EXPECT_THAT(images[0].repo_tags, SizeIs(2));
+  for (const std::string& layer : maker.layers()) EXPECT_EQ(fetches(layer), 1U);
+}
+
+TEST_F(PullsAtOnce, OneOfTwoCallersMayLeave) {
+  const ImageMaker maker = image("box");
+  maker.serve(*fake_, "a/b", "v1");
+  std::atomic<bool> fetching{false};
+  fake_->set_hook([&](const FakeRegistry::Request& request) -> std::optional<Reply> {
+    if (!request.target.ends_with(sha256_of(maker.layers()[1]))) return std::nullopt;
+    fetching = true;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    return std::nullopt;
+  });
+  std::atomic<bool> cancelled{false};
+  std::optional<Result<Image>> left;
+  std::optional<Result<Image>> stayed;
+  std::thread first([&] {
+    PullOptions options;
+    options.cancelled = &cancelled;
+    left = pull("a/b:v1", options);
+  });
+  while (!fetching) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  std::thread second([&] { stayed = pull("a/b:v1"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  cancelled = true;
+  first.join();
+  EXPECT_FALSE(stayed.has_value()) << "who leaves does not wait for the other";
+  second.join();
+  ASSERT_FALSE(left->ok());
+  EXPECT_EQ(left->error().code(), Code::kCancelled);
+  ASSERT_TRUE(stayed->ok()) << stayed->error().message();
+  EXPECT_EQ(fetches(maker.layers()[1]), 1U);
+  expect_whole((*stayed)->id, "box");
+}
+
+TEST_F(PullsAtOnce, RemovalsInBetweenLeaveItWholeOrGone) {
+  const ImageMaker maker = image("box");
+  maker.serve(*fake_, "a/b", "v1");
+  std::atomic<bool> done{false};
+  std::thread remover([&] {
+    while (!done) EXPECT_TRUE(store_->remove(maker.image_id()).ok());
+  });
+  for (int i = 0; i < 20; ++i) {
+    const auto got = pull("a/b:v1");
+    // Removed before the answer: said so, and nothing worse.
+    if (!got.ok()) {
+      EXPECT_EQ(got.error().code(), Code::kAborted) << got.error().message();
+    }
+  }
+  done = true;
+  remover.join();
+  const auto got = pull("a/b:v1");
+  ASSERT_TRUE(got.ok()) << got.error().message();
+  expect_whole(got->id, "box");
+  EXPECT_TRUE(store_->remove(got->id).ok());
+  expect_nothing_left();
+}
+
+TEST_F(PullsAtOnce, CollectingOneImageLeavesTheSharedLayerOfAnother) {
+  const ImageMaker one = image("one");
+  const ImageMaker two = image("two");
+  one.serve(*fake_, "a/one", "v1");
+  two.serve(*fake_, "a/two", "v1");
+  std::atomic<bool> done{false};
+  std::thread other([&] {
+    while (!done) {
+      EXPECT_TRUE(pull("a/one:v1").ok());
+      EXPECT_TRUE(store_->remove(one.image_id()).ok());
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    const auto got = pull("a/two:v1");
+    ASSERT_TRUE(got.ok()) << got.error().message();
+    expect_whole(got->id, "two");
+    EXPECT_TRUE(store_->remove(got->id).ok());
+  }
+  done = true;
+  other.join();
+  expect_nothing_left();
+}
+
+}  // namespace
+}  // namespace fluyt::image
