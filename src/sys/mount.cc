@@ -24,19 +24,30 @@ int recursive(Depth depth) { return depth == Depth::kTree ? AT_RECURSIVE : 0; }
 
 constexpr size_t kMaxString = 255;  // that fsconfig(2) takes
 
-// False where the kernel does not know "lowerdir+".
-Result<bool> set_lower_dirs(FsContext& context, const std::vector<std::string>& dirs) {
-  auto first = context.set_string("lowerdir+", dirs.front());
-  if (!first.ok() && first.error().errno_value() == EINVAL) return false;
-  FLUYT_TRY(std::move(first));
-  for (size_t i = 1; i < dirs.size(); ++i) FLUYT_TRY(context.set_string("lowerdir+", dirs[i]));
-  return true;
-}
-
 bool has_long_name(const OverlayMount& overlay) {
   const auto is_long = [](const std::string& name) { return name.size() > kMaxString; };
   return is_long(overlay.upper_dir) || is_long(overlay.work_dir) ||
          std::any_of(overlay.lower_dirs.begin(), overlay.lower_dirs.end(), is_long);
+}
+
+Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay,
+                                    const std::vector<std::string>& more_options) {
+  FsContext context = FLUYT_TRY(FsContext::open("overlay"));
+  FLUYT_TRY(context.set_string("source", "overlay"));
+  for (const std::string& dir : overlay.lower_dirs) {
+    FLUYT_TRY(context.set_string("lowerdir+", dir));
+  }
+  if (!overlay.upper_dir.empty()) {
+    FLUYT_TRY(context.set_string("upperdir", overlay.upper_dir));
+    FLUYT_TRY(context.set_string("workdir", overlay.work_dir));
+  }
+  for (const std::string& option : more_options) {
+    const size_t equals = option.find('=');
+    FLUYT_TRY(equals == std::string::npos
+                  ? context.set_flag(option)
+                  : context.set_string(option.substr(0, equals), option.substr(equals + 1)));
+  }
+  return context.mount(overlay.upper_dir.empty() ? MOUNT_ATTR_RDONLY : 0);
 }
 
 }  // namespace
@@ -236,26 +247,18 @@ Result<uint64_t> fs_magic(FdRef fd) {
 }
 
 Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options) {
-  const auto by_path = [&] {
-    std::string options;
-    for (const std::string& option : more_options) options += cat(",", option);
-    return make_overlay_by_path(overlay, options);
-  };
-  if (has_long_name(overlay)) return by_path();
-  FsContext context = FLUYT_TRY(FsContext::open("overlay"));
-  FLUYT_TRY(context.set_string("source", "overlay"));
-  if (!FLUYT_TRY(set_lower_dirs(context, overlay.lower_dirs))) return by_path();
-  if (!overlay.upper_dir.empty()) {
-    FLUYT_TRY(context.set_string("upperdir", overlay.upper_dir));
-    FLUYT_TRY(context.set_string("workdir", overlay.work_dir));
+  std::string refused;
+  if (!has_long_name(overlay)) {
+    auto made = make_overlay_by_fsconfig(overlay, more_options);
+    // Before 6.5 overlayfs takes any key, until there are too many of them or the mount is made.
+    if (made.ok() || made.error().errno_value() != EINVAL) return made;
+    refused = made.error().message();
   }
-  for (const std::string& option : more_options) {
-    const size_t equals = option.find('=');
-    FLUYT_TRY(equals == std::string::npos
-                  ? context.set_flag(option)
-                  : context.set_string(option.substr(0, equals), option.substr(equals + 1)));
-  }
-  return context.mount(overlay.upper_dir.empty() ? MOUNT_ATTR_RDONLY : 0);
+  std::string options;
+  for (const std::string& option : more_options) options += cat(",", option);
+  auto made = make_overlay_by_path(overlay, options);
+  if (made.ok() || refused.empty()) return made;
+  return std::move(made).error().add_context(cat("after ", refused));
 }
 
 }  // namespace fluyt::sys
