@@ -13,7 +13,7 @@ import harness
 import pytest
 
 RUNG = os.path.join(harness.BIN, "rung")
-LIMIT_S = 60
+LIMIT_S = 240  # a machine with thirty runnable tasks is slow at hand-offs
 
 
 def rung(*words, options=(), **more):
