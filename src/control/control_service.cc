@@ -4,8 +4,9 @@
 
 namespace fluyt::control {
 
-std::unique_ptr<grpc::Service> make_control_service(engine::Engine& engine) {
-  return std::make_unique<ControlService>(engine);
+std::unique_ptr<grpc::Service> make_control_service(engine::Engine& engine,
+                                                    image::Library& images) {
+  return std::make_unique<ControlService>(engine, images);
 }
 
 }  // namespace fluyt::control

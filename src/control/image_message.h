@@ -1,15 +1,13 @@
 #pragma once
 
 #include "fluyt/v1/control.pb.h"
-#include "image/image_store.h"
+#include "image/library.h"
 
+/// The image store's values to messages and back.
 namespace fluyt::control {
 
-inline void fill(const image::Image& image, v1::Image& message) {
-  message.set_id(image.id);
-  for (const std::string& tag : image.repo_tags) message.add_repo_tags(tag);
-  for (const std::string& digest : image.repo_digests) message.add_repo_digests(digest);
-  message.set_size(image.size);
-}
+void fill(const image::Image& image, v1::Image& message);
+void fill(const image::ImageDetail& detail, v1::ImageDetail& message);
+image::Credentials credentials_of(const v1::Credentials& message);
 
 }  // namespace fluyt::control

@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "control/image_message.h"
+#include "control/layer_reports.h"
 #include "control/service.h"
 #include "control/status.h"
 #include "sys/file.h"
@@ -14,12 +15,14 @@ namespace {
 constexpr uint64_t kMaxUploadBytes = 256ULL << 30U;
 
 // The archive in a file that has no name: nothing is left of it whatever happens.
-Result<sys::Fd> receive(const std::string& folder, grpc::ServerReader<v1::ImportRequest>& reader) {
+using Stream = grpc::ServerReaderWriter<v1::ImportResponse, v1::ImportRequest>;
+
+Result<sys::Fd> receive(const std::string& folder, Stream& stream) {
   FLUYT_TRY(sys::make_dirs(folder, 0700));
   sys::Fd file = FLUYT_TRY(sys::open(folder, O_TMPFILE | O_RDWR, 0600));
   v1::ImportRequest request;
   uint64_t size = 0;
-  while (reader.Read(&request)) {
+  while (stream.Read(&request)) {
     if (request.part_case() != v1::ImportRequest::kData) {
       return Error(Code::kInvalidArgument,
                    "import: data is expected in every message but the first");
@@ -44,41 +47,57 @@ Error without_path(const Error& error, const std::string& path) {
   return {error.code(), message};
 }
 
-Result<std::vector<image::Image>> import_from(engine::Engine& engine,
+Result<std::vector<image::Image>> import_from(engine::Engine& engine, image::Library& library,
                                               const v1::ImportRequest::Start& start,
-                                              grpc::ServerContext& context,
-                                              grpc::ServerReader<v1::ImportRequest>& reader) {
+                                              grpc::ServerContext& context, Stream& stream) {
   image::ImportOptions options;
   options.name = start.name();
+  if (!start.platform().empty()) {
+    options.platform = FLUYT_TRY(oci::Platform::parse(start.platform()));
+  }
+  const auto import = [&](const std::string& path) {
+    return with_progress<std::vector<image::Image>>(
+        context,
+        [&](LayerMessages& changed) {
+          v1::ImportResponse response;
+          response.mutable_layers()->Swap(&changed);
+          return stream.Write(response);
+        },
+        [&](const ProgressSink& progress, const std::atomic<bool>& cancelled) {
+          // The engine imports, so that it tells of the images; the store tells how far it is.
+          const auto watch = library.watch_import(path, {progress, &cancelled});
+          return engine.import_image(path, options);
+        });
+  };
   if (!start.folder_path().empty()) {
     if (!start.folder_path().starts_with('/')) {
       return Error(Code::kInvalidArgument,
                    cat("folder_path: ", quote(start.folder_path()), " is not absolute"));
     }
-    return engine.import_image(start.folder_path(), options);
+    return import(start.folder_path());
   }
-  const sys::Fd file = FLUYT_TRY(receive(engine.options().root, reader));
+  const sys::Fd file = FLUYT_TRY(receive(engine.options().root, stream));
   // A caller that died in the middle has sent half an archive, which may look whole.
   if (context.IsCancelled()) return Error(Code::kCancelled, "import: the caller went away");
   // By our pid and not "self", since a process of ours may be the one that reads it.
   const std::string path = cat("/proc/", ::getpid(), "/fd/", file.raw());
-  auto images = engine.import_image(path, options);
+  auto images = import(path);
   if (!images.ok()) return without_path(images.error(), path);
   return images;
 }
 
 }  // namespace
 
-grpc::Status ControlService::Import(grpc::ServerContext* context,
-                                    grpc::ServerReader<v1::ImportRequest>* reader,
-                                    v1::ImportResponse* response) {
+grpc::Status ControlService::Import(grpc::ServerContext* context, Stream* stream) {
   v1::ImportRequest first;
-  if (!reader->Read(&first) || !first.has_start()) {
+  if (!stream->Read(&first) || !first.has_start()) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "import: the first message must be start"};
   }
-  auto images = import_from(engine_, first.start(), *context, *reader);
+  auto images = import_from(engine_, images_, first.start(), *context, *stream);
   if (!images.ok()) return to_status(images.error());
-  for (const image::Image& image : *images) fill(image, *response->add_images());
+  v1::ImportResponse last;
+  for (const image::Image& image : *images) fill(image, *last.add_images());
+  stream->Write(last);
   return grpc::Status::OK;
 }
 

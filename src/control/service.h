@@ -2,6 +2,7 @@
 
 #include "engine/engine.h"
 #include "fluyt/v1/control.grpc.pb.h"
+#include "image/library.h"
 
 namespace fluyt::control {
 
@@ -9,14 +10,33 @@ namespace fluyt::control {
 /// keeps its thread.
 class ControlService final : public v1::Control::Service {
  public:
-  explicit ControlService(engine::Engine& engine) : engine_(engine) {}
+  ControlService(engine::Engine& engine, image::Library& images)
+      : engine_(engine), images_(images) {}
 
   grpc::Status Info(grpc::ServerContext* context, const v1::InfoRequest* request,
                     v1::InfoResponse* response) override;
   grpc::Status Pull(grpc::ServerContext* context, const v1::PullRequest* request,
                     grpc::ServerWriter<v1::PullResponse>* writer) override;
-  grpc::Status Import(grpc::ServerContext* context, grpc::ServerReader<v1::ImportRequest>* reader,
-                      v1::ImportResponse* response) override;
+  grpc::Status Import(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::ImportResponse, v1::ImportRequest>* stream) override;
+  grpc::Status Push(grpc::ServerContext* context, const v1::PushRequest* request,
+                    grpc::ServerWriter<v1::PushResponse>* writer) override;
+  grpc::Status Save(grpc::ServerContext* context, const v1::SaveRequest* request,
+                    grpc::ServerWriter<v1::SaveResponse>* writer) override;
+  grpc::Status Tag(grpc::ServerContext* context, const v1::TagRequest* request,
+                   v1::TagResponse* response) override;
+  grpc::Status ListImages(grpc::ServerContext* context, const v1::ListImagesRequest* request,
+                          v1::ListImagesResponse* response) override;
+  grpc::Status InspectImage(grpc::ServerContext* context, const v1::InspectImageRequest* request,
+                            v1::InspectImageResponse* response) override;
+  grpc::Status CollectGarbage(grpc::ServerContext* context,
+                              const v1::CollectGarbageRequest* request,
+                              v1::CollectGarbageResponse* response) override;
+  grpc::Status VerifyImages(grpc::ServerContext* context, const v1::VerifyImagesRequest* request,
+                            grpc::ServerWriter<v1::VerifyImagesResponse>* writer) override;
+  grpc::Status PruneImages(grpc::ServerContext* context, const v1::PruneImagesRequest* request,
+                           v1::PruneImagesResponse* response) override;
   grpc::Status Exec(grpc::ServerContext* context,
                     grpc::ServerReaderWriter<v1::ExecResponse, v1::ExecRequest>* stream) override;
   grpc::Status Attach(
@@ -33,6 +53,7 @@ class ControlService final : public v1::Control::Service {
 
  private:
   engine::Engine& engine_;
+  image::Library& images_;
 };
 
 /// How often a call that waits looks whether its caller is still there: the synchronous interface

@@ -162,6 +162,12 @@ class GrpcClient final : public Client {
     request.set_verbose(true);
     return call(*image_, &Images::ImageStatus, request);
   }
+  Result<uint64_t> image_fs_info() override {
+    const auto info = FLUYT_TRY(call(*image_, &Images::ImageFsInfo, cri::ImageFsInfoRequest()));
+    uint64_t bytes = 0;
+    for (const auto& usage : info.image_filesystems()) bytes += usage.used_bytes().value();
+    return bytes;
+  }
   Result<> remove_image(const std::string& name) override {
     cri::RemoveImageRequest request;
     request.mutable_image()->set_image(name);
@@ -190,8 +196,41 @@ class GrpcClient final : public Client {
   Result<control::Image> pull(
       const control::PullRequest& request,
       const std::function<void(const control::PullResponse&)>& progress) override;
-  Result<control::ImportResponse> import(const control::ImportRequest::Start& start,
-                                         const std::function<Result<std::string>()>& next) override;
+  Result<control::ImportResponse> import(
+      const control::ImportRequest::Start& start, const std::function<Result<std::string>()>& next,
+      const std::function<void(const control::ImportResponse&)>& progress) override;
+  Result<control::PushResponse::Pushed> push(
+      const control::PushRequest& request,
+      const std::function<void(const control::PushResponse&)>& progress) override;
+  Result<> save(const control::SaveRequest& request,
+                const std::function<Result<>(std::string_view)>& sink) override;
+  Result<control::Image> tag(const std::string& image, const std::string& name) override {
+    control::TagRequest request;
+    request.set_image(image);
+    request.set_name(name);
+    return FLUYT_TRY(call(*control_, &Control::Tag, request)).image();
+  }
+  Result<control::ListImagesResponse> image_details() override {
+    return call(*control_, &Control::ListImages, control::ListImagesRequest());
+  }
+  Result<control::InspectImageResponse> inspect_image(const std::string& name) override {
+    control::InspectImageRequest request;
+    request.set_name(name);
+    return call(*control_, &Control::InspectImage, request);
+  }
+  Result<control::PruneImagesResponse> prune_images(bool all) override {
+    control::PruneImagesRequest request;
+    request.set_all(all);
+    return call(*control_, &Control::PruneImages, request);
+  }
+  Result<control::CollectGarbageResponse> collect_garbage(bool collect) override {
+    control::CollectGarbageRequest request;
+    request.set_collect(collect);
+    return call(*control_, &Control::CollectGarbage, request);
+  }
+  Result<control::VerifyImagesResponse::Report> verify_images(
+      const control::VerifyImagesRequest& request,
+      const std::function<void(const control::VerifyImagesResponse&)>& progress) override;
   Result<> events(const std::function<bool(const control::Event&)>& handle) override;
   std::unique_ptr<ExecCall> exec() override {
     return std::make_unique<GrpcDuplex<control::ExecRequest, control::ExecResponse>>(
@@ -244,11 +283,56 @@ Result<control::Image> GrpcClient::pull(
   return image;
 }
 
-Result<control::ImportResponse> GrpcClient::import(
-    const control::ImportRequest::Start& start, const std::function<Result<std::string>()>& next) {
+Result<control::PushResponse::Pushed> GrpcClient::push(
+    const control::PushRequest& request,
+    const std::function<void(const control::PushResponse&)>& progress) {
   grpc::ClientContext context;
-  control::ImportResponse response;
-  auto writer = control_->Import(&context, &response);
+  auto reader = control_->Push(&context, request);
+  control::PushResponse response;
+  control::PushResponse::Pushed pushed;
+  while (reader->Read(&response)) {
+    if (response.has_pushed()) pushed = response.pushed();
+    progress(response);
+  }
+  FLUYT_TRY(result_of(reader->Finish()));
+  return pushed;
+}
+
+Result<control::VerifyImagesResponse::Report> GrpcClient::verify_images(
+    const control::VerifyImagesRequest& request,
+    const std::function<void(const control::VerifyImagesResponse&)>& progress) {
+  grpc::ClientContext context;
+  auto reader = control_->VerifyImages(&context, request);
+  control::VerifyImagesResponse response;
+  control::VerifyImagesResponse::Report report;
+  while (reader->Read(&response)) {
+    if (response.has_report()) report = response.report();
+    progress(response);
+  }
+  FLUYT_TRY(result_of(reader->Finish()));
+  return report;
+}
+
+Result<> GrpcClient::save(const control::SaveRequest& request,
+                          const std::function<Result<>(std::string_view)>& sink) {
+  grpc::ClientContext context;
+  auto reader = control_->Save(&context, request);
+  control::SaveResponse response;
+  while (reader->Read(&response)) {
+    if (auto taken = sink(response.data()); !taken.ok()) {
+      context.TryCancel();
+      (void)reader->Finish();
+      return taken;
+    }
+  }
+  return result_of(reader->Finish());
+}
+
+Result<control::ImportResponse> GrpcClient::import(
+    const control::ImportRequest::Start& start, const std::function<Result<std::string>()>& next,
+    const std::function<void(const control::ImportResponse&)>& progress) {
+  grpc::ClientContext context;
+  auto writer = control_->Import(&context);
   control::ImportRequest request;
   *request.mutable_start() = start;
   bool open = writer->Write(request);
@@ -265,8 +349,14 @@ Result<control::ImportResponse> GrpcClient::import(
     open = writer->Write(request);
   }
   writer->WritesDone();
+  control::ImportResponse last;
+  control::ImportResponse response;
+  while (writer->Read(&response)) {
+    if (response.images_size() > 0) last = response;
+    progress(response);
+  }
   FLUYT_TRY(result_of(writer->Finish()));
-  return response;
+  return last;
 }
 
 Result<> GrpcClient::events(const std::function<bool(const control::Event&)>& handle) {

@@ -54,6 +54,8 @@ class Client {
   /// Without an image in it when there is none.
   virtual Result<cri::ImageStatusResponse> image_status(const std::string& name) = 0;
   virtual Result<> remove_image(const std::string& name) = 0;
+  /// Bytes that images take.
+  virtual Result<uint64_t> image_fs_info() = 0;
 
   // fluyt.v1
   virtual Result<control::InfoResponse> info() = 0;
@@ -62,8 +64,21 @@ class Client {
       const std::function<void(const control::PullResponse&)>& progress) = 0;
   /// `next` gives the archive piece by piece, an empty one at its end.
   virtual Result<control::ImportResponse> import(
-      const control::ImportRequest::Start& start,
-      const std::function<Result<std::string>()>& next) = 0;
+      const control::ImportRequest::Start& start, const std::function<Result<std::string>()>& next,
+      const std::function<void(const control::ImportResponse&)>& progress) = 0;
+  virtual Result<control::PushResponse::Pushed> push(
+      const control::PushRequest& request,
+      const std::function<void(const control::PushResponse&)>& progress) = 0;
+  virtual Result<> save(const control::SaveRequest& request,
+                        const std::function<Result<>(std::string_view)>& sink) = 0;
+  virtual Result<control::Image> tag(const std::string& image, const std::string& name) = 0;
+  virtual Result<control::ListImagesResponse> image_details() = 0;
+  virtual Result<control::InspectImageResponse> inspect_image(const std::string& name) = 0;
+  virtual Result<control::PruneImagesResponse> prune_images(bool all) = 0;
+  virtual Result<control::CollectGarbageResponse> collect_garbage(bool collect) = 0;
+  virtual Result<control::VerifyImagesResponse::Report> verify_images(
+      const control::VerifyImagesRequest& request,
+      const std::function<void(const control::VerifyImagesResponse&)>& progress) = 0;
   virtual Result<> untag(const std::string& name) = 0;
   virtual Result<control::WaitResponse> wait(const std::string& container_id) = 0;
   virtual Result<> signal(const std::string& container_id, int signal) = 0;

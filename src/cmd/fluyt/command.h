@@ -61,19 +61,28 @@ struct CommandInfo {
 CommandInfo attach_command();
 CommandInfo events_command();
 CommandInfo exec_command();
+CommandInfo gc_command();
+CommandInfo history_command();
+CommandInfo image_prune_command();
+CommandInfo image_tree_command();
+CommandInfo image_verify_command();
 CommandInfo images_command();
 CommandInfo import_command();
 CommandInfo info_command();
 CommandInfo inspect_command();
+CommandInfo load_command();
 CommandInfo logs_command();
 CommandInfo pods_command();
 CommandInfo ps_command();
 CommandInfo pull_command();
+CommandInfo push_command();
 CommandInfo rm_command();
 CommandInfo rmi_command();
 CommandInfo run_command();
+CommandInfo save_command();
 CommandInfo stats_command();
 CommandInfo stop_command();
+CommandInfo tag_command();
 CommandInfo version_command();
 
 }  // namespace fluyt::cli

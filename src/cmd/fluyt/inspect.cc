@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/image_json.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/resolve.h"
 
@@ -9,11 +10,14 @@ namespace fluyt::cli {
 
 namespace {
 
-using MessagePtr = std::unique_ptr<google::protobuf::Message>;
-
-template <class Message>
-MessagePtr keep(Message message) {
-  return std::make_unique<Message>(std::move(message));
+// One document after another, as a list.
+std::string to_list(const std::vector<std::string>& documents) {
+  std::string out = "[";
+  for (const std::string& document : documents) {
+    out += out.size() == 1 ? "\n  " : ",\n  ";
+    for (const char c : document) out += c == '\n' ? std::string("\n  ") : std::string(1, c);
+  }
+  return out + "\n]";
 }
 
 bool is_missing(const Error& error) { return error.code() == Code::kNotFound; }
@@ -30,13 +34,11 @@ class Inspect final : public Command {
       return context.usage(cat("--type: ", quote(type_, 64), " is not container, pod or image"));
     }
     Client* client = FLUYT_TRY(context.client());
-    std::vector<MessagePtr> found;
-    std::vector<const google::protobuf::Message*> messages;
+    std::vector<std::string> found;
     for (const std::string& reference : references_) {
       found.push_back(FLUYT_TRY(find(*client, reference)));
-      messages.push_back(found.back().get());
     }
-    print(messages.size() == 1 ? to_json(*messages[0]) : to_json(messages));
+    print(found.size() == 1 ? found[0] : to_list(found));
     print("\n");
     return 0;
   }
@@ -44,23 +46,24 @@ class Inspect final : public Command {
  private:
   bool wants(std::string_view type) const { return type_.empty() || type_ == type; }
 
-  Result<MessagePtr> find(Client& client, const std::string& reference) const {
+  Result<std::string> find(Client& client, const std::string& reference) const {
     if (wants("container")) {
       auto container = find_container(client, reference);
-      if (container.ok()) return keep(FLUYT_TRY(client.container_status(container->id())));
+      if (container.ok()) return to_json(FLUYT_TRY(client.container_status(container->id())));
       if (!is_missing(container.error())) return std::move(container).error();
     }
     if (wants("pod")) {
       auto sandbox = find_sandbox(client, reference);
-      if (sandbox.ok()) return keep(FLUYT_TRY(client.sandbox_status(sandbox->id())));
+      if (sandbox.ok()) return to_json(FLUYT_TRY(client.sandbox_status(sandbox->id())));
       if (!is_missing(sandbox.error())) return std::move(sandbox).error();
     }
     if (wants("image")) {
-      auto image = client.image_status(reference);
-      if (image.ok() && image->has_image()) return keep(std::move(*image));
+      auto image = client.inspect_image(reference);
+      if (image.ok()) return image_json(*image);
       // What cannot be an image's name is simply not one here.
-      if (!image.ok() && image.error().code() != Code::kInvalidArgument)
+      if (!is_missing(image.error()) && image.error().code() != Code::kInvalidArgument) {
         return std::move(image).error();
+      }
     }
     return Error(Code::kNotFound, cat("no ", type_.empty() ? "container, pod or image" : type_, " ",
                                       quote(reference, 128)));

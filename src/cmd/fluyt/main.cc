@@ -1,7 +1,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 
@@ -15,20 +14,26 @@ namespace {
 
 constexpr std::string_view kDefaultSocket = "/run/fluyt/fluyt.sock";
 
-std::array<CommandInfo, 17> commands() {
+std::vector<CommandInfo> commands() {
   // In the order in which a person meets them.
-  return {pull_command(), images_command(), rmi_command(),     import_command(), run_command(),
-          ps_command(),   pods_command(),   logs_command(),    exec_command(),   attach_command(),
-          stop_command(), rm_command(),     inspect_command(), stats_command(),  events_command(),
-          info_command(), version_command()};
+  return {pull_command(),    images_command(),     rmi_command(),         tag_command(),
+          push_command(),    save_command(),       load_command(),        import_command(),
+          history_command(), image_tree_command(), image_prune_command(), image_verify_command(),
+          gc_command(),      run_command(),        ps_command(),          pods_command(),
+          logs_command(),    exec_command(),       attach_command(),      stop_command(),
+          rm_command(),      inspect_command(),    stats_command(),       events_command(),
+          info_command(),    version_command()};
 }
 
 std::string main_help() {
   std::string out =
       "Usage: fluyt [--socket PATH] COMMAND [ARGUMENTS]\n\n"
       "Runs containers, together with fluytd.\n\nCommands:\n";
-  for (const CommandInfo& info : commands()) {
-    out += cat("  ", info.name, std::string(10 - info.name.size(), ' '), info.summary, "\n");
+  const auto all = commands();
+  size_t width = 0;
+  for (const CommandInfo& info : all) width = std::max(width, info.name.size());
+  for (const CommandInfo& info : all) {
+    out += cat("  ", info.name, std::string(width + 2 - info.name.size(), ' '), info.summary, "\n");
   }
   out +=
       cat("\nOptions:\n"
@@ -102,8 +107,19 @@ int run(const std::vector<std::string>& arguments) {
     std::fputs(main_help().c_str(), stderr);
     return kExitUsage;
   }
+  const std::string two_words = rest.size() > 1 ? cat(rest[0], " ", rest[1]) : rest[0];
+  std::vector<std::string> longer;  // commands of two words that begin with this one
   for (const CommandInfo& info : commands()) {
     if (info.name == rest[0]) return run_command_line(info, {rest.begin() + 1, rest.end()}, socket);
+    if (rest.size() > 1 && info.name == two_words) {
+      return run_command_line(info, {rest.begin() + 2, rest.end()}, socket);
+    }
+    if (info.name.starts_with(rest[0] + " ")) longer.emplace_back(info.name);
+  }
+  if (!longer.empty()) {
+    return fail(Error(Code::kInvalidArgument, cat("fluyt ", rest[0], ": expected one of: fluyt ",
+                                                  join(longer, ", fluyt "))),
+                kExitUsage);
   }
   return fail(Error(Code::kInvalidArgument,
                     cat("there is no command ", quote(rest[0], 64), "; fluyt --help lists them")),

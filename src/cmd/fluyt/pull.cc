@@ -2,7 +2,6 @@
 #include "cmd/fluyt/log_in.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/pull_view.h"
-#include "cmd/fluyt/terminal.h"
 #include "cmd/fluyt/text/escape.h"
 
 namespace fluyt::cli {
@@ -14,12 +13,14 @@ class Pull final : public Command {
   void declare(Options& options) override {
     options.positional("IMAGE", image_, Options::Need::kRequired);
     options.flag("-q,--quiet", quiet_, "print the image's id alone");
+    options.value("--platform", platform_, "OS/ARCH", "in place of the host's");
     log_in_.declare(options);
   }
 
   Result<int> run(Context& context) override {
     control::PullRequest request;
     request.set_image(image_);
+    request.set_platform(platform_);
     if (!log_in_.is_complete()) {
       return context.usage("--username and --password-stdin go together");
     }
@@ -33,6 +34,7 @@ class Pull final : public Command {
 
  private:
   std::string image_;
+  std::string platform_;
   LogIn log_in_;
   bool quiet_ = false;
 };

@@ -1,6 +1,7 @@
 #include "cmd/fluyt/pull_view.h"
 
 #include "base/strings.h"
+#include "base/time.h"
 #include "cmd/fluyt/terminal.h"
 
 namespace fluyt::cli {
@@ -26,41 +27,35 @@ LayerState state_of(const control::LayerProgress& layer) {
   return state;
 }
 
-class View {
- public:
-  explicit View(Verbosity verbosity)
-      : quiet_(verbosity == Verbosity::kQuiet), bars_(is_terminal(Stream::kErr)) {}
-
-  void update(const control::PullResponse& response) {
-    for (const control::LayerProgress& layer : response.layers()) {
-      const LayerState state = state_of(layer);
-      const bool changed = state_.update(state);
-      if (changed && !quiet_ && !bars_) write_out(Stream::kErr, plain_line(state) + "\n");
-    }
-    if (quiet_ || !bars_ || response.layers_size() == 0) return;
-    // The size is asked for each time, so that a window that changed is right at the next drawing.
-    // The last column and row stay free: a terminal may wrap or scroll on reaching them.
-    const TerminalSize size = terminal_size(Stream::kErr);
-    const size_t height = size.height > 1 ? size.height - 1U : 1U;
-    auto lines = render(state_, size.width - 1U, height);
-    write_out(Stream::kErr, redraw(drawn_, lines, size.width));
-    drawn_ = std::move(lines);
-  }
-
- private:
-  const bool quiet_;
-  const bool bars_;
-  PullState state_;
-  std::vector<std::string> drawn_;
-};
-
 }  // namespace
+
+LayerView::LayerView(Verb verb, Verbosity verbosity)
+    : quiet_(verbosity == Verbosity::kQuiet), bars_(is_terminal(Stream::kErr)), state_(verb) {}
+
+void LayerView::update(const LayerMessages& changed) {
+  const int64_t now = now_boot_ns();
+  for (const control::LayerProgress& layer : changed) {
+    const LayerState state = state_of(layer);
+    const bool is_new = state_.update(state, now);
+    if (is_new && !quiet_ && !bars_) {
+      write_out(Stream::kErr, plain_line(state, state_.verb()) + "\n");
+    }
+  }
+  if (quiet_ || !bars_ || changed.empty()) return;
+  // The size is asked for each time, so that a window that changed is right at the next drawing.
+  // The last column and row stay free: a terminal may wrap or scroll on reaching them.
+  const TerminalSize size = terminal_size(Stream::kErr);
+  const size_t height = size.height > 1 ? size.height - 1U : 1U;
+  auto lines = render(state_, size.width - 1U, height);
+  write_out(Stream::kErr, redraw(drawn_, lines, size.width));
+  drawn_ = std::move(lines);
+}
 
 Result<control::Image> pull_with_view(Client& client, const control::PullRequest& request,
                                       Verbosity verbosity) {
-  View view(verbosity);
-  return client.pull(request,
-                     [&](const control::PullResponse& response) { view.update(response); });
+  LayerView view(Verb::kPull, verbosity);
+  return client.pull(
+      request, [&](const control::PullResponse& response) { view.update(response.layers()); });
 }
 
 }  // namespace fluyt::cli

@@ -9,6 +9,7 @@
 #include <toml++/toml.h>
 
 #include "base/strings.h"
+#include "oci/reference.h"
 #include "settings.h"
 #include "sys/file.h"
 
@@ -51,6 +52,28 @@ Setter paths(std::vector<std::string>& to) {
     for (const toml::node& item : *values) {
       const auto value = item.value_exact<std::string>();
       if (!value || !value->starts_with('/')) return expected("a list of absolute paths");
+      to.push_back(*value);
+    }
+    return {};
+  };
+}
+
+Setter image_patterns(std::vector<std::string>& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const toml::array* values = node.as_array();
+    if (values == nullptr) return expected("a list of image names");
+    to.clear();
+    for (const toml::node& item : *values) {
+      const auto value = item.value_exact<std::string>();
+      if (!value) return expected("a list of image names");
+      const bool is_start = value->ends_with('*') && value->find('*') + 1 == value->size();
+      if (!is_start) {
+        const auto reference = oci::Reference::parse(*value);
+        if (!reference.ok()) {
+          return expected(cat("image names, or starts of them with a '*' behind: ",
+                              reference.error().message()));
+        }
+      }
       to.push_back(*value);
     }
     return {};
@@ -219,6 +242,7 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"image.verifier_timeout", seconds(settings.verify.programs.timeout_ms, 3600)},
       {"image.max_verifiers", count_or_all(settings.verify.programs.max_programs)},
       {"image.pinned_digests", pins(settings.verify.pins)},
+      {"image.pinned", image_patterns(settings.pinned_images)},
       {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},

@@ -12,7 +12,7 @@
 #include "cri/service.h"
 #include "engine/engine.h"
 #include "grpc_server.h"
-#include "image/image_store.h"
+#include "image/library.h"
 #include "monitor/client/client.h"
 #include "network/network.h"
 #include "settings.h"
@@ -30,12 +30,25 @@ Result<sys::Fd> lock_root(const std::string& root) {
   FLUYT_TRY_CONTEXT(sys::make_dirs(root, 0700), "--root");
   sys::Fd lock = FLUYT_TRY(sys::open(root + "/fluytd.lock", O_RDWR | O_CREAT, 0600));
   if (::flock(lock.raw(), LOCK_EX | LOCK_NB) != 0) {
-    return Error(Code::kAlreadyExists, cat("--root: ", root, ": another fluytd serves it"));
+    constexpr size_t kMaxHolder = 64;
+    const auto holder = sys::read_all(lock, kMaxHolder);
+    const auto pid = holder.ok() ? parse_number<int64_t>(trim(*holder)) : std::nullopt;
+    return Error(Code::kAlreadyExists, cat("--root: ", root, ": another fluytd serves it",
+                                           pid ? cat(": pid ", *pid) : std::string()));
+  }
+  // For the message to the next who comes.
+  if (::ftruncate(lock.raw(), 0) == 0) {
+    sys::write_all(lock, cat(::getpid(), "\n")).ignore("a full disk is no reason not to start");
   }
   return lock;
 }
 
-Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Logger& logger) {
+struct Served {
+  std::unique_ptr<engine::Engine> engine;
+  image::Library* images;  // of the store that the engine has
+};
+
+Result<Served> make_engine(const Settings& settings, Logger& logger) {
   const auto proxies =
       FLUYT_TRY(image::registry::proxy_settings_from([](const char* name) -> std::string {
         const char* value = std::getenv(name);
@@ -62,14 +75,18 @@ Result<std::unique_ptr<engine::Engine>> make_engine(const Settings& settings, Lo
                                                            logger),
                                     "network");
   parts.hub = FLUYT_TRY_CONTEXT(monitor::Hub::create(logger), "monitors");
-  return engine::Engine::open({.root = settings.root + "/engine",
-                               .state = settings.state,
-                               .logs = settings.root + "/logs",
-                               .monitor_program = settings.monitor_program,
-                               .pod_init_program = settings.pod_init_program,
-                               .default_cgroup_parent = settings.cgroup_parent,
-                               .monitor_cgroup_parent = settings.monitor_cgroup_parent},
-                              std::move(parts), logger);
+  image::Library& library = image::library_of(*parts.images);
+  library.keep_pinned(settings.pinned_images);
+  auto engine = engine::Engine::open({.root = settings.root + "/engine",
+                                      .state = settings.state,
+                                      .logs = settings.root + "/logs",
+                                      .monitor_program = settings.monitor_program,
+                                      .pod_init_program = settings.pod_init_program,
+                                      .default_cgroup_parent = settings.cgroup_parent,
+                                      .monitor_cgroup_parent = settings.monitor_cgroup_parent},
+                                     std::move(parts), logger);
+  if (!engine.ok()) return std::move(engine).error();
+  return Served{std::move(*engine), &library};
 }
 
 /// Blocks the signals that end us, in this thread and every one it starts.
@@ -94,7 +111,8 @@ void wait_for_end(const sigset_t& signals, Logger& logger) {
 Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
   FLUYT_TRY(find_programs(settings));
   const sys::Fd lock = FLUYT_TRY(lock_root(settings.root));
-  const auto engine = FLUYT_TRY(make_engine(settings, logger));
+  const Served served = FLUYT_TRY(make_engine(settings, logger));
+  engine::Engine* const engine = served.engine.get();
 
   const cri::ServerInfo info{.listen = settings.listen,
                              .config_file = settings.config_file,
@@ -103,7 +121,7 @@ Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
                              .cni_bin_dirs = join(settings.cni_bin_dirs, ":")};
   const auto runtime = cri::make_runtime_service(*engine, info);
   const auto images = cri::make_image_service(*engine);
-  const auto control = control::make_control_service(*engine);
+  const auto control = control::make_control_service(*engine, *served.images);
   const std::string path = settings.listen.substr(std::string_view("unix:").size());
   const auto server =
       FLUYT_TRY(GrpcServer::start(path, {runtime.get(), images.get(), control.get()}, logger));

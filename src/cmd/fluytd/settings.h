@@ -29,6 +29,7 @@ struct Settings {
   image::CredentialTable credentials;  // for registries, where a caller brings none
   std::string auth_file;               // the same as a file in Docker's form
   image::policy::VerifyOptions verify;
+  std::vector<std::string> pinned_images;
   /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
   std::string monitor_program;
   std::string pod_init_program;

@@ -39,38 +39,108 @@ std::string pad(std::string text, size_t columns) {
   return text;
 }
 
-std::string line_of(const LayerState& layer, size_t width) {
+struct Words {
+  const char* exists;
+  const char* done;
+  const char* doing;
+};
+Words words_of(Verb verb) {
+  switch (verb) {
+    case Verb::kPull:
+      return {"already here", "done", "fetching"};
+    case Verb::kPush:
+      return {"already there", "pushed", "pushing"};
+    case Verb::kLoad:
+      return {"already here", "loaded", "loading"};
+    case Verb::kVerify:
+      return {"already checked", "checked", "checking"};
+  }
+  return {"", "", ""};
+}
+
+// "  45.1MB/s  3s left", or less where less is known.
+std::string speed_of(const LayerState& layer, uint64_t rate) {
+  if (rate == 0) return {};
+  std::string out = cat("  ", human_size(rate), "/s");
+  if (layer.total > layer.done) {
+    out += cat("  ", short_duration((layer.total - layer.done + rate - 1) / rate), " left");
+  }
+  return out;
+}
+
+std::string line_of(const LayerState& layer, uint64_t rate, Verb verb, size_t width) {
   const std::string id = pad(printable(short_id(layer.digest)), kIdColumns);
+  const Words words = words_of(verb);
   switch (layer.phase) {
     case LayerState::Phase::kWaiting:
       return fit(cat(id, "  waiting"), width);
     case LayerState::Phase::kExists:
-      return fit(cat(id, "  already here"), width);
+      return fit(cat(id, "  ", words.exists), width);
     case LayerState::Phase::kDone:
-      return fit(cat(id, "  done  ", human_size(std::max(layer.total, layer.done))), width);
+      return fit(cat(id, "  ", words.done, "  ", human_size(std::max(layer.total, layer.done))),
+                 width);
     case LayerState::Phase::kFetching:
       break;
   }
   const std::string amount = layer.total == 0
                                  ? human_size(layer.done)
                                  : cat(human_size(layer.done), "/", human_size(layer.total));
-  const size_t others = kIdColumns + 2 + 2 + columns_of(amount);
+  // First the speed goes where there is no room, then the bar.
+  const size_t needed = kIdColumns + 2 + columns_of(amount);
+  std::string speed = speed_of(layer, rate);
+  if (needed + columns_of(speed) > width) speed.clear();
+  const size_t others = needed + 2 + columns_of(speed);
   const size_t room = width > others ? width - others : 0;
-  if (layer.total == 0 || room < kMinBar) return fit(cat(id, "  ", amount), width);
-  return cat(id, "  ", bar(layer.done, layer.total, std::min(room, kMaxBar)), "  ", amount);
+  if (layer.total == 0 || room < kMinBar) return fit(cat(id, "  ", amount, speed), width);
+  return cat(id, "  ", bar(layer.done, layer.total, std::min(room, kMaxBar)), "  ", amount, speed);
 }
 
 }  // namespace
 
-bool PullState::update(const LayerState& layer) {
-  for (LayerState& known : layers_) {
+void Rate::sample(uint64_t bytes, int64_t now_ns) {
+  constexpr int64_t kApartNs = 250'000'000;
+  constexpr double kNewest = 0.3;
+  if (at_ns_ == 0 || bytes < bytes_) {  // the first, or the layer has begun anew
+    bytes_ = bytes;
+    at_ns_ = now_ns;
+    per_second_ = 0;
+    return;
+  }
+  if (now_ns - at_ns_ < kApartNs) return;
+  const double now =
+      static_cast<double>(bytes - bytes_) * 1e9 / static_cast<double>(now_ns - at_ns_);
+  per_second_ = per_second_ == 0 ? now : kNewest * now + (1 - kNewest) * per_second_;
+  bytes_ = bytes;
+  at_ns_ = now_ns;
+}
+
+bool PullState::update(const LayerState& layer, int64_t now_ns) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    LayerState& known = layers_[i];
     if (known.digest != layer.digest) continue;
     const bool changed = known.phase != layer.phase;
     known = layer;
+    rates_[i].sample(layer.done, now_ns);
     return changed;
   }
   layers_.push_back(layer);
+  rates_.emplace_back().sample(layer.done, now_ns);
   return true;
+}
+
+uint64_t PullState::rate_of(const LayerState& layer) const {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (layers_[i].digest == layer.digest) return rates_[i].per_second();
+  }
+  return 0;
+}
+
+std::string short_duration(uint64_t seconds) {
+  const auto two = [](uint64_t n) { return cat(n < 10 ? "0" : "", n); };
+  if (seconds < 60) return cat(seconds, "s");
+  if (seconds < 3600) return cat(seconds / 60, "m", two(seconds % 60), "s");
+  if (seconds < 100 * 3600) return cat(seconds / 3600, "h", two(seconds / 60 % 60), "m");
+  return cat(seconds / 86400, "d");
 }
 
 std::vector<std::string> render(const PullState& state, size_t width, size_t height) {
@@ -84,7 +154,7 @@ std::vector<std::string> render(const PullState& state, size_t width, size_t hei
   }
   for (const LayerState& layer : layers) {
     if (!all_fit && (is_finished(layer) || lines.size() >= std::max<size_t>(height, 1))) continue;
-    lines.push_back(line_of(layer, width));
+    lines.push_back(line_of(layer, state.rate_of(layer), state.verb(), width));
   }
   return lines;
 }
@@ -109,18 +179,19 @@ std::string redraw(const std::vector<std::string>& previous, const std::vector<s
   return out;
 }
 
-std::string plain_line(const LayerState& layer) {
+std::string plain_line(const LayerState& layer, Verb verb) {
+  const Words words = words_of(verb);
   const std::string id = printable(short_id(layer.digest));
   switch (layer.phase) {
     case LayerState::Phase::kWaiting:
       return cat(id, ": waiting");
     case LayerState::Phase::kFetching:
-      return layer.total == 0 ? cat(id, ": fetching")
-                              : cat(id, ": fetching ", human_size(layer.total));
+      return layer.total == 0 ? cat(id, ": ", words.doing)
+                              : cat(id, ": ", words.doing, " ", human_size(layer.total));
     case LayerState::Phase::kDone:
-      return cat(id, ": done, ", human_size(std::max(layer.total, layer.done)));
+      return cat(id, ": ", words.done, ", ", human_size(std::max(layer.total, layer.done)));
     case LayerState::Phase::kExists:
-      return cat(id, ": already here");
+      return cat(id, ": ", words.exists);
   }
   return id;
 }

@@ -202,6 +202,47 @@ TEST(Progress, PlainLines) {
             "aaaaaaaaaaaa: fetching 2.00kB");
 }
 
+TEST(Progress, LinesShowRateAndTimeLeftWhereThereIsRoom) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  PullState state;
+  const char* id = "sha256:aaaaaaaaaaaaaaaa";
+  state.update(layer(id, LayerState::Phase::kFetching, 0, 100'000'000), kSecondNs);
+  state.update(layer(id, LayerState::Phase::kFetching, 1'000'000, 100'000'000),
+               kSecondNs + kSecondNs / 10);  // too soon to tell
+  EXPECT_EQ(render(state, 80, 10)[0].find("/s"), std::string::npos);
+  state.update(layer(id, LayerState::Phase::kFetching, 10'000'000, 100'000'000), 2 * kSecondNs);
+  EXPECT_THAT(
+      render(state, 80, 10),
+      ElementsAre("aaaaaaaaaaaa  [===>                           ]  10.0MB/100MB  10.0MB/s  "
+                  "9s left"));
+  EXPECT_THAT(render(state, 40, 10), ElementsAre("aaaaaaaaaaaa  [=>        ]  10.0MB/100MB"));
+  EXPECT_THAT(render(state, 20, 10), ElementsAre("aaaaaaaaaaaa  10.0M…"));
+  // Half as fast from now on, told slowly.
+  state.update(layer(id, LayerState::Phase::kFetching, 15'000'000, 100'000'000), 3 * kSecondNs);
+  EXPECT_EQ(state.rate_of(state.layers()[0]), 8'500'000U);
+  // From another server, from the start.
+  state.update(layer(id, LayerState::Phase::kFetching, 0, 100'000'000), 4 * kSecondNs);
+  EXPECT_EQ(state.rate_of(state.layers()[0]), 0U);
+}
+
+TEST(Progress, WordsAreTheVerbs) {
+  PullState push(Verb::kPush);
+  push.update(layer("sha256:aaaaaaaaaaaaaaaa", LayerState::Phase::kExists, 0, 10));
+  push.update(layer("sha256:bbbbbbbbbbbbbbbb", LayerState::Phase::kDone, 10, 10));
+  EXPECT_THAT(render(push, 80, 10),
+              ElementsAre("aaaaaaaaaaaa  already there", "bbbbbbbbbbbb  pushed  10B"));
+  EXPECT_EQ(plain_line(push.layers()[1], Verb::kPush), "bbbbbbbbbbbb: pushed, 10B");
+  EXPECT_EQ(plain_line(push.layers()[1], Verb::kLoad), "bbbbbbbbbbbb: loaded, 10B");
+}
+
+TEST(Progress, ShortDurations) {
+  EXPECT_EQ(short_duration(0), "0s");
+  EXPECT_EQ(short_duration(59), "59s");
+  EXPECT_EQ(short_duration(185), "3m05s");
+  EXPECT_EQ(short_duration(7800), "2h10m");
+  EXPECT_EQ(short_duration(864000), "10d");
+}
+
 TEST(RunValues, Environment) {
   const Lookup none = [](const char*) -> const char* { return nullptr; };
   const Lookup some = [](const char*) -> const char* { return "v"; };

@@ -1,0 +1,295 @@
+"""Images from hand to hand: pushed, pulled back, saved, loaded, and read by Debian's skopeo and podman."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+
+import harness
+import images
+import pytest
+
+
+@pytest.fixture
+def app(registry, engine, busybox):
+    """An image of two layers, the lower one busybox's, pulled to be pushed on; removed afterwards with all its names."""
+    image = images.Image([images.busybox_layer(), images.layer([images.Entry("app", data=os.urandom(200_000))])],
+                         {"Env": [images.PATH_ENV], "Cmd": ["sh"], "Labels": {"who": "walk"}})
+    images.push(image, registry.address, "walk/app", "1")
+    name = registry.address + "/walk/app:1"
+    engine.fluyt("pull", name)
+    yield name
+    for line in json.loads(engine.fluyt("images", "--format", "json").stdout):
+        engine.fluyt("rmi", line["id"])
+
+
+def ids(engine):
+    return set(engine.fluyt("images", "-q", "--no-trunc").stdout.split())
+
+
+def program(name):
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=120, **options)
+    assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_pushed_and_pulled_back(engine, registry, app):
+    image = json.loads(engine.fluyt("inspect", "--type", "image", app).stdout)
+    mine = registry.address + "/walk/pushed:2"
+    engine.fluyt("tag", app, mine)
+    done = engine.fluyt("push", mine)
+    assert done.stdout == f"{mine}: digest: {image['manifestDigest']} size: {len(_manifest(registry, 'walk/app', '1'))}\n"
+    # The registry had every layer in another repository: mounted, not sent.
+    assert done.stderr.count("already there") == 3, done.stderr
+    assert _manifest(registry, "walk/pushed", "2") == _manifest(registry, "walk/app", "1")
+    assert engine.fluyt("push", "-q", mine).stdout == image["manifestDigest"] + "\n"
+    engine.fluyt("rmi", image["id"])
+    assert image["id"] not in ids(engine)
+    assert engine.fluyt("pull", "-q", mine).stdout == image["id"] + "\n"
+    refused = engine.fluyt("push", registry.address + "/walk/nothing:1", check=False)
+    assert (refused.returncode, "no image has this name" in refused.stderr) == (1, True)
+
+
+def test_layers_are_sent_where_the_registry_lacks_them(engine, app, tmp_path):
+    other = harness.Registry(str(tmp_path / "registry"))
+    try:
+        name = other.address + "/first/app:1"
+        engine.fluyt("tag", app, name)
+        done = engine.fluyt("push", name)
+        assert done.stderr.count(": pushed, ") == 3, done.stderr
+        skopeo = program("skopeo")
+        seen = json.loads(run(skopeo, "inspect", "--tls-verify=false", "docker://" + name))
+        assert seen["Labels"] == {"who": "walk"}
+        assert len(seen["Layers"]) == 2
+        copied = str(tmp_path / "copied")
+        run(skopeo, "copy", "-q", "--src-tls-verify=false", "docker://" + name, "dir:" + copied)
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+def test_saved_and_loaded(engine, registry, app, busybox, tmp_path, form):
+    engine.fluyt("pull", busybox)
+    engine.fluyt("tag", app, "app:walk")
+    before = ids(engine)
+    archive = str(tmp_path / "saved.tar")
+    engine.fluyt("save", "--format", form, "-o", archive, "app:walk", app, busybox)
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+        assert len(names) == len(set(names))  # what two images share is there once
+        assert ("manifest.json" in names) == (form == "docker")
+    app_id = json.loads(engine.fluyt("inspect", "app:walk").stdout)["id"]
+    for image in before:
+        engine.fluyt("rmi", image)
+    assert ids(engine) == set()
+    loaded = engine.fluyt("load", "-i", archive).stdout
+    assert sorted(loaded.splitlines()) == sorted(
+        f"Loaded image: {name}" for name in ("docker.io/library/app:walk", app, busybox))
+    assert ids(engine) == before
+    assert json.loads(engine.fluyt("inspect", "app:walk").stdout)["id"] == app_id
+    # Standard input, compressed, quietly.
+    with open(archive, "rb") as file:
+        packed = gzip.compress(file.read(), 1)
+    (tmp_path / "saved.tar.gz").write_bytes(packed)
+    with open(tmp_path / "saved.tar.gz", "rb") as file:
+        assert "Loaded image: " in engine.fluyt("load", "-q", stdin=file).stdout
+    run_again = engine.fluyt("run", "--rm", "--network", "host", "app:walk", "sh", "-c", "wc -c < /app", check=False)
+    if "--network" not in run_again.stderr:
+        assert run_again.stdout == "200000\n", run_again.stderr
+
+
+def test_docker_archives_load(engine, tmp_path):
+    """As Docker before 25.0 wrote them: layers as tars by name, no layout."""
+    layers = [images.busybox_layer(), images.layer([images.Entry("old", data=b"old\n")])]
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}, "rootfs": {
+        "type": "layers", "diff_ids": [images.digest_of(data) for data in layers]}}).encode()
+    config_name = hashlib.sha256(config).hexdigest() + ".json"
+    manifest = [{"Config": config_name, "RepoTags": ["old/app:1", "old/app:latest"],
+                 "Layers": [f"{i}/layer.tar" for i in range(2)]}]
+    archive = tmp_path / "old.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name, data in [(config_name, config), ("manifest.json", json.dumps(manifest).encode())] + [
+                (f"{i}/layer.tar", data) for i, data in enumerate(layers)]:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    loaded = engine.fluyt("load", "-i", str(archive)).stdout
+    assert loaded == "Loaded image: docker.io/old/app:1\nLoaded image: docker.io/old/app:latest\n"
+    assert engine.fluyt("images", "-q", "--no-trunc", "old/app").stdout.split() == [images.digest_of(config)] * 1
+    # Its blobs are kept, so it can be sent on.
+    assert engine.fluyt("save", "-o", str(tmp_path / "again.tar"), "old/app:1").returncode == 0
+    engine.fluyt("rmi", images.digest_of(config))
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+def test_skopeo_and_podman_read_what_was_saved(engine, app, tmp_path, form):
+    archive = str(tmp_path / "saved.tar")
+    engine.fluyt("tag", app, "app:walk")
+    engine.fluyt("save", "--format", form, "-o", archive, "app:walk")
+    image = json.loads(engine.fluyt("inspect", "app:walk").stdout)
+    skopeo = program("skopeo")
+    seen = json.loads(run(skopeo, "inspect", "--config", f"{form}-archive:{archive}"))
+    assert seen["config"]["Labels"] == {"who": "walk"}
+    assert [layer["diffId"] for layer in image["layers"]] == seen["rootfs"]["diff_ids"]
+    podman = program("podman")
+    runroot = tempfile.mkdtemp(prefix="podman-")  # it takes 50 characters and no more
+    storage = ["--root", str(tmp_path / "root"), "--runroot", runroot, "--storage-driver", "vfs",
+               "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+    try:
+        assert "app:walk" in run(podman, *storage, "load", "-i", archive).decode()
+        listed = json.loads(run(podman, *storage, "images", "--format", "json"))
+        assert [entry["Id"] for entry in listed] == [image["id"].split(":")[1]]
+    finally:
+        subprocess.run([podman, *storage, "system", "reset", "-f"], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, check=False, timeout=60)
+        shutil.rmtree(runroot, ignore_errors=True)
+
+
+def test_a_pull_for_running_keeps_no_blobs(engine, cri, registry, tmp_path):
+    image = images.Image([images.layer([images.Entry("only", data=b"kubelet")])], {"Cmd": ["sh"]})
+    images.push(image, registry.address, "walk/kubelet", "1")
+    name = registry.address + "/walk/kubelet:1"
+    cri.pull(name)
+    refused = engine.fluyt("save", "-o", str(tmp_path / "x.tar"), name, check=False)
+    assert refused.returncode == 1
+    assert "unpacked alone" in refused.stderr and "fluyt pull" in refused.stderr
+    assert os.listdir(tmp_path) == []
+    engine.fluyt("pull", name)
+    engine.fluyt("save", "-o", str(tmp_path / "x.tar"), name)
+    engine.fluyt("rmi", name)
+
+
+def test_what_people_see(engine, app, busybox):
+    engine.fluyt("pull", busybox)
+    table = engine.fluyt("images").stdout.splitlines()
+    assert table[0].split() == ["REPOSITORY", "TAG", "ID", "CREATED", "SIZE", "SHARED", "UNIQUE"]
+    row = next(line for line in table if line.startswith(app.rsplit(":", 1)[0]))
+    assert row.split()[1] == "1"
+    by_filter = engine.fluyt("images", "-q", "--no-trunc", "--filter", "label=who=walk").stdout.split()
+    assert by_filter == [json.loads(engine.fluyt("inspect", app).stdout)["id"]]
+    wrong = engine.fluyt("images", "--filter", "colour=red", check=False)
+    assert (wrong.returncode, "colour" in wrong.stderr) == (2, True)
+    tree = engine.fluyt("image", "tree", app).stdout
+    assert f"also in {busybox}" in tree and tree.count("─ ") == 2
+    history = engine.fluyt("history", app).stdout.splitlines()
+    assert history[0].split() == ["LAYER", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert [line.split()[-2:] == ["layer", "1"] or "layer 1" in line for line in history[1:2]] == [True]
+    verified = engine.fluyt("image", "verify", "--all")
+    assert verified.stdout.endswith("all is well\n")
+    dry = engine.fluyt("gc", "--dry-run").stdout
+    assert dry.splitlines()[-1].startswith("Would remove 0 things, 0B in 0 files; ")
+    assert f"of {app}" in dry or app in dry
+
+
+def test_damage_is_found_and_mended(engine, app):
+    image = json.loads(engine.fluyt("inspect", app).stdout)
+    file = f"{engine.root}/image/layers/{image['layers'][1]['diffId'].split(':')[1]}/fs/app"
+    before = os.stat(file)
+    with open(file, "r+b") as damaged:
+        damaged.write(b"\0\0\0\0")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = engine.fluyt("image", "verify", app, check=False)
+    assert found.returncode == 1
+    assert '"/app" has other content' in found.stdout and f"of {app}" in found.stdout
+    mended = engine.fluyt("image", "verify", "--repair", app)
+    assert "mended: unpacked again from its blob" in mended.stdout
+    assert engine.fluyt("image", "verify", app).stdout.endswith("all is well\n")
+
+
+def test_a_lost_catalogue_comes_back(engine, app):
+    before = engine.fluyt("images", "--no-trunc").stdout
+    for damage in ("remove", "zero", "cut"):
+        engine.stop()
+        path = engine.root + "/image/catalog.db"
+        size = os.path.getsize(path)
+        if damage == "remove":
+            os.remove(path)
+        elif damage == "zero":
+            with open(path, "wb") as file:
+                file.write(bytes(size))
+        else:
+            os.truncate(path, size // 2 + 100)
+        engine.start()
+        assert engine.fluyt("images", "--no-trunc").stdout == before, damage
+    assert engine.fluyt("image", "verify", "--all").stdout.endswith("all is well\n")
+
+
+def test_two_engines_on_one_store(engine):
+    second = harness.Engine(folder=engine.folder)
+    second.socket, second.log = engine.folder + "/second.sock", engine.folder + "/second.log"
+    second.start(wait=False)
+    assert second.process.wait(20) == 1
+    with open(second.log, encoding="utf-8") as file:
+        assert f"another fluytd serves it: pid {engine.process.pid}" in file.read()
+
+
+def test_pruning(engine, cri, registry, app):
+    assert engine.fluyt("image", "prune").stdout.endswith("Total reclaimed space: 0B\n")
+    image = json.loads(engine.fluyt("inspect", app).stdout)
+    pruned = engine.fluyt("image", "prune", "--all").stdout
+    assert f"untagged {app}" in pruned and f"removed {image['id']}" in pruned
+    assert not pruned.endswith(" 0B\n")
+
+
+def test_progress_on_a_terminal(engine, registry):
+    """Bars that are redrawn, none wider than the terminal."""
+    image = images.Image([images.layer([images.Entry("noise", data=os.urandom(30_000_000))])], {"Cmd": ["sh"]}, 1)
+    images.push(image, registry.address, "walk/large", "1")
+    name = registry.address + "/walk/large:1"
+    for width in (100, 40, 12):
+        engine.fluyt("rmi", name, check=False)
+        shown = _on_terminal(engine, width, "pull", name)
+        assert "\x1b[J" in shown  # redrawn
+        lines = [line for line in shown.replace("\x1b[J", "\n").split("\n") if line and "\x1b" not in line]
+        drawn = [line.rstrip("\r") for line in lines if not line.startswith("sha256:")]
+        assert max(len(line) for line in drawn) < width
+        assert any("done" in line for line in drawn) or width == 12
+    engine.fluyt("rmi", name)
+
+
+def _on_terminal(engine, width, *args):
+    master, slave = pty.openpty()
+    subprocess.run(["stty", "rows", "24", "cols", str(width)], stdin=slave, check=True)
+    process = subprocess.Popen([harness.BIN + "/fluyt", "--socket", engine.socket, *args], stdin=slave, stdout=slave,
+                               stderr=slave, close_fds=True)
+    os.close(slave)
+    out = b""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if not select.select([master], [], [], 0.2)[0]:
+            if process.poll() is not None:
+                break
+            continue
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not piece:
+            break
+        out += piece
+    os.close(master)
+    assert process.wait(10) == 0, out
+    return out.decode("utf-8", "replace")
+
+
+def _manifest(registry, repository, tag):
+    import urllib.request
+    request = urllib.request.Request(f"http://{registry.address}/v2/{repository}/manifests/{tag}",
+                                     headers={"Accept": images.OCI + "manifest.v1+json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read()
