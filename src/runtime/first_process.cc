@@ -187,8 +187,11 @@ std::vector<int> needed(const FirstProcess& p) {
 
 Result<> prepare_self(const FirstProcess& p) {
   // First of all: nobody who shares a PID namespace with us may look into us, and who may trace us
-  // finds neither our caller's words nor its environment.
-  FLUYT_TRY(sys::set_dumpable(false));
+  // finds neither our caller's words nor its environment. A maker without privileges has to open
+  // our id maps first, which it could not if they were root's; become_root() does it then.
+  const bool maker_is_nobody =
+      p.plan.identity.keeps_groups && (p.plan.namespaces.at_clone & CLONE_NEWUSER) != 0;
+  if (!maker_is_nobody) FLUYT_TRY(sys::set_dumpable(false));
   sys::forget_command_line();
   FLUYT_TRY(sys::close_all_but(needed(p)));
   sys::reset_signals();
