@@ -80,13 +80,23 @@ def fill(work, made):
         disk.close()
 
 
-def lost_writes(disk):
-    """What the kernel says of them (errors that ext4 counts), so that the test cannot pass for having lost none."""
-    with open(f"/sys/fs/ext4/{os.path.basename(disk.device)}/errors_count", encoding="ascii") as file:
+def kernel_log():
+    """The kernel's lines with the seconds that they begin with; none where it may not be read."""
+    done = subprocess.run(["dmesg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace", check=False)
+    lines = (line.partition("]") for line in done.stdout.splitlines() if line.startswith("["))
+    return [(float(stamp[1:]), text) for stamp, _, text in lines]
+
+
+def lost_writes(disk, since):
+    """What the kernel says of them, so that the test cannot pass for having lost none: errors that ext4 counts (of metadata), and
+    the lines that it and the block layer log (of data)."""
+    device = os.path.basename(disk.device)
+    with open(f"/sys/fs/ext4/{device}/errors_count", encoding="ascii") as file:
         counted = int(file.read())
+    logged = sum(stamp > since and device in text and ("I/O error" in text or "potential data loss" in text) for stamp, text in kernel_log())
     with open("/proc/self/mounts", encoding="utf-8") as file:
         options = next(line.split()[3] for line in file if line.split()[1] == disk.mount_point)
-    return {"errors": counted, "read-only": "ro" in options.split(",")}
+    return {"errors": counted + logged, "read-only": "ro" in options.split(",")}
 
 
 def lose(work, made):
@@ -96,6 +106,7 @@ def lose(work, made):
     os.makedirs(thin)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70m", "none", thin], check=True)
     disk = engine = None
+    since = max((stamp for stamp, _ in kernel_log()), default=0.0)
     try:
         # Its own tables and journal written out, so that only data finds no room.
         disk = disks.Disk(thin, "ext4", 300, ["-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"])
@@ -108,7 +119,7 @@ def lose(work, made):
         subprocess.run(["sync"], check=True)
         with contextlib.suppress(engines.Failed):
             engine.pull(names["large"])
-        out = {"lost": lost_writes(disk)}
+        out = {"lost": lost_writes(disk, since)}
         subprocess.run(["mount", "-o", "remount,size=400m", thin], check=True)
         engine.power_off()  # ext4 may have gone read-only: that ends with the mount
         disk.unmount()
