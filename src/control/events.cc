@@ -1,14 +1,11 @@
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 
 #include "control/service.h"
+#include "engine/event_queue.h"
 
 namespace fluyt::control {
 
 namespace {
-
-constexpr size_t kMaxQueued = 4096;
 
 v1::Event::Kind kind_of(engine::Event::Kind kind) {
   switch (kind) {
@@ -30,6 +27,8 @@ v1::Event::Kind kind_of(engine::Event::Kind kind) {
       return v1::Event::IMAGE_PULLED;
     case engine::Event::Kind::kImageRemoved:
       return v1::Event::IMAGE_REMOVED;
+    case engine::Event::Kind::kEnd:
+      break;  // the queue keeps it
   }
   return v1::Event::UNKNOWN;
 }
@@ -56,42 +55,12 @@ v1::Event message_of(const engine::Event& event) {
   return message;
 }
 
-// Between the engine's threads and the call's.
-class Queue {
- public:
-  void push(const engine::Event& event) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (events_.size() >= kMaxQueued) {
-        overflowed_ = true;
-        return;
-      }
-      events_.push_back(event);
-    }
-    wake_.notify_one();
-  }
-  /// What has come, perhaps nothing after kLookMs. False when events were lost.
-  bool take(std::deque<engine::Event>& out) {
-    std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, std::chrono::milliseconds(kLookMs), [&] { return !events_.empty(); });
-    out.swap(events_);
-    events_.clear();
-    return !overflowed_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<engine::Event> events_;
-  bool overflowed_ = false;
-};
-
 }  // namespace
 
 grpc::Status ControlService::Events(grpc::ServerContext* context,
                                     const v1::EventsRequest* /*request*/,
                                     grpc::ServerWriter<v1::Event>* writer) {
-  Queue queue;
+  engine::EventQueue queue;
   const auto subscription =
       engine_.subscribe([&](const engine::Event& event) { queue.push(event); });
   v1::Event subscribed;
@@ -100,12 +69,15 @@ grpc::Status ControlService::Events(grpc::ServerContext* context,
   writer->Write(subscribed);
   while (!context->IsCancelled()) {
     std::deque<engine::Event> events;
-    const bool complete = queue.take(events);
+    const auto state = queue.take(events, Deadline::after_ms(kLookMs));
     for (const engine::Event& event : events) {
       if (!writer->Write(message_of(event))) return grpc::Status::OK;
     }
-    if (!complete) {
+    if (state == engine::EventQueue::State::kFull) {
       return {grpc::StatusCode::RESOURCE_EXHAUSTED, "events were lost: list again, then listen"};
+    }
+    if (state == engine::EventQueue::State::kEnded) {
+      return {grpc::StatusCode::UNAVAILABLE, "fluytd is stopping"};
     }
   }
   return grpc::Status::OK;

@@ -64,15 +64,40 @@ std::vector<ContainerEntryPtr> Engine::Core::containers_of(const std::string& sa
 }
 
 void Engine::Core::tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container) {
-  tell(Event{kind, now_unix_ns(), std::move(sandbox), std::move(container), {}});
+  if (handlers.lock()->empty()) return;
+  Event event{.kind = kind,
+              .time = now_unix_ns(),
+              .sandbox = std::move(sandbox),
+              .container = std::move(container),
+              .containers = {},
+              .image = {}};
+  for (const auto& entry : containers_of(event.sandbox->id)) {
+    ContainerPtr value = entry->value();
+    if (value->state != ContainerState::kCreating) event.containers.push_back(std::move(value));
+  }
+  tell(event);
 }
 
 void Engine::Core::tell_image(Event::Kind kind, const std::string& id) {
-  tell(Event{kind, now_unix_ns(), {}, {}, id});
+  const std::scoped_lock order(event_order);
+  tell(Event{.kind = kind,
+             .time = now_unix_ns(),
+             .sandbox = {},
+             .container = {},
+             .containers = {},
+             .image = id});
+}
+
+Result<> Engine::Core::change_and_tell(SandboxEntry& entry, Event::Kind kind,
+                                       const std::function<Result<>()>& change) {
+  const std::scoped_lock order(event_order);
+  FLUYT_TRY(change());
+  tell(kind, entry.value());
+  return {};
 }
 
 void Engine::Core::tell(const Event& event) {
-  std::vector<std::shared_ptr<Handler>> listeners;  // called with no lock held
+  std::vector<std::shared_ptr<Handler>> listeners;  // called without the lock of their list
   {
     auto all = handlers.lock();
     std::erase_if(*all, [](const auto& handler) { return handler.expired(); });

@@ -70,6 +70,10 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
     std::function<void(const Event&)> function;
   };
   Guarded<std::vector<std::weak_ptr<Handler>>> handlers;
+  /// Held over a change together with the telling of it: whoever listens hears everything in the
+  /// order in which it happened, with the other containers as they were then. Taken before every
+  /// lock but an entry's `verbs`, and never over a call to a monitor.
+  std::mutex event_order;
 
   /// Slow work that nobody waits for. Declared last: it ends before what it uses.
   Worker worker;
@@ -84,6 +88,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   // What monitors tell (monitor_events.cc).
   monitor::Events events_for(const std::string& sandbox_id);
   void container_told(const monitor::ContainerInfo& info);
+  void note_and_tell(ContainerEntry& entry, const monitor::ContainerInfo& info);
   void monitor_lost(const std::string& sandbox_id);
 
   // Ends of things (teardown.cc), each idempotent.
@@ -98,8 +103,12 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
 
   void recover();  // recover.cc
 
+  /// With `event_order` held.
   void tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container = {});
   void tell(const Event& event);
+  /// Calls `change` and tells `kind` of the sandbox's new value when it succeeded.
+  Result<> change_and_tell(SandboxEntry& entry, Event::Kind kind,
+                           const std::function<Result<>()>& change);
   void tell_image(Event::Kind kind, const std::string& id);
   /// For what has happened and could not be recorded: said in the log, the verb goes on.
   void log_if_failed(const Result<>& result, std::string_view what);

@@ -81,7 +81,8 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   if (!created.ok()) return about_program(std::move(created).error());
   if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 
-  return entry.change(*core.store, [&](Container& now) {
+  const std::scoped_lock order(core.event_order);
+  FLUYT_TRY(entry.change(*core.store, [&](Container& now) {
     if (spec.process) {
       now.argv = spec.process->args;
       now.process_json = oci::to_json(*spec.process);
@@ -92,7 +93,9 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     now.state = next(now.state, ContainerEvent::kMade).value_or(now.state);
     now = merged(std::move(now), *created);
     return true;
-  });
+  }));
+  core.tell(Event::Kind::kContainerCreated, entry.sandbox->value(), entry.value());
+  return {};
 }
 
 Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr& entry,
@@ -107,7 +110,6 @@ Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr&
     core.log_if_failed(core.undo_container(*entry), cat("container ", id, ": not undone"));
     return std::move(made).error();
   }
-  core.tell(Event::Kind::kContainerCreated, entry->sandbox->value(), entry->value());
   return id;
 }
 

@@ -64,9 +64,21 @@ HostStatus Engine::status() {
   return status;
 }
 
+void Engine::end_events() {
+  const std::scoped_lock order(core_->event_order);
+  core_->tell(Event{.kind = Event::Kind::kEnd,
+                    .time = now_unix_ns(),
+                    .sandbox = {},
+                    .container = {},
+                    .containers = {},
+                    .image = {}});
+}
+
 std::unique_ptr<Subscription> Engine::subscribe(std::function<void(const Event&)> handler) {
   auto shared = std::make_shared<Core::Handler>();
   shared->function = std::move(handler);
+  // Between two events, so that of a change and its event it gets both or neither.
+  const std::scoped_lock order(core_->event_order);
   core_->handlers.lock()->push_back(shared);
   return std::make_unique<HandlerSubscription>(std::move(shared));
 }

@@ -101,14 +101,19 @@ struct Event {
     kContainerRemoved,
     kImagePulled,
     kImageRemoved,
+    kEnd,  // the engine ends: nothing is told after it
   } kind;
   int64_t time = 0;        // unix ns
   SandboxPtr sandbox;      // of sandbox and container events; the value after the event
-  ContainerPtr container;  // of container events
-  std::string image;       // of image events: its id
+  ContainerPtr container;  // of container events; of a removed one the last value
+  /// Of sandbox and container events: the sandbox's containers as they were right after the event,
+  /// the removed one no more among them.
+  std::vector<ContainerPtr> containers;
+  std::string image;  // of image events: its id
 };
-/// Gets events until it is destroyed. `handler` is called from the engine's threads: be short (put
-/// it in a queue), never call back into the engine.
+/// Gets events until it is destroyed: each one from then on, all listeners in the same order, which
+/// is that in which things changed. `handler` is called from the engine's threads, which wait for
+/// it: be short (put it in an EventQueue), never call back into the engine.
 class Subscription {
  public:
   virtual ~Subscription() = default;
@@ -185,6 +190,8 @@ class Engine {
   HostStatus status();
   const Options& options() const;
   std::unique_ptr<Subscription> subscribe(std::function<void(const Event&)> handler);
+  /// Tells every listener kEnd, so that calls that wait for events end before the server does.
+  void end_events();
 
   struct Core;  // engine/core.h: what the verbs share
 

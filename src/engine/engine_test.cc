@@ -433,5 +433,81 @@ TEST_F(EngineTest, EventsAreToldInOrder) {
                          Kind::kSandboxRemoved}));
 }
 
+TEST_F(EngineTest, AnExitThatIsTheFirstWordOfAStartIsBoth) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  const std::string id = *engine_->create_container(sandbox_, main_container());
+  std::vector<std::pair<Event::Kind, ContainerState>> told;
+  const auto subscription = engine_->subscribe([&](const Event& event) {
+    ASSERT_EQ(event.containers.size(), 1U);
+    EXPECT_EQ(event.containers[0], event.container);
+    told.emplace_back(event.kind, event.container->state);
+  });
+  monitor::ContainerInfo info = world_.containers[id];
+  info.state = monitor::ContainerState::kExited;
+  info.started_at = now_unix_ns();
+  info.finished_at = info.started_at + 1;
+  world_.events.container_changed(info);
+  world_.events.container_changed(info);  // once more, after a reconnection
+  using Kind = Event::Kind;
+  EXPECT_EQ(told, (std::vector{std::pair(Kind::kContainerStarted, ContainerState::kRunning),
+                               std::pair(Kind::kContainerStopped, ContainerState::kExited)}));
+}
+
+TEST_F(EngineTest, EveryListenerHearsTheSameHistory) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  using Line = std::tuple<Event::Kind, std::string, int64_t, size_t>;
+  std::vector<Line> first;
+  std::vector<Line> second;
+  const auto listen = [&](std::vector<Line>& lines) {
+    return engine_->subscribe([&lines](const Event& event) {
+      lines.emplace_back(event.kind, event.container->id, event.time, event.containers.size());
+    });
+  };
+  const auto one = listen(first);
+  const auto other = listen(second);
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 25;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([this, i] {
+      for (int round = 0; round < kRounds; ++round) {
+        ContainerConfig config = main_container();
+        config.name = {cat("c", i), static_cast<uint32_t>(round)};
+        const std::string id = *engine_->create_container(sandbox_, config);
+        EXPECT_TRUE(engine_->start_container(id).ok());
+        EXPECT_TRUE(engine_->stop_container(id, 0).ok());
+        EXPECT_TRUE(engine_->remove_container(id).ok());
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(first, second);
+  ASSERT_EQ(first.size(), static_cast<size_t>(kThreads) * kRounds * 4);
+  std::map<std::string, std::vector<Event::Kind>> lives;
+  size_t alive = 0;
+  int64_t last = 0;
+  for (const auto& [kind, id, time, containers] : first) {
+    lives[id].push_back(kind);
+    if (kind == Event::Kind::kContainerCreated) ++alive;
+    if (kind == Event::Kind::kContainerRemoved) --alive;
+    EXPECT_EQ(containers, alive);
+    EXPECT_GE(time, last);
+    last = time;
+  }
+  using Kind = Event::Kind;
+  for (const auto& [id, kinds] : lives) {
+    EXPECT_EQ(kinds, (std::vector{Kind::kContainerCreated, Kind::kContainerStarted,
+                                  Kind::kContainerStopped, Kind::kContainerRemoved}));
+  }
+}
+
+TEST_F(EngineTest, TheEndIsTold) {
+  std::vector<Event::Kind> kinds;
+  const auto subscription =
+      engine_->subscribe([&](const Event& event) { kinds.push_back(event.kind); });
+  engine_->end_events();
+  EXPECT_EQ(kinds, std::vector{Event::Kind::kEnd});
+}
+
 }  // namespace
 }  // namespace fluyt::engine

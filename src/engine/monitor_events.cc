@@ -81,8 +81,21 @@ void Engine::Core::container_told(const monitor::ContainerInfo& info) {
     if (found == all->containers.end()) return;
     entry = found->second;
   }
+  const std::scoped_lock order(event_order);
+  // An exit may be the first that we hear of a start.
+  if (info.state == monitor::ContainerState::kExited && info.started_at != 0 &&
+      entry->value()->state == ContainerState::kCreated) {
+    monitor::ContainerInfo started = info;
+    started.state = monitor::ContainerState::kRunning;
+    note_and_tell(*entry, started);
+  }
+  note_and_tell(*entry, info);
+}
+
+/// With `event_order` held.
+void Engine::Core::note_and_tell(ContainerEntry& entry, const monitor::ContainerInfo& info) {
   ContainerState before{};
-  const Result<> noted = entry->note(*store, [&](Container& container) {
+  const Result<> noted = entry.note(*store, [&](Container& container) {
     before = container.state;
     Container after = merged(container, info);
     if (after == container) return false;
@@ -90,14 +103,14 @@ void Engine::Core::container_told(const monitor::ContainerInfo& info) {
     return true;
   });
   log_if_failed(noted, cat("container ", info.id, ": state not recorded"));
-  const ContainerPtr now = entry->value();
+  const ContainerPtr now = entry.value();
   if (now->state == before) return;
   if (now->state == ContainerState::kRunning) {
-    tell(Event::Kind::kContainerStarted, entry->sandbox->value(), now);
+    tell(Event::Kind::kContainerStarted, entry.sandbox->value(), now);
   } else if (now->state == ContainerState::kExited) {
     logger.info(
         cat("container ", info.id, " exited with ", now->exit_code, " (", now->reason, ")"));
-    tell(Event::Kind::kContainerStopped, entry->sandbox->value(), now);
+    tell(Event::Kind::kContainerStopped, entry.sandbox->value(), now);
   }
 }
 
@@ -124,6 +137,7 @@ void Engine::Core::monitor_lost(const std::string& sandbox_id) {
   // After the sandbox: whoever sees a container end so must not find the sandbox ready.
   log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
   log_if_failed(detach_network(*entry), cat("sandbox ", sandbox_id, ": network"));
+  const std::scoped_lock order(event_order);
   tell(Event::Kind::kSandboxStopped, entry->value());
 }
 

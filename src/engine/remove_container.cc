@@ -17,7 +17,6 @@ Result<> Engine::remove_container(const std::string& id) {
     if (!all->containers.contains(container->id)) return {};  // another remove was faster
   }
   FLUYT_TRY_CONTEXT(core_->undo_container(*entry), cat("container ", container->id));
-  core_->tell(Event::Kind::kContainerRemoved, entry->sandbox->value(), container);
   return {};
 }
 

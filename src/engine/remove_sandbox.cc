@@ -10,13 +10,18 @@ Result<> Engine::remove_sandbox(const std::string& id) {
   const SandboxPtr sandbox = entry->value();
   entry->ending = true;
   const std::scoped_lock verbs(entry->verbs);
+  {
+    auto all = core_->tables.lock();
+    if (!all->sandboxes.contains(sandbox->id)) return {};  // another remove was faster
+  }
   FLUYT_TRY_CONTEXT(core_->stop(*entry), cat("sandbox ", sandbox->id));
   for (const auto& container : core_->containers_of(sandbox->id)) {
     FLUYT_TRY_CONTEXT(remove_container(container->value()->id), cat("sandbox ", sandbox->id));
   }
-  core_->forget_sandbox(*sandbox);
-  core_->tell(Event::Kind::kSandboxRemoved, entry->value());
-  return {};
+  return core_->change_and_tell(*entry, Event::Kind::kSandboxRemoved, [&]() -> Result<> {
+    core_->forget_sandbox(*sandbox);
+    return {};
+  });
 }
 
 }  // namespace fluyt::engine

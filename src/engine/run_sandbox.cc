@@ -92,11 +92,13 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
         "network");
   }
   FLUYT_TRY(write_sandbox_files(dir, config, hostname, attachment.ips));
-  return entry.change(*core.store, [&](Sandbox& now) {
-    now.ips = attachment.ips;
-    now.network_result = attachment.result_json;
-    now.state = next(now.state, SandboxEvent::kMade).value_or(now.state);
-    return true;
+  return core.change_and_tell(entry, Event::Kind::kSandboxReady, [&] {
+    return entry.change(*core.store, [&](Sandbox& now) {
+      now.ips = attachment.ips;
+      now.network_result = attachment.result_json;
+      now.state = next(now.state, SandboxEvent::kMade).value_or(now.state);
+      return true;
+    });
   });
 }
 
@@ -127,7 +129,6 @@ Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& e
     return std::move(made).error();
   }
   core.logger.info(cat("sandbox ", id, " is ready"));
-  core.tell(Event::Kind::kSandboxReady, entry->value());
   return id;
 }
 

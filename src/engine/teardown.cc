@@ -65,6 +65,7 @@ Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
   entry.set_client(nullptr);
   execs.end_all(sandbox->id, 137);
   for (const auto& container : containers_of(sandbox->id)) {
+    const std::scoped_lock order(event_order);
     const ContainerState before = container->value()->state;
     const Result<> noted = container->note(*store, [](Container& now) {
       const ContainerState state = now.state;
@@ -87,15 +88,16 @@ Result<> Engine::Core::stop(SandboxEntry& entry) {
   FLUYT_TRY(detach_network(entry));
   FLUYT_TRY(end_monitor(entry));
   if (entry.value()->state != SandboxState::kReady) return {};
-  log_if_failed(entry.note(*store,
-                           [](Sandbox& sandbox) {
-                             const auto after = next(sandbox.state, SandboxEvent::kStopped);
-                             sandbox.state = after.value_or(sandbox.state);
-                             return true;
-                           }),
-                cat("sandbox ", entry.value()->id, ": state not recorded"));
-  tell(Event::Kind::kSandboxStopped, entry.value());
-  return {};
+  return change_and_tell(entry, Event::Kind::kSandboxStopped, [&]() -> Result<> {
+    log_if_failed(entry.note(*store,
+                             [](Sandbox& sandbox) {
+                               const auto after = next(sandbox.state, SandboxEvent::kStopped);
+                               sandbox.state = after.value_or(sandbox.state);
+                               return true;
+                             }),
+                  cat("sandbox ", entry.value()->id, ": state not recorded"));
+    return {};
+  });
 }
 
 Result<> Engine::Core::undo_sandbox(SandboxEntry& entry) {
@@ -111,7 +113,12 @@ Result<> Engine::Core::undo_container(ContainerEntry& entry) {
   }
   FLUYT_TRY(parts.images->remove_root(container->id));
   FLUYT_TRY(sys::remove_tree(bundle_dir(container->sandbox_id, container->id)));
+  const std::scoped_lock order(event_order);
   forget_container(*container);
+  // One that was never made was never told of either.
+  if (container->state != ContainerState::kCreating) {
+    tell(Event::Kind::kContainerRemoved, entry.sandbox->value(), container);
+  }
   return {};
 }
 

@@ -129,6 +129,7 @@ Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
 
   wait_for_end(signals, logger);
   logger.info("stopping; containers go on");
+  engine->end_events();
   if (!server->stop(Deadline::after_ms(kStopMs))) {
     // A verb hangs in something slow. Every record was written before the world was changed, so
     // ending here is what the next start is made for.
