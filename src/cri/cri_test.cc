@@ -3,8 +3,10 @@
 // after api.h
 #include <gtest/gtest.h>
 
+#include "cri/batches.h"
 #include "cri/credentials.h"
 #include "cri/errors.h"
+#include "cri/events.h"
 
 namespace fluyt::cri {
 namespace {
@@ -166,6 +168,110 @@ TEST(ToApi, TheImagesUserIsANumberOrAName) {
   fill(image, name);
   EXPECT_FALSE(name.has_uid());
   EXPECT_EQ(name.username(), "www-data");
+}
+
+std::vector<int> types(const engine::Event& event) {
+  std::vector<int> out;
+  for (const auto& message : event_messages(event)) out.push_back(message.container_event_type());
+  return out;
+}
+
+TEST(Events, ASandboxCountsAsAContainerOfItsOwn) {
+  engine::Event event{};
+  event.time = 7;
+  engine::Sandbox sandbox;
+  sandbox.id = "s1";
+  sandbox.config.name.uid = "u1";
+  event.sandbox = std::make_shared<const engine::Sandbox>(sandbox);
+  using Kind = engine::Event::Kind;
+  event.kind = Kind::kSandboxReady;
+  EXPECT_EQ(types(event),
+            (std::vector<int>{api::CONTAINER_CREATED_EVENT, api::CONTAINER_STARTED_EVENT}));
+  for (const auto& message : event_messages(event)) {
+    EXPECT_EQ(message.container_id(), "s1");
+    EXPECT_EQ(message.created_at(), 7);
+    EXPECT_EQ(message.pod_sandbox_status().metadata().uid(), "u1");
+  }
+  event.kind = Kind::kSandboxStopped;
+  EXPECT_EQ(types(event), std::vector<int>{api::CONTAINER_STOPPED_EVENT});
+  event.kind = Kind::kSandboxRemoved;
+  EXPECT_EQ(types(event), std::vector<int>{api::CONTAINER_DELETED_EVENT});
+}
+
+TEST(Events, OfAContainerSayHowAllOfItsSandboxAre) {
+  engine::Event event{};
+  event.kind = engine::Event::Kind::kContainerStopped;
+  event.sandbox = std::make_shared<const engine::Sandbox>();
+  engine::Container container;
+  container.id = "c1";
+  container.state = engine::ContainerState::kExited;
+  container.exit_code = 3;
+  event.container = std::make_shared<const engine::Container>(container);
+  container.id = "c2";
+  container.state = engine::ContainerState::kRunning;
+  event.containers = {event.container, std::make_shared<const engine::Container>(container)};
+  const auto messages = event_messages(event);
+  ASSERT_EQ(messages.size(), 1U);
+  EXPECT_EQ(messages[0].container_id(), "c1");
+  EXPECT_EQ(messages[0].container_event_type(), api::CONTAINER_STOPPED_EVENT);
+  ASSERT_EQ(messages[0].containers_statuses_size(), 2);
+  EXPECT_EQ(messages[0].containers_statuses(0).exit_code(), 3);
+  EXPECT_EQ(messages[0].containers_statuses(1).state(), api::CONTAINER_RUNNING);
+}
+
+TEST(Events, ThoseOfImagesAreNotTheKubelets) {
+  engine::Event event{};
+  event.kind = engine::Event::Kind::kImagePulled;
+  EXPECT_TRUE(event_messages(event).empty());
+}
+
+/// Takes messages as a gRPC writer does, as many as it is told to.
+struct Collector {
+  std::vector<api::StreamContainersResponse> messages;
+  size_t takes = 1000;
+  bool Write(const api::StreamContainersResponse& message) {
+    if (messages.size() >= takes) return false;
+    messages.push_back(message);
+    return true;
+  }
+};
+
+grpc::Status send(Collector& collector, const std::vector<std::string>& ids) {
+  return send_in_batches<api::StreamContainersResponse>(
+      collector, ids, [](auto& batch, const std::string& id) -> auto& {
+        auto& added = *batch.add_containers();
+        added.set_id(id);
+        return added;
+      });
+}
+
+TEST(Batches, HoldEachItemOnceInOrder) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5000; ++i) ids.push_back(std::to_string(i) + std::string(1000, 'x'));
+  Collector collector;
+  EXPECT_TRUE(send(collector, ids).ok());
+  EXPECT_GT(collector.messages.size(), 3U);
+  std::vector<std::string> got;
+  for (const auto& message : collector.messages) {
+    EXPECT_LT(message.ByteSizeLong(), 2UL << 20U);
+    EXPECT_GT(message.containers_size(), 0);
+    for (const auto& container : message.containers()) got.push_back(container.id());
+  }
+  EXPECT_EQ(got, ids);
+}
+
+TEST(Batches, OfNothingAreNoMessage) {
+  Collector collector;
+  EXPECT_TRUE(send(collector, {}).ok());
+  EXPECT_TRUE(collector.messages.empty());
+}
+
+TEST(Batches, EndWithACallerWhoWentAway) {
+  Collector collector;
+  collector.takes = 1;
+  const std::vector<std::string> ids(5, std::string(2UL << 20U, 'x'));
+  EXPECT_EQ(send(collector, ids).error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(collector.messages.size(), 1U);
 }
 
 TEST(Credentials, AreReadFromBase64) {

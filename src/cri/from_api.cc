@@ -394,6 +394,14 @@ engine::SandboxFilter sandbox_filter(const api::PodSandboxFilter& from) {
   return to;
 }
 
+engine::ContainerFilter stats_filter(const api::ContainerStatsFilter& from) {
+  engine::ContainerFilter to;
+  to.id = from.id();
+  to.sandbox_id = from.pod_sandbox_id();
+  to.labels = string_map(from.label_selector());
+  return to;
+}
+
 std::optional<engine::ContainerFilter> container_filter(const api::ContainerFilter& from) {
   engine::ContainerFilter to;
   to.id = from.id();

@@ -16,5 +16,6 @@ Result<engine::Resources> resources(const api::LinuxContainerResources& resource
 engine::SandboxFilter sandbox_filter(const api::PodSandboxFilter& filter);
 /// Nothing for CONTAINER_UNKNOWN, a state that we have no container in.
 std::optional<engine::ContainerFilter> container_filter(const api::ContainerFilter& filter);
+engine::ContainerFilter stats_filter(const api::ContainerStatsFilter& filter);
 
 }  // namespace fluyt::cri

@@ -23,6 +23,8 @@ class ImageService final : public api::ImageService::Service {
                             grpc::ServerWriter<api::StreamImagesResponse>* writer) override;
 
  private:
+  /// One image, or none, where a name or id is asked for; else all.
+  Result<std::vector<image::Image>> select_images(const api::ImageFilter& filter);
   engine::Engine& engine_;
 };
 

@@ -9,10 +9,17 @@ namespace fluyt::cri {
 grpc::Status RuntimeService::PodSandboxStatus(grpc::ServerContext* /*context*/,
                                               const api::PodSandboxStatusRequest* request,
                                               api::PodSandboxStatusResponse* response) {
+  // Before anything is read: what is told of later is newer than this answer.
+  response->set_timestamp(now_unix_ns());
   const auto found = engine_.get_sandbox(request->pod_sandbox_id());
   if (!found.ok()) return to_status(found.error());
   const engine::Sandbox& sandbox = **found;
   fill(sandbox, *response->mutable_status());
+  engine::ContainerFilter inside;
+  inside.sandbox_id = sandbox.id;
+  for (const auto& container : engine_.list_containers(inside)) {
+    fill(*container, *response->add_containers_statuses());
+  }
   if (!request->verbose()) return grpc::Status::OK;
   nlohmann::json info = {{"monitorPid", sandbox.monitor_pid}, {"netns", sandbox.namespaces.network},
                          {"ipcns", sandbox.namespaces.ipc},   {"utsns", sandbox.namespaces.uts},

@@ -1,4 +1,3 @@
-#include "cri/image_service.h"
 #include "cri/runtime_service.h"
 
 /// The RPCs that this version does not do. The kubelet falls back where it can (Stream* to List*).
@@ -34,19 +33,10 @@ FLUYT_UNIMPLEMENTED(UpdatePodSandboxResources)
                              grpc::ServerWriter<api::Response>* /*writer*/) {                   \
     return unimplemented(#Service "/" #Name);                                                   \
   }
-FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamPodSandboxes, StreamPodSandboxesRequest,
-                           StreamPodSandboxesResponse)
-FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamContainers, StreamContainersRequest,
-                           StreamContainersResponse)
-FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamContainerStats, StreamContainerStatsRequest,
-                           StreamContainerStatsResponse)
 FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamPodSandboxStats, StreamPodSandboxStatsRequest,
                            StreamPodSandboxStatsResponse)
 FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamPodSandboxMetrics, StreamPodSandboxMetricsRequest,
                            StreamPodSandboxMetricsResponse)
-FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, GetContainerEvents, GetEventsRequest,
-                           ContainerEventResponse)
-FLUYT_UNIMPLEMENTED_STREAM(ImageService, StreamImages, StreamImagesRequest, StreamImagesResponse)
 #undef FLUYT_UNIMPLEMENTED_STREAM
 
 }  // namespace fluyt::cri
