@@ -96,7 +96,7 @@ def run_pytest(folder, words, count):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
-    parser.add_argument("--only-unit", action="store_true")
+    parser.add_argument("--only", choices=("unit", "security", "walks"))
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
     # A socket of systemd's or an odd umask must not decide what tests see.
@@ -104,10 +104,11 @@ def main():
     os.environ.pop("NOTIFY_SOCKET", None)
     os.environ["FLUYT_BIN"] = os.path.join(ROOT, options.build, "bin")
     count = Count()
-    for program in sorted(glob.glob(os.path.join(ROOT, options.build, "test", "*_test"))):
-        run_unit(program, options.words, count)
-    if not options.only_unit:
-        for folder in ("security", "walks"):
+    if options.only in (None, "unit"):
+        for program in sorted(glob.glob(os.path.join(ROOT, options.build, "test", "*_test"))):
+            run_unit(program, options.words, count)
+    for folder in ("security", "walks"):
+        if options.only in (None, folder):
             run_pytest(folder, options.words, count)
     for name, reason in count.skipped.items():
         print(f"skipped {name}: {reason}")

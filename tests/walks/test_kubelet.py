@@ -1,0 +1,273 @@
+"""A real kubelet, standalone with static pods: what it asks of a runtime for years, in ten kinds of pod."""
+
+import glob
+import json
+import os
+import time
+
+import harness
+import pytest
+
+kubelet_lib = pytest.importorskip("kubelet")
+pytestmark = pytest.mark.skipif(not os.path.exists(kubelet_lib.PROGRAM),
+                                reason="build/tools/kubelet is not there: ./dev kubelet builds it from Go modules")
+
+FOREVER = ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.2; done"]
+
+
+@pytest.fixture(scope="module")
+def kubelet(engine, busybox):
+    engine.fluyt("pull", busybox)
+    made = kubelet_lib.Kubelet(engine)
+    made.start()
+    try:
+        yield made
+        # The kubelet collects dead sandboxes once a minute; what it asked to be removed must be removed.
+        harness.wait_for(lambda: not engine.fluyt("pods", "-q").stdout.split(), "every sandbox to be removed", 150)
+    finally:
+        made.close()
+
+
+def pod(name, image, *containers, **spec):
+    """A manifest; each of `containers` is {name, command, ...} and gets the image."""
+    for container in [*containers, *spec.get("initContainers", [])]:
+        container.setdefault("image", image)
+        container.setdefault("imagePullPolicy", "IfNotPresent")
+        container.setdefault("command", FOREVER)
+    spec.setdefault("terminationGracePeriodSeconds", 2)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"containers": list(containers), **spec}}
+
+
+@pytest.fixture
+def run(kubelet):
+    """Applies manifests and takes them away at the end, seen to be ended."""
+    applied = []
+
+    def apply(manifest, ready=True):
+        name = manifest["metadata"]["name"]
+        kubelet.apply(manifest)
+        if name not in applied:
+            applied.append(name)
+        if ready:
+            kubelet.wait_ready(name)
+        return name
+
+    yield apply
+    for name in applied:
+        if os.path.exists(f"{kubelet.manifests}/{name}.json"):
+            kubelet.delete(name)
+    for name in applied:
+        harness.wait_for(lambda name=name: kubelet.pod(name) is None, f"pod {name} to be gone", 60)
+
+
+def sandboxes(engine, name):
+    listed = json.loads(engine.crictl("pods", "-o", "json").stdout).get("items") or []
+    return [item for item in listed if item["metadata"]["name"] == name + "-walk"]
+
+
+def container_id(kubelet, name, container):
+    return kubelet.containers(name)[container]["containerID"].split("://")[1]
+
+
+def inside(kubelet, engine, name, container, *command):
+    return engine.fluyt("exec", container_id(kubelet, name, container), *command).stdout
+
+
+def log_of(kubelet, name, container):
+    """What the container wrote, through the kubelet's own port."""
+    status, body = kubelet.get(f"/containerLogs/default/{name}-walk/{container}")
+    assert status == 200, body
+    return body
+
+
+def restarts(kubelet, name, container):
+    return kubelet.containers(name).get(container, {}).get("restartCount", 0)
+
+
+def test_init_and_sidecar(kubelet, engine, busybox, run):
+    share = {"name": "share", "mountPath": "/share"}
+    name = run(pod("init", busybox, {"name": "main", "command": ["sh", "-c", "cat /share/order; exec sleep 1000"],
+                                      "volumeMounts": [share]},
+                   initContainers=[
+                       {"name": "first", "command": ["sh", "-c", "echo first >> /share/order"], "volumeMounts": [share]},
+                       {"name": "sidecar", "restartPolicy": "Always", "volumeMounts": [share],
+                        "command": ["sh", "-c", "echo sidecar >> /share/order; exec sleep 1000"]},
+                       {"name": "last", "command": ["sh", "-c", "sleep 0.5; echo last >> /share/order"],
+                        "volumeMounts": [share]}],
+                   volumes=[{"name": "share", "emptyDir": {}}]))
+    assert log_of(kubelet, name, "main").split() == ["first", "sidecar", "last"]
+    rows = kubelet.containers(name)
+    assert rows["first"]["state"]["terminated"]["reason"] == "Completed"
+    assert "running" in rows["sidecar"]["state"]
+    before = restarts(kubelet, name, "sidecar")
+    engine.crictl("stop", "-t", "0", container_id(kubelet, name, "sidecar"))
+    harness.wait_for(lambda: restarts(kubelet, name, "sidecar") > before and kubelet.ready(name), "the sidecar again", 40)
+    assert restarts(kubelet, name, "main") == 0
+
+
+def test_probes(kubelet, engine, busybox, run):
+    name = run(pod("probes", busybox,
+                   {"name": "exec", "command": ["sh", "-c", "touch /tmp/ok; exec sleep 1000"], "livenessProbe": {
+                       "exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}},
+                   {"name": "http", "command": ["sh", "-c", "mkdir -p /www; echo up >/www/up; exec httpd -f -p 8080 -h /www"],
+                    "readinessProbe": {"httpGet": {"path": "/up", "port": 8080}, "periodSeconds": 1}},
+                   {"name": "tcp", "command": ["httpd", "-f", "-p", "8081"],
+                    "startupProbe": {"tcpSocket": {"port": 8081}, "periodSeconds": 1}}))
+    inside(kubelet, engine, name, "http", "rm", "/www/up")
+    harness.wait_for(lambda: not kubelet.ready(name), "the HTTP probe to fail", 30)
+    inside(kubelet, engine, name, "http", "touch", "/www/up")
+    kubelet.wait_ready(name)
+    inside(kubelet, engine, name, "exec", "rm", "/tmp/ok")
+    harness.wait_for(lambda: restarts(kubelet, name, "exec") == 1, "the exec probe to restart its container", 30)
+    assert (restarts(kubelet, name, "http"), restarts(kubelet, name, "tcp")) == (0, 0)
+
+
+def test_volumes(kubelet, engine, busybox, run, tmp_path):
+    (tmp_path / "given").write_text("from the host\n")
+    name = run(pod("volumes", busybox,
+                   {"name": "a", "command": ["sh", "-c", "echo shared > /empty/file; cat /host/given; echo back > /host/made; "
+                                             "exec sleep 1000"],
+                    "volumeMounts": [{"name": "empty", "mountPath": "/empty"}, {"name": "host", "mountPath": "/host"}]},
+                   {"name": "b", "volumeMounts": [{"name": "empty", "mountPath": "/empty", "readOnly": True},
+                                                  {"name": "memory", "mountPath": "/memory"}]},
+                   volumes=[{"name": "empty", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}},
+                            {"name": "host", "hostPath": {"path": str(tmp_path), "type": "Directory"}}]))
+    harness.wait_for(lambda: (tmp_path / "made").exists(), "the file on the host")
+    assert "from the host" in log_of(kubelet, name, "a")
+    assert inside(kubelet, engine, name, "b", "cat", "/empty/file") == "shared\n"
+    refused = engine.fluyt("exec", container_id(kubelet, name, "b"), "sh", "-c", "echo x > /empty/file", check=False)
+    assert refused.returncode != 0 and "Read-only file system" in refused.stderr
+    assert " tmpfs " in inside(kubelet, engine, name, "b", "grep", " /memory ", "/proc/mounts")
+
+
+def test_host_port(kubelet, busybox, run):
+    port = harness.free_port()
+    run(pod("hostport", busybox,
+            {"name": "web", "command": ["sh", "-c", "mkdir -p /www; echo here >/www/index.html; exec httpd -f -p 80 -h /www"],
+             "ports": [{"containerPort": 80, "hostPort": port}]}))
+
+    def fetched():
+        import urllib.request
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).read()
+        except OSError:
+            return None
+    assert harness.wait_for(fetched, "the host's port", 20) == b"here\n"
+
+
+def test_host_network(kubelet, engine, busybox, run):
+    name = run(pod("hostnet", busybox, {"name": "main"}, hostNetwork=True))
+    assert inside(kubelet, engine, name, "main", "readlink", "/proc/self/ns/net").strip() == os.readlink("/proc/self/ns/net")
+    assert inside(kubelet, engine, name, "main", "hostname").strip() == os.uname().nodename
+
+
+def test_shared_pid(kubelet, engine, busybox, run):
+    name = run(pod("sharedpid", busybox, {"name": "a"}, {"name": "b", "command": ["sleep", "4242"]},
+                   shareProcessNamespace=True))
+    assert "sleep 4242" in inside(kubelet, engine, name, "a", "ps")
+    assert inside(kubelet, engine, name, "a", "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline").strip() != ""
+
+
+def test_limits_and_oom(kubelet, busybox, run):
+    name = run(pod("oom", busybox,
+                   {"name": "eater", "command": ["sh", "-c", "sleep 1; tail /dev/zero"],
+                    "resources": {"limits": {"memory": "24Mi", "cpu": "200m"}}}), ready=False)
+
+    def killed():
+        row = kubelet.containers(name).get("eater", {})
+        return row.get("lastState", {}).get("terminated") or row.get("state", {}).get("terminated")
+    ended = harness.wait_for(killed, "the OOM kill", 60)
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_crash_loop(kubelet, engine, busybox, run):
+    name = run(pod("crash", busybox, {"name": "main", "command": ["sh", "-c", "echo again; exit 3"]}), ready=False)
+    harness.wait_for(lambda: restarts(kubelet, name, "main") >= 2, "two restarts", 60)
+    row = kubelet.containers(name)["main"]
+    assert row["lastState"]["terminated"]["exitCode"] == 3
+    # The kubelet keeps one dead container a name; whatever it removed, the runtime has removed.
+    harness.wait_for(lambda: len(json.loads(engine.crictl("ps", "-a", "--name", "main", "--pod", sandboxes(engine, name)[0]["id"],
+                                                          "-o", "json").stdout)["containers"]) <= 2, "old ones gone", 60)
+
+
+def test_hooks(kubelet, busybox, run, tmp_path):
+    run(pod("hooks", busybox,
+            {"name": "main", "volumeMounts": [{"name": "host", "mountPath": "/host"}],
+             "lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", "echo started > /host/started"]}},
+                           "preStop": {"exec": {"command": ["sh", "-c", "sleep 0.3; echo stopping > /host/stopping"]}}}},
+            terminationGracePeriodSeconds=10, volumes=[{"name": "host", "hostPath": {"path": str(tmp_path)}}]))
+    assert (tmp_path / "started").read_text() == "started\n"
+    kubelet.delete("hooks")
+    harness.wait_for(lambda: (tmp_path / "stopping").exists(), "the preStop hook", 30)
+
+
+def test_projected_files(kubelet, engine, busybox, run):
+    name = run(pod("projected", busybox,
+                   {"name": "main", "volumeMounts": [{"name": "about", "mountPath": "/about"}],
+                    "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
+                   volumes=[{"name": "about", "downwardAPI": {"items": [
+                       {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
+                       {"path": "uid", "fieldRef": {"fieldPath": "metadata.uid"}}]}}]))
+    assert inside(kubelet, engine, name, "main", "cat", "/about/name") == "projected-walk"
+    told = kubelet.pod(name)
+    address = inside(kubelet, engine, name, "main", "sh", "-c", "echo $POD_IP").strip()
+    assert address == told["status"]["podIP"] and address.startswith("10.187.")
+
+
+def test_edited_manifest(kubelet, engine, busybox, run):
+    name = run(pod("edited", busybox, {"name": "main", "env": [{"name": "V", "value": "1"}]}))
+    old = container_id(kubelet, name, "main")
+    run(pod("edited", busybox, {"name": "main", "env": [{"name": "V", "value": "2"}]}), ready=False)
+
+    def renewed():
+        row = kubelet.containers(name).get("main", {})
+        return "running" in row.get("state", {}) and row["containerID"].split("://")[1] != old
+    harness.wait_for(renewed, "the pod to run anew", 60)
+    assert inside(kubelet, engine, name, "main", "sh", "-c", "echo $V") == "2\n"
+
+
+def test_log_rotation(kubelet, busybox, run):
+    kubelet.stop()
+    kubelet.config["containerLogMaxSize"] = "20Ki"
+    kubelet.start()
+    try:
+        name = run(pod("rotated", busybox, {"name": "main", "command": [
+            "sh", "-c", "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.2; done; "
+            "exec sleep 1000"]}))
+        folder = glob.glob(f"{kubelet.logs}/default_{name}-walk_*/main")[0]
+        harness.wait_for(lambda: len(os.listdir(folder)) >= 2, "a rotation", 60)
+        harness.wait_for(lambda: log_of(kubelet, name, "main").endswith("line 4000\n"), "the last line", 60)
+        import gzip
+        lines = []
+        for path in sorted(os.listdir(folder), key=lambda path: (path == "0.log", path)):
+            opener = gzip.open if path.endswith(".gz") else open
+            with opener(f"{folder}/{path}", "rt") as file:
+                lines += [int(line.split()[4]) for line in file]
+        # The kubelet keeps five files and drops the oldest; what it kept has no hole.
+        assert lines == list(range(lines[0], 4001))
+    finally:
+        kubelet.stop()
+        kubelet.config["containerLogMaxSize"] = "10Mi"
+        kubelet.start()
+
+
+def test_restarts_of_both(kubelet, engine, busybox, run):
+    names = [run(pod(f"stays-{i}", busybox, {"name": "main"}, {"name": "other"}), ready=False) for i in range(3)]
+    kubelet.wait_ready(*names)
+
+    def ids():
+        return {(name, container): row["containerID"] for name in names for container, row in kubelet.containers(name).items()}
+    before = ids()
+    assert len(before) == 6
+    kubelet.stop()
+    kubelet.start()
+    kubelet.wait_ready(*names)
+    time.sleep(6)  # three rounds of the kubelet: what it would restart, it has restarted
+    assert ids() == before
+    engine.kill()
+    engine.start()
+    time.sleep(6)
+    kubelet.wait_ready(*names)
+    assert ids() == before
+    assert all(restarts(kubelet, name, container) == 0 for name, container in before)
