@@ -3,10 +3,15 @@
 import glob
 import json
 import os
+import sys
 import time
 
 import harness
+import images
 import pytest
+
+sys.path.insert(0, os.path.join(harness.ROOT, "tests", "power"))
+import disk  # noqa: E402  (found there)
 
 kubelet_lib = pytest.importorskip("kubelet")
 pytestmark = pytest.mark.skipif(not os.path.exists(kubelet_lib.PROGRAM),
@@ -271,3 +276,49 @@ def test_restarts_of_both(kubelet, engine, busybox, run):
     kubelet.wait_ready(*names)
     assert ids() == before
     assert all(restarts(kubelet, name, container) == 0 for name, container in before)
+
+
+@pytest.mark.skipif(disk.why_not("ext4") is not None, reason=str(disk.why_not("ext4")))
+def test_disk_pressure(kubelet, registry, busybox, tmp_path):
+    """Images fill a small disk: the unused ones go, a pinned one stays, and no pod is evicted."""
+    kubelet.stop()  # one at a time: both would count cgroups and mounts of the node as theirs
+    fillers = []
+    for number in range(7):
+        content = images.Entry(f"filler-{number}", data=os.urandom(24 << 20))
+        images.push(images.Image([images.layer([content])], {}), registry.address, f"walk/filler-{number}", "latest")
+        fillers.append(f"{registry.address}/walk/filler-{number}:latest")
+    small = disk.Disk(str(tmp_path), "ext4", mib=320)
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    engine = harness.Engine(str(folder), settings=f'[image]\npinned = ["{fillers[0]}"]\n')
+    engine.root = small.mount_point + "/fluyt"
+    other = None
+    try:
+        engine.start()
+        engine.crictl("pull", busybox)
+        other = kubelet_lib.Kubelet(engine, imageMinimumGCAge="1s", evictionPressureTransitionPeriod="5s",
+                                    evictionHard={"imagefs.available": "45%", "memory.available": "1Mi"})
+        other.start()
+        other.apply(pod("stays", busybox, {"name": "main"}))
+        other.wait_ready("stays")
+        before = container_id(other, "stays", "main")
+        for image in fillers:
+            engine.crictl("pull", image)
+
+        def here():
+            listed = json.loads(engine.crictl("images", "-o", "json").stdout)["images"]
+            return {tag for image in listed for tag in image["repoTags"]}
+        assert set(fillers) | {busybox} <= here()
+        harness.wait_for(lambda: here() == {fillers[0], busybox}, "the unused images to go", 90)
+        # What the kubelet asked to be free is free: what it removed is gone from the disk too.
+        used = os.statvfs(small.mount_point)
+        assert used.f_bavail / used.f_blocks > 0.45
+        time.sleep(12)  # one more round of the eviction manager, which comes every ten seconds
+        assert container_id(other, "stays", "main") == before
+        assert other.pod("stays")["status"]["phase"] == "Running"
+    finally:
+        if other is not None:
+            other.close()
+        engine.close()
+        small.close()
+        kubelet.start()
