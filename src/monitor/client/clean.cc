@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "monitor/program/cleanup.h"
 #include "monitor/protocol/state_folder.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
@@ -18,6 +19,7 @@ namespace fluyt::monitor {
 namespace {
 
 constexpr size_t kMaxRecordBytes = 1UL << 20U;
+constexpr int64_t kDeleteMs = 5'000;
 
 // The process of a record, if it still runs: after a reboot, or under a used-again pid, it does
 // not.
@@ -77,6 +79,15 @@ Result<std::optional<ProcessRecord>> find_process_record(const std::string& path
   return std::optional(FLUYT_TRY_CONTEXT(decode_process_record(*text), path));
 }
 
+// The program of a sandbox that has one.
+Result<std::optional<RuntimeProgram>> find_runtime(const std::string& state_dir) {
+  const std::string path = cat(state_dir, "/", kRuntimeFile);
+  auto text = sys::read_file(path, kMaxRecordBytes);
+  if (text.ok()) return std::optional(FLUYT_TRY_CONTEXT(decode_runtime(*text), path));
+  if (text.error().code() == Code::kNotFound) return std::optional<RuntimeProgram>();
+  return std::move(text).error();
+}
+
 }  // namespace
 
 Result<bool> wait_gone(const sys::Process& process, Deadline deadline) {
@@ -109,6 +120,7 @@ Result<> clean_after(const std::string& state_dir, Deadline deadline) {
   const std::string boot = FLUYT_TRY(sys::boot_id());
   const auto monitor = FLUYT_TRY(find_process_record(cat(state_dir, "/", kMonitorFile)));
   const auto pod_init = FLUYT_TRY(find_process_record(cat(state_dir, "/", kPodInitFile)));
+  const auto runtime = FLUYT_TRY(find_runtime(state_dir));
   const bool same_boot = monitor && monitor->boot_id == boot;
 
   // The monitor first: while it lives it would tell of what we do here, and start more.
@@ -117,6 +129,11 @@ Result<> clean_after(const std::string& state_dir, Deadline deadline) {
     FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(info), deadline), cat("container ", info.id));
     if (same_boot && info.state != ContainerState::kExited) {
       FLUYT_TRY(end_process(info.pid, info.pid_start_time, deadline));
+    }
+    if (runtime) {
+      delete_with_program(*runtime, info.id, Deadline::after_ms(kDeleteMs))
+          .ignore(
+              "its processes and its cgroup are gone; a program that is gone too keeps nothing");
     }
   }
   if (pod_init && pod_init->boot_id == boot) {

@@ -28,12 +28,15 @@ struct Container {
   std::string log_directory;
   std::string log_path;
   sys::Process init;
-  sys::Fd gate;    // until it is started
-  sys::Fd report;  // until execve
+  bool gated = true;  // false: a runtime program starts it
+  sys::Fd gate;       // until it is started
+  sys::Fd report;     // until execve
   std::string report_text;
   std::unique_ptr<ContainerIo> io;
   std::optional<runtime::cgroup::OomWatch> oom;
 
+  bool starting = false;                      // a worker has the program start it
+  std::optional<sys::ExitStatus> early_exit;  // that came before the worker's word
   std::vector<RequestKey> starters;
   Loop::TimerId start_timer = Loop::kNoTimer;
   bool reaped = false;

@@ -45,8 +45,7 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
   const sys::FdRef spec = fds[0];
   WorkerJob job;
   job.body = [this, spec, &request = verb.container](const Announce& announce) {
-    return create_in_worker(request, spec, options_.state_dir,
-                            Deadline::after_ms(request.deadline_ms), announce);
+    return runtime_->create(request, spec, Deadline::after_ms(request.deadline_ms), announce);
   };
   job.keep = {spec};
   job.deadline_ms = verb.container.deadline_ms + kGraceMs;
@@ -77,7 +76,7 @@ void Monitor::undo(const std::string& id, const std::string& announced) {
   job.body = [this, id, announced](const Announce&) -> Result<WorkerReply> {
     std::vector<runtime::CgroupRecord> others;
     for (const auto& [other, container] : containers_) others.push_back(container->cgroup());
-    FLUYT_TRY(undo_create(id, announced, others, options_.state_dir, Deadline::after_ms(kUndoMs)));
+    FLUYT_TRY(runtime_->undo(id, announced, others, Deadline::after_ms(kUndoMs)));
     return WorkerReply{};
   };
   job.deadline_ms = kUndoMs + kGraceMs;
@@ -123,13 +122,14 @@ Result<> Monitor::add_container(const CreateRequest& request, CreatedContainer c
   container->log_directory = request.log_directory;
   container->log_path = request.log_path;
   container->init = std::move(created.init);
+  container->gated = created.gate.valid();
   container->gate = std::move(created.gate);
   container->report = std::move(created.report);
   container->io = std::make_unique<ContainerIo>(
       loop_, std::move(created.streams), std::move(created.log),
       request.stdin_once ? ContainerIo::StdinOnce::kYes : ContainerIo::StdinOnce::kNo);
   const std::string id = container->info.id;
-  FLUYT_TRY(sys::set_nonblocking(container->report, true));
+  if (container->gated) FLUYT_TRY(sys::set_nonblocking(container->report, true));
   FLUYT_TRY(container->io->watch([this, id] { finish_exit(id); }));
   persist(*container);
   watch_oom(*container);

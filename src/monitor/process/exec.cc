@@ -50,7 +50,7 @@ void Monitor::handle(const RequestKey& key, wire::Exec verb, Fds fds) {
   WorkerJob job;
   for (const sys::Fd& fd : fds) job.keep.push_back(fd);
   job.body = [this, &input, ms = verb.deadline_ms](const Announce&) {
-    return exec_in_worker(input, options_.state_dir, Deadline::after_ms(ms));
+    return runtime_->exec(input, Deadline::after_ms(ms));
   };
   job.deadline_ms = verb.deadline_ms + kGraceMs;
   job.makes_children = true;

@@ -54,7 +54,7 @@ void Monitor::on_exit(pid_t pid, sys::ExitStatus status) {
     return log("the pod init has ended: the sandbox's shared PID namespace is gone");
   }
   for (const auto& [id, container] : containers_) {
-    if (container->info.pid == pid && !container->reaped)
+    if (container->info.pid == pid && !container->reaped && !container->early_exit)
       return on_container_exit(*container, status);
   }
   // An orphan that we adopted, unless a worker is about to tell us of it.
@@ -70,6 +70,10 @@ void Monitor::take_early_exit(pid_t pid) {
 }
 
 void Monitor::on_container_exit(Container& container, sys::ExitStatus status) {
+  if (container.starting) {
+    container.early_exit = status;
+    return;  // whether it was started is told first
+  }
   container.reaped = true;
   const std::string id = container.info.id;
   // Whether it ever ran is in the pipe.

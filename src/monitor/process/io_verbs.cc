@@ -79,8 +79,9 @@ void Monitor::handle(const RequestKey& key, wire::Update verb, Fds fds) {
   }
   WorkerJob job;
   job.keep = {fds[0]};
-  job.body = [&container, resources = fds[0].ref()](const Announce&) {
-    return update_in_worker(container.info, resources);
+  job.body = [this, &container, resources = fds[0].ref()](const Announce&) -> Result<WorkerReply> {
+    FLUYT_TRY(runtime_->update(container.info, resources, Deadline::after_ms(kPromptMs - 1'000)));
+    return WorkerReply{};
   };
   job.deadline_ms = kPromptMs;
   job.done = [this, key](Result<WorkerReply> reply, const std::string&) {

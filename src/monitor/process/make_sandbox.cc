@@ -6,11 +6,25 @@
 
 namespace fluyt::monitor {
 
+// On record too: whoever cleans up after us is to call the same program.
+Result<> Monitor::choose_runtime(const SandboxRequest& request) {
+  const std::string path = cat(options_.state_dir, "/", kRuntimeFile);
+  if (!request.runtime) {
+    FLUYT_TRY(sys::remove_file(sys::kCwd, path));
+    runtime_ = make_linked_runtime(options_.state_dir);
+    return {};
+  }
+  FLUYT_TRY(sys::write_file_atomic(sys::kCwd, path, encode_runtime(*request.runtime), 0600));
+  runtime_ = make_program_runtime(options_.state_dir, *request.runtime);
+  return {};
+}
+
 void Monitor::handle(const RequestKey& key, wire::MakeSandbox verb, Fds /*fds*/) {
   if (sandbox_requested_)
     return done(key, Error(Code::kAlreadyExists, "the sandbox has been made"));
   if (auto checked = check_sandbox(verb.sandbox); !checked.ok())
     return done(key, std::move(checked));
+  if (auto chosen = choose_runtime(verb.sandbox); !chosen.ok()) return done(key, std::move(chosen));
   sandbox_requested_ = true;
   const sys::FdRef program = options_.pod_init_program;
   WorkerJob job;

@@ -25,7 +25,10 @@ constexpr size_t kMaxLogFileBytes = 1UL << 20U;
 }  // namespace
 
 Monitor::Monitor(MonitorOptions options, Loop loop)
-    : options_(std::move(options)), loop_(std::move(loop)), workers_(loop_) {}
+    : options_(std::move(options)),
+      loop_(std::move(loop)),
+      workers_(loop_),
+      runtime_(make_linked_runtime(options_.state_dir)) {}
 
 Monitor::~Monitor() = default;
 

@@ -12,7 +12,7 @@
 
 #include "base/result.h"
 #include "monitor/process/container.h"
-#include "monitor/process/create_worker.h"
+#include "monitor/process/container_runtime.h"
 #include "monitor/process/loop.h"
 #include "monitor/process/requests.h"
 #include "monitor/process/sandbox.h"
@@ -91,11 +91,14 @@ class Monitor {
   void handle(const RequestKey& key, wire::List verb, Fds fds);
   void handle(const RequestKey& key, wire::Shutdown verb, Fds fds);
 
+  Result<> choose_runtime(const SandboxRequest& request);
   Result<Container*> get_container(const std::string& id);
   void created(const RequestKey& key, const std::string& id, Result<CreatedContainer> result);
   void undo(const std::string& id, const std::string& announced);
   Result<> add_container(const CreateRequest& request, CreatedContainer created);
   void on_report(const std::string& id);
+  void start_by_call(Container& container, int64_t deadline_ms);
+  void signal_by_call(const RequestKey& key, const Container& container, int signal);
   void finish_start(Container& container, Result<> result);
   void watch_oom(Container& container);
 
@@ -129,6 +132,7 @@ class Monitor {
   bool over_ = false;
   size_t logged_bytes_ = 0;
 
+  std::unique_ptr<ContainerRuntime> runtime_;
   bool sandbox_requested_ = false;
   std::optional<Sandbox> sandbox_;
   std::map<std::string, std::unique_ptr<Container>> containers_;

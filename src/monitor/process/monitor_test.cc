@@ -196,7 +196,8 @@ class MonitorTest : public testing::Test {
   CreateRequest request_of(const std::string& id, const oci::Spec& spec) const {
     CreateRequest request;
     request.id = id;
-    request.bundle = folder_->path();
+    request.bundle = cat(folder_->path(), "/bundles/", id);
+    EXPECT_TRUE(sys::make_dirs(request.bundle, 0711).ok());
     request.spec_json = oci::to_json(spec);
     request.log_directory = log_dir_;
     request.log_path = cat(id, "/0.log");
@@ -267,6 +268,16 @@ class MonitorTest : public testing::Test {
     return result;
   }
 
+  // Whatever of a container's cgroup is there still.
+  static std::vector<std::string> cgroups_left(const ContainerInfo& info) {
+    std::vector<std::string> left;
+    if (sys::exists(info.cgroup_unified)) left.push_back(info.cgroup_unified);
+    for (const auto& [controller, path] : info.cgroup_legacy) {
+      if (sys::exists(path)) left.push_back(path);
+    }
+    return left;
+  }
+
   NullLogger logger_;
   Told told_;
   std::unique_ptr<sys::TempDir> folder_;
@@ -276,7 +287,40 @@ class MonitorTest : public testing::Test {
   std::shared_ptr<Client> client_;
 };
 
-TEST_F(MonitorTest, TellsExitCodeAndWritesLog) {
+// What every runtime does alike: the linked one, our own by its command line, and others' programs
+// that are there.
+class EachRuntime : public MonitorTest, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    const std::string name = GetParam();
+    if (name == "runc" && !sys::exists("/usr/sbin/runc")) GTEST_SKIP() << "needs /usr/sbin/runc";
+    MonitorTest::SetUp();
+    if (IsSkipped() || HasFatalFailure() || name == "linked") return;
+    ASSERT_TRUE(make(program(name)).ok());
+  }
+  RuntimeProgram program(const std::string& name) const {
+    return {.path = name == "runf" ? program_folder() + "/runf" : "/usr/sbin/" + name,
+            .options = {},
+            .root = state_dir_ + "/runtime"};
+  }
+  Result<> make(const RuntimeProgram& runtime) {
+    FLUYT_TRY(client_->make_sandbox({.id = sandbox_id_,
+                                     .new_network = false,
+                                     .new_ipc = false,
+                                     .new_uts = false,
+                                     .runtime = runtime},
+                                    Deadline::after_ms(kWaitMs)));
+    return {};
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Runtimes, EachRuntime, testing::Values("linked", "runf", "runc"),
+                         [](const auto& runtime) { return std::string(runtime.param); });
+
+class RuntimePrograms : public EachRuntime {};
+INSTANTIATE_TEST_SUITE_P(Runtimes, RuntimePrograms, testing::Values("runf", "runc"),
+                         [](const auto& runtime) { return std::string(runtime.param); });
+
+TEST_P(EachRuntime, TellsExitCodeAndWritesLog) {
   run("one", "echo hello; echo oops >&2; exit 7");
   const auto exit = told_.wait_exit("one");
   ASSERT_TRUE(exit.has_value());
@@ -306,7 +350,7 @@ TEST_F(MonitorTest, MonitorIsNotOurChildAndHasNothingOpen) {
   ASSERT_FALSE(opened.ok());
 }
 
-TEST_F(MonitorTest, KillsAndReportsSignal) {
+TEST_P(EachRuntime, KillsAndReportsSignal) {
   run("kill", "exec sleep 1000");
   EXPECT_TRUE(client_->signal("kill", SIGKILL, false).ok());
   const auto exit = told_.wait_exit("kill");
@@ -316,18 +360,18 @@ TEST_F(MonitorTest, KillsAndReportsSignal) {
   EXPECT_EQ(client_->signal("none", SIGTERM, false).error().code(), Code::kNotFound);
 }
 
-TEST_F(MonitorTest, RemovesRunningContainerAndItsCgroup) {
+TEST_P(EachRuntime, RemovesRunningContainerAndItsCgroup) {
   run("rm", "sleep 1000 & sleep 1000 & wait");
   const auto list = client_->list();
   ASSERT_TRUE(list.ok());
   ASSERT_EQ(list->size(), 1U);
-  const std::string cgroup = (*list)[0].cgroup_unified;
+  EXPECT_FALSE(cgroups_left((*list)[0]).empty());
   EXPECT_TRUE(client_->remove("rm", Deadline::after_ms(kWaitMs)).ok());
-  EXPECT_FALSE(sys::exists(cgroup));
+  EXPECT_THAT(cgroups_left((*list)[0]), testing::IsEmpty());
   EXPECT_TRUE(client_->list()->empty());
 }
 
-TEST_F(MonitorTest, MissingProgramIsReported) {
+TEST_P(EachRuntime, MissingProgramIsReported) {
   auto spec = spec_of("none", "");
   spec.process->args = {"/bin/does-not-exist"};
   auto created = client_->create(request_of("none", spec));
@@ -336,7 +380,7 @@ TEST_F(MonitorTest, MissingProgramIsReported) {
   EXPECT_THAT(created.error().message(), HasSubstr("does-not-exist"));
 }
 
-TEST_F(MonitorTest, BadSpecIsRefusedAndNothingIsLeft) {
+TEST_P(EachRuntime, BadSpecIsRefusedAndNothingIsLeft) {
   auto request = request_of("bad", spec_of("bad", "true"));
   request.spec_json = "{\"linux\": 3}";
   const auto created = client_->create(request);
@@ -345,7 +389,7 @@ TEST_F(MonitorTest, BadSpecIsRefusedAndNothingIsLeft) {
   EXPECT_TRUE(client_->list()->empty());
 }
 
-TEST_F(MonitorTest, ExecRunsWithStreams) {
+TEST_P(EachRuntime, ExecRunsWithStreams) {
   run("main", "exec sleep 1000");
   auto result = exec("main", "cat; echo err >&2; exit 3", "input\n");
   ASSERT_TRUE(result.ok()) << result.error().message();
@@ -354,7 +398,7 @@ TEST_F(MonitorTest, ExecRunsWithStreams) {
   EXPECT_EQ(result->err, "err\n");
 }
 
-TEST_F(MonitorTest, ManyExecsAtOnce) {
+TEST_P(EachRuntime, ManyExecsAtOnce) {
   run("main", "exec sleep 1000");
   std::vector<std::jthread> threads;
   std::atomic<int> good = 0;
@@ -370,7 +414,7 @@ TEST_F(MonitorTest, ManyExecsAtOnce) {
   EXPECT_EQ(good, 40);
 }
 
-TEST_F(MonitorTest, KillExecEndsItsSession) {
+TEST_P(EachRuntime, KillExecEndsItsSession) {
   run("main", "exec sleep 1000");
   ExecRequest request;
   request.container_id = "main";
@@ -385,7 +429,7 @@ TEST_F(MonitorTest, KillExecEndsItsSession) {
   EXPECT_EQ(left->out, "0\n");
 }
 
-TEST_F(MonitorTest, ExecWithTerminalGivesConsole) {
+TEST_P(EachRuntime, ExecWithTerminalGivesConsole) {
   run("main", "exec sleep 1000");
   oci::Process process = *spec_of("main", "stty size; exit 4").process;
   process.terminal = true;
@@ -406,7 +450,7 @@ TEST_F(MonitorTest, ExecWithTerminalGivesConsole) {
   EXPECT_EQ(told_.wait_exec(started->exec_id).value_or(-1), 4);
 }
 
-TEST_F(MonitorTest, AttachCarriesInputAndOutput) {
+TEST_P(EachRuntime, AttachCarriesInputAndOutput) {
   auto request = request_of("cat", spec_of("cat", "cat; echo done"));
   request.open_stdin = true;
   request.stdin_once = true;
@@ -441,7 +485,7 @@ TEST_F(MonitorTest, SlowAttachClientIsDroppedNotTheLog) {
   EXPECT_EQ(lines.back(), "stdout F 400000");
 }
 
-TEST_F(MonitorTest, TerminalOutputIsLoggedAndResized) {
+TEST_P(EachRuntime, TerminalOutputIsLoggedAndResized) {
   auto spec = spec_of("tty", "sleep 0.3; stty size");
   spec.process->terminal = true;
   ASSERT_TRUE(client_->create(request_of("tty", spec)).ok());
@@ -589,7 +633,7 @@ TEST_F(MonitorTest, EndOfFirstProcessEndsTheRest) {
   EXPECT_EQ(sys::read_file(exit->cgroup_unified + "/cgroup.procs", 4096).value_or("?"), "");
 }
 
-TEST_F(MonitorTest, ASecondHubAdoptsAndNoLineIsLost) {
+TEST_P(EachRuntime, ASecondHubAdoptsAndNoLineIsLost) {
   run("counter", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done; sleep 1; exit 9");
   client_.reset();
   hub_.reset();  // as if fluytd had been killed: nobody says goodbye
@@ -727,7 +771,7 @@ TEST_F(MonitorTest, NonsenseOnTheSocketHurtsNobodyElse) {
 }
 
 // A file system that never answers: /dev/fuse mounted with nobody behind it.
-TEST_F(MonitorTest, HungCreateDelaysNobodyAndIsGivenUp) {
+TEST_P(EachRuntime, HungCreateDelaysNobodyAndIsGivenUp) {
   const sys::Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!fuse.valid()) GTEST_SKIP() << "needs /dev/fuse";
   const std::string dead = folder_->path() + "/dead";
@@ -761,7 +805,7 @@ TEST_F(MonitorTest, HungCreateDelaysNobodyAndIsGivenUp) {
   umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
 }
 
-TEST_F(MonitorTest, RemovingWhileCreatingCancelsIt) {
+TEST_P(EachRuntime, RemovingWhileCreatingCancelsIt) {
   const sys::Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!fuse.valid()) GTEST_SKIP() << "needs /dev/fuse";
   const std::string dead = folder_->path() + "/dead";
@@ -782,7 +826,7 @@ TEST_F(MonitorTest, RemovingWhileCreatingCancelsIt) {
   umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
 }
 
-TEST_F(MonitorTest, ManyContainersAtOnce) {
+TEST_P(EachRuntime, ManyContainersAtOnce) {
   constexpr int kThreads = 6;
   constexpr int kRounds = 6;
   std::atomic<int> good = 0;
@@ -858,7 +902,7 @@ TEST_F(MonitorTest, StaysSmall) {
   EXPECT_LT(kilobytes["Anonymous:"], 400);
 }
 
-TEST_F(MonitorTest, OutOfMemoryIsTold) {
+TEST_P(EachRuntime, OutOfMemoryIsTold) {
   auto spec = spec_of("greedy", "dd if=/dev/zero of=/dev/null bs=200M count=1");
   spec.linux_->resources->memory = oci::MemoryResources{.limit = 20LL << 20U, .swap = 20LL << 20U};
   run(request_of("greedy", spec));
@@ -867,7 +911,7 @@ TEST_F(MonitorTest, OutOfMemoryIsTold) {
   EXPECT_TRUE(exit->oom_killed);
 }
 
-TEST_F(MonitorTest, UpdatesResources) {
+TEST_P(EachRuntime, UpdatesResources) {
   run("up", "exec sleep 1000");
   const auto updated = client_->update("up", R"({"pids":{"limit":77}})");
   ASSERT_TRUE(updated.ok()) << updated.error().message();
@@ -881,7 +925,131 @@ TEST_F(MonitorTest, UpdatesResources) {
   EXPECT_EQ(limit, "77\n");
 }
 
-TEST_F(MonitorTest, PayloadMayReopenItsOutputAsAnotherUser) {
+TEST_P(EachRuntime, TheRootIsAnOverlayThatTheHostHasNoMountOf) {
+  const std::string before = sys::read_file("/proc/self/mountinfo", 1UL << 20U).value_or("");
+  auto request = request_of("over", spec_of("over", "echo new > /new; cat /new; sleep 1000"));
+  request.root =
+      sys::OverlayMount{{rootfs_}, folder_->path() + "/upper", folder_->path() + "/work"};
+  for (const std::string& path : {request.root->upper_dir, request.root->work_dir})
+    ASSERT_TRUE(sys::make_dirs(path, 0755).ok());
+  run(request);
+  for (int i = 0; i < 250 && lines_of("over").empty(); ++i) usleep(20'000);
+  EXPECT_THAT(lines_of("over"), testing::ElementsAre("stdout F new"));
+  EXPECT_TRUE(sys::exists(folder_->path() + "/upper/new"));
+  EXPECT_FALSE(sys::exists(rootfs_ + "/new"));
+  EXPECT_EQ(sys::read_file("/proc/self/mountinfo", 1UL << 20U).value_or("?"), before);
+}
+
+TEST_P(EachRuntime, SignalsReachTheFirstProcess) {
+  run("term", "trap 'echo got; exit 5' TERM; echo up; while true; do sleep 0.05; done");
+  for (int i = 0; i < 250 && lines_of("term").empty(); ++i) usleep(20'000);
+  const auto sent = client_->signal("term", SIGTERM, false);
+  EXPECT_TRUE(sent.ok()) << sent.error().message();
+  const auto exit = told_.wait_exit("term");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 5);
+}
+
+TEST_P(EachRuntime, AContainerThatIsNeverStartedCanBeEnded) {
+  ASSERT_TRUE(client_->create(request_of("idle", spec_of("idle", "true"))).ok());
+  EXPECT_TRUE(client_->signal("idle", SIGKILL, true).ok());
+  const auto exit = told_.wait_exit("idle");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 137);
+  EXPECT_TRUE(client_->remove("idle", Deadline::after_ms(kWaitMs)).ok());
+}
+
+// The monitor dies: fluytd has the program delete what it knows of.
+TEST_P(RuntimePrograms, ALostMonitorsContainerIsDeletedByItsProgram) {
+  run("left", "exec sleep 1000");
+  const auto list = client_->list();
+  ASSERT_TRUE(list.ok());
+  const auto container = sys::Process::open((*list)[0].pid);
+  ASSERT_TRUE(container.ok());
+  EXPECT_TRUE(sys::exists(state_dir_ + "/runtime/left"));
+  ASSERT_EQ(::kill(client_->monitor_pid(), SIGKILL), 0);
+  EXPECT_TRUE(told_.wait_lost());
+  client_.reset();
+  const auto cleaned = clean_after(state_dir_, Deadline::after_ms(kWaitMs));
+  EXPECT_TRUE(cleaned.ok()) << cleaned.error().message();
+  EXPECT_FALSE(sys::exists(state_dir_));
+  EXPECT_THAT(cgroups_left((*list)[0]), testing::IsEmpty());
+  pollfd gone{.fd = container->pidfd().raw(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&gone, 1, 5000), 1);
+}
+
+// A program of a few lines, in place of one that misbehaves.
+class OddProgram : public MonitorTest {
+ protected:
+  // `create` is what it does for that command; everything else is runf's.
+  Result<> make(const std::string& create) {
+    const std::string path = folder_->path() + "/odd";
+    const sys::Fd file = FLUYT_TRY(sys::open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
+    FLUYT_TRY(sys::write_all(file, cat("#!/bin/sh\ncase \" $* \" in *' create '*) ", create,
+                                       ";; esac\nexec ", program_folder(), "/runf \"$@\"\n")));
+    FLUYT_TRY(client_->make_sandbox(
+        {.id = sandbox_id_,
+         .new_network = false,
+         .new_ipc = false,
+         .new_uts = false,
+         .runtime = RuntimeProgram{.path = path, .options = {}, .root = folder_->path() + "/root"}},
+        Deadline::after_ms(kWaitMs)));
+    return {};
+  }
+};
+
+TEST_F(OddProgram, OneThatHangsIsEndedWithAllThatItStarted) {
+  ASSERT_TRUE(make("setsid sleep 4321 & sleep 4321").ok());
+  auto request = request_of("hung", spec_of("hung", "true"));
+  request.deadline_ms = 1'000;
+  const auto began = std::chrono::steady_clock::now();
+  const auto created = client_->create(request);
+  ASSERT_FALSE(created.ok());
+  EXPECT_EQ(created.error().code(), Code::kDeadlineExceeded) << created.error().message();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
+  for (int i = 0; i < 250 && !children().empty(); ++i) usleep(20'000);
+  EXPECT_EQ(children(), "");
+  EXPECT_TRUE(client_->list()->empty());
+  EXPECT_TRUE(read_records(state_dir_)->empty());
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const auto line = sys::read_file(entry.path().string() + "/cmdline", 4096).value_or("");
+    EXPECT_EQ(line.find("4321"), std::string::npos) << entry.path();
+  }
+}
+
+TEST_F(OddProgram, OneThatFailsIsQuoted) {
+  ASSERT_TRUE(make("echo words of its own >&2; exit 3").ok());
+  const auto created = client_->create(request_of("bad", spec_of("bad", "true")));
+  ASSERT_FALSE(created.ok());
+  EXPECT_EQ(created.error().message(), "odd: words of its own");
+  EXPECT_TRUE(client_->list()->empty());
+  EXPECT_TRUE(read_records(state_dir_)->empty());
+}
+
+TEST_F(OddProgram, APidThatIsNotItsChildsIsRefused) {
+  ASSERT_TRUE(make("while [ $# -gt 0 ]; do [ $1 = --pid-file ] && echo 1 >$2; shift; done; "
+                   "exit 0")
+                  .ok());
+  const auto created = client_->create(request_of("liar", spec_of("liar", "true")));
+  ASSERT_FALSE(created.ok());
+  EXPECT_THAT(created.error().message(), HasSubstr("pid file"));
+}
+
+// It was taken away while a container of it runs: what is left is ended and removed without it.
+TEST_F(OddProgram, OneThatHasGoneLeavesNothingBehind) {
+  ASSERT_TRUE(make("true").ok());
+  run("alone", "exec sleep 1000");
+  const auto list = client_->list();
+  ASSERT_TRUE(list.ok());
+  EXPECT_TRUE(sys::exists(folder_->path() + "/root/alone"));
+  ASSERT_TRUE(sys::remove_file(sys::kCwd, folder_->path() + "/odd").ok());
+  const auto removed = client_->remove("alone", Deadline::after_ms(kWaitMs));
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  EXPECT_THAT(cgroups_left((*list)[0]), testing::IsEmpty());
+  EXPECT_FALSE(sys::exists(folder_->path() + "/root/alone"));
+}
+
+TEST_P(EachRuntime, PayloadMayReopenItsOutputAsAnotherUser) {
   auto spec = spec_of("user", "echo reopened > /dev/stdout; echo too > /dev/stderr");
   spec.process->user = {.uid = 12345, .gid = 12345};
   run(request_of("user", spec));

@@ -28,11 +28,8 @@ void Monitor::remove_now(Container& container, int64_t deadline_ms) {
   if (!container.reaped) container.init.kill(SIGKILL).ignore("it is our child");
   const std::string id = container.info.id;
   WorkerJob job;
-  job.body = [cgroup = container.cgroup(), deadline_ms](const Announce&) -> Result<WorkerReply> {
-    const Deadline deadline = Deadline::after_ms(deadline_ms);
-    if (cgroup.unified.empty() && cgroup.legacy.empty()) return WorkerReply{};
-    FLUYT_TRY(runtime::cgroup::end(cgroup, deadline));
-    return WorkerReply{};
+  job.body = [this, info = container.info, deadline_ms](const Announce&) -> Result<WorkerReply> {
+    return WorkerReply{FLUYT_TRY(runtime_->remove(info, Deadline::after_ms(deadline_ms))), {}};
   };
   job.deadline_ms = deadline_ms + kGraceMs;
   job.done = [this, id](Result<WorkerReply> reply, const std::string&) {
@@ -40,6 +37,7 @@ void Monitor::remove_now(Container& container, int64_t deadline_ms) {
     if (at == containers_.end()) return;
     Container& removed = *at->second;
     if (reply.ok()) {
+      if (!reply->text.empty()) log(cat("remove of ", id, ": ", reply->text));
       removed.cgroup_removed = true;
       if (removed.info.state == ContainerState::kExited) finish_remove(id);
       return;  // else its exit is on its way

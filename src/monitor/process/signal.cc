@@ -28,6 +28,8 @@ void Monitor::handle(const RequestKey& key, wire::Signal verb, Fds /*fds*/) {
     return done(key, Error(Code::kInvalidArgument,
                            cat("signal ", verb.signal, ": expected 1 to ", SIGRTMAX)));
   }
+  if (!container.reaped && !verb.all && verb.signal != SIGKILL && !runtime_->signals_by_pidfd())
+    return signal_by_call(key, container, verb.signal);
   if (!container.reaped && (!verb.all || verb.signal == SIGKILL)) {
     auto sent = container.init.kill(verb.signal);
     if (!verb.all || !sent.ok()) return done(key, std::move(sent));
@@ -46,6 +48,23 @@ void Monitor::handle(const RequestKey& key, wire::Signal verb, Fds /*fds*/) {
   job.deadline_ms = kSignalMs;
   job.done = [this, key](Result<WorkerReply> reply, const std::string&) {
     done(key, reply.ok() ? Result<>() : Result<>(std::move(reply).error()));
+  };
+  auto started = workers_.start(std::move(job));
+  if (!started.ok()) done(key, std::move(started).error());
+}
+
+// What a program's first process does with a signal is not always what its pid's would.
+void Monitor::signal_by_call(const RequestKey& key, const Container& container, int signal) {
+  WorkerJob job;
+  job.body = [this, id = container.info.id, signal](const Announce&) -> Result<WorkerReply> {
+    FLUYT_TRY(runtime_->signal(id, signal, Deadline::after_ms(kSignalMs - 1'000)));
+    return WorkerReply{};
+  };
+  job.deadline_ms = kSignalMs;
+  job.done = [this, key, id = container.info.id](Result<WorkerReply> reply, const std::string&) {
+    const auto at = containers_.find(id);
+    const bool ended = at == containers_.end() || at->second->reaped || at->second->early_exit;
+    done(key, reply.ok() || ended ? Result<>() : Result<>(std::move(reply).error()));
   };
   auto started = workers_.start(std::move(job));
   if (!started.ok()) done(key, std::move(started).error());

@@ -14,7 +14,8 @@ namespace fluyt::monitor {
 
 namespace {
 constexpr size_t kMaxReportBytes = 16UL << 10U;
-}
+constexpr int64_t kGraceMs = 1'000;
+}  // namespace
 
 void Monitor::handle(const RequestKey& key, wire::Start verb, Fds /*fds*/) {
   auto found = get_container(verb.id);
@@ -27,6 +28,7 @@ void Monitor::handle(const RequestKey& key, wire::Start verb, Fds /*fds*/) {
                 Error(Code::kFailedPrecondition, cat("container ", verb.id, ": it has ended")));
   }
   container.starters.push_back(key);
+  if (!container.gated) return start_by_call(container, verb.deadline_ms);
   if (!container.gate.valid()) return;  // it is being started: this request waits with the first
   auto watched = loop_.epoll().add(container.report, EPOLLIN,
                                    [this, id = verb.id](uint32_t) { on_report(id); });
@@ -41,6 +43,36 @@ void Monitor::handle(const RequestKey& key, wire::Start verb, Fds /*fds*/) {
     finish_start(*at->second, Error(Code::kDeadlineExceeded,
                                     cat("container ", id, ": its program did not start in time")));
   });
+}
+
+void Monitor::start_by_call(Container& container, int64_t deadline_ms) {
+  if (container.starting) return;  // this request waits with the first
+  const std::string id = container.info.id;
+  WorkerJob job;
+  job.body = [this, id, deadline_ms](const Announce&) -> Result<WorkerReply> {
+    FLUYT_TRY(runtime_->start(id, Deadline::after_ms(deadline_ms)));
+    return WorkerReply{};
+  };
+  job.deadline_ms = deadline_ms + kGraceMs;
+  job.done = [this, id](Result<WorkerReply> reply, const std::string&) {
+    const auto at = containers_.find(id);
+    if (at == containers_.end()) return;
+    Container& started = *at->second;
+    started.starting = false;
+    if (!reply.ok()) {
+      // It waits to be started for ever else.
+      started.info.message = reply.error().message();
+      started.init.kill(SIGKILL).ignore("it is our child");
+    }
+    finish_start(started, reply.ok() ? Result<>() : Result<>(std::move(reply).error()));
+    if (const auto status = std::exchange(started.early_exit, std::nullopt))
+      on_container_exit(started, *status);
+  };
+  container.starting = true;
+  auto worker = workers_.start(std::move(job));
+  if (worker.ok()) return;
+  container.starting = false;
+  finish_start(container, std::move(worker).error());
 }
 
 // End of file without a word: execve has closed the pipe. A sentence: why it could not be.

@@ -199,17 +199,35 @@ void read(Fields& fields, wire::Hello& v) {
   fields.get("client", v.client);
 }
 
+json to_json(const RuntimeProgram& runtime) {
+  return {{"path", runtime.path}, {"options", runtime.options}, {"root", runtime.root}};
+}
+
+Result<RuntimeProgram> runtime_from(const json& object) {
+  RuntimeProgram runtime;
+  Fields fields(object, "runtime");
+  fields.get("path", runtime.path);
+  fields.get("options", runtime.options);
+  fields.get("root", runtime.root);
+  if (!runtime.path.starts_with('/')) fields.fail("path", "an absolute path");
+  if (!runtime.root.starts_with('/')) fields.fail("root", "an absolute path");
+  FLUYT_TRY(fields.check());
+  return runtime;
+}
+
 json fields_of(const wire::MakeSandbox& v) {
-  return {{"verb", "make_sandbox"},
-          {"sandbox", v.sandbox.id},
-          {"hostname", v.sandbox.hostname},
-          {"new_network", v.sandbox.new_network},
-          {"new_ipc", v.sandbox.new_ipc},
-          {"new_uts", v.sandbox.new_uts},
-          {"shared_pid", v.sandbox.shared_pid},
-          {"pod_init_cgroup", v.sandbox.pod_init_cgroup},
-          {"sysctls", pairs_of(v.sandbox.sysctls)},
-          {"deadline_ms", v.deadline_ms}};
+  json out = {{"verb", "make_sandbox"},
+              {"sandbox", v.sandbox.id},
+              {"hostname", v.sandbox.hostname},
+              {"new_network", v.sandbox.new_network},
+              {"new_ipc", v.sandbox.new_ipc},
+              {"new_uts", v.sandbox.new_uts},
+              {"shared_pid", v.sandbox.shared_pid},
+              {"pod_init_cgroup", v.sandbox.pod_init_cgroup},
+              {"sysctls", pairs_of(v.sandbox.sysctls)},
+              {"deadline_ms", v.deadline_ms}};
+  if (v.sandbox.runtime) out["runtime"] = to_json(*v.sandbox.runtime);
+  return out;
 }
 void read(Fields& fields, wire::MakeSandbox& v) {
   fields.get("sandbox", v.sandbox.id);
@@ -221,6 +239,14 @@ void read(Fields& fields, wire::MakeSandbox& v) {
   fields.get("pod_init_cgroup", v.sandbox.pod_init_cgroup);
   fields.get("sysctls", v.sandbox.sysctls);
   fields.get("deadline_ms", v.deadline_ms);
+  if (const json* runtime = fields.find("runtime"); runtime != nullptr) {
+    auto read = runtime_from(*runtime);
+    if (read.ok()) {
+      v.sandbox.runtime = std::move(read).value();
+    } else {
+      fields.absorb(std::move(read).error());
+    }
+  }
 }
 
 json fields_of(const wire::Create& v) {
@@ -531,6 +557,12 @@ std::string encode_record(const ContainerInfo& info) { return dump(to_json(info)
 
 Result<ContainerInfo> decode_record(std::string_view text) {
   return container_from(FLUYT_TRY(parse(text)));
+}
+
+std::string encode_runtime(const RuntimeProgram& runtime) { return dump(to_json(runtime)); }
+
+Result<RuntimeProgram> decode_runtime(std::string_view text) {
+  return runtime_from(FLUYT_TRY(parse(text)));
 }
 
 std::string encode(const ProcessRecord& record) {

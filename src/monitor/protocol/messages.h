@@ -22,6 +22,15 @@ namespace fluyt::monitor {
 inline constexpr uint32_t kProtocolVersion = 1;
 inline constexpr uint32_t kOldestProtocolVersion = 1;
 
+/// A program with runc's command line that makes a sandbox's containers, in place of the runtime
+/// that the monitor links.
+struct RuntimeProgram {
+  std::string path;                  // absolute
+  std::vector<std::string> options;  // global ones of its own, in front of the command
+  std::string root;                  // absolute: the folder of its states (--root)
+  bool operator==(const RuntimeProgram&) const = default;
+};
+
 /// What the monitor makes for a sandbox before anything runs in it.
 struct SandboxRequest {
   std::string id;
@@ -33,6 +42,7 @@ struct SandboxRequest {
   std::string
       pod_init_cgroup;  // parent cgroup (cgroupfs syntax) of the pod init's; "" the monitor's
   std::vector<std::pair<std::string, std::string>> sysctls;  // namespaced ones only: checked
+  std::optional<RuntimeProgram> runtime;  // of every container; none: the linked one
 };
 struct SandboxNamespaces {  // bind mounts below the sandbox's state folder; empty where the host's
   std::string network;
@@ -183,5 +193,10 @@ Result<std::variant<Answer, Event>> decode_reply(std::string_view json);
 /// A container's record in the state folder: the same JSON as on the wire.
 std::string encode_record(const ContainerInfo& info);
 Result<ContainerInfo> decode_record(std::string_view json);
+
+/// The sandbox's runtime program in the state folder. A path or root that is not absolute is
+/// kInvalidArgument.
+std::string encode_runtime(const RuntimeProgram& runtime);
+Result<RuntimeProgram> decode_runtime(std::string_view json);
 
 }  // namespace fluyt::monitor

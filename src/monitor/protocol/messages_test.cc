@@ -26,6 +26,10 @@ ContainerInfo sample() {
           .log_bytes_dropped = 7};
 }
 
+RuntimeProgram runc() {
+  return {.path = "/usr/sbin/runc", .options = {"--debug"}, .root = "/run/r"};
+}
+
 template <class T>
 T round_trip(T verb, uint64_t id = 5, size_t fds = 0) {
   auto request = wire::decode_request(wire::encode(wire::Request{id, fds, std::move(verb)}));
@@ -43,8 +47,11 @@ TEST(Messages, EveryVerbComesBackAsItWent) {
                                                      .new_network = false,
                                                      .shared_pid = true,
                                                      .pod_init_cgroup = "/k",
-                                                     .sysctls = {{"a", "b"}, {"c", "d"}}},
+                                                     .sysctls = {{"a", "b"}, {"c", "d"}},
+                                                     .runtime = runc()},
                                                     77});
+  EXPECT_EQ(sandbox.sandbox.runtime, runc());
+  EXPECT_FALSE(round_trip(wire::MakeSandbox{}).sandbox.runtime);
   EXPECT_EQ(sandbox.sandbox.id, "s");
   EXPECT_FALSE(sandbox.sandbox.new_network);
   EXPECT_TRUE(sandbox.sandbox.new_ipc);
@@ -132,6 +139,16 @@ TEST(Messages, WrongInputNamesTheField) {
   EXPECT_THAT(error(R"({"id":1,"verb":"resize","height":70000})"), HasSubstr("request.height"));
   EXPECT_THAT(error(R"({"id":1,"verb":"create","root":7})"), HasSubstr("create.root"));
   EXPECT_THAT(error(R"({"id":1,"verb":"make_sandbox","sysctls":[["a"]]})"), HasSubstr("sysctls"));
+  EXPECT_THAT(error(R"({"id":1,"verb":"make_sandbox","runtime":{"path":"runc","root":"/r"}})"),
+              HasSubstr("runtime.path"));
+}
+
+TEST(Records, ARuntimeProgramComesBackAsItWent) {
+  const auto runtime = decode_runtime(encode_runtime(runc()));
+  ASSERT_TRUE(runtime.ok());
+  EXPECT_EQ(*runtime, runc());
+  EXPECT_FALSE(decode_runtime(R"({"path":"/x","root":"here"})").ok());
+  EXPECT_FALSE(decode_runtime("{").ok());
 }
 
 TEST(Records, ComeBackAsTheyWent) {

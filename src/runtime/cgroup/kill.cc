@@ -133,7 +133,9 @@ Result<> wait_empty(const CgroupRecord& record, Deadline deadline) {
 Result<> kill_all(const CgroupRecord& record, Deadline deadline) {
   if (record.unified.empty()) return kill_legacy(record, deadline);
   auto killed = sys::write_file(sys::kCwd, cat(record.unified, "/cgroup.kill"), "1");
-  if (!killed.ok() && gone(killed.error())) return {};
+  // A runtime program may have made it in the v1 hierarchies alone.
+  if (!killed.ok() && gone(killed.error()))
+    return kill_legacy({.unified = {}, .legacy = record.legacy}, deadline);
   FLUYT_TRY(std::move(killed));
   // cgroup.kill reaches processes frozen on v2; one that somebody froze through v1 dies when
   // thawed.
