@@ -8,6 +8,9 @@ namespace fluyt::cri {
 grpc::Status RuntimeService::CreateContainer(grpc::ServerContext* /*context*/,
                                              const api::CreateContainerRequest* request,
                                              api::CreateContainerResponse* response) {
+  const std::string& handler = request->config().image().runtime_handler();
+  if (auto checked = engine_.check_runtime_handler(handler); !checked.ok())
+    return to_status(std::move(checked).error().add_context("image"));
   const auto config = container_config(request->config());
   if (!config.ok()) return to_status(config.error());
   auto id = engine_.create_container(request->pod_sandbox_id(), *config);

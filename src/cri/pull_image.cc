@@ -23,6 +23,8 @@ grpc::Status ImageService::PullImage(grpc::ServerContext* /*context*/,
   if (spec.image().empty()) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "image.image: \"\": expected a name"};
   }
+  if (auto checked = engine_.check_runtime_handler(spec.runtime_handler()); !checked.ok())
+    return to_status(std::move(checked).error().add_context("image"));
   image::PullOptions options;
   auto credentials = credentials_of(request->auth());
   if (!credentials.ok()) return to_status(credentials.error());

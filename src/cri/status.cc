@@ -34,11 +34,11 @@ grpc::Status RuntimeService::Status(grpc::ServerContext* /*context*/,
   network->set_status(status.network.ready);
   network->set_reason(status.network.reason);
   network->set_message(status.network.message);
-  for (const char* name : {"", "runf"}) {
+  for (const engine::HandlerStatus& from : status.handlers) {
     auto* handler = response->add_runtime_handlers();
-    handler->set_name(name);
-    handler->mutable_features()->set_recursive_read_only_mounts(status.recursive_readonly_mounts);
-    handler->mutable_features()->set_user_namespaces(false);
+    handler->set_name(from.name);
+    handler->mutable_features()->set_recursive_read_only_mounts(from.recursive_readonly_mounts);
+    handler->mutable_features()->set_user_namespaces(from.user_namespaces);
   }
   response->mutable_features()->set_supplemental_groups_policy(true);
   if (!request->verbose()) return grpc::Status::OK;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "engine/engine.h"
 #include "engine/entry.h"
 #include "engine/exec_table.h"
+#include "engine/handlers.h"
 #include "engine/names.h"
 #include "engine/store.h"
 #include "engine/worker.h"
@@ -63,6 +65,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Names<SandboxName> sandbox_names;
   Names<std::pair<std::string, ContainerName>> container_names;  // with the sandbox's id
   ExecTable execs;
+  HandlerFeatures features;
+  std::atomic<bool> asks_features = false;  // the worker is to ask those that have changed
   Guarded<std::map<std::string, CpuReading>> cpu_readings;
 
   struct Handler {
@@ -102,6 +106,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void forget_container(const Container& container);
 
   void recover();  // recover.cc
+
+  // Handlers (handler_status.cc). A program that was replaced is asked again behind the answer.
+  std::vector<HandlerStatus> handler_statuses();
 
   /// With `event_order` held.
   void tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container = {});

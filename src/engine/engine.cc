@@ -37,6 +37,7 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
   core->spec_host = std::make_shared<const spec::Host>(probe_spec_host(core->host));
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
+  core->features.ask_all(core->options, core->logger);
   core->recover();
   return std::unique_ptr<Engine>(new Engine(core));
 }
@@ -55,7 +56,7 @@ const Options& Engine::options() const { return core_->options; }
 HostStatus Engine::status() {
   HostStatus status;
   status.network = core_->parts.network->status();
-  status.recursive_readonly_mounts = true;  // mount_setattr(2): every kernel that we run on
+  status.handlers = core_->handler_statuses();
   status.instance = core_->instance;
   status.lacks = core_->host.lacks;
   for (const auto& record : core_->broken) {

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "engine/model.h"
+#include "engine/runtime_handler.h"
 #include "image/image_store.h"
 #include "monitor/client/client.h"
 #include "network/network.h"
@@ -29,6 +30,8 @@ struct Options {
   std::string pod_init_program;
   std::string default_cgroup_parent = "/fluyt";
   std::string monitor_cgroup_parent = "/fluyt-monitors";  // one leaf a monitor, outside every pod's
+  std::vector<RuntimeHandler> handlers;                   // besides the linked one
+  std::string default_handler = std::string(kLinkedHandler);  // what "" means
 };
 
 /// The parts that the engine drives. Owned by it.
@@ -38,13 +41,20 @@ struct Parts {
   std::unique_ptr<monitor::Hub> hub;
 };
 
+/// What a runtime handler can do.
+struct HandlerStatus {
+  std::string name;  // "" for the default
+  bool recursive_readonly_mounts = false;
+  bool user_namespaces = false;
+};
+
 struct HostStatus {
   bool runtime_ready = true;
   std::string runtime_reason;
   std::string runtime_message;
   network::Status network;
-  bool recursive_readonly_mounts = false;
-  std::string instance;  // an id of this run of the engine
+  std::vector<HandlerStatus> handlers;  // the default first
+  std::string instance;                 // an id of this run of the engine
   /// What this host lacks, one sentence each (design rule: never silently).
   std::vector<std::string> lacks;
   /// Records that were set aside when they were loaded, with the reason.
@@ -141,6 +151,8 @@ class Engine {
   Result<> stop_sandbox(const std::string& id);
   /// Stops it and forgets it with its containers. Unknown is success.
   Result<> remove_sandbox(const std::string& id);
+  /// kInvalidArgument unless there is such a handler; "" is the default one.
+  Result<> check_runtime_handler(const std::string& name) const;
   std::vector<SandboxPtr> list_sandboxes(const SandboxFilter& filter);
   Result<SandboxPtr> get_sandbox(const std::string& id);
 

@@ -26,7 +26,8 @@ struct NamespacePaths {
 struct Sandbox {
   std::string id;
   SandboxConfig config;
-  std::string runtime_handler;
+  std::string runtime_handler;  // as it was asked for
+  std::string handler;          // what that meant then; empty in old records: the linked one
   SandboxState state = SandboxState::kCreating;
   int64_t created_at = 0;  // unix ns
   NamespacePaths namespaces;

@@ -10,13 +10,8 @@ namespace {
 
 constexpr int64_t kMakeMs = 30'000;
 constexpr int64_t kAttachMs = 120'000;
-constexpr std::string_view kHandler = "runf";
 
-Result<> admit(const SandboxConfig& config, const std::string& runtime_handler) {
-  if (!runtime_handler.empty() && runtime_handler != kHandler) {
-    return Error(Code::kInvalidArgument, cat("runtime_handler: ", quote(runtime_handler),
-                                             ": expected \"\" or \"", kHandler, "\""));
-  }
+Result<> admit(const SandboxConfig& config) {
   if (config.namespaces.network != NamespaceMode::kPod &&
       config.namespaces.network != NamespaceMode::kNode) {
     return Error(Code::kInvalidArgument,
@@ -28,6 +23,18 @@ Result<> admit(const SandboxConfig& config, const std::string& runtime_handler) 
                  "linux.security_context.namespace_options.ipc: expected POD or NODE");
   }
   return {};
+}
+
+/// The program of the sandbox's handler; none for the linked runtime. The monitor keeps it: what
+/// the configuration says later is of no account to a sandbox that runs.
+Result<std::optional<monitor::RuntimeProgram>> program_of(const Engine::Core& core,
+                                                          const Sandbox& sandbox) {
+  const RuntimeHandler* handler = FLUYT_TRY(choose_handler(core.options, sandbox.handler));
+  if (handler == nullptr) return std::optional<monitor::RuntimeProgram>();
+  return std::optional(monitor::RuntimeProgram{
+      .path = handler->path,
+      .options = handler->options,
+      .root = handler->root.empty() ? core.monitor_dir(sandbox.id) + "/runtime" : handler->root});
 }
 
 Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox, const std::string& hostname,
@@ -56,7 +63,8 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   const std::string& parent =
       config.cgroup_parent.empty() ? core.options.default_cgroup_parent : config.cgroup_parent;
   const std::string hostname = config.hostname.empty() ? FLUYT_TRY(host_name()) : config.hostname;
-  const auto request = FLUYT_TRY(monitor_request(*sandbox, hostname, parent));
+  auto request = FLUYT_TRY(monitor_request(*sandbox, hostname, parent));
+  request.runtime = FLUYT_TRY(program_of(core, *sandbox));
   FLUYT_TRY(sys::make_dirs(dir, 0711));
   if (!config.log_directory.empty()) {
     FLUYT_TRY_CONTEXT(sys::make_dirs(config.log_directory, 0755), "log_directory");
@@ -154,11 +162,13 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
 
 Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                                         const std::string& runtime_handler) {
-  FLUYT_TRY(admit(config, runtime_handler));
+  FLUYT_TRY(admit(config));
+  FLUYT_TRY(check_runtime_handler(runtime_handler));
   Sandbox sandbox;
   sandbox.id = make_id();
   sandbox.config = config;
   sandbox.runtime_handler = runtime_handler;
+  sandbox.handler = handler_name(core_->options, runtime_handler);
   sandbox.created_at = now_unix_ns();
 
   using Kind = Names<SandboxName>::Claim::Kind;

@@ -244,6 +244,30 @@ Result<spec::Security> security_of(const SecurityContext& from) {
   return to;
 }
 
+/// Of a sandbox that runs already: it may have left the configuration since.
+Result<const RuntimeHandler*> handler_of(const Engine::Core& core, const Sandbox& sandbox) {
+  if (sandbox.handler.empty()) return static_cast<const RuntimeHandler*>(nullptr);
+  auto handler = choose_handler(core.options, sandbox.handler);
+  if (handler.ok()) return handler;
+  return Error(Code::kFailedPrecondition,
+               cat("sandbox ", sandbox.id, ": its runtime handler ", quote(sandbox.handler),
+                   " is not configured any more"));
+}
+
+/// The linked runtime interprets none; a program is told what its handler lists.
+std::map<std::string, std::string> annotations_of(const RuntimeHandler* handler,
+                                                  const ContainerConfig& config,
+                                                  const Sandbox& sandbox) {
+  if (handler == nullptr) return config.annotations;
+  std::map<std::string, std::string> passed;
+  for (const auto* from : {&config.annotations, &sandbox.config.annotations}) {
+    for (const auto& [name, value] : *from) {
+      if (passes_annotation(*handler, name)) passed.emplace(name, value);
+    }
+  }
+  return passed;
+}
+
 spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
                          const std::string& hostname) {
   const std::string dir = core.sandbox_dir(sandbox.id);
@@ -317,7 +341,9 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
     to.mounts.push_back(FLUYT_TRY(mount_of(cat("mounts[", i, "]"), config.mounts[i])));
   }
   to.devices = FLUYT_TRY(devices_of(config));
-  if (config.security.privileged) to.host_devices = all_host_devices();
+  const RuntimeHandler* handler = FLUYT_TRY(handler_of(core, sandbox));
+  const bool host_devices = handler == nullptr || !handler->privileged_without_host_devices;
+  if (config.security.privileged && host_devices) to.host_devices = all_host_devices();
   to.namespaces = FLUYT_TRY(namespaces_of(core, container, sandbox));
   to.user.run_as_user = config.security.run_as_user;
   to.user.run_as_group = config.security.run_as_group;
@@ -329,7 +355,7 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
   to.user_files = FLUYT_TRY(read_user_files(core, image.id));
   to.security = FLUYT_TRY(security_of(config.security));
   to.resources = spec_resources(config.resources);
-  to.annotations = config.annotations;
+  to.annotations = annotations_of(handler, config, sandbox);
   const std::string hostname =
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
   return spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config,

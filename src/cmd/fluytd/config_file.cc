@@ -198,6 +198,66 @@ Setter pins(image::policy::DigestPins& to) {
   };
 }
 
+Setter flag(bool& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<bool>();
+    if (!value) return expected("true or false");
+    to = *value;
+    return {};
+  };
+}
+
+Setter list_of_words(std::vector<std::string>& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const toml::array* values = node.as_array();
+    if (values == nullptr) return expected("a list of strings");
+    to.clear();
+    for (const toml::node& item : *values) {
+      const auto value = item.value_exact<std::string>();
+      if (!value) return expected("a list of strings");
+      to.push_back(*value);
+    }
+    return {};
+  };
+}
+
+/// One [runtime.handlers.NAME].
+Result<engine::RuntimeHandler> handler_of(const std::string& name, const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) return expected("a table");
+  engine::RuntimeHandler handler;
+  handler.name = name;
+  const std::map<std::string_view, Setter> known = {
+      {"path", words(handler.path)},
+      {"options", list_of_words(handler.options)},
+      {"root", words(handler.root)},
+      {"privileged_without_host_devices", flag(handler.privileged_without_host_devices)},
+      {"annotations", list_of_words(handler.annotations)}};
+  for (const auto& [key, value] : *table) {
+    const auto setter = known.find(key.str());
+    if (setter == known.end()) {
+      return Error(Code::kInvalidArgument, cat(quote(key.str()),
+                                               ": expected path, options, root, "
+                                               "privileged_without_host_devices or annotations"));
+    }
+    FLUYT_TRY_CONTEXT(setter->second(value), key.str());
+  }
+  FLUYT_TRY(engine::check_handler(handler));
+  return handler;
+}
+
+Setter handlers(std::vector<engine::RuntimeHandler>& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const toml::table* table = node.as_table();
+    if (table == nullptr) return expected("tables [runtime.handlers.NAME]");
+    for (const auto& [key, value] : *table) {
+      const std::string name(key.str());
+      to.push_back(FLUYT_TRY_CONTEXT(handler_of(name, value), quote(name)));
+    }
+    return {};
+  };
+}
+
 /// A number of seconds, kept in milliseconds.
 Setter seconds(int64_t& to_ms, int64_t most) {
   return [&to_ms, most](const toml::node& node) -> Result<> {
@@ -252,6 +312,8 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"programs.pod_init", absolute_path(settings.pod_init_program)},
       {"programs.gpgv", absolute_path(settings.verify.gpgv_program)},
       {"programs.unpack", absolute_path(settings.unpack_program)},
+      {"runtime.default_handler", words(settings.default_handler)},
+      {"runtime.handlers", handlers(settings.handlers)},
   };
 }
 

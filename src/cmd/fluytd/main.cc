@@ -83,7 +83,9 @@ Result<Served> make_engine(const Settings& settings, Logger& logger) {
                                       .monitor_program = settings.monitor_program,
                                       .pod_init_program = settings.pod_init_program,
                                       .default_cgroup_parent = settings.cgroup_parent,
-                                      .monitor_cgroup_parent = settings.monitor_cgroup_parent},
+                                      .monitor_cgroup_parent = settings.monitor_cgroup_parent,
+                                      .handlers = settings.handlers,
+                                      .default_handler = settings.default_handler},
                                      std::move(parts), logger);
   if (!engine.ok()) return std::move(engine).error();
   return Served{std::move(*engine), &library};

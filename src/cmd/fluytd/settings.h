@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "engine/runtime_handler.h"
 #include "image/auth/credential_table.h"
 #include "image/image_store.h"
 
@@ -34,6 +35,8 @@ struct Settings {
   std::string monitor_program;
   std::string pod_init_program;
   std::string unpack_program;
+  std::vector<engine::RuntimeHandler> handlers;  // besides the linked one
+  std::string default_handler = std::string(engine::kLinkedHandler);
 };
 
 /// Reads `path` (TOML) over `settings`. A key that is not known, or a value of the wrong type, is
@@ -48,7 +51,7 @@ enum class Run {
 /// Defaults, then the file of --config, then the other flags.
 Result<Run> parse_command_line(int argc, char** argv, Settings& settings);
 
-/// Fills in the helper programs, and checks that they are there.
+/// Fills in the helper programs, and checks that they are there, and those of the runtime handlers.
 Result<> find_programs(Settings& settings);
 
 Result<LogLevel> parse_log_level(const std::string& text);
