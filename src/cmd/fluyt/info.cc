@@ -20,6 +20,15 @@ std::string ready(const cri::RuntimeCondition& condition) {
   return cat("not ready: ", condition.message().empty() ? condition.reason() : condition.message());
 }
 
+// The one without a name is the default, which is listed under its own name too.
+std::string handlers(const cri::StatusResponse& status) {
+  std::string out;
+  for (const cri::RuntimeHandler& handler : status.runtime_handlers()) {
+    if (!handler.name().empty()) out += cat(out.empty() ? "" : ", ", handler.name());
+  }
+  return out;
+}
+
 class Info final : public Command {
  public:
   void declare(Options& options) override {
@@ -48,6 +57,7 @@ class Info final : public Command {
       if (condition.type() == "RuntimeReady") line("Runtime", ready(condition));
       if (condition.type() == "NetworkReady") line("Network", ready(condition));
     }
+    line("Handlers", handlers(status));
     line("Containers", cat(containers.containers_size(), ", ", running, " running"));
     line("Pods", cat(sandboxes.items_size()));
     line("Images", cat(images.images_size()));

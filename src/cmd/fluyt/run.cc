@@ -41,6 +41,7 @@ class Run final : public Command {
     options.values("-p,--publish", o_.ports, "[IP:]HOST:PORT[/udp]",
                    "lead a port of the host to it");
     options.value("--network", o_.network, "NET", "pod: a network of its own; host (pod)");
+    options.value("--runtime", o_.runtime, "NAME", "runtime handler; fluyt info lists them");
     options.value("--hostname", o_.hostname, "NAME", "what it takes its host for (its own name)");
     options.value("-u,--user", o_.user, "USER", "run as UID[:GID] or a name that the image knows");
     options.value("--entrypoint", o_.entrypoint, "PROGRAM", "in place of the image's");
@@ -113,6 +114,7 @@ class Run final : public Command {
     cri::RunPodSandboxRequest sandbox;
     *sandbox.mutable_config() = plan.sandbox;
     made.log_path = cat(plan.sandbox.log_directory(), "/", plan.container.log_path());
+    sandbox.set_runtime_handler(o_.runtime);
     made.sandbox_id = FLUYT_TRY(client.run_sandbox(sandbox)).pod_sandbox_id();
     cri::CreateContainerRequest container;
     container.set_pod_sandbox_id(made.sandbox_id);

@@ -25,6 +25,7 @@ struct RunOptions {
   std::vector<std::string> cap_drop;
   std::string workdir;
   std::string hostname;
+  std::string runtime;  // a handler's name; empty: fluytd's default
   std::string network = "pod";
   std::string user;
   std::string memory;
