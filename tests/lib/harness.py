@@ -107,8 +107,10 @@ BRIDGE = {
 class Engine:
     """fluytd with everything of it under one private folder."""
 
-    def __init__(self, folder=None, network=BRIDGE, settings=""):
-        """`settings`: what goes into its configuration file beside what is said by flags."""
+    def __init__(self, folder=None, network=BRIDGE, settings="", prefix=()):
+        """`settings`: what goes into its configuration file beside what is said by flags. `prefix`: words of a command
+        that executes fluytd, such as nsenter's."""
+        self.prefix = list(prefix)
         self.folder = folder or tempfile.mkdtemp(prefix="fluyt-walk-")
         self.owned = folder is None
         self.root, self.state = self.folder + "/root", self.folder + "/state"
@@ -125,12 +127,15 @@ class Engine:
                     plugin["ipam"]["dataDir"] = self.folder + "/leases"
             with open(self.cni + "/10-test.conflist", "w", encoding="utf-8") as file:
                 json.dump(config, file)
-        with open(self.folder + "/fluytd.toml", "w", encoding="utf-8") as file:
-            file.write(settings)
+        self.configure(settings)
         self.process = None
 
+    def configure(self, settings):
+        with open(self.folder + "/fluytd.toml", "w", encoding="utf-8") as file:
+            file.write(settings)
+
     def start(self, wait=True):
-        command = [BIN + "/fluytd", "--root", self.root, "--state", self.state, "--listen", "unix:" + self.socket,
+        command = [*self.prefix, BIN + "/fluytd", "--root", self.root, "--state", self.state, "--listen", "unix:" + self.socket,
                    "--certs-dir", self.certs, "--cni-conf-dir", self.cni, "--cni-bin-dir", "/usr/lib/cni",
                    "--config", self.folder + "/fluytd.toml", "--log-level", "debug"]
         with open(self.log, "ab") as log:
