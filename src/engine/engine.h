@@ -95,6 +95,8 @@ class ExecSession {
       console;  // with terminal, in place of the three: the pty's master (TIOCSWINSZ resizes it)
   /// The exit code (128 + signal), or nothing at the deadline.
   virtual Result<std::optional<int32_t>> wait(Deadline deadline) = 0;
+  /// Becomes readable with the exit, for who polls; lives as long as the session.
+  virtual Result<sys::FdRef> exit_fd() = 0;
   virtual Result<> kill(int signal) = 0;
 };
 

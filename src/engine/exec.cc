@@ -121,6 +121,7 @@ class Session final : public ExecSession {
   }
 
   Result<std::optional<int32_t>> wait(Deadline deadline) override { return wait_->wait(deadline); }
+  Result<sys::FdRef> exit_fd() override { return wait_->wake_fd(); }
   Result<> kill(int signal) override { return target_.client->kill_exec(exec_id_, signal); }
   ExecWait& exit() { return *wait_; }
 
