@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "streaming/loop.h"
+#include "streaming/tls.h"
+#include "streaming/upgrade.h"
+#include "streaming/wire.h"
+
+/// The door: takes TCP connections, speaks TLS where it is asked for, reads one request each and
+/// changes to what was agreed.
+namespace fluyt::streaming {
+
+/// What becomes of an agreed upgrade: the handler of the wire, or nothing for a token that is not
+/// known. On the loop's thread.
+class Admission {
+ public:
+  virtual ~Admission() = default;
+  /// Checks the token, which is used up by that. `open` makes the handler when the wire is there.
+  using Open = std::function<std::shared_ptr<Wire::Handler>(std::shared_ptr<Wire>)>;
+  virtual Open admit(const Upgrade& upgrade) = 0;
+};
+
+struct DoorOptions {
+  std::string address;
+  uint16_t port = 0;
+  size_t max_connections = 1024;
+  int64_t request_ms = 10'000;  // for the handshake and the head of the request
+  WireLimits limits;
+};
+
+class Door {
+ public:
+  /// `tls` may be null: no TLS. Both are borrowed.
+  static Result<std::unique_ptr<Door>> open(Loop& loop, const DoorOptions& options, Tls* tls,
+                                            Admission& admission, Logger& logger);
+  virtual ~Door() = default;
+  virtual uint16_t port() const = 0;
+  /// Closes the listener and ends every connection. On the loop's thread.
+  virtual void close() = 0;
+};
+
+}  // namespace fluyt::streaming

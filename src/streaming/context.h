@@ -1,0 +1,21 @@
+#pragma once
+
+#include "base/log.h"
+#include "engine/engine.h"
+#include "streaming/farewell.h"
+#include "streaming/loop.h"
+#include "streaming/workers.h"
+
+namespace fluyt::streaming {
+
+/// What every relay needs. Lives as long as the server.
+struct Context {
+  engine::Engine& engine;
+  Loop& loop;
+  Workers& workers;
+  Farewells& farewells;
+  Logger& logger;
+  int64_t streams_ms;
+};
+
+}  // namespace fluyt::streaming
