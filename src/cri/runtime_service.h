@@ -4,14 +4,15 @@
 // after api.h
 #include "cri/service.h"
 #include "engine/engine.h"
+#include "streaming/urls.h"
 
 namespace fluyt::cri {
 
 /// One method an RPC, each in the file of its name: translate, call the engine, translate back.
 class RuntimeService final : public api::RuntimeService::Service {
  public:
-  RuntimeService(engine::Engine& engine, ServerInfo info)
-      : engine_(engine), info_(std::move(info)) {}
+  RuntimeService(engine::Engine& engine, streaming::Urls& urls, ServerInfo info)
+      : engine_(engine), urls_(urls), info_(std::move(info)) {}
 
 #define FLUYT_RPC(Name)                                                              \
   grpc::Status Name(grpc::ServerContext* context, const api::Name##Request* request, \
@@ -34,12 +35,12 @@ class RuntimeService final : public api::RuntimeService::Service {
   FLUYT_RPC(UpdateContainerResources);
   FLUYT_RPC(ReopenContainerLog);
   FLUYT_RPC(ExecSync);
-  FLUYT_RPC(ContainerStats);
-  FLUYT_RPC(ListContainerStats);
-  // Not done yet: they answer UNIMPLEMENTED and say their name (unimplemented.cc).
   FLUYT_RPC(Exec);
   FLUYT_RPC(Attach);
   FLUYT_RPC(PortForward);
+  FLUYT_RPC(ContainerStats);
+  FLUYT_RPC(ListContainerStats);
+  // Not done yet: they answer UNIMPLEMENTED and say their name (unimplemented.cc).
   FLUYT_RPC(PodSandboxStats);
   FLUYT_RPC(ListPodSandboxStats);
   FLUYT_RPC(CheckpointContainer);
@@ -61,6 +62,7 @@ class RuntimeService final : public api::RuntimeService::Service {
 
  private:
   engine::Engine& engine_;
+  streaming::Urls& urls_;
   ServerInfo info_;
 };
 

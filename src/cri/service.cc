@@ -5,8 +5,9 @@
 
 namespace fluyt::cri {
 
-std::unique_ptr<grpc::Service> make_runtime_service(engine::Engine& engine, ServerInfo info) {
-  return std::make_unique<RuntimeService>(engine, std::move(info));
+std::unique_ptr<grpc::Service> make_runtime_service(engine::Engine& engine, streaming::Urls& urls,
+                                                    ServerInfo info) {
+  return std::make_unique<RuntimeService>(engine, urls, std::move(info));
 }
 
 std::unique_ptr<grpc::Service> make_image_service(engine::Engine& engine) {

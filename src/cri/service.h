@@ -10,6 +10,9 @@ class Service;
 namespace fluyt::engine {
 class Engine;
 }
+namespace fluyt::streaming {
+class Urls;
+}
 
 namespace fluyt::cri {
 
@@ -22,8 +25,10 @@ struct ServerInfo {
   std::string cni_bin_dirs;
 };
 
-/// The two services of the CRI, for registering with a grpc::Server; they borrow the engine.
-std::unique_ptr<grpc::Service> make_runtime_service(engine::Engine& engine, ServerInfo info);
+/// The two services of the CRI, for registering with a grpc::Server; they borrow the engine, and
+/// what makes the addresses for Exec, Attach and PortForward.
+std::unique_ptr<grpc::Service> make_runtime_service(engine::Engine& engine, streaming::Urls& urls,
+                                                    ServerInfo info);
 std::unique_ptr<grpc::Service> make_image_service(engine::Engine& engine);
 
 }  // namespace fluyt::cri

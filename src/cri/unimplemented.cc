@@ -17,9 +17,6 @@ grpc::Status unimplemented(const char* method) {
                                     api::Name##Response* /*response*/) {   \
     return unimplemented("RuntimeService/" #Name);                         \
   }
-FLUYT_UNIMPLEMENTED(Exec)
-FLUYT_UNIMPLEMENTED(Attach)
-FLUYT_UNIMPLEMENTED(PortForward)
 FLUYT_UNIMPLEMENTED(PodSandboxStats)
 FLUYT_UNIMPLEMENTED(ListPodSandboxStats)
 FLUYT_UNIMPLEMENTED(CheckpointContainer)

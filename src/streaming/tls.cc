@@ -31,10 +31,6 @@ Result<std::shared_ptr<ssl::context>> read_files(const TlsFiles& files) {
   FLUYT_TRY(check(failed, "tls_cert", files.certificate));
   context->use_private_key_file(files.key, ssl::context::pem, failed);
   FLUYT_TRY(check(failed, "tls_key", files.key));
-  if (SSL_CTX_check_private_key(context->native_handle()) != 1) {
-    return Error(Code::kInvalidArgument, cat("cri.streaming.tls_key: ", files.key,
-                                             ": expected the key of ", files.certificate));
-  }
   if (files.client_ca.empty()) return context;
   context->load_verify_file(files.client_ca, failed);
   FLUYT_TRY(check(failed, "tls_client_ca", files.client_ca));

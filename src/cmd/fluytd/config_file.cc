@@ -270,6 +270,17 @@ Setter seconds(int64_t& to_ms, int64_t most) {
   };
 }
 
+Setter port(uint16_t& to) {
+  return [&to](const toml::node& node) -> Result<> {
+    const auto value = node.value_exact<int64_t>();
+    if (!value || *value < 0 || *value > UINT16_MAX) {
+      return expected("a port from 1 to 65535, or 0 for a free one");
+    }
+    to = static_cast<uint16_t>(*value);
+    return {};
+  };
+}
+
 Setter count_or_all(int& to) {
   return [&to](const toml::node& node) -> Result<> {
     const auto value = node.value_exact<int64_t>();
@@ -284,6 +295,8 @@ Setter count_or_all(int& to) {
 /// Every key that there is.
 std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
   constexpr int64_t kMostFetches = 64;
+  constexpr int64_t kMostIdleSeconds = 30LL * 24 * 3600;
+  constexpr int64_t kMostConnections = 100'000;
   return {
       {"root", absolute_path(settings.root)},
       {"state", absolute_path(settings.state)},
@@ -304,6 +317,15 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"image.pinned_digests", pins(settings.verify.pins)},
       {"image.pinned", image_patterns(settings.pinned_images)},
       {"image.parallel_fetches", count(settings.parallel_fetches, kMostFetches)},
+      {"cri.streaming.address", words(settings.streaming.address)},
+      {"cri.streaming.port", port(settings.streaming.port)},
+      {"cri.streaming.tls_cert", absolute_path(settings.streaming.tls.certificate)},
+      {"cri.streaming.tls_key", absolute_path(settings.streaming.tls.key)},
+      {"cri.streaming.tls_client_ca", absolute_path(settings.streaming.tls.client_ca)},
+      {"cri.streaming.idle_timeout", seconds(settings.streaming.idle_ms, kMostIdleSeconds)},
+      {"cri.streaming.stream_creation_timeout", seconds(settings.streaming.streams_ms, 3600)},
+      {"cri.streaming.max_connections",
+       count(settings.streaming.max_connections, kMostConnections)},
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},
       {"cgroup.parent", absolute_path(settings.cgroup_parent)},
@@ -375,7 +397,8 @@ Result<> read_config(const std::string& path, Settings& settings) {
     return Error(Code::kInvalidArgument,
                  cat(where(path, parsed.error().source()), ": ", parsed.error().description()));
   }
-  return apply(path, "", parsed.table(), table_of(settings));
+  FLUYT_TRY(apply(path, "", parsed.table(), table_of(settings)));
+  return streaming::check_options(settings.streaming);
 }
 
 }  // namespace fluyt::daemon

@@ -17,6 +17,7 @@
 #include "network/network.h"
 #include "settings.h"
 #include "stderr_log.h"
+#include "streaming/server.h"
 #include "sys/file.h"
 
 /// Builds the parts, hands them down, serves until it is told to end. Containers go on after it.
@@ -100,13 +101,15 @@ sigset_t block_signals() {
   return signals;
 }
 
-void wait_for_end(const sigset_t& signals, Logger& logger) {
+void wait_for_end(const sigset_t& signals, streaming::Server& streams, Logger& logger) {
   while (true) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
     if (signal != SIGHUP) return;
     logger.info(
-        "SIGHUP: hosts.toml files and CNI configurations are always read anew; nothing else is");
+        "SIGHUP: the streaming certificate is read again; hosts.toml files and CNI configurations "
+        "are always read anew; nothing else is");
+    streams.reload();
   }
 }
 
@@ -116,12 +119,13 @@ Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
   const Served served = FLUYT_TRY(make_engine(settings, logger));
   engine::Engine* const engine = served.engine.get();
 
+  const auto streams = FLUYT_TRY(streaming::Server::start(settings.streaming, *engine, logger));
   const cri::ServerInfo info{.listen = settings.listen,
                              .config_file = settings.config_file,
                              .certs_dir = settings.certs_dir,
                              .cni_conf_dir = settings.cni_conf_dir,
                              .cni_bin_dirs = join(settings.cni_bin_dirs, ":")};
-  const auto runtime = cri::make_runtime_service(*engine, info);
+  const auto runtime = cri::make_runtime_service(*engine, *streams, info);
   const auto images = cri::make_image_service(*engine);
   const auto control = control::make_control_service(*engine, *served.images);
   const std::string path = settings.listen.substr(std::string_view("unix:").size());
@@ -129,10 +133,12 @@ Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
       FLUYT_TRY(GrpcServer::start(path, {runtime.get(), images.get(), control.get()}, logger));
   logger.info(cat("fluytd " FLUYT_VERSION " serves ", settings.listen));
 
-  wait_for_end(signals, logger);
+  wait_for_end(signals, *streams, logger);
   logger.info("stopping; containers go on");
   engine->end_events();
-  if (!server->stop(Deadline::after_ms(kStopMs))) {
+  const Deadline deadline = Deadline::after_ms(kStopMs);
+  const bool sessions_ended = streams->stop(deadline);
+  if (!server->stop(deadline) || !sessions_ended) {
     // A verb hangs in something slow. Every record was written before the world was changed, so
     // ending here is what the next start is made for.
     logger.warn("calls are still under way; the next start finishes them");

@@ -8,6 +8,7 @@
 #include "engine/runtime_handler.h"
 #include "image/auth/credential_table.h"
 #include "image/image_store.h"
+#include "streaming/server.h"
 
 namespace fluyt::daemon {
 
@@ -31,6 +32,7 @@ struct Settings {
   std::string auth_file;               // the same as a file in Docker's form
   image::policy::VerifyOptions verify;
   std::vector<std::string> pinned_images;
+  streaming::Options streaming;
   /// Helper programs; empty: beside our own executable, else in /usr/libexec/fluyt.
   std::string monitor_program;
   std::string pod_init_program;
