@@ -66,6 +66,28 @@ def debian_tree(work):
     return tree
 
 
+def shell_layer(work):
+    """A /bin/sh that executes /bin/ls as a file, as the suite's own busybox does: Debian's busybox-static runs its own
+    applet instead, its dynamic busybox does not. The two cannot be installed side by side, so this one is only unpacked.
+    Made once; needs the network."""
+    folder = os.path.join(work, "busybox")
+    program = os.path.join(folder, "bin", "busybox")
+    if not os.path.exists(program):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        subprocess.run(["apt-get", "download", "-q", "busybox"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        package = next(name for name in os.listdir(folder) if name.endswith(".deb"))
+        subprocess.run(["dpkg-deb", "-x", package, "."], cwd=folder, check=True)
+    needed = subprocess.run(["ldd", program], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    files = {"bin/sh": program, **{word.lstrip("/"): word for word in needed if word.startswith("/")}}
+    folders = sorted({os.path.dirname(path) for path in files} - {"bin"} | {"lib"})
+    entries = [Entry(path, "d", mode=0o755) for path in folders]
+    for path, source in files.items():
+        with open(source, "rb") as file:
+            entries.append(Entry(path, data=file.read(), mode=0o755))
+    return images.layer(entries)
+
+
 def make(registry, work):
     os.makedirs(work, exist_ok=True)
     base = images.busybox_layer()
@@ -79,7 +101,7 @@ def make(registry, work):
         return images.layer([Entry(name, data=data.encode())])
 
     commands = images.layer([Entry("usr/bin/pgrep", data=PGREP, mode=0o755), Entry("usr/bin/ipcs", data=IPCS, mode=0o755)])
-    push(Image([base, commands], {**env, "Cmd": ["sh"]}), E2E + "busybox", "1.29-2")
+    push(Image([base, shell_layer(work), commands], {**env, "Cmd": ["sh"]}), E2E + "busybox", "1.29-2")
     page = images.layer([Entry("www", "d", mode=0o755),
                          Entry("www/index.html", data=b"<html><body><h1>It works!</h1></body></html>\n")])
     push(Image([base, page], {**env, "Cmd": ["sh", "-c", "echo httpd: serving /www; exec httpd -f -p 80 -h /www"]}), E2E + "httpd", "2.4.39-4")
@@ -112,3 +134,4 @@ def make(registry, work):
 
 if __name__ == "__main__":
     debian_tree(sys.argv[1])
+    shell_layer(sys.argv[1])
