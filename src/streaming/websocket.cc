@@ -5,6 +5,7 @@
 #include <boost/beast/ssl/ssl_stream.hpp>
 #include <boost/beast/websocket/ssl.hpp>
 #include <boost/beast/websocket/stream.hpp>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <variant>
@@ -40,6 +41,12 @@ class WebSocketWire final : public QueueWire {
                   : how.base64 ? Messages::kWhole
                                : Messages::kChannels),
         socket_(std::move(stream)) {
+    // For our answer, and for the end of a client that broke the protocol and does not hang up.
+    // Idle ones are ours to watch.
+    socket_.set_option(websocket::stream_base::timeout{
+        .handshake_timeout = std::chrono::milliseconds(limits.goodbye_ms),
+        .idle_timeout = websocket::stream_base::none(),
+        .keep_alive_pings = false});
     socket_.auto_fragment(false);
     socket_.binary(!how.base64);
     socket_.read_message_max(how.base64 ? kMaxTextMessage : 0);
