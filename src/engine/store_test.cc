@@ -20,6 +20,8 @@ Sandbox full_sandbox() {
   sandbox.config.seccomp = SecurityProfile{SecurityProfile::Type::kLocalhost, "/p.json"};
   sandbox.config.run_as_user = 1000;
   sandbox.state = SandboxState::kReady;
+  sandbox.runtime_handler = "runc";
+  sandbox.handler = "runc";
   sandbox.ips = {"10.1.0.2", "fd00::2"};
   sandbox.network_attached = true;
   return sandbox;

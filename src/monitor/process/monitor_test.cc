@@ -1035,14 +1035,19 @@ TEST_F(OddProgram, APidThatIsNotItsChildsIsRefused) {
   EXPECT_THAT(created.error().message(), HasSubstr("pid file"));
 }
 
-// It was taken away while a container of it runs: what is left is ended and removed without it.
+// It was taken away while a container of it runs: that is stopped and removed without it.
 TEST_F(OddProgram, OneThatHasGoneLeavesNothingBehind) {
   ASSERT_TRUE(make("true").ok());
-  run("alone", "exec sleep 1000");
+  run("alone", "trap 'exit 5' TERM; echo up; while true; do sleep 0.05; done");
+  for (int i = 0; i < 250 && lines_of("alone").empty(); ++i) usleep(20'000);
   const auto list = client_->list();
   ASSERT_TRUE(list.ok());
   EXPECT_TRUE(sys::exists(folder_->path() + "/root/alone"));
   ASSERT_TRUE(sys::remove_file(sys::kCwd, folder_->path() + "/odd").ok());
+  EXPECT_TRUE(client_->signal("alone", SIGTERM, false).ok());
+  const auto exit = told_.wait_exit("alone");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 5);
   const auto removed = client_->remove("alone", Deadline::after_ms(kWaitMs));
   EXPECT_TRUE(removed.ok()) << removed.error().message();
   EXPECT_THAT(cgroups_left((*list)[0]), testing::IsEmpty());

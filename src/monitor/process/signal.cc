@@ -61,10 +61,14 @@ void Monitor::signal_by_call(const RequestKey& key, const Container& container, 
     return WorkerReply{};
   };
   job.deadline_ms = kSignalMs;
-  job.done = [this, key, id = container.info.id](Result<WorkerReply> reply, const std::string&) {
+  job.done = [this, key, id = container.info.id, signal](Result<WorkerReply> reply,
+                                                         const std::string&) {
     const auto at = containers_.find(id);
     const bool ended = at == containers_.end() || at->second->reaped || at->second->early_exit;
-    done(key, reply.ok() || ended ? Result<>() : Result<>(std::move(reply).error()));
+    if (reply.ok() || ended) return done(key, {});
+    // A program that is gone or broken must not keep a container from being stopped.
+    log(cat("signal to ", id, ": ", reply.error().message(), ": sent to its first process"));
+    done(key, at->second->init.kill(signal));
   };
   auto started = workers_.start(std::move(job));
   if (!started.ok()) done(key, std::move(started).error());
