@@ -1,6 +1,7 @@
 """Runtime handlers: the same pod through the linked runtime, our own by its command line, runc and crun."""
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -15,10 +16,10 @@ import pytest
 class Place:
     """One engine with one handler."""
 
-    def __init__(self, name):
+    def __init__(self, name, **more):
         self.name = name
         self.namespace = handlers.Namespace(name)
-        self.engine = harness.Engine(settings=handlers.settings(name), prefix=self.namespace.prefix())
+        self.engine = harness.Engine(settings=handlers.settings(name, **more), prefix=self.namespace.prefix())
         self.engine.start()
         self.cri = c.Client(self.engine.socket, self.engine.folder + "/logs")
 
@@ -226,6 +227,35 @@ def test_nothing_is_left(place, busybox):
     for _ in range(3):
         round_trip()
     assert harness.settled_counts(place.engine) == before
+
+
+def test_settings_of_a_handler(busybox, tmp_path):
+    root = str(tmp_path / "states")
+    place = Place("runf-program", options='["--debug"]', root=f'"{root}"', annotations='["walk.*", "exact"]',
+                  privileged_without_host_devices="true")
+    try:
+        cri = place.cri
+        cri.pull(busybox)
+        config = cri.sandbox_config()
+        config.annotations.update({"walk.pod": "1", "exactly": "2", "run.oci.handler": "3"})
+        config.linux.security_context.privileged = True
+        sandbox = cri.run_sandbox(config, place.name)
+        wanted = cri.container_config(busybox, ["sleep", "1000"])
+        wanted.annotations.update({"exact": "4", "other": "5"})
+        wanted.linux.security_context.privileged = True
+        wanted.envs.add(key="SECRET", value=b"token")
+        container = cri.run_container(sandbox, config, wanted)
+        assert os.listdir(root) == [container]
+        path = f"{place.engine.state}/sandboxes/{sandbox}/bundles/{container}/config.json"
+        assert os.stat(path).st_mode & 0o777 == 0o600  # the environment is in it
+        with open(path, encoding="utf-8") as file:
+            spec = json.load(file)
+        assert spec["annotations"] == {"walk.pod": "1", "exact": "4"}
+        assert not spec["linux"].get("devices")
+        cri.remove_sandbox(sandbox)
+        assert os.listdir(root) == [] and not os.path.exists(path)
+    finally:
+        place.close()
 
 
 # What a program can do wrong, and what the configuration can: one engine with programs of a few lines. -------------------
