@@ -376,6 +376,55 @@ def test_attach_leaves_the_container_alone(engine, cri, pod, busybox):
     cri.remove(ticking)
 
 
+def test_a_terminal_is_attached_to_again_and_again(engine, cri, pod, busybox):
+    config = cri.container_config(busybox, ["sh", "-c", "stty -echo; exec sh"], name="shell")
+    config.tty, config.stdin = True, True
+    shell = cri.run_container(*pod, config)
+    with nothing_left(engine):
+        for rows, columns in ((30, 90), (50, 132)):
+            client = streams.WebSocket(attach_url(cri, shell, tty=True, stdin=True))
+            client.send(streams.RESIZE, b'{"Width":%d,"Height":%d}' % (columns, rows))
+            seen = b""
+            wanted = b"%d %d" % (rows, columns)
+            client.send(streams.IN, b"stty size\n")
+            for channel, data in client.messages():
+                seen += data if channel == streams.OUT else b""
+                if wanted in seen:
+                    break
+                if b"\n" in data:  # the size may be told later than what is typed
+                    time.sleep(0.05)
+                    client.send(streams.IN, b"stty size\n")
+            client.close()  # its end is not the shell's
+    assert cri.status(shell).state == c.RUNNING
+    client = streams.WebSocket(attach_url(cri, shell, tty=True, stdin=True))
+    client.send(streams.IN, b"exit 3\n")
+    assert client.outcome()[2] == 0  # an attach has no exit code
+    harness.wait_for(lambda: cri.status(shell).state == c.EXITED, "the shell to end")
+    assert cri.status(shell).exit_code == 3
+    cri.remove(shell)
+
+
+def test_an_attached_client_that_lags_is_told_and_the_log_goes_on(cri, pod, busybox):
+    config = cri.container_config(busybox, ["sh", "-c", "read go; dd if=/dev/zero bs=64k count=256 2>/dev/null; echo; echo last; sleep 1000"],
+                                  name="loud")
+    config.stdin = True
+    loud = cri.run_container(*pod, config)
+    client = streams.WebSocket(attach_url(cri, loud, stdin=True))
+    client.send(streams.IN, b"go\n")
+
+    def logged():
+        with open(os.path.join(pod[1].log_directory, "loud.log"), "rb") as log:
+            log.seek(max(os.path.getsize(log.name) - 100, 0))
+            return log.read().endswith(b"last\n")
+
+    harness.wait_for(logged, "the whole log")  # though nobody reads the client
+    out, _, message = client.outcome()
+    assert len(out) < 256 << 16 and "is dropped" in message
+    assert cri.status(loud).state == c.RUNNING
+    cri.stop(loud)
+    cri.remove(loud)
+
+
 # Tokens --------------------------------------------------------------------------------------------
 
 
