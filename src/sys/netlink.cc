@@ -16,72 +16,19 @@
 #include "base/strings.h"
 #include "sys/clone.h"
 #include "sys/file.h"
+#include "sys/netlink_message.h"
 
 namespace fluyt::sys {
 
 namespace {
 
+using netlink_bytes::aligned;
+using netlink_bytes::find_attribute;
+using netlink_bytes::value_at;
+
 constexpr size_t kBuffer = 32768;  // more than one packet of a dump (NLMSG_GOODSIZE)
 
-size_t aligned(size_t size) { return NLMSG_ALIGN(size); }
-
-template <class T>
-T value_at(std::string_view bytes, size_t offset) {
-  T value{};
-  if (offset + sizeof value <= bytes.size()) {
-    memcpy(&value, bytes.data() + offset, sizeof value);
-  }
-  return value;
-}
-
-// The attributes of one message: type to bytes, the last of a kind counts.
-std::string_view find_attribute(std::string_view attributes, uint16_t wanted) {
-  std::string_view found;
-  size_t at = 0;
-  while (at + sizeof(rtattr) <= attributes.size()) {
-    const auto head = value_at<rtattr>(attributes, at);
-    if (head.rta_len < sizeof head || at + head.rta_len > attributes.size()) break;
-    if ((head.rta_type & NLA_TYPE_MASK) == wanted) {
-      found = attributes.substr(at + sizeof head, head.rta_len - sizeof head);
-    }
-    at += aligned(head.rta_len);
-  }
-  return found;
-}
-
 }  // namespace
-
-struct Netlink::Request {
-  uint16_t type = 0;
-  uint16_t flags = 0;
-  std::string body;
-
-  template <class Header>
-  Request(uint16_t kind, uint16_t more_flags, const Header& header)
-      : type(kind), flags(static_cast<uint16_t>(NLM_F_REQUEST | more_flags)) {
-    body.assign(reinterpret_cast<const char*>(&header), sizeof header);
-  }
-  void add(uint16_t kind, std::string_view bytes) {
-    rtattr head{};
-    head.rta_len = static_cast<uint16_t>(sizeof head + bytes.size());
-    head.rta_type = kind;
-    body.resize(aligned(body.size()));
-    body.append(reinterpret_cast<const char*>(&head), sizeof head);
-    body.append(bytes);
-  }
-  void add(uint16_t kind, uint32_t number) {
-    add(kind, std::string_view(reinterpret_cast<const char*>(&number), sizeof number));
-  }
-  // With its NUL, as names are sent.
-  void add_name(uint16_t kind, const std::string& name) {
-    add(kind, std::string_view(name.c_str(), name.size() + 1));
-  }
-};
-
-struct Netlink::Answer {
-  uint16_t type = 0;
-  std::string body;
-};
 
 Result<Netlink> Netlink::open() {
   Fd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));

@@ -8,7 +8,7 @@
 #include "base/result.h"
 #include "sys/fd.h"
 
-/// Network devices by rtnetlink(7), as far as moving one to another network namespace needs.
+/// Network devices, addresses and routes by rtnetlink(7).
 namespace fluyt::sys {
 
 struct Link {
@@ -28,6 +28,37 @@ struct LinkAddress {
   bool operator==(const LinkAddress&) const = default;
 };
 
+/// More of one device than a dump of all is kept for.
+struct LinkDetails {
+  int index = 0;
+  std::string name;
+  bool up = false;           // IFF_UP
+  bool running = false;      // operational state IF_OPER_UP
+  bool promiscuous = false;  // by IFF_PROMISC: asked for, not a bridge's port
+  std::string mac;           // bytes
+  std::string kind;          // "veth", "bridge", ...; empty for hardware and lo
+  uint32_t mtu = 0;
+  int master = 0;  // the bridge's index; 0: none
+  int peer = 0;    // IFLA_LINK: a veth's other end, in its namespace
+};
+
+struct NewVeth {
+  std::string name, peer_name;
+  uint32_t mtu = 0;  // of both; 0: the kernel's
+  int master = 0;    // bridge that `name` becomes a port of; 0: none
+  FdRef peer_network;
+  std::string peer_mac;  // bytes; empty: random
+};
+
+struct Route {
+  uint8_t family = 0;       // AF_INET, AF_INET6
+  std::string destination;  // bytes; empty with prefix_length 0
+  uint8_t prefix_length = 0;
+  std::string gateway;  // bytes; empty: none
+  int device = 0;
+  bool operator==(const Route&) const = default;
+};
+
 /// One socket in one network namespace, for one thread. Every request waits for the kernel's
 /// answer; errors carry what the kernel said.
 class Netlink {
@@ -45,6 +76,30 @@ class Netlink {
   /// The device goes to `network` and is called `name` there; `%d` in it becomes a free number.
   Result<> move_link(int index, FdRef network, const std::string& name);
   Result<> set_up(int index);
+  Result<> set_down(int index);
+
+  /// One device by name; nothing when there is none.
+  Result<std::optional<LinkDetails>> find_details(const std::string& name);
+  Result<std::string> name_of(int index);
+  /// kAlreadyExists when the name is taken. Not up.
+  Result<> add_bridge(const std::string& name, uint32_t mtu);
+  /// Both ends at once, each in its place and with its name, without queues; the end here is up,
+  /// the other is not.
+  Result<> add_veth(const NewVeth& veth);
+  /// With what is stacked on it. kNotFound when it is gone.
+  Result<> delete_link(int index);
+  Result<> set_mac(int index, const std::string& mac);
+  Result<> set_promiscuous(int index);
+  /// Of a bridge's port: whether frames go back out where they came in.
+  Result<> set_hairpin(int index);
+  Result<> delete_address(int index, const LinkAddress& address);
+
+  /// kAlreadyExists when there is one like it.
+  Result<> add_route(const Route& route);
+  /// Of the main table.
+  Result<std::vector<Route>> routes(uint8_t family);
+  /// The index of the device that packets to `address` leave by.
+  Result<int> device_towards(uint8_t family, const std::string& address);
 
  private:
   explicit Netlink(Fd socket) : socket_(std::move(socket)) {}
