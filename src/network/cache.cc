@@ -18,7 +18,7 @@ constexpr size_t kMaxRecordBytes = 2 * kMaxPluginOutput + kMaxPlugins * kMaxConf
 Json plugins_to_json(const std::vector<PluginConfig>& plugins) {
   Json list = Json::array();
   for (const PluginConfig& plugin : plugins)
-    list.push_back({{"type", plugin.type}, {"json", plugin.json}});
+    list.push_back({{"type", plugin.type}, {"json", plugin.json}, {"builtIn", plugin.built_in}});
   return list;
 }
 
@@ -33,7 +33,10 @@ Record decode_checked(const Json& json) {
   record.network.only_inlined_plugins = network.at("onlyInlined");
   record.network.source = network.at("source");
   for (const Json& plugin : network.at("plugins")) {
-    record.network.plugins.push_back({.type = plugin.at("type"), .json = plugin.at("json")});
+    // Records of before there were any say nothing: programs did it.
+    record.network.plugins.push_back({.type = plugin.at("type"),
+                                      .json = plugin.at("json"),
+                                      .built_in = plugin.value("builtIn", false)});
   }
   const Json& args = json.at("args");
   record.args.container_id = args.at("containerId");

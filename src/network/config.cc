@@ -105,7 +105,7 @@ Result<PluginConfig> plugin_of(const Json& object) {
       return bad(cat("capabilities: an object is expected, not ", found->type_name()));
     }
   }
-  return PluginConfig{.type = *type, .json = object.dump()};
+  return PluginConfig{.type = *type, .json = object.dump(), .built_in = false};
 }
 
 Result<> take_plugins(const Json& list, NetworkConfig& config) {

@@ -14,8 +14,9 @@ inline constexpr size_t kMaxPlugins = 64;
 inline constexpr size_t kMaxConfigFiles = 256;
 
 struct PluginConfig {
-  std::string type;  // the program's name: a plain file name
-  std::string json;  // the whole object, as compact JSON
+  std::string type;       // the program's name: a plain file name
+  std::string json;       // the whole object, as compact JSON
+  bool built_in = false;  // done in this process, by ADD and hence by CHECK and DEL
   bool operator==(const PluginConfig&) const = default;
 };
 

@@ -2,18 +2,13 @@
 // of the test's own: nothing of it is seen from outside.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
-#include <signal.h>
-#include <unistd.h>
 
-#include <functional>
 #include <optional>
-#include <thread>
 
 #include "base/strings.h"
+#include "network/kernel_testing.h"
 #include "network/network.h"
 #include "sys/file.h"
-#include "sys/process.h"
 
 namespace fluyt::network {
 namespace {
@@ -22,61 +17,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr const char* kPlugins = "/usr/lib/cni";
-const std::vector<std::string> kEnv = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
-
-std::string output_of(std::vector<std::string> args) {
-  auto captured =
-      sys::run({.args = std::move(args), .env = kEnv}, "", 1U << 20U, Deadline::after_ms(10000));
-  if (!captured.ok()) return captured.error().message();
-  return cat(captured->out, captured->err);
-}
-
-std::string netns_of(pid_t pid) { return cat("/proc/", pid, "/ns/net"); }
-
-// A process whose network namespace is a new one.
-class Holder {
- public:
-  Holder() {
-    auto process =
-        sys::spawn({.args = {"/usr/bin/unshare", "-n", "/bin/sleep", "120"}, .env = kEnv});
-    EXPECT_TRUE(process.ok());
-    process_ = std::move(process).value();
-    const std::string ours = sys::read_link(sys::kCwd, "/proc/thread-self/ns/net").value();
-    for (int i = 0; i < 500 && sys::read_link(sys::kCwd, path()).value_or(ours) == ours; ++i)
-      usleep(10'000);
-  }
-  ~Holder() { end(); }
-  Holder(const Holder&) = delete;
-  Holder& operator=(const Holder&) = delete;
-  void end() {
-    if (!process_.valid()) return;
-    process_.kill(SIGKILL).ignore("it is about to be waited for");
-    process_.wait(Deadline::after_ms(5000)).ignore("the end of a test");
-    process_ = {};
-  }
-  std::string path() const { return netns_of(process_.pid()); }
-  std::string run(std::vector<std::string> args) {
-    args.insert(args.begin(), {"/usr/bin/nsenter", cat("--net=", path())});
-    return output_of(std::move(args));
-  }
-
- private:
-  sys::Process process_;
-};
-
-// In a thread that lives in a new network namespace, and so do the programs that it starts.
-void in_new_network(const std::function<void()>& body) {
-  std::thread([&] {
-    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
-    body();
-  }).join();
-}
-
-bool missing_something() {
-  return ::geteuid() != 0 || !sys::exists(cat(kPlugins, "/bridge")) ||
-         !sys::exists("/usr/sbin/iptables") || !sys::exists("/usr/bin/nsenter");
-}
+using namespace network::testing;  // NOLINT(google-build-using-namespace): ours, for these tests
 
 class RealPlugins : public ::testing::Test {
  protected:
@@ -102,7 +43,8 @@ class RealPlugins : public ::testing::Test {
   std::unique_ptr<Network> open() {
     return Network::open({.conf_dir = cat(dir_, "/conf"),
                           .bin_dirs = {kPlugins},
-                          .cache_dir = cat(dir_, "/cache")},
+                          .cache_dir = cat(dir_, "/cache"),
+                          .plugins = Plugins::kProgramsOnly},
                          logger_)
         .value();
   }

@@ -7,6 +7,7 @@
 
 #include "base/guarded.h"
 #include "base/strings.h"
+#include "network/builtin/builtin.h"
 #include "network/cache.h"
 #include "network/config.h"
 #include "network/plugin.h"
@@ -56,6 +57,10 @@ class CniNetwork final : public Network {
  private:
   Known reload();
   Result<NetworkConfig> current();
+  void choose(NetworkConfig& network);
+  Result<std::string> call(Command command, const Record& record, const PluginConfig& plugin,
+                           const AttachmentArgs& args, std::string_view previous_result,
+                           Deadline deadline);
   Result<PluginResult> add_all(Record& record, Deadline deadline);
   Result<> delete_all(const Record& record, Deadline deadline);
   Result<std::optional<Record>> record_to_delete(const SandboxNetwork& sandbox);
@@ -64,7 +69,20 @@ class CniNetwork final : public Network {
   const Cache cache_;
   Logger& logger_;
   Guarded<Known> known_;
+  Firewall firewall_;
 };
+
+// Who is to do each entry's ADD. What is said here is said once a configuration.
+void CniNetwork::choose(NetworkConfig& network) {
+  if (options_.plugins == Plugins::kProgramsOnly) return;
+  for (PluginConfig& plugin : network.plugins) {
+    const auto why = builtin::why_not(plugin.type, plugin.json);
+    plugin.built_in = !why;
+    if (!why || why->empty()) continue;
+    logger_.info(cat(network.source, ": plugin ", quote(plugin.type, 64),
+                     " is run as a program, not built in, for: ", *why));
+  }
+}
 
 Known CniNetwork::reload() {
   std::string fingerprint = fingerprint_of(options_.conf_dir);
@@ -82,6 +100,7 @@ Known CniNetwork::reload() {
   for (const BrokenFile& file : fresh.folder.broken) {
     logger_.warn(cat("network configuration skipped: ", file.path, ": ", file.reason));
   }
+  if (!fresh.folder.networks.empty()) choose(fresh.folder.networks.front());
   *known_.lock() = fresh;
   return fresh;
 }
@@ -102,6 +121,7 @@ Result<NetworkConfig> CniNetwork::current() {
   }
   const NetworkConfig& network = folder.networks.front();
   for (const PluginConfig& plugin : network.plugins) {
+    if (plugin.built_in) continue;
     auto program = find_plugin(plugin.type, options_.bin_dirs);
     if (!program.ok()) {
       return std::move(program)
@@ -127,13 +147,24 @@ Status CniNetwork::status() {
   return status;
 }
 
+// CHECK and DEL go to who did ADD: the record says it.
+Result<std::string> CniNetwork::call(Command command, const Record& record,
+                                     const PluginConfig& plugin, const AttachmentArgs& args,
+                                     std::string_view previous_result, Deadline deadline) {
+  if (plugin.built_in) {
+    return call_built_in(command, record.network, plugin, args, previous_result, firewall_,
+                         deadline);
+  }
+  return call_plugin(command, record.network, plugin, args, previous_result, options_.bin_dirs,
+                     deadline);
+}
+
 // Runs the chain, `record.result` always being the last result there is.
 Result<PluginResult> CniNetwork::add_all(Record& record, Deadline deadline) {
   PluginResult last;
   for (const PluginConfig& plugin : record.network.plugins) {
     const std::string output =
-        FLUYT_TRY(call_plugin(Command::kAdd, record.network, plugin, record.args, record.result,
-                              options_.bin_dirs, deadline));
+        FLUYT_TRY(call(Command::kAdd, record, plugin, record.args, record.result, deadline));
     last = FLUYT_TRY_CONTEXT(parse_result(output, record.network.version, record.args.interface),
                              cat("plugin ", quote(plugin.type, 64), " ADD"));
     record.result = last.json;
@@ -151,8 +182,8 @@ Result<> CniNetwork::delete_all(const Record& record, Deadline deadline) {
   std::optional<Error> first;
   for (auto plugin = record.network.plugins.rbegin(); plugin != record.network.plugins.rend();
        ++plugin) {
-    auto deleted = call_plugin(Command::kDel, record.network, *plugin, args,
-                               wants_result ? record.result : "", options_.bin_dirs, deadline);
+    auto deleted =
+        call(Command::kDel, record, *plugin, args, wants_result ? record.result : "", deadline);
     if (deleted.ok()) continue;
     if (!first) {
       first = std::move(deleted).error();
@@ -169,6 +200,7 @@ Result<Attachment> CniNetwork::attach(const SandboxNetwork& sandbox, Deadline de
   Record record;
   record.network = FLUYT_TRY(current());
   record.args = FLUYT_TRY(make_args(sandbox));
+  FLUYT_TRY(check_ports_are_served(record.network, sandbox.port_mappings));
   if (!is_namespace(sandbox.netns_path)) {
     return Error(Code::kFailedPrecondition,
                  cat("netns_path: ", quote(sandbox.netns_path), " is not a network namespace"));
@@ -204,9 +236,9 @@ Result<> CniNetwork::check(const SandboxNetwork& sandbox, Deadline deadline) {
   }
   if (record->network.disable_check || version_before(record->network.version, "0.4.0")) return {};
   for (const PluginConfig& plugin : record->network.plugins) {
-    FLUYT_TRY_CONTEXT(call_plugin(Command::kCheck, record->network, plugin, record->args,
-                                  record->result, options_.bin_dirs, deadline),
-                      cat("network ", quote(record->network.name)));
+    FLUYT_TRY_CONTEXT(
+        call(Command::kCheck, *record, plugin, record->args, record->result, deadline),
+        cat("network ", quote(record->network.name)));
   }
   return {};
 }

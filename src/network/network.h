@@ -10,8 +10,9 @@
 #include "base/time.h"
 
 /// CNI, by the specification 1.1 (github.com/containernetworking/cni/blob/main/SPEC.md).
-/// Thread-safe; calls for one and the same sandbox are the caller's to put in order. Plugins run in
-/// the network namespace of this process, as children of it.
+/// Thread-safe; calls for one and the same sandbox are the caller's to put in order. Plugins work
+/// in the network namespace of this process: the common ones in it (src/network/builtin), the
+/// others as children of it.
 namespace fluyt::network {
 
 struct PortMapping {
@@ -47,10 +48,16 @@ struct Status {
   std::string message;  // why, naming folder and file
 };
 
+enum class Plugins {
+  kBuiltIn,       // in this process where we implement every key of the entry
+  kProgramsOnly,  // what was added built in is still checked and deleted that way
+};
+
 struct Options {
   std::string conf_dir;               // /etc/cni/net.d
   std::vector<std::string> bin_dirs;  // /opt/cni/bin, /usr/lib/cni
   std::string cache_dir;              // results: written before they are used
+  Plugins plugins = Plugins::kBuiltIn;
 };
 
 class Network {
@@ -63,7 +70,8 @@ class Network {
   virtual Status status() = 0;
   /// ADD of every plugin in order. When one fails, DEL of all of them, then its error. What to DEL
   /// is on disk before the first plugin runs, so after a crash detach() cleans up. A sandbox that
-  /// is attached already is kAlreadyExists.
+  /// is attached already is kAlreadyExists. A host port that no plugin has the capability for is
+  /// kFailedPrecondition.
   virtual Result<Attachment> attach(const SandboxNetwork& sandbox, Deadline deadline) = 0;
   /// CHECK of every plugin, with what ADD was given. Success where the network has disableCheck or
   /// speaks a version before 0.4.0. kNotFound when the sandbox is not attached.

@@ -95,6 +95,24 @@ TEST_F(NetworkTest, NoConfigurationIsNotReadyAndSaysWhere) {
   EXPECT_FALSE(has_record());
 }
 
+TEST_F(NetworkTest, AHostPortThatNoPluginServesIsAnErrorBeforeAnythingIsDone) {
+  plugin("one", answer(kResult));
+  write("conf/10-pods.conflist", R"({"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"one",)"
+                                 R"("capabilities":{"portMappings":false}}]})");
+  SandboxNetwork s = sandbox();
+  s.port_mappings = {{.protocol = "tcp", .container_port = 80, .host_port = 0, .host_ip = ""},
+                     {.protocol = "tcp", .container_port = 80, .host_port = 8080, .host_ip = ""}};
+  auto attached = open()->attach(s, Deadline::after_ms(5000));
+  ASSERT_FALSE(attached.ok());
+  EXPECT_EQ(attached.error().code(), Code::kFailedPrecondition);
+  EXPECT_THAT(attached.error().message(),
+              HasSubstr("port_mappings[1].host_port: 8080: no plugin of network \"pods\""));
+  EXPECT_FALSE(has_record());
+  EXPECT_EQ(read("calls/order"), "");
+  s.port_mappings.pop_back();
+  EXPECT_TRUE(open()->attach(s, Deadline::after_ms(5000)).ok());
+}
+
 TEST_F(NetworkTest, AFileThatAppearsIsSeenAndABrokenOneBeforeItIsNamed) {
   auto network = open();
   EXPECT_FALSE(network->status().ready);

@@ -2,7 +2,10 @@
 
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
 #include "base/strings.h"
+#include "network/builtin/builtin.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -35,7 +38,36 @@ Result<std::string> call(Command command, const NetworkConfig& network, const Pl
   return captured.out;
 }
 
+Result<std::string> call_ours(Command command, const NetworkConfig& network,
+                              const PluginConfig& plugin, const AttachmentArgs& args,
+                              std::string_view previous_result, Firewall& firewall,
+                              Deadline deadline) {
+  if (deadline.passed()) {
+    return Error(Code::kDeadlineExceeded, "not started: no time is left");
+  }
+  const std::string request = FLUYT_TRY(make_request(network, plugin, args, previous_result));
+  const builtin::Call call{.request = nlohmann::json::parse(request, nullptr, false),
+                           .container_id = args.container_id,
+                           .netns = args.netns,
+                           .device = args.interface,
+                           .deadline = deadline,
+                           .firewall = firewall};
+  if (command == Command::kAdd) return builtin::add(plugin.type, call);
+  FLUYT_TRY(command == Command::kCheck ? builtin::check(plugin.type, call)
+                                       : builtin::remove(plugin.type, call));
+  return std::string();
+}
+
 }  // namespace
+
+Result<std::string> call_built_in(Command command, const NetworkConfig& network,
+                                  const PluginConfig& plugin, const AttachmentArgs& args,
+                                  std::string_view previous_result, Firewall& firewall,
+                                  Deadline deadline) {
+  return FLUYT_TRY_CONTEXT(
+      call_ours(command, network, plugin, args, previous_result, firewall, deadline),
+      cat("plugin ", quote(plugin.type, 64), " ", command_name(command)));
+}
 
 Result<std::string> find_plugin(const std::string& type, const std::vector<std::string>& bin_dirs) {
   for (const std::string& folder : bin_dirs) {

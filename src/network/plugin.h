@@ -5,10 +5,11 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "network/builtin/firewall.h"
 #include "network/request.h"
 #include "network/result.h"
 
-/// The step that runs plugins: everything here starts programs.
+/// The step that calls plugins: programs, or what is built in.
 namespace fluyt::network {
 
 /// The program `type` in the first folder that has it and lets it be run. kNotFound names it and
@@ -21,5 +22,11 @@ Result<std::string> call_plugin(Command command, const NetworkConfig& network,
                                 const PluginConfig& plugin, const AttachmentArgs& args,
                                 std::string_view previous_result,
                                 const std::vector<std::string>& bin_dirs, Deadline deadline);
+
+/// The same of one that is built in. CHECK and DEL give nothing.
+Result<std::string> call_built_in(Command command, const NetworkConfig& network,
+                                  const PluginConfig& plugin, const AttachmentArgs& args,
+                                  std::string_view previous_result, Firewall& firewall,
+                                  Deadline deadline);
 
 }  // namespace fluyt::network

@@ -117,6 +117,26 @@ Result<AttachmentArgs> make_args(const SandboxNetwork& sandbox) {
   return args;
 }
 
+Result<> check_ports_are_served(const NetworkConfig& network,
+                                const std::vector<PortMapping>& mappings) {
+  const bool served =
+      std::any_of(network.plugins.begin(), network.plugins.end(), [](const PluginConfig& plugin) {
+        const Json config = Json::parse(plugin.json, nullptr, false);
+        const auto wants = config.is_object() ? config.find("capabilities") : config.end();
+        return wants != config.end() && wants->is_object() &&
+               wants->value("portMappings", Json()) == true;
+      });
+  if (served) return {};
+  for (size_t i = 0; i < mappings.size(); ++i) {
+    if (mappings[i].host_port == 0) continue;
+    return Error(
+        Code::kFailedPrecondition,
+        cat("port_mappings[", i, "].host_port: ", mappings[i].host_port, ": no plugin of network ",
+            quote(network.name), " (", network.source, ") has the capability portMappings"));
+  }
+  return {};
+}
+
 std::vector<std::string> make_environment(Command command, const AttachmentArgs& args,
                                           const std::vector<std::string>& bin_dirs) {
   return {

@@ -26,6 +26,11 @@ struct AttachmentArgs {
 /// Checks the ids and names and derives the rest. Errors name the field.
 Result<AttachmentArgs> make_args(const SandboxNetwork& sandbox);
 
+/// kFailedPrecondition, naming it, for a host port while no plugin has the capability portMappings:
+/// the sandbox would run without what was asked for.
+Result<> check_ports_are_served(const NetworkConfig& network,
+                                const std::vector<PortMapping>& mappings);
+
 /// The environment of one plugin call: CNI_* and a fixed PATH, nothing of ours.
 std::vector<std::string> make_environment(Command command, const AttachmentArgs& args,
                                           const std::vector<std::string>& bin_dirs);

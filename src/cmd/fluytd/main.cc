@@ -70,11 +70,15 @@ Result<Served> make_engine(const Settings& settings, Logger& logger) {
                                                  .verify = settings.verify},
                                                 logger),
                         "images");
-  parts.network = FLUYT_TRY_CONTEXT(network::Network::open({.conf_dir = settings.cni_conf_dir,
-                                                            .bin_dirs = settings.cni_bin_dirs,
-                                                            .cache_dir = settings.root + "/cni"},
-                                                           logger),
-                                    "network");
+  parts.network =
+      FLUYT_TRY_CONTEXT(network::Network::open(
+                            {.conf_dir = settings.cni_conf_dir,
+                             .bin_dirs = settings.cni_bin_dirs,
+                             .cache_dir = settings.root + "/cni",
+                             .plugins = settings.network_builtin ? network::Plugins::kBuiltIn
+                                                                 : network::Plugins::kProgramsOnly},
+                            logger),
+                        "network");
   parts.hub = FLUYT_TRY_CONTEXT(monitor::Hub::create(logger), "monitors");
   image::Library& library = image::library_of(*parts.images);
   library.keep_pinned(settings.pinned_images);

@@ -1,0 +1,88 @@
+#include "network/builtin/builtin.h"
+
+#include <array>
+
+#include "base/strings.h"
+#include "network/builtin/plugins.h"
+#include "network/builtin/result_form.h"
+
+namespace fluyt::network::builtin {
+
+namespace {
+
+struct Plugin {
+  std::string_view type;
+  std::string (*why_not)(const Json& config);
+  Result<Json> (*add)(const Call& call);
+  Result<> (*check)(const Call& call);
+  Result<> (*remove)(const Call& call);
+};
+
+constexpr std::array<Plugin, 3> kPlugins = {{
+    {"bridge", bridge_why_not, bridge_add, bridge_check, bridge_remove},
+    {"loopback", loopback_why_not, loopback_add, loopback_check, loopback_remove},
+    {"portmap", portmap_why_not, portmap_add, portmap_check, portmap_remove},
+}};
+
+const Plugin* find_plugin(std::string_view type) {
+  for (const Plugin& plugin : kPlugins) {
+    if (plugin.type == type) return &plugin;
+  }
+  return nullptr;
+}
+
+// No exception of the library leaves this file.
+template <class Function>
+auto guarded(Function function) -> decltype(function()) {
+  try {
+    return function();
+  } catch (const Json::exception& error) {
+    return Error(Code::kInvalidArgument, cat("configuration: ", quote(error.what(), 128)));
+  }
+}
+
+Result<const Plugin*> get_plugin(std::string_view type) {
+  const Plugin* plugin = find_plugin(type);
+  if (plugin == nullptr) return Error(Code::kInternal, "no plugin of ours");
+  return plugin;
+}
+
+}  // namespace
+
+std::optional<std::string> why_not(const std::string& type, const std::string& config_json) {
+  const Plugin* plugin = find_plugin(type);
+  if (plugin == nullptr) return "";
+  const Json config = Json::parse(config_json, nullptr, false);
+  if (!config.is_object()) return "configuration: not an object";
+  try {
+    std::string why = plugin->why_not(config);
+    if (why.empty()) return std::nullopt;
+    return why;
+  } catch (const Json::exception& error) {
+    return cat("configuration: ", quote(error.what(), 128));
+  }
+}
+
+Result<std::string> add(const std::string& type, const Call& call) {
+  return guarded([&]() -> Result<std::string> {
+    const Plugin* plugin = FLUYT_TRY(get_plugin(type));
+    Json result = FLUYT_TRY(plugin->add(call));
+    return in_form_of(std::move(result), call.request.at("cniVersion").get<std::string>()).dump();
+  });
+}
+
+Result<> check(const std::string& type, const Call& call) {
+  return guarded([&]() -> Result<> {
+    const Plugin* plugin = FLUYT_TRY(get_plugin(type));
+    return plugin->check(call);
+  });
+}
+
+Result<> remove(const std::string& type, const Call& call) {
+  return guarded([&]() -> Result<> {
+    const Plugin* plugin = FLUYT_TRY(get_plugin(type));
+    return plugin->remove(call);
+  });
+}
+
+}  // namespace fluyt::network::builtin

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "network/builtin/fields.h"
+#include "network/builtin/firewall.h"
+
+/// Plugins in this process: from the same configuration the same result as the programs of
+/// github.com/containernetworking/plugins, without one.
+namespace fluyt::network::builtin {
+
+/// What a program would be given in its environment and on its standard input.
+struct Call {
+  Json request;
+  std::string container_id;
+  std::string netns;  // empty for a DEL whose namespace is gone
+  std::string device;
+  Deadline deadline;
+  Firewall& firewall;
+};
+
+/// Why the program has to be run for this entry, nothing when it need not be: then every key in it
+/// is one that we implement. Empty text: we do not know the plugin at all.
+std::optional<std::string> why_not(const std::string& type, const std::string& config_json);
+
+/// ADD: the result as JSON. What a failed one has done is for remove() to undo. Errors of the
+/// configuration name field and value. All three are only for a type that why_not() lets through.
+Result<std::string> add(const std::string& type, const Call& call);
+/// CHECK against request.prevResult: kFailedPrecondition says what is not as ADD left it.
+Result<> check(const std::string& type, const Call& call);
+/// DEL, at any time and any number of times.
+Result<> remove(const std::string& type, const Call& call);
+
+}  // namespace fluyt::network::builtin

@@ -1,0 +1,110 @@
+#include "network/builtin/firewall.h"
+
+#include <algorithm>
+
+#include "base/strings.h"
+#include "network/builtin/nft.h"
+
+namespace fluyt::network {
+
+namespace {
+
+constexpr size_t kMaxComment = 127;  // NFTNL_UDATA_COMMENT_MAXLEN, with its NUL
+
+bool is_of(const Element& element, const std::vector<std::string_view>& maps) {
+  return std::any_of(maps.begin(), maps.end(),
+                     [&](std::string_view map) { return element.map.starts_with(map); });
+}
+
+bool starts_with_part(std::string_view text, std::string_view part) {
+  return text.starts_with(part) && (text.size() == part.size() || text[part.size()] == ' ');
+}
+
+// Whether the element is about a sandbox's address: it is what the packet goes to or comes from.
+bool concerns(const Element& element, const std::vector<Address>& addresses) {
+  const bool by_value = element.map.starts_with("hostports");
+  return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
+    return starts_with_part(by_value ? element.value : element.key, address.text());
+  });
+}
+
+const Element* find_taken(const std::vector<Element>& present, const Element& wanted) {
+  for (const Element& element : present) {
+    if (element.map == wanted.map && element.key == wanted.key) return &element;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Result<std::string> owner_name(const std::string& container_id, const std::string& device) {
+  std::string name = cat(container_id, "/", device);
+  if (name.size() > kMaxComment || name.find_first_of("\"\\\n") != std::string::npos) {
+    return Error(Code::kInvalidArgument,
+                 cat("sandbox_id: ", quote(container_id, 64), ": with its device's name at most ",
+                     kMaxComment, " bytes are expected"));
+  }
+  return name;
+}
+
+// No table is no elements: the first sandbox makes it, the last one takes it away.
+Result<std::vector<Element>> Firewall::list() {
+  auto text = run_nft(cat("list table ", kTable));
+  if (text.ok()) return parse_elements(*text);
+  if (text.error().message().find("No such file or directory") != std::string::npos) {
+    return std::vector<Element>();
+  }
+  return std::move(text).error();
+}
+
+Result<> Firewall::add(const Rules& rules, const std::vector<Address>& addresses) {
+  if (rules.elements.empty()) return {};
+  const std::lock_guard lock(mutex_);
+  const std::string elements = create_text(rules);
+  // As a rule the table is there, and whole: then a few elements are all that is new.
+  if (run_nft(elements).ok()) return {};
+  const auto present = FLUYT_TRY(list());
+  std::vector<Element> stale;
+  std::copy_if(
+      present.begin(), present.end(), std::back_inserter(stale), [&](const Element& element) {
+        return element.comment != rules.elements[0].comment && concerns(element, addresses);
+      });
+  for (const Element& wanted : rules.elements) {
+    const Element* taken = find_taken(present, wanted);
+    if (taken != nullptr && !concerns(*taken, addresses)) {
+      return Error(Code::kAlreadyExists,
+                   cat("host port ", wanted.key, " belongs to sandbox ", quote(taken->comment),
+                       " already (", taken->value, ")"));
+    }
+  }
+  FLUYT_TRY(run_nft(cat(table_text(), delete_text(stale), elements)));
+  return {};
+}
+
+Result<std::vector<Element>> Firewall::find(const std::string& owner,
+                                            const std::vector<std::string_view>& maps) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Element> out;
+  for (Element& element : FLUYT_TRY(list())) {
+    if (element.comment == owner && is_of(element, maps)) out.push_back(std::move(element));
+  }
+  return out;
+}
+
+Result<> Firewall::remove(const std::string& owner, const std::vector<std::string_view>& maps) {
+  const std::lock_guard lock(mutex_);
+  const auto present = FLUYT_TRY(list());
+  std::vector<Element> ours;
+  std::copy_if(
+      present.begin(), present.end(), std::back_inserter(ours),
+      [&](const Element& element) { return element.comment == owner && is_of(element, maps); });
+  if (ours.empty()) return {};
+  if (ours.size() == present.size()) {
+    FLUYT_TRY(run_nft(cat("delete table ", kTable)));
+    return {};
+  }
+  FLUYT_TRY(run_nft(delete_text(ours)));
+  return {};
+}
+
+}  // namespace fluyt::network

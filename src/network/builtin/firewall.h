@@ -1,0 +1,34 @@
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "network/builtin/rules.h"
+
+namespace fluyt::network {
+
+/// The kernel's side of rules.h, in the network namespace of the calling thread. Thread-safe.
+class Firewall {
+ public:
+  /// In one transaction. What an earlier owner of `addresses` left behind is replaced: an address
+  /// belongs to one sandbox. kAlreadyExists when another sandbox has a host port, which it names.
+  Result<> add(const Rules& rules, const std::vector<Address>& addresses);
+  /// The owner's elements of the maps whose names start with one of `maps`.
+  Result<std::vector<Element>> find(const std::string& owner,
+                                    const std::vector<std::string_view>& maps);
+  /// Removes those in one transaction, and the table with the last element. None is success.
+  Result<> remove(const std::string& owner, const std::vector<std::string_view>& maps);
+
+ private:
+  Result<std::vector<Element>> list();
+
+  std::mutex mutex_;  // from looking to acting
+};
+
+/// How a sandbox's elements are marked. Errors name the id when it is too long for that.
+Result<std::string> owner_name(const std::string& container_id, const std::string& device);
+
+}  // namespace fluyt::network

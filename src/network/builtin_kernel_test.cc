@@ -1,0 +1,519 @@
+// Built-in plugins beside the programs that they stand for, on the real kernel: the same results,
+// devices, routes and settings; the same packets arrive; and nothing is left.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <regex>
+
+#include "base/strings.h"
+#include "network/builtin/address.h"
+#include "network/builtin/bridge_steps.h"
+#include "network/kernel_testing.h"
+#include "network/network.h"
+#include "sys/file.h"
+#include "sys/network_thread.h"
+
+namespace fluyt::network {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+using namespace network::testing;  // NOLINT(google-build-using-namespace): ours, for these tests
+
+std::string path_of(const Holder& holder) { return holder.path(); }
+sys::Fd open_path(const std::string& path) { return sys::open(path, O_RDONLY).value(); }
+
+class BuiltIn : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (missing_something() || !sys::exists("/usr/sbin/nft"))
+      GTEST_SKIP() << "needs root, containernetworking-plugins, iptables, nft, nsenter";
+    temp_.emplace(sys::TempDir::create().value());
+    dir_ = temp_->path();
+    ASSERT_TRUE(sys::make_dirs(cat(dir_, "/conf"), 0755).ok());
+  }
+  // `bridge` are the fields of the bridge entry, as JSON without braces; LEASES is our folder.
+  void configure(std::string bridge, const std::string& version = "1.0.0") {
+    bridge = std::regex_replace(bridge, std::regex("LEASES"), cat(dir_, "/leases"));
+    const std::string text =
+        cat(R"({"cniVersion":")", version, R"(","name":"fluyttest","plugins":[{"type":"bridge",)",
+            bridge, R"(},{"type":"portmap","capabilities":{"portMappings":true}}]})");
+    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, cat(dir_, "/conf/10.conflist"), text, 0644).ok());
+  }
+  std::unique_ptr<Network> open(Plugins plugins, const char* programs = kPlugins) {
+    return Network::open({.conf_dir = cat(dir_, "/conf"),
+                          .bin_dirs = {programs},
+                          .cache_dir = cat(dir_, "/cache"),
+                          .plugins = plugins},
+                         logger_)
+        .value();
+  }
+  SandboxNetwork sandbox(const Holder& holder, const std::string& id = "one") {
+    SandboxNetwork s;
+    s.sandbox_id = id;
+    s.netns_path = path_of(holder);
+    return s;
+  }
+  std::vector<std::string> leases() {
+    std::vector<std::string> found;
+    for (const std::string& name : sys::list_dir(cat(dir_, "/leases/fluyttest")).value_or({})) {
+      if (find_address(name)) found.push_back(name);
+    }
+    return found;
+  }
+
+  std::optional<sys::TempDir> temp_;
+  std::string dir_;
+  NullLogger logger_;
+};
+
+const Deadline kSoon() { return Deadline::after_ms(30'000); }
+
+constexpr const char* kDual =
+    R"("bridge":"fltest0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local",)"
+    R"("dataDir":"LEASES","ranges":[[{"subnet":"10.213.7.0/24"}],[{"subnet":"fd00:213:7::/64"}]],)"
+    R"("routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]})";
+
+// Names and numbers that are drawn by lot, made equal.
+std::string plain(std::string text) {
+  text = std::regex_replace(text, std::regex("8000\\.[0-9a-f:]+"), "ID");  // bridges print no zeros
+  text = std::regex_replace(text, std::regex("veth[0-9a-f]{8}"), "vethX");
+  text = std::regex_replace(text, std::regex("([0-9a-f]{2}:){5}[0-9a-f]{2}"), "MAC");
+  text = std::regex_replace(text, std::regex("fe80::[0-9a-f:]+"), "fe80::X");
+  text = std::regex_replace(text, std::regex("/proc/[0-9]+/"), "/proc/N/");
+  text = std::regex_replace(text, std::regex("@if[0-9]+"), "@ifN");
+  text = std::regex_replace(text, std::regex("(^|\n)[0-9]+: "), "$1N: ");
+  // The bridge's own link-local address and its timers move on their own.
+  text = std::regex_replace(text, std::regex(" tentative"), "");
+  text = std::regex_replace(text, std::regex("[a-z_]+_timer +[0-9.]+"), "");
+  return text;
+}
+
+std::string settings_of(const std::string& text) {
+  std::string out;
+  for (const std::string_view line : split(text, '\n')) {
+    const bool of_devices = line.starts_with("net.ipv4") || line.starts_with("net.ipv6");
+    const bool random = line.find("stable_secret") != std::string_view::npos ||
+                        line.find("fib_") != std::string_view::npos ||
+                        line.find("ip_local_port") != std::string_view::npos;
+    // The program forwards 127/8 by the same setting; all else is what makes devices differ.
+    if (of_devices && !random) out += cat(line, "\n");
+  }
+  return plain(out);
+}
+
+struct Seen {
+  std::string result, pod_links, pod_addresses, pod_routes, pod_settings;
+  std::string host_links, host_addresses, host_routes, host_settings, leases;
+};
+
+std::vector<std::string> shell(const std::string& line) { return {"/bin/sh", "-c", line}; }
+
+Seen see(Holder& holder, const std::string& result, const std::string& leases) {
+  const std::string links = "ip -d link";
+  const std::string addresses = "ip addr";
+  const std::string routes = "ip route; ip -6 route | grep -v fe80; true";
+  const std::string settings = "/sbin/sysctl -a 2>/dev/null";
+  return {.result = plain(Json::parse(result).dump(1)),
+          .pod_links = plain(holder.run(shell(links))),
+          .pod_addresses = plain(holder.run(shell(addresses))),
+          .pod_routes = plain(holder.run(shell(routes))),
+          .pod_settings = settings_of(holder.run(shell(settings))),
+          .host_links = plain(output_of(shell(links))),
+          .host_addresses = plain(output_of(shell(addresses))),
+          .host_routes = plain(output_of(shell(routes))),
+          .host_settings = settings_of(output_of(shell(settings))),
+          .leases = leases};
+}
+
+TEST_F(BuiltIn, LeavesTheSameBehindAsThePrograms) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"1.0.0", kDual},
+      {"0.4.0", kDual},
+      {"0.3.1",
+       R"("bridge":"fltest0","isDefaultGateway":true,"mtu":1400,"hairpinMode":true,"ipam":{)"
+       R"("type":"host-local","dataDir":"LEASES","subnet":"10.213.7.0/24","rangeStart":)"
+       R"("10.213.7.20","rangeEnd":"10.213.7.30","gateway":"10.213.7.19"})"},
+      {"1.0.0",
+       R"("bridge":"fltest0","promiscMode":true,"isGateway":true,"forceAddress":true,"dns":)"
+       R"({"nameservers":["10.9.9.9"],"search":["a.test"]},"ipam":{"type":"host-local",)"
+       R"("dataDir":"LEASES","ranges":[[{"subnet":"10.213.7.0/25","rangeStart":"10.213.7.100"},)"
+       R"({"subnet":"10.213.8.0/25"}]],"routes":[{"dst":"10.99.0.0/16","gw":"10.213.7.77"}]})"},
+      {"1.0.0", R"("bridge":"fltest0")"},
+  };
+  for (const auto& [version, bridge] : cases) {
+    SCOPED_TRACE(cat(version, " ", bridge));
+    configure(bridge, version);
+    Seen seen[2];
+    for (const Plugins plugins : {Plugins::kProgramsOnly, Plugins::kBuiltIn}) {
+      in_new_network([&] {
+        Holder holder;
+        auto network = open(plugins, plugins == Plugins::kBuiltIn ? "/nonexistent" : kPlugins);
+        auto attached = network->attach(sandbox(holder), kSoon());
+        ASSERT_TRUE(attached.ok()) << attached.error().message();
+        seen[plugins == Plugins::kBuiltIn ? 1 : 0] =
+            see(holder, attached->result_json, join(leases(), " "));
+        if (plugins == Plugins::kBuiltIn) {
+          auto checked = network->check(sandbox(holder), kSoon());
+          EXPECT_TRUE(checked.ok()) << checked.error().message();
+        }
+        ASSERT_TRUE(network->detach(sandbox(holder), kSoon()).ok());
+        EXPECT_TRUE(leases().empty());
+        EXPECT_THAT(output_of({"/sbin/ip", "link"}), Not(HasSubstr("veth")));
+        EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "table", "inet", "fluyt_cni"}).find("map"),
+                  std::string::npos);
+        ASSERT_TRUE(network->detach(sandbox(holder), kSoon()).ok());
+        ASSERT_TRUE(sys::remove_tree(cat(dir_, "/leases")).ok());
+      });
+    }
+    EXPECT_EQ(seen[0].result, seen[1].result);
+    EXPECT_EQ(seen[0].pod_links, seen[1].pod_links);
+    EXPECT_EQ(seen[0].pod_addresses, seen[1].pod_addresses);
+    EXPECT_EQ(seen[0].pod_routes, seen[1].pod_routes);
+    EXPECT_EQ(seen[0].pod_settings, seen[1].pod_settings);
+    EXPECT_EQ(seen[0].host_links, seen[1].host_links);
+    EXPECT_EQ(seen[0].host_addresses, seen[1].host_addresses);
+    EXPECT_EQ(seen[0].host_routes, seen[1].host_routes);
+    EXPECT_EQ(seen[0].host_settings, seen[1].host_settings);
+    EXPECT_EQ(seen[0].leases, seen[1].leases);
+    EXPECT_THAT(seen[1].pod_links, HasSubstr("eth0"));
+  }
+}
+
+// Sockets that were opened in their namespaces, and a packet between them.
+sys::Fd socket_in(const std::string& netns, int family, int type) {
+  sys::Fd out;
+  const sys::Fd network = open_path(netns);
+  EXPECT_TRUE(sys::in_network(network, [&]() -> Result<> {
+                out = sys::Fd(::socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+                return {};
+              }).ok());
+  EXPECT_TRUE(out.valid());
+  return out;
+}
+
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  sockaddr* raw() { return reinterpret_cast<sockaddr*>(&storage); }
+};
+SocketAddress socket_address(const std::string& ip, uint16_t port) {
+  const Address address = find_address(ip).value();
+  SocketAddress out;
+  if (address.v4()) {
+    auto* in = reinterpret_cast<sockaddr_in*>(&out.storage);
+    *in = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {}, .sin_zero = {}};
+    memcpy(&in->sin_addr, address.bytes.data(), 4);
+    out.length = sizeof *in;
+  } else {
+    auto* in = reinterpret_cast<sockaddr_in6*>(&out.storage);
+    in->sin6_family = AF_INET6;
+    in->sin6_port = htons(port);
+    memcpy(&in->sin6_addr, address.bytes.data(), 16);
+    out.length = sizeof *in;
+  }
+  return out;
+}
+std::string text_of(const sockaddr_storage& storage) {
+  if (storage.ss_family == AF_INET) {
+    const auto& in = reinterpret_cast<const sockaddr_in&>(storage);
+    return Address{std::string(reinterpret_cast<const char*>(&in.sin_addr), 4)}.text();
+  }
+  const auto& in = reinterpret_cast<const sockaddr_in6&>(storage);
+  return Address{std::string(reinterpret_cast<const char*>(&in.sin6_addr), 16)}.text();
+}
+bool ready(const sys::Fd& fd, short events) {
+  pollfd poll{.fd = fd.raw(), .events = events, .revents = 0};
+  return ::poll(&poll, 1, 2000) == 1 && (poll.revents & events) != 0;
+}
+
+// What the server sees as its client's address, and that the client gets its answer.
+std::string reach(const std::string& from, const std::string& server, int type,
+                  const std::string& listen_ip, uint16_t listen_port, const std::string& ip,
+                  uint16_t port) {
+  const int family = find_address(ip)->v4() ? AF_INET : AF_INET6;
+  const sys::Fd listener = socket_in(server, family, type);
+  const int one = 1;
+  ::setsockopt(listener.raw(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  SocketAddress here = socket_address(listen_ip, listen_port);
+  if (::bind(listener.raw(), here.raw(), here.length) != 0) return "no bind";
+  if (type == SOCK_STREAM && ::listen(listener.raw(), 4) != 0) return "no listen";
+  const sys::Fd client = socket_in(from, family, type);
+  SocketAddress there = socket_address(ip, port);
+  ::connect(client.raw(), there.raw(), there.length);
+  SocketAddress peer;
+  peer.length = sizeof peer.storage;
+  if (type == SOCK_STREAM) {
+    if (!ready(listener, POLLIN)) return "none";
+    const sys::Fd accepted(::accept(listener.raw(), peer.raw(), &peer.length));
+    return ready(client, POLLOUT) ? text_of(peer.storage) : "no answer";
+  }
+  char byte = 'x';
+  ::send(client.raw(), &byte, 1, MSG_NOSIGNAL);
+  if (!ready(listener, POLLIN)) return "none";
+  ::recvfrom(listener.raw(), &byte, 1, 0, peer.raw(), &peer.length);
+  ::sendto(listener.raw(), &byte, 1, 0, peer.raw(), peer.length);
+  return ready(client, POLLIN) ? text_of(peer.storage) : "no answer";
+}
+
+// With hairpinMode: where the kernel filters bridged packets, a pod's packet to its own host port
+// goes back out where it came in.
+TEST_F(BuiltIn, TheSamePacketsArrive) {
+  configure(cat(R"("hairpinMode":true,)", kDual));
+  constexpr auto npos = std::string::npos;
+  using Table = std::map<std::string, std::string>;
+  std::map<bool, Table> tables;
+  for (const Plugins plugins : {Plugins::kProgramsOnly, Plugins::kBuiltIn}) {
+    in_new_network([&] {
+      Holder one;
+      Holder two;
+      Holder outside;
+      // The outside knows no way to the pods: what comes from them must come from the host.
+      output_of(shell(cat("ip link set lo up; ip link add up0 type veth peer name up1; ",
+                          "ip addr add 192.0.2.1/24 dev up0; ip link set up0 up; ",
+                          "ip addr add fd00:aa::1/64 dev up0 nodad; ", "ip link set up1 netns ",
+                          std::regex_replace(path_of(outside), std::regex("/proc/|/ns/net"), ""))));
+      outside.run(
+          shell("ip link set lo up; ip addr add 192.0.2.2/24 dev up1; ip link set up1 up; "
+                "ip addr add fd00:aa::2/64 dev up1 nodad"));
+      auto network = open(plugins);
+      SandboxNetwork first = sandbox(one);
+      first.port_mappings = {
+          {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""},
+          {.protocol = "UDP", .container_port = 81, .host_port = 18081, .host_ip = ""},
+          {.protocol = "tcp", .container_port = 80, .host_port = 18082, .host_ip = "127.0.0.1"},
+          {.protocol = "tcp", .container_port = 80, .host_port = 18083, .host_ip = "192.0.2.1"},
+      };
+      ASSERT_TRUE(loopback_up(path_of(one)).ok());
+      auto attached = network->attach(first, kSoon());
+      ASSERT_TRUE(attached.ok()) << attached.error().message();
+      ASSERT_TRUE(network->attach(sandbox(two, "two"), kSoon()).ok());
+      // The bridge's own IPv6 address is tentative for a second or two.
+      for (int i = 0; i < 50 && output_of(shell("ip -6 addr")).find("tentative") != npos; ++i) {
+        ::usleep(100'000);
+      }
+
+      const std::string host_path = cat("/proc/self/task/", ::gettid(), "/ns/net");
+      const std::string a = path_of(one);
+      const std::string b = path_of(two);
+      const std::string out = path_of(outside);
+      const int tcp = SOCK_STREAM;
+      const int udp = SOCK_DGRAM;
+      Table table = {
+          {"pod to pod", reach(b, a, tcp, "10.213.7.2", 80, "10.213.7.2", 80)},
+          {"pod to pod, IPv6", reach(b, a, tcp, "fd00:213:7::2", 80, "fd00:213:7::2", 80)},
+          {"host to pod", reach(host_path, a, tcp, "10.213.7.2", 80, "10.213.7.2", 80)},
+          {"out", reach(a, out, tcp, "192.0.2.2", 99, "192.0.2.2", 99)},
+          {"out, UDP", reach(a, out, udp, "192.0.2.2", 99, "192.0.2.2", 99)},
+          {"out, IPv6", reach(a, out, tcp, "fd00:aa::2", 99, "fd00:aa::2", 99)},
+          {"host port from outside", reach(out, a, tcp, "10.213.7.2", 80, "192.0.2.1", 18080)},
+          {"host port from outside, IPv6",
+           reach(out, a, tcp, "fd00:213:7::2", 80, "fd00:aa::1", 18080)},
+          {"host port from outside, UDP", reach(out, a, udp, "10.213.7.2", 81, "192.0.2.1", 18081)},
+          {"host port of an address", reach(out, a, tcp, "10.213.7.2", 80, "192.0.2.1", 18083)},
+          {"host port of another address",
+           reach(host_path, a, tcp, "10.213.7.2", 80, "127.0.0.1", 18083)},
+          {"host port of 127.0.0.1 from outside",
+           reach(out, a, tcp, "10.213.7.2", 80, "192.0.2.1", 18082)},
+          {"127.0.0.1", reach(host_path, a, tcp, "10.213.7.2", 80, "127.0.0.1", 18080)},
+          {"127.0.0.1, UDP", reach(host_path, a, udp, "10.213.7.2", 81, "127.0.0.1", 18081)},
+          {"127.0.0.1, its own", reach(host_path, a, tcp, "10.213.7.2", 80, "127.0.0.1", 18082)},
+          {"host port from the host",
+           reach(host_path, a, tcp, "10.213.7.2", 80, "192.0.2.1", 18080)},
+          {"host port from the pod", reach(a, a, tcp, "10.213.7.2", 80, "192.0.2.1", 18080)},
+          {"host port from the pod, IPv6",
+           reach(a, a, tcp, "fd00:213:7::2", 80, "fd00:aa::1", 18080)},
+          {"host port from another pod", reach(b, a, tcp, "10.213.7.2", 80, "192.0.2.1", 18080)},
+          {"somebody else's address, same port",
+           reach(a, out, tcp, "192.0.2.2", 18080, "192.0.2.2", 18080)},
+      };
+      EXPECT_TRUE(network->detach(first, kSoon()).ok());
+      table["host port after DEL"] = reach(out, a, tcp, "0.0.0.0", 80, "192.0.2.1", 18080);
+      table["the other's masquerade after DEL"] =
+          reach(b, out, tcp, "192.0.2.2", 99, "192.0.2.2", 99);
+      EXPECT_TRUE(network->detach(sandbox(two, "two"), kSoon()).ok());
+      EXPECT_TRUE(sys::remove_tree(cat(dir_, "/leases")).ok());
+      tables[plugins == Plugins::kBuiltIn] = table;
+    });
+  }
+  EXPECT_EQ(tables[false], tables[true]);
+  Table& built_in = tables[true];
+  EXPECT_EQ(built_in["pod to pod"], "10.213.7.3");
+  EXPECT_EQ(built_in["out"], "192.0.2.1");
+  EXPECT_EQ(built_in["out, UDP"], "192.0.2.1");
+  EXPECT_EQ(built_in["out, IPv6"], "fd00:aa::1");
+  EXPECT_EQ(built_in["host port from outside"], "192.0.2.2");
+  EXPECT_EQ(built_in["host port from outside, IPv6"], "fd00:aa::2");
+  EXPECT_EQ(built_in["host port from outside, UDP"], "192.0.2.2");
+  EXPECT_EQ(built_in["host port of an address"], "192.0.2.2");
+  EXPECT_EQ(built_in["host port of another address"], "none");
+  EXPECT_EQ(built_in["host port of 127.0.0.1 from outside"], "none");
+  EXPECT_EQ(built_in["127.0.0.1"], "10.213.7.1");
+  EXPECT_EQ(built_in["127.0.0.1, UDP"], "10.213.7.1");
+  EXPECT_EQ(built_in["127.0.0.1, its own"], "10.213.7.1");
+  EXPECT_EQ(built_in["host port from the pod"], "10.213.7.1");
+  EXPECT_EQ(built_in["host port from another pod"], "10.213.7.1");
+  EXPECT_EQ(built_in["somebody else's address, same port"], "192.0.2.1");
+  EXPECT_EQ(built_in["host port after DEL"], "none");
+  EXPECT_EQ(built_in["the other's masquerade after DEL"], "192.0.2.1");
+}
+
+TEST_F(BuiltIn, WhatAnInterruptedAddLeftIsDeleted) {
+  for (size_t steps = 0; steps <= builtin::kBridgeSteps; ++steps) {
+    SCOPED_TRACE(steps);
+    in_new_network([&] {
+      Holder holder;
+      Firewall firewall;
+      const builtin::Call call{
+          .request = Json::parse(cat(
+              R"({"cniVersion":"1.0.0","name":"fluyttest","type":"bridge",)",
+              std::regex_replace(std::string(kDual), std::regex("LEASES"), cat(dir_, "/leases")),
+              "}")),
+          .container_id = "one",
+          .netns = path_of(holder),
+          .device = "eth0",
+          .deadline = kSoon(),
+          .firewall = firewall};
+      auto added = builtin::bridge_add_until(call, steps);
+      ASSERT_TRUE(added.ok()) << added.error().message();
+      EXPECT_EQ(leases().empty(), steps < 2);
+      EXPECT_EQ(output_of({"/sbin/ip", "link"}).find("veth") == std::string::npos, steps < 3);
+      auto removed = builtin::remove("bridge", call);
+      ASSERT_TRUE(removed.ok()) << removed.error().message();
+      EXPECT_TRUE(leases().empty());
+      EXPECT_THAT(output_of({"/sbin/ip", "link"}), Not(HasSubstr("veth")));
+      EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), "");
+    });
+  }
+}
+
+TEST_F(BuiltIn, AFailedAddLeavesNothingAndNamesWhoHasThePort) {
+  configure(kDual);
+  in_new_network([&] {
+    Holder one;
+    Holder two;
+    auto network = open(Plugins::kBuiltIn);
+    SandboxNetwork first = sandbox(one);
+    first.port_mappings = {
+        {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""}};
+    SandboxNetwork second = first;
+    second.sandbox_id = "two";
+    second.netns_path = path_of(two);
+    ASSERT_TRUE(network->attach(first, kSoon()).ok());
+    const std::string rules = output_of({"/usr/sbin/nft", "list", "ruleset"});
+    auto attached = network->attach(second, kSoon());
+    ASSERT_FALSE(attached.ok());
+    EXPECT_THAT(attached.error().message(), HasSubstr("belongs to sandbox \"one/eth0\" already"));
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), rules);
+    EXPECT_THAT(leases(), ElementsAre("10.213.7.2", "fd00:213:7::2"));
+    EXPECT_THAT(two.run({"/sbin/ip", "link"}), Not(HasSubstr("eth0")));
+    ASSERT_TRUE(network->detach(first, kSoon()).ok());
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), "");
+  });
+}
+
+TEST_F(BuiltIn, WhoDidAddDoesDelWhateverTheSwitchSaysThen) {
+  configure(kDual);
+  for (const Plugins by : {Plugins::kProgramsOnly, Plugins::kBuiltIn}) {
+    in_new_network([&] {
+      Holder holder;
+      SandboxNetwork s = sandbox(holder);
+      s.port_mappings = {
+          {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""}};
+      ASSERT_TRUE(open(by)->attach(s, kSoon()).ok());
+      const Plugins other = by == Plugins::kBuiltIn ? Plugins::kProgramsOnly : Plugins::kBuiltIn;
+      const bool tables =
+          output_of({"/usr/sbin/nft", "list", "ruleset"}).find("fluyt_cni") != std::string::npos;
+      EXPECT_EQ(tables, by == Plugins::kBuiltIn);
+      ASSERT_TRUE(open(other)->detach(s, kSoon()).ok());
+      EXPECT_THAT(output_of({"/usr/sbin/nft", "list", "ruleset"}), Not(HasSubstr("18080")));
+      EXPECT_THAT(output_of({"/usr/sbin/nft", "list", "ruleset"}), Not(HasSubstr("10.213.7.2")));
+      EXPECT_TRUE(leases().empty());
+    });
+  }
+}
+
+TEST_F(BuiltIn, CheckSaysWhatIsMissing) {
+  configure(kDual);
+  const std::tuple<const char*, bool, const char*> harms[] = {
+      {"ip addr del 10.213.7.2/24 dev eth0", true, "address 10.213.7.2/24 is gone"},
+      {"ip -6 route del default", true, "route ::/0 is gone"},
+      {"ip link set dev eth0 address 02:00:00:00:00:01", true, "has the MAC address 02:00"},
+      {"ip link del eth0", true, "is gone"},
+      {"nft delete table inet fluyt_cni", false, "map masquerade4: 10.213.7.2 is missing"},
+      {"nft delete element inet fluyt_cni hostports4 { tcp . 18080 }", false, "6 . 18080"},
+      {"nft flush chain inet fluyt_cni x; ip link del fltest0", false, "\"fltest0\" is gone"},
+  };
+  for (const auto& [harm, inside, expected] : harms) {
+    SCOPED_TRACE(harm);
+    in_new_network([&] {
+      Holder holder;
+      auto network = open(Plugins::kBuiltIn);
+      SandboxNetwork s = sandbox(holder);
+      s.port_mappings = {
+          {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""}};
+      ASSERT_TRUE(network->attach(s, kSoon()).ok());
+      auto checked = network->check(s, kSoon());
+      EXPECT_TRUE(checked.ok()) << checked.error().message();
+      inside ? holder.run(shell(harm)) : output_of(shell(harm));
+      checked = network->check(s, kSoon());
+      ASSERT_FALSE(checked.ok());
+      EXPECT_THAT(checked.error().message(), HasSubstr(expected));
+      auto detached = network->detach(s, kSoon());
+      EXPECT_TRUE(detached.ok()) << detached.error().message();
+      EXPECT_TRUE(leases().empty());
+      ASSERT_TRUE(sys::remove_tree(cat(dir_, "/leases")).ok());
+    });
+  }
+}
+
+TEST_F(BuiltIn, RulesOfADeadSandboxWithTheSameAddressGiveWay) {
+  configure(kDual);
+  in_new_network([&] {
+    Holder holder;
+    auto network = open(Plugins::kBuiltIn);
+    SandboxNetwork s = sandbox(holder);
+    s.port_mappings = {
+        {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""}};
+    ASSERT_TRUE(network->attach(s, kSoon()).ok());
+    // As if the state had been lost: lease and record are gone, the rules are not.
+    ASSERT_TRUE(sys::remove_tree(cat(dir_, "/leases")).ok());
+    ASSERT_TRUE(sys::remove_tree(cat(dir_, "/cache/one.json")).ok());
+    holder.run({"/sbin/ip", "link", "del", "eth0"});
+    s.sandbox_id = "two";
+    auto attached = network->attach(s, kSoon());
+    ASSERT_TRUE(attached.ok()) << attached.error().message();
+    EXPECT_THAT(attached->ips, ElementsAre("10.213.7.2", "fd00:213:7::2"));
+    EXPECT_TRUE(network->check(s, kSoon()).ok());
+    ASSERT_TRUE(network->detach(s, kSoon()).ok());
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), "");
+  });
+}
+
+TEST_F(BuiltIn, GivesAllBackThoughTheNamespaceIsGone) {
+  configure(kDual);
+  in_new_network([&] {
+    Holder holder;
+    auto network = open(Plugins::kBuiltIn);
+    const SandboxNetwork s = sandbox(holder);
+    ASSERT_TRUE(network->attach(s, kSoon()).ok());
+    EXPECT_FALSE(leases().empty());
+    holder.end();
+    auto detached = network->detach(s, kSoon());
+    EXPECT_TRUE(detached.ok()) << detached.error().message();
+    EXPECT_TRUE(leases().empty());
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), "");
+  });
+}
+
+}  // namespace
+}  // namespace fluyt::network
