@@ -306,6 +306,23 @@ def test_ports_of_the_hosts_network(engine, cri, busybox):
     cri.remove_sandbox(sandbox)
 
 
+@needs_crictl
+def test_a_sandbox_that_goes_takes_its_connections_along(engine, cri, busybox):
+    with nothing_left(engine):
+        config = cri.sandbox_config()
+        sandbox = cri.run_sandbox(config)
+        cri.run_container(sandbox, config, cri.container_config(busybox, ["nc", "-ll", "-p", "8080", "-e", "cat"]))
+        with forwarded(engine, sandbox, 8080, "spdy") as local:
+            harness.wait_for(lambda: echo(local, b"up") == b"up", "the echo")
+            with socket.create_connection(("127.0.0.1", local), 30) as sock:
+                sock.sendall(b"x")
+                assert sock.recv(1) == b"x"
+                cri.remove_sandbox(sandbox)
+                assert sock.recv(1) == b""
+            with contextlib.suppress(ConnectionError):  # crictl may end with the session
+                assert echo(local, b"gone") == b""
+
+
 # WebSocket, by hand --------------------------------------------------------------------------------
 
 
