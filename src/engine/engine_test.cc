@@ -366,6 +366,25 @@ TEST_F(EngineTest, AProgramThatCannotStartIsAnExitedContainer) {
   EXPECT_EQ(container->exit_code, 127);
 }
 
+TEST_F(EngineTest, AnOomKillIsTheReasonWhoeverItMet) {
+  const auto reason_of = [&](int32_t exit_code, bool oom_killed) {
+    const std::string id = running();
+    monitor::ContainerInfo info = world_.containers[id];
+    info.state = monitor::ContainerState::kExited;
+    info.exit_code = exit_code;
+    info.oom_killed = oom_killed;
+    world_.events.container_changed(info);
+    std::string reason = (*engine_->get_container(id))->reason;
+    EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+    return reason;
+  };
+  EXPECT_EQ(reason_of(137, true), "OOMKilled");
+  EXPECT_EQ(reason_of(1, true), "OOMKilled");  // a child was killed, the first process gave up
+  EXPECT_EQ(reason_of(0, true), "OOMKilled");
+  EXPECT_EQ(reason_of(137, false), "Error");
+  EXPECT_EQ(reason_of(0, false), "Completed");
+}
+
 TEST_F(EngineTest, StopSendsTheImagesSignalAndThenKills) {
   const std::string id = running();
   world_.ignores_sigterm = true;

@@ -7,10 +7,12 @@ namespace {
 constexpr int32_t kStartFailedExitCode = 128;  // what CRI clients know for "could not be started"
 constexpr int32_t kKilledExitCode = 137;
 
+/// An OOM kill counts whoever it met: a container whose worker was killed has run short of memory,
+/// however its first process ended then. containerd and CRI-O report it so, and people look for it.
 std::string_view exit_reason(const Container& container, const monitor::ContainerInfo& info) {
   if (container.started_at == 0 && !info.message.empty()) return "StartError";
-  if (info.exit_code == 0) return "Completed";
-  return info.oom_killed ? "OOMKilled" : "Error";
+  if (info.oom_killed) return "OOMKilled";
+  return info.exit_code == 0 ? "Completed" : "Error";
 }
 
 }  // namespace

@@ -100,6 +100,16 @@ def test_out_of_memory_is_named(cri, busybox, pod):
     assert (status.exit_code, status.reason) == (137, "OOMKilled")
 
 
+def test_a_child_out_of_memory_is_named_too(cri, busybox, pod):
+    sandbox, config = pod
+    for code in (5, 0):
+        wanted = cri.container_config(busybox, ["sh", "-c", f"tail /dev/zero; exit {code}"], name=f"code{code}")
+        wanted.linux.resources.memory_limit_in_bytes = 16 << 20
+        container = cri.run_container(sandbox, config, wanted)
+        status = harness.wait_for(lambda: cri.status(container).state == c.EXITED and cri.status(container), "the exit", 40)
+        assert (status.exit_code, status.reason) == (code, "OOMKilled")
+
+
 def test_exec_deadline_and_output_cap(cri, busybox, pod):
     sandbox, config = pod
     container = cri.run_container(sandbox, config, cri.container_config(busybox, ["sleep", "1000"]))
