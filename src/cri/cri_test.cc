@@ -225,6 +225,83 @@ TEST(Events, ThoseOfImagesAreNotTheKubelets) {
   EXPECT_TRUE(event_messages(event).empty());
 }
 
+engine::SandboxStats pod_stats() {
+  engine::SandboxStats stats;
+  engine::Sandbox sandbox;
+  sandbox.id = "s1";
+  sandbox.config.name.uid = "u1";
+  sandbox.config.labels["a"] = "b";
+  stats.sandbox = std::make_shared<const engine::Sandbox>(sandbox);
+  engine::ContainerStats inside;
+  engine::Container container;
+  container.id = "c1";
+  inside.container = std::make_shared<const engine::Container>(container);
+  stats.containers.push_back(inside);
+  return stats;
+}
+
+TEST(Stats, WhatIsNotCountedIsNotSet) {
+  api::PodSandboxStats to;
+  fill(pod_stats(), to);
+  EXPECT_EQ(to.attributes().metadata().uid(), "u1");
+  EXPECT_EQ(to.attributes().labels().at("a"), "b");
+  const auto& pod = to.linux();
+  EXPECT_FALSE(pod.cpu().has_usage_core_nano_seconds());
+  EXPECT_FALSE(pod.cpu().has_psi());
+  EXPECT_FALSE(pod.memory().has_available_bytes());
+  EXPECT_FALSE(pod.process().has_process_count());
+  EXPECT_FALSE(pod.has_network());
+  ASSERT_EQ(pod.containers_size(), 1);
+  EXPECT_EQ(pod.containers(0).attributes().id(), "c1");
+  EXPECT_FALSE(pod.containers(0).has_swap());
+  EXPECT_FALSE(pod.containers(0).has_writable_layer());
+}
+
+TEST(Stats, TheDefaultDeviceStandsApart) {
+  engine::SandboxStats stats = pod_stats();
+  stats.interfaces = {{.name = "eth0", .rx_bytes = 5, .tx_errors = 2}, {.name = "net1"}};
+  api::PodSandboxStats to;
+  fill(stats, to);
+  const auto& network = to.linux().network();
+  EXPECT_EQ(network.default_interface().name(), "eth0");
+  EXPECT_EQ(network.default_interface().rx_bytes().value(), 5U);
+  EXPECT_EQ(network.default_interface().tx_errors().value(), 2U);
+  ASSERT_EQ(network.interfaces_size(), 1);
+  EXPECT_EQ(network.interfaces(0).name(), "net1");
+}
+
+TEST(Stats, PressureAndMemoryAreTold) {
+  engine::SandboxStats stats = pod_stats();
+  stats.usage.memory_limit_bytes = 100;
+  stats.usage.memory_working_set_bytes = 30;
+  stats.usage.memory_pressure = engine::Pressure{};
+  stats.usage.memory_pressure->some = {.avg10 = 1.5, .avg60 = 2, .avg300 = 3, .total_ns = 7};
+  stats.usage.memory_pressure->full.total_ns = 5;
+  api::PodSandboxStats to;
+  fill(stats, to);
+  const auto& memory = to.linux().memory();
+  EXPECT_EQ(memory.available_bytes().value(), 70U);
+  EXPECT_EQ(memory.psi().some().total(), 7U);
+  EXPECT_DOUBLE_EQ(memory.psi().some().avg10(), 1.5);
+  EXPECT_EQ(memory.psi().full().total(), 5U);
+  stats.usage.memory_working_set_bytes = 130;  // what is taken back is behind
+  api::PodSandboxStats over;
+  fill(stats, over);
+  EXPECT_EQ(over.linux().memory().available_bytes().value(), 0U);
+}
+
+TEST(FromApi, APodsResourcesAreKept) {
+  auto config = pod();
+  EXPECT_FALSE(sandbox_config(config)->resources);
+  config.mutable_linux()->mutable_resources()->set_cpu_shares(512);
+  const auto got = sandbox_config(config);
+  ASSERT_TRUE(got.ok());
+  EXPECT_EQ(got->resources->cpu_shares, 512);
+  EXPECT_FALSE(got->overhead);
+  config.mutable_linux()->mutable_overhead()->set_cpu_shares(-1);
+  EXPECT_NE(refused(sandbox_config(config)).find("linux.overhead"), std::string::npos);
+}
+
 /// Takes messages as a gRPC writer does, as many as it is told to.
 struct Collector {
   std::vector<api::StreamContainersResponse> messages;

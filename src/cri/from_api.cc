@@ -324,6 +324,12 @@ Result<engine::Resources> resources(const api::LinuxContainerResources& from) {
   return to;
 }
 
+Result<std::optional<engine::Resources>> pod_resources(const std::string& field, bool present,
+                                                       const api::LinuxContainerResources& from) {
+  if (!present) return std::optional<engine::Resources>();
+  return std::optional(FLUYT_TRY_CONTEXT(resources(from), field));
+}
+
 Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& from) {
   engine::SandboxConfig to;
   to.name = FLUYT_TRY(sandbox_name(from.metadata()));
@@ -341,6 +347,10 @@ Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& from) 
   to.cgroup_parent = from.linux().cgroup_parent();
   FLUYT_TRY(check_absolute("linux.cgroup_parent", to.cgroup_parent));
   to.sysctls = string_map(from.linux().sysctls());
+  to.overhead = FLUYT_TRY(
+      pod_resources("linux.overhead", from.linux().has_overhead(), from.linux().overhead()));
+  to.resources = FLUYT_TRY(
+      pod_resources("linux.resources", from.linux().has_resources(), from.linux().resources()));
   FLUYT_TRY(sandbox_security(from.linux().security_context(), to));
   return to;
 }
@@ -390,6 +400,13 @@ engine::SandboxFilter sandbox_filter(const api::PodSandboxFilter& from) {
     to.state = from.state().state() == api::SANDBOX_READY ? engine::SandboxState::kReady
                                                           : engine::SandboxState::kNotReady;
   }
+  to.labels = string_map(from.label_selector());
+  return to;
+}
+
+engine::SandboxFilter stats_filter(const api::PodSandboxStatsFilter& from) {
+  engine::SandboxFilter to;
+  to.id = from.id();
   to.labels = string_map(from.label_selector());
   return to;
 }

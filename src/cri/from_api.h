@@ -17,5 +17,9 @@ engine::SandboxFilter sandbox_filter(const api::PodSandboxFilter& filter);
 /// Nothing for CONTAINER_UNKNOWN, a state that we have no container in.
 std::optional<engine::ContainerFilter> container_filter(const api::ContainerFilter& filter);
 engine::ContainerFilter stats_filter(const api::ContainerStatsFilter& filter);
+engine::SandboxFilter stats_filter(const api::PodSandboxStatsFilter& filter);
+/// What a pod as a whole is given, in `field`; nothing where the message has it not.
+Result<std::optional<engine::Resources>> pod_resources(
+    const std::string& field, bool present, const api::LinuxContainerResources& resources);
 
 }  // namespace fluyt::cri

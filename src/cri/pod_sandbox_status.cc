@@ -1,10 +1,26 @@
 #include "cri/runtime_service.h"
 // after api.h
+#include <google/protobuf/util/json_util.h>
+
 #include "cri/errors.h"
 #include "cri/info.h"
 #include "cri/to_api.h"
 
 namespace fluyt::cri {
+namespace {
+
+/// What is set, under CRI's own names.
+nlohmann::json as_json(const engine::Resources& resources) {
+  api::LinuxContainerResources message;
+  fill(resources, message);
+  std::string text;
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return nullptr;
+  return nlohmann::json::parse(text, nullptr, false);
+}
+
+}  // namespace
 
 grpc::Status RuntimeService::PodSandboxStatus(grpc::ServerContext* /*context*/,
                                               const api::PodSandboxStatusRequest* request,
@@ -25,6 +41,8 @@ grpc::Status RuntimeService::PodSandboxStatus(grpc::ServerContext* /*context*/,
                          {"ipcns", sandbox.namespaces.ipc},   {"utsns", sandbox.namespaces.uts},
                          {"pidns", sandbox.namespaces.pid},   {"cniResult", sandbox.network_result},
                          {"reason", sandbox.reason}};
+  if (sandbox.config.overhead) info["overhead"] = as_json(*sandbox.config.overhead);
+  if (sandbox.config.resources) info["resources"] = as_json(*sandbox.config.resources);
   (*response->mutable_info())["info"] = dump(info);
   return grpc::Status::OK;
 }

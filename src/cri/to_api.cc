@@ -36,18 +36,6 @@ api::MountPropagation to_api(engine::Propagation propagation) {
   return api::PROPAGATION_PRIVATE;
 }
 
-void fill_metadata(const engine::SandboxName& name, api::PodSandboxMetadata& to) {
-  to.set_name(name.name);
-  to.set_namespace_(name.name_space);
-  to.set_uid(name.uid);
-  to.set_attempt(name.attempt);
-}
-
-void fill_metadata(const engine::ContainerName& name, api::ContainerMetadata& to) {
-  to.set_name(name.name);
-  to.set_attempt(name.attempt);
-}
-
 void fill_image(const engine::ContainerConfig& config, api::ImageSpec& to) {
   to.set_image(config.image);
   to.set_user_specified_image(config.user_specified_image);
@@ -68,23 +56,6 @@ void fill_mount(const engine::Mount& from, api::Mount& to) {
   to.set_propagation(to_api(from.propagation));
   for (const auto& map : from.uid_maps) fill_id_map(map, *to.add_uidmappings());
   for (const auto& map : from.gid_maps) fill_id_map(map, *to.add_gidmappings());
-}
-
-void fill_resources(const engine::Resources& from, api::LinuxContainerResources& to) {
-  to.set_cpu_period(from.cpu_period);
-  to.set_cpu_quota(from.cpu_quota);
-  to.set_cpu_shares(from.cpu_shares);
-  to.set_memory_limit_in_bytes(from.memory_limit_bytes);
-  to.set_memory_swap_limit_in_bytes(from.memory_swap_limit_bytes);
-  to.set_oom_score_adj(from.oom_score_adj);
-  to.set_cpuset_cpus(from.cpuset_cpus);
-  to.set_cpuset_mems(from.cpuset_mems);
-  for (const auto& [size, bytes] : from.hugepage_limits) {
-    auto* limit = to.add_hugepage_limits();
-    limit->set_page_size(size);
-    limit->set_limit(bytes);
-  }
-  copy_map(from.unified, to.mutable_unified());
 }
 
 /// "SIGRTMIN+3" as CRI writes it, SIGRTMINPLUS3; RUNTIME_DEFAULT for what CRI has no name for.
@@ -119,9 +90,21 @@ api::ContainerState to_api(engine::ContainerState state) {
   return api::CONTAINER_UNKNOWN;
 }
 
+void fill(const engine::SandboxName& name, api::PodSandboxMetadata& to) {
+  to.set_name(name.name);
+  to.set_namespace_(name.name_space);
+  to.set_uid(name.uid);
+  to.set_attempt(name.attempt);
+}
+
+void fill(const engine::ContainerName& name, api::ContainerMetadata& to) {
+  to.set_name(name.name);
+  to.set_attempt(name.attempt);
+}
+
 void fill(const engine::Sandbox& sandbox, api::PodSandbox& to) {
   to.set_id(sandbox.id);
-  fill_metadata(sandbox.config.name, *to.mutable_metadata());
+  fill(sandbox.config.name, *to.mutable_metadata());
   to.set_state(to_api(sandbox.state));
   to.set_created_at(sandbox.created_at);
   copy_map(sandbox.config.labels, to.mutable_labels());
@@ -131,7 +114,7 @@ void fill(const engine::Sandbox& sandbox, api::PodSandbox& to) {
 
 void fill(const engine::Sandbox& sandbox, api::PodSandboxStatus& to) {
   to.set_id(sandbox.id);
-  fill_metadata(sandbox.config.name, *to.mutable_metadata());
+  fill(sandbox.config.name, *to.mutable_metadata());
   to.set_state(to_api(sandbox.state));
   to.set_created_at(sandbox.created_at);
   auto* network = to.mutable_network();
@@ -154,10 +137,27 @@ void fill(const engine::Sandbox& sandbox, api::PodSandboxStatus& to) {
   to.set_runtime_handler(sandbox.runtime_handler);
 }
 
+void fill(const engine::Resources& from, api::LinuxContainerResources& to) {
+  to.set_cpu_period(from.cpu_period);
+  to.set_cpu_quota(from.cpu_quota);
+  to.set_cpu_shares(from.cpu_shares);
+  to.set_memory_limit_in_bytes(from.memory_limit_bytes);
+  to.set_memory_swap_limit_in_bytes(from.memory_swap_limit_bytes);
+  to.set_oom_score_adj(from.oom_score_adj);
+  to.set_cpuset_cpus(from.cpuset_cpus);
+  to.set_cpuset_mems(from.cpuset_mems);
+  for (const auto& [size, bytes] : from.hugepage_limits) {
+    auto* limit = to.add_hugepage_limits();
+    limit->set_page_size(size);
+    limit->set_limit(bytes);
+  }
+  copy_map(from.unified, to.mutable_unified());
+}
+
 void fill(const engine::Container& container, api::Container& to) {
   to.set_id(container.id);
   to.set_pod_sandbox_id(container.sandbox_id);
-  fill_metadata(container.config.name, *to.mutable_metadata());
+  fill(container.config.name, *to.mutable_metadata());
   fill_image(container.config, *to.mutable_image());
   to.set_image_ref(container.image_id);
   to.set_image_id(container.image_id);
@@ -169,7 +169,7 @@ void fill(const engine::Container& container, api::Container& to) {
 
 void fill(const engine::Container& container, api::ContainerStatus& to) {
   to.set_id(container.id);
-  fill_metadata(container.config.name, *to.mutable_metadata());
+  fill(container.config.name, *to.mutable_metadata());
   to.set_state(to_api(container.state));
   to.set_created_at(container.created_at);
   to.set_started_at(container.started_at);
@@ -184,52 +184,12 @@ void fill(const engine::Container& container, api::ContainerStatus& to) {
   copy_map(container.config.annotations, to.mutable_annotations());
   for (const auto& mount : container.config.mounts) fill_mount(mount, *to.add_mounts());
   to.set_log_path(container.log_path);
-  fill_resources(container.config.resources, *to.mutable_resources()->mutable_linux());
+  fill(container.config.resources, *to.mutable_resources()->mutable_linux());
   auto* user = to.mutable_user()->mutable_linux();
   user->set_uid(container.user.uid);
   user->set_gid(container.user.gid);
   for (const int64_t group : container.user.groups) user->add_supplemental_groups(group);
   to.set_stop_signal(stop_signal(container.stop_signal));
-}
-
-void fill(const engine::DiskUsage& usage, api::FilesystemUsage& to) {
-  to.set_timestamp(usage.timestamp);
-  to.mutable_fs_id()->set_mountpoint(usage.mountpoint);
-  to.mutable_used_bytes()->set_value(usage.used_bytes);
-  to.mutable_inodes_used()->set_value(usage.inodes);
-}
-
-void fill(const engine::ContainerStats& stats, api::ContainerStats& to) {
-  const engine::Container& container = *stats.container;
-  auto* attributes = to.mutable_attributes();
-  attributes->set_id(container.id);
-  fill_metadata(container.config.name, *attributes->mutable_metadata());
-  copy_map(container.config.labels, attributes->mutable_labels());
-  copy_map(container.config.annotations, attributes->mutable_annotations());
-  auto* cpu = to.mutable_cpu();
-  cpu->set_timestamp(stats.timestamp);
-  if (stats.cpu_usage_ns) cpu->mutable_usage_core_nano_seconds()->set_value(*stats.cpu_usage_ns);
-  if (stats.cpu_nano_cores) cpu->mutable_usage_nano_cores()->set_value(*stats.cpu_nano_cores);
-  auto* memory = to.mutable_memory();
-  memory->set_timestamp(stats.timestamp);
-  if (stats.memory_working_set_bytes) {
-    memory->mutable_working_set_bytes()->set_value(*stats.memory_working_set_bytes);
-    if (stats.memory_limit_bytes && *stats.memory_limit_bytes > *stats.memory_working_set_bytes) {
-      memory->mutable_available_bytes()->set_value(*stats.memory_limit_bytes -
-                                                   *stats.memory_working_set_bytes);
-    }
-  }
-  if (stats.memory_usage_bytes) memory->mutable_usage_bytes()->set_value(*stats.memory_usage_bytes);
-  if (stats.memory_rss_bytes) memory->mutable_rss_bytes()->set_value(*stats.memory_rss_bytes);
-  if (stats.page_faults) memory->mutable_page_faults()->set_value(*stats.page_faults);
-  if (stats.major_page_faults) {
-    memory->mutable_major_page_faults()->set_value(*stats.major_page_faults);
-  }
-  if (stats.swap_usage_bytes) {
-    to.mutable_swap()->set_timestamp(stats.timestamp);
-    to.mutable_swap()->mutable_swap_usage_bytes()->set_value(*stats.swap_usage_bytes);
-  }
-  if (stats.writable_layer) fill(*stats.writable_layer, *to.mutable_writable_layer());
 }
 
 void fill(const image::Image& image, api::Image& to) {

@@ -17,23 +17,7 @@ grpc::Status unimplemented(const char* method) {
                                     api::Name##Response* /*response*/) {   \
     return unimplemented("RuntimeService/" #Name);                         \
   }
-FLUYT_UNIMPLEMENTED(PodSandboxStats)
-FLUYT_UNIMPLEMENTED(ListPodSandboxStats)
 FLUYT_UNIMPLEMENTED(CheckpointContainer)
-FLUYT_UNIMPLEMENTED(ListMetricDescriptors)
-FLUYT_UNIMPLEMENTED(ListPodSandboxMetrics)
-FLUYT_UNIMPLEMENTED(UpdatePodSandboxResources)
 #undef FLUYT_UNIMPLEMENTED
-
-#define FLUYT_UNIMPLEMENTED_STREAM(Service, Name, Request, Response)                            \
-  grpc::Status Service::Name(grpc::ServerContext* /*context*/, const api::Request* /*request*/, \
-                             grpc::ServerWriter<api::Response>* /*writer*/) {                   \
-    return unimplemented(#Service "/" #Name);                                                   \
-  }
-FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamPodSandboxStats, StreamPodSandboxStatsRequest,
-                           StreamPodSandboxStatsResponse)
-FLUYT_UNIMPLEMENTED_STREAM(RuntimeService, StreamPodSandboxMetrics, StreamPodSandboxMetricsRequest,
-                           StreamPodSandboxMetricsResponse)
-#undef FLUYT_UNIMPLEMENTED_STREAM
 
 }  // namespace fluyt::cri

@@ -12,15 +12,20 @@
 #include "base/guarded.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "engine/cpu_rates.h"
 #include "engine/engine.h"
 #include "engine/entry.h"
 #include "engine/exec_table.h"
 #include "engine/handlers.h"
+#include "engine/layer_usage.h"
 #include "engine/names.h"
 #include "engine/store.h"
 #include "engine/worker.h"
 
 namespace fluyt::spec {
+struct Host;
+}
+namespace fluyt::runtime::cgroup {
 struct Host;
 }
 
@@ -33,11 +38,6 @@ struct Host {
 };
 Host probe_host();
 
-struct CpuReading {
-  int64_t at_ns = 0;
-  uint64_t usage_ns = 0;
-};
-
 /// What the verbs share. Locks: `tables` is held for a look-up, an entry's own for a change of its
 /// value; neither over anything slow, and never one inside the other's other way round (tables
 /// first).
@@ -46,7 +46,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
       : options(std::move(options_in)),
         logger(logger_in),
         store(std::move(store_in)),
-        parts(std::move(parts_in)) {}
+        parts(std::move(parts_in)),
+        layer_usage([this](const std::string& id) { return measure_layer(id); }) {}
 
   const Options options;
   Logger& logger;
@@ -54,6 +55,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Parts parts;
   Host host;
   std::shared_ptr<const spec::Host> spec_host;
+  std::shared_ptr<const runtime::cgroup::Host> cgroup_host;
   std::string instance;
   std::vector<BrokenRecord> broken;
 
@@ -67,7 +69,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   ExecTable execs;
   HandlerFeatures features;
   std::atomic<bool> asks_features = false;  // the worker is to ask those that have changed
-  Guarded<std::map<std::string, CpuReading>> cpu_readings;
+  CpuRates cpu_rates;  // of containers and sandboxes, by id
 
   struct Handler {
     std::mutex mutex;  // held through a call: once a subscription is gone, nothing of it runs
@@ -79,7 +81,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// lock but an entry's `verbs`, and never over a call to a monitor.
   std::mutex event_order;
 
-  /// Slow work that nobody waits for. Declared last: it ends before what it uses.
+  // Declared last: these end before what they use.
+  LayerUsage layer_usage;
+  /// Slow work that nobody waits for.
   Worker worker;
 
   // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
@@ -109,6 +113,10 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
 
   // Handlers (handler_status.cc). A program that was replaced is asked again behind the answer.
   std::vector<HandlerStatus> handler_statuses();
+
+  /// What the image store and the file system say of a container's root (readings.cc). Walks it:
+  /// layer_usage's thread alone.
+  Result<DiskUsage> measure_layer(const std::string& container_id);
 
   /// With `event_order` held.
   void tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container = {});

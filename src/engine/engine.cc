@@ -4,6 +4,7 @@
 #include "base/strings.h"
 #include "engine/core.h"
 #include "engine/spec_input.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 
 namespace fluyt::engine {
@@ -35,6 +36,8 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
       std::make_shared<Core>(std::move(options), std::move(parts), std::move(store), logger);
   core->host = probe_host();
   core->spec_host = std::make_shared<const spec::Host>(probe_spec_host(core->host));
+  core->cgroup_host =
+      std::make_shared<const runtime::cgroup::Host>(FLUYT_TRY(runtime::cgroup::probe()));
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
   core->features.ask_all(core->options, core->logger);
@@ -46,6 +49,7 @@ Engine::Engine(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
 Engine::~Engine() {
   core_->worker.stop();
+  core_->layer_usage.stop();
   // Connections first, then their thread: after this no event comes any more.
   for (const auto& entry : core_->sandboxes()) entry->set_client(nullptr);
   core_->parts.hub.reset();

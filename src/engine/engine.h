@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "engine/metrics.h"
 #include "engine/model.h"
 #include "engine/runtime_handler.h"
 #include "image/image_store.h"
@@ -157,6 +158,9 @@ class Engine {
   Result<> check_runtime_handler(const std::string& name) const;
   std::vector<SandboxPtr> list_sandboxes(const SandboxFilter& filter);
   Result<SandboxPtr> get_sandbox(const std::string& id);
+  /// Records what the pod as a whole was given; what is nothing stays as it was.
+  Result<> update_sandbox(const std::string& id, const std::optional<Resources>& overhead,
+                          const std::optional<Resources>& resources);
 
   // Containers ----------------------------------------------------------------------------------
   /// As run_sandbox, with the name unique in the sandbox. The image must be here already.
@@ -187,8 +191,15 @@ class Engine {
   Result<> resize(const std::string& id, uint16_t height, uint16_t width);
 
   // Stats ---------------------------------------------------------------------------------------
+  // Read from cgroups, procfs and the kernel's network counters at the time of the call; what
+  // containers wrote is measured now and then. Lists have what runs.
   Result<ContainerStats> container_stats(const std::string& id);
   std::vector<ContainerStats> list_container_stats(const ContainerFilter& filter);
+  /// kFailedPrecondition for one that is not ready.
+  Result<SandboxStats> sandbox_stats(const std::string& id);
+  std::vector<SandboxStats> list_sandbox_stats(const SandboxFilter& filter);
+  /// Of every ready sandbox and the containers that run in it.
+  std::vector<SandboxMetrics> list_sandbox_metrics();
 
   // Images --------------------------------------------------------------------------------------
   Result<image::Image> pull_image(const std::string& name, const image::PullOptions& options);

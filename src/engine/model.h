@@ -9,6 +9,7 @@
 
 #include "engine/config.h"
 #include "engine/state.h"
+#include "network/network.h"
 
 /// What the engine knows of a sandbox and of a container: immutable values. A change makes a new
 /// one, so that a list is a copy of pointers and no reader waits for a verb.
@@ -93,28 +94,68 @@ struct ContainerFilter {
 bool matches(const SandboxFilter& filter, const Sandbox& sandbox);
 bool matches(const ContainerFilter& filter, const Container& container);
 
+/// The file system that something lies on.
+struct FsTotals {
+  uint64_t bytes = 0;
+  uint64_t inodes = 0;
+  uint64_t free_inodes = 0;
+  std::string device;  // "/dev/vda1", or its numbers where it has no name
+};
+
 struct DiskUsage {
   int64_t timestamp = 0;
   std::string mountpoint;
   uint64_t used_bytes = 0;
   uint64_t inodes = 0;
+  std::optional<FsTotals> file_system = {};
 };
 
-/// One reading of a container's cgroup. What this host does not count is left out.
-struct ContainerStats {
-  ContainerPtr container;
+/// How long tasks have waited for something (pressure stall information): percentages of the last
+/// 10, 60 and 300 s, and the sum.
+struct Pressure {
+  struct Line {
+    double avg10 = 0;
+    double avg60 = 0;
+    double avg300 = 0;
+    uint64_t total_ns = 0;
+  };
+  Line some;  // at least one task waited
+  Line full;  // all of them did
+};
+
+/// One reading of a cgroup. What this host does not count is left out.
+struct Usage {
   int64_t timestamp = 0;  // unix ns
   std::optional<uint64_t> cpu_usage_ns;
   std::optional<uint64_t> cpu_nano_cores;  // over the time since the last reading
   std::optional<uint64_t> memory_usage_bytes;
   std::optional<uint64_t> memory_working_set_bytes;
   std::optional<uint64_t> memory_rss_bytes;
-  std::optional<uint64_t> memory_limit_bytes;
+  std::optional<uint64_t> memory_limit_bytes;  // nothing: none
   std::optional<uint64_t> page_faults;
   std::optional<uint64_t> major_page_faults;
   std::optional<uint64_t> swap_usage_bytes;
+  std::optional<uint64_t> swap_available_bytes;  // of a limit
   std::optional<uint64_t> process_count;
-  std::optional<DiskUsage> writable_layer;
+  std::optional<Pressure> cpu_pressure;
+  std::optional<Pressure> memory_pressure;
+  std::optional<Pressure> io_pressure;
+};
+
+struct ContainerStats {
+  ContainerPtr container;
+  Usage usage;
+  std::optional<DiskUsage> writable_layer;  // with its own time: it is measured now and then
+};
+
+using InterfaceUsage = network::InterfaceTraffic;
+
+struct SandboxStats {
+  SandboxPtr sandbox;
+  Usage usage;                             // of the pod's cgroup, else its containers' together
+  int64_t network_timestamp = 0;           // unix ns
+  std::vector<InterfaceUsage> interfaces;  // the default one first; none in the host's network
+  std::vector<ContainerStats> containers;  // those that run
 };
 
 }  // namespace fluyt::engine

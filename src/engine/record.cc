@@ -67,7 +67,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SandboxConfig, name, hostname, l
                                                 port_mappings, labels, annotations, cgroup_parent,
                                                 namespaces, sysctls, seccomp, run_as_user,
                                                 run_as_group, supplemental_groups, readonly_rootfs,
-                                                privileged)
+                                                privileged, overhead, resources)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Mount, container_path, host_path, readonly,
                                                 recursive_readonly, propagation, selinux_relabel,
                                                 uid_maps, gid_maps, image, image_sub_path)

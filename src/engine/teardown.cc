@@ -126,6 +126,7 @@ void Engine::Core::forget_sandbox(const Sandbox& sandbox) {
   log_if_failed(store->erase_sandbox(sandbox.id),
                 cat("sandbox ", sandbox.id, ": record not erased"));
   tables.lock()->sandboxes.erase(sandbox.id);
+  cpu_rates.forget(sandbox.id);
   sandbox_names.release(sandbox.config.name, sandbox.id);
 }
 
@@ -133,7 +134,8 @@ void Engine::Core::forget_container(const Container& container) {
   log_if_failed(store->erase_container(container.id),
                 cat("container ", container.id, ": record not erased"));
   tables.lock()->containers.erase(container.id);
-  cpu_readings.lock()->erase(container.id);
+  cpu_rates.forget(container.id);
+  layer_usage.forget(container.id);
   container_names.release({container.sandbox_id, container.config.name}, container.id);
 }
 

@@ -152,6 +152,42 @@ TEST_F(RealPlugins, AnExhaustedRangeIsThePluginsOwnErrorAndLeavesNothing) {
   });
 }
 
+TEST(Traffic, IsWhatTheNamespacesDevicesHaveMoved) {
+  if (missing_something()) GTEST_SKIP() << "needs root, nsenter";
+  in_new_network([] {
+    Holder holder;
+    EXPECT_TRUE(traffic(holder.path()).value().empty());  // lo does not count
+    holder.run({"/sbin/ip", "link", "add", "one", "type", "veth", "peer", "name", "two"});
+    holder.run({"/sbin/ip", "addr", "add", "10.1.1.1/24", "dev", "one"});
+    holder.run({"/sbin/ip", "link", "set", "two", "up"});
+    holder.run({"/sbin/ip", "link", "set", "one", "up"});
+    holder.run(
+        {"/sbin/ip", "neigh", "add", "10.1.1.2", "lladdr", "02:00:00:00:00:01", "dev", "one"});
+    const auto find = [](const std::vector<InterfaceTraffic>& all, std::string_view name) {
+      for (const InterfaceTraffic& one : all) {
+        if (one.name == name) return one;
+      }
+      return InterfaceTraffic{};
+    };
+    const auto before = traffic(holder.path()).value();
+    ASSERT_EQ(before.size(), 2U);
+    holder.run(
+        {"/bin/bash", "-c", "for i in 1 2 3; do printf %1000s x >/dev/udp/10.1.1.2/9; done"});
+    const auto after = traffic(holder.path()).value();
+    EXPECT_GE(find(after, "one").tx_packets, find(before, "one").tx_packets + 3);
+    EXPECT_GE(find(after, "one").tx_bytes, find(before, "one").tx_bytes + 3000);
+    EXPECT_GE(find(after, "two").rx_bytes, find(before, "two").rx_bytes + 3000);
+    EXPECT_EQ(find(after, "two").rx_errors, 0U);
+  });
+}
+
+TEST(Traffic, ErrorsNameThePath) {
+  EXPECT_EQ(traffic("/nonexistent/netns").error().code(), Code::kNotFound);
+  const auto wrong = traffic("/proc/self/ns/uts");
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_THAT(wrong.error().message(), HasSubstr("setns(CLONE_NEWNET)"));
+}
+
 TEST(Loopback, ErrorsNameThePath) {
   EXPECT_EQ(loopback_up("/nonexistent/netns").error().code(), Code::kNotFound);
   auto wrong = loopback_up("/proc/self/ns/uts");

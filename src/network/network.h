@@ -82,6 +82,23 @@ class Network {
   virtual Result<> detach(const SandboxNetwork& sandbox, Deadline deadline) = 0;
 };
 
+/// What a device has moved since it is there.
+struct InterfaceTraffic {
+  std::string name;
+  uint64_t rx_bytes = 0;
+  uint64_t rx_packets = 0;
+  uint64_t rx_errors = 0;
+  uint64_t rx_dropped = 0;
+  uint64_t tx_bytes = 0;
+  uint64_t tx_packets = 0;
+  uint64_t tx_errors = 0;
+  uint64_t tx_dropped = 0;
+  bool operator==(const InterfaceTraffic&) const = default;
+};
+/// Of every device but `lo` in the namespace at `netns_path`, as the kernel counts: one request, no
+/// program is run.
+Result<std::vector<InterfaceTraffic>> traffic(const std::string& netns_path);
+
 /// Brings `lo` up in the namespace at `netns_path`.
 Result<> loopback_up(const std::string& netns_path);
 

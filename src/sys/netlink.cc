@@ -94,9 +94,12 @@ Result<std::vector<Link>> Netlink::links() {
     const std::string_view attributes =
         std::string_view(answer.body).substr(aligned(sizeof(ifinfomsg)));
     const std::string_view name = find_attribute(attributes, IFLA_IFNAME);
+    // The first eight of struct rtnl_link_stats64, which every kernel has in this order.
+    const auto counted = value_at<LinkCounters>(find_attribute(attributes, IFLA_STATS64), 0);
     out.push_back({.index = info.ifi_index,
                    .name = std::string(name.substr(0, name.find('\0'))),
-                   .up = (info.ifi_flags & IFF_UP) != 0});
+                   .up = (info.ifi_flags & IFF_UP) != 0,
+                   .counters = counted});
   }
   return out;
 }

@@ -8,13 +8,25 @@
 #include "base/result.h"
 #include "sys/fd.h"
 
-/// Network devices, addresses and routes by rtnetlink(7).
+/// Network devices with their counters, addresses and routes by rtnetlink(7).
 namespace fluyt::sys {
+
+struct LinkCounters {
+  uint64_t rx_packets = 0;
+  uint64_t tx_packets = 0;
+  uint64_t rx_bytes = 0;
+  uint64_t tx_bytes = 0;
+  uint64_t rx_errors = 0;
+  uint64_t tx_errors = 0;
+  uint64_t rx_dropped = 0;
+  uint64_t tx_dropped = 0;
+};
 
 struct Link {
   int index = 0;
   std::string name;
   bool up = false;
+  LinkCounters counters;
 };
 
 struct LinkAddress {

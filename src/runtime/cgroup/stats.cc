@@ -110,7 +110,21 @@ std::optional<MemoryStats> legacy_memory(const std::string& directory) {
   if (both_limit && out.limit_bytes) out.swap_limit_bytes = less(*both_limit, *out.limit_bytes);
   out.limit_hits = number_in(directory, "memory.failcnt").value_or(0);
   out.oom_kills = get(pairs_in(directory, "memory.oom_control"), "oom_kill");
+  out.kernel_bytes = number_in(directory, "memory.kmem.usage_in_bytes");
   return out;
+}
+
+// One figure since Linux 5.18; before it, what that is made of.
+std::optional<uint64_t> unified_kernel(const Pairs& stat) {
+  if (stat.empty()) return std::nullopt;
+  for (const auto& [key, value] : stat) {
+    if (key == "kernel") return value;
+  }
+  uint64_t sum = 0;
+  for (const std::string_view part : {"kernel_stack", "pagetables", "percpu", "sock", "slab"}) {
+    sum += get(stat, part);
+  }
+  return sum;
 }
 
 std::optional<MemoryStats> unified_memory(const std::string& directory) {
@@ -129,6 +143,7 @@ std::optional<MemoryStats> unified_memory(const std::string& directory) {
   out.swap_usage_bytes = number_in(directory, "memory.swap.current");
   out.swap_limit_bytes = number_in(directory, "memory.swap.max");
   const Pairs events = pairs_in(directory, "memory.events");
+  out.kernel_bytes = unified_kernel(out.details);
   out.limit_hits = get(events, "max");
   out.oom_kills = get(events, "oom_kill");
   return out;
@@ -202,16 +217,17 @@ std::vector<IoStats> io_of(const CgroupRecord& record) {
   const std::string* directory = find_legacy(record, "blkio");
   if (directory == nullptr)
     return record.unified.empty() ? std::vector<IoStats>() : unified_io(record.unified);
-  std::vector<IoStats> out;
-  const bool bfq = sys::exists(*directory + "/blkio.bfq.io_service_bytes_recursive");
-  add_legacy_io(
-      out, *directory,
-      bfq ? "blkio.bfq.io_service_bytes_recursive" : "blkio.throttle.io_service_bytes_recursive",
-      &IoStats::read_bytes, &IoStats::written_bytes);
-  add_legacy_io(out, *directory,
-                bfq ? "blkio.bfq.io_serviced_recursive" : "blkio.throttle.io_serviced_recursive",
-                &IoStats::reads, &IoStats::writes);
-  return out;
+  // BFQ counts where it schedules, the throttling layer everywhere: what the first does not know is
+  // asked of the second.
+  for (const std::string_view who : {"bfq", "throttle"}) {
+    std::vector<IoStats> out;
+    add_legacy_io(out, *directory, cat("blkio.", who, ".io_service_bytes_recursive"),
+                  &IoStats::read_bytes, &IoStats::written_bytes);
+    add_legacy_io(out, *directory, cat("blkio.", who, ".io_serviced_recursive"), &IoStats::reads,
+                  &IoStats::writes);
+    if (!out.empty()) return out;
+  }
+  return {};
 }
 
 std::vector<HugetlbStats> hugetlb_of(const CgroupRecord& record) {
@@ -287,6 +303,9 @@ Result<Stats> brief_stats(const CgroupRecord& record) {
   out.cpu = cpu_of(record);
   out.memory = memory_of(record);
   out.pids = pids_of(record);
+  out.cpu_pressure = pressure_of(record, "cpu.pressure");
+  out.memory_pressure = pressure_of(record, "memory.pressure");
+  out.io_pressure = pressure_of(record, "io.pressure");
   return out;
 }
 
@@ -294,9 +313,6 @@ Result<Stats> stats(const CgroupRecord& record) {
   Stats out = FLUYT_TRY(brief_stats(record));
   out.io = io_of(record);
   out.hugetlb = hugetlb_of(record);
-  out.cpu_pressure = pressure_of(record, "cpu.pressure");
-  out.memory_pressure = pressure_of(record, "memory.pressure");
-  out.io_pressure = pressure_of(record, "io.pressure");
   return out;
 }
 

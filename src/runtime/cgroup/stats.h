@@ -29,6 +29,7 @@ struct MemoryStats {
   uint64_t working_set_bytes = 0;           // usage less inactive_file
   uint64_t rss_bytes = 0;
   uint64_t cache_bytes = 0;
+  std::optional<uint64_t> kernel_bytes;  // page tables, stacks, socket buffers, ...
   uint64_t page_faults = 0;
   uint64_t major_page_faults = 0;
   std::optional<uint64_t> swap_usage_bytes;  // swap alone
@@ -85,7 +86,8 @@ struct Stats {
 };
 /// kNotFound when the cgroup is gone.
 Result<Stats> stats(const CgroupRecord& record);
-/// The parts that a summary of many containers wants (CRI ListContainerStats): cpu, memory, pids.
+/// The parts that a summary of many containers wants (CRI ListContainerStats): cpu, memory, pids
+/// and pressure.
 Result<Stats> brief_stats(const CgroupRecord& record);
 /// How many processes of the cgroup the OOM killer has ended. 0 without a memory controller.
 Result<uint64_t> oom_kills(const CgroupRecord& record);

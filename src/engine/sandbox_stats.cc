@@ -1,0 +1,54 @@
+#include "base/strings.h"
+#include "engine/core.h"
+#include "engine/readings.h"
+#include "engine/usage.h"
+
+namespace fluyt::engine {
+namespace {
+
+/// The pod's own cgroup where it has one: it counts what its containers did that are gone as well.
+Usage usage_of_pod(Engine::Core& core, const Sandbox& sandbox,
+                   const std::vector<ContainerStats>& containers) {
+  const int64_t now = now_unix_ns();
+  const auto cgroup = pod_cgroup(*core.cgroup_host, sandbox.config.cgroup_parent);
+  if (cgroup.ok() && *cgroup) {
+    const auto stats = runtime::cgroup::brief_stats(**cgroup);
+    if (stats.ok()) return usage_of(*stats, now);
+  }
+  return sum_of(containers, now);
+}
+
+SandboxStats read(Engine::Core& core, const SandboxPtr& sandbox) {
+  SandboxStats stats;
+  stats.sandbox = sandbox;
+  stats.containers = read_stats(core, running_in(core, sandbox->id));
+  stats.usage = usage_of_pod(core, *sandbox, stats.containers);
+  if (stats.usage.cpu_usage_ns) {
+    stats.usage.cpu_nano_cores =
+        core.cpu_rates.update(sandbox->id, stats.usage.timestamp, *stats.usage.cpu_usage_ns);
+  }
+  stats.interfaces = read_interfaces(core, *sandbox);
+  stats.network_timestamp = now_unix_ns();
+  return stats;
+}
+
+}  // namespace
+
+Result<SandboxStats> Engine::sandbox_stats(const std::string& id) {
+  const SandboxPtr sandbox = FLUYT_TRY(core_->get_sandbox(id))->value();
+  if (sandbox->state != SandboxState::kReady) {
+    return Error(Code::kFailedPrecondition,
+                 cat("sandbox ", sandbox->id, " is ", name_of(sandbox->state), ": expected ready"));
+  }
+  return read(*core_, sandbox);
+}
+
+std::vector<SandboxStats> Engine::list_sandbox_stats(const SandboxFilter& filter) {
+  std::vector<SandboxStats> all;
+  for (const auto& sandbox : list_sandboxes(filter)) {
+    if (sandbox->state == SandboxState::kReady) all.push_back(read(*core_, sandbox));
+  }
+  return all;
+}
+
+}  // namespace fluyt::engine
