@@ -40,7 +40,6 @@ class RuntimeService final : public api::RuntimeService::Service {
   FLUYT_RPC(PortForward);
   FLUYT_RPC(ContainerStats);
   FLUYT_RPC(ListContainerStats);
-  // Not done yet: they answer UNIMPLEMENTED and say their name (unimplemented.cc).
   FLUYT_RPC(PodSandboxStats);
   FLUYT_RPC(ListPodSandboxStats);
   FLUYT_RPC(CheckpointContainer);

@@ -133,6 +133,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
     return options.state + "/sandboxes/" + id;
   }
   std::string monitor_dir(const std::string& id) const { return sandbox_dir(id) + "/monitor"; }
+  /// On disk: a checkpoint is as large as its container's memory.
+  std::string checkpoint_dir() const { return options.root + "/checkpoints"; }
   std::string bundle_dir(const std::string& sandbox_id, const std::string& id) const {
     return sandbox_dir(sandbox_id) + "/bundles/" + id;
   }

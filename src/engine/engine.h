@@ -180,6 +180,10 @@ class Engine {
   /// Only what is set changes. All or nothing.
   Result<> update_container(const std::string& id, const Resources& resources);
   Result<> reopen_log(const std::string& id);
+  /// Writes what runs, with its memory, to the archive `location` (checkpoint_archive.h), mode
+  /// 0600; the container goes on. Whole or not at all. 0 is five minutes.
+  Result<> checkpoint_container(const std::string& id, const std::string& location,
+                                int64_t timeout_ms);
 
   // Exec and attach -----------------------------------------------------------------------------
   /// At the timeout the exec is killed: kDeadlineExceeded. A child that it leaves behind holding

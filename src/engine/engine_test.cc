@@ -27,6 +27,7 @@ struct FakeWorld {
   std::vector<std::pair<std::string, int>> signals;
   bool ignores_sigterm = false;
   std::string needs_path;  // create fails while it is not there
+  std::string upper = "/upper";
 
   Result<> check(const std::string& call) {
     if (fail == call) return Error(Code::kInternal, call + " fails");
@@ -60,7 +61,7 @@ class FakeImages final : public image::ImageStore {
     FLUYT_TRY(world_.check("create_root"));
     const std::scoped_lock lock(world_.mutex);
     world_.roots.insert(id);
-    return sys::OverlayMount{{"/lower"}, "/upper", "/work"};
+    return sys::OverlayMount{{"/lower"}, world_.upper, "/work"};
   }
   Result<> remove_root(const std::string& id) override {
     const std::scoped_lock lock(world_.mutex);
@@ -163,6 +164,14 @@ class FakeClient final : public monitor::Client {
     const std::scoped_lock lock(world_.mutex);
     world_.containers.erase(id);
     return {};
+  }
+  Result<> checkpoint(const monitor::CheckpointRequest& request, Deadline) override {
+    FLUYT_TRY(world_.check("checkpoint"));
+    FLUYT_TRY(sys::make_dirs(request.folder + "/checkpoint", 0700));
+    FLUYT_TRY(sys::write_file_atomic(sys::kCwd, request.folder + "/checkpoint/pages-1.img",
+                                     "memory", 0600));
+    return sys::write_file_atomic(sys::kCwd, request.folder + "/spec.dump",
+                                  R"({"ociVersion":"1.2.0"})", 0600);
   }
   Result<std::vector<monitor::ContainerInfo>> list() override {
     const std::scoped_lock lock(world_.mutex);
@@ -518,6 +527,42 @@ TEST_F(EngineTest, EveryListenerHearsTheSameHistory) {
     EXPECT_EQ(kinds, (std::vector{Kind::kContainerCreated, Kind::kContainerStarted,
                                   Kind::kContainerStopped, Kind::kContainerRemoved}));
   }
+}
+
+TEST_F(EngineTest, ACheckpointIsAFileOrNothing) {
+  world_.upper = folder_->path() + "/upper";
+  ASSERT_TRUE(sys::make_dirs(world_.upper, 0755).ok());
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, world_.upper + "/written", "x", 0644).ok());
+  const std::string id = running();
+  const std::string out = folder_->path() + "/out";
+  ASSERT_TRUE(sys::make_dirs(out, 0755).ok());
+  const std::string location = out + "/checkpoint.tar";
+  const auto done = engine_->checkpoint_container(id, location, 0);
+  ASSERT_TRUE(done.ok()) << done.error().message();
+  const struct stat info = *sys::stat_of(*sys::open(location, O_RDONLY));
+  EXPECT_EQ(info.st_mode & 0777U, 0600U);
+  const std::string tar = *sys::read_file(location, 1UL << 20U);
+  for (const char* part : {"checkpoint/pages-1.img", "config.dump", "spec.dump", "rootfs-diff.tar",
+                           "written", "/bin/sh", "checkpointedTime"}) {
+    EXPECT_NE(tar.find(part), std::string::npos) << part;
+  }
+  EXPECT_TRUE(sys::list_dir(folder_->path() + "/root/checkpoints")->empty());
+
+  world_.fail = "checkpoint";
+  EXPECT_FALSE(engine_->checkpoint_container(id, location, 0).ok());
+  EXPECT_EQ(*sys::read_file(location, 1UL << 20U), tar);  // the old one is still there
+  EXPECT_EQ(sys::list_dir(out)->size(), 1U);
+  EXPECT_TRUE(sys::list_dir(folder_->path() + "/root/checkpoints")->empty());
+  world_.fail = "";
+  for (const std::string& wrong :
+       {std::string("relative"), std::string(), out, out + "/", out + "/none/x", out + "/../x"}) {
+    const auto refused = engine_->checkpoint_container(id, wrong, 0);
+    ASSERT_FALSE(refused.ok()) << wrong;
+    EXPECT_EQ(refused.error().code(), Code::kInvalidArgument) << wrong;
+  }
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  EXPECT_EQ(engine_->checkpoint_container(id, location, 0).error().code(),
+            Code::kFailedPrecondition);
 }
 
 TEST_F(EngineTest, TheEndIsTold) {

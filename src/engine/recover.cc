@@ -157,6 +157,7 @@ void Engine::Core::recover() {
     log_if_failed(undo_container(*entry),
                   cat("container ", entry->value()->id, ": half-done create"));
   }
+  log_if_failed(sys::remove_tree(checkpoint_dir()), "half-done checkpoints");
   end_strays(*this, strays);
   remove_orphans(*this);
 }

@@ -50,6 +50,62 @@ TEST(TarWriter, WhatItWritesIsRead) {
   EXPECT_EQ(reader.content, (std::vector<std::string>{"", "hello", "", std::string(512, 'x')}));
 }
 
+TEST(TarWriter, WhatAMemberSaysOfItselfIsRead) {
+  std::string out;
+  TarWriter tar([&](std::string_view bytes) -> Result<> {
+    out += bytes;
+    return {};
+  });
+  TarMember member;
+  member.name = std::string(150, 'n');
+  member.mode = 04755;
+  member.uid = 3'000'000;  // more than seven octal digits
+  member.gid = 7;
+  member.mtime = 1'700'000'000;
+  member.size = 2;
+  member.xattrs = {{"user.a", std::string("b\0c", 3)}};
+  ASSERT_TRUE(tar.entry(member).ok());
+  ASSERT_TRUE(tar.data("hi").ok());
+  ASSERT_TRUE(tar.end_file().ok());
+  TarMember link;
+  link.name = "link";
+  link.type = '2';
+  link.link = std::string(120, 'l');
+  ASSERT_TRUE(tar.entry(link).ok());
+  TarMember device;
+  device.name = "device";
+  device.type = '3';
+  device.major = 1;
+  device.minor = 3;
+  ASSERT_TRUE(tar.entry(device).ok());
+  ASSERT_TRUE(tar.finish().ok());
+  class Keeper final : public TarSink {
+   public:
+    Result<> begin(TarEntry& entry) override {
+      entries.push_back(entry);
+      return {};
+    }
+    Result<> data(uint64_t /*offset*/, std::string_view /*bytes*/) override { return {}; }
+    Result<> end() override { return {}; }
+    std::vector<TarEntry> entries;
+  } keeper;
+  TarParser parser(keeper);
+  ASSERT_TRUE(parser.push(out).ok());
+  ASSERT_TRUE(parser.finish().ok());
+  ASSERT_EQ(keeper.entries.size(), 3U);
+  EXPECT_EQ(keeper.entries[0].path, member.name);
+  EXPECT_EQ(keeper.entries[0].mode, 04755U);
+  EXPECT_EQ(keeper.entries[0].uid, 3'000'000U);
+  EXPECT_EQ(keeper.entries[0].gid, 7U);
+  EXPECT_EQ(keeper.entries[0].mtime, 1'700'000'000);
+  ASSERT_EQ(keeper.entries[0].xattrs.size(), 1U);
+  EXPECT_EQ(keeper.entries[0].xattrs[0].second, std::string("b\0c", 3));
+  EXPECT_EQ(keeper.entries[1].type, TarType::kSymlink);
+  EXPECT_EQ(keeper.entries[1].link, link.link);
+  EXPECT_EQ(keeper.entries[2].type, TarType::kCharDevice);
+  EXPECT_EQ(keeper.entries[2].device_minor, 3U);
+}
+
 TEST(TarWriter, SizesAboveEightGibibytesAreRead) {
   std::string out;
   TarWriter tar([&](std::string_view bytes) -> Result<> {

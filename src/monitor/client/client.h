@@ -31,6 +31,12 @@ struct ExecStarted {
   sys::Fd console;  // with terminal
 };
 
+struct CheckpointRequest {
+  std::string id;
+  std::string bundle;
+  std::string folder;  // empty and the caller's: gets CRIU's images, dump.log and spec.dump
+};
+
 struct AttachRequest {
   std::string container_id;
   /// The monitor reads `in` and writes `out` and `err`; any may be invalid. With a terminal all
@@ -72,6 +78,10 @@ class Client {
   virtual Result<> update(const std::string& id, const std::string& resources_json) = 0;
   /// Kills what is left, removes the cgroup and forgets the container. Unknown is success.
   virtual Result<> remove(const std::string& id, Deadline deadline) = 0;
+  /// Through CRIU; the container goes on whatever happens. At the deadline the caller is told so,
+  /// and what is written after it is removed: a dump cannot be broken off. kFailedPrecondition
+  /// where there is no criu, kUnimplemented when the monitor is of a release that cannot.
+  virtual Result<> checkpoint(const CheckpointRequest& request, Deadline deadline) = 0;
   virtual Result<std::vector<ContainerInfo>> list() = 0;
   /// Ends the sandbox: every container killed and removed, pod init ended, namespaces unmounted,
   /// the socket removed, the monitor gone. Returns when it is.

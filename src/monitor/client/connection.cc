@@ -65,6 +65,8 @@ Result<std::shared_ptr<Connection>> Connection::open(std::shared_ptr<HubThread> 
                  cat(self->state_dir_, ": its monitor is of sandbox ", quote(hello.sandbox_id),
                      ", expected ", quote(self->sandbox_id_)));
   }
+  self->version_ = hello.version;
+  self->program_ = hello.program;
   return self;
 }
 

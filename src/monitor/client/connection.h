@@ -45,6 +45,7 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   Result<> reopen_log(const std::string& id) override;
   Result<> update(const std::string& id, const std::string& resources_json) override;
   Result<> remove(const std::string& id, Deadline deadline) override;
+  Result<> checkpoint(const CheckpointRequest& request, Deadline deadline) override;
   Result<std::vector<ContainerInfo>> list() override;
   Result<> shutdown(Deadline deadline) override;
 
@@ -93,6 +94,9 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   const Events events_;
   const std::string client_id_;
   sys::Process monitor_;
+  // What its hello said; a monitor does not change.
+  uint32_t version_ = 0;
+  std::string program_;
 
   // Only on the hub's thread, once watched.
   sys::Fd socket_;

@@ -106,6 +106,17 @@ Result<> Connection::remove(const std::string& id, Deadline deadline) {
   return call_done(wire::Remove{id, ms}, {}, with_grace(ms));
 }
 
+Result<> Connection::checkpoint(const CheckpointRequest& request, Deadline deadline) {
+  if (version_ < kCheckpointVersion) {
+    return Error(Code::kUnimplemented,
+                 cat("the monitor of sandbox ", sandbox_id_, " is of fluyt ", program_,
+                     ", which has no checkpoints yet: a new sandbox gets a new monitor"));
+  }
+  const int64_t ms = ms_left(deadline);
+  return call_done(wire::Checkpoint{request.id, request.bundle, request.folder, ms}, {},
+                   with_grace(ms));
+}
+
 Result<std::vector<ContainerInfo>> Connection::list() {
   return call_for<std::vector<ContainerInfo>>(wire::List{}, {}, prompt());
 }

@@ -41,6 +41,8 @@ struct Container {
   Loop::TimerId start_timer = Loop::kNoTimer;
   bool reaped = false;
   Loop::TimerId drain_timer = Loop::kNoTimer;
+  bool checkpointing = false;
+  Loop::TimerId checkpoint_timer = Loop::kNoTimer;
   bool cgroup_removed = false;
   bool being_removed = false;
   std::vector<RequestKey> removers;

@@ -57,6 +57,10 @@ class ContainerRuntime {
   virtual Result<> signal(const std::string& id, int signal, Deadline deadline) const = 0;
   virtual Result<> update(const ContainerInfo& container, sys::FdRef resources,
                           Deadline deadline) const = 0;
+  /// What the request says, leaving the container running. Not to be broken off: it has no
+  /// deadline.
+  virtual Result<> checkpoint(const ContainerInfo& container,
+                              const wire::Checkpoint& request) const = 0;
   /// Kills what is left of a container, and removes its cgroup and whatever the runtime keeps of
   /// it. The reply is a warning for the log, or empty.
   virtual Result<std::string> remove(const ContainerInfo& container, Deadline deadline) const = 0;

@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "monitor/process/container_runtime.h"
+#include "monitor/process/dump_container.h"
 #include "monitor/process/runtime_parts.h"
 #include "oci/runtime_spec.h"
 #include "runtime/container.h"
@@ -40,6 +41,10 @@ class LinkedRuntime final : public ContainerRuntime {
   }
   Result<> update(const ContainerInfo& container, sys::FdRef resources,
                   Deadline deadline) const override;
+  Result<> checkpoint(const ContainerInfo& container,
+                      const wire::Checkpoint& request) const override {
+    return dump_container(container, request, spec_path(state_dir_, container.id));
+  }
   Result<std::string> remove(const ContainerInfo& container, Deadline deadline) const override;
   Result<> undo(const std::string& id, const std::string& announced,
                 const std::vector<runtime::CgroupRecord>& others, Deadline deadline) const override;

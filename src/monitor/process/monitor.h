@@ -88,6 +88,7 @@ class Monitor {
   void handle(const RequestKey& key, wire::ReopenLog verb, Fds fds);
   void handle(const RequestKey& key, wire::Update verb, Fds fds);
   void handle(const RequestKey& key, wire::Remove verb, Fds fds);
+  void handle(const RequestKey& key, wire::Checkpoint verb, Fds fds);
   void handle(const RequestKey& key, wire::List verb, Fds fds);
   void handle(const RequestKey& key, wire::Shutdown verb, Fds fds);
 

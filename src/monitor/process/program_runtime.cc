@@ -109,6 +109,12 @@ class ProgramRuntime final : public ContainerRuntime {
   Result<> signal(const std::string& id, int signal, Deadline deadline) const override;
   Result<> update(const ContainerInfo& container, sys::FdRef resources,
                   Deadline deadline) const override;
+  Result<> checkpoint(const ContainerInfo& container,
+                      const wire::Checkpoint& /*request*/) const override {
+    return Error(Code::kUnimplemented,
+                 cat("container ", container.id, ": its runtime is ", quote(program_.path, 1024),
+                     ", and only runf's containers can be checkpointed"));
+  }
   Result<std::string> remove(const ContainerInfo& container, Deadline deadline) const override;
   Result<> undo(const std::string& id, const std::string& announced,
                 const std::vector<runtime::CgroupRecord>& others, Deadline deadline) const override;

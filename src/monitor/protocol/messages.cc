@@ -355,6 +355,20 @@ void read(Fields& fields, wire::Remove& v) {
   fields.get("deadline_ms", v.deadline_ms);
 }
 
+json fields_of(const wire::Checkpoint& v) {
+  return {{"verb", "checkpoint"},
+          {"container", v.id},
+          {"bundle", v.bundle},
+          {"folder", v.folder},
+          {"deadline_ms", v.deadline_ms}};
+}
+void read(Fields& fields, wire::Checkpoint& v) {
+  fields.get("container", v.id);
+  fields.get("bundle", v.bundle);
+  fields.get("folder", v.folder);
+  fields.get("deadline_ms", v.deadline_ms);
+}
+
 json fields_of(const wire::List& /*v*/) { return {{"verb", "list"}}; }
 void read(Fields& /*fields*/, wire::List& /*v*/) {}
 

@@ -19,8 +19,9 @@
 /// sealed memfd beside it, which the monitor hands to a worker unread.
 namespace fluyt::monitor {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kOldestProtocolVersion = 1;
+inline constexpr uint32_t kCheckpointVersion = 2;  // from which on there is `checkpoint`
 
 /// A program with runc's command line that makes a sandbox's containers, in place of the runtime
 /// that the monitor links.
@@ -139,13 +140,19 @@ struct Remove {
   std::string id;
   int64_t deadline_ms = 30'000;
 };
+struct Checkpoint {
+  std::string id;
+  std::string bundle;
+  std::string folder;  // empty and ours: gets CRIU's images, dump.log and spec.dump
+  int64_t deadline_ms = 300'000;
+};
 struct List {};
 struct Shutdown {
   int64_t deadline_ms = 30'000;
 };
 
 using Verb = std::variant<Hello, MakeSandbox, Create, Start, Signal, Exec, KillExec, Attach, Resize,
-                          ReopenLog, Update, Remove, List, Shutdown>;
+                          ReopenLog, Update, Remove, List, Shutdown, Checkpoint>;
 struct Request {
   uint64_t id = 0;
   size_t fds = 0;  // how many descriptors come with the frame

@@ -74,6 +74,11 @@ TEST(Messages, EveryVerbComesBackAsItWent) {
   EXPECT_EQ(created.deadline_ms, 9);
   EXPECT_EQ(round_trip(wire::Start{"x", 8}).deadline_ms, 8);
   EXPECT_TRUE(round_trip(wire::Signal{"x", 15, true}).all);
+  const auto checkpoint =
+      round_trip(wire::Checkpoint{.id = "x", .bundle = "/b", .folder = "/f", .deadline_ms = 7});
+  EXPECT_EQ(checkpoint.bundle, "/b");
+  EXPECT_EQ(checkpoint.folder, "/f");
+  EXPECT_EQ(checkpoint.deadline_ms, 7);
   EXPECT_TRUE(round_trip(wire::Exec{.id = "x", .terminal = true, .has_out = true}).has_out);
   EXPECT_EQ(round_trip(wire::KillExec{~0ULL, 9}).exec_id, ~0ULL);
   EXPECT_TRUE(round_trip(wire::Attach{"x", true, false, true}).has_err);
