@@ -337,6 +337,14 @@ def test_status_lists_handlers_and_what_they_can(odd, odd_cri):
     harness.wait_for(lambda: statuses(odd_cri)["later"], "the next one to be asked")
 
 
+def test_a_person_chooses_one_too(odd, busybox):
+    assert re.search(r"^Handlers +runf, fails, hangs, later$", odd.fluyt("info").stdout, re.MULTILINE)
+    done = odd.fluyt("run", "--rm", "--runtime", "later", busybox, "echo", "hello")
+    assert done.stdout == "hello\n", done.stderr
+    refused = odd.fluyt("run", "--rm", "--runtime", "kata", busybox, "true", check=False)
+    assert refused.returncode != 0 and '"kata"' in refused.stderr, refused.stderr
+
+
 def test_a_program_that_hangs_is_ended_and_undone(odd, odd_cri, busybox):
     odd_cri.pull(busybox)
     config = odd_cri.sandbox_config()
