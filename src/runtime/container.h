@@ -58,6 +58,8 @@ struct CreateRequest {
   std::string bundle;  // absolute: relative paths of the spec start here
   oci::Spec spec;
   std::optional<sys::OverlayMount> overlay_root;  // in place of spec.root.path
+  /// Trees to be mounted in place of what the spec's binds name as their source: a name to a tree.
+  std::map<std::string, sys::OverlayMount> trees;
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
   /// The first process reads one byte here before execve; end of file makes it exit without running

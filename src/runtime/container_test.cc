@@ -251,6 +251,57 @@ TEST(Create, OverlayRoot) {
   EXPECT_EQ(host_mounts(), before);
 }
 
+TEST(Create, OverlayRootUnderTheIdsOfAUserNamespace) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  for (const char* folder : {"/upper", "/work"}) mkdir(box.path(folder).c_str(), 0755);
+  box.write("/rootfs/private", "secret\n", 0600);
+  ASSERT_EQ(chown(box.path("/rootfs/private").c_str(), 5, 6), 0);
+  ASSERT_EQ(chown(box.path("/upper").c_str(), 100000, 100000), 0);
+  box.spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = {}});
+  box.spec.linux_->uid_mappings = box.spec.linux_->gid_mappings = {{0, 100000, 65536}};
+  box.overlay = sys::OverlayMount{{box.path("/rootfs")},
+                                  box.path("/upper"),
+                                  box.path("/work"),
+                                  {{{0, 100000, 65536}}, {{0, 100000, 65536}}}};
+  const std::string before = host_mounts();
+  const Outcome outcome =
+      box.shell("stat -c %u:%g /bin/busybox /private /; touch /made && chmod 4755 /made");
+  EXPECT_EQ(outcome.out, "0:0\n5:6\n0:0\n") << outcome.error << outcome.err;
+  EXPECT_EQ(sys::find_stat(sys::kCwd, box.path("/upper/made"))->value().st_uid, 100000U);
+  EXPECT_EQ(sys::find_stat(sys::kCwd, box.path("/rootfs/private"))->value().st_uid, 5U);
+  EXPECT_EQ(host_mounts(), before);
+}
+
+TEST(Create, ADirectoryAsTheRootUnderTheIdsOfAUserNamespace) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = {}});
+  box.spec.linux_->uid_mappings = box.spec.linux_->gid_mappings = {{0, 100000, 65536}};
+  box.overlay =
+      sys::OverlayMount{{}, box.path("/rootfs"), {}, {{{0, 100000, 65536}}, {{0, 100000, 65536}}}};
+  const Outcome outcome = box.shell("stat -c %u /bin/busybox; touch /made && echo made");
+  EXPECT_EQ(outcome.out, "0\nmade\n") << outcome.error << outcome.err;
+}
+
+TEST(Create, ATreeTakesThePlaceOfABindsSource) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  for (const char* folder : {"/low", "/low/sub"}) mkdir(box.path(folder).c_str(), 0755);
+  box.write("/low/sub/one", "of the tree\n");
+  box.trees["/named/so"] = {{box.path("/low"), box.path("/outside")}, {}, {}, {}, "sub"};
+  box.spec.mounts.push_back({.destination = "/tree",
+                             .type = "bind",
+                             .source = "/named/so",
+                             .options = {"rbind", "ro", "nosuid", "nodev"}});
+  const std::string before = host_mounts();
+  const Outcome outcome = box.shell("cat /tree/one; touch /tree/new 2>/dev/null || echo no");
+  EXPECT_EQ(outcome.out, "of the tree\nno\n") << outcome.error << outcome.err;
+  box.trees["/named/so"].sub_path = "none";
+  EXPECT_THAT(box.run({"true"}).error, HasSubstr("\"/tree\""));
+  EXPECT_EQ(host_mounts(), before);
+}
+
 TEST(Create, WithoutPivot) {
   FLUYT_NEEDS_ROOT();
   Box box;

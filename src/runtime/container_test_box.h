@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -85,6 +86,7 @@ class Box {
     request.bundle = dir_.path();
     request.spec = spec;
     request.overlay_root = overlay;
+    request.trees = trees;
     request.stdio = {{}, out_.write, err_.write};
     request.gate = gate.read;
     request.report = report.write;
@@ -167,6 +169,7 @@ class Box {
 
   oci::Spec spec;
   std::optional<sys::OverlayMount> overlay;
+  std::map<std::string, sys::OverlayMount> trees;
   bool no_pivot = false;
   std::unique_ptr<Created> container;
 

@@ -274,6 +274,7 @@ Result<Created> create(const CreateRequest& request) {
                                          .bundle = request.bundle,
                                          .spec = &request.spec,
                                          .overlay_root = &request.overlay_root,
+                                         .trees = &request.trees,
                                          .preserve_fds = request.preserve_fds,
                                          .no_pivot = request.no_pivot,
                                          .no_new_keyring = request.no_new_keyring},

@@ -235,13 +235,20 @@ void add_once(std::vector<std::string>& list, std::string path) {
   if (std::find(list.begin(), list.end(), path) == list.end()) list.push_back(std::move(path));
 }
 
+void find_trees(const std::map<std::string, sys::OverlayMount>& trees, Plan& plan) {
+  for (MountPlan& mount : plan.mounts) {
+    const auto tree = trees.find(mount.source);
+    if (mount.kind == MountKind::kBind && tree != trees.end()) mount.tree = tree->second;
+  }
+}
+
 // An earlier mount may be what such a source shows: it cannot be opened ahead.
 void find_sources_in_root(Plan& plan) {
   if (plan.root_path.empty() || plan.root_bind) return;
   const std::string root = clean_path(plan.root_path);
   for (MountPlan& mount : plan.mounts) {
     if (mount.kind != MountKind::kBind) continue;
-    if (mount.options.source_itself || mount.options.copy_link) continue;
+    if (mount.options.source_itself || mount.options.copy_link || mount.tree) continue;
     const std::string source = clean_path(mount.source);
     if (source.size() <= root.size() + 1 || !source.starts_with(root) || source[root.size()] != '/')
       continue;
@@ -273,7 +280,7 @@ Result<> plan_net_devices(const oci::Linux& config, Plan& plan) {
 Result<> plan_root(const PlanRequest& request, Plan& plan) {
   if (request.overlay_root != nullptr && *request.overlay_root) {
     const sys::OverlayMount& root = **request.overlay_root;
-    if (!root.lower_dirs.empty()) {
+    if (!root.lower_dirs.empty() || !root.ids.empty()) {
       plan.overlay = root;
     } else if (root.upper_dir.starts_with('/')) {
       plan.root_path = root.upper_dir;
@@ -471,6 +478,7 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   FLUYT_TRY(plan_root(request, plan));
   FLUYT_TRY(plan_root_propagation(config.rootfs_propagation, plan));
   plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces));
+  if (request.trees != nullptr) find_trees(*request.trees, plan);
   take_root_bind(plan);
   find_sources_in_root(plan);
   plan.makes_dev = std::none_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {

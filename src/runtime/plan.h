@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -72,6 +73,7 @@ struct MountPlan {
   std::string type;
   std::string source;          // absolute for binds
   std::string source_in_root;  // a bind of what lies in the container's own root: its place there
+  std::optional<sys::OverlayMount> tree;  // a bind: what is shown in place of the source
   MountOptions options;
   std::vector<sys::IdRange> uids;  // idmapped mounts
   std::vector<sys::IdRange> gids;
@@ -249,6 +251,7 @@ struct PlanRequest {
   std::string bundle;
   const oci::Spec* spec = nullptr;
   const std::optional<sys::OverlayMount>* overlay_root = nullptr;
+  const std::map<std::string, sys::OverlayMount>* trees = nullptr;
   int preserve_fds = 0;
   bool no_pivot = false;
   bool no_new_keyring = false;

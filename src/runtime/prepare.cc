@@ -114,9 +114,8 @@ Result<> map_ids(sys::FdRef mount, const MountPlan& plan, const BindTo& to) {
   sys::Fd made;
   if (!to.made_users.valid()) made = FLUYT_TRY(users_of(plan, to.joined_users));
   const sys::FdRef space = made.valid() ? made.ref() : to.made_users;
-  return sys::set_mount_attributes(
-      mount, {.set = MOUNT_ATTR_IDMAP, .clear = 0, .propagation = 0, .user_namespace = space},
-      plan.options.id_map_tree ? sys::Depth::kTree : sys::Depth::kOne);
+  return sys::map_mount(mount, space,
+                        plan.options.id_map_tree ? sys::Depth::kTree : sys::Depth::kOne);
 }
 
 sys::Depth depth_of(const MountPlan& plan) {
@@ -132,7 +131,9 @@ Result<> finish_bind(sys::FdRef mount, const MountPlan& plan, const BindTo& to) 
 
 Result<sys::Fd> make_bind(const MountPlan& plan, const BindTo& to) {
   sys::Fd mount;
-  if (plan.options.source_itself) {
+  if (plan.tree) {
+    mount = FLUYT_TRY(sys::make_overlay(*plan.tree));
+  } else if (plan.options.source_itself) {
     const sys::Fd source = FLUYT_TRY(sys::open(plan.source, O_PATH | O_NOFOLLOW));
     mount = FLUYT_TRY(sys::clone_mount(source, depth_of(plan)));
   } else {

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "sys/fd.h"
+#include "sys/id_range.h"
 #include "sys/process.h"
 
 #ifndef CLONE_NEWTIME
@@ -44,16 +45,12 @@ Result<> join_namespaces(FdRef fd, uint64_t types);
 /// Opens a namespace file of the host and verifies with NS_GET_NSTYPE that it is of `type`.
 Result<Fd> open_namespace(const std::string& path, uint64_t type);
 
-struct IdRange {
-  uint32_t inside = 0;
-  uint32_t outside = 0;
-  uint32_t count = 0;
-  bool operator==(const IdRange&) const = default;
-};
 /// Writes uid_map and gid_map of a process in a new user namespace.
 Result<> write_id_maps(pid_t pid, const std::vector<IdRange>& uids,
                        const std::vector<IdRange>& gids);
-/// A user namespace with these maps and no process in it: for idmapped mounts.
+/// A user namespace with these maps and no process in it: for idmapped mounts, and for others to
+/// join. The child that holds it for a moment does nothing but wait, so that programs with threads
+/// may call this too.
 Result<Fd> make_user_namespace(const std::vector<IdRange>& uids, const std::vector<IdRange>& gids);
 
 /// Brings the loopback device of our network namespace up.

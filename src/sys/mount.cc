@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "sys/clone.h"
 #include "sys/file.h"
 
 namespace fluyt::sys {
@@ -139,6 +141,42 @@ Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, De
   return {};
 }
 
+Result<> map_mount(FdRef mount, FdRef user_namespace, Depth depth) {
+  auto mapped = set_mount_attributes(
+      mount,
+      {.set = MOUNT_ATTR_IDMAP, .clear = 0, .propagation = 0, .user_namespace = user_namespace},
+      depth);
+  if (mapped.ok() || mapped.error().errno_value() != EINVAL) return mapped;
+  return std::move(mapped)
+      .error()
+      .with_code(Code::kFailedPrecondition)
+      .add_context(cat("files of ", fs_name(mount), " cannot be shown under other ids here"));
+}
+
+Result<Fd> clone_mapped(const std::string& path, const IdMaps& ids) {
+  const Fd space = FLUYT_TRY(make_user_namespace(ids.uids, ids.gids));
+  Fd mount = FLUYT_TRY(clone_mount(path, Depth::kOne));
+  FLUYT_TRY_CONTEXT(map_mount(mount, space), quote(path, 1024));
+  return mount;
+}
+
+std::string fs_name(FdRef fd) {
+  struct stat info{};
+  const auto text = read_file("/proc/self/mountinfo", 16UL << 20U);
+  if (text.ok() && fstat(fd.raw(), &info) == 0) {
+    const std::string device = cat(major(info.st_dev), ":", minor(info.st_dev));
+    for (const std::string_view line : split(*text, '\n')) {
+      const size_t dash = line.find(" - ");
+      const auto before = split_words(line.substr(0, dash));
+      if (dash == std::string_view::npos || before.size() < 3 || before[2] != device) continue;
+      const auto after = split_words(line.substr(dash + 3));
+      if (!after.empty()) return std::string(after.front());
+    }
+  }
+  const auto magic = fs_magic(fd);
+  return magic.ok() ? cat("file system ", *magic) : "a file system";
+}
+
 Result<> detach_mount_at(const std::string& path) {
   if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
     return failed(cat("umount2(", quote(path, 1024), ")"));
@@ -246,9 +284,26 @@ Result<uint64_t> fs_magic(FdRef fd) {
   return static_cast<uint64_t>(info.f_type);
 }
 
+namespace {
+
+// A tree without layers: a directory as it is.
+Result<Fd> clone_directory(const OverlayMount& tree) {
+  const Fd top = FLUYT_TRY(open(tree.upper_dir, O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  const std::string place = tree.sub_path.empty() ? "." : tree.sub_path;
+  Fd mount =
+      FLUYT_TRY(clone_mount(FLUYT_TRY(open_in(top, place, O_PATH | O_DIRECTORY)), Depth::kOne));
+  if (tree.ids.empty()) return mount;
+  const Fd space = FLUYT_TRY(make_user_namespace(tree.ids.uids, tree.ids.gids));
+  FLUYT_TRY_CONTEXT(map_mount(mount, space), quote(tree.upper_dir, 1024));
+  return mount;
+}
+
+}  // namespace
+
 Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options) {
+  if (overlay.lower_dirs.empty()) return clone_directory(overlay);
   std::string refused;
-  if (!has_long_name(overlay)) {
+  if (!has_long_name(overlay) && overlay.ids.empty() && overlay.sub_path.empty()) {
     auto made = make_overlay_by_fsconfig(overlay, more_options);
     // Before 6.5 overlayfs takes any key, until there are too many of them or the mount is made.
     if (made.ok() || made.error().errno_value() != EINVAL) return made;

@@ -55,6 +55,15 @@ struct MountAttributes {
 /// mount_setattr(2) on the mount that `mount` is the root of.
 Result<> set_mount_attributes(FdRef mount, const MountAttributes& attributes, Depth depth);
 
+/// Makes the detached mount `mount` show its files under the ids of `user_namespace`. A file system
+/// that cannot do that is kFailedPrecondition, by its name.
+Result<> map_mount(FdRef mount, FdRef user_namespace, Depth depth = Depth::kOne);
+/// A detached copy of the mount at `path` whose files show under `ids`.
+Result<Fd> clone_mapped(const std::string& path, const IdMaps& ids);
+/// The name of the file system that `fd` lies in, such as "ext4"; its number where mountinfo has
+/// none.
+std::string fs_name(FdRef fd);
+
 /// The flags that the mount has, of MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC, NODIRATIME and the
 /// access-time field.
 Result<uint64_t> mount_flags(FdRef mount);
@@ -100,7 +109,9 @@ inline constexpr uint64_t kNsfsMagic = 0x6e736673;
 
 /// An overlay as a detached mount. Layers by "lowerdir+" (6.5), so that their names need no
 /// escapes; where the kernel does not know that, or a name is longer than fsconfig(2) takes (255
-/// bytes), by make_overlay_by_path(). Without upper_dir it is read-only.
+/// bytes), by make_overlay_by_path(), and so where ids are mapped or a sub path is asked for.
+/// Without upper_dir it is read-only; without lower_dirs it is upper_dir itself. A sub path that is
+/// not there is kNotFound.
 Result<Fd> make_overlay(const OverlayMount& overlay,
                         const std::vector<std::string>& more_options = {});
 

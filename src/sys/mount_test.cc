@@ -103,5 +103,78 @@ TEST_F(OverlayTest, TwoHundredLayers) {
   EXPECT_EQ(read_file(*made, "own-199", 10).value(), "x");
 }
 
+IdMaps some_ids() { return {{{0, 300000, 1000}}, {{0, 400000, 1000}}}; }
+
+TEST_F(OverlayTest, LayersShowUnderOtherIdsAndStayAsTheyAre) {
+  OverlayMount overlay = layers(3);
+  make_writable(overlay);
+  ASSERT_EQ(chown(overlay.upper_dir.c_str(), 300000, 400000), 0);
+  ASSERT_EQ(chown(cat(overlay.lower_dirs[1], "/own-1").c_str(), 7, 8), 0);
+  ASSERT_EQ(chown(cat(overlay.lower_dirs[2], "/own-2").c_str(), 5000, 0), 0);
+  overlay.ids = some_ids();
+  const size_t fds = open_fds();
+  {
+    const auto made = make_overlay(overlay);
+    ASSERT_TRUE(made.ok()) << made.error().message();
+    EXPECT_EQ(open_fds(), fds + 1);
+    const struct stat shown = find_stat(*made, "own-1")->value();
+    EXPECT_EQ(shown.st_uid, 300007U);
+    EXPECT_EQ(shown.st_gid, 400008U);
+    // Outside the range there is nobody.
+    EXPECT_EQ(find_stat(*made, "own-2")->value().st_uid, 65534U);
+    // Copied up, a file keeps the owner that it shows, on disk too.
+    const std::string file = cat("/proc/self/fd/", made->raw(), "/own-1");
+    ASSERT_EQ(chmod(file.c_str(), 0600), 0);
+  }
+  EXPECT_THAT(mounts(), Not(HasSubstr(folder_->path()))) << "no mount table shows it";
+  EXPECT_EQ(find_stat(kCwd, overlay.upper_dir + "/own-1")->value().st_uid, 300007U);
+  EXPECT_EQ(find_stat(kCwd, overlay.lower_dirs[1] + "/own-1")->value().st_uid, 7U);
+}
+
+TEST_F(OverlayTest, ADirectoryWithoutLayersShowsUnderOtherIdsToo) {
+  const OverlayMount overlay{{}, layers(1).lower_dirs[0], {}, some_ids()};
+  const auto made = make_overlay(overlay);
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  EXPECT_EQ(find_stat(*made, "own-0")->value().st_gid, 400000U);
+}
+
+TEST_F(OverlayTest, AFileSystemThatCannotMapIdsIsNamed) {
+  OverlayMount overlay = layers(1);
+  overlay.lower_dirs.emplace_back("/proc/self");
+  overlay.ids = some_ids();
+  const auto made = make_overlay(overlay);
+  ASSERT_FALSE(made.ok());
+  EXPECT_THAT(made.error().message(), HasSubstr("files of proc cannot be shown under other ids"));
+  EXPECT_THAT(made.error().message(), HasSubstr("\"/proc/self\""));
+}
+
+TEST_F(OverlayTest, ASubPathIsADirectoryInTheTree) {
+  OverlayMount overlay = layers(2);
+  const std::string& top = overlay.lower_dirs[0];
+  ASSERT_TRUE(make_dirs(top + "/a/b", 0755).ok());
+  ASSERT_TRUE(write_file_atomic(kCwd, top + "/a/b/here", "x", 0644).ok());
+  ASSERT_EQ(symlink("/a", cat(top, "/absolute").c_str()), 0);
+  ASSERT_EQ(symlink("../../../../../../../etc", cat(top, "/up").c_str()), 0);
+  ASSERT_EQ(symlink("/proc/self/root", cat(top, "/magic").c_str()), 0);
+  const OverlayMount directory{{}, top, {}};
+  for (OverlayMount tree : {overlay, directory}) {
+    for (const char* path : {"a/b", "/a/b", "absolute/b", "a/./b/"}) {
+      tree.sub_path = path;
+      const auto made = make_overlay(tree);
+      ASSERT_TRUE(made.ok()) << path << ": " << made.error().message();
+      EXPECT_EQ(list_dir(*made).value(), std::vector<std::string>{"here"}) << path;
+    }
+    // Links stay inside; what is not there is said; a file is none.
+    for (const char* path : {"none", "a/none", "up", "magic"}) {
+      tree.sub_path = path;
+      const auto made = make_overlay(tree);
+      ASSERT_FALSE(made.ok()) << path;
+      EXPECT_EQ(made.error().code(), Code::kNotFound) << path;
+    }
+    tree.sub_path = "all";
+    EXPECT_EQ(make_overlay(tree).error().errno_value(), ENOTDIR);
+  }
+}
+
 }  // namespace
 }  // namespace fluyt::sys

@@ -62,6 +62,7 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
   create.spec =
       FLUYT_TRY_CONTEXT(oci::parse_spec(FLUYT_TRY(read_memfd(spec, oci::kMaxSpecBytes))), "spec");
   create.overlay_root = request.root;
+  create.trees = request.trees;
   create.parent = runtime::ParentOf::kCallersParent;
   create.deadline = deadline;
   const std::string cgroups_path =

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/nsfs.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -581,6 +583,82 @@ TEST_F(MonitorTest, PodInitHasNothingToFind) {
   // Empty because there is nothing, not because it may not look.
   EXPECT_THAT(log, testing::Not(HasSubstr("denied")));
   EXPECT_THAT(log, HasSubstr("Read-only file system"));
+}
+
+// The user namespace is made first: it owns the others, and who is root in it has rights in them.
+TEST_F(MonitorTest, NamespacesBelongToTheUserNamespace) {
+  const std::vector<sys::IdRange> ids = {{0, 100000, 65536}};
+  auto made = client_->make_sandbox({.id = sandbox_id_,
+                                     .hostname = "podhost",
+                                     .shared_pid = true,
+                                     .pod_init_cgroup = cgroup_,
+                                     .sysctls = {{"net.ipv4.ip_unprivileged_port_start", "0"},
+                                                 {"kernel.shm_rmid_forced", "1"},
+                                                 {"user.max_mnt_namespaces", "77"}},
+                                     .users = {ids, ids}},
+                                    Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  const struct stat users = sys::stat_of(*sys::open(made->user, O_RDONLY)).value();
+  for (const std::string& path : {made->network, made->ipc, made->uts, made->pid}) {
+    const sys::Fd space = sys::open(path, O_RDONLY).value();
+    const sys::Fd owner(ioctl(space.raw(), NS_GET_USERNS));
+    ASSERT_TRUE(owner.valid()) << path;
+    EXPECT_EQ(sys::stat_of(owner)->st_ino, users.st_ino) << path;
+  }
+  // The host's root owns the user namespace itself: nobody in it can change its ids.
+  uid_t owner = 1;
+  ASSERT_EQ(ioctl(sys::open(made->user, O_RDONLY)->raw(), NS_GET_OWNER_UID, &owner), 0);
+  EXPECT_EQ(owner, 0U);
+
+  auto spec = spec_of("in",
+                      "hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start "
+                      "/proc/sys/kernel/shm_rmid_forced /proc/sys/user/max_mnt_namespaces; "
+                      "cat /proc/1/comm; echo map: $(cat /proc/self/uid_map); ip link show lo; "
+                      "hostname other && echo renamed; ls -A /proc/1/root/; echo init: "
+                      "$(grep Uid: /proc/1/status)");
+  spec.linux_->namespaces.push_back({.type = oci::NamespaceType::kUser, .path = made->user});
+  spec.linux_->uid_mappings = spec.linux_->gid_mappings = {{0, 100000, 65536}};
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kNetwork) ns.path = made->network;
+    if (ns.type == oci::NamespaceType::kIpc) ns.path = made->ipc;
+    if (ns.type == oci::NamespaceType::kUts) ns.path = made->uts;
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  spec.hostname.clear();
+  for (auto* set : {&spec.process->capabilities->bounding, &spec.process->capabilities->effective,
+                    &spec.process->capabilities->permitted}) {
+    set->push_back("CAP_SYS_ADMIN");
+    set->push_back("CAP_SYS_PTRACE");
+  }
+  auto request = request_of("in", spec);
+  // A root that mapped ids can read: this one is the test's alone.
+  request.root = sys::OverlayMount{{}, rootfs_, {}, {ids, ids}};
+  run(request);
+  ASSERT_TRUE(told_.wait_exit("in").has_value());
+  const std::string log = log_of("in");
+  EXPECT_THAT(log, HasSubstr("stdout F podhost\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F map: 0 100000 65536\n"));
+  EXPECT_THAT(log, HasSubstr("stdout F 77\n"));
+  EXPECT_THAT(log, HasSubstr("fluyt-pod-init"));
+  EXPECT_THAT(log, HasSubstr("LOOPBACK,UP"));
+  EXPECT_THAT(log, HasSubstr("stdout F renamed\n"));
+  // The pod init's user is none that the namespace has: shown as the overflow one.
+  EXPECT_THAT(log, HasSubstr("init: Uid: 65534 65534 65534 65534"));
+  EXPECT_THAT(log, testing::Not(HasSubstr("denied")));
+}
+
+TEST_F(MonitorTest, ASandboxThatFailsInItsUserNamespaceLeavesNothing) {
+  const std::vector<sys::IdRange> ids = {{0, 100000, 65536}};
+  auto made = client_->make_sandbox({.id = sandbox_id_,
+                                     .shared_pid = true,
+                                     .sysctls = {{"net.ipv4.no_such_thing", "0"}},
+                                     .users = {ids, ids}},
+                                    Deadline::after_ms(kWaitMs));
+  ASSERT_FALSE(made.ok());
+  EXPECT_THAT(made.error().message(), HasSubstr("net.ipv4.no_such_thing"));
+  EXPECT_THAT(sys::read_file("/proc/self/mountinfo", 16UL << 20U).value(),
+              testing::Not(HasSubstr(state_dir_)));
+  EXPECT_EQ(children(), "");
 }
 
 TEST_F(MonitorTest, RefusesHostSysctls) {

@@ -122,6 +122,7 @@ class ProgramRuntime final : public ContainerRuntime {
 
  private:
   Result<CallFiles> files_of(const std::string& id) const;
+  Result<> mount_trees(const CreateRequest& request, oci::Spec& spec) const;
   Result<> mount_root(const CreateRequest& request, oci::Spec& spec) const;
   Result<MadeContainer> make(const CreateRequest& request, oci::Spec spec, Deadline deadline) const;
   Result<> call(Words words, const CallFiles& files, Deadline deadline, sys::FdRef input) const;
@@ -140,19 +141,41 @@ Result<CallFiles> ProgramRuntime::files_of(const std::string& id) const {
                    .console_socket = {}};
 }
 
+Result<> mount_tree(const sys::OverlayMount& tree, const std::string& path) {
+  FLUYT_TRY(sys::make_dirs(path, 0711));
+  const sys::Fd mount = FLUYT_TRY(sys::make_overlay(tree));
+  const sys::Fd place = FLUYT_TRY(sys::open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  return sys::attach_mount(mount, place);
+}
+
+// The trees that stand for sources of binds, where a program finds them by a path.
+Result<> ProgramRuntime::mount_trees(const CreateRequest& request, oci::Spec& spec) const {
+  size_t count = 0;
+  for (oci::Mount& mount : spec.mounts) {
+    const auto tree = request.trees.find(mount.source);
+    if (mount.type != "bind" || tree == request.trees.end()) continue;
+    const std::string path =
+        cat(state_dir_, "/", kNamespaceFolder, "/", kTreeFolder, "/", count++);
+    FLUYT_TRY_CONTEXT(mount_tree(tree->second, path),
+                      cat("mounts: ", quote(mount.destination, 1024)));
+    mount.source = path;
+  }
+  return {};
+}
+
 // In a mount namespace of this worker and of what it starts, on the folder whose mount is private:
 // the host never has the mount, and propagation from and to the host's other mounts stays as it is.
 Result<> ProgramRuntime::mount_root(const CreateRequest& request, oci::Spec& spec) const {
+  const bool plain = request.root && request.root->lower_dirs.empty() && request.root->ids.empty();
+  if ((request.root && !plain) || !request.trees.empty())
+    FLUYT_TRY(sys::unshare_namespaces(CLONE_NEWNS));
+  FLUYT_TRY(mount_trees(request, spec));
   if (!request.root) return {};
   std::string path = cat(state_dir_, "/", kNamespaceFolder, "/", kRootFolder);
-  if (request.root->lower_dirs.empty()) {
+  if (plain) {
     path = request.root->upper_dir;
   } else {
-    FLUYT_TRY(sys::make_dirs(path, 0711));
-    FLUYT_TRY(sys::unshare_namespaces(CLONE_NEWNS));
-    const sys::Fd overlay = FLUYT_TRY(sys::make_overlay(*request.root));
-    const sys::Fd place = FLUYT_TRY(sys::open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW));
-    FLUYT_TRY(sys::attach_mount(overlay, place));
+    FLUYT_TRY(mount_tree(*request.root, path));
   }
   if (!spec.root) spec.root.emplace();
   // Programs refuse a root with links on the way.

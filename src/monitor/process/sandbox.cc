@@ -15,11 +15,14 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "base/strings.h"
 #include "monitor/process/pod_init.h"
+#include "sys/clone.h"
 #include "sys/file.h"
+#include "sys/identity.h"
 
 namespace fluyt::monitor {
 
@@ -77,7 +80,9 @@ Result<> check_sysctl(const SandboxRequest& request, const std::string& name,
   if (value.size() > 4096 || has_control_characters(value))
     return refuse("the value has control characters");
   const std::string plain = dotted(name);
-  if (is_network_sysctl(plain)) {
+  if (plain.starts_with("user.")) {
+    if (request.users.empty()) return refuse("it would change the host's users");
+  } else if (is_network_sysctl(plain)) {
     if (!request.new_network) return refuse("it would change the host's network");
   } else if (is_ipc_sysctl(plain)) {
     if (!request.new_ipc) return refuse("it would change the host's IPC");
@@ -100,9 +105,8 @@ Result<sys::Fd> private_procfs() {
   return root;
 }
 
-Result<> write_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls) {
-  if (sysctls.empty()) return {};
-  const sys::Fd proc = FLUYT_TRY(private_procfs());
+Result<> write_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls,
+                       sys::FdRef proc) {
   for (const auto& [name, value] : sysctls) {
     auto file =
         sys::open_in(proc, cat("sys/", sysctl_path(name)), O_WRONLY, 0, sys::Resolve::kBeneath);
@@ -148,10 +152,8 @@ Result<> pin(const std::string& state_dir, std::string_view file, const std::str
   return mount_call(source.c_str(), path, MS_BIND);
 }
 
-Result<WorkerReply> make_all(const SandboxRequest& request, const std::string& state_dir,
-                             sys::FdRef pod_init_program) {
-  FLUYT_TRY(make_namespace_folder(state_dir));
-  // A user namespace would be unshared here, first, so that the others belong to it.
+// In the process that is to own the namespaces.
+Result<> make_namespaces(const SandboxRequest& request, sys::FdRef proc) {
   const int flags = (request.new_network ? CLONE_NEWNET : 0) |
                     (request.new_ipc ? CLONE_NEWIPC : 0) | (request.new_uts ? CLONE_NEWUTS : 0);
   if (flags != 0 && unshare(flags) != 0)
@@ -161,14 +163,115 @@ Result<WorkerReply> make_all(const SandboxRequest& request, const std::string& s
     return Error::from_errno(errno, cat("sethostname(", quote(request.hostname), ")"));
   }
   if (request.new_network) FLUYT_TRY(raise_loopback());
-  FLUYT_TRY(write_sysctls(request.sysctls));
-  if (request.new_network) FLUYT_TRY(pin(state_dir, "net", "/proc/self/ns/net"));
-  if (request.new_ipc) FLUYT_TRY(pin(state_dir, "ipc", "/proc/self/ns/ipc"));
-  if (request.new_uts) FLUYT_TRY(pin(state_dir, "uts", "/proc/self/ns/uts"));
+  return write_sysctls(request.sysctls, proc);
+}
+
+// A process in the sandbox's user namespace, as its root. What that namespace shall own is made by
+// one that is in it, which may then mount nothing on the host: it waits while we do.
+class Insider {
+ public:
+  static Result<Insider> start(const SandboxRequest& request, sys::FdRef users, sys::FdRef proc) {
+    sys::Pipe report = FLUYT_TRY(sys::make_pipe());
+    sys::Pipe hold = FLUYT_TRY(sys::make_pipe());
+    auto child = FLUYT_TRY(sys::clone_process({}));
+    if (!child) {
+      report.read.reset();
+      hold.write.reset();
+      live(request, users, proc, std::move(report.write), hold.read);
+    }
+    Insider insider(std::move(*child), std::move(hold.write));
+    report.write.reset();
+    const std::string said = FLUYT_TRY(sys::read_all(report.read, 4096));
+    if (said != kMade) return Error(Code::kInternal, said.empty() ? "it ended early" : said);
+    return insider;
+  }
+  Insider(Insider&&) = default;
+  Insider(const Insider&) = delete;
+  Insider& operator=(const Insider&) = delete;
+  Insider& operator=(Insider&&) = delete;
+  ~Insider() {
+    if (!hold_.valid()) return;
+    hold_.reset();
+    process_.wait(Deadline::never()).ignore("it has nothing left to do");
+  }
+  std::string namespace_file(std::string_view type) const {
+    return cat("/proc/", process_.pid(), "/ns/", type);
+  }
+
+ private:
+  static constexpr std::string_view kMade = "made";
+  Insider(sys::Process process, sys::Fd hold)
+      : process_(std::move(process)), hold_(std::move(hold)) {}
+
+  [[noreturn]] static void live(const SandboxRequest& request, sys::FdRef users, sys::FdRef proc,
+                                sys::Fd report, sys::FdRef hold) {
+    auto made = [&]() -> Result<> {
+      FLUYT_TRY(sys::join_namespaces(users, CLONE_NEWUSER));
+      FLUYT_TRY(sys::set_ids(0, 0, std::vector<gid_t>()));
+      return make_namespaces(request, proc);
+    }();
+    const std::string said = made.ok() ? std::string(kMade) : made.error().message();
+    sys::write_all(report, said).ignore("the other side sees the end");
+    report.reset();
+    std::array<char, 1> byte{};
+    if (made.ok()) (void)sys::read_some(hold, byte);
+    _exit(0);
+  }
+
+  sys::Process process_;
+  sys::Fd hold_;
+};
+
+Result<> pin_all(const SandboxRequest& request, const std::string& state_dir,
+                 const std::function<std::string(std::string_view)>& source) {
+  if (!request.users.empty()) FLUYT_TRY(pin(state_dir, "user", source("user")));
+  if (request.new_network) FLUYT_TRY(pin(state_dir, "net", source("net")));
+  if (request.new_ipc) FLUYT_TRY(pin(state_dir, "ipc", source("ipc")));
+  if (request.new_uts) FLUYT_TRY(pin(state_dir, "uts", source("uts")));
+  return {};
+}
+
+Result<> make_and_pin(const SandboxRequest& request, const std::string& state_dir) {
+  const sys::Fd proc = request.sysctls.empty() ? sys::Fd() : FLUYT_TRY(private_procfs());
+  if (request.users.empty()) {
+    FLUYT_TRY(make_namespaces(request, proc));
+    return pin_all(request, state_dir,
+                   [](std::string_view type) { return cat("/proc/self/ns/", type); });
+  }
+  // First of all, so that the others belong to it; its own owner is the host's root.
+  const sys::Fd users = FLUYT_TRY_CONTEXT(
+      sys::make_user_namespace(request.users.uids, request.users.gids), "user namespace");
+  const Insider insider =
+      FLUYT_TRY_CONTEXT(Insider::start(request, users, proc), "in the user namespace");
+  return pin_all(request, state_dir,
+                 [&](std::string_view type) { return insider.namespace_file(type); });
+}
+
+// What the pod init is to be in and this worker is not.
+Result<std::vector<JoinedNamespace>> namespaces_to_join(const SandboxRequest& request,
+                                                        const std::string& state_dir) {
+  std::vector<JoinedNamespace> out;
+  if (request.users.empty()) return out;  // the worker itself made them
+  auto add = [&](uint64_t type, std::string_view file) -> Result<> {
+    out.push_back({type, FLUYT_TRY(sys::open_namespace(namespace_path(state_dir, file), type))});
+    return {};
+  };
+  FLUYT_TRY(add(CLONE_NEWUSER, "user"));
+  if (request.new_network) FLUYT_TRY(add(CLONE_NEWNET, "net"));
+  if (request.new_ipc) FLUYT_TRY(add(CLONE_NEWIPC, "ipc"));
+  if (request.new_uts) FLUYT_TRY(add(CLONE_NEWUTS, "uts"));
+  return out;
+}
+
+Result<WorkerReply> make_all(const SandboxRequest& request, const std::string& state_dir,
+                             sys::FdRef pod_init_program) {
+  FLUYT_TRY(make_namespace_folder(state_dir));
+  FLUYT_TRY(make_and_pin(request, state_dir));
   WorkerReply reply;
   if (!request.shared_pid) return reply;
 
-  PodInit init = FLUYT_TRY_CONTEXT(start_pod_init(request, pod_init_program), "pod init");
+  const auto joined = FLUYT_TRY(namespaces_to_join(request, state_dir));
+  PodInit init = FLUYT_TRY_CONTEXT(start_pod_init(request, pod_init_program, joined), "pod init");
   auto pinned = pin(state_dir, "pid", cat("/proc/", init.process.pid(), "/ns/pid"));
   if (!pinned.ok()) {
     init.process.kill(SIGKILL).ignore("the sandbox is not made");
@@ -179,6 +282,17 @@ Result<WorkerReply> make_all(const SandboxRequest& request, const std::string& s
   return reply;
 }
 
+Result<> check_ranges(std::string_view field, const std::vector<sys::IdRange>& ranges) {
+  for (const sys::IdRange& range : ranges) {
+    const auto fits = [&](uint32_t first) { return range.count <= UINT32_MAX - first; };
+    if (range.count != 0 && fits(range.inside) && fits(range.outside)) continue;
+    return Error(Code::kInvalidArgument,
+                 cat(field, ": ", range.count, " ids from ", range.inside, ", on the host from ",
+                     range.outside, ": expected one or more, of 32 bits"));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<> check_sandbox(const SandboxRequest& request) {
@@ -187,6 +301,10 @@ Result<> check_sandbox(const SandboxRequest& request) {
                  cat("hostname ", quote(request.hostname),
                      ": expected at most 64 bytes without control characters"));
   }
+  FLUYT_TRY(check_ranges("users.uids", request.users.uids));
+  FLUYT_TRY(check_ranges("users.gids", request.users.gids));
+  if (request.users.uids.empty() != request.users.gids.empty())
+    return Error(Code::kInvalidArgument, "users: expected uids and gids, or neither");
   for (const auto& [name, value] : request.sysctls) FLUYT_TRY(check_sysctl(request, name, value));
   return {};
 }
@@ -201,6 +319,7 @@ Result<WorkerReply> make_sandbox(const SandboxRequest& request, const std::strin
 Result<Sandbox> sandbox_from(WorkerReply reply, const SandboxRequest& request,
                              const std::string& state_dir) {
   Sandbox sandbox;
+  if (!request.users.empty()) sandbox.namespaces.user = namespace_path(state_dir, "user");
   if (request.new_network) sandbox.namespaces.network = namespace_path(state_dir, "net");
   if (request.new_ipc) sandbox.namespaces.ipc = namespace_path(state_dir, "ipc");
   if (request.new_uts) sandbox.namespaces.uts = namespace_path(state_dir, "uts");

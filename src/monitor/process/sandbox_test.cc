@@ -36,5 +36,14 @@ TEST(CheckSandbox, RefusesHostnamesThatTheKernelDoesNotTake) {
   EXPECT_EQ(check({.hostname = "a\nb"}), kRefused);
 }
 
+TEST(CheckSandbox, UserNamespacesAreWholeAndHaveTheirSysctls) {
+  const sys::IdMaps users = {{{0, 100000, 65536}}, {{0, 100000, 65536}}};
+  EXPECT_EQ(check({.sysctls = {{"user.max_net_namespaces", "1"}}}), kRefused);
+  EXPECT_EQ(check({.sysctls = {{"user.max_net_namespaces", "1"}}, .users = users}), kTaken);
+  EXPECT_EQ(check({.users = {users.uids, {}}}), kRefused);
+  EXPECT_EQ(check({.users = {users.uids, {{0, 5, 0}}}}), kRefused);
+  EXPECT_EQ(check({.users = {users.uids, {{0, 5, UINT32_MAX}}}}), kRefused);
+}
+
 }  // namespace
 }  // namespace fluyt::monitor

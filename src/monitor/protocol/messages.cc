@@ -215,6 +215,59 @@ Result<RuntimeProgram> runtime_from(const json& object) {
   return runtime;
 }
 
+// A range is three numbers: inside, outside, how many.
+void get_ranges(Fields& fields, const char* name, std::vector<sys::IdRange>& out) {
+  fields.each(name, [&](const json& item) {
+    std::array<uint32_t, 3> numbers{};
+    bool good = item.is_array() && item.size() == numbers.size();
+    for (size_t i = 0; good && i < numbers.size(); ++i) {
+      const auto* number =
+          item[i].is_number_unsigned() ? item[i].get_ptr<const uint64_t*>() : nullptr;
+      good = number != nullptr && *number <= std::numeric_limits<uint32_t>::max();
+      if (good) numbers[i] = static_cast<uint32_t>(*number);
+    }
+    if (!good) return fields.fail(name, "ranges of three numbers");
+    out.push_back({numbers[0], numbers[1], numbers[2]});
+  });
+}
+
+json to_json(const sys::IdMaps& ids) {
+  const auto ranges = [](const std::vector<sys::IdRange>& from) {
+    json out = json::array();
+    for (const sys::IdRange& range : from)
+      out.push_back({range.inside, range.outside, range.count});
+    return out;
+  };
+  return {{"uids", ranges(ids.uids)}, {"gids", ranges(ids.gids)}};
+}
+
+void get(Fields& fields, const char* name, sys::IdMaps& ids) {
+  const json* object = fields.find(name);
+  if (object == nullptr) return;
+  Fields inner(*object, name);
+  get_ranges(inner, "uids", ids.uids);
+  get_ranges(inner, "gids", ids.gids);
+  if (ids.uids.empty() != ids.gids.empty()) inner.fail("gids", "both lists, or neither");
+  fields.absorb(inner.check());
+}
+
+json to_json(const sys::OverlayMount& tree) {
+  json out = {{"lower", tree.lower_dirs}, {"upper", tree.upper_dir}, {"work", tree.work_dir}};
+  if (!tree.ids.empty()) out["ids"] = to_json(tree.ids);
+  if (!tree.sub_path.empty()) out["sub_path"] = tree.sub_path;
+  return out;
+}
+
+void get(Fields& fields, const json& object, const char* where, sys::OverlayMount& tree) {
+  Fields inner(object, where);
+  inner.get("lower", tree.lower_dirs);
+  inner.get("upper", tree.upper_dir);
+  inner.get("work", tree.work_dir);
+  get(inner, "ids", tree.ids);
+  inner.get("sub_path", tree.sub_path);
+  fields.absorb(inner.check());
+}
+
 json fields_of(const wire::MakeSandbox& v) {
   json out = {{"verb", "make_sandbox"},
               {"sandbox", v.sandbox.id},
@@ -225,6 +278,7 @@ json fields_of(const wire::MakeSandbox& v) {
               {"shared_pid", v.sandbox.shared_pid},
               {"pod_init_cgroup", v.sandbox.pod_init_cgroup},
               {"sysctls", pairs_of(v.sandbox.sysctls)},
+              {"users", to_json(v.sandbox.users)},
               {"deadline_ms", v.deadline_ms}};
   if (v.sandbox.runtime) out["runtime"] = to_json(*v.sandbox.runtime);
   return out;
@@ -238,6 +292,7 @@ void read(Fields& fields, wire::MakeSandbox& v) {
   fields.get("shared_pid", v.sandbox.shared_pid);
   fields.get("pod_init_cgroup", v.sandbox.pod_init_cgroup);
   fields.get("sysctls", v.sandbox.sysctls);
+  get(fields, "users", v.sandbox.users);
   fields.get("deadline_ms", v.deadline_ms);
   if (const json* runtime = fields.find("runtime"); runtime != nullptr) {
     auto read = runtime_from(*runtime);
@@ -255,10 +310,8 @@ json fields_of(const wire::Create& v) {
               {"bundle", c.bundle},         {"open_stdin", c.open_stdin},
               {"stdin_once", c.stdin_once}, {"log_directory", c.log_directory},
               {"log_path", c.log_path},     {"deadline_ms", c.deadline_ms}};
-  if (c.root) {
-    out["root"] = {
-        {"lower", c.root->lower_dirs}, {"upper", c.root->upper_dir}, {"work", c.root->work_dir}};
-  }
+  if (c.root) out["root"] = to_json(*c.root);
+  for (const auto& [name, tree] : c.trees) out["trees"][name] = to_json(tree);
   return out;
 }
 void read(Fields& fields, wire::Create& v) {
@@ -270,14 +323,13 @@ void read(Fields& fields, wire::Create& v) {
   fields.get("log_directory", c.log_directory);
   fields.get("log_path", c.log_path);
   fields.get("deadline_ms", c.deadline_ms);
-  if (const json* root = fields.find("root"); root != nullptr) {
-    Fields inner(*root, "create.root");
-    sys::OverlayMount& mount = c.root.emplace();
-    inner.get("lower", mount.lower_dirs);
-    inner.get("upper", mount.upper_dir);
-    inner.get("work", mount.work_dir);
-    fields.absorb(inner.check());
-  }
+  if (const json* root = fields.find("root"); root != nullptr)
+    get(fields, *root, "create.root", c.root.emplace());
+  const json* trees = fields.find("trees");
+  if (trees == nullptr) return;
+  if (!trees->is_object() || trees->size() > kMaxListed)
+    return fields.fail("trees", "an object of trees");
+  for (const auto& [name, tree] : trees->items()) get(fields, tree, "create.trees", c.trees[name]);
 }
 
 json fields_of(const wire::Start& v) {
@@ -403,11 +455,8 @@ json outcome_json(const wire::Outcome& outcome) {
               {"pid", v.pid}};
     }
     json operator()(const SandboxNamespaces& v) const {
-      return {{"kind", "namespaces"},
-              {"network", v.network},
-              {"ipc", v.ipc},
-              {"uts", v.uts},
-              {"pid", v.pid}};
+      return {{"kind", "namespaces"}, {"user", v.user}, {"network", v.network},
+              {"ipc", v.ipc},         {"uts", v.uts},   {"pid", v.pid}};
     }
     json operator()(const ContainerInfo& v) const {
       return {{"kind", "container"}, {"container", to_json(v)}};
@@ -437,6 +486,7 @@ Result<wire::Outcome> outcome_from(const json& object) {
     fields.get("pid", v.pid);
   } else if (kind == "namespaces") {
     auto& v = out.emplace<SandboxNamespaces>();
+    fields.get("user", v.user);
     fields.get("network", v.network);
     fields.get("ipc", v.ipc);
     fields.get("uts", v.uts);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,9 +44,12 @@ struct SandboxRequest {
   std::string
       pod_init_cgroup;  // parent cgroup (cgroupfs syntax) of the pod init's; "" the monitor's
   std::vector<std::pair<std::string, std::string>> sysctls;  // namespaced ones only: checked
+  sys::IdMaps
+      users;  // of a user namespace of its own, which then owns the others; empty: the host's
   std::optional<RuntimeProgram> runtime;  // of every container; none: the linked one
 };
 struct SandboxNamespaces {  // bind mounts below the sandbox's state folder; empty where the host's
+  std::string user;
   std::string network;
   std::string ipc;
   std::string uts;
@@ -57,6 +61,7 @@ struct CreateRequest {
   std::string bundle;  // the container's folder
   std::string spec_json;
   std::optional<sys::OverlayMount> root;
+  std::map<std::string, sys::OverlayMount> trees;  // see runtime::CreateRequest
   bool open_stdin = false;
   bool stdin_once = false;
   std::string log_directory;  // both empty: output is kept for attach only

@@ -67,8 +67,12 @@ TEST(Messages, EveryVerbComesBackAsItWent) {
                       .log_path = "p",
                       .deadline_ms = 9};
   create.container.root = sys::OverlayMount{{"/a", "/b"}, "/u", "/w"};
+  create.container.root->ids = {{{0, 100000, 65536}}, {{0, 200000, 10}, {10, 4294967294, 1}}};
+  create.container.trees["/t"] = {.lower_dirs = {"/c"}, .upper_dir = {}, .work_dir = {}};
+  create.container.trees["/t"].sub_path = "etc";
   const auto created = round_trip(create, 6, 1).container;
   EXPECT_EQ(created.root, create.container.root);
+  EXPECT_EQ(created.trees, create.container.trees);
   EXPECT_TRUE(created.open_stdin && created.stdin_once);
   EXPECT_EQ(created.log_path, "p");
   EXPECT_EQ(created.deadline_ms, 9);

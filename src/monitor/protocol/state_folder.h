@@ -17,7 +17,8 @@
 ///   monitor.log         what the monitor has to say
 ///   pod_init.json       ProcessRecord of the pod init, with a shared PID namespace
 ///   runtime.json        RuntimeProgram of its containers, where it is not the linked runtime
-///   ns/                 a private mount of its own; ns/net, ns/ipc, ns/uts, ns/pid are nsfs mounts
+///   ns/                 a private mount of its own; ns/user, ns/net, ns/ipc, ns/uts and
+///                       ns/pid are nsfs mounts
 ///   containers/ID.json  ContainerInfo, renamed into place before anybody is told
 ///   containers/ID.spec  the container's OCI spec without its environment, for exec
 ///   containers/ID.run/  what is said to and by the runtime program while it is called
@@ -36,7 +37,9 @@ inline constexpr std::string_view kCallSuffix = ".run";
 /// Below the namespaces' folder, whose mount is private: where a container's root is mounted for a
 /// runtime program, in a mount namespace of the worker that calls it.
 inline constexpr std::string_view kRootFolder = "rootfs";
-inline constexpr std::array<std::string_view, 4> kNamespaceFiles = {"net", "ipc", "uts", "pid"};
+inline constexpr std::string_view kTreeFolder = "trees";  // the same of its image volumes
+inline constexpr std::array<std::string_view, 5> kNamespaceFiles = {"user", "net", "ipc", "uts",
+                                                                    "pid"};
 
 /// Names a process for good: the pid counts only while boot id and start time are the same.
 struct ProcessRecord {

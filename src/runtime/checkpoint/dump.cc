@@ -137,9 +137,12 @@ Result<CriuOptions> common_options(const DumpRequest& request, const Folders& fo
 
 Result<> dump(const DumpRequest& request) {
   const Settings& settings = request.settings;
-  const Plan plan = FLUYT_TRY(make_plan(
-      {.id = request.id, .bundle = request.bundle, .spec = &request.spec, .overlay_root = nullptr},
-      FLUYT_TRY(host_facts(Labels::kAsked))));
+  const Plan plan = FLUYT_TRY(make_plan({.id = request.id,
+                                         .bundle = request.bundle,
+                                         .spec = &request.spec,
+                                         .overlay_root = nullptr,
+                                         .trees = nullptr},
+                                        FLUYT_TRY(host_facts(Labels::kAsked))));
   if (plan.seccomp && plan.seccomp->notifies) {
     return Error(Code::kUnimplemented,
                  "linux.seccomp: SCMP_ACT_NOTIFY: its listener could not be restored");

@@ -244,9 +244,12 @@ Result<CriuOptions> make_options(const RestoreRequest& request, const Folders& f
 }  // namespace
 
 Result<Created> restore(const RestoreRequest& request) {
-  const Plan plan = FLUYT_TRY(make_plan(
-      {.id = request.id, .bundle = request.bundle, .spec = &request.spec, .overlay_root = nullptr},
-      FLUYT_TRY(host_facts(Labels::kAsked))));
+  const Plan plan = FLUYT_TRY(make_plan({.id = request.id,
+                                         .bundle = request.bundle,
+                                         .spec = &request.spec,
+                                         .overlay_root = nullptr,
+                                         .trees = nullptr},
+                                        FLUYT_TRY(host_facts(Labels::kAsked))));
   FLUYT_TRY(check_plan(plan));
   FLUYT_TRY(find_criu());
   const Folders folders = FLUYT_TRY(open_folders(request.settings, FolderUse::kExpect));
