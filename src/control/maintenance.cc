@@ -2,6 +2,7 @@
 #include "control/layer_reports.h"
 #include "control/service.h"
 #include "control/status.h"
+#include "engine/root_names.h"
 
 namespace fluyt::control {
 
@@ -68,9 +69,11 @@ grpc::Status ControlService::CollectGarbage(grpc::ServerContext* /*context*/,
                                             const v1::CollectGarbageRequest* request,
                                             v1::CollectGarbageResponse* response) {
   using Mode = image::GcOptions::Mode;
-  const auto report = images_.collect_garbage(
-      {.mode = request->collect() ? Mode::kCollect : Mode::kExplain,
-       .is_container = [this](const std::string& id) { return engine_.get_container(id).ok(); }});
+  const auto report =
+      images_.collect_garbage({.mode = request->collect() ? Mode::kCollect : Mode::kExplain,
+                               .is_container = [this](const std::string& root) {
+                                 return engine_.get_container(engine::container_of_root(root)).ok();
+                               }});
   if (!report.ok()) return to_status(report.error());
   for (const image::GcItem& item : report->items) {
     v1::GarbageItem& to = *response->add_items();

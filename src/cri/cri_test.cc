@@ -71,7 +71,7 @@ TEST(FromApi, PortsAreChecked) {
             "port_mappings[0].host_port: 70000: expected 0 to 65535");
 }
 
-TEST(FromApi, UserNamespacesAreCheckedAndThenSaidToBeMissing) {
+TEST(FromApi, UserNamespacesAreChecked) {
   auto config = pod();
   auto* user = config.mutable_linux()
                    ->mutable_security_context()
@@ -81,13 +81,34 @@ TEST(FromApi, UserNamespacesAreCheckedAndThenSaidToBeMissing) {
   EXPECT_NE(refused(sandbox_config(config)).find("userns_options.mode: CONTAINER"),
             std::string::npos);
   user->set_mode(api::POD);
-  EXPECT_NE(refused(sandbox_config(config)).find("exactly one mapping"), std::string::npos);
-  user->add_uids()->set_length(65536);
-  user->add_gids()->set_length(65536);
-  EXPECT_EQ(sandbox_config(config).error().code(), Code::kUnimplemented);
+  EXPECT_NE(refused(sandbox_config(config)).find("uids: 0: expected exactly one mapping"),
+            std::string::npos);
+  auto* uids = user->add_uids();
+  uids->set_length(65536);
+  uids->set_host_id(100000);
+  EXPECT_NE(refused(sandbox_config(config)).find("gids: 0: expected exactly one mapping"),
+            std::string::npos);
+  auto* gids = user->add_gids();
+  gids->set_host_id(200000);
+  EXPECT_NE(refused(sandbox_config(config)).find("gids[0].length: 0"), std::string::npos);
+  gids->set_length(4294967295);
+  EXPECT_NE(refused(sandbox_config(config)).find("gids[0].length: 4294967295: expected at most"),
+            std::string::npos);
+  gids->set_length(10);
+  const auto taken = sandbox_config(config);
+  ASSERT_TRUE(taken.ok());
+  EXPECT_EQ(taken->namespaces.user_ids, (engine::UserIds{{0, 100000, 65536}, {0, 200000, 10}}));
+  uids->set_container_id(1);
+  EXPECT_NE(refused(sandbox_config(config)).find("uids[0].container_id: 1: expected 0"),
+            std::string::npos);
+  uids->set_container_id(0);
+  user->add_uids()->set_length(1);
+  EXPECT_NE(refused(sandbox_config(config)).find("uids: 2"), std::string::npos);
+  user->set_mode(api::NODE);
+  EXPECT_NE(refused(sandbox_config(config)).find("none with mode NODE"), std::string::npos);
   user->Clear();
   user->set_mode(api::NODE);
-  EXPECT_TRUE(sandbox_config(config).ok());
+  EXPECT_EQ(sandbox_config(config)->namespaces.user, engine::NamespaceMode::kNode);
 }
 
 TEST(FromApi, RecursiveReadOnlyNeedsReadOnlyAndPrivate) {

@@ -41,26 +41,40 @@ Result<engine::NamespaceMode> namespace_mode(std::string_view field, api::Namesp
   }
 }
 
-/// User namespaces are not made yet: NODE is what we give, POD is refused after the checks that
-/// hold for it anyhow.
-Result<> check_user_namespace(std::string_view field, const api::UserNamespace& user) {
-  if (user.mode() != api::POD && user.mode() != api::NODE) {
-    return invalid(cat(field, ".mode"), api::NamespaceMode_Name(user.mode()), "POD or NODE");
+/// A range of ids that begins with the container's 0 and ends within 32 bits on both sides.
+Result<engine::IdMap> user_ids(const std::string& field,
+                               const google::protobuf::RepeatedPtrField<api::IDMapping>& from) {
+  if (from.size() != 1) return invalid(field, cat(from.size()), "exactly one mapping");
+  const api::IDMapping& map = from[0];
+  if (map.container_id() != 0) {
+    return invalid(field + "[0].container_id", cat(map.container_id()),
+                   "0: root must be mapped, and with it all that follow");
   }
-  if (user.mode() == api::NODE) {
-    if (user.uids_size() > 0 || user.gids_size() > 0) {
-      return invalid(cat(field, ".uids"), "[...]", "none with mode NODE");
+  if (map.length() == 0) return invalid(field + "[0].length", "0", "1 or more");
+  if (map.length() > UINT32_MAX - map.host_id()) {
+    return invalid(field + "[0].length", cat(map.length()),
+                   cat("at most ", UINT32_MAX - map.host_id(), ", as host_id is ", map.host_id()));
+  }
+  return engine::IdMap{map.container_id(), map.host_id(), map.length()};
+}
+
+Result<> user_namespace(const std::string& field, const api::UserNamespace& from,
+                        engine::NamespaceOptions& to) {
+  if (from.mode() != api::POD && from.mode() != api::NODE) {
+    const std::string name = api::NamespaceMode_Name(from.mode());
+    return invalid(field + ".mode", name.empty() ? cat(static_cast<int>(from.mode())) : name,
+                   "POD or NODE");
+  }
+  if (from.mode() == api::NODE) {
+    if (from.uids_size() > 0 || from.gids_size() > 0) {
+      return invalid(field + ".uids", "[...]", "none with mode NODE");
     }
+    to.user = engine::NamespaceMode::kNode;
     return {};
   }
-  if (user.uids_size() != 1 || user.gids_size() != 1) {
-    return invalid(cat(field, ".uids"),
-                   cat(user.uids_size(), " uids and ", user.gids_size(), " gids"),
-                   "exactly one mapping each");
-  }
-  return Error(
-      Code::kUnimplemented,
-      cat(field, ".mode: POD: user namespaces are not implemented by this version of fluyt"));
+  to.user_ids = engine::UserIds{FLUYT_TRY(user_ids(field + ".uids", from.uids())),
+                                FLUYT_TRY(user_ids(field + ".gids", from.gids()))};
+  return {};
 }
 
 Result<engine::NamespaceOptions> namespace_options(const std::string& field,
@@ -74,7 +88,7 @@ Result<engine::NamespaceOptions> namespace_options(const std::string& field,
     return invalid(field + ".target_id", "\"\"", "a container's id, as pid is TARGET");
   }
   if (option.has_userns_options()) {
-    FLUYT_TRY(check_user_namespace(field + ".userns_options", option.userns_options()));
+    FLUYT_TRY(user_namespace(field + ".userns_options", option.userns_options(), options));
   }
   return options;
 }
@@ -154,6 +168,26 @@ std::vector<engine::IdMap> id_maps(const google::protobuf::RepeatedPtrField<api:
   return to;
 }
 
+/// What is of an image volume alone.
+Result<> image_volume(const std::string& field, const api::Mount& from, engine::Mount& to) {
+  to.image_sub_path = from.image_sub_path();
+  if (!from.has_image()) {
+    if (to.image_sub_path.empty()) return {};
+    return invalid(field + ".image_sub_path", quote(to.image_sub_path), "none without an image");
+  }
+  to.image = from.image().image();
+  to.user_specified_image = from.image().user_specified_image();
+  if (to.image.empty()) return invalid(field + ".image.image", "\"\"", "an image's name or id");
+  if (!from.readonly()) return invalid(field + ".readonly", "false", "true: it is an image volume");
+  for (const std::string_view word : split(to.image_sub_path, '/')) {
+    if (word == ".." || has_control_characters(word)) {
+      return invalid(field + ".image_sub_path", quote(to.image_sub_path),
+                     "a path inside the image, without \"..\"");
+    }
+  }
+  return {};
+}
+
 Result<engine::Mount> mount(const std::string& field, const api::Mount& from) {
   engine::Mount to;
   to.container_path = from.container_path();
@@ -163,8 +197,7 @@ Result<engine::Mount> mount(const std::string& field, const api::Mount& from) {
   to.selinux_relabel = from.selinux_relabel();
   to.uid_maps = id_maps(from.uidmappings());
   to.gid_maps = id_maps(from.gidmappings());
-  to.image = from.has_image() ? from.image().image() : "";
-  to.image_sub_path = from.image_sub_path();
+  FLUYT_TRY(image_volume(field, from, to));
   switch (from.propagation()) {
     case api::PROPAGATION_PRIVATE:
       to.propagation = engine::Propagation::kPrivate;

@@ -41,6 +41,7 @@ grpc::Status RuntimeService::Status(grpc::ServerContext* /*context*/,
     handler->mutable_features()->set_user_namespaces(from.user_namespaces);
   }
   response->mutable_features()->set_supplemental_groups_policy(true);
+  response->mutable_features()->set_user_namespaces_host_network(status.user_namespaces);
   if (!request->verbose()) return grpc::Status::OK;
   (*response->mutable_info())["config"] = dump(config_info(engine_.options(), info_));
   const nlohmann::json host = {{"instance", status.instance},

@@ -56,6 +56,11 @@ void fill_mount(const engine::Mount& from, api::Mount& to) {
   to.set_propagation(to_api(from.propagation));
   for (const auto& map : from.uid_maps) fill_id_map(map, *to.add_uidmappings());
   for (const auto& map : from.gid_maps) fill_id_map(map, *to.add_gidmappings());
+  if (from.image.empty()) return;
+  to.mutable_image()->set_image(from.image);
+  to.mutable_image()->set_user_specified_image(from.user_specified_image);
+  to.mutable_image()->set_image_ref(from.image_id);
+  to.set_image_sub_path(from.image_sub_path);
 }
 
 /// "SIGRTMIN+3" as CRI writes it, SIGRTMINPLUS3; RUNTIME_DEFAULT for what CRI has no name for.
@@ -132,6 +137,13 @@ void fill(const engine::Sandbox& sandbox, api::PodSandboxStatus& to) {
   options->set_network(to_api(sandbox.config.namespaces.network));
   options->set_pid(to_api(sandbox.config.namespaces.pid));
   options->set_ipc(to_api(sandbox.config.namespaces.ipc));
+  if (const auto& users = sandbox.config.namespaces.user_ids) {
+    options->mutable_userns_options()->set_mode(api::POD);
+    fill_id_map(users->uids, *options->mutable_userns_options()->add_uids());
+    fill_id_map(users->gids, *options->mutable_userns_options()->add_gids());
+  } else if (sandbox.config.namespaces.user == engine::NamespaceMode::kNode) {
+    options->mutable_userns_options()->set_mode(api::NODE);
+  }
   copy_map(sandbox.config.labels, to.mutable_labels());
   copy_map(sandbox.config.annotations, to.mutable_annotations());
   to.set_runtime_handler(sandbox.runtime_handler);

@@ -19,10 +19,21 @@ struct IdMap {
   bool operator==(const IdMap&) const = default;
 };
 
+/// The ids of a user namespace: one range each, whose container ids begin with 0.
+struct UserIds {
+  IdMap uids;
+  IdMap gids;
+  bool operator==(const UserIds&) const = default;
+};
+
 struct NamespaceOptions {
   NamespaceMode network = NamespaceMode::kPod;
   NamespaceMode pid = NamespaceMode::kPod;
   NamespaceMode ipc = NamespaceMode::kPod;
+  NamespaceMode user = NamespaceMode::kPod;  // or kNode
+  /// With kPod. A sandbox without them has the host's user namespace; a container has its
+  /// sandbox's, with or without them.
+  std::optional<UserIds> user_ids;
   std::string target_id;  // with kTarget: a container of the same sandbox
   bool operator==(const NamespaceOptions&) const = default;
 };
@@ -32,6 +43,15 @@ struct SecurityProfile {
   enum class Type { kRuntimeDefault, kUnconfined, kLocalhost } type = Type::kRuntimeDefault;
   std::string localhost_ref;
   bool operator==(const SecurityProfile&) const = default;
+};
+
+/// Empty words: the policy's usual ones.
+struct SelinuxOptions {
+  std::string user;
+  std::string role;
+  std::string type;
+  std::string level;
+  bool operator==(const SelinuxOptions&) const = default;
 };
 
 enum class GroupsPolicy { kMerge, kStrict };
@@ -114,6 +134,8 @@ struct Mount {
   std::vector<IdMap> gid_maps;
   std::string image;  // an image volume: mounted in place of host_path
   std::string image_sub_path;
+  std::string user_specified_image;  // what a person wrote, for status alone
+  std::string image_id;              // the engine's: of the image that was mounted
   bool operator==(const Mount&) const = default;
 };
 
@@ -142,6 +164,7 @@ struct SecurityContext {
   std::optional<std::vector<std::string>> readonly_paths;
   std::optional<SecurityProfile> seccomp;  // left out: unconfined, as CRI says
   std::optional<SecurityProfile> apparmor;
+  std::optional<SelinuxOptions> selinux;
   bool operator==(const SecurityContext&) const = default;
 };
 
@@ -168,6 +191,7 @@ struct ContainerConfig {
   std::vector<EnvVar> envs;
   std::vector<Mount> mounts;
   std::vector<Device> devices;
+  std::vector<std::string> cdi_devices;  // "vendor.com/class=name"
   std::map<std::string, std::string> labels;
   std::map<std::string, std::string> annotations;
   std::string log_path;  // relative to the sandbox's log_directory

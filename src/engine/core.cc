@@ -5,6 +5,15 @@
 #include "base/strings.h"
 
 namespace fluyt::engine {
+
+sys::IdMaps id_maps(const std::optional<UserIds>& users) {
+  if (!users) return {};
+  const auto range = [](const IdMap& map) {
+    return std::vector<sys::IdRange>{{map.container_id, map.host_id, map.length}};
+  };
+  return {range(users->uids), range(users->gids)};
+}
+
 namespace {
 
 /// The entry with the id `id`, else the only one whose id begins with it.

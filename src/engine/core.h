@@ -21,6 +21,7 @@
 #include "engine/names.h"
 #include "engine/store.h"
 #include "engine/worker.h"
+#include "sys/id_range.h"
 
 namespace fluyt::spec {
 struct Host;
@@ -34,6 +35,7 @@ namespace fluyt::engine {
 /// What this host lacks that bears on what we do; probed once.
 struct Host {
   int64_t oom_score_floor = -1000;  // we may not go below
+  std::string no_user_namespaces;   // why pods can have none; empty: they can
   std::vector<std::string> lacks;
 };
 Host probe_host();
@@ -106,6 +108,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Result<> stop(SandboxEntry& entry);
   Result<> undo_sandbox(SandboxEntry& entry);
   Result<> undo_container(ContainerEntry& entry);
+  /// A container's root, and what its image volumes hold.
+  Result<> remove_roots(const Container& container);
   void forget_sandbox(const Sandbox& sandbox);
   void forget_container(const Container& container);
 
@@ -113,6 +117,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
 
   // Handlers (handler_status.cc). A program that was replaced is asked again behind the answer.
   std::vector<HandlerStatus> handler_statuses();
+  /// Whether a pod of this handler can have a user namespace of its own here.
+  bool can_have_users(const std::string& handler) const;
 
   /// What the image store and the file system say of a container's root (readings.cc). Walks it:
   /// layer_usage's thread alone.
@@ -140,6 +146,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   }
 };
 
+/// As the parts below want them; none for the host's user namespace.
+sys::IdMaps id_maps(const std::optional<UserIds>& users);
 /// What CNI is told of a sandbox, at ADD and again at DEL.
 network::SandboxNetwork network_of(const Sandbox& sandbox);
 /// `container` with what its monitor says of it. Never goes back: an exit is final.

@@ -1,6 +1,7 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "engine/core.h"
+#include "engine/image_volumes.h"
 #include "engine/signals.h"
 #include "engine/spec_input.h"
 #include "oci/reference.h"
@@ -33,6 +34,16 @@ std::string stop_signal_of(const ContainerConfig& config, const image::Image& im
   if (!config.stop_signal.empty()) return config.stop_signal;
   const std::string& own = image.config.config.stop_signal;
   return signal_number(own) ? own : std::string(kDefaultStopSignal);
+}
+
+// A container has its sandbox's user namespace: it may say so, and nothing else.
+Result<> admit_users(const NamespaceOptions& of_sandbox, const NamespaceOptions& asked) {
+  const bool host = asked.user == NamespaceMode::kNode;
+  const bool other = asked.user_ids && asked.user_ids != of_sandbox.user_ids;
+  if (!other && !(host && of_sandbox.user_ids)) return {};
+  return Error(Code::kInvalidArgument,
+               cat("linux.security_context.namespace_options.userns_options: ",
+                   host ? "NODE" : "POD", ": expected what the sandbox was made with"));
 }
 
 Error not_ready(const Sandbox& sandbox) {
@@ -72,13 +83,16 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     request.log_path = container->config.log_path;
   }
   FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
-  request.root = FLUYT_TRY(core.parts.images->create_root(container->id, image.id));
+  request.root = FLUYT_TRY(core.parts.images->create_root(
+      container->id, image.id, {.ids = id_maps(sandbox->config.namespaces.user_ids)}));
+  request.trees = FLUYT_TRY(make_image_volumes(core, *container, *sandbox));
   auto created = client->create(request);
   while (!created.ok() && created.error().code() == Code::kNotFound &&
          FLUYT_TRY(make_missing_source(container->config.mounts))) {
     created = client->create(request);
   }
-  if (!created.ok()) return about_program(std::move(created).error());
+  if (!created.ok())
+    return about_program(about_image_volume(*container, std::move(created).error()));
   if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 
   const std::scoped_lock order(core.event_order);
@@ -120,12 +134,14 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   const SandboxEntryPtr sandbox = FLUYT_TRY(core_->get_sandbox(sandbox_id));
   const SandboxPtr in = sandbox->value();
   if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);
+  FLUYT_TRY(admit_users(in->config.namespaces, config.security.namespaces));
   const image::Image image = FLUYT_TRY(image_of(*core_, config.image));
 
   Container container;
   container.id = make_id();
   container.sandbox_id = in->id;
   container.config = config;
+  FLUYT_TRY(find_image_volumes(*core_, container.config));
   container.image_id = image.id;
   container.image_digest = digest_of(image, config.image);
   container.stop_signal = stop_signal_of(config, image);

@@ -35,6 +35,11 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
   const auto core =
       std::make_shared<Core>(std::move(options), std::move(parts), std::move(store), logger);
   core->host = probe_host();
+  if (const auto ids = core->parts.images->probe_ids(); !ids.ok()) {
+    core->host.no_user_namespaces = ids.error().message();
+    core->host.lacks.push_back(
+        cat("what pods' user namespaces take: ", core->host.no_user_namespaces));
+  }
   core->spec_host = std::make_shared<const spec::Host>(probe_spec_host(core->host));
   core->cgroup_host =
       std::make_shared<const runtime::cgroup::Host>(FLUYT_TRY(runtime::cgroup::probe()));
@@ -61,6 +66,7 @@ HostStatus Engine::status() {
   HostStatus status;
   status.network = core_->parts.network->status();
   status.handlers = core_->handler_statuses();
+  status.user_namespaces = core_->host.no_user_namespaces.empty();
   status.instance = core_->instance;
   status.lacks = core_->host.lacks;
   for (const auto& record : core_->broken) {

@@ -30,6 +30,7 @@ struct Options {
   std::string monitor_program;
   std::string pod_init_program;
   std::string default_cgroup_parent = "/fluyt";
+  std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
   std::string monitor_cgroup_parent = "/fluyt-monitors";  // one leaf a monitor, outside every pod's
   std::vector<RuntimeHandler> handlers;                   // besides the linked one
   std::string default_handler = std::string(kLinkedHandler);  // what "" means
@@ -55,7 +56,9 @@ struct HostStatus {
   std::string runtime_message;
   network::Status network;
   std::vector<HandlerStatus> handlers;  // the default first
-  std::string instance;                 // an id of this run of the engine
+  bool user_namespaces =
+      false;             // of pods, with idmapped roots: tried out at start; see handlers too
+  std::string instance;  // an id of this run of the engine
   /// What this host lacks, one sentence each (design rule: never silently).
   std::vector<std::string> lacks;
   /// Records that were set aside when they were loaded, with the reason.

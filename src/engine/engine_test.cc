@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "engine/core.h"
 #include "sys/file.h"
 
 /// The verbs over fakes of images, network and monitors. Sandboxes here are on the host's network
@@ -28,6 +29,7 @@ struct FakeWorld {
   bool ignores_sigterm = false;
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
+  std::map<std::string, sys::OverlayMount> trees;  // of the last create
 
   Result<> check(const std::string& call) {
     if (fail == call) return Error(Code::kInternal, call + " fails");
@@ -57,12 +59,16 @@ class FakeImages final : public image::ImageStore {
   }
   Result<> remove(const std::string&) override { return {}; }
   Result<> untag(const std::string&) override { return {}; }
-  Result<sys::OverlayMount> create_root(const std::string& id, const std::string&) override {
+  Result<sys::OverlayMount> create_root(const std::string& id, const std::string&,
+                                        const image::RootOptions& options) override {
     FLUYT_TRY(world_.check("create_root"));
     const std::scoped_lock lock(world_.mutex);
     world_.roots.insert(id);
-    return sys::OverlayMount{{"/lower"}, world_.upper, "/work"};
+    if (options.access == image::RootOptions::Access::kReadOnly)
+      return sys::OverlayMount{{"/lower", "/empty"}, {}, {}, options.ids};
+    return sys::OverlayMount{{"/lower"}, world_.upper, "/work", options.ids};
   }
+  Result<> probe_ids() override { return world_.check("probe_ids"); }
   Result<> remove_root(const std::string& id) override {
     const std::scoped_lock lock(world_.mutex);
     world_.roots.erase(id);
@@ -108,6 +114,7 @@ class FakeClient final : public monitor::Client {
       return Error(Code::kNotFound, "mounts[0]: no such file");
     }
     const std::scoped_lock lock(world_.mutex);
+    world_.trees = request.trees;
     monitor::ContainerInfo info;
     info.id = request.id;
     info.created_at = now_unix_ns();
@@ -257,6 +264,7 @@ class EngineTest : public testing::Test {
     EXPECT_TRUE(started.ok()) << started.error().message();
     return *id;
   }
+  static std::vector<std::string> host_lacks() { return probe_host().lacks; }
   std::vector<std::string> left_in_state() const {
     return *sys::list_dir(folder_->path() + "/state/sandboxes");
   }
@@ -327,6 +335,77 @@ TEST_F(EngineTest, AFailureUndoesWhatWasMade) {
   }
   world_.fail = "";
   EXPECT_TRUE(engine_->create_container(sandbox, main_container()).ok());
+}
+
+TEST_F(EngineTest, UserNamespacesAreRefusedByNameWhereTheyCannotBe) {
+  SandboxConfig config = pod();
+  config.namespaces.user_ids = UserIds{{0, 100000, 65536}, {0, 100000, 65536}};
+  auto refused = engine_->run_sandbox(config, "");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message().find("ipc: NODE: expected POD"), std::string::npos);
+  config.namespaces.ipc = NamespaceMode::kPod;
+  config.namespaces.pid = NamespaceMode::kNode;
+  refused = engine_->run_sandbox(config, "");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message().find("pid: NODE: expected POD or CONTAINER"),
+            std::string::npos);
+  EXPECT_TRUE(engine_->status().user_namespaces);
+  EXPECT_TRUE(engine_->status().lacks == host_lacks());
+
+  world_.fail = "probe_ids";
+  restart();
+  world_.fail = "";
+  config.namespaces.pid = NamespaceMode::kPod;
+  refused = engine_->run_sandbox(config, "");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kFailedPrecondition);
+  EXPECT_NE(refused.error().message().find("probe_ids fails"), std::string::npos);
+  EXPECT_FALSE(engine_->status().user_namespaces);
+  EXPECT_EQ(engine_->status().lacks.size(), host_lacks().size() + 1);
+}
+
+TEST_F(EngineTest, AContainerHasItsSandboxesUserNamespace) {
+  const std::string sandbox = *engine_->run_sandbox(pod(), "");
+  ContainerConfig config = main_container();
+  config.security.namespaces.user_ids = UserIds{{0, 100000, 65536}, {0, 100000, 65536}};
+  const auto refused = engine_->create_container(sandbox, config);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message().find("userns_options: POD: expected what the sandbox"),
+            std::string::npos);
+  config.security.namespaces.user_ids.reset();
+  config.security.namespaces.user = NamespaceMode::kNode;
+  EXPECT_TRUE(engine_->create_container(sandbox, config).ok());
+}
+
+TEST_F(EngineTest, ImageVolumesAreHeldWhileTheContainerIsThere) {
+  const std::string sandbox = *engine_->run_sandbox(pod(), "");
+  ContainerConfig config = main_container();
+  config.mounts.resize(2);
+  config.mounts[0].container_path = config.mounts[0].host_path = "/tmp";
+  config.mounts[1].container_path = "/volume";
+  config.mounts[1].image = "busybox";
+  config.mounts[1].image_sub_path = "etc";
+  const std::string id = engine_->create_container(sandbox, config).value();
+  EXPECT_EQ((*engine_->get_container(id))->config.mounts[1].image_id, "sha256:0123");
+  EXPECT_EQ(world_.roots, (std::set<std::string>{id, id + ".image-1"}));
+  ASSERT_EQ(world_.trees.size(), 1U);
+  EXPECT_EQ(world_.trees.begin()->second.sub_path, "etc");
+  EXPECT_TRUE(world_.trees.begin()->second.upper_dir.empty());
+  // What no container has goes at the next start; what one has stays.
+  world_.roots.insert("gone.image-0");
+  restart();
+  EXPECT_EQ(world_.roots, (std::set<std::string>{id, id + ".image-1"}));
+  ASSERT_TRUE(engine_->remove_container(id).ok());
+  EXPECT_TRUE(world_.roots.empty());
+
+  config.mounts[1].image = "none";
+  const auto refused = engine_->create_container(sandbox, config);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kInvalidArgument);
+  EXPECT_NE(
+      refused.error().message().find("ImageVolumeMountFailed: mounts[1].image.image: \"none\""),
+      std::string::npos);
+  EXPECT_TRUE(world_.roots.empty());
 }
 
 TEST_F(EngineTest, WhatIsWrongIsNamed) {

@@ -3,20 +3,20 @@
 namespace fluyt::engine {
 namespace {
 
-/// Pods with a user namespace of their own: none yet, whatever their runtime could do.
-constexpr bool kUserNamespaces = false;
-
 /// mount_setattr(2): every kernel that we run on.
 constexpr oci::RuntimeFeatures kLinkedFeatures{
     .recursive_readonly_mounts = true, .idmapped_mounts = true, .user_namespaces = true};
 
-HandlerStatus status_of(std::string name, const oci::RuntimeFeatures& features) {
-  return {.name = std::move(name),
-          .recursive_readonly_mounts = features.recursive_readonly_mounts,
-          .user_namespaces = kUserNamespaces && features.user_namespaces};
+bool has_users(const oci::RuntimeFeatures& features) {
+  return features.user_namespaces && features.idmapped_mounts;
 }
 
 }  // namespace
+
+bool Engine::Core::can_have_users(const std::string& handler) const {
+  if (!host.no_user_namespaces.empty()) return false;
+  return has_users(handler == kLinkedHandler ? kLinkedFeatures : features.of(handler));
+}
 
 std::vector<HandlerStatus> Engine::Core::handler_statuses() {
   if (features.any_changed(options) && !asks_features.exchange(true)) {
@@ -25,6 +25,11 @@ std::vector<HandlerStatus> Engine::Core::handler_statuses() {
       asks_features = false;
     });
   }
+  const auto status_of = [this](std::string name, const oci::RuntimeFeatures& can) {
+    return HandlerStatus{.name = std::move(name),
+                         .recursive_readonly_mounts = can.recursive_readonly_mounts,
+                         .user_namespaces = host.no_user_namespaces.empty() && has_users(can)};
+  };
   std::vector<HandlerStatus> all = {status_of(std::string(kLinkedHandler), kLinkedFeatures)};
   for (const RuntimeHandler& handler : options.handlers)
     all.push_back(status_of(handler.name, features.of(handler.name)));

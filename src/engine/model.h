@@ -17,6 +17,7 @@ namespace fluyt::engine {
 
 /// Paths of the namespaces that the monitor holds; empty where the host's is used.
 struct NamespacePaths {
+  std::string user;
   std::string network;
   std::string ipc;
   std::string uts;

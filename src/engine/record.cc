@@ -53,7 +53,9 @@ NLOHMANN_JSON_SERIALIZE_ENUM(ContainerState, {{ContainerState::kCreating, "creat
                                               {ContainerState::kExited, "exited"}})
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(IdMap, container_id, host_id, length)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NamespaceOptions, network, pid, ipc, target_id)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(UserIds, uids, gids)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NamespaceOptions, network, pid, ipc, user, user_ids,
+                                                target_id)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SecurityProfile, type, localhost_ref)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Resources, cpu_period, cpu_quota, cpu_shares,
                                                 memory_limit_bytes, memory_swap_limit_bytes,
@@ -70,21 +72,22 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SandboxConfig, name, hostname, l
                                                 privileged, overhead, resources)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Mount, container_path, host_path, readonly,
                                                 recursive_readonly, propagation, selinux_relabel,
-                                                uid_maps, gid_maps, image, image_sub_path)
+                                                uid_maps, gid_maps, image, image_sub_path,
+                                                user_specified_image, image_id)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Device, container_path, host_path, permissions)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SecurityContext, add_capabilities,
-                                                drop_capabilities, add_ambient_capabilities,
-                                                privileged, readonly_rootfs, no_new_privs,
-                                                namespaces, run_as_user, run_as_group,
-                                                run_as_username, supplemental_groups, groups_policy,
-                                                masked_paths, readonly_paths, seccomp, apparmor)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SelinuxOptions, user, role, type, level)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(
+    SecurityContext, add_capabilities, drop_capabilities, add_ambient_capabilities, privileged,
+    readonly_rootfs, no_new_privs, namespaces, run_as_user, run_as_group, run_as_username,
+    supplemental_groups, groups_policy, masked_paths, readonly_paths, seccomp, apparmor, selinux)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ContainerName, name, attempt)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EnvVar, name, value)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ContainerConfig, name, image, user_specified_image,
                                                 command, args, working_dir, envs, mounts, devices,
-                                                labels, annotations, log_path, open_stdin,
-                                                stdin_once, tty, resources, security, stop_signal)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NamespacePaths, network, ipc, uts, pid)
+                                                cdi_devices, labels, annotations, log_path,
+                                                open_stdin, stdin_once, tty, resources, security,
+                                                stop_signal)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NamespacePaths, user, network, ipc, uts, pid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ContainerUser, uid, gid, groups)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CgroupPaths, unified, legacy)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Sandbox, id, config, runtime_handler, handler,

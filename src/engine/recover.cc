@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "engine/core.h"
+#include "engine/root_names.h"
 #include "engine/sandbox_files.h"
 #include "sys/file.h"
 
@@ -88,7 +89,7 @@ void undo_create(Engine::Core& core, SandboxEntry& entry) {
 
 void end_strays(Engine::Core& core, const std::vector<Container>& strays) {
   for (const auto& container : strays) {
-    core.log_if_failed(core.parts.images->remove_root(container.id),
+    core.log_if_failed(core.remove_roots(container),
                        cat("container ", container.id, " of no sandbox: root"));
     core.log_if_failed(core.store->erase_container(container.id),
                        cat("container ", container.id, " of no sandbox: record"));
@@ -117,7 +118,7 @@ void remove_orphans(Engine::Core& core) {
   }
   const auto roots = core.parts.images->list_roots();
   for (const auto& id : roots.ok() ? *roots : std::vector<std::string>()) {
-    if (!containers.contains(id)) {
+    if (!containers.contains(container_of_root(id))) {
       core.log_if_failed(core.parts.images->remove_root(id),
                          cat("root ", quote(id), " of no container"));
     }

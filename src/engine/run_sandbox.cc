@@ -11,16 +11,40 @@ namespace {
 constexpr int64_t kMakeMs = 30'000;
 constexpr int64_t kAttachMs = 120'000;
 
+constexpr std::string_view kNamespaces = "linux.security_context.namespace_options.";
+
+Result<> admit_users(Engine::Core& core, const std::string& handler,
+                     const NamespaceOptions& asked) {
+  if (!asked.user_ids) return {};
+  if (!core.host.no_user_namespaces.empty()) {
+    return Error(Code::kFailedPrecondition,
+                 cat(kNamespaces,
+                     "userns_options.mode: POD: not on this host: ", core.host.no_user_namespaces));
+  }
+  if (!core.can_have_users(handler)) {
+    return Error(Code::kFailedPrecondition,
+                 cat(kNamespaces, "userns_options.mode: POD: runtime handler ", quote(handler),
+                     " does not say that it can have user namespaces and idmapped mounts"));
+  }
+  // The host's are not owned by the pod's user namespace: nothing could be mounted of them there.
+  for (const auto& [name, mode] : {std::pair{"pid", asked.pid}, {"ipc", asked.ipc}}) {
+    if (mode == NamespaceMode::kNode) {
+      return Error(Code::kInvalidArgument,
+                   cat(kNamespaces, name, ": NODE: expected POD",
+                       name[0] == 'p' ? " or CONTAINER" : "", ", as userns_options has mode POD"));
+    }
+  }
+  return {};
+}
+
 Result<> admit(const SandboxConfig& config) {
   if (config.namespaces.network != NamespaceMode::kPod &&
       config.namespaces.network != NamespaceMode::kNode) {
-    return Error(Code::kInvalidArgument,
-                 "linux.security_context.namespace_options.network: expected POD or NODE");
+    return Error(Code::kInvalidArgument, cat(kNamespaces, "network: expected POD or NODE"));
   }
   if (config.namespaces.ipc != NamespaceMode::kPod &&
       config.namespaces.ipc != NamespaceMode::kNode) {
-    return Error(Code::kInvalidArgument,
-                 "linux.security_context.namespace_options.ipc: expected POD or NODE");
+    return Error(Code::kInvalidArgument, cat(kNamespaces, "ipc: expected POD or NODE"));
   }
   return {};
 }
@@ -49,8 +73,11 @@ Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox, const st
   request.new_ipc = namespaces.ipc != NamespaceMode::kNode;
   request.shared_pid = namespaces.pid == NamespaceMode::kPod;
   request.pod_init_cgroup = cgroup_parent;
-  const auto sysctls = FLUYT_TRY(spec::sandbox_sysctls(
-      sandbox.config.sysctls, {.network = request.new_network, .ipc = request.new_ipc}));
+  request.users = id_maps(namespaces.user_ids);
+  const auto sysctls = FLUYT_TRY(
+      spec::sandbox_sysctls(sandbox.config.sysctls, {.network = request.new_network,
+                                                     .ipc = request.new_ipc,
+                                                     .user = namespaces.user_ids.has_value()}));
   request.sysctls.assign(sysctls.begin(), sysctls.end());
   return request;
 }
@@ -69,7 +96,9 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   if (!config.log_directory.empty()) {
     FLUYT_TRY_CONTEXT(sys::make_dirs(config.log_directory, 0755), "log_directory");
   }
-  if (config.namespaces.ipc != NamespaceMode::kNode) FLUYT_TRY(mount_shm(dir));
+  if (config.namespaces.ipc != NamespaceMode::kNode) {
+    FLUYT_TRY(mount_shm(dir, config.namespaces.user_ids));
+  }
 
   const monitor::LaunchOptions launch{
       .monitor_program = core.options.monitor_program,
@@ -84,10 +113,13 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   const auto made =
       FLUYT_TRY_CONTEXT(client->make_sandbox(request, Deadline::after_ms(kMakeMs)), "namespaces");
 
+  if (made.user.empty() != request.users.empty())
+    return Error(Code::kInternal, "namespaces: the monitor made no user namespace");
+
   const bool attach = config.namespaces.network == NamespaceMode::kPod;
   // Recorded before ADD: whatever becomes of us, a DEL is owed from here on.
   FLUYT_TRY(entry.change(*core.store, [&](Sandbox& now) {
-    now.namespaces = {made.network, made.ipc, made.uts, made.pid};
+    now.namespaces = {made.user, made.network, made.ipc, made.uts, made.pid};
     now.monitor_pid = client->monitor_pid();
     now.network_attached = attach;
     return true;
@@ -164,6 +196,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                                         const std::string& runtime_handler) {
   FLUYT_TRY(admit(config));
   FLUYT_TRY(check_runtime_handler(runtime_handler));
+  FLUYT_TRY(admit_users(*core_, handler_name(core_->options, runtime_handler), config.namespaces));
   Sandbox sandbox;
   sandbox.id = make_id();
   sandbox.config = config;

@@ -1,12 +1,15 @@
 #include "engine/sandbox_files.h"
 
+#include <fcntl.h>
 #include <sys/mount.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "base/strings.h"
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/pty.h"
 
 namespace fluyt::engine {
 namespace {
@@ -49,18 +52,30 @@ Result<> write_sandbox_files(const std::string& dir, const SandboxConfig& config
       config.dns.empty() ? FLUYT_TRY(host_file("/etc/resolv.conf")) : resolv_conf(config.dns);
   const std::string hosts =
       host_network ? FLUYT_TRY(host_file("/etc/hosts")) : pod_hosts(hostname, ips);
-  FLUYT_TRY(sys::write_file_atomic(sys::kCwd, dir + "/resolv.conf", resolv, 0644));
-  FLUYT_TRY(sys::write_file_atomic(sys::kCwd, dir + "/hosts", hosts, 0644));
-  return sys::write_file_atomic(sys::kCwd, dir + "/hostname", hostname + "\n", 0644);
+  for (const auto& [name, text] : {std::pair<std::string, std::string>{"resolv.conf", resolv},
+                                   {"hosts", hosts},
+                                   {"hostname", hostname + "\n"}}) {
+    const std::string path = cat(dir, "/", name);
+    FLUYT_TRY(sys::write_file_atomic(sys::kCwd, path, text, 0644));
+    if (const auto& users = config.namespaces.user_ids) {
+      const sys::Fd file = FLUYT_TRY(sys::open(path, O_RDONLY | O_NOFOLLOW));
+      FLUYT_TRY_CONTEXT(sys::set_owner(file, users->uids.host_id, users->gids.host_id), path);
+    }
+  }
+  return {};
 }
 
-Result<> mount_shm(const std::string& dir) {
+Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users) {
   const std::string path = dir + "/shm";
   FLUYT_TRY(sys::make_dirs(path, 0755));
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
   FLUYT_TRY(context.set_string("source", "shm"));
   FLUYT_TRY(context.set_string("mode", "1777"));
   FLUYT_TRY(context.set_string("size", kShmSize));
+  if (users) {
+    FLUYT_TRY(context.set_string("uid", cat(users->uids.host_id)));
+    FLUYT_TRY(context.set_string("gid", cat(users->gids.host_id)));
+  }
   const sys::Fd mount =
       FLUYT_TRY(context.mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   const sys::Fd target = FLUYT_TRY(sys::open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW));

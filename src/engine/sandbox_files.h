@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,13 +17,14 @@ std::string resolv_conf(const DnsConfig& dns);
 std::string pod_hosts(const std::string& hostname, const std::vector<std::string>& ips);
 
 /// Writes resolv.conf, hosts and hostname below `dir`. A host-network sandbox gets the host's
-/// hosts; one without DNS settings the host's resolv.conf as it is now.
+/// hosts; one without DNS settings the host's resolv.conf as it is now. They belong to root, of the
+/// sandbox's user namespace where it has one.
 Result<> write_sandbox_files(const std::string& dir, const SandboxConfig& config,
                              const std::string& hostname, const std::vector<std::string>& ips);
 
 inline constexpr const char* kShmSize = "64m";
-/// Mounts a tmpfs on dir/shm.
-Result<> mount_shm(const std::string& dir);
+/// Mounts a tmpfs on dir/shm; its root belongs to `users`' root.
+Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users);
 /// Takes it away; none there is success.
 Result<> unmount_shm(const std::string& dir);
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/strings.h"
+#include "engine/image_volumes.h"
 #include "engine/sandbox_files.h"
 #include "spec/capabilities.h"
 #include "sys/file.h"
@@ -41,12 +42,11 @@ bool lists(const std::string& path, std::string_view word) {
   return false;
 }
 
-Result<spec::Mount> mount_of(const std::string& field, const Mount& from) {
-  if (!from.image.empty()) {
-    return Error(Code::kUnimplemented,
-                 cat(field, ".image: ", quote(from.image),
-                     ": image volumes are not implemented by this version of fluyt"));
-  }
+oci::IdMapping mapping_of(const IdMap& map) {
+  return {map.container_id, map.host_id, map.length};
+}
+
+spec::Mount mount_of(const Mount& from) {
   spec::Mount to;
   to.container_path = from.container_path;
   // Not looked at here: a file system that hangs must hold up the monitor's worker, which has a
@@ -65,12 +65,19 @@ Result<spec::Mount> mount_of(const std::string& field, const Mount& from) {
       to.propagation = spec::Propagation::kBidirectional;
       break;
   }
-  for (const auto& map : from.uid_maps) {
-    to.uid_mappings.push_back({map.container_id, map.host_id, map.length});
-  }
-  for (const auto& map : from.gid_maps) {
-    to.gid_mappings.push_back({map.container_id, map.host_id, map.length});
-  }
+  for (const auto& map : from.uid_maps) to.uid_mappings.push_back(mapping_of(map));
+  for (const auto& map : from.gid_maps) to.gid_mappings.push_back(mapping_of(map));
+  return to;
+}
+
+/// An image's tree. Its ids are mapped layer by layer, and nothing of the host is below it that
+/// could be passed on.
+spec::Mount image_mount_of(const Mount& from, std::string source) {
+  spec::Mount to;
+  to.container_path = from.container_path;
+  to.host_path = std::move(source);
+  to.readonly = true;
+  to.image = true;
   return to;
 }
 
@@ -177,6 +184,11 @@ Result<spec::Namespaces> namespaces_of(Engine::Core& core, const Container& cont
     return path.empty() ? spec::NamespaceSource::host() : spec::NamespaceSource::join(path);
   };
   spec::Namespaces namespaces;
+  namespaces.user = pod(sandbox.namespaces.user);
+  if (const auto& users = sandbox.config.namespaces.user_ids) {
+    namespaces.uid_mappings = {mapping_of(users->uids)};
+    namespaces.gid_mappings = {mapping_of(users->gids)};
+  }
   namespaces.network = pod(sandbox.namespaces.network);
   namespaces.ipc = pod(sandbox.namespaces.ipc);
   namespaces.uts = pod(sandbox.namespaces.uts);
@@ -241,6 +253,10 @@ Result<spec::Security> security_of(const SecurityContext& from) {
   to.readonly_paths = from.readonly_paths;
   to.seccomp = FLUYT_TRY(seccomp_of(from.seccomp));
   to.apparmor = apparmor_of(from.apparmor);
+  if (from.selinux) {
+    to.selinux = spec::SelinuxOptions{from.selinux->user, from.selinux->role, from.selinux->type,
+                                      from.selinux->level};
+  }
   return to;
 }
 
@@ -337,8 +353,12 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
   to.working_dir = config.working_dir;
   for (const auto& env : config.envs) to.envs.emplace_back(env.name, env.value);
   to.tty = config.tty;
+  const std::string bundle = core.bundle_dir(sandbox.id, container.id);
   for (size_t i = 0; i < config.mounts.size(); ++i) {
-    to.mounts.push_back(FLUYT_TRY(mount_of(cat("mounts[", i, "]"), config.mounts[i])));
+    const Mount& mount = config.mounts[i];
+    to.mounts.push_back(mount.image.empty()
+                            ? mount_of(mount)
+                            : image_mount_of(mount, image_volume_source(bundle, i)));
   }
   to.devices = FLUYT_TRY(devices_of(config));
   const RuntimeHandler* handler = FLUYT_TRY(handler_of(core, sandbox));
@@ -354,6 +374,12 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
                               : spec::GroupsPolicy::kMerge;
   to.user_files = FLUYT_TRY(read_user_files(core, image.id));
   to.security = FLUYT_TRY(security_of(config.security));
+  // procMount: Unmasked, which Kubernetes has for such pods alone. Elsewhere nothing said is our
+  // defaults, which are the safe reading.
+  if (sandbox.config.namespaces.user_ids) {
+    if (!to.security.masked_paths) to.security.masked_paths.emplace();
+    if (!to.security.readonly_paths) to.security.readonly_paths.emplace();
+  }
   to.resources = spec_resources(config.resources);
   to.annotations = annotations_of(handler, config, sandbox);
   const std::string hostname =

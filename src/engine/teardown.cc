@@ -1,5 +1,6 @@
 #include "base/strings.h"
 #include "engine/core.h"
+#include "engine/root_names.h"
 #include "engine/sandbox_files.h"
 #include "sys/file.h"
 
@@ -106,12 +107,21 @@ Result<> Engine::Core::undo_sandbox(SandboxEntry& entry) {
   return {};
 }
 
+Result<> Engine::Core::remove_roots(const Container& container) {
+  FLUYT_TRY(parts.images->remove_root(container.id));
+  for (size_t i = 0; i < container.config.mounts.size(); ++i) {
+    if (container.config.mounts[i].image.empty()) continue;
+    FLUYT_TRY(parts.images->remove_root(image_volume_holder(container.id, i)));
+  }
+  return {};
+}
+
 Result<> Engine::Core::undo_container(ContainerEntry& entry) {
   const ContainerPtr container = entry.value();
   if (const auto client = entry.sandbox->client()) {
     FLUYT_TRY(client->remove(container->id, Deadline::after_ms(kShutdownMs)));
   }
-  FLUYT_TRY(parts.images->remove_root(container->id));
+  FLUYT_TRY(remove_roots(*container));
   FLUYT_TRY(sys::remove_tree(bundle_dir(container->sandbox_id, container->id)));
   const std::scoped_lock order(event_order);
   forget_container(*container);

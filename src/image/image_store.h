@@ -112,11 +112,14 @@ class ImageStore {
   /// Removes one name; the image goes with its last one (Docker's untag).
   virtual Result<> untag(const std::string& name) = 0;
 
-  /// A writable root for `container_id`, recorded before it is made: an overlay, or with kCopy a
-  /// directory as it is. The lease on the image's
-  /// layers ends with remove_root.
+  /// A root for `container_id`, recorded before it is made: an overlay, or with kCopy a directory
+  /// as it is. The lease on the image's layers ends with remove_root.
   virtual Result<sys::OverlayMount> create_root(const std::string& container_id,
-                                                const std::string& image_id) = 0;
+                                                const std::string& image_id,
+                                                const RootOptions& options = {}) = 0;
+  /// Whether a root's files can belong to other ids than on disk (RootOptions::ids): an error says
+  /// why they cannot, with this kernel and the store's file system.
+  virtual Result<> probe_ids() = 0;
   virtual Result<> remove_root(const std::string& container_id) = 0;
   virtual Result<std::vector<std::string>> list_roots() = 0;
   /// Bytes and inodes of a container's writable layer.

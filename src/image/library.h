@@ -89,7 +89,8 @@ struct GcReport {
 };
 struct GcOptions {
   enum class Mode { kExplain, kCollect } mode = Mode::kExplain;
-  /// Whether there is such a container; a root of one that there is not goes. Empty: all stay.
+  /// Whether there is the container whose a root of this id is; a root of none goes. Empty: all
+  /// stay.
   std::function<bool(const std::string&)> is_container;
 };
 

@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "image/layer/erofs_mount.h"
 #include "image/layer/view.h"
 #include "image/store.h"
 
@@ -21,7 +22,8 @@ Error no_image(const std::string& id) {
 }  // namespace
 
 Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
-                                             const std::string& image_id) {
+                                             const std::string& image_id,
+                                             const RootOptions& options) {
   const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
   if (!chain.has_value()) return no_image(image_id);
   Pins::Pin pin = layer_pins_.pin(*chain, cat("creation of container ", container_id));
@@ -46,13 +48,19 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
   }
   const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
   auto dirs = layers_->resolve_chain(*chain);
-  auto made = dirs.ok() ? roots_.create(container_id, *dirs)
+  auto made = dirs.ok() ? roots_.create(container_id, *dirs, options)
                         : Result<sys::OverlayMount>(std::move(dirs).error());
   if (!made.ok() && !old.has_value()) {
     roots_.remove(container_id).ignore("the error to tell is the first; open() sweeps the rest");
     catalog_->commit({.drop_roots = {container_id}}).ignore("as above");
   }
   return made;
+}
+
+Result<> Store::probe_ids() {
+  if (options_.layer_form == LayerForm::kErofs)
+    FLUYT_TRY(erofs::probe_ids(options_.root + "/staging"));
+  return roots_.probe_ids();
 }
 
 Result<> Store::remove_root(const std::string& container_id) {

@@ -69,7 +69,9 @@ class Store final : public ImageStore, public Library {
   Result<GcReport> collect_garbage(const GcOptions& options) override;
   Result<VerifyReport> verify(const VerifyOptions& options) override;
   Result<sys::OverlayMount> create_root(const std::string& container_id,
-                                        const std::string& image_id) override;
+                                        const std::string& image_id,
+                                        const RootOptions& options = {}) override;
+  Result<> probe_ids() override;
   Result<> remove_root(const std::string& container_id) override;
   Result<std::vector<std::string>> list_roots() override;
   Result<FsUsage> root_usage(const std::string& container_id) override;

@@ -246,11 +246,37 @@ Result<int32_t> oom_score_of(int64_t asked, const Host& host) {
   return std::max(static_cast<int32_t>(asked), host.oom_score_floor);
 }
 
+bool maps(const std::vector<oci::IdMapping>& mappings, uint32_t id) {
+  return std::any_of(mappings.begin(), mappings.end(), [&](const oci::IdMapping& one) {
+    return id >= one.container_id && id - one.container_id < one.size;
+  });
+}
+
+/// In a user namespace a process can only be somebody whom that knows.
+Result<> check_mapped(const Namespaces& namespaces, const Identity& identity) {
+  if (namespaces.uid_mappings.empty() || namespaces.gid_mappings.empty()) return {};
+  if (!maps(namespaces.uid_mappings, identity.uid)) {
+    return Error(Code::kInvalidArgument,
+                 cat(kSecurity, "run_as_user: ", identity.uid,
+                     ": expected a user of the pod's user namespace, or an image whose user is"));
+  }
+  std::vector<uint32_t> groups = identity.groups;
+  groups.push_back(identity.gid);
+  for (const uint32_t group : groups) {
+    if (maps(namespaces.gid_mappings, group)) continue;
+    return Error(Code::kInvalidArgument,
+                 cat(kSecurity, group == identity.gid ? "run_as_group: " : "supplemental_groups: ",
+                     group, ": expected a group of the pod's user namespace"));
+  }
+  return {};
+}
+
 Result<oci::Process> process_of(const Container& container, const Sandbox& sandbox,
                                 const oci::ImageConfig& image, const Host& host) {
   const Security& security = container.security;
   const Identity identity =
       FLUYT_TRY(resolve_user(container.user, image.config.user, container.user_files));
+  FLUYT_TRY(check_mapped(container.namespaces, identity));
   oci::Process process;
   process.terminal = container.tty;
   process.user = {.uid = identity.uid, .gid = identity.gid, .additional_gids = identity.groups};

@@ -66,7 +66,8 @@ enum class Propagation { kPrivate, kHostToContainer, kBidirectional };
 
 struct Mount {
   std::string container_path;
-  std::string host_path;  // an image volume's mounted root, too
+  std::string host_path;
+  bool image = false;  // an image's tree, which host_path stands for: read-only
   bool readonly = false;
   bool recursive_readonly = false;  // wants readonly and kPrivate
   Propagation propagation = Propagation::kPrivate;

@@ -496,5 +496,62 @@ TEST(ExecProcess, KeepsIdentityAndConfinement) {
   EXPECT_THAT(exec_process(spec, {}, false).error().message(), HasSubstr("cmd: empty"));
 }
 
+void in_user_namespace(Given& given) {
+  Namespaces& namespaces = given.container.namespaces;
+  namespaces.user = NamespaceSource::join("/run/s/user");
+  namespaces.uid_mappings = {{.container_id = 0, .host_id = 100000, .size = 2000}};
+  namespaces.gid_mappings = {{.container_id = 0, .host_id = 200000, .size = 3000}};
+}
+
+TEST(UserNamespace, IsJoinedFirstAndHasItsMappings) {
+  const oci::Spec spec = made_with(in_user_namespace);
+  ASSERT_FALSE(spec.linux_->namespaces.empty());
+  EXPECT_EQ(spec.linux_->namespaces.front(),
+            (oci::Namespace{.type = oci::NamespaceType::kUser, .path = "/run/s/user"}));
+  EXPECT_EQ(spec.linux_->uid_mappings.front().host_id, 100000U);
+  EXPECT_EQ(spec.linux_->gid_mappings.front().host_id, 200000U);
+}
+
+TEST(UserNamespace, WhomItDoesNotKnowNobodyCanBe) {
+  EXPECT_THAT(why([](Given& given) {
+                in_user_namespace(given);
+                given.container.user.run_as_user = 2000;
+              }),
+              HasSubstr("run_as_user: 2000: expected a user of the pod's user namespace"));
+  EXPECT_THAT(why([](Given& given) {
+                in_user_namespace(given);
+                given.container.user.run_as_user = 1999;
+                given.container.user.run_as_group = 3000;
+              }),
+              HasSubstr("run_as_group: 3000"));
+  EXPECT_THAT(why([](Given& given) {
+                in_user_namespace(given);
+                given.container.user.supplemental_groups = {2999, 70000};
+              }),
+              HasSubstr("supplemental_groups: 70000"));
+  EXPECT_THAT(why([](Given& given) {
+                in_user_namespace(given);
+                given.image.config.user = "5000";
+              }),
+              HasSubstr("run_as_user: 5000"));
+}
+
+TEST(Mounts, AnImageIsReadOnlyAndItsSpecialFilesMeanNothing) {
+  const oci::Spec spec = made_with([](Given& given) {
+    Mount mount;
+    mount.container_path = "/image";
+    mount.host_path = "/run/b/images/0";
+    mount.readonly = true;
+    mount.image = true;
+    given.container.mounts.push_back(mount);
+  });
+  const auto found =
+      std::find_if(spec.mounts.begin(), spec.mounts.end(),
+                   [](const oci::Mount& one) { return one.destination == "/image"; });
+  ASSERT_NE(found, spec.mounts.end());
+  EXPECT_EQ(found->source, "/run/b/images/0");
+  EXPECT_THAT(found->options, ElementsAre("rbind", "rprivate", "ro", "nosuid", "nodev"));
+}
+
 }  // namespace
 }  // namespace fluyt::spec

@@ -134,6 +134,9 @@ Result<oci::Mount> asked_mount(const Mount& mount, const std::string& field) {
   const std::string_view access = mount.recursive_readonly ? "rro" : (mount.readonly ? "ro" : "rw");
   oci::Mount out = bind(std::move(destination), std::move(source), access,
                         propagation_option(mount.propagation));
+  if (mount.image) {  // data: what it says of devices and of whose rights it runs with is not ours
+    for (const char* option : {"nosuid", "nodev"}) out.options.emplace_back(option);
+  }
   out.uid_mappings = mount.uid_mappings;
   out.gid_mappings = mount.gid_mappings;
   if (!out.uid_mappings.empty()) {

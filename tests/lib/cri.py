@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -41,6 +42,15 @@ class Client:
 
     def close(self):
         self.channel.close()
+
+    def wait_served(self):
+        """After a restart of the engine: until this client's connection is to the new one."""
+        for _ in range(100):
+            try:
+                return self.runtime.Version(pb.VersionRequest(), timeout=5, wait_for_ready=True)
+            except grpc.RpcError:
+                time.sleep(0.05)
+        raise TimeoutError("no answer of the engine")
 
     def sandbox_config(self, name=None, **options):
         """A pod's configuration; namespaces default to what the kubelet sends for an ordinary pod."""

@@ -9,6 +9,7 @@
 #include "base/strings.h"
 #include "image/blob/hasher.h"
 #include "image/layer/erofs_image.h"
+#include "sys/clone.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 
@@ -50,18 +51,35 @@ Result<> unmount_image(const std::string& directory) {
   return sys::detach_mount_at(directory);
 }
 
-Result<> probe(const std::string& folder) {
+namespace {
+
+// Makes an empty image, and has `use` do with its mount what is to be found out.
+template <class Use>
+Result<> with_empty_image(const std::string& folder, Use use) {
   const sys::Fd at = FLUYT_TRY(sys::open(folder, O_PATH | O_DIRECTORY));
   const sys::Fd file =
       FLUYT_TRY(sys::open(at, "probe.erofs", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   auto tried = [&]() -> Result<> {
     ImageWriter writer(file, at, TreeLimits(), 0);
     FLUYT_TRY(writer.finish(FLUYT_TRY(digest_of("sha256", "probe"))));
-    FLUYT_TRY(open_image(folder + "/probe.erofs"));
-    return {};
+    const sys::Fd mount = FLUYT_TRY(open_image(folder + "/probe.erofs"));
+    return use(mount);
   }();
   FLUYT_TRY(sys::remove_file(at, "probe.erofs"));
   return tried;
+}
+
+}  // namespace
+
+Result<> probe(const std::string& folder) {
+  return with_empty_image(folder, [](sys::FdRef) { return Result<>(); });
+}
+
+Result<> probe_ids(const std::string& folder) {
+  return with_empty_image(folder, [](sys::FdRef mount) -> Result<> {
+    const std::vector<sys::IdRange> some = {{.inside = 0, .outside = 1U << 20U, .count = 1}};
+    return sys::map_mount(mount, FLUYT_TRY(sys::make_user_namespace(some, some)));
+  });
 }
 
 }  // namespace fluyt::image::erofs

@@ -18,5 +18,7 @@ Result<> unmount_image(const std::string& directory);
 /// Makes an empty image in `folder`, mounts it where nobody sees it, and removes it: an error says
 /// why this kernel cannot have layers in images.
 Result<> probe(const std::string& folder);
+/// The same for layers whose files belong to other ids (Linux 5.19).
+Result<> probe_ids(const std::string& folder);
 
 }  // namespace fluyt::image::erofs

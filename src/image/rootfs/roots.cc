@@ -15,6 +15,7 @@
 #include "base/strings.h"
 #include "image/layer/attributes.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace fluyt::image {
 
@@ -97,11 +98,17 @@ class Walk {
   std::set<ino_t> linked_;
 };
 
+// The layer's root, seen through its shifted ids where there are any: owner and ACLs come shifted.
+Result<sys::Fd> open_top(const std::string& layer, const sys::IdMaps& ids) {
+  if (ids.empty()) return sys::open(layer, O_RDONLY | O_DIRECTORY);
+  return sys::open(FLUYT_TRY(sys::clone_mapped(layer, ids)), ".", O_RDONLY | O_DIRECTORY);
+}
+
 // overlayfs shows the upper directory's own owner, mode and attributes as those of the merged root.
-Result<> make_upper(sys::FdRef folder, const std::string& top_layer) {
+Result<> make_upper(sys::FdRef folder, const std::string& top_layer, const sys::IdMaps& ids) {
   FLUYT_TRY(sys::make_dirs_in(folder, "upper", 0755));
   const sys::Fd upper = FLUYT_TRY(sys::open(folder, "upper", O_RDONLY | O_DIRECTORY));
-  const sys::Fd top = FLUYT_TRY(sys::open(top_layer, O_RDONLY | O_DIRECTORY));
+  const sys::Fd top = FLUYT_TRY(open_top(top_layer, ids));
   FLUYT_TRY(write_attributes(upper, FLUYT_TRY(read_attributes(top, top_layer)), "upper"));
   return copy_times(top, upper, "upper");
 }
@@ -130,35 +137,70 @@ Result<Roots> Roots::open(const std::string& root, RootDriver driver) {
   return Roots(root, driver, std::move(fd));
 }
 
+Result<> Roots::fill(sys::FdRef folder, const std::vector<std::string>& lower_dirs,
+                     const RootOptions& options) const {
+  if (driver_ == RootDriver::kCopy) {
+    FLUYT_TRY(sys::make_dirs_in(folder, "upper", 0755));
+    const sys::Fd upper = FLUYT_TRY(sys::open(folder, "upper", O_RDONLY | O_DIRECTORY));
+    return FLUYT_TRY(LayerView::open(lower_dirs)).copy_to(upper);
+  }
+  if (options.access == RootOptions::Access::kReadOnly) {
+    FLUYT_TRY(sys::make_dirs_in(folder, "empty", 0755));
+    return {};
+  }
+  FLUYT_TRY(sys::make_dirs_in(folder, "work", 0700));
+  return make_upper(folder, lower_dirs.front(), options.ids);
+}
+
 Result<sys::OverlayMount> Roots::create(const std::string& id,
-                                        const std::vector<std::string>& lower_dirs) const {
+                                        const std::vector<std::string>& lower_dirs,
+                                        const RootOptions& options) const {
   FLUYT_TRY(check_id(id));
   if (lower_dirs.empty()) return Error(Code::kInvalidArgument, "a root over no layers");
-  const std::string folder = cat(path_, "/", id);
-  const sys::OverlayMount overlay{lower_dirs, folder + "/upper", folder + "/work"};
-  const sys::OverlayMount copy{{}, folder + "/upper", {}};
-  if (FLUYT_TRY(sys::find_stat(root_, id))) {
-    return FLUYT_TRY(sys::find_stat(root_, id + "/work")) ? overlay : copy;
-  }
   // Made under another name first: what has its name is whole.
   const std::string unfinished = cat(kUnfinished, make_id().substr(0, 16));
   const auto make = [&]() -> Result<> {
     const sys::Fd made = FLUYT_TRY(sys::make_dirs_in(root_, unfinished, 0700));
-    if (driver_ == RootDriver::kCopy) {
-      FLUYT_TRY(sys::make_dirs_in(made, "upper", 0755));
-      const sys::Fd upper = FLUYT_TRY(sys::open(made, "upper", O_RDONLY | O_DIRECTORY));
-      FLUYT_TRY(FLUYT_TRY(LayerView::open(lower_dirs)).copy_to(upper));
-    } else {
-      FLUYT_TRY(sys::make_dirs_in(made, "work", 0700));
-      FLUYT_TRY(make_upper(made, lower_dirs.front()));
-    }
+    FLUYT_TRY(fill(made, lower_dirs, options));
     if (renameat(root_.raw(), unfinished.c_str(), root_.raw(), id.c_str()) == 0) return {};
     return failed("renameat", id);
   };
-  auto result = make();
-  if (result.ok()) return driver_ == RootDriver::kCopy ? copy : overlay;
-  sys::remove_tree(root_, unfinished).ignore("the next open() sweeps it");
-  return std::move(result).error().add_context(cat("root of container ", id));
+  if (!FLUYT_TRY(sys::find_stat(root_, id))) {
+    auto made = make();
+    if (!made.ok()) {
+      sys::remove_tree(root_, unfinished).ignore("the next open() sweeps it");
+      return std::move(made).error().add_context(cat("root of container ", id));
+    }
+  }
+  // What it is made of tells what it is: it stays that, whatever the driver is by now.
+  const std::string folder = cat(path_, "/", id);
+  if (FLUYT_TRY(sys::find_stat(root_, id + "/work")))
+    return sys::OverlayMount{lower_dirs, folder + "/upper", folder + "/work", options.ids};
+  if (FLUYT_TRY(sys::find_stat(root_, id + "/upper")))
+    return sys::OverlayMount{{}, folder + "/upper", {}, options.ids};
+  std::vector<std::string> dirs = lower_dirs;
+  dirs.push_back(folder + "/empty");
+  return sys::OverlayMount{std::move(dirs), {}, {}, options.ids};
+}
+
+Result<> Roots::probe_ids() const {
+  constexpr uint32_t kFirst = 1U << 20U;
+  const std::vector<sys::IdRange> some = {{.inside = 0, .outside = kFirst, .count = 1}};
+  const std::string layer = cat(kUnfinished, make_id().substr(0, 16));
+  const std::string id = cat("probe-", make_id().substr(0, 16));
+  auto tried = [&]() -> Result<> {
+    FLUYT_TRY(sys::make_dirs_in(root_, layer, 0755));
+    const sys::OverlayMount root =
+        FLUYT_TRY(create(id, {cat(path_, "/", layer)}, {.ids = {some, some}}));
+    const sys::Fd mount = FLUYT_TRY(sys::make_overlay(root));
+    const struct stat info = FLUYT_TRY(sys::stat_of(mount));
+    if (info.st_uid == kFirst && info.st_gid == kFirst) return {};
+    return Error(Code::kFailedPrecondition,
+                 cat("a root with mapped ids: its owner shows as ", info.st_uid, ":", info.st_gid));
+  }();
+  sys::remove_tree(root_, layer).ignore("the next open() sweeps it");
+  FLUYT_TRY(remove(id));
+  return tried;
 }
 
 Result<> Roots::remove(const std::string& id) const {

@@ -28,8 +28,17 @@ enum class RootDriver {
 std::string_view driver_name(RootDriver driver);  // "overlay", "copy"
 Result<RootDriver> parse_root_driver(std::string_view name);
 
+struct RootOptions {
+  enum class Access {
+    kWritable,
+    kReadOnly,  // an image volume: the layers alone
+  } access = Access::kWritable;
+  sys::IdMaps ids = {};  // in a user namespace: whom the image's files belong to there
+};
+
 /// The writable parts of container roots, `<root>/<container id>/{upper,work}`; of a copied one
-/// `upper` alone, which then is the root. Nothing is mounted here: a root is handed out as a value.
+/// `upper` alone, which then is the root; of a read-only one `empty`, below the last layer, for an
+/// overlay wants two. Nothing is mounted here: a root is handed out as a value.
 /// Thread-safe; the caller keeps two calls for one id apart.
 class Roots {
  public:
@@ -39,9 +48,13 @@ class Roots {
 
   /// The root of container `id` over `lower_dirs` (topmost first, from LayerStore::resolve_chain).
   /// The upper directory gets owner, mode and attributes of the topmost layer's root. Existing
-  /// already with the same id: the same plan again, its content kept.
+  /// already with the same id: the same plan again, its content kept. With ids the layers stay as
+  /// they are and show shifted; what is written is owned by the shifted ids.
   Result<sys::OverlayMount> create(const std::string& id,
-                                   const std::vector<std::string>& lower_dirs) const;
+                                   const std::vector<std::string>& lower_dirs,
+                                   const RootOptions& options = {}) const;
+  /// Whether a root with ids can be had over directories here: one is mounted where nobody sees it.
+  Result<> probe_ids() const;
   /// Removes it with all that was written; absent is success. The caller knows that nothing has it
   /// mounted.
   Result<> remove(const std::string& id) const;
@@ -51,6 +64,8 @@ class Roots {
   Result<RootUsage> usage(const std::string& id, uint64_t max_inodes = 5'000'000) const;
 
  private:
+  Result<> fill(sys::FdRef folder, const std::vector<std::string>& lower_dirs,
+                const RootOptions& options) const;
   Roots(std::string path, RootDriver driver, sys::Fd root)
       : path_(std::move(path)), driver_(driver), root_(std::move(root)) {}
   std::string path_;

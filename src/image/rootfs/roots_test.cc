@@ -39,6 +39,31 @@ TEST_F(RootsTest, AreMadeWithTheLookOfTheTopmostLayer) {
   EXPECT_TRUE(sys::exists(mount.work_dir));
 }
 
+TEST_F(RootsTest, WithIdsTheUpperDirectoryIsTheirRoots) {
+  ASSERT_TRUE(roots_.probe_ids().ok()) << roots_.probe_ids().error().message();
+  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+  const sys::IdMaps ids = {{{0, 100000, 65536}}, {{0, 200000, 65536}}};
+  const sys::OverlayMount mount = roots_.create("c1", {layer_}, {.ids = ids}).value();
+  EXPECT_EQ(mount.ids, ids);
+  struct stat info{};
+  ASSERT_EQ(stat(mount.upper_dir.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 100012U);
+  EXPECT_EQ(info.st_gid, 200034U);
+  EXPECT_EQ(info.st_mode & 07777U, 01770U);
+  ASSERT_EQ(stat(layer_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 12U);
+}
+
+TEST_F(RootsTest, AReadOnlyOneIsTheLayersAlone) {
+  constexpr auto kReadOnly = RootOptions::Access::kReadOnly;
+  const sys::OverlayMount tree = roots_.create("c1.v", {layer_}, {.access = kReadOnly}).value();
+  EXPECT_EQ(tree.lower_dirs, (std::vector{layer_, dir_.path() + "/roots/c1.v/empty"}));
+  EXPECT_EQ(tree.upper_dir, "");
+  EXPECT_EQ(roots_.create("c1.v", {layer_}, {.access = kReadOnly}).value(), tree);
+  ASSERT_TRUE(roots_.remove("c1.v").ok());
+  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+}
+
 TEST_F(RootsTest, TheSameIdGivesTheSameRootWithItsContent) {
   const sys::OverlayMount mount = roots_.create("c1", {layer_}).value();
   ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, mount.upper_dir + "/f", "x", 0600).ok());
