@@ -1,5 +1,6 @@
 #include "cri/runtime_service.h"
 // after api.h
+#include "base/strings.h"
 #include "cri/errors.h"
 #include "cri/from_api.h"
 
@@ -11,6 +12,11 @@ grpc::Status RuntimeService::CreateContainer(grpc::ServerContext* /*context*/,
   const std::string& handler = request->config().image().runtime_handler();
   if (auto checked = engine_.check_runtime_handler(handler); !checked.ok())
     return to_status(std::move(checked).error().add_context("image"));
+  for (int i = 0; i < request->config().mounts_size(); ++i) {
+    const std::string& of_volume = request->config().mounts(i).image().runtime_handler();
+    if (auto checked = engine_.check_runtime_handler(of_volume); !checked.ok())
+      return to_status(std::move(checked).error().add_context(cat("mounts[", i, "].image")));
+  }
   const auto config = container_config(request->config());
   if (!config.ok()) return to_status(config.error());
   auto id = engine_.create_container(request->pod_sandbox_id(), *config);

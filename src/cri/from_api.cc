@@ -1,5 +1,7 @@
 #include "cri/from_api.h"
 
+#include <arpa/inet.h>
+
 #include <array>
 
 #include "base/strings.h"
@@ -24,6 +26,46 @@ std::map<std::string, std::string> string_map(const Map& values) {
 Result<> check_absolute(std::string_view field, const std::string& path) {
   if (!path.empty() && path.front() != '/') return invalid(field, quote(path), "an absolute path");
   return {};
+}
+
+/// Words that go into files, lists of arguments and logs as they are.
+Result<> check_text(std::string_view field, const std::string& text) {
+  constexpr size_t kMaxText = 4096;
+  if (text.size() > kMaxText) return invalid(field, cat(text.size(), " bytes"), "at most 4096");
+  if (has_control_characters(text))
+    return invalid(field, quote(text), "text without control characters");
+  return {};
+}
+
+/// A word of resolv.conf.
+Result<> check_dns(const std::string& field,
+                   const google::protobuf::RepeatedPtrField<std::string>& words) {
+  for (int i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word.empty() || word.find_first_of(" \t") != std::string::npos ||
+        has_control_characters(word)) {
+      return invalid(cat(field, "[", i, "]"), quote(word), "a word");
+    }
+  }
+  return {};
+}
+
+bool is_address(const std::string& text) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  return inet_pton(AF_INET, text.c_str(), bytes.data()) == 1 ||
+         inet_pton(AF_INET6, text.c_str(), bytes.data()) == 1;
+}
+
+Result<engine::GroupsPolicy> groups_policy(std::string_view field,
+                                           api::SupplementalGroupsPolicy policy) {
+  switch (policy) {
+    case api::Merge:
+      return engine::GroupsPolicy::kMerge;
+    case api::Strict:
+      return engine::GroupsPolicy::kStrict;
+    default:
+      return invalid(field, cat(static_cast<int>(policy)), "Merge or Strict");
+  }
 }
 
 Result<engine::NamespaceMode> namespace_mode(std::string_view field, api::NamespaceMode mode) {
@@ -158,7 +200,13 @@ Result<engine::PortMapping> port_mapping(const std::string& field, const api::Po
   }
   to.container_port = static_cast<uint16_t>(from.container_port());
   to.host_port = static_cast<uint16_t>(from.host_port());
+  if (to.host_port != 0 && to.container_port == 0) {
+    return invalid(field + ".container_port", "0", "1 to 65535, as host_port is set");
+  }
   to.host_ip = from.host_ip();
+  if (!to.host_ip.empty() && !is_address(to.host_ip)) {
+    return invalid(field + ".host_ip", quote(to.host_ip), "an IPv4 or IPv6 address");
+  }
   return to;
 }
 
@@ -177,7 +225,7 @@ Result<> image_volume(const std::string& field, const api::Mount& from, engine::
   }
   to.image = from.image().image();
   to.user_specified_image = from.image().user_specified_image();
-  if (to.image.empty()) return invalid(field + ".image.image", "\"\"", "an image's name or id");
+  FLUYT_TRY(check_image_spec(field + ".image", from.image()));
   if (!from.readonly()) return invalid(field + ".readonly", "false", "true: it is an image volume");
   for (const std::string_view word : split(to.image_sub_path, '/')) {
     if (word == ".." || has_control_characters(word)) {
@@ -252,6 +300,18 @@ Result<std::string> stop_signal(api::Signal signal) {
   return name;
 }
 
+/// Below the sandbox's log_directory.
+Result<> check_log_path(const std::string& path) {
+  if (path.empty()) return {};
+  FLUYT_TRY(check_text("log_path", path));
+  for (const std::string_view word : split(path, '/')) {
+    if (word.empty() || word == "." || word == "..") {
+      return invalid("log_path", quote(path), "a relative path without empty, . and .. parts");
+    }
+  }
+  return {};
+}
+
 template <class Context>
 Result<> identity(const std::string& field, const Context& from, std::optional<int64_t>& user,
                   std::optional<int64_t>& group) {
@@ -290,9 +350,13 @@ Result<engine::SecurityContext> security_context(const api::LinuxContainerSecuri
                    "run_as_user or run_as_username to be set as well");
   }
   to.supplemental_groups = {from.supplemental_groups().begin(), from.supplemental_groups().end()};
-  to.groups_policy = from.supplemental_groups_policy() == api::Strict
-                         ? engine::GroupsPolicy::kStrict
-                         : engine::GroupsPolicy::kMerge;
+  to.groups_policy = FLUYT_TRY(groups_policy(field + ".supplemental_groups_policy",
+                                             from.supplemental_groups_policy()));
+  if (from.has_selinux_options()) {
+    const auto& selinux = from.selinux_options();
+    to.selinux =
+        engine::SelinuxOptions{selinux.user(), selinux.role(), selinux.type(), selinux.level()};
+  }
   // On the wire an empty list and none at all are one: the defaults, which are the safe reading.
   if (from.masked_paths_size() > 0) to.masked_paths = strings(from.masked_paths());
   if (from.readonly_paths_size() > 0) to.readonly_paths = strings(from.readonly_paths());
@@ -310,6 +374,9 @@ Result<engine::SandboxName> sandbox_name(const api::PodSandboxMetadata& metadata
   if (metadata.name().empty()) return invalid("metadata.name", "\"\"", "a name");
   if (metadata.namespace_().empty()) return invalid("metadata.namespace", "\"\"", "a name");
   if (metadata.uid().empty()) return invalid("metadata.uid", "\"\"", "an id");
+  FLUYT_TRY(check_text("metadata.name", metadata.name()));
+  FLUYT_TRY(check_text("metadata.namespace", metadata.namespace_()));
+  FLUYT_TRY(check_text("metadata.uid", metadata.uid()));
   return engine::SandboxName{metadata.name(), metadata.namespace_(), metadata.uid(),
                              metadata.attempt()};
 }
@@ -322,6 +389,7 @@ Result<> sandbox_security(const api::LinuxSandboxSecurityContext& from, engine::
   if (to.run_as_group && !to.run_as_user) {
     return invalid(field + ".run_as_group", cat(*to.run_as_group), "run_as_user to be set as well");
   }
+  FLUYT_TRY(groups_policy(field + ".supplemental_groups_policy", from.supplemental_groups_policy()));
   to.supplemental_groups = {from.supplemental_groups().begin(), from.supplemental_groups().end()};
   to.readonly_rootfs = from.readonly_rootfs();
   to.privileged = from.privileged();
@@ -345,8 +413,12 @@ Result<engine::Resources> resources(const api::LinuxContainerResources& from) {
   to.cpuset_cpus = from.cpuset_cpus();
   to.cpuset_mems = from.cpuset_mems();
   to.unified = string_map(from.unified());
-  for (const auto& limit : from.hugepage_limits())
-    to.hugepage_limits[limit.page_size()] = limit.limit();
+  for (const auto& limit : from.hugepage_limits()) {
+    if (!to.hugepage_limits.emplace(limit.page_size(), limit.limit()).second) {
+      return invalid("linux.resources.hugepage_limits", quote(limit.page_size()),
+                     "each page_size once");
+    }
+  }
   if (to.oom_score_adj < -1000 || to.oom_score_adj > 1000) {
     return invalid("linux.resources.oom_score_adj", cat(to.oom_score_adj), "-1000 to 1000");
   }
@@ -363,13 +435,24 @@ Result<std::optional<engine::Resources>> pod_resources(const std::string& field,
   return std::optional(FLUYT_TRY_CONTEXT(resources(from), field));
 }
 
+Result<> check_image_spec(std::string_view field, const api::ImageSpec& image) {
+  if (image.image().empty())
+    return invalid(cat(field, ".image"), "\"\"", "an image's name or id");
+  return {};
+}
+
 Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& from) {
   engine::SandboxConfig to;
+  if (from.has_windows()) return invalid("windows", "{...}", "none: this is Linux");
   to.name = FLUYT_TRY(sandbox_name(from.metadata()));
   to.hostname = from.hostname();
   to.log_directory = from.log_directory();
   FLUYT_TRY(check_absolute("log_directory", to.log_directory));
+  FLUYT_TRY(check_text("log_directory", to.log_directory));
   const auto& dns = from.dns_config();
+  FLUYT_TRY(check_dns("dns_config.servers", dns.servers()));
+  FLUYT_TRY(check_dns("dns_config.searches", dns.searches()));
+  FLUYT_TRY(check_dns("dns_config.options", dns.options()));
   to.dns = {strings(dns.servers()), strings(dns.searches()), strings(dns.options())};
   for (int i = 0; i < from.port_mappings_size(); ++i) {
     to.port_mappings.push_back(
@@ -391,7 +474,9 @@ Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& from) 
 Result<engine::ContainerConfig> container_config(const api::ContainerConfig& from) {
   engine::ContainerConfig to;
   if (from.metadata().name().empty()) return invalid("metadata.name", "\"\"", "a name");
-  if (from.image().image().empty()) return invalid("image.image", "\"\"", "an image's name or id");
+  FLUYT_TRY(check_text("metadata.name", from.metadata().name()));
+  FLUYT_TRY(check_image_spec("image", from.image()));
+  if (from.has_windows()) return invalid("windows", "{...}", "none: this is Linux");
   if (from.cdi_devices_size() > 0) {
     return Error(Code::kUnimplemented, "CDI_devices: not implemented by this version of fluyt");
   }
@@ -417,6 +502,7 @@ Result<engine::ContainerConfig> container_config(const api::ContainerConfig& fro
   to.labels = string_map(from.labels());
   to.annotations = string_map(from.annotations());
   to.log_path = from.log_path();
+  FLUYT_TRY(check_log_path(to.log_path));
   to.open_stdin = from.stdin();
   to.stdin_once = from.stdin_once();
   to.tty = from.tty();

@@ -2,6 +2,8 @@
 
 #include "cri/api.h"
 // after api.h
+#include <string_view>
+
 #include "base/result.h"
 #include "engine/config.h"
 #include "engine/model.h"
@@ -13,6 +15,8 @@ namespace fluyt::cri {
 Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& config);
 Result<engine::ContainerConfig> container_config(const api::ContainerConfig& config);
 Result<engine::Resources> resources(const api::LinuxContainerResources& resources);
+/// An image by name or id. `field` is the message's. Its runtime handler is the engine's to know.
+Result<> check_image_spec(std::string_view field, const api::ImageSpec& image);
 engine::SandboxFilter sandbox_filter(const api::PodSandboxFilter& filter);
 /// Nothing for CONTAINER_UNKNOWN, a state that we have no container in.
 std::optional<engine::ContainerFilter> container_filter(const api::ContainerFilter& filter);

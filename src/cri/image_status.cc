@@ -1,6 +1,7 @@
 #include "cri/image_service.h"
 // after api.h
 #include "cri/errors.h"
+#include "cri/from_api.h"
 #include "cri/info.h"
 #include "cri/to_api.h"
 
@@ -10,9 +11,8 @@ grpc::Status ImageService::ImageStatus(grpc::ServerContext* /*context*/,
                                        const api::ImageStatusRequest* request,
                                        api::ImageStatusResponse* response) {
   const std::string& name = request->image().image();
-  if (name.empty()) {
-    return {grpc::StatusCode::INVALID_ARGUMENT, "image.image: \"\": expected a name or an id"};
-  }
+  if (auto checked = check_image_spec("image", request->image()); !checked.ok())
+    return to_status(checked);
   const auto image = engine_.find_image(name);
   if (!image.ok()) return to_status(image.error());
   if (!*image) return grpc::Status::OK;  // CRI: absent is an answer without an image

@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "cri/credentials.h"
 #include "cri/errors.h"
+#include "cri/from_api.h"
 
 namespace fluyt::cri {
 
@@ -20,9 +21,7 @@ grpc::Status ImageService::PullImage(grpc::ServerContext* /*context*/,
                                      const api::PullImageRequest* request,
                                      api::PullImageResponse* response) {
   const api::ImageSpec& spec = request->image();
-  if (spec.image().empty()) {
-    return {grpc::StatusCode::INVALID_ARGUMENT, "image.image: \"\": expected a name"};
-  }
+  if (auto checked = check_image_spec("image", spec); !checked.ok()) return to_status(checked);
   if (auto checked = engine_.check_runtime_handler(spec.runtime_handler()); !checked.ok())
     return to_status(std::move(checked).error().add_context("image"));
   image::PullOptions options;

@@ -43,6 +43,11 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
   core->spec_host = std::make_shared<const spec::Host>(probe_spec_host(core->host));
   core->cgroup_host =
       std::make_shared<const runtime::cgroup::Host>(FLUYT_TRY(runtime::cgroup::probe()));
+  if (core->spec_host->selinux) {
+    core->host.lacks.emplace_back(
+        "relabelling for SELinux: mounts[].selinux_relabel is without effect, label volumes "
+        "yourself");
+  }
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
   core->features.ask_all(core->options, core->logger);

@@ -38,6 +38,12 @@ Result<> admit_users(Engine::Core& core, const std::string& handler,
 }
 
 Result<> admit(const SandboxConfig& config) {
+  if (config.namespaces.pid == NamespaceMode::kTarget) {
+    return Error(Code::kInvalidArgument,
+                 cat(kNamespaces,
+                     "pid: TARGET: expected POD, CONTAINER or NODE: a sandbox is there "
+                     "before its containers"));
+  }
   if (config.namespaces.network != NamespaceMode::kPod &&
       config.namespaces.network != NamespaceMode::kNode) {
     return Error(Code::kInvalidArgument, cat(kNamespaces, "network: expected POD or NODE"));
