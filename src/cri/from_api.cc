@@ -350,8 +350,8 @@ Result<engine::SecurityContext> security_context(const api::LinuxContainerSecuri
                    "run_as_user or run_as_username to be set as well");
   }
   to.supplemental_groups = {from.supplemental_groups().begin(), from.supplemental_groups().end()};
-  to.groups_policy = FLUYT_TRY(groups_policy(field + ".supplemental_groups_policy",
-                                             from.supplemental_groups_policy()));
+  to.groups_policy = FLUYT_TRY(
+      groups_policy(field + ".supplemental_groups_policy", from.supplemental_groups_policy()));
   if (from.has_selinux_options()) {
     const auto& selinux = from.selinux_options();
     to.selinux =
@@ -389,7 +389,8 @@ Result<> sandbox_security(const api::LinuxSandboxSecurityContext& from, engine::
   if (to.run_as_group && !to.run_as_user) {
     return invalid(field + ".run_as_group", cat(*to.run_as_group), "run_as_user to be set as well");
   }
-  FLUYT_TRY(groups_policy(field + ".supplemental_groups_policy", from.supplemental_groups_policy()));
+  FLUYT_TRY(
+      groups_policy(field + ".supplemental_groups_policy", from.supplemental_groups_policy()));
   to.supplemental_groups = {from.supplemental_groups().begin(), from.supplemental_groups().end()};
   to.readonly_rootfs = from.readonly_rootfs();
   to.privileged = from.privileged();
@@ -436,8 +437,7 @@ Result<std::optional<engine::Resources>> pod_resources(const std::string& field,
 }
 
 Result<> check_image_spec(std::string_view field, const api::ImageSpec& image) {
-  if (image.image().empty())
-    return invalid(cat(field, ".image"), "\"\"", "an image's name or id");
+  if (image.image().empty()) return invalid(cat(field, ".image"), "\"\"", "an image's name or id");
   return {};
 }
 
@@ -477,9 +477,6 @@ Result<engine::ContainerConfig> container_config(const api::ContainerConfig& fro
   FLUYT_TRY(check_text("metadata.name", from.metadata().name()));
   FLUYT_TRY(check_image_spec("image", from.image()));
   if (from.has_windows()) return invalid("windows", "{...}", "none: this is Linux");
-  if (from.cdi_devices_size() > 0) {
-    return Error(Code::kUnimplemented, "CDI_devices: not implemented by this version of fluyt");
-  }
   to.name = {from.metadata().name(), from.metadata().attempt()};
   to.image = from.image().image();
   to.user_specified_image = from.image().user_specified_image();
@@ -499,6 +496,8 @@ Result<engine::ContainerConfig> container_config(const api::ContainerConfig& fro
   for (int i = 0; i < from.devices_size(); ++i) {
     to.devices.push_back(FLUYT_TRY(device(cat("devices[", i, "]"), from.devices(i))));
   }
+  // Annotations that name devices, as other engines take them, change nothing: CRI has it so.
+  for (const auto& device : from.cdi_devices()) to.cdi_devices.push_back(device.name());
   to.labels = string_map(from.labels());
   to.annotations = string_map(from.annotations());
   to.log_path = from.log_path();

@@ -73,7 +73,8 @@ TEST(FromApi, EveryFieldOfASandbox) {
       {"metadata.namespace: \"\"", [](auto& c) { c.mutable_metadata()->clear_namespace_(); }},
       {"metadata.uid: \"\"", [](auto& c) { c.mutable_metadata()->clear_uid(); }},
       {"metadata.name: \"a\\x0a", [](auto& c) { c.mutable_metadata()->set_name("a\nb"); }},
-      {"metadata.namespace: \"\\x1b", [](auto& c) { c.mutable_metadata()->set_namespace_("\x1b"); }},
+      {"metadata.namespace: \"\\x1b",
+       [](auto& c) { c.mutable_metadata()->set_namespace_("\x1b"); }},
       {"metadata.uid: 5000 bytes",
        [](auto& c) { c.mutable_metadata()->set_uid(std::string(5000, 'u')); }},
       {"log_directory: \"logs\"", [](auto& c) { c.set_log_directory("logs"); }},
@@ -87,7 +88,8 @@ TEST(FromApi, EveryFieldOfASandbox) {
          c.mutable_dns_config()->add_searches("a b");
        }},
       {"dns_config.options[0]: \"\"", [](auto& c) { c.mutable_dns_config()->add_options(""); }},
-      {"", [](auto& c) {
+      {"",
+       [](auto& c) {
          auto* port = c.add_port_mappings();
          port->set_protocol(api::SCTP);
          port->set_container_port(132);
@@ -177,7 +179,8 @@ TEST(FromApi, EveryFieldOfAContainer) {
        }},
       {"linux.security_context.run_as_group: 5",
        [](Config& c) { security(c)->mutable_run_as_group()->set_value(5); }},
-      {"", [](Config& c) {
+      {"",
+       [](Config& c) {
          security(c)->set_run_as_username("app");
          security(c)->mutable_run_as_group()->set_value(5);
        }},
@@ -226,7 +229,8 @@ TEST(FromApi, EveryFieldOfAMount) {
        with_mount([](auto& m) { m.set_recursive_read_only(true); })},
       {"mounts[0].image_sub_path: \"x\"", with_mount([](auto& m) { m.set_image_sub_path("x"); })},
       {"mounts[0].host_path: \"/h\"", with_image([](auto& m) { m.set_host_path("/h"); })},
-      {"mounts[0].image.image: \"\"", with_image([](auto& m) { m.mutable_image()->clear_image(); })},
+      {"mounts[0].image.image: \"\"",
+       with_image([](auto& m) { m.mutable_image()->clear_image(); })},
       {"mounts[0].readonly: false", with_image([](auto& m) { m.set_readonly(false); })},
       {"", with_image([](auto& m) { m.set_image_sub_path("/a/./b/"); })},
       {"mounts[0].image_sub_path: \"a/../b\"",
@@ -243,10 +247,12 @@ TEST(FromApi, WhatIsSaidArrives) {
   selinux->set_type("spc_t");
   selinux->set_level("s0:c1,c2");
   security(config)->set_supplemental_groups_policy(api::Strict);
+  config.add_cdi_devices()->set_name("vendor.com/gpu=0");
   const auto read = container_config(config);
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(read->security.selinux, (engine::SelinuxOptions{{}, {}, "spc_t", "s0:c1,c2"}));
   EXPECT_EQ(read->security.groups_policy, engine::GroupsPolicy::kStrict);
+  EXPECT_EQ(read->cdi_devices, std::vector<std::string>{"vendor.com/gpu=0"});
 }
 
 TEST(FromApi, AMessageFullOfNothingIsRefusedAndAHugeOneHolds) {

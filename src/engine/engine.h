@@ -56,9 +56,8 @@ struct HostStatus {
   std::string runtime_message;
   network::Status network;
   std::vector<HandlerStatus> handlers;  // the default first
-  bool user_namespaces =
-      false;             // of pods, with idmapped roots: tried out at start; see handlers too
-  std::string instance;  // an id of this run of the engine
+  bool user_namespaces = false;         // of pods: tried out at start, with roots; see handlers too
+  std::string instance;                 // an id of this run of the engine
   /// What this host lacks, one sentence each (design rule: never silently).
   std::vector<std::string> lacks;
   /// Records that were set aside when they were loaded, with the reason.

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/strings.h"
+#include "engine/cdi.h"
 #include "engine/image_volumes.h"
 #include "engine/sandbox_files.h"
 #include "spec/capabilities.h"
@@ -42,9 +43,7 @@ bool lists(const std::string& path, std::string_view word) {
   return false;
 }
 
-oci::IdMapping mapping_of(const IdMap& map) {
-  return {map.container_id, map.host_id, map.length};
-}
+oci::IdMapping mapping_of(const IdMap& map) { return {map.container_id, map.host_id, map.length}; }
 
 spec::Mount mount_of(const Mount& from) {
   spec::Mount to;
@@ -384,8 +383,10 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
   to.annotations = annotations_of(handler, config, sandbox);
   const std::string hostname =
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
-  return spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config,
-                              *core.spec_host);
+  oci::Spec spec = FLUYT_TRY(
+      spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, *core.spec_host));
+  FLUYT_TRY(add_cdi_devices(core.options.cdi_dirs, config.cdi_devices, spec));
+  return spec;
 }
 
 }  // namespace fluyt::engine

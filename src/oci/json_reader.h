@@ -15,10 +15,10 @@
 #include "base/result.h"
 #include "base/strings.h"
 
-/// Reading JSON into values: for the bodies of `oci` alone (it brings the whole of nlohmann/json
-/// in). Reading is a walk that notes the first thing wrong, with its path, and reads on without
-/// effect; the caller looks once, at the end. Null counts as absent, as it does for every Go
-/// program.
+/// Reading JSON into values: for the bodies of `oci` and `oci/cdi` alone (it brings the whole
+/// of nlohmann/json in). Reading is a walk that notes the first thing wrong, with its path, and
+/// reads on without effect; the caller looks once, at the end. Null counts as absent, as it does
+/// for every Go program.
 namespace fluyt::oci::json {
 
 using Json = nlohmann::json;

@@ -329,6 +329,7 @@ std::map<std::string, Setter, std::less<>> table_of(Settings& settings) {
       {"cni.conf_dir", absolute_path(settings.cni_conf_dir)},
       {"cni.bin_dirs", paths(settings.cni_bin_dirs)},
       {"network.builtin", flag(settings.network_builtin)},
+      {"cdi_dirs", paths(settings.cdi_dirs)},
       {"cgroup.parent", absolute_path(settings.cgroup_parent)},
       {"cgroup.monitors", absolute_path(settings.monitor_cgroup_parent)},
       {"programs.monitor", absolute_path(settings.monitor_program)},

@@ -88,6 +88,7 @@ Result<Served> make_engine(const Settings& settings, Logger& logger) {
                                       .monitor_program = settings.monitor_program,
                                       .pod_init_program = settings.pod_init_program,
                                       .default_cgroup_parent = settings.cgroup_parent,
+                                      .cdi_dirs = settings.cdi_dirs,
                                       .monitor_cgroup_parent = settings.monitor_cgroup_parent,
                                       .handlers = settings.handlers,
                                       .default_handler = settings.default_handler},

@@ -22,6 +22,7 @@ struct Settings {
   std::string cni_conf_dir = "/etc/cni/net.d";
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
   bool network_builtin = true;  // common CNI plugins in this process
+  std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
   LogLevel log_level = LogLevel::kInfo;
   std::string cgroup_parent = "/fluyt";
   std::string monitor_cgroup_parent = "/fluyt-monitors";

@@ -154,8 +154,7 @@ Result<> ProgramRuntime::mount_trees(const CreateRequest& request, oci::Spec& sp
   for (oci::Mount& mount : spec.mounts) {
     const auto tree = request.trees.find(mount.source);
     if (mount.type != "bind" || tree == request.trees.end()) continue;
-    const std::string path =
-        cat(state_dir_, "/", kNamespaceFolder, "/", kTreeFolder, "/", count++);
+    const std::string path = cat(state_dir_, "/", kNamespaceFolder, "/", kTreeFolder, "/", count++);
     FLUYT_TRY_CONTEXT(mount_tree(tree->second, path),
                       cat("mounts: ", quote(mount.destination, 1024)));
     mount.source = path;
