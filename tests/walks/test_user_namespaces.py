@@ -369,3 +369,37 @@ def user_namespaces():
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize("settings", ['[image]\nlayer_form = "erofs"\n', '[image]\nroot_driver = "copy"\n'],
+                         ids=["erofs", "copy"])
+def test_other_forms_of_layers_and_roots(settings, registry, busybox):
+    """Layers as EROFS images, and roots that are copies: idmapped in their own ways, the same to the pod."""
+    engine = harness.Engine(settings=settings)
+    client = None
+    try:
+        engine.start()
+        client = c.Client(engine.socket, engine.folder + "/logs")
+        layer = images.layer([images.Entry("owned", data=b"x", uid=5, gid=6)])
+        images.push(images.Image([images.busybox_layer(), layer], {"Env": [images.PATH_ENV], "Cmd": ["sh"]}),
+                    registry.address, "walk/owned", "latest")
+        name = registry.address + "/walk/owned:latest"
+        client.pull(name)
+        offered = client.runtime.Status(c.pb.StatusRequest(), timeout=30).runtime_handlers[0].features.user_namespaces
+        assert offered, "what the store's file system can do is the same"
+        config = in_users(client.sandbox_config())
+        sandbox = client.run_sandbox(config)
+        wanted = client.container_config(name, ["sleep", "1000"])
+        mount = wanted.mounts.add(container_path="/volume", readonly=True)
+        mount.image.image = name
+        container = start(client, sandbox, config, wanted)
+        assert client.exec(container, "stat", "-c", "%u:%g", "/owned", "/bin/busybox", "/", "/volume/owned")[1] == (
+            b"5:6\n0:0\n0:0\n5:6\n")
+        assert client.exec(container, "sh", "-c", "touch /made && chown 7 /made && stat -c %u /made")[1] == b"7\n"
+        assert client.exec(container, "touch", "/volume/made")[0] != 0
+        client.remove_sandbox(sandbox)
+        assert os.listdir(engine.root + "/image/roots") == []
+    finally:
+        if client is not None:
+            client.close()
+        engine.close()
