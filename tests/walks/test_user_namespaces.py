@@ -1,12 +1,14 @@
 """Pods with a user namespace of their own: whose the files are, what root there may do, and what is left."""
 
 import glob
+import json
 import os
 import socket
 import subprocess
 import time
 
 import cri as c
+import handlers
 import harness
 import images
 import pytest
@@ -43,7 +45,6 @@ def users_pod(cri, busybox):
 
 
 def pid_of(engine, container):
-    import json
     return json.loads(engine.crictl("inspect", container).stdout)["info"]["pid"]
 
 
@@ -403,3 +404,39 @@ def test_other_forms_of_layers_and_roots(settings, registry, busybox):
         if client is not None:
             client.close()
         engine.close()
+
+
+@pytest.mark.parametrize("name", handlers.NAMES)
+def test_through_a_runtime_program(name, busybox):
+    """The same by a runtime's command line, with an image volume, where it says that it can."""
+    if handlers.find(name) is None:
+        pytest.skip(f"needs {name}")
+    namespace = handlers.Namespace(name)
+    engine = harness.Engine(settings=handlers.settings(name), prefix=namespace.prefix())
+    client = None
+    try:
+        engine.start()
+        client = c.Client(engine.socket, engine.folder + "/logs")
+        client.pull(busybox)
+        offered = {handler.name: handler.features.user_namespaces for handler in
+                   client.runtime.Status(c.pb.StatusRequest(), timeout=30).runtime_handlers}
+        config = in_users(client.sandbox_config())
+        if not offered[name]:
+            code, message = c.error_of(client.run_sandbox, config, name)
+            assert code == "FAILED_PRECONDITION" and f'runtime handler "{name}"' in message
+            return
+        sandbox = client.run_sandbox(config, name)
+        wanted = client.container_config(busybox, ["sleep", "1000"])
+        mount = wanted.mounts.add(container_path="/volume", readonly=True, image_sub_path="bin")
+        mount.image.image = busybox
+        container = start(client, sandbox, config, wanted)
+        assert client.exec(container, "cat", "/proc/self/uid_map")[1].split() == [b"0", b"100000", b"65536"]
+        assert client.exec(container, "stat", "-c", "%u:%g", "/bin/busybox", "/volume/busybox")[1] == b"0:0\n0:0\n"
+        assert client.exec(container, "sh", "-c", "touch /made && touch /volume/made")[0] != 0
+        assert os.stat(upper_of(engine, container) + "/made").st_uid == BASE
+        client.remove_sandbox(sandbox)
+    finally:
+        if client is not None:
+            client.close()
+        engine.close()
+        namespace.close()
