@@ -20,7 +20,11 @@ class Place:
         self.name = name
         self.namespace = handlers.Namespace(name)
         self.engine = harness.Engine(settings=handlers.settings(name, **more), prefix=self.namespace.prefix())
-        self.engine.start()
+        try:
+            self.engine.start()
+        except BaseException:
+            self.namespace.close()
+            raise
         self.cri = c.Client(self.engine.socket, self.engine.folder + "/logs")
 
     def pod(self, **options):
