@@ -71,7 +71,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   ExecTable execs;
   HandlerFeatures features;
   std::atomic<bool> asks_features = false;  // the worker is to ask those that have changed
-  CpuRates cpu_rates;  // of containers and sandboxes, by id
+  CpuRates cpu_rates;                       // of containers and sandboxes, by id
 
   struct Handler {
     std::mutex mutex;  // held through a call: once a subscription is gone, nothing of it runs
