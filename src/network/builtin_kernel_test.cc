@@ -367,6 +367,43 @@ TEST_F(BuiltIn, TheSamePacketsArrive) {
   EXPECT_EQ(built_in["the other's masquerade after DEL"], "192.0.2.1");
 }
 
+TEST_F(BuiltIn, AClientThatWasThereBeforeThePortReachesThePod) {
+  configure(kDual);
+  in_new_network([&] {
+    Holder holder;
+    Holder outside;
+    output_of(shell(cat("ip link set lo up; ip link add up0 type veth peer name up1; ",
+                        "ip addr add 192.0.2.1/24 dev up0; ip link set up0 up; ",
+                        "ip link set up1 netns ",
+                        std::regex_replace(outside.path(), std::regex("/proc/|/ns/net"), ""))));
+    outside.run(shell("ip addr add 192.0.2.2/24 dev up1; ip link set up1 up"));
+    auto network = open(Plugins::kBuiltIn);
+    // Another sandbox's rules are what makes the kernel follow flows at all.
+    Holder other;
+    ASSERT_TRUE(network->attach(sandbox(other, "other"), kSoon()).ok());
+    const sys::Fd client = socket_in(outside.path(), AF_INET, SOCK_DGRAM);
+    SocketAddress there = socket_address("192.0.2.1", 18081);
+    ::connect(client.raw(), there.raw(), there.length);
+    ASSERT_EQ(::send(client.raw(), "x", 1, MSG_NOSIGNAL), 1);
+    ::usleep(100'000);
+
+    SandboxNetwork s = sandbox(holder);
+    s.port_mappings = {
+        {.protocol = "udp", .container_port = 81, .host_port = 18081, .host_ip = ""}};
+    auto attached = network->attach(s, kSoon());
+    ASSERT_TRUE(attached.ok()) << attached.error().message();
+    const sys::Fd server = socket_in(holder.path(), AF_INET, SOCK_DGRAM);
+    SocketAddress here = socket_address("0.0.0.0", 81);
+    ASSERT_EQ(::bind(server.raw(), here.raw(), here.length), 0);
+    // The first one may find the refusal of the one before.
+    ::send(client.raw(), "y", 1, MSG_NOSIGNAL);
+    ::send(client.raw(), "y", 1, MSG_NOSIGNAL);
+    EXPECT_TRUE(ready(server, POLLIN));
+    EXPECT_TRUE(network->detach(s, kSoon()).ok());
+    EXPECT_TRUE(network->detach(sandbox(other, "other"), kSoon()).ok());
+  });
+}
+
 TEST_F(BuiltIn, WhatAnInterruptedAddLeftIsDeleted) {
   for (size_t steps = 0; steps <= builtin::kBridgeSteps; ++steps) {
     SCOPED_TRACE(steps);

@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "network/builtin/plugins.h"
 #include "network/builtin/result_form.h"
+#include "sys/conntrack.h"
 #include "sys/file.h"
 #include "sys/netlink.h"
 
@@ -90,6 +91,16 @@ Result<> route_localnet(const Address& target) {
   return sys::write_file(sys::kCwd, cat("/proc/sys/net/ipv4/conf/", name, "/route_localnet"), "1");
 }
 
+// A client that sent to the port before there was a rule is not looked at again while it goes on
+// sending: its packets would stay with the host.
+Result<> forget_old_flows(const std::vector<HostPort>& ports, const Address& target) {
+  for (const HostPort& port : ports) {
+    if (port.protocol != IPPROTO_UDP) continue;
+    FLUYT_TRY(sys::forget_flows(target.family(), IPPROTO_UDP, port.host_port));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string portmap_why_not(const Json& config) {
@@ -115,6 +126,7 @@ Result<Json> portmap_add(const Call& call) {
   for (const Prefix& target : targets) addresses.push_back(target.address);
   FLUYT_TRY(call.firewall.add(rules, addresses));
   for (const Prefix& target : targets) {
+    FLUYT_TRY_CONTEXT(forget_old_flows(config.ports, target.address), "old flows");
     if (target.address.v4() && config.snat != Snat::kNever) {
       FLUYT_TRY_CONTEXT(route_localnet(target.address), "route_localnet");
     }
