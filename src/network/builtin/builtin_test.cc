@@ -207,7 +207,7 @@ TEST(Rules, ElementsOfASandbox) {
                   {.protocol = 6, .host = at("1.2.3.4"), .host_port = 82, .container_port = 1}},
                  Snat::kWhereNeeded, "id/eth0", rules);
   EXPECT_EQ(
-      create_text(rules),
+      cat(chains_text(rules), elements_text(rules.elements)),
       "add chain inet fluyt_cni masq-10.88.0.0-16\n"
       "flush chain inet fluyt_cni masq-10.88.0.0-16\n"
       "add rule inet fluyt_cni masq-10.88.0.0-16 ip daddr 10.88.0.0/16 accept\n"

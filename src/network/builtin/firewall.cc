@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/strings.h"
-#include "network/builtin/nft.h"
 
 namespace fluyt::network {
 
@@ -49,7 +48,7 @@ Result<std::string> owner_name(const std::string& container_id, const std::strin
 
 // No table is no elements: the first sandbox makes it, the last one takes it away.
 Result<std::vector<Element>> Firewall::list() {
-  auto text = run_nft(cat("list table ", kTable));
+  auto text = nft_.run(cat("list table ", kTable));
   if (text.ok()) return parse_elements(*text);
   if (text.error().message().find("No such file or directory") != std::string::npos) {
     return std::vector<Element>();
@@ -60,9 +59,10 @@ Result<std::vector<Element>> Firewall::list() {
 Result<> Firewall::add(const Rules& rules, const std::vector<Address>& addresses) {
   if (rules.elements.empty()) return {};
   const std::lock_guard lock(mutex_);
-  const std::string elements = create_text(rules);
-  // As a rule the table is there, and whole: then a few elements are all that is new.
-  if (run_nft(elements).ok()) return {};
+  // As a rule the table is there, and whole: then a few elements are all that is new. Where a
+  // subnet is new its chains are too.
+  const std::string elements = elements_text(rules.elements);
+  if (nft_.run(elements).ok()) return {};
   const auto present = FLUYT_TRY(list());
   std::vector<Element> stale;
   std::copy_if(
@@ -77,7 +77,7 @@ Result<> Firewall::add(const Rules& rules, const std::vector<Address>& addresses
                        " already (", taken->value, ")"));
     }
   }
-  FLUYT_TRY(run_nft(cat(table_text(), delete_text(stale), elements)));
+  FLUYT_TRY(nft_.run(cat(table_text(), chains_text(rules), delete_text(stale), elements)));
   return {};
 }
 
@@ -100,10 +100,10 @@ Result<> Firewall::remove(const std::string& owner, const std::vector<std::strin
       [&](const Element& element) { return element.comment == owner && is_of(element, maps); });
   if (ours.empty()) return {};
   if (ours.size() == present.size()) {
-    FLUYT_TRY(run_nft(cat("delete table ", kTable)));
+    FLUYT_TRY(nft_.run(cat("delete table ", kTable)));
     return {};
   }
-  FLUYT_TRY(run_nft(delete_text(ours)));
+  FLUYT_TRY(nft_.run(delete_text(ours)));
   return {};
 }
 

@@ -6,11 +6,13 @@
 #include <vector>
 
 #include "base/result.h"
+#include "network/builtin/nft.h"
 #include "network/builtin/rules.h"
 
 namespace fluyt::network {
 
-/// The kernel's side of rules.h, in the network namespace of the calling thread. Thread-safe.
+/// The kernel's side of rules.h, in one network namespace: of the thread that calls first.
+/// Thread-safe.
 class Firewall {
  public:
   /// In one transaction. What an earlier owner of `addresses` left behind is replaced: an address
@@ -26,6 +28,7 @@ class Firewall {
   Result<std::vector<Element>> list();
 
   std::mutex mutex_;  // from looking to acting
+  Nft nft_;
 };
 
 /// How a sandbox's elements are marked. Errors name the id when it is too long for that.

@@ -2,8 +2,6 @@
 
 #include <nftables/libnftables.h>
 
-#include <memory>
-
 #include "base/strings.h"
 
 namespace fluyt::network {
@@ -12,28 +10,30 @@ namespace {
 
 constexpr size_t kShownBytes = 512;
 
-struct Free {
-  void operator()(nft_ctx* context) const { nft_ctx_free(context); }
-};
-
 }  // namespace
 
-// A context a call: it is made in 0.1 ms, and its socket belongs to the namespace that it was made
-// in.
-Result<std::string> run_nft(std::string_view commands) {
-  const std::unique_ptr<nft_ctx, Free> context(nft_ctx_new(NFT_CTX_DEFAULT));
-  if (context == nullptr) return Error(Code::kInternal, "nft_ctx_new: out of memory");
-  nft_ctx_output_set_flags(context.get(), NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_PROTO);
-  if (nft_ctx_buffer_output(context.get()) != 0 || nft_ctx_buffer_error(context.get()) != 0) {
-    return Error(Code::kInternal, "nft_ctx_buffer_output: out of memory");
+void Nft::Free::operator()(nft_ctx* context) const { nft_ctx_free(context); }
+
+Nft::Nft() = default;
+Nft::~Nft() = default;
+
+Result<std::string> Nft::run(std::string_view commands) {
+  if (context_ == nullptr) {
+    context_.reset(nft_ctx_new(NFT_CTX_DEFAULT));
+    if (context_ == nullptr) return Error(Code::kInternal, "nft_ctx_new: out of memory");
+    nft_ctx_output_set_flags(context_.get(), NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_PROTO);
+    if (nft_ctx_buffer_output(context_.get()) != 0 || nft_ctx_buffer_error(context_.get()) != 0) {
+      context_.reset();
+      return Error(Code::kInternal, "nft_ctx_buffer_output: out of memory");
+    }
   }
   const std::string text(commands);
-  if (nft_run_cmd_from_buffer(context.get(), text.c_str()) != 0) {
-    return Error(
-        Code::kInternal,
-        cat("nftables: ", quote(trim(nft_ctx_get_error_buffer(context.get())), kShownBytes)));
-  }
-  return std::string(nft_ctx_get_output_buffer(context.get()));
+  const int status = nft_run_cmd_from_buffer(context_.get(), text.c_str());
+  // Reading them is what empties them.
+  std::string out = nft_ctx_get_output_buffer(context_.get());
+  const std::string said = nft_ctx_get_error_buffer(context_.get());
+  if (status == 0) return out;
+  return Error(Code::kInternal, cat("nftables: ", quote(trim(said), kShownBytes)));
 }
 
 }  // namespace fluyt::network

@@ -174,10 +174,15 @@ std::string table_text() {
   return out;
 }
 
-std::string create_text(const Rules& rules) {
+std::string chains_text(const Rules& rules) {
   std::string out;
   for (const std::string& chain : rules.chains) out += chain;
-  for (const Element& element : rules.elements) {
+  return out;
+}
+
+std::string elements_text(const std::vector<Element>& elements) {
+  std::string out;
+  for (const Element& element : elements) {
     out += cat("create element ", kTable, " ", element.map, " { ", element.key, " comment \"",
                element.comment, "\" : ", element.value, " }\n");
   }

@@ -56,8 +56,10 @@ void add_host_ports(const Prefix& address, const std::vector<HostPort>& ports, S
 
 /// The table with its maps, chains and rules; what is there of it stays or is replaced by the same.
 std::string table_text();
+/// Makes the chains that the elements jump to, or replaces them by the same.
+std::string chains_text(const Rules& rules);
 /// Adds; an element that is there already is an error of nft.
-std::string create_text(const Rules& rules);
+std::string elements_text(const std::vector<Element>& elements);
 std::string delete_text(const std::vector<Element>& elements);
 
 /// All elements of the table from what `nft -j list table` prints.
