@@ -1,10 +1,14 @@
 """A real kubelet, standalone with static pods: what it asks of a runtime for years, in ten kinds of pod."""
 
 import glob
+import hashlib
 import json
 import os
+import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 
 import harness
 import images
@@ -153,7 +157,6 @@ def test_host_port(kubelet, busybox, run):
              "ports": [{"containerPort": 80, "hostPort": port}]}))
 
     def fetched():
-        import urllib.request
         try:
             return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).read()
         except OSError:
@@ -321,4 +324,124 @@ def test_disk_pressure(kubelet, registry, busybox, tmp_path):
             other.close()
         engine.close()
         small.close()
+        kubelet.start()
+
+
+STREAM = os.path.join(harness.ROOT, "build", "tools", "stream")
+BOTH = pytest.mark.parametrize("by", [[], ["-websocket"]], ids=["spdy", "websocket"])
+
+
+def streamed(kubelet, by, verb, path, *flags, stdin=None):
+    """kubectl's own client against the kubelet's port: (exit code, output, error output)."""
+    done = subprocess.run([STREAM, verb, *by, *flags, f"https://127.0.0.1:{kubelet.port}{path}"], check=False, timeout=60,
+                          input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return done.returncode, done.stdout, done.stderr
+
+
+@BOTH
+def test_exec_through_the_kubelet(kubelet, busybox, run, by):
+    name = run(pod(f"exec-{len(by)}", busybox, {"name": "main"}))
+
+    def path(script, **streams):
+        query = [*streams.items(), ("command", "sh"), ("command", "-c"), ("command", script)]
+        return f"/exec/default/{name}-walk/main?" + urllib.parse.urlencode(query)
+    script = "echo out; echo err >&2; exit 7"
+    assert streamed(kubelet, by, "exec", path(script, output=1, error=1)) == (7, b"out\n", b"err\n")
+    data = os.urandom(300_000)
+    assert streamed(kubelet, by, "exec", path("cat", input=1, output=1, error=1), "-i", stdin=data) == (0, data, b"")
+    assert streamed(kubelet, by, "exec", path("tty", output=1, tty=1), "-t")[:2] == (0, b"/dev/pts/0\r\n")
+
+
+@BOTH
+def test_attach_through_the_kubelet(kubelet, busybox, run, by):
+    name = run(pod(f"attach-{len(by)}", busybox, {"name": "main", "stdin": True, "stdinOnce": True,
+                                       "command": ["sh", "-c", "read line; echo got $line; sleep 1000"]}))
+    client = subprocess.Popen([STREAM, "attach", *by, "-i", f"https://127.0.0.1:{kubelet.port}/attach/default/{name}-walk/main"
+                               "?input=1&output=1&error=1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        client.stdin.write(b"a word\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got a word\n"
+    finally:
+        client.kill()
+        client.wait()
+    assert restarts(kubelet, name, "main") == 0
+
+
+@BOTH
+def test_port_forward_through_the_kubelet(kubelet, busybox, run, by):
+    name = run(pod(f"forward-{len(by)}", busybox, {"name": "main", "command": [
+        "sh", "-c", "mkdir -p /www; dd if=/dev/urandom of=/www/index.html bs=1000 count=500 2>/dev/null; "
+        "md5sum </www/index.html; exec httpd -f -p 127.0.0.1:8085 -h /www"]}))
+    port = harness.free_port()
+    client = subprocess.Popen([STREAM, "forward", *by, f"https://127.0.0.1:{kubelet.port}/portForward/default/{name}-walk",
+                               f"{port}:8085"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert client.stdout.readline() == b"ready\n"
+        for _ in range(5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+                assert hashlib.md5(answer.read()).hexdigest() == log_of(kubelet, name, "main").split()[0]
+    finally:
+        client.stdin.close()
+        client.wait(20)
+
+
+def test_logs_followed(kubelet, busybox, run):
+    name = run(pod("follow", busybox, {"name": "main", "command": [
+        "sh", "-c", "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; sleep 0.05; done; sleep 1000"]}))
+    connection = kubelet.connection()
+    try:
+        connection.request("GET", f"/containerLogs/default/{name}-walk/main?follow=true")
+        answer = connection.getresponse()
+        assert [int(answer.readline()) for _ in range(50)] == list(range(1, 51))
+    finally:
+        connection.close()
+
+
+def test_stats(kubelet, engine, busybox, run):
+    name = run(pod("stats", busybox, {"name": "main", "command": ["sh", "-c", "while true; do :; done"],
+                                      "resources": {"limits": {"cpu": "300m", "memory": "64Mi"}}}))
+
+    def summary():
+        told = json.loads(kubelet.get("/stats/summary")[1])
+        return next((row for row in told["pods"] if row["podRef"]["name"] == name + "-walk"
+                     and row["containers"] and row["containers"][0].get("cpu", {}).get("usageNanoCores")
+                     and row["cpu"]["usageCoreNanoSeconds"]), None)
+    row = harness.wait_for(summary, "the pod's statistics", 60)
+    main = row["containers"][0]
+    assert 100_000_000 < main["cpu"]["usageNanoCores"] < 600_000_000
+    assert 0 < main["memory"]["workingSetBytes"] < 64 << 20
+    assert row["cpu"]["usageCoreNanoSeconds"] >= main["cpu"]["usageCoreNanoSeconds"] * 0.9
+    resource = kubelet.get("/metrics/resource")[1]
+    labels = f'container="main",namespace="default",pod="{name}-walk"'
+    assert f"container_cpu_usage_seconds_total{{{labels}}}" in resource
+    assert f"container_memory_working_set_bytes{{{labels}}}" in resource
+
+
+def test_stats_from_the_runtime(kubelet, engine, busybox):
+    """PodAndContainerStatsFromCRI: what cAdvisor told before comes from the runtime, each series with its pod's labels."""
+    kubelet.stop()
+    gates = dict(kubelet.config["featureGates"])
+    kubelet.config["featureGates"] = {**gates, "PodAndContainerStatsFromCRI": True}
+    kubelet.start()
+    try:
+        kubelet.apply(pod("cristats", busybox, {"name": "main", "command": ["sh", "-c", "while true; do :; done"]}))
+        kubelet.wait_ready("cristats")
+
+        def series():
+            lines = kubelet.get("/metrics/cadvisor")[1].splitlines()
+            return [line for line in lines if 'pod="cristats-walk"' in line]
+        lines = harness.wait_for(lambda: len(series()) > 20 and series(), "the pod's series", 60)
+        assert all('namespace="default"' in line and 'container="' in line for line in lines)
+        names = {line.split("{")[0] for line in lines if 'container="main"' in line}
+        assert {"container_cpu_usage_seconds_total", "container_memory_working_set_bytes",
+                "container_memory_rss", "container_start_time_seconds"} <= names
+        assert any(line.startswith("container_network_receive_bytes_total{") for line in lines)
+        told = json.loads(kubelet.get("/stats/summary")[1])
+        row = next(row for row in told["pods"] if row["podRef"]["name"] == "cristats-walk")
+        assert row["memory"]["workingSetBytes"] > 0 and row["network"]["name"]
+    finally:
+        kubelet.delete("cristats")
+        kubelet.stop()
+        kubelet.config["featureGates"] = gates
         kubelet.start()
