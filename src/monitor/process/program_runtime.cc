@@ -30,6 +30,9 @@ namespace {
 
 constexpr int64_t kUndoMs = 5'000;
 constexpr const char* kConfigFile = "config.json";
+/// What every program reads: older ones refuse what they do not know by its number (crun 1.8 all
+/// from 1.1 on), newer ones do not ask it which fields may be there.
+constexpr const char* kSpecVersion = "1.0.2";
 
 runtime::CgroupRecord cgroup_of(const ContainerInfo& info) {
   return {.unified = info.cgroup_unified, .legacy = info.cgroup_legacy};
@@ -222,6 +225,7 @@ Result<MadeContainer> ProgramRuntime::make(const CreateRequest& request, oci::Sp
                               request.id),
       "linux.cgroupsPath");
   FLUYT_TRY_CONTEXT(mount_root(request, spec), "root");
+  spec.oci_version = kSpecVersion;
   // It stays until the container's folder goes: some programs read it again for start and exec.
   FLUYT_TRY(sys::write_file_atomic(sys::kCwd, cat(request.bundle, "/", kConfigFile),
                                    oci::to_json(spec), 0600));
