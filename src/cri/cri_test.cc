@@ -1,3 +1,5 @@
+#include "cri/cri_test.h"
+
 #include "cri/from_api.h"
 #include "cri/to_api.h"
 // after api.h
@@ -10,21 +12,6 @@
 
 namespace fluyt::cri {
 namespace {
-
-api::PodSandboxConfig pod() {
-  api::PodSandboxConfig config;
-  config.mutable_metadata()->set_name("n");
-  config.mutable_metadata()->set_namespace_("ns");
-  config.mutable_metadata()->set_uid("u");
-  return config;
-}
-
-api::ContainerConfig container() {
-  api::ContainerConfig config;
-  config.mutable_metadata()->set_name("c");
-  config.mutable_image()->set_image("busybox");
-  return config;
-}
 
 /// The message of the error that `result` must be.
 template <class T>

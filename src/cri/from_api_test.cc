@@ -1,4 +1,6 @@
 #include "cri/from_api.h"
+
+#include "cri/cri_test.h"
 // after api.h
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,21 +15,6 @@ namespace fluyt::cri {
 namespace {
 
 using testing::HasSubstr;
-
-api::PodSandboxConfig pod() {
-  api::PodSandboxConfig config;
-  config.mutable_metadata()->set_name("n");
-  config.mutable_metadata()->set_namespace_("ns");
-  config.mutable_metadata()->set_uid("u");
-  return config;
-}
-
-api::ContainerConfig container() {
-  api::ContainerConfig config;
-  config.mutable_metadata()->set_name("c");
-  config.mutable_image()->set_image("busybox");
-  return config;
-}
 
 template <class Message>
 struct Row {
