@@ -68,6 +68,31 @@ def in_private_tree():
     os.makedirs(TREE + "/run/bench", exist_ok=True)
 
 
+CONTAINERD = """version = 3
+root = "{own}/root"
+state = "{own}/state"
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
+    conf_dir = "{settings}/net.d"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+    SystemdCgroup = false
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{settings}/certs.d"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+"""
+
+
+def containerd_config(own, settings, socket, pause):
+    """containerd's configuration: its data below `own`, net.d and certs.d in `settings`."""
+    return CONTAINERD.format(own=own, settings=settings, socket=socket, pause=pause)
+
+
 def median(values):
     return statistics.median(values)
 

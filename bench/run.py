@@ -19,26 +19,6 @@ import harness  # found in tests/lib, which common names
 import images
 
 
-CONTAINERD = """version = 3
-root = "/run/bench/containerd/root"
-state = "/run/bench/containerd/state"
-[grpc]
-  address = "/run/bench/containerd/containerd.sock"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["/usr/lib/cni"]
-    conf_dir = "/run/bench/net.d"
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-    SystemdCgroup = false
-[plugins."io.containerd.cri.v1.images".registry]
-  config_path = "/run/bench/certs.d"
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "%(pause)s"
-"""
-
-
 def start_containerd(pause, registry):
     place = common.TREE + "/run/bench"
     os.makedirs(place + "/containerd", exist_ok=True)
@@ -51,7 +31,7 @@ def start_containerd(pause, registry):
     with open(f"{place}/certs.d/{registry}/hosts.toml", "w", encoding="utf-8") as file:
         file.write(f'server = "http://{registry}"\n')
     with open(place + "/containerd.toml", "w", encoding="utf-8") as file:
-        file.write(CONTAINERD % {"pause": pause})
+        file.write(common.containerd_config("/run/bench/containerd", "/run/bench", "/run/bench/containerd/containerd.sock", pause))
     with open(place + "/containerd.log", "wb") as log:
         process = subprocess.Popen(["chroot", common.TREE, "containerd", "-c", "/run/bench/containerd.toml"],
                                    stdout=log, stderr=log)

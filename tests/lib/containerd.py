@@ -15,26 +15,6 @@ import pytest
 sys.path.insert(0, os.path.join(harness.ROOT, "bench"))
 import common  # noqa: E402  (the peers' tree)
 
-CONFIG = """version = 3
-root = "{folder}/root"
-state = "{folder}/state"
-[grpc]
-  address = "{socket}"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  enable_cdi = true
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["/usr/lib/cni"]
-    conf_dir = "{folder}/net.d"
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-    SystemdCgroup = false
-[plugins."io.containerd.cri.v1.images".registry]
-  config_path = "{folder}/certs.d"
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "{pause}"
-"""
-
 
 class Containerd:
     """As harness.Engine, as far as that is CRI. A walk that asks for fluyt's own command is skipped."""
@@ -51,7 +31,7 @@ class Containerd:
         with open(self.folder + "/net.d/10-test.conflist", "w", encoding="utf-8") as file:
             json.dump(network, file)
         with open(self.folder + "/config.toml", "w", encoding="utf-8") as file:
-            file.write(CONFIG.format(folder=self.folder, socket=self.socket, pause=pause))
+            file.write(common.containerd_config(self.folder, self.folder, self.socket, pause))
         self.process = None
         print("containerd", common.peers_tree()["containerd"])
         common.in_private_tree()
