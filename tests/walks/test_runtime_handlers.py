@@ -412,13 +412,13 @@ def test_the_default_can_be_another(odd, busybox):
 
 
 @pytest.mark.parametrize("text, words", [
-    ('[runtime.handlers.x]\npath = "runc"', 'runtime.handlers: "x": path: "runc": expected an absolute path'),
+    ('[runtime.handlers.x]\npath = "runc"', 'runtime.handlers.x.path: "runc": expected an absolute path'),
     ('[runtime.handlers.x]\npath = "/no/such"', "runtime.handlers.x.path: /no/such"),
     ('[runtime.handlers.x]\npath = "/etc/passwd"', "runtime.handlers.x.path: /etc/passwd: expected a program"),
     ('[runtime.handlers.X]\npath = "/bin/true"', '"X": expected a handler\'s name'),
     ('[runtime.handlers.runf]\npath = "/bin/true"', '"runf": is built in'),
-    ('[runtime.handlers.x]\npath = "/bin/true"\noptions = ["--root=/x"]', "options: \"--root=/x\""),
-    ('[runtime.handlers.x]\npath = "/bin/true"\nspeed = 3', '"speed": expected path, options'),
+    ('[runtime.handlers.x]\npath = "/bin/true"\noptions = ["--root=/x"]', "\"--root=/x\": expected none of"),
+    ('[runtime.handlers.x]\npath = "/bin/true"\nspeed = 3', 'runtime.handlers.x.speed: there is no such key: expected one of'),
     ('[runtime]\ndefault_handler = "x"', 'runtime.default_handler: "x": expected "runf" or one of'),
 ])
 def test_a_wrong_configuration_names_the_field(text, words, tmp_path):

@@ -1,95 +1,103 @@
+#include "command_line.h"
+
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <map>
 
 #include "base/strings.h"
-#include "settings.h"
 
 namespace fluyt::daemon {
-
-Result<LogLevel> parse_log_level(const std::string& text) {
-  if (text == "trace") return LogLevel::kTrace;
-  if (text == "debug") return LogLevel::kDebug;
-  if (text == "info") return LogLevel::kInfo;
-  if (text == "warn") return LogLevel::kWarn;
-  if (text == "error") return LogLevel::kError;
-  return Error(Code::kInvalidArgument,
-               cat(quote(text), ": expected trace, debug, info, warn or error"));
-}
-
 namespace {
 
-/// What was given on the command line; empty where it was not.
-struct Flags {
-  std::string config;
-  std::string root, state, listen, certs_dir, cni_conf_dir, log_level;
-  std::vector<std::string> cni_bin_dirs;
+/// A flag that stands for a key with a string.
+struct KeyFlag {
+  const char* flag;
+  const char* key;
+  const char* help;
+  const char* type;
 };
+constexpr KeyFlag kKeyFlags[] = {
+    {"--root", "root", "Images and records [/var/lib/fluyt]", "DIR"},
+    {"--state", "state", "What ends with the boot [/run/fluyt]", "DIR"},
+    {"--listen", "listen", "Where to serve [unix:/run/fluyt/fluyt.sock]", "unix:PATH"},
+    {"--certs-dir", "image.certs_dir", "hosts.toml files [/etc/fluyt/certs.d]", "DIR"},
+    {"--cni-conf-dir", "cni.conf_dir", "CNI configurations [/etc/cni/net.d]", "DIR"},
+    {"--log-level", "log_level", "trace, debug, info, warn or error [info]", "LEVEL"},
+};
+constexpr const char* kBinDirFlag = "--cni-bin-dir";
 
-void over(std::string& to, const std::string& flag) {
-  if (!flag.empty()) to = flag;
+/// As a file would say it, with the flag as its place.
+void say(Value& flags, std::string_view key, const char* flag, Value value) {
+  const Place place{.file = flag, .line = 0};
+  value.place = place;
+  if (Value::List* list = value.list()) {
+    for (Value& item : *list) item.place = place;
+  }
+  Value* at = &flags;
+  const auto words = split(key, '.');
+  for (size_t i = 0; i + 1 < words.size(); ++i) {
+    at = &at->table()
+              ->try_emplace(std::string(words[i]), Value{.data = Value::Table{}, .place = place})
+              .first->second;
+  }
+  at->table()->insert_or_assign(std::string(words.back()), std::move(value));
 }
 
-Result<> apply(const Flags& flags, Settings& settings) {
-  settings.config_file = flags.config;
-  if (!flags.config.empty()) FLUYT_TRY(read_config(flags.config, settings));
-  over(settings.root, flags.root);
-  over(settings.state, flags.state);
-  over(settings.listen, flags.listen);
-  over(settings.certs_dir, flags.certs_dir);
-  over(settings.cni_conf_dir, flags.cni_conf_dir);
-  if (!flags.cni_bin_dirs.empty()) settings.cni_bin_dirs = flags.cni_bin_dirs;
-  if (!flags.log_level.empty()) {
-    settings.log_level = FLUYT_TRY_CONTEXT(parse_log_level(flags.log_level), "--log-level");
+using Verb = CommandLine::Verb;
+
+/// `fluytd config VERB`; its options are the daemon's.
+void add_config_verbs(CLI::App& app, Verb& verb) {
+  CLI::App* config = app.add_subcommand("config", "Show or check the configuration");
+  config->require_subcommand(1)->fallthrough();
+  for (const auto& [name, help, chosen] :
+       {std::tuple{"default", "Print every key with its default and what it is about",
+                   Verb::kConfigDefault},
+        {"check", "Say everything that is wrong with the configuration", Verb::kConfigCheck},
+        {"dump", "Print what is in force, and where each value comes from", Verb::kConfigDump}}) {
+    config->add_subcommand(name, help)->fallthrough()->callback([&verb, chosen] { verb = chosen; });
   }
-  for (const auto& [name, path] : {std::pair{"root", settings.root},
-                                   {"state", settings.state},
-                                   {"certs-dir", settings.certs_dir},
-                                   {"cni-conf-dir", settings.cni_conf_dir}}) {
-    if (!path.starts_with('/')) {
-      return Error(Code::kInvalidArgument,
-                   cat("--", name, ": ", quote(path), ": expected an absolute path"));
-    }
-  }
-  if (!settings.listen.starts_with("unix:/")) {
-    return Error(Code::kInvalidArgument,
-                 cat("--listen: ", quote(settings.listen), ": expected unix:/ABSOLUTE/PATH"));
-  }
-  return {};
 }
 
 }  // namespace
 
-Result<Run> parse_command_line(int argc, char** argv, Settings& settings) {
-  Flags flags;
+CommandLine parse_command_line(int argc, char** argv) {
+  CommandLine out;
   CLI::App app(
       "fluytd: the container engine's daemon. It serves the Kubernetes CRI and fluyt's own\n"
       "interface on one unix socket.");
   app.name("fluytd");
   app.set_version_flag("--version", "fluytd " FLUYT_VERSION);
-  app.add_option("--config", flags.config, "Configuration (TOML); flags win over it")
+  app.add_option("--config", out.invocation.config_file,
+                 cat("Configuration (TOML), with conf.d/*.toml beside it; flags win over it [",
+                     kDefaultConfigFile, "]"))
       ->type_name("FILE");
-  app.add_option("--root", flags.root, "Images and records [/var/lib/fluyt]")->type_name("DIR");
-  app.add_option("--state", flags.state, "What ends with the boot [/run/fluyt]")->type_name("DIR");
-  app.add_option("--listen", flags.listen, "Where to serve [unix:/run/fluyt/fluyt.sock]")
-      ->type_name("unix:PATH");
-  app.add_option("--certs-dir", flags.certs_dir, "hosts.toml files [/etc/fluyt/certs.d]")
-      ->type_name("DIR");
-  app.add_option("--cni-conf-dir", flags.cni_conf_dir, "CNI configurations [/etc/cni/net.d]")
-      ->type_name("DIR");
-  app.add_option("--cni-bin-dir", flags.cni_bin_dirs,
-                 "CNI plugins; may be repeated [/opt/cni/bin /usr/lib/cni]")
+  std::map<const KeyFlag*, std::string> given;
+  for (const KeyFlag& flag : kKeyFlags) {
+    app.add_option(flag.flag, given[&flag], flag.help)->type_name(flag.type);
+  }
+  std::vector<std::string> bin_dirs;
+  app.add_option(kBinDirFlag, bin_dirs, "CNI plugins; may be repeated [/opt/cni/bin /usr/lib/cni]")
       ->type_name("DIR")
       ->delimiter(':')
       ->take_all();
-  app.add_option("--log-level", flags.log_level, "trace, debug, info, warn or error [info]")
-      ->type_name("LEVEL");
+  add_config_verbs(app, out.verb);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e, std::cout, std::cerr) == 0 ? Run::kDone : Run::kUsage;
+    out.verb = app.exit(e, std::cout, std::cerr) == 0 ? Verb::kDone : Verb::kUsage;
+    return out;
   }
-  FLUYT_TRY(apply(flags, settings));
-  return Run::kServe;
+  Value& flags = out.invocation.flags;
+  for (const KeyFlag& flag : kKeyFlags) {
+    if (app.count(flag.flag) == 0) continue;
+    say(flags, flag.key, flag.flag, {.data = given[&flag], .place = {}});
+  }
+  if (!bin_dirs.empty()) {
+    Value::List list;
+    for (const std::string& dir : bin_dirs) list.push_back({.data = dir, .place = {}});
+    say(flags, "cni.bin_dirs", kBinDirFlag, {.data = std::move(list), .place = {}});
+  }
+  return out;
 }
 
 }  // namespace fluyt::daemon

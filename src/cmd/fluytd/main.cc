@@ -8,14 +8,17 @@
 #include <cstdlib>
 
 #include "base/strings.h"
+#include "cmd/fluytd/config/load.h"
+#include "command_line.h"
+#include "config_verbs.h"
 #include "control/control_service.h"
 #include "cri/service.h"
 #include "engine/engine.h"
 #include "grpc_server.h"
+#include "image/auth/credential_table.h"
 #include "image/library.h"
 #include "monitor/client/client.h"
 #include "network/network.h"
-#include "settings.h"
 #include "stderr_log.h"
 #include "streaming/server.h"
 #include "sys/file.h"
@@ -55,6 +58,10 @@ Result<Served> make_engine(const Settings& settings, Logger& logger) {
         const char* value = std::getenv(name);
         return value == nullptr ? "" : value;
       }));
+  image::CredentialTable credentials;
+  for (const auto& [match, entry] : settings.credentials) {
+    FLUYT_TRY_CONTEXT(credentials.add(match, entry), "image.credentials");
+  }
   engine::Parts parts;
   parts.images =
       FLUYT_TRY_CONTEXT(image::ImageStore::open({.root = settings.root + "/image",
@@ -64,7 +71,7 @@ Result<Served> make_engine(const Settings& settings, Logger& logger) {
                                                  .layer_form = settings.layer_form,
                                                  .root_driver = settings.root_driver,
                                                  .keep_blobs = settings.keep_blobs,
-                                                 .credentials = settings.credentials,
+                                                 .credentials = std::move(credentials),
                                                  .auth_file = settings.auth_file,
                                                  .proxies = proxies,
                                                  .verify = settings.verify},
@@ -118,15 +125,15 @@ void wait_for_end(const sigset_t& signals, streaming::Server& streams, Logger& l
   }
 }
 
-Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
-  FLUYT_TRY(find_programs(settings));
+Result<> serve(const Config& config, const sigset_t& signals, Logger& logger) {
+  const Settings& settings = config.settings;
   const sys::Fd lock = FLUYT_TRY(lock_root(settings.root));
   const Served served = FLUYT_TRY(make_engine(settings, logger));
   engine::Engine* const engine = served.engine.get();
 
   const auto streams = FLUYT_TRY(streaming::Server::start(settings.streaming, *engine, logger));
   const cri::ServerInfo info{.listen = settings.listen,
-                             .config_file = settings.config_file,
+                             .config_file = join(config.files, ":"),
                              .certs_dir = settings.certs_dir,
                              .cni_conf_dir = settings.cni_conf_dir,
                              .cni_bin_dirs = join(settings.cni_bin_dirs, ":")};
@@ -152,24 +159,41 @@ Result<> serve(Settings settings, const sigset_t& signals, Logger& logger) {
   return {};
 }
 
-int run(int argc, char** argv) {
-  Settings settings;
-  const auto parsed = parse_command_line(argc, argv, settings);
-  if (!parsed.ok()) {
-    std::fprintf(stderr, "fluytd: %s\n", parsed.error().message().c_str());
+int serve_until_told(const Invocation& invocation) {
+  const auto config = load_config(invocation);
+  if (!config.ok()) {
+    std::fprintf(stderr, "fluytd: %s\n", config.error().message().c_str());
     return 2;
   }
-  if (*parsed != Run::kServe) return *parsed == Run::kDone ? 0 : 2;
   ::umask(022);
   (void)std::signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = block_signals();
-  const auto logger = make_stderr_logger(settings.log_level);
-  const Result<> served = serve(settings, signals, *logger);
+  const auto logger = make_stderr_logger(config->settings.log_level);
+  const Result<> served = serve(*config, signals, *logger);
   if (!served.ok()) {
     logger->error(served.error().message());
     return 1;
   }
   return 0;
+}
+
+int run(int argc, char** argv) {
+  const CommandLine command = parse_command_line(argc, argv);
+  switch (command.verb) {
+    case CommandLine::Verb::kServe:
+      return serve_until_told(command.invocation);
+    case CommandLine::Verb::kConfigDefault:
+      return print_default_config();
+    case CommandLine::Verb::kConfigCheck:
+      return check_config(command.invocation);
+    case CommandLine::Verb::kConfigDump:
+      return dump_config(command.invocation);
+    case CommandLine::Verb::kDone:
+      return 0;
+    case CommandLine::Verb::kUsage:
+      break;
+  }
+  return 2;
 }
 
 }  // namespace

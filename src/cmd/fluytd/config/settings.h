@@ -1,20 +1,19 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
-#include "base/result.h"
 #include "engine/runtime_handler.h"
-#include "image/auth/credential_table.h"
+#include "image/auth/credentials.h"
 #include "image/image_store.h"
 #include "streaming/server.h"
 
 namespace fluyt::daemon {
 
-/// What fluytd is told, by its configuration file and then by its flags.
+/// What fluytd is told. Each member is one key (keys.cc), with its default here.
 struct Settings {
-  std::string config_file;  // empty: none was given
   std::string root = "/var/lib/fluyt";
   std::string state = "/run/fluyt";
   std::string listen = "unix:/run/fluyt/fluyt.sock";
@@ -30,8 +29,9 @@ struct Settings {
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
   image::LayerForm layer_form = image::LayerForm::kDirectory;
   image::RootDriver root_driver = image::RootDriver::kOverlay;
-  image::CredentialTable credentials;  // for registries, where a caller brings none
-  std::string auth_file;               // the same as a file in Docker's form
+  /// For registries, where a caller brings none: by where they are for (CredentialTable's keys).
+  std::map<std::string, image::Credentials> credentials;
+  std::string auth_file;  // the same as a file in Docker's form
   image::policy::VerifyOptions verify;
   std::vector<std::string> pinned_images;
   streaming::Options streaming;
@@ -42,22 +42,5 @@ struct Settings {
   std::vector<engine::RuntimeHandler> handlers;  // besides the linked one
   std::string default_handler = std::string(engine::kLinkedHandler);
 };
-
-/// Reads `path` (TOML) over `settings`. A key that is not known, or a value of the wrong type, is
-/// kInvalidArgument naming file, line and key.
-Result<> read_config(const std::string& path, Settings& settings);
-
-enum class Run {
-  kServe,
-  kDone,   // --help, --version: it has been printed
-  kUsage,  // wrong usage: it has been said on standard error
-};
-/// Defaults, then the file of --config, then the other flags.
-Result<Run> parse_command_line(int argc, char** argv, Settings& settings);
-
-/// Fills in the helper programs, and checks that they are there, and those of the runtime handlers.
-Result<> find_programs(Settings& settings);
-
-Result<LogLevel> parse_log_level(const std::string& text);
 
 }  // namespace fluyt::daemon
