@@ -87,6 +87,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   LayerUsage layer_usage;
   /// Slow work that nobody waits for.
   Worker worker;
+  /// The same that waits for network plugins, which may hang.
+  Worker network_worker;
 
   // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
   Result<SandboxEntryPtr> get_sandbox(const std::string& id);
@@ -105,8 +107,12 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Result<> kill_containers(const std::string& sandbox_id);
   Result<> detach_network(SandboxEntry& entry);
   Result<> end_monitor(SandboxEntry& entry);
+  Result<> note_stopped(SandboxEntry& entry);
+  /// With an error from the network the sandbox counts as stopped, and DEL stays owed.
   Result<> stop(SandboxEntry& entry);
   Result<> undo_sandbox(SandboxEntry& entry);
+  /// What was made goes; what cannot go stays visible, with its name, to be stopped and removed.
+  void undo_or_show(SandboxEntry& entry);
   Result<> undo_container(ContainerEntry& entry);
   /// A container's root, and what its image volumes hold.
   Result<> remove_roots(const Container& container);
@@ -114,6 +120,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void forget_container(const Container& container);
 
   void recover();  // recover.cc
+  /// Behind the start (owed_network.cc): the DELs that are owed, then what belongs to no sandbox.
+  void detach_later(const SandboxEntryPtr& entry);
+  void collect_later();
 
   // Handlers (handler_status.cc). A program that was replaced is asked again behind the answer.
   std::vector<HandlerStatus> handler_statuses();

@@ -59,6 +59,7 @@ Engine::Engine(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
 Engine::~Engine() {
   core_->worker.stop();
+  core_->network_worker.stop();
   core_->layer_usage.stop();
   // Connections first, then their thread: after this no event comes any more.
   for (const auto& entry : core_->sandboxes()) entry->set_client(nullptr);

@@ -30,6 +30,11 @@ struct FakeWorld {
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
   std::map<std::string, sys::OverlayMount> trees;  // of the last create
+  std::string netns;                               // of the sandboxes made
+  std::set<std::string> attached;
+  std::atomic<int> failing_detaches{0};
+  std::vector<std::string> left_over;  // attached at a collect, and not known to the engine
+  int collects = 0;
 
   Result<> check(const std::string& call) {
     if (fail == call) return Error(Code::kInternal, call + " fails");
@@ -91,12 +96,34 @@ class FakeImages final : public image::ImageStore {
 
 class FakeNetwork final : public network::Network {
  public:
+  explicit FakeNetwork(FakeWorld& world) : world_(world) {}
   network::Status status() override { return {.ready = true, .reason = {}, .message = {}}; }
-  Result<network::Attachment> attach(const network::SandboxNetwork&, Deadline) override {
+  Result<network::Attachment> attach(const network::SandboxNetwork& sandbox, Deadline) override {
+    const std::scoped_lock lock(world_.mutex);
+    world_.attached.insert(sandbox.sandbox_id);
     return network::Attachment{};
   }
   Result<> check(const network::SandboxNetwork&, Deadline) override { return {}; }
-  Result<> detach(const network::SandboxNetwork&, Deadline) override { return {}; }
+  Result<> detach(const network::SandboxNetwork& sandbox, Deadline) override {
+    if (world_.failing_detaches > 0) {
+      --world_.failing_detaches;
+      return Error(Code::kDeadlineExceeded, "plugin hangs");
+    }
+    const std::scoped_lock lock(world_.mutex);
+    world_.attached.erase(sandbox.sandbox_id);
+    return {};
+  }
+  Result<> collect(const std::function<bool(const std::string&)>& exists, Deadline) override {
+    const std::scoped_lock lock(world_.mutex);
+    for (const auto& id : world_.attached) {
+      if (!exists(id)) world_.left_over.push_back(id);
+    }
+    ++world_.collects;
+    return {};
+  }
+
+ private:
+  FakeWorld& world_;
 };
 
 class FakeClient final : public monitor::Client {
@@ -106,7 +133,9 @@ class FakeClient final : public monitor::Client {
   Result<monitor::SandboxNamespaces> make_sandbox(const monitor::SandboxRequest&,
                                                   Deadline) override {
     FLUYT_TRY(world_.check("make_sandbox"));
-    return monitor::SandboxNamespaces{};
+    monitor::SandboxNamespaces made;
+    made.network = world_.netns;
+    return made;
   }
   Result<monitor::ContainerInfo> create(const monitor::CreateRequest& request) override {
     FLUYT_TRY(world_.check("create"));
@@ -234,7 +263,7 @@ class EngineTest : public testing::Test {
     engine_.reset();
     Parts parts;
     parts.images = std::make_unique<FakeImages>(world_);
-    parts.network = std::make_unique<FakeNetwork>();
+    parts.network = std::make_unique<FakeNetwork>(world_);
     parts.hub = std::make_unique<FakeHub>(world_);
     auto engine =
         Engine::open({.root = folder_->path() + "/root", .state = folder_->path() + "/state"},
@@ -290,6 +319,77 @@ TEST_F(EngineTest, WalksAPodFromRunToRemove) {
   EXPECT_TRUE(world_.roots.empty());
   EXPECT_TRUE(world_.monitors.empty());
   EXPECT_TRUE(left_in_state().empty());
+}
+
+TEST_F(EngineTest, ADetachThatFailsIsOwedUntilItSucceeds) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to enter a network namespace";
+  world_.netns = "/proc/self/ns/net";
+  const auto collected = [&](int wanted) {
+    for (int i = 0; i < 500; ++i) {
+      {
+        const std::scoped_lock lock(world_.mutex);
+        if (world_.collects >= wanted) return true;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  };
+  ASSERT_TRUE(collected(1));
+  SandboxConfig config = pod();
+  config.namespaces.network = NamespaceMode::kPod;
+  const auto made = engine_->run_sandbox(config, "");
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  // One stop, one remove and one start that fail, and the start that does not.
+  world_.failing_detaches = 3;
+  const auto stopped = engine_->stop_sandbox(*made);
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_NE(stopped.error().message().find("still to be detached"), std::string::npos);
+  EXPECT_EQ((*engine_->get_sandbox(*made))->state, SandboxState::kNotReady);
+  EXPECT_TRUE(world_.monitors.contains(*made)) << "DEL needs the namespace";
+  EXPECT_FALSE(engine_->remove_sandbox(*made).ok());
+  EXPECT_EQ(engine_->list_sandboxes({}).size(), 1U);
+  restart();
+  ASSERT_TRUE(collected(2));
+  EXPECT_EQ(world_.failing_detaches, 0);
+  EXPECT_TRUE((*engine_->get_sandbox(*made))->network_attached);
+  restart();
+  ASSERT_TRUE(collected(3));
+  EXPECT_FALSE((*engine_->get_sandbox(*made))->network_attached);
+  EXPECT_TRUE(world_.attached.empty());
+  EXPECT_TRUE(world_.left_over.empty()) << "a sandbox that is owed a DEL is known";
+  EXPECT_TRUE(world_.monitors.empty());
+  EXPECT_TRUE(engine_->remove_sandbox(*made).ok());
+  EXPECT_TRUE(left_in_state().empty());
+  world_.attached.insert("of-no-sandbox");
+  restart();
+  ASSERT_TRUE(collected(4));
+  EXPECT_EQ(world_.left_over, std::vector<std::string>{"of-no-sandbox"});
+}
+
+TEST_F(EngineTest, AHalfDoneCreateThatCannotBeUndoneIsShown) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to enter a network namespace";
+  world_.netns = "/proc/self/ns/net";
+  SandboxConfig config = pod();
+  config.namespaces.network = NamespaceMode::kPod;
+  const auto made = engine_->run_sandbox(config, "");
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  engine_.reset();
+  {
+    const auto store = Store::open(folder_->path() + "/root/engine.db");
+    ASSERT_TRUE(store.ok());
+    auto loaded = (*store)->load();
+    ASSERT_TRUE(loaded.ok() && loaded->sandboxes.size() == 1);
+    loaded->sandboxes[0].state = SandboxState::kCreating;
+    ASSERT_TRUE((*store)->put(loaded->sandboxes[0]).ok());
+  }
+  world_.failing_detaches = 1;
+  restart();
+  const auto shown = engine_->get_sandbox(*made);
+  ASSERT_TRUE(shown.ok()) << shown.error().message();
+  EXPECT_EQ((*shown)->state, SandboxState::kNotReady);
+  EXPECT_NE((*shown)->reason.find("plugin hangs"), std::string::npos);
+  EXPECT_TRUE(engine_->remove_sandbox(*made).ok());
+  EXPECT_TRUE(world_.attached.empty());
 }
 
 TEST_F(EngineTest, StopAndRemoveAreIdempotent) {

@@ -69,12 +69,14 @@ void adopt(Engine::Core& core, SandboxEntry& entry) {
 }
 
 /// A stop that was half done, or a network that still is to be detached. The monitor may live.
-void finish_stop(Engine::Core& core, SandboxEntry& entry) {
+void finish_stop(Engine::Core& core, const SandboxEntryPtr& of) {
+  SandboxEntry& entry = *of;
   const SandboxPtr sandbox = entry.value();
   if (!sandbox->network_attached && !sys::exists(core.sandbox_dir(sandbox->id))) return;
   auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
                                       core.events_for(sandbox->id));
   if (client.ok()) entry.set_client(*client);
+  if (sandbox->network_attached) return core.detach_later(of);
   core.log_if_failed(core.stop(entry), cat("sandbox ", sandbox->id, ": half-done stop"));
 }
 
@@ -84,7 +86,7 @@ void undo_create(Engine::Core& core, SandboxEntry& entry) {
   auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
                                       core.events_for(sandbox->id));
   if (client.ok()) entry.set_client(*client);
-  core.log_if_failed(core.undo_sandbox(entry), cat("sandbox ", sandbox->id, ": half-done create"));
+  core.undo_or_show(entry);
 }
 
 void end_strays(Engine::Core& core, const std::vector<Container>& strays) {
@@ -146,7 +148,7 @@ void Engine::Core::recover() {
         adopt(*this, *entry);
         break;
       case SandboxState::kNotReady:
-        finish_stop(*this, *entry);
+        finish_stop(*this, entry);
         break;
       case SandboxState::kCreating:
         undo_create(*this, *entry);
@@ -161,6 +163,7 @@ void Engine::Core::recover() {
   log_if_failed(sys::remove_tree(checkpoint_dir()), "half-done checkpoints");
   end_strays(*this, strays);
   remove_orphans(*this);
+  collect_later();
 }
 
 }  // namespace fluyt::engine

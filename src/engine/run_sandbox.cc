@@ -148,22 +148,6 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   });
 }
 
-/// What was made goes; what cannot go stays visible, with its name, to be stopped and removed.
-void undo(Engine::Core& core, SandboxEntry& entry) {
-  const Result<> undone = core.undo_sandbox(entry);
-  if (undone.ok()) return;
-  const std::string id = entry.value()->id;
-  core.logger.error(cat("sandbox ", id, " could not be undone: ", undone.error().message()));
-  core.log_if_failed(entry.note(*core.store,
-                                [&](Sandbox& now) {
-                                  const auto after = next(now.state, SandboxEvent::kNotUndone);
-                                  now.state = after.value_or(now.state);
-                                  now.reason = undone.error().message();
-                                  return true;
-                                }),
-                     cat("sandbox ", id, ": state not recorded"));
-}
-
 Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& entry) {
   const std::string id = entry->value()->id;
   FLUYT_TRY(core.store->put(*entry->value()));
@@ -171,7 +155,7 @@ Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& e
   const std::scoped_lock verbs(entry->verbs);
   Result<> made = make(core, *entry);
   if (!made.ok()) {
-    undo(core, *entry);
+    core.undo_or_show(*entry);
     return std::move(made).error();
   }
   core.logger.info(cat("sandbox ", id, " is ready"));

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kKillMs = 10'000;
 constexpr int64_t kShutdownMs = 30'000;
-constexpr int64_t kDetachMs = 60'000;
+constexpr int64_t kDetachMs = 30'000;
 constexpr int kSigkill = 9;
 
 bool has_ended(const Container& container) {
@@ -82,12 +82,7 @@ Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
   return sys::remove_tree(dir);
 }
 
-Result<> Engine::Core::stop(SandboxEntry& entry) {
-  entry.ending = true;
-  FLUYT_TRY(kill_containers(entry.value()->id));
-  // Before the namespace goes: a plugin's DEL wants to look into it.
-  FLUYT_TRY(detach_network(entry));
-  FLUYT_TRY(end_monitor(entry));
+Result<> Engine::Core::note_stopped(SandboxEntry& entry) {
   if (entry.value()->state != SandboxState::kReady) return {};
   return change_and_tell(entry, Event::Kind::kSandboxStopped, [&]() -> Result<> {
     log_if_failed(entry.note(*store,
@@ -101,10 +96,39 @@ Result<> Engine::Core::stop(SandboxEntry& entry) {
   });
 }
 
+Result<> Engine::Core::stop(SandboxEntry& entry) {
+  entry.ending = true;
+  FLUYT_TRY(kill_containers(entry.value()->id));
+  // Before the namespace goes: a plugin's DEL wants to look into it.
+  if (auto detached = detach_network(entry); !detached.ok()) {
+    // Nothing runs in it any more; its namespace stays for the DEL that is owed.
+    FLUYT_TRY(note_stopped(entry));
+    return std::move(detached).error().add_context(
+        "its network is still to be detached, by the next stop, remove or start of fluytd");
+  }
+  FLUYT_TRY(end_monitor(entry));
+  return note_stopped(entry);
+}
+
 Result<> Engine::Core::undo_sandbox(SandboxEntry& entry) {
   FLUYT_TRY(stop(entry));
   forget_sandbox(*entry.value());
   return {};
+}
+
+void Engine::Core::undo_or_show(SandboxEntry& entry) {
+  const Result<> undone = undo_sandbox(entry);
+  if (undone.ok()) return;
+  const std::string id = entry.value()->id;
+  logger.error(cat("sandbox ", id, " could not be undone: ", undone.error().message()));
+  log_if_failed(entry.note(*store,
+                           [&](Sandbox& now) {
+                             const auto after = next(now.state, SandboxEvent::kNotUndone);
+                             now.state = after.value_or(now.state);
+                             now.reason = undone.error().message();
+                             return true;
+                           }),
+                cat("sandbox ", id, ": state not recorded"));
 }
 
 Result<> Engine::Core::remove_roots(const Container& container) {

@@ -536,6 +536,53 @@ TEST_F(BuiltIn, RulesOfADeadSandboxWithTheSameAddressGiveWay) {
   });
 }
 
+TEST_F(BuiltIn, GcRemovesWhatBelongsToNoSandboxOfTheNetwork) {
+  configure(kDual, "1.1.0");
+  in_new_network([&] {
+    Holder one;
+    Holder two;
+    auto network = open(Plugins::kBuiltIn, "/nonexistent");
+    SandboxNetwork first = sandbox(one);
+    first.port_mappings = {
+        {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""}};
+    SandboxNetwork second = sandbox(two, "two");
+    second.port_mappings = {
+        {.protocol = "tcp", .container_port = 80, .host_port = 18090, .host_ip = ""}};
+    ASSERT_TRUE(network->attach(first, kSoon()).ok());
+    const std::string rules = output_of({"/usr/sbin/nft", "list", "ruleset"});
+    ASSERT_TRUE(network->attach(second, kSoon()).ok());
+    // Of another network: neither its lease nor its rules are ours to judge.
+    output_of({"/usr/sbin/nft", "add", "element", "inet", "fluyt_cni", "masquerade4",
+               "{ 10.99.0.2 comment \"else/eth0\" : jump masq-10.213.7.0-24 }"});
+    // As if the state had been lost: no record, no sandbox.
+    ASSERT_TRUE(sys::remove_tree(cat(dir_, "/cache/two.json")).ok());
+    two.end();
+    EXPECT_EQ(leases().size(), 4U);
+    const auto ours = [](const std::string& id) { return id == "one"; };
+    auto collected = network->collect(ours, kSoon());
+    ASSERT_TRUE(collected.ok()) << collected.error().message();
+    EXPECT_THAT(leases(), ElementsAre("10.213.7.2", "fd00:213:7::2"));
+    EXPECT_THAT(output_of({"/usr/sbin/nft", "list", "ruleset"}), HasSubstr("10.99.0.2"));
+    output_of({"/usr/sbin/nft", "delete", "element", "inet", "fluyt_cni", "masquerade4",
+               "{ 10.99.0.2 }"});
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), rules);
+    EXPECT_TRUE(network->check(first, kSoon()).ok());
+    // A sandbox that has a record and is no more gets its DEL.
+    collected = network->collect([](const std::string&) { return false; }, kSoon());
+    ASSERT_TRUE(collected.ok()) << collected.error().message();
+    EXPECT_TRUE(leases().empty());
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), "");
+    EXPECT_THAT(output_of({"/sbin/ip", "link"}), Not(HasSubstr("veth")));
+  });
+}
+
+TEST_F(BuiltIn, StatusNamesAWrongField) {
+  configure(R"("bridge":"fltest0","mtu":-5)");
+  const Status status = open(Plugins::kBuiltIn)->status();
+  EXPECT_FALSE(status.ready);
+  EXPECT_THAT(status.message, HasSubstr("plugin \"bridge\" STATUS: mtu: a number from 0"));
+}
+
 TEST_F(BuiltIn, GivesAllBackThoughTheNamespaceIsGone) {
   configure(kDual);
   in_new_network([&] {

@@ -30,6 +30,7 @@ Record decode_checked(const Json& json) {
   record.network.name = network.at("name");
   record.network.version = network.at("version");
   record.network.disable_check = network.at("disableCheck");
+  record.network.disable_gc = network.value("disableGC", false);
   record.network.only_inlined_plugins = network.at("onlyInlined");
   record.network.source = network.at("source");
   for (const Json& plugin : network.at("plugins")) {
@@ -60,6 +61,7 @@ std::string encode_record(const Record& record) {
        {{"name", record.network.name},
         {"version", record.network.version},
         {"disableCheck", record.network.disable_check},
+        {"disableGC", record.network.disable_gc},
         {"onlyInlined", record.network.only_inlined_plugins},
         {"source", record.network.source},
         {"plugins", plugins_to_json(record.network.plugins)}}},
@@ -102,6 +104,16 @@ Result<std::optional<Record>> Cache::find(const std::string& sandbox_id) const {
   if (!text.ok() && text.error().code() == Code::kNotFound) return std::optional<Record>();
   if (!text.ok()) return std::move(text).error();
   return std::optional(FLUYT_TRY_CONTEXT(decode_record(*text), quote(path, 512)));
+}
+
+Result<std::vector<std::string>> Cache::list() const {
+  std::vector<std::string> out;
+  for (const std::string& name : FLUYT_TRY(sys::list_dir(folder_))) {
+    constexpr std::string_view kSuffix = ".json";
+    if (name.starts_with('.') || !name.ends_with(kSuffix)) continue;
+    out.push_back(name.substr(0, name.size() - kSuffix.size()));
+  }
+  return out;
 }
 
 // Not synced: a crash of ours loses nothing, and a power cut ends the sandbox that it is about.

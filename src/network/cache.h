@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "network/config.h"
@@ -29,6 +30,8 @@ class Cache {
   static Result<Cache> open(const std::string& folder);
   /// Nothing when there is none; kDataLoss when there is one that cannot be read.
   Result<std::optional<Record>> find(const std::string& sandbox_id) const;
+  /// The ids of all sandboxes that there is a record of, whether it can be read or not.
+  Result<std::vector<std::string>> list() const;
   Result<> put(const Record& record) const;
   Result<> remove(const std::string& sandbox_id) const;
 

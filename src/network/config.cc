@@ -146,6 +146,7 @@ Result<NetworkConfig> parse_checked(std::string_view text, Form form) {
     return config;
   }
   config.disable_check = FLUYT_TRY(flag(json, "disableCheck"));
+  config.disable_gc = FLUYT_TRY(flag(json, "disableGC"));
   config.only_inlined_plugins = FLUYT_TRY(flag(json, "loadOnlyInlinedPlugins"));
   if (plugins != json.end()) {
     FLUYT_TRY(take_plugins(*plugins, config));

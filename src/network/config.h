@@ -24,6 +24,7 @@ struct NetworkConfig {
   std::string name;
   std::string version;  // the highest of those it names that we speak
   bool disable_check = false;
+  bool disable_gc = false;
   bool only_inlined_plugins = false;
   std::vector<PluginConfig> plugins;
   std::string source;  // the file, for messages

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@ struct Dns {  // for plugins with the "dns" capability; empty: not given to them
   std::vector<std::string> servers, searches, options;
 };
 
+struct Bandwidth {  // for plugins with the "bandwidth" capability; bits a second, 0: no limit
+  uint64_t ingress = 0, egress = 0;
+};
+
 struct SandboxNetwork {
   std::string sandbox_id;
   std::string netns_path;
@@ -33,6 +38,7 @@ struct SandboxNetwork {
   std::vector<PortMapping> port_mappings;
   Dns dns;
   std::string cgroup_parent;
+  Bandwidth bandwidth;
 };
 
 struct Attachment {
@@ -65,8 +71,9 @@ class Network {
   static Result<std::unique_ptr<Network>> open(Options options, Logger& logger);
   virtual ~Network() = default;
   /// Re-reads the folder when it changed: the first valid conflist (or conf) by name is the
-  /// network. Broken files before it are skipped, logged once and named in the message. Runs no
-  /// plugin.
+  /// network. Broken files before it are skipped, logged once and named in the message. Where the
+  /// network speaks 1.1 its plugins are asked too (STATUS), each for two seconds at most; what they
+  /// said holds for ten, and whoever comes while they are being asked gets what was known before.
   virtual Status status() = 0;
   /// ADD of every plugin in order. When one fails, DEL of all of them, then its error. What to DEL
   /// is on disk before the first plugin runs, so after a crash detach() cleans up. A sandbox that
@@ -78,8 +85,14 @@ class Network {
   virtual Result<> check(const SandboxNetwork& sandbox, Deadline deadline) = 0;
   /// DEL in reverse order with the configuration and result that ADD was given (from the cache, so
   /// a changed folder does not matter). Idempotent; a missing namespace is not an error. Goes
-  /// through all plugins whatever they say; with an error the cache stays, for the next try.
+  /// through all plugins whatever they say, and one that hangs is given up in time for the others
+  /// to have theirs; with an error the cache stays, for the next try.
   virtual Result<> detach(const SandboxNetwork& sandbox, Deadline deadline) = 0;
+  /// DEL of every sandbox in the cache that `exists` does not know, then GC of the networks that
+  /// speak 1.1 and do not disable it: plugins remove what belongs to no sandbox of ours. Waits for
+  /// attach and detach, and they for it. The first failure is the error; the rest is done.
+  virtual Result<> collect(const std::function<bool(const std::string& sandbox_id)>& exists,
+                           Deadline deadline) = 0;
 };
 
 /// What a device has moved since it is there.

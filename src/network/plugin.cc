@@ -18,17 +18,14 @@ bool is_program(const std::string& path) {
   return ::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) && ::access(path.c_str(), X_OK) == 0;
 }
 
-Result<std::string> call(Command command, const NetworkConfig& network, const PluginConfig& plugin,
-                         const AttachmentArgs& args, std::string_view previous_result,
-                         const std::vector<std::string>& bin_dirs, Deadline deadline) {
-  if (deadline.passed()) {
+Result<std::string> run_program(const PluginCall& call, const std::vector<std::string>& bin_dirs) {
+  if (call.deadline.passed()) {
     return Error(Code::kDeadlineExceeded, "not started: no time is left");
   }
-  const std::string program = FLUYT_TRY(find_plugin(plugin.type, bin_dirs));
-  const std::string request = FLUYT_TRY(make_request(network, plugin, args, previous_result));
-  const sys::Captured captured =
-      FLUYT_TRY(sys::run({.args = {program}, .env = make_environment(command, args, bin_dirs)},
-                         request, kMaxPluginOutput, deadline));
+  const std::string program = FLUYT_TRY(find_plugin(call.type, bin_dirs));
+  const sys::Captured captured = FLUYT_TRY(
+      sys::run({.args = {program}, .env = make_environment(call.command, call.args, bin_dirs)},
+               call.request, kMaxPluginOutput, call.deadline));
   if (captured.timed_out) {
     std::string said = captured.err.empty() ? "" : cat("; it said ", quote(trim(captured.err)));
     return Error(Code::kDeadlineExceeded, cat("given up at its deadline and killed", said));
@@ -38,35 +35,47 @@ Result<std::string> call(Command command, const NetworkConfig& network, const Pl
   return captured.out;
 }
 
-Result<std::string> call_ours(Command command, const NetworkConfig& network,
-                              const PluginConfig& plugin, const AttachmentArgs& args,
-                              std::string_view previous_result, Firewall& firewall,
-                              Deadline deadline) {
-  if (deadline.passed()) {
+Result<std::string> run_built_in(const PluginCall& call, Firewall& firewall) {
+  if (call.deadline.passed()) {
     return Error(Code::kDeadlineExceeded, "not started: no time is left");
   }
-  const std::string request = FLUYT_TRY(make_request(network, plugin, args, previous_result));
-  const builtin::Call call{.request = nlohmann::json::parse(request, nullptr, false),
-                           .container_id = args.container_id,
-                           .netns = args.netns,
-                           .device = args.interface,
-                           .deadline = deadline,
+  const builtin::Call ours{.request = nlohmann::json::parse(call.request, nullptr, false),
+                           .container_id = call.args.container_id,
+                           .netns = call.args.netns,
+                           .device = call.args.interface,
+                           .deadline = call.deadline,
                            .firewall = firewall};
-  if (command == Command::kAdd) return builtin::add(plugin.type, call);
-  FLUYT_TRY(command == Command::kCheck ? builtin::check(plugin.type, call)
-                                       : builtin::remove(plugin.type, call));
+  switch (call.command) {
+    case Command::kAdd:
+      return builtin::add(call.type, ours);
+    case Command::kCheck:
+      FLUYT_TRY(builtin::check(call.type, ours));
+      break;
+    case Command::kDel:
+      FLUYT_TRY(builtin::remove(call.type, ours));
+      break;
+    case Command::kStatus:
+      FLUYT_TRY(builtin::status(call.type, ours));
+      break;
+    case Command::kGc:
+      FLUYT_TRY(builtin::collect(call.type, ours));
+      break;
+  }
   return std::string();
+}
+
+std::string name_of(const PluginCall& call) {
+  return cat("plugin ", quote(call.type, 64), " ", command_name(call.command));
 }
 
 }  // namespace
 
-Result<std::string> call_built_in(Command command, const NetworkConfig& network,
-                                  const PluginConfig& plugin, const AttachmentArgs& args,
-                                  std::string_view previous_result, Firewall& firewall,
-                                  Deadline deadline) {
-  return FLUYT_TRY_CONTEXT(
-      call_ours(command, network, plugin, args, previous_result, firewall, deadline),
-      cat("plugin ", quote(plugin.type, 64), " ", command_name(command)));
+Result<std::string> call_built_in(const PluginCall& call, Firewall& firewall) {
+  return FLUYT_TRY_CONTEXT(run_built_in(call, firewall), name_of(call));
+}
+
+Result<std::string> call_program(const PluginCall& call, const std::vector<std::string>& bin_dirs) {
+  return FLUYT_TRY_CONTEXT(run_program(call, bin_dirs), name_of(call));
 }
 
 Result<std::string> find_plugin(const std::string& type, const std::vector<std::string>& bin_dirs) {
@@ -75,15 +84,6 @@ Result<std::string> find_plugin(const std::string& type, const std::vector<std::
     if (is_program(path)) return path;
   }
   return Error(Code::kNotFound, cat("no program ", quote(type, 64), " in ", join(bin_dirs, ", ")));
-}
-
-Result<std::string> call_plugin(Command command, const NetworkConfig& network,
-                                const PluginConfig& plugin, const AttachmentArgs& args,
-                                std::string_view previous_result,
-                                const std::vector<std::string>& bin_dirs, Deadline deadline) {
-  return FLUYT_TRY_CONTEXT(
-      call(command, network, plugin, args, previous_result, bin_dirs, deadline),
-      cat("plugin ", quote(plugin.type, 64), " ", command_name(command)));
 }
 
 }  // namespace fluyt::network

@@ -16,17 +16,19 @@ namespace fluyt::network {
 /// all the folders.
 Result<std::string> find_plugin(const std::string& type, const std::vector<std::string>& bin_dirs);
 
+struct PluginCall {
+  Command command = Command::kAdd;
+  std::string type;
+  std::string request;  // its standard input, of request.h
+  AttachmentArgs args;  // but for STATUS and GC
+  Deadline deadline;
+};
+
 /// Runs one plugin in a session of its own and returns what it printed. At the deadline its process
 /// group is killed (kDeadlineExceeded). Errors start with the plugin's name and command.
-Result<std::string> call_plugin(Command command, const NetworkConfig& network,
-                                const PluginConfig& plugin, const AttachmentArgs& args,
-                                std::string_view previous_result,
-                                const std::vector<std::string>& bin_dirs, Deadline deadline);
+Result<std::string> call_program(const PluginCall& call, const std::vector<std::string>& bin_dirs);
 
-/// The same of one that is built in. CHECK and DEL give nothing.
-Result<std::string> call_built_in(Command command, const NetworkConfig& network,
-                                  const PluginConfig& plugin, const AttachmentArgs& args,
-                                  std::string_view previous_result, Firewall& firewall,
-                                  Deadline deadline);
+/// The same of one that is built in. All but ADD give nothing.
+Result<std::string> call_built_in(const PluginCall& call, Firewall& firewall);
 
 }  // namespace fluyt::network

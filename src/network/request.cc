@@ -46,6 +46,21 @@ Json port_mappings_of(const std::vector<PortMapping>& mappings) {
   return list;
 }
 
+// A bucket as large as the plugin's numbers go: who asks for a rate says nothing of bursts.
+Json bandwidth_of(const Bandwidth& bandwidth) {
+  constexpr uint32_t kBurst = UINT32_MAX;
+  Json limits = Json::object();
+  if (bandwidth.ingress != 0) {
+    limits["ingressRate"] = bandwidth.ingress;
+    limits["ingressBurst"] = kBurst;
+  }
+  if (bandwidth.egress != 0) {
+    limits["egressRate"] = bandwidth.egress;
+    limits["egressBurst"] = kBurst;
+  }
+  return limits;
+}
+
 Json capabilities_of(const SandboxNetwork& sandbox) {
   Json all = Json::object();
   if (Json ports = port_mappings_of(sandbox.port_mappings); !ports.empty()) {
@@ -57,6 +72,9 @@ Json capabilities_of(const SandboxNetwork& sandbox) {
   if (!sandbox.dns.options.empty()) dns["options"] = sandbox.dns.options;
   if (!dns.empty()) all["dns"] = std::move(dns);
   if (!sandbox.cgroup_parent.empty()) all["cgroupPath"] = sandbox.cgroup_parent;
+  if (Json limits = bandwidth_of(sandbox.bandwidth); !limits.empty()) {
+    all["bandwidth"] = std::move(limits);
+  }
   return all;
 }
 
@@ -85,6 +103,29 @@ Result<std::string> dump(const Json& json) {
   }
 }
 
+// The entry as a plugin gets it, with what it has the capability for of `have`.
+Result<Json> base_request(const NetworkConfig& network, const PluginConfig& plugin,
+                          const Json& have) {
+  Json request = Json::parse(plugin.json, nullptr, false);
+  if (!request.is_object() || !have.is_object()) {
+    return Error(Code::kDataLoss,
+                 cat("plugin ", quote(plugin.type, 64), ": configuration is not JSON"));
+  }
+  Json runtime_config = Json::object();
+  if (const auto wants = request.find("capabilities");
+      wants != request.end() && wants->is_object()) {
+    for (const auto& [key, on] : wants->items()) {
+      if (on.is_boolean() && on.get<bool>() && have.contains(key)) runtime_config[key] = have[key];
+    }
+  }
+  request.erase("capabilities");
+  request.erase("cniVersions");
+  if (!runtime_config.empty()) request["runtimeConfig"] = std::move(runtime_config);
+  request["cniVersion"] = network.version;
+  request["name"] = network.name;
+  return request;
+}
+
 }  // namespace
 
 std::string_view command_name(Command command) {
@@ -95,6 +136,10 @@ std::string_view command_name(Command command) {
       return "CHECK";
     case Command::kDel:
       return "DEL";
+    case Command::kStatus:
+      return "STATUS";
+    case Command::kGc:
+      return "GC";
   }
   return "";
 }
@@ -139,38 +184,24 @@ Result<> check_ports_are_served(const NetworkConfig& network,
 
 std::vector<std::string> make_environment(Command command, const AttachmentArgs& args,
                                           const std::vector<std::string>& bin_dirs) {
-  return {
+  std::vector<std::string> out = {
       cat("CNI_COMMAND=", command_name(command)),
-      cat("CNI_CONTAINERID=", args.container_id),
-      cat("CNI_NETNS=", args.netns),
-      cat("CNI_IFNAME=", args.interface),
-      cat("CNI_ARGS=", args.cni_args),
       cat("CNI_PATH=", join(bin_dirs, ":")),
       // Plugins start iptables, ip and the like by name.
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   };
+  if (command == Command::kStatus || command == Command::kGc) return out;
+  out.push_back(cat("CNI_CONTAINERID=", args.container_id));
+  out.push_back(cat("CNI_NETNS=", args.netns));
+  out.push_back(cat("CNI_IFNAME=", args.interface));
+  out.push_back(cat("CNI_ARGS=", args.cni_args));
+  return out;
 }
 
 Result<std::string> make_request(const NetworkConfig& network, const PluginConfig& plugin,
                                  const AttachmentArgs& args, std::string_view previous_result) {
-  Json request = Json::parse(plugin.json, nullptr, false);
   const Json have = Json::parse(args.capabilities_json, nullptr, false);
-  if (!request.is_object() || !have.is_object()) {
-    return Error(Code::kDataLoss,
-                 cat("plugin ", quote(plugin.type, 64), ": configuration is not JSON"));
-  }
-  Json runtime_config = Json::object();
-  if (const auto wants = request.find("capabilities");
-      wants != request.end() && wants->is_object()) {
-    for (const auto& [key, on] : wants->items()) {
-      if (on.is_boolean() && on.get<bool>() && have.contains(key)) runtime_config[key] = have[key];
-    }
-  }
-  request.erase("capabilities");
-  request.erase("cniVersions");
-  if (!runtime_config.empty()) request["runtimeConfig"] = std::move(runtime_config);
-  request["cniVersion"] = network.version;
-  request["name"] = network.name;
+  Json request = FLUYT_TRY(base_request(network, plugin, have));
   if (!previous_result.empty()) {
     Json previous = Json::parse(previous_result, nullptr, false);
     if (!previous.is_object()) {
@@ -179,6 +210,23 @@ Result<std::string> make_request(const NetworkConfig& network, const PluginConfi
     }
     request["prevResult"] = std::move(previous);
   }
+  return dump(request);
+}
+
+Result<std::string> make_status_request(const NetworkConfig& network, const PluginConfig& plugin) {
+  return dump(FLUYT_TRY(base_request(network, plugin, Json::object())));
+}
+
+Result<std::string> make_gc_request(const NetworkConfig& network, const PluginConfig& plugin,
+                                    const std::vector<AttachmentName>& valid) {
+  Json request = FLUYT_TRY(base_request(network, plugin, Json::object()));
+  Json list = Json::array();
+  for (const AttachmentName& name : valid) {
+    list.push_back({{"containerID", name.container_id}, {"ifname", name.interface}});
+  }
+  // The second is what early texts of the specification called it.
+  request["cni.dev/valid-attachments"] = list;
+  request["cni.dev/attachments"] = std::move(list);
   return dump(request);
 }
 

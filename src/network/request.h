@@ -11,7 +11,7 @@
 /// What a plugin is given: pure functions of the configuration and the sandbox.
 namespace fluyt::network {
 
-enum class Command { kAdd, kCheck, kDel };
+enum class Command { kAdd, kCheck, kDel, kStatus, kGc };
 std::string_view command_name(Command command);
 
 /// The parts of a sandbox as plugins see them. Kept with the result, so that DEL gets what ADD got.
@@ -31,7 +31,8 @@ Result<AttachmentArgs> make_args(const SandboxNetwork& sandbox);
 Result<> check_ports_are_served(const NetworkConfig& network,
                                 const std::vector<PortMapping>& mappings);
 
-/// The environment of one plugin call: CNI_* and a fixed PATH, nothing of ours.
+/// The environment of one plugin call: CNI_* and a fixed PATH, nothing of ours. STATUS and GC are
+/// about no sandbox: `args` is left out.
 std::vector<std::string> make_environment(Command command, const AttachmentArgs& args,
                                           const std::vector<std::string>& bin_dirs);
 
@@ -39,5 +40,13 @@ std::vector<std::string> make_environment(Command command, const AttachmentArgs&
 /// the capability for and we have an argument for) and prevResult (when there is one).
 Result<std::string> make_request(const NetworkConfig& network, const PluginConfig& plugin,
                                  const AttachmentArgs& args, std::string_view previous_result);
+
+/// The same for STATUS, and for GC with what is to stay.
+struct AttachmentName {
+  std::string container_id, interface;
+};
+Result<std::string> make_status_request(const NetworkConfig& network, const PluginConfig& plugin);
+Result<std::string> make_gc_request(const NetworkConfig& network, const PluginConfig& plugin,
+                                    const std::vector<AttachmentName>& valid);
 
 }  // namespace fluyt::network

@@ -296,6 +296,21 @@ Result<Json> bridge_add_until(const Call& call, size_t steps) {
 
 Result<Json> bridge_add(const Call& call) { return bridge_add_until(call, kBridgeSteps); }
 
+Result<> bridge_status(const Call& call) {
+  FLUYT_TRY(parse_bridge(call.request));
+  return {};
+}
+
+// A device goes with its namespace.
+Result<> bridge_collect(const Call& call) {
+  const BridgeConfig config = FLUYT_TRY(parse_bridge(call.request));
+  if (!config.ipam) return {};
+  const auto valid = FLUYT_TRY(valid_owners(call.request));
+  FLUYT_TRY(call.firewall.collect(
+      valid, [&](const Address& address) { return host_local::holds(*config.ipam, address); }));
+  return host_local::collect(*config.ipam, valid, call.deadline);
+}
+
 // The device first: its address must not be somebody else's while it is still here.
 Result<> bridge_remove(const Call& call) {
   const BridgeConfig config = FLUYT_TRY(parse_bridge(call.request));

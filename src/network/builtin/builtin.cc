@@ -16,12 +16,19 @@ struct Plugin {
   Result<Json> (*add)(const Call& call);
   Result<> (*check)(const Call& call);
   Result<> (*remove)(const Call& call);
+  Result<> (*status)(const Call& call);
+  Result<> (*collect)(const Call& call);
 };
 
+Result<> nothing(const Call& /*call*/) { return {}; }
+
+// Host ports have their addresses' network: it collects them.
 constexpr std::array<Plugin, 3> kPlugins = {{
-    {"bridge", bridge_why_not, bridge_add, bridge_check, bridge_remove},
-    {"loopback", loopback_why_not, loopback_add, loopback_check, loopback_remove},
-    {"portmap", portmap_why_not, portmap_add, portmap_check, portmap_remove},
+    {"bridge", bridge_why_not, bridge_add, bridge_check, bridge_remove, bridge_status,
+     bridge_collect},
+    {"loopback", loopback_why_not, loopback_add, loopback_check, loopback_remove, nothing, nothing},
+    {"portmap", portmap_why_not, portmap_add, portmap_check, portmap_remove, portmap_status,
+     nothing},
 }};
 
 const Plugin* find_plugin(std::string_view type) {
@@ -82,6 +89,20 @@ Result<> remove(const std::string& type, const Call& call) {
   return guarded([&]() -> Result<> {
     const Plugin* plugin = FLUYT_TRY(get_plugin(type));
     return plugin->remove(call);
+  });
+}
+
+Result<> status(const std::string& type, const Call& call) {
+  return guarded([&]() -> Result<> {
+    const Plugin* plugin = FLUYT_TRY(get_plugin(type));
+    return plugin->status(call);
+  });
+}
+
+Result<> collect(const std::string& type, const Call& call) {
+  return guarded([&]() -> Result<> {
+    const Plugin* plugin = FLUYT_TRY(get_plugin(type));
+    return plugin->collect(call);
   });
 }
 

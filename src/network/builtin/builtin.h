@@ -33,5 +33,9 @@ Result<std::string> add(const std::string& type, const Call& call);
 Result<> check(const std::string& type, const Call& call);
 /// DEL, at any time and any number of times.
 Result<> remove(const std::string& type, const Call& call);
+/// STATUS: an error says why every ADD would fail now: a wrong field, a device that is not there.
+Result<> status(const std::string& type, const Call& call);
+/// GC: what belongs to none of request["cni.dev/valid-attachments"] goes.
+Result<> collect(const std::string& type, const Call& call);
 
 }  // namespace fluyt::network::builtin

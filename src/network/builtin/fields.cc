@@ -77,6 +77,22 @@ Result<std::string> device_of(const Json& object, const char* field, std::string
   return name;
 }
 
+Result<std::set<std::string>> valid_owners(const Json& request) {
+  constexpr const char* kField = "cni.dev/valid-attachments";
+  std::set<std::string> out;
+  const auto list = request.find(kField);
+  if (list == request.end() || !list->is_array()) {
+    return wrong_field(kField, list == request.end() ? Json() : *list, "a list");
+  }
+  for (const Json& item : *list) {
+    const std::string id = FLUYT_TRY_CONTEXT(text_of(item, "containerID"), kField);
+    const std::string device = FLUYT_TRY_CONTEXT(text_of(item, "ifname"), kField);
+    if (id.empty() || device.empty()) return wrong_field(kField, item, "containerID and ifname");
+    out.insert(cat(id, "/", device));
+  }
+  return out;
+}
+
 std::vector<std::string> unknown_keys(const Json& object,
                                       const std::vector<std::string_view>& known) {
   std::vector<std::string> out;

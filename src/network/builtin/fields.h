@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,10 @@ Result<int64_t> number_of(const Json& object, const char* field, int64_t least, 
 Result<std::optional<Address>> address_of(const Json& object, const char* field);
 /// A device's name: 1 to 15 bytes without '/', ':' and white space, neither "." nor "..".
 Result<std::string> device_of(const Json& object, const char* field, std::string otherwise);
+
+/// "ID/DEVICE" of each of a GC's valid attachments. An entry that is none is an error: what it
+/// means must not be removed.
+Result<std::set<std::string>> valid_owners(const Json& request);
 
 /// The keys of `object` that are neither `known` nor such as every plugin has.
 std::vector<std::string> unknown_keys(const Json& object,

@@ -15,16 +15,15 @@ bool is_of(const Element& element, const std::vector<std::string_view>& maps) {
                      [&](std::string_view map) { return element.map.starts_with(map); });
 }
 
-bool starts_with_part(std::string_view text, std::string_view part) {
-  return text.starts_with(part) && (text.size() == part.size() || text[part.size()] == ' ');
+// The sandbox's address that the element is about: what the packet goes to or comes from.
+std::optional<Address> pod_address_of(const Element& element) {
+  const std::string& text = element.map.starts_with("hostports") ? element.value : element.key;
+  return find_address(text.substr(0, text.find(' ')));
 }
 
-// Whether the element is about a sandbox's address: it is what the packet goes to or comes from.
 bool concerns(const Element& element, const std::vector<Address>& addresses) {
-  const bool by_value = element.map.starts_with("hostports");
-  return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
-    return starts_with_part(by_value ? element.value : element.key, address.text());
-  });
+  const auto address = pod_address_of(element);
+  return address && std::find(addresses.begin(), addresses.end(), *address) != addresses.end();
 }
 
 const Element* find_taken(const std::vector<Element>& present, const Element& wanted) {
@@ -91,20 +90,31 @@ Result<std::vector<Element>> Firewall::find(const std::string& owner,
   return out;
 }
 
-Result<> Firewall::remove(const std::string& owner, const std::vector<std::string_view>& maps) {
+Result<> Firewall::remove_some(const std::function<bool(const Element&)>& which) {
   const std::lock_guard lock(mutex_);
   const auto present = FLUYT_TRY(list());
-  std::vector<Element> ours;
-  std::copy_if(
-      present.begin(), present.end(), std::back_inserter(ours),
-      [&](const Element& element) { return element.comment == owner && is_of(element, maps); });
-  if (ours.empty()) return {};
-  if (ours.size() == present.size()) {
+  std::vector<Element> gone;
+  std::copy_if(present.begin(), present.end(), std::back_inserter(gone), which);
+  if (gone.empty()) return {};
+  if (gone.size() == present.size()) {
     FLUYT_TRY(nft_.run(cat("delete table ", kTable)));
     return {};
   }
-  FLUYT_TRY(nft_.run(delete_text(ours)));
+  FLUYT_TRY(nft_.run(delete_text(gone)));
   return {};
+}
+
+Result<> Firewall::remove(const std::string& owner, const std::vector<std::string_view>& maps) {
+  return remove_some(
+      [&](const Element& element) { return element.comment == owner && is_of(element, maps); });
+}
+
+Result<> Firewall::collect(const std::set<std::string>& valid,
+                           const std::function<bool(const Address&)>& is_in) {
+  return remove_some([&](const Element& element) {
+    const auto address = pod_address_of(element);
+    return address && is_in(*address) && !valid.contains(element.comment);
+  });
 }
 
 }  // namespace fluyt::network

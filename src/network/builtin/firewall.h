@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,8 +26,13 @@ class Firewall {
   /// Removes those in one transaction, and the table with the last element. None is success.
   Result<> remove(const std::string& owner, const std::vector<std::string_view>& maps);
 
+  /// Removes what is about addresses that `is_in` holds for and belongs to none of `valid`.
+  Result<> collect(const std::set<std::string>& valid,
+                   const std::function<bool(const Address&)>& is_in);
+
  private:
   Result<std::vector<Element>> list();
+  Result<> remove_some(const std::function<bool(const Element&)>& which);
 
   std::mutex mutex_;  // from looking to acting
   Nft nft_;

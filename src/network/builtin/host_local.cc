@@ -148,4 +148,17 @@ Result<> remove(const Config& config, const Owner& owner, Deadline deadline) {
   return {};
 }
 
+Result<> collect(const Config& config, const std::set<std::string>& valid, Deadline deadline) {
+  if (!sys::exists(config.folder)) return {};
+  const Folder folder = FLUYT_TRY_CONTEXT(open_folder(config, deadline), config.folder);
+  for (const Address& address : folder.taken) {
+    const bool stays = std::any_of(valid.begin(), valid.end(), [&](const std::string& name) {
+      const size_t slash = name.find('/');
+      return belongs(folder, address, {name.substr(0, slash), name.substr(slash + 1)});
+    });
+    if (!stays) FLUYT_TRY_CONTEXT(sys::remove_file(folder.fd, address.text()), config.folder);
+  }
+  return {};
+}
+
 }  // namespace fluyt::network::host_local

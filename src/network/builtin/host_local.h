@@ -36,6 +36,9 @@ std::string why_not(const Json& ipam);
 /// Of a plugin's whole configuration (name, ipam). Errors name the field.
 Result<Config> parse(const Json& request);
 
+/// Whether one of the ranges has the address.
+bool holds(const Config& config, const Address& address);
+
 /// The address after `previous` that is not `taken`, going around the set once; nothing when all
 /// are. `previous` outside of the set (or none: empty bytes) starts at its begin.
 struct Choice {
@@ -60,6 +63,8 @@ struct Given {
 Result<Given> add(const Config& config, const Owner& owner, Deadline deadline);
 /// kFailedPrecondition when the owner has no address.
 Result<> check(const Config& config, const Owner& owner, Deadline deadline);
+/// Removes the addresses of all owners but these ("ID/DEVICE").
+Result<> collect(const Config& config, const std::set<std::string>& valid, Deadline deadline);
 /// Whatever the owner has, under any range. None is success.
 Result<> remove(const Config& config, const Owner& owner, Deadline deadline);
 

@@ -153,6 +153,15 @@ Result<Config> parse(const Json& request) {
   return config;
 }
 
+bool holds(const Config& config, const Address& address) {
+  for (const RangeSet& set : config.ranges) {
+    for (const Range& range : set) {
+      if (range.contains(address)) return true;
+    }
+  }
+  return false;
+}
+
 std::optional<Choice> choose(const RangeSet& set, const Address& previous,
                              const std::set<Address>& taken) {
   size_t at = 0;

@@ -9,11 +9,14 @@ std::string bridge_why_not(const Json& config);
 Result<Json> bridge_add(const Call& call);
 Result<> bridge_check(const Call& call);
 Result<> bridge_remove(const Call& call);
+Result<> bridge_status(const Call& call);
+Result<> bridge_collect(const Call& call);
 
 std::string portmap_why_not(const Json& config);
 Result<Json> portmap_add(const Call& call);
 Result<> portmap_check(const Call& call);
 Result<> portmap_remove(const Call& call);
+Result<> portmap_status(const Call& call);
 
 std::string loopback_why_not(const Json& config);
 Result<Json> loopback_add(const Call& call);

@@ -150,6 +150,11 @@ Result<> portmap_check(const Call& call) {
   return {};
 }
 
+Result<> portmap_status(const Call& call) {
+  FLUYT_TRY(parse(call.request));
+  return {};
+}
+
 Result<> portmap_remove(const Call& call) {
   const Config config = FLUYT_TRY(parse(call.request));
   if (config.ports.empty()) return {};
