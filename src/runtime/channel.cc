@@ -60,6 +60,7 @@ Result<> send_first_go(sys::FdRef channel, const FirstGo& go) {
     names += cat(name, "\n");
     fds.emplace_back(fd);
   }
+  fds.insert(fds.end(), go.tasks.begin(), go.tasks.end());
   return send_packet(channel, Message::kGo, go.pid, names, fds);
 }
 
@@ -67,11 +68,17 @@ Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel) {
   auto packet = FLUYT_TRY(receive_packet(channel, Deadline::never()));
   if (!packet) return std::optional<FirstGo>();
   const auto names = split(packet->text, '\n');  // one more than there are: the last line is ended
-  if (packet->kind != Message::kGo || names.size() != packet->fds.size() + 1)
+  const size_t named = names.size() - 1;
+  if (packet->kind != Message::kGo || named > packet->fds.size())
     return Error(Code::kInternal, "unexpected message of the maker");
-  FirstGo go{.pid = packet->value, .cgroups = {}};
-  for (size_t i = 0; i < packet->fds.size(); ++i)
-    go.cgroups.emplace_back(names[i], std::move(packet->fds[i]));
+  FirstGo go{.pid = packet->value, .cgroups = {}, .tasks = {}};
+  for (size_t i = 0; i < packet->fds.size(); ++i) {
+    if (i < named) {
+      go.cgroups.emplace_back(names[i], std::move(packet->fds[i]));
+    } else {
+      go.tasks.push_back(std::move(packet->fds[i]));
+    }
+  }
   return std::optional(std::move(go));
 }
 

@@ -49,10 +49,11 @@ Result<> say_error(sys::FdRef channel, const Error& error);
 Result<std::optional<int32_t>> wait_go(sys::FdRef channel);
 /// A descriptor of the maker's and what it is called.
 using NamedFds = std::vector<std::pair<std::string, sys::Fd>>;
-/// The first kGo, with the container's cgroups: what a cgroup mount is made of.
+/// The first kGo, with the container's cgroups.
 struct FirstGo {
   int32_t pid = 0;
-  NamedFds cgroups;
+  NamedFds cgroups;            // what a cgroup mount is made of
+  std::vector<sys::Fd> tasks;  // cgroup::Ways: to enter by
 };
 Result<> send_first_go(sys::FdRef channel, const FirstGo& go);
 /// Nothing at end of file.

@@ -47,10 +47,9 @@ class CgroupGuard {
   }
   Result<> make(const cgroup::Host& host, const CgroupRecord& record,
                 const oci::Resources& resources,
-                const std::map<std::string, std::string>& annotations) {
-    // The container gets none.
-    if (record == CgroupRecord{}) return {};
-    hold_ = FLUYT_TRY(cgroup::make(host, record, resources, annotations));
+                const std::map<std::string, std::string>& annotations, cgroup::Part part) {
+    auto hold = FLUYT_TRY(cgroup::make(host, record, resources, annotations, part));
+    if (part != cgroup::Part::kLegacy) hold_ = std::move(hold);
     record_ = &record;
     return {};
   }
@@ -61,13 +60,10 @@ class CgroupGuard {
   cgroup::Hold hold_;  // systemd's scope stays until the first process waits at the gate
 };
 
-// On v2 alone the process is born in its cgroup. Where v1 has a part it is moved there before kGo:
-// its directories are made while it sets itself up. Its limits count the program's processes: where
-// one more is needed to set up, they come once the program has its own.
-Result<> enter_cgroup(const cgroup::Host& host, const CgroupRecord& record, const Plan& plan,
-                      pid_t pid) {
-  if (record == CgroupRecord{}) return {};
-  if (!host.legacy.empty()) FLUYT_TRY(cgroup::join(record, pid));
+// The first process is born in its v2 directory and enters those of v1 by itself, which are made
+// while it sets itself up. Limits count the program's processes: where one more is needed to set
+// up, they come once the program has its own.
+Result<> limit_cgroup(const CgroupRecord& record, const Plan& plan) {
   if (plan.namespaces.fork != NamespacePlan::Fork::kNone) return {};
   FLUYT_TRY_CONTEXT(cgroup::apply(record, plan.resources), "linux.resources");
   return {};
@@ -169,19 +165,25 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
                          const cgroup::Host& host, CgroupGuard& guard,
                          const resctrl::Groups& groups, Created& created) {
   const CgroupRecord& record = created.cgroup;
+  const bool has_cgroup = record != CgroupRecord{};
+  const bool at_once = host.legacy.empty() || record.unit;
+  auto make_cgroup = [&](cgroup::Part part) {
+    return guard.make(host, record, plan.resources, request.spec.annotations, part);
+  };
   sys::Fd born_in;
-  if (host.legacy.empty() && record != CgroupRecord{}) {
-    FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
-    born_in = FLUYT_TRY(cgroup::open_unified(record));
+  if (has_cgroup) {
+    FLUYT_TRY(make_cgroup(at_once ? cgroup::Part::kAll : cgroup::Part::kUnified));
+    if (!record.unified.empty())
+      born_in = FLUYT_TRY(sys::open(record.unified, O_PATH | O_DIRECTORY));
   }
   Start start = FLUYT_TRY(start_first(request, plan, side, born_in));
   const pid_t pid = start.process.pid();
   auto open_up = [&]() -> Result<> {
-    if (!host.legacy.empty())
-      FLUYT_TRY(guard.make(host, record, plan.resources, request.spec.annotations));
-    FLUYT_TRY(enter_cgroup(host, record, plan, pid));
+    if (has_cgroup && !at_once) FLUYT_TRY(make_cgroup(cgroup::Part::kLegacy));
+    if (has_cgroup) FLUYT_TRY(limit_cgroup(record, plan));
     if (groups.control.valid()) FLUYT_TRY_CONTEXT(resctrl::add(groups, pid), "linux.intelRdt");
-    if (plan.namespaces.new_cgroup && born_in.valid() && writable_cgroup_mount(plan)) {
+    if (plan.namespaces.new_cgroup && host.legacy.empty() && has_cgroup &&
+        writable_cgroup_mount(plan)) {
       FLUYT_TRY(cgroup::delegate(record, outside_root(plan.namespaces)));
     }
     if ((plan.namespaces.at_clone & CLONE_NEWUSER) != 0) {
@@ -191,7 +193,9 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     FLUYT_TRY(set_from_outside(plan, pid));
     if (plan.namespaces.fork == NamespacePlan::Fork::kNone)
       FLUYT_TRY(tell_made(request, created, pid));
-    const FirstGo go{.pid = pid, .cgroups = FLUYT_TRY(prepare_cgroups(plan, host, record))};
+    const FirstGo go{.pid = pid,
+                     .cgroups = FLUYT_TRY(prepare_cgroups(plan, host, record)),
+                     .tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks};
     return send_first_go(start.channel, go);
   };
   auto opened = open_up();

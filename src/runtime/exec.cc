@@ -91,7 +91,17 @@ Result<sys::Process> open_init(const ExecRequest& request) {
   return process;
 }
 
-Result<> enter_cgroup(const ExecRequest& request, pid_t pid) {
+// The program's process gets into the container's cgroup in one of two ways. It enters by itself,
+// which costs nothing: who joins is born in the v2 directory, and what it forks takes the way into
+// those of v1. Or we move it once it is there, which waits for an RCU grace period: to a cgroup
+// below, or where what belongs to the process may only follow.
+bool enters_itself(const ExecRequest& request, const Plan& plan) {
+  return request.cgroup != CgroupRecord{} && request.below_cgroup.empty() &&
+         request.below_controllers.empty() && !plan.identity.scheduler &&
+         plan.identity.initial_cpus.empty() && plan.identity.final_cpus.empty();
+}
+
+Result<> move_to_cgroup(const ExecRequest& request, pid_t pid) {
   if (request.cgroup == CgroupRecord{}) return {};
   if (!request.below_controllers.empty())
     return cgroup::join_below_each(request.cgroup, request.below_controllers, pid);
@@ -110,10 +120,12 @@ Result<sys::Fd> open_root_of(const ExecRequest& request) {
   return root;
 }
 
-// The program's process alone: the one that makes it counts in no limit of the container's.
-Result<> settle(const ExecRequest& request, const Plan& plan, pid_t pid) {
+enum class Entry { kByItself, kMoved };
+
+Result<> settle(const ExecRequest& request, const Plan& plan, Entry entry, pid_t pid) {
   if (shares_memory(request, plan)) FLUYT_TRY(set_oom_score(plan, pid));
-  FLUYT_TRY_CONTEXT(enter_cgroup(request, pid), cat("exec: adding pid ", pid, " to cgroups"));
+  if (entry == Entry::kMoved)
+    FLUYT_TRY_CONTEXT(move_to_cgroup(request, pid), cat("exec: adding pid ", pid, " to cgroups"));
   if (!plan.identity.final_cpus.empty()) {
     FLUYT_TRY_CONTEXT(sys::set_cpu_affinity(pid, plan.identity.final_cpus),
                       "process.execCPUAffinity.final");
@@ -160,21 +172,23 @@ Result<> let_join(const ExecRequest& request, const Plan& plan, pid_t pid, sys::
                      pid),
         "linux.intelRdt");
   }
-  return send_first_go(channel, {.pid = pid, .cgroups = {}});
+  return send_first_go(channel, {.pid = pid, .cgroups = {}, .tasks = {}});
 }
 
 Result<sys::Process> start_joining(const ExecRequest& request, const Plan& plan, HostSide& side,
-                                   const sys::Process& init, sys::SocketPair& pair) {
+                                   const sys::Process& init, sys::FdRef born_in,
+                                   sys::SocketPair& pair) {
   const int channel = pair.second.raw();
   if (shares_memory(request, plan)) {
     auto life = [&] { live(joining(request, plan, side, init, channel)); };
-    auto process =
-        sys::live_in_our_memory([](void* it) { (*static_cast<decltype(life)*>(it))(); }, &life);
+    auto process = sys::live_in_our_memory([](void* it) { (*static_cast<decltype(life)*>(it))(); },
+                                           &life, born_in);
     pair.second.reset();
     return process;
   }
   sys::CloneRequest clone;
   clone.flags = request.parent == ParentOf::kCallersParent ? uint64_t{CLONE_PARENT} : 0;
+  clone.cgroup = born_in;
   auto process = FLUYT_TRY(sys::clone_process(clone));
   if (!process) live(joining(request, plan, side, init, channel));
   pair.second.reset();
@@ -185,6 +199,46 @@ Result<sys::Process> start_joining(const ExecRequest& request, const Plan& plan,
   if (request.parent == ParentOf::kCaller)
     process->wait(Deadline::after_ms(2000)).ignore("the error above is the one to tell");
   return std::move(joins).error();
+}
+
+struct Attempt {
+  Result<Supervised> done;
+  bool forked;  // the program's process was there
+};
+
+Attempt attempt(const ExecRequest& request, const Plan& plan, HostSide& side,
+                const sys::Process& init, Entry entry) {
+  bool forked = false;
+  Supervision how{.plan = plan,
+                  .parent = request.parent,
+                  .deadline = request.deadline,
+                  .newlines = request.newlines,
+                  .until_executed = true,
+                  .on_forked = {},
+                  .run_hooks = {},
+                  .hand_over_listener = {}};
+  how.on_forked = [&](pid_t pid) {
+    forked = true;
+    return settle(request, plan, entry, pid);
+  };
+  how.hand_over_listener = [&](pid_t started, sys::FdRef listener) {
+    return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started,
+                         state_of(request), listener);
+  };
+  auto run = [&]() -> Result<Supervised> {
+    sys::Fd born_in;
+    if (entry == Entry::kByItself) {
+      auto ways = FLUYT_TRY(cgroup::open_ways(request.cgroup));
+      born_in = std::move(ways.unified);
+      side.tasks = std::move(ways.tasks);
+    }
+    sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
+    sys::Process process = FLUYT_TRY(start_joining(request, plan, side, init, born_in, pair));
+    return supervise(how, std::move(process), pair.first);
+  };
+  auto done = run();
+  side.tasks.clear();
+  return {std::move(done), forked};
 }
 
 }  // namespace
@@ -198,22 +252,14 @@ Result<Executed> exec(const ExecRequest& request) {
   HostSide side;
   side.null = FLUYT_TRY(open_null());
   side.root = FLUYT_TRY(open_root_of(request));
-  sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
-  sys::Process process = FLUYT_TRY(start_joining(request, plan, side, init, pair));
-  Supervision how{.plan = plan,
-                  .parent = request.parent,
-                  .deadline = request.deadline,
-                  .newlines = request.newlines,
-                  .until_executed = true,
-                  .on_forked = {},
-                  .run_hooks = {},
-                  .hand_over_listener = {}};
-  how.on_forked = [&](pid_t forked) { return settle(request, plan, forked); };
-  how.hand_over_listener = [&](pid_t started, sys::FdRef listener) {
-    return send_listener(plan.seccomp_listener_path, plan.seccomp_listener_metadata, started,
-                         state_of(request), listener);
-  };
-  Supervised done = FLUYT_TRY(supervise(how, std::move(process), pair.first));
+  const Entry entry = enters_itself(request, plan) ? Entry::kByItself : Entry::kMoved;
+  Attempt made = attempt(request, plan, side, init, entry);
+  // Nobody is born in a v2 cgroup that has none but children's processes, that is gone, or that is
+  // full but for one, which who joins would take. Whoever is moved may go where its init is, and
+  // who joins stays outside.
+  if (!made.done.ok() && !made.forked && entry == Entry::kByItself)
+    made = attempt(request, plan, side, init, Entry::kMoved);
+  Supervised done = FLUYT_TRY(std::move(made.done));
   done.warnings.insert(done.warnings.begin(), plan.warnings.begin(), plan.warnings.end());
   return Executed{std::move(done.process), std::move(done.console), std::move(done.warnings)};
 }

@@ -182,6 +182,7 @@ std::vector<int> needed(const FirstProcess& p) {
   for (const sys::Fd& fd : p.host.mounts) add(fd);
   for (const sys::Fd& fd : p.host.joins) add(fd);
   for (const sys::Fd& fd : p.host.device_nodes) add(fd);
+  for (const sys::Fd& fd : p.host.tasks) add(fd);
   return keep;
 }
 
@@ -200,6 +201,16 @@ Result<> prepare_self(const FirstProcess& p) {
   return {};
 }
 
+void end_at_gate(int number) { _exit(128 + number); }
+
+// The kernel keeps signals from a PID namespace's first process unless it has a handler: until the
+// program takes over, those that ask for an end get it, from the moment that we are said to be
+// there.
+void end_on_signals() {
+  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2})
+    ::signal(number, end_at_gate);
+}
+
 Result<> set_up(Inside& in) {
   FLUYT_TRY(prepare_self(in.p));
   for (const Step step : in.plan.steps) {
@@ -209,18 +220,12 @@ Result<> set_up(Inside& in) {
     if (names_field(step)) return done;
     return std::move(done).error().add_context(step_name(step));
   }
+  if (in.p.gate.valid()) end_on_signals();
   return say(in.p.channel, Message::kReady);
 }
 
-void end_at_gate(int number) { _exit(128 + number); }
-
-// One byte opens the gate. End of file: nobody is left who could. The kernel keeps signals from a
-// PID namespace's first process unless it has a handler: until the program takes over, those that
-// ask for an end get it.
+// One byte opens the gate. End of file: nobody is left who could.
 void wait_at_gate(sys::FdRef gate) {
-  if (!gate.valid()) return;
-  for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2})
-    ::signal(number, end_at_gate);
   char byte = 0;
   auto got = sys::read_some(gate, {&byte, 1});
   if (!got.ok() || *got == 0) _exit(kFailed);
@@ -248,7 +253,7 @@ Result<> await_maker(Inside& in) {
   if (!first) _exit(kFailed);
   in.p.state.pid = first->pid;
   in.p.host.cgroups = std::move(first->cgroups);
-  return {};
+  return cgroup::enter(first->tasks);
 }
 
 Result<> wait_for_go(Inside& in) {

@@ -80,6 +80,8 @@ Result<> fork_on(Inside& in) {
     if (!told.ok()) child->kill(9).ignore("nobody will know of it");
     _exit(told.ok() ? 0 : 1);
   }
+  FLUYT_TRY(cgroup::enter(in.host.tasks));
+  in.host.tasks.clear();
   FLUYT_TRY(wait_for_go(in));
   if (in.plan.namespaces.fork != NamespacePlan::Fork::kLate) return {};
   for (const RlimitPlan& limit : in.plan.identity.rlimits) {

@@ -29,6 +29,12 @@ struct CloneArguments {  // struct clone_args, as of 5.7
 };
 constexpr uint64_t kCloneIntoCgroup = 0x200000000ULL;
 
+void be_born_in(FdRef cgroup, CloneArguments& arguments) {
+  if (!cgroup.valid()) return;
+  arguments.flags |= kCloneIntoCgroup;
+  arguments.cgroup = static_cast<uint64_t>(cgroup.raw());
+}
+
 std::string map_text(const std::vector<IdRange>& ranges) {
   std::string text;
   for (const IdRange& range : ranges) {
@@ -54,10 +60,7 @@ Result<std::optional<Process>> clone_process(const CloneRequest& request) {
   arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   // With CLONE_PARENT the kernel takes the exit signal of the caller and refuses another.
   if ((request.flags & CLONE_PARENT) == 0) arguments.exit_signal = SIGCHLD;
-  if (request.cgroup.valid()) {
-    arguments.flags |= kCloneIntoCgroup;
-    arguments.cgroup = static_cast<uint64_t>(request.cgroup.raw());
-  }
+  be_born_in(request.cgroup, arguments);
   long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
   const bool plain =
       !request.cgroup.valid() && (request.flags & ~static_cast<uint64_t>(CLONE_PARENT)) == 0;
@@ -98,12 +101,13 @@ __attribute__((noinline)) long clone_and_live(const CloneArguments& arguments, L
 
 }  // namespace
 
-Result<Process> live_in_our_memory(Life life, void* argument) {
+Result<Process> live_in_our_memory(Life life, void* argument, FdRef cgroup) {
   CloneArguments arguments{};
   int pidfd = -1;
   arguments.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
   arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   arguments.exit_signal = SIGCHLD;
+  be_born_in(cgroup, arguments);
   const long pid = clone_and_live(arguments, life, argument);
   if (pid < 0) {
     return Error::from_errno(static_cast<int>(-pid), cat("clone3(flags ", arguments.flags, ")"));
@@ -111,10 +115,22 @@ Result<Process> live_in_our_memory(Life life, void* argument) {
   return Process(static_cast<pid_t>(pid), Fd(pidfd));
 }
 
+long live_in_our_memory_plainly(Life life, void* argument, FdRef cgroup) {
+  CloneArguments arguments{};
+  arguments.flags = CLONE_VM | CLONE_VFORK;
+  arguments.exit_signal = SIGCHLD;
+  be_born_in(cgroup, arguments);
+  return clone_and_live(arguments, life, argument);
+}
+
 #else
 
-Result<Process> live_in_our_memory(Life /*life*/, void* /*argument*/) {
+Result<Process> live_in_our_memory(Life /*life*/, void* /*argument*/, FdRef /*cgroup*/) {
   return Error(Code::kUnimplemented, "not done on this architecture");
+}
+
+long live_in_our_memory_plainly(Life /*life*/, void* /*argument*/, FdRef /*cgroup*/) {
+  return -ENOSYS;
 }
 
 #endif

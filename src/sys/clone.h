@@ -33,8 +33,12 @@ using Life = void (*)(void* argument);
 /// A child that lives in our own memory while we stand still until it has ended (CLONE_VM,
 /// CLONE_VFORK): a copy of that memory saved, for one that does little. Descriptors, ids, signals,
 /// working directory and root are its own. What it does to memory we see, so it may allocate, but
-/// not move anything out of our objects, nor wait for us. kUnimplemented where this is not done.
-Result<Process> live_in_our_memory(Life life, void* argument);
+/// not move anything out of our objects, nor wait for us. `cgroup` as in CloneRequest.
+/// kUnimplemented where this is not done.
+Result<Process> live_in_our_memory(Life life, void* argument, FdRef cgroup = {});
+/// The same for a thread of a program with threads: nothing is allocated. The child's pid, or
+/// -errno; -ENOSYS where this is not done.
+long live_in_our_memory_plainly(Life life, void* argument, FdRef cgroup);
 
 /// A child that does nothing, holds no descriptor of ours, and dies with us.
 Result<Process> make_sleeper();

@@ -43,7 +43,7 @@ struct Received {
   size_t size;          // 0 at end of stream
   std::vector<Fd> fds;  // close-on-exec
 };
-inline constexpr size_t kMaxPassedFds = 16;
+inline constexpr size_t kMaxPassedFds = 32;
 /// One recvmsg(2). More than kMaxPassedFds descriptors is an error, none of them kept.
 Result<Received> receive_with_fds(FdRef socket, char* buffer, size_t size);
 

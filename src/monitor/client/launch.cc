@@ -17,6 +17,8 @@
 
 #include "base/strings.h"
 #include "monitor/protocol/state_folder.h"
+#include "runtime/cgroup/cgroup.h"
+#include "sys/clone.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -35,17 +37,28 @@ struct Launch {
   char* const* envp;
   int program;
   std::array<int, 5> given;  // what becomes 0 to 4
-  char* stack_top;           // of the second child
-  pid_t pid = -1;            // the monitor's
+  const runtime::cgroup::Ways& ways;
+  char* stack_top;      // of the second child
+  pid_t pid = -1;       // the monitor's
+  bool born_in = true;  // its v2 cgroup; else it has to be moved there
   int error = 0;
 };
 
-int exec_monitor(void* argument) {
+// One that is moved waits for an RCU grace period (cgroup::Ways), so it enters by itself.
+bool enter_cgroup(const Launch& launch) {
+  for (const sys::Fd& tasks : launch.ways.tasks) {
+    if (write(tasks.raw(), "0", 1) != 1) return false;
+  }
+  return true;
+}
+
+void exec_monitor(void* argument) {
   auto& launch = *static_cast<Launch*>(argument);
   auto die = [&] {
     launch.error = errno;
     _exit(127);
   };
+  if (!enter_cgroup(launch)) die();
   setsid();
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   // First out of the way of 0 to 4, then into place.
@@ -65,17 +78,26 @@ int exec_monitor(void* argument) {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   syscall(SYS_execveat, program, "", launch.argv, launch.envp, AT_EMPTY_PATH);
   die();
+}
+
+int exec_monitor_of_clone(void* argument) {
+  exec_monitor(argument);
   return 127;
 }
 
 // Ends at once, so that the monitor is reparented to init.
 int fork_monitor(void* argument) {
   auto& launch = *static_cast<Launch*>(argument);
-  const int pid = clone(exec_monitor, launch.stack_top, CLONE_VM | CLONE_VFORK | SIGCHLD, &launch);
+  long pid = sys::live_in_our_memory_plainly(exec_monitor, &launch, launch.ways.unified);
+  if (pid == -ENOSYS) {
+    launch.born_in = false;
+    pid = clone(exec_monitor_of_clone, launch.stack_top, CLONE_VM | CLONE_VFORK | SIGCHLD, &launch);
+    if (pid < 0) pid = -errno;
+  }
   if (pid < 0) {
-    launch.error = errno;
+    launch.error = static_cast<int>(-pid);
   } else {
-    launch.pid = pid;
+    launch.pid = static_cast<pid_t>(pid);
   }
   _exit(0);
 }
@@ -125,6 +147,40 @@ Result<std::string> read_ready(sys::FdRef pipe, Deadline deadline) {
   return std::string(trim(text));
 }
 
+Result<> start_in(const LaunchOptions& options, const runtime::cgroup::Own& own, sys::FdRef monitor,
+                  sys::FdRef pod_init, Deadline deadline) {
+  const sys::Fd null = FLUYT_TRY(sys::open("/dev/null", O_RDWR));
+  const sys::Fd log = FLUYT_TRY(sys::open(cat(options.state_dir, "/", kLogFile),
+                                          O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
+  sys::Pipe ready = FLUYT_TRY(sys::make_pipe());
+
+  std::vector<std::string> args = {"fluyt-monitor", options.sandbox_id, options.state_dir,
+                                   options.cgroup};
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  std::array<char*, 1> envp = {nullptr};
+  static_assert(kPodInitNumber == 3 && kReadyNumber == 4);
+  Launch launch{.argv = argv.data(),
+                .envp = envp.data(),
+                .program = monitor.raw(),
+                .given = {null.raw(), null.raw(), log.raw(), pod_init.raw(), ready.write.raw()},
+                .ways = own.ways,
+                .stack_top = nullptr};
+  const pid_t pid = FLUYT_TRY(double_fork(launch));
+  auto process = sys::Process::open(pid);
+  ready.write.reset();
+  if (!launch.born_in && own.ways.unified.valid())
+    FLUYT_TRY(runtime::cgroup::join({.unified = own.record.unified, .legacy = {}}, pid));
+  auto said = read_ready(ready.read, deadline);
+  if (said.ok() && *said == "ready") return {};
+  if (process.ok())
+    process->kill(SIGKILL).ignore("it did not become ready; there is nobody to tell");
+  if (!said.ok()) return std::move(said).error();
+  return Error(Code::kInternal,
+               cat("monitor: ", said->empty() ? "ended before it was ready" : *said));
+}
+
 }  // namespace
 
 Result<sys::Fd> mount_program(const std::string& path) {
@@ -143,33 +199,12 @@ Result<sys::Fd> mount_program(const std::string& path) {
 
 Result<> start_monitor(const LaunchOptions& options, sys::FdRef monitor, sys::FdRef pod_init,
                        Deadline deadline) {
-  const sys::Fd null = FLUYT_TRY(sys::open("/dev/null", O_RDWR));
-  const sys::Fd log = FLUYT_TRY(sys::open(cat(options.state_dir, "/", kLogFile),
-                                          O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
-  sys::Pipe ready = FLUYT_TRY(sys::make_pipe());
-
-  std::vector<std::string> args = {"fluyt-monitor", options.sandbox_id, options.state_dir,
-                                   options.cgroup};
-  std::vector<char*> argv;
-  for (std::string& arg : args) argv.push_back(arg.data());
-  argv.push_back(nullptr);
-  std::array<char*, 1> envp = {nullptr};
-  static_assert(kPodInitNumber == 3 && kReadyNumber == 4);
-  Launch launch{.argv = argv.data(),
-                .envp = envp.data(),
-                .program = monitor.raw(),
-                .given = {null.raw(), null.raw(), log.raw(), pod_init.raw(), ready.write.raw()},
-                .stack_top = nullptr};
-  const pid_t pid = FLUYT_TRY(double_fork(launch));
-  auto process = sys::Process::open(pid);
-  ready.write.reset();
-  auto said = read_ready(ready.read, deadline);
-  if (said.ok() && *said == "ready") return {};
-  if (process.ok())
-    process->kill(SIGKILL).ignore("it did not become ready; there is nobody to tell");
-  if (!said.ok()) return std::move(said).error();
-  return Error(Code::kInternal,
-               cat("monitor: ", said->empty() ? "ended before it was ready" : *said));
+  const runtime::cgroup::Own own =
+      FLUYT_TRY_CONTEXT(runtime::cgroup::make_own(options.cgroup, options.sandbox_id),
+                        cat("cgroup ", quote(options.cgroup)));
+  auto started = start_in(options, own, monitor, pod_init, deadline);
+  if (!started.ok()) own.remove();
+  return started;
 }
 
 }  // namespace fluyt::monitor

@@ -39,7 +39,8 @@ Result<std::unique_ptr<Monitor>> Monitor::create(MonitorOptions options) {
   return monitor;
 }
 
-Result<> Monitor::join_cgroup() {
+// fluytd has put us into our cgroup.
+Result<> Monitor::record_self() {
   const pid_t pid = getpid();
   ProcessRecord record{.pid = pid,
                        .start_time = FLUYT_TRY(sys::start_time_of(pid)),
@@ -48,10 +49,8 @@ Result<> Monitor::join_cgroup() {
     const auto host = FLUYT_TRY(runtime::cgroup::probe());
     const auto cgroup =
         FLUYT_TRY(runtime::cgroup::locate(host, options_.cgroup, options_.sandbox_id));
-    FLUYT_TRY(runtime::cgroup::make(host, cgroup, {}));
     record.cgroup_unified = cgroup.unified;
     record.cgroup_legacy = cgroup.legacy;
-    FLUYT_TRY(runtime::cgroup::join(cgroup, pid));
   }
   return sys::write_file_atomic(sys::kCwd, cat(options_.state_dir, "/", kMonitorFile),
                                 encode(record), 0600);
@@ -66,7 +65,7 @@ Result<> Monitor::prepare() {
   sys::write_file(sys::kCwd, "/proc/self/oom_score_adj", "-999")
       .ignore("the host may not allow it; fluytd reports that once");
   for (const int number : {SIGPIPE, SIGHUP, SIGINT}) signal(number, SIG_IGN);
-  FLUYT_TRY_CONTEXT(join_cgroup(), cat("cgroup ", quote(options_.cgroup)));
+  FLUYT_TRY_CONTEXT(record_self(), cat("cgroup ", quote(options_.cgroup)));
   FLUYT_TRY(sys::make_dirs(cat(options_.state_dir, "/", kContainerFolder), 0700));
 
   sigset_t children;

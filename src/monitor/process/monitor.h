@@ -62,7 +62,7 @@ class Monitor {
 
   Monitor(MonitorOptions options, Loop loop);
   Result<> prepare();
-  Result<> join_cgroup();
+  Result<> record_self();
 
   // Connections (connections.cc).
   void on_listener();

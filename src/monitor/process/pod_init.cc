@@ -78,10 +78,8 @@ Result<> drop_everything(Ids ids) {
   return {};
 }
 
-Result<> become_pod_init(sys::FdRef program, sys::FdRef go, Ids ids) {
-  // Waits until it has been put into its cgroup.
-  std::array<char, 1> byte;
-  if (FLUYT_TRY(sys::read_some(go, byte)) != 1) return Error(Code::kCancelled, "the worker ended");
+Result<> become_pod_init(sys::FdRef program, const std::vector<sys::Fd>& tasks, Ids ids) {
+  FLUYT_TRY(runtime::cgroup::enter(tasks));
   setsid();
   FLUYT_TRY(enter_empty_root());
   FLUYT_TRY(drop_everything(ids));
@@ -96,29 +94,11 @@ Result<> become_pod_init(sys::FdRef program, sys::FdRef go, Ids ids) {
   return Error::from_errno(errno, "execveat(pod init)");
 }
 
-[[noreturn]] void run_child(sys::FdRef program, sys::FdRef go, sys::FdRef report, Ids ids) {
-  auto failed = become_pod_init(program, go, ids);
+[[noreturn]] void run_child(sys::FdRef program, const std::vector<sys::Fd>& tasks,
+                            sys::FdRef report, Ids ids) {
+  auto failed = become_pod_init(program, tasks, ids);
   sys::write_all(report, failed.error().message()).ignore("the other side sees the end");
   _exit(1);
-}
-
-Result<ProcessRecord> give_cgroup(const SandboxRequest& request, pid_t pid) {
-  ProcessRecord record{.pid = pid,
-                       .start_time = FLUYT_TRY(sys::start_time_of(pid)),
-                       .boot_id = FLUYT_TRY(sys::boot_id())};
-  if (request.pod_init_cgroup.empty()) return record;
-  const auto host = FLUYT_TRY(runtime::cgroup::probe());
-  const std::string name = cat("fluyt-init-", request.id);
-  const auto cgroup =
-      FLUYT_TRY(runtime::cgroup::locate(host, cat(request.pod_init_cgroup, "/", name), name));
-  FLUYT_TRY(runtime::cgroup::make(host, cgroup, {}));
-  record.cgroup_unified = cgroup.unified;
-  record.cgroup_legacy = cgroup.legacy;
-  auto joined = runtime::cgroup::join(cgroup, pid);
-  if (joined.ok()) return record;
-  runtime::cgroup::remove(cgroup, Deadline::after_ms(1000))
-      .ignore("the first error is the one that teaches");
-  return std::move(joined).error();
 }
 
 }  // namespace
@@ -141,35 +121,28 @@ Result<> join_as_pod_init(const std::vector<JoinedNamespace>& joined) {
   return {};
 }
 
-struct Ends {
-  sys::Pipe go;
-  sys::Pipe report;
-};
-
-Result<sys::Process> clone_init(sys::FdRef program, Ends& ends, Ids ids) {
-  clone_args arguments{};
-  int pidfd = -1;
+// `born_in`: a v2 cgroup; where it is invalid, the caller's.
+Result<sys::Process> clone_init(sys::FdRef program, const runtime::cgroup::Own& own,
+                                sys::FdRef born_in, sys::FdRef report, Ids ids) {
   // CLONE_PARENT: the monitor is to be its parent. Its exit signal is then the caller's, SIGCHLD.
-  arguments.flags = CLONE_PIDFD | CLONE_PARENT | CLONE_NEWPID | CLONE_NEWNS;
-  arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-  const long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (pid == 0) {
-    ends.go.write.reset();
-    run_child(program, ends.go.read, ends.report.write, ids);
-  }
-  if (pid < 0) return Error::from_errno(errno, "clone3(new PID namespace)");
-  return sys::Process(static_cast<pid_t>(pid), sys::Fd(pidfd));
+  auto init = FLUYT_TRY_CONTEXT(
+      sys::clone_process({.flags = CLONE_PARENT | CLONE_NEWPID | CLONE_NEWNS, .cgroup = born_in}),
+      "new PID namespace");
+  if (!init) run_child(program, own.ways.tasks, report, ids);
+  return std::move(*init);
 }
 
-// The maker is a child of the monitor's itself, so that what it makes becomes one too.
-Result<sys::Process> clone_init_joined(sys::FdRef program, Ends& ends,
+// The maker is a child of the monitor's itself, so that what it makes becomes one too; and born in
+// the v2 cgroup, for as another user it may not choose one for its child.
+Result<sys::Process> clone_init_joined(sys::FdRef program, const runtime::cgroup::Own& own,
+                                       sys::FdRef report,
                                        const std::vector<JoinedNamespace>& joined) {
   sys::SocketPair pair = FLUYT_TRY(sys::make_socketpair(SOCK_SEQPACKET));
-  auto maker = FLUYT_TRY(sys::clone_process({.flags = CLONE_PARENT, .cgroup = {}}));
+  auto maker = FLUYT_TRY(sys::clone_process({.flags = CLONE_PARENT, .cgroup = own.ways.unified}));
   if (!maker) {
     pair.first.reset();
     auto made = join_as_pod_init(joined);
-    auto init = made.ok() ? clone_init(program, ends, Ids::kHas)
+    auto init = made.ok() ? clone_init(program, own, {}, report, Ids::kHas)
                           : Result<sys::Process>(std::move(made).error());
     const Result<> told =
         init.ok() ? sys::send_with_fds(pair.second, std::to_string(init->pid()), {init->pidfd()})
@@ -190,23 +163,33 @@ Result<sys::Process> clone_init_joined(sys::FdRef program, Ends& ends,
 
 Result<PodInit> start_pod_init(const SandboxRequest& request, sys::FdRef program,
                                const std::vector<JoinedNamespace>& joined) {
-  Ends ends{FLUYT_TRY(sys::make_pipe()), FLUYT_TRY(sys::make_pipe())};
-  PodInit init{.process = joined.empty() ? FLUYT_TRY(clone_init(program, ends, Ids::kTake))
-                                         : FLUYT_TRY(clone_init_joined(program, ends, joined)),
-               .record = {}};
-  ends.report.write.reset();
-  auto abandon = [&](Error error) {
-    init.process.kill(SIGKILL).ignore("the monitor reaps it");
-    return error;
-  };
-  auto record = give_cgroup(request, init.process.pid());
-  if (!record.ok()) return abandon(std::move(record).error());
-  init.record = std::move(record).value();
-  FLUYT_TRY(sys::write_all(ends.go.write, "g"));
-  auto said = sys::read_all(ends.report.read, 4096);
-  if (!said.ok()) return abandon(std::move(said).error());
-  if (!said->empty()) return abandon(Error(Code::kInternal, *said));
-  return init;
+  const std::string name = cat("fluyt-init-", request.id);
+  const runtime::cgroup::Own own = FLUYT_TRY(runtime::cgroup::make_own(
+      request.pod_init_cgroup.empty() ? "" : cat(request.pod_init_cgroup, "/", name), name));
+  sys::Pipe report = FLUYT_TRY(sys::make_pipe());
+  auto process = joined.empty()
+                     ? clone_init(program, own, own.ways.unified, report.write, Ids::kTake)
+                     : clone_init_joined(program, own, report.write, joined);
+  report.write.reset();
+  if (!process.ok()) {
+    own.remove();
+    return std::move(process).error();
+  }
+  PodInit init{.process = std::move(*process), .record = {}};
+  auto started = [&]() -> Result<> {
+    init.record = {.pid = init.process.pid(),
+                   .start_time = FLUYT_TRY(sys::start_time_of(init.process.pid())),
+                   .boot_id = FLUYT_TRY(sys::boot_id()),
+                   .cgroup_unified = own.record.unified,
+                   .cgroup_legacy = own.record.legacy};
+    const std::string said = FLUYT_TRY(sys::read_all(report.read, 4096));
+    if (!said.empty()) return Error(Code::kInternal, said);
+    return {};
+  }();
+  if (started.ok()) return init;
+  init.process.kill(SIGKILL).ignore("the monitor reaps it");
+  own.remove();
+  return std::move(started).error();
 }
 
 }  // namespace fluyt::monitor

@@ -94,15 +94,20 @@ class Hold {
   sys::Process sleeper_;
 };
 
+enum class Part { kAll, kUnified, kLegacy };
+
 /// Makes the directories of locate() with their parents: cpuset values copied down on v1,
 /// controllers enabled down the path on v2. A controller that `resources` needs and that the host
 /// lacks is kFailedPrecondition naming the field. A leaf that holds processes already is
 /// kAlreadyExists. On an error what was made is removed again.
+/// `part`: with cgroupfs the v2 directory may be made first, for a process to be born in, and the
+/// others while that sets itself up; an error of the second leaves what the first has made.
 /// With the systemd driver systemd starts the scope (Delegate=yes), with the properties that
 /// `annotations` ask for (org.systemd.property.NAME); the hold is to be kept until the container's
 /// first process is in.
 Result<Hold> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources,
-                  const std::map<std::string, std::string>& annotations = {});
+                  const std::map<std::string, std::string>& annotations = {},
+                  Part part = Part::kAll);
 /// Keeps the scope of a container that runs from going before its figures were read. Only as long
 /// as somebody wants to read them: the sleeper counts as one of the cgroup's processes.
 Result<Hold> hold(const CgroupRecord& record);
@@ -131,10 +136,29 @@ std::string left_out(const CgroupRecord& record, const oci::Resources& resources
 /// controllers (EBUSY), the process joins init's own cgroup if that lies below; where the cgroup is
 /// gone, wherever init is.
 Result<> join(const CgroupRecord& record, pid_t pid, pid_t beside = 0);
-/// join() without the v2 directory: for a process made by CLONE_INTO_CGROUP.
-Result<> join_legacy(const CgroupRecord& record, pid_t pid);
-/// The v2 directory, for CLONE_INTO_CGROUP. kFailedPrecondition on pure v1.
-Result<sys::Fd> open_unified(const CgroupRecord& record);
+
+/// The ways into a cgroup on which nobody waits. To move a process, or all threads of one's own,
+/// takes a lock that waits until every CPU was idle or switched once (an RCU grace period, 7 ms on
+/// two idle CPUs). To be born in a v2 cgroup takes none, nor does a thread that moves itself alone
+/// on v1 (since Linux 5.18).
+struct Ways {
+  sys::Fd unified;             // the v2 directory, for CLONE_INTO_CGROUP; invalid on pure v1
+  std::vector<sys::Fd> tasks;  // `tasks` of each v1 directory: regular files, which lead nowhere
+};
+Result<Ways> open_ways(const CgroupRecord& record);
+/// Takes the calling process, which has one thread, through Ways::tasks.
+Result<> enter(const std::vector<sys::Fd>& tasks);
+
+/// A cgroup for a process of ours, without limits, and the ways into it.
+struct Own {
+  CgroupRecord record;
+  Ways ways;
+  /// Ends what is in it; for when the process did not come to be.
+  void remove() const;
+};
+/// Makes `path` (as locate() takes it); nothing for an empty one.
+Result<Own> make_own(std::string_view path, std::string_view id);
+
 /// join() of a cgroup below the container's (`exec --cgroup`): `path` is relative to it, resolved
 /// on descriptors and never above it.
 Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid);

@@ -12,6 +12,11 @@ namespace fluyt::runtime::cgroup {
 
 namespace {
 
+Error explained(Error error) {
+  if (error.errno_value() != ENOSPC) return error;
+  return std::move(error).add_context("cpuset.cpus or cpuset.mems is empty");
+}
+
 Result<> put(const std::string& directory, pid_t pid) {
   const std::string file = cat(directory, "/cgroup.procs");
   auto written = sys::write_file(sys::kCwd, file, std::to_string(pid));
@@ -20,10 +25,8 @@ Result<> put(const std::string& directory, pid_t pid) {
     usleep(2000);
     written = sys::write_file(sys::kCwd, file, std::to_string(pid));
   }
-  if (!written.ok() && written.error().errno_value() == ENOSPC) {
-    return std::move(written).error().add_context("cpuset.cpus or cpuset.mems is empty");
-  }
-  return written;
+  if (!written.ok()) return explained(std::move(written).error());
+  return {};
 }
 
 // Where a process is in the v2 hierarchy: the line "0::/path" of /proc/PID/cgroup.
@@ -92,21 +95,27 @@ Result<> join_in(const std::string& directory, std::string_view below, pid_t pid
 
 }  // namespace
 
-Result<> join_legacy(const CgroupRecord& record, pid_t pid) {
+Result<> join(const CgroupRecord& record, pid_t pid, pid_t beside) {
+  if (!record.unified.empty()) FLUYT_TRY(join_unified(record, pid, beside));
   for (const std::string& directory : legacy_directories(record)) FLUYT_TRY(put(directory, pid));
   return {};
 }
 
-Result<> join(const CgroupRecord& record, pid_t pid, pid_t beside) {
-  if (!record.unified.empty()) FLUYT_TRY(join_unified(record, pid, beside));
-  return join_legacy(record, pid);
+Result<Ways> open_ways(const CgroupRecord& record) {
+  Ways ways;
+  if (!record.unified.empty())
+    ways.unified = FLUYT_TRY(sys::open(record.unified, O_PATH | O_DIRECTORY));
+  for (const std::string& directory : legacy_directories(record))
+    ways.tasks.push_back(FLUYT_TRY(sys::open(directory + "/tasks", O_WRONLY)));
+  return ways;
 }
 
-Result<sys::Fd> open_unified(const CgroupRecord& record) {
-  if (record.unified.empty()) {
-    return Error(Code::kFailedPrecondition, "this host has no cgroup v2 hierarchy");
+Result<> enter(const std::vector<sys::Fd>& tasks) {
+  for (const sys::Fd& file : tasks) {
+    auto entered = sys::write_all(file, "0");
+    if (!entered.ok()) return explained(std::move(entered).error()).add_context("cgroup");
   }
-  return sys::open(record.unified, O_PATH | O_DIRECTORY);
+  return {};
 }
 
 Result<> join_below(const CgroupRecord& record, std::string_view path, pid_t pid) {

@@ -17,6 +17,7 @@
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/devices.h"
 #include "runtime/cgroup/stats.h"
+#include "sys/clone.h"
 #include "sys/epoll.h"
 #include "sys/file.h"
 
@@ -286,6 +287,33 @@ TEST_P(Kernel, EndRemovesAnEmptyOneAndKillsInAFullOne) {
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   children_.pop_back();
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
+}
+
+// Born in the v2 directory, and through `tasks` on v1: nobody moves it, and it is everywhere.
+TEST_P(Kernel, AProcessEntersByItself) {
+  ASSERT_OK(make(host_, record_, {}, {}, Part::kUnified));
+  ASSERT_OK(make(host_, record_, {}, {}, Part::kLegacy));
+  const Ways ways = open_ways(record_).value();
+  EXPECT_EQ(ways.unified.valid(), !record_.unified.empty());
+  sys::Pipe entered = sys::make_pipe().value();
+  auto child = sys::clone_process({.flags = 0, .cgroup = ways.unified}).value();
+  if (!child) {
+    const bool done = enter(ways.tasks).ok();
+    sys::write_all(entered.write, done ? "y" : "n").ignore("the test sees the end");
+    while (done) pause();
+    _exit(1);
+  }
+  children_.push_back(child->pid());
+  char said = 0;
+  ASSERT_EQ(::read(entered.read.raw(), &said, 1), 1);
+  EXPECT_EQ(said, 'y');
+  for (const auto& [name, directory] : record_.legacy) {
+    EXPECT_EQ(trim(*sys::read_file(directory + "/cgroup.procs", 64)), std::to_string(child->pid()))
+        << name;
+  }
+  if (record_.unified.empty()) return;
+  EXPECT_EQ(trim(*sys::read_file(record_.unified + "/cgroup.procs", 64)),
+            std::to_string(child->pid()));
 }
 
 TEST_P(Kernel, JoinBelowStaysBelow) {

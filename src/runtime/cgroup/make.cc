@@ -216,10 +216,11 @@ Result<> check_enabled(const Host& host, const std::string& leaf, const std::vec
 }
 
 Result<> make_directories(const Host& host, const CgroupRecord& record,
-                          const std::vector<Need>& asked) {
+                          const std::vector<Need>& asked, Part part) {
   const Owner owner = record.unit ? Owner::kSystemd : Owner::kUs;
   Made made;
   for (const Host::Legacy& mount : host.legacy) {
+    if (part == Part::kUnified) break;
     const std::string* path = find_legacy(record, mount.controllers.front());
     if (path == nullptr || path->size() <= mount.mount_point.size()) {
       return Error(Code::kInternal,
@@ -227,7 +228,7 @@ Result<> make_directories(const Host& host, const CgroupRecord& record,
     }
     FLUYT_TRY(make_legacy(mount, *path, owner, made));
   }
-  if (!record.unified.empty()) {
+  if (!record.unified.empty() && part != Part::kLegacy) {
     FLUYT_TRY(make_unified(host, record.unified, asked, owner, made));
     FLUYT_TRY(check_enabled(host, record.unified, asked));
   }
@@ -267,19 +268,41 @@ Result<Hold> start_scope(const SystemdUnit& unit, const oci::Resources& resource
 }  // namespace
 
 Result<Hold> make(const Host& host, const CgroupRecord& record, const oci::Resources& resources,
-                  const std::map<std::string, std::string>& annotations) {
+                  const std::map<std::string, std::string>& annotations, Part part) {
+  if (record.unit && part != Part::kAll)
+    return Error(Code::kInternal, "a scope of systemd's is made whole");
   const std::vector<Need> asked = needs(resources);
   FLUYT_TRY(check_mounted(host, asked));
   Hold hold;
   if (record.unit) FLUYT_TRY(refuse_taken(record));
   if (record.unit) hold = FLUYT_TRY(start_scope(*record.unit, resources, annotations));
-  auto made = make_directories(host, record, asked);
+  auto made = make_directories(host, record, asked, part);
   if (made.ok()) return hold;
   if (record.unit) {
     hold.release();
     remove(record, Deadline::after_ms(2000)).ignore("the error above is the one to tell");
   }
   return std::move(made).error();
+}
+
+Result<Own> make_own(std::string_view path, std::string_view id) {
+  Own own;
+  if (path.empty()) return own;
+  const Host host = FLUYT_TRY(probe());
+  own.record = FLUYT_TRY(locate(host, path, id));
+  FLUYT_TRY(make(host, own.record, {}));
+  auto ways = open_ways(own.record);
+  if (ways.ok()) {
+    own.ways = std::move(*ways);
+    return own;
+  }
+  own.remove();
+  return std::move(ways).error();
+}
+
+void Own::remove() const {
+  if (record == CgroupRecord{}) return;
+  end(record, Deadline::after_ms(1000)).ignore("the first error is the one that teaches");
 }
 
 Result<> delegate(const CgroupRecord& record, uid_t uid) {
