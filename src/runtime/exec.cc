@@ -92,12 +92,13 @@ Result<sys::Process> open_init(const ExecRequest& request) {
 }
 
 // The program's process gets into the container's cgroup in one of two ways. It enters by itself,
-// which costs nothing: who joins is born in the v2 directory, and what it forks takes the way into
-// those of v1. Or we move it once it is there, which waits for an RCU grace period: to a cgroup
-// below, or where what belongs to the process may only follow.
+// which costs nothing: who joins is born in the v2 directory and enters those of v1 before it joins
+// anything, so that what it forks is there and has nothing to show. Or we move it once it is there,
+// which waits for an RCU grace period: to a cgroup below, into a frozen one, where who joins shall
+// not stand still in our memory, or where what belongs to the process may only follow.
 bool enters_itself(const ExecRequest& request, const Plan& plan) {
   return request.cgroup != CgroupRecord{} && request.below_cgroup.empty() &&
-         request.below_controllers.empty() && !plan.identity.scheduler &&
+         request.below_controllers.empty() && !request.even_if_paused && !plan.identity.scheduler &&
          plan.identity.initial_cpus.empty() && plan.identity.final_cpus.empty();
 }
 
@@ -254,9 +255,9 @@ Result<Executed> exec(const ExecRequest& request) {
   side.root = FLUYT_TRY(open_root_of(request));
   const Entry entry = enters_itself(request, plan) ? Entry::kByItself : Entry::kMoved;
   Attempt made = attempt(request, plan, side, init, entry);
-  // Nobody is born in a v2 cgroup that has none but children's processes, that is gone, or that is
-  // full but for one, which who joins would take. Whoever is moved may go where its init is, and
-  // who joins stays outside.
+  // Nobody is born in a v2 cgroup that has none but children's processes, or that is gone; and one
+  // that is full but for one has no place for who joins and the program. Whoever is moved may go
+  // where its init is, and who joins stays outside.
   if (!made.done.ok() && !made.forked && entry == Entry::kByItself)
     made = attempt(request, plan, side, init, Entry::kMoved);
   Supervised done = FLUYT_TRY(std::move(made.done));

@@ -27,7 +27,7 @@ struct HostSide {
   std::vector<sys::Fd> device_nodes;  // in a user namespace: detached binds, in the plan's order
   sys::Fd null_mount;                 // a detached bind of /dev/null, verified: masks files
   sys::Fd null;                       // /dev/null, opened
-  std::vector<sys::Fd> tasks;         // an exec: cgroup::Ways, for the process that is forked
+  std::vector<sys::Fd> tasks;         // an exec: cgroup::Ways, for who joins
   NamedFds cgroups;  // name below the mount ("" on v2), detached; they come with kAwaitMaker
 };
 

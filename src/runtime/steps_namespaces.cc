@@ -35,6 +35,9 @@ Result<> join_planned(Inside& in) {
 }
 
 Result<> join_container(Inside& in) {
+  FLUYT_TRY(cgroup::enter(in.host.tasks));
+  // Gone before anybody there can look for them. By number: the objects may be our maker's.
+  for (const sys::Fd& file : in.host.tasks) ::close(file.raw());
   // All at once, by pidfd: it cannot have become another process, and either all are joined or
   // none.
   FLUYT_TRY(sys::join_namespaces(in.p.container_init, in.p.container_types));
@@ -80,8 +83,6 @@ Result<> fork_on(Inside& in) {
     if (!told.ok()) child->kill(9).ignore("nobody will know of it");
     _exit(told.ok() ? 0 : 1);
   }
-  FLUYT_TRY(cgroup::enter(in.host.tasks));
-  in.host.tasks.clear();
   FLUYT_TRY(wait_for_go(in));
   if (in.plan.namespaces.fork != NamespacePlan::Fork::kLate) return {};
   for (const RlimitPlan& limit : in.plan.identity.rlimits) {
