@@ -100,6 +100,10 @@ class Netlink {
   Result<> add_veth(const NewVeth& veth);
   /// With what is stacked on it. kNotFound when it is gone.
   Result<> delete_link(int index);
+  /// The same in the calling thread's network namespace, and back as soon as the device is gone:
+  /// the kernel tells of that some 20 ms before it answers, for the answer waits for callbacks of
+  /// RCU. A thread of its own takes it.
+  static Result<> remove_link_here(int index);
   Result<> set_mac(int index, const std::string& mac);
   Result<> set_promiscuous(int index);
   /// Of a bridge's port: whether frames go back out where they came in.

@@ -320,7 +320,7 @@ Result<> bridge_remove(const Call& call) {
       sys::Netlink pod = FLUYT_TRY(sys::Netlink::open());
       const auto device = FLUYT_TRY(pod.find_details(call.device));
       if (!device) return {};
-      auto deleted = pod.delete_link(device->index);
+      auto deleted = sys::Netlink::remove_link_here(device->index);
       if (!deleted.ok() && deleted.error().code() != Code::kNotFound) return deleted;
       return {};
     }));
