@@ -22,6 +22,7 @@
 #include "stderr_log.h"
 #include "streaming/server.h"
 #include "sys/file.h"
+#include "sys/memory.h"
 
 /// Builds the parts, hands them down, serves until it is told to end. Containers go on after it.
 namespace fluyt::daemon {
@@ -144,6 +145,7 @@ Result<> serve(const Config& config, const sigset_t& signals, Logger& logger) {
   const auto server =
       FLUYT_TRY(GrpcServer::start(path, {runtime.get(), images.get(), control.get()}, logger));
   logger.info(cat("fluytd " FLUYT_VERSION " serves ", settings.listen));
+  sys::drop_start_pages().ignore("they are the kernel's to take anyway");
 
   wait_for_end(signals, *streams, logger);
   logger.info("stopping; containers go on");
