@@ -134,7 +134,8 @@ Result<Roots> Roots::open(const std::string& root, RootDriver driver) {
     // Being made, or being removed, when the process died.
     if (name.starts_with(kUnfinished)) FLUYT_TRY_CONTEXT(sys::remove_tree(fd, name), "sweep roots");
   }
-  return Roots(root, driver, std::move(fd));
+  auto reaper = std::make_unique<Reaper>(FLUYT_TRY(sys::duplicate(fd)));
+  return Roots(root, driver, std::move(fd), std::move(reaper));
 }
 
 Result<> Roots::fill(sys::FdRef folder, const std::vector<std::string>& lower_dirs,
@@ -210,7 +211,8 @@ Result<> Roots::remove(const std::string& id) const {
     if (errno == ENOENT) return {};
     return failed("renameat", id);
   }
-  return sys::remove_tree(root_, gone);
+  reaper_->add(gone);
+  return {};
 }
 
 Result<std::vector<std::string>> Roots::list() const {

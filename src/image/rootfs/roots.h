@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "image/layer/view.h"
+#include "image/rootfs/reaper.h"
 #include "sys/fd.h"
 #include "sys/overlay.h"
 
@@ -56,7 +57,7 @@ class Roots {
   /// Whether a root with ids can be had over directories here: one is mounted where nobody sees it.
   Result<> probe_ids() const;
   /// Removes it with all that was written; absent is success. The caller knows that nothing has it
-  /// mounted.
+  /// mounted. It is out of the way at once, and its disk is given back behind that.
   Result<> remove(const std::string& id) const;
   Result<std::vector<std::string>> list() const;
   /// What the container wrote, by a walk on descriptors that follows no link and ends after
@@ -66,11 +67,15 @@ class Roots {
  private:
   Result<> fill(sys::FdRef folder, const std::vector<std::string>& lower_dirs,
                 const RootOptions& options) const;
-  Roots(std::string path, RootDriver driver, sys::Fd root)
-      : path_(std::move(path)), driver_(driver), root_(std::move(root)) {}
+  Roots(std::string path, RootDriver driver, sys::Fd root, std::unique_ptr<Reaper> reaper)
+      : path_(std::move(path)),
+        driver_(driver),
+        root_(std::move(root)),
+        reaper_(std::move(reaper)) {}
   std::string path_;
   RootDriver driver_;
   sys::Fd root_;
+  std::unique_ptr<Reaper> reaper_;
 };
 
 }  // namespace fluyt::image

@@ -20,6 +20,13 @@ class RootsTest : public testing::Test {
     ASSERT_EQ(chmod(layer_.c_str(), 01770), 0);
     ASSERT_EQ(setxattr(layer_.c_str(), "user.a", "v", 1, 0), 0);
   }
+  // The last of a test: what was removed is gone from the disk when its Roots are.
+  bool nothing_is_left() {
+    {
+      const Roots ended = std::move(roots_);
+    }
+    return sys::list_dir(dir_.path() + "/roots")->empty();
+  }
   sys::TempDir dir_ = sys::TempDir::create().value();
   std::string layer_ = dir_.path() + "/layer";
   Roots roots_ = Roots::open(dir_.path() + "/roots").value();
@@ -41,7 +48,6 @@ TEST_F(RootsTest, AreMadeWithTheLookOfTheTopmostLayer) {
 
 TEST_F(RootsTest, WithIdsTheUpperDirectoryIsTheirRoots) {
   ASSERT_TRUE(roots_.probe_ids().ok()) << roots_.probe_ids().error().message();
-  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
   const sys::IdMaps ids = {{{0, 100000, 65536}}, {{0, 200000, 65536}}};
   const sys::OverlayMount mount = roots_.create("c1", {layer_}, {.ids = ids}).value();
   EXPECT_EQ(mount.ids, ids);
@@ -52,6 +58,8 @@ TEST_F(RootsTest, WithIdsTheUpperDirectoryIsTheirRoots) {
   EXPECT_EQ(info.st_mode & 07777U, 01770U);
   ASSERT_EQ(stat(layer_.c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, 12U);
+  ASSERT_TRUE(roots_.remove("c1").ok());
+  EXPECT_TRUE(nothing_is_left());
 }
 
 TEST_F(RootsTest, AReadOnlyOneIsTheLayersAlone) {
@@ -61,7 +69,7 @@ TEST_F(RootsTest, AReadOnlyOneIsTheLayersAlone) {
   EXPECT_EQ(tree.upper_dir, "");
   EXPECT_EQ(roots_.create("c1.v", {layer_}, {.access = kReadOnly}).value(), tree);
   ASSERT_TRUE(roots_.remove("c1.v").ok());
-  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+  EXPECT_TRUE(nothing_is_left());
 }
 
 TEST_F(RootsTest, TheSameIdGivesTheSameRootWithItsContent) {
@@ -73,7 +81,7 @@ TEST_F(RootsTest, TheSameIdGivesTheSameRootWithItsContent) {
   ASSERT_TRUE(roots_.remove("c1").ok());
   ASSERT_TRUE(roots_.remove("c1").ok());
   EXPECT_TRUE(roots_.list()->empty());
-  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+  EXPECT_TRUE(nothing_is_left());
 }
 
 TEST_F(RootsTest, ACopyIsTheRootItselfAndKeepsItsForm) {
@@ -99,13 +107,13 @@ TEST_F(RootsTest, IdsCannotLeaveTheFolder) {
 
 TEST_F(RootsTest, AFailedOneLeavesNothing) {
   EXPECT_FALSE(roots_.create("c1", {dir_.path() + "/none"}).ok());
-  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+  EXPECT_TRUE(nothing_is_left());
 }
 
 TEST_F(RootsTest, WhatADeadProcessLeftIsSwept) {
   ASSERT_TRUE(sys::make_dirs(dir_.path() + "/roots/@0123/upper", 0755).ok());
   ASSERT_TRUE(Roots::open(dir_.path() + "/roots").ok());
-  EXPECT_TRUE(sys::list_dir(dir_.path() + "/roots")->empty());
+  EXPECT_TRUE(nothing_is_left());
 }
 
 TEST_F(RootsTest, UsageCountsLikeDuAndFollowsNothing) {
