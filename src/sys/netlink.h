@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -47,11 +48,15 @@ struct LinkDetails {
   bool up = false;           // IFF_UP
   bool running = false;      // operational state IF_OPER_UP
   bool promiscuous = false;  // by IFF_PROMISC: asked for, not a bridge's port
-  std::string mac;           // bytes
-  std::string kind;          // "veth", "bridge", ...; empty for hardware and lo
+  bool all_multicast = false;
+  std::string mac;   // bytes
+  std::string kind;  // "veth", "bridge", ...; empty for hardware and lo
   uint32_t mtu = 0;
-  int master = 0;  // the bridge's index; 0: none
-  int peer = 0;    // IFLA_LINK: a veth's other end, in its namespace
+  uint32_t queue_length = 0;
+  uint16_t vlan = 0;  // of kind "vlan"
+  uint32_t mode = 0;  // of kinds "macvlan" and "ipvlan"
+  int master = 0;     // the bridge's index; 0: none
+  int peer = 0;       // IFLA_LINK: a veth's other end, a child's parent, in its namespace
 };
 
 struct NewVeth {
@@ -62,12 +67,40 @@ struct NewVeth {
   std::string peer_mac;  // bytes; empty: random
 };
 
+/// A device on top of another one, born in its place with its name. Not up.
+struct NewChild {
+  std::string name;
+  int parent = 0;    // in our namespace
+  uint32_t mtu = 0;  // 0: the parent's
+  FdRef network;
+  std::string mac;  // bytes; empty: the kernel's
+};
+
+/// tc-tbf(8), in what the kernel counts in.
+struct TokenBucket {
+  uint64_t rate = 0;    // bytes a second
+  uint32_t buffer = 0;  // ticks of psched_ticks()
+  uint32_t limit = 0;   // bytes that may wait
+};
+/// A packet scheduler of a device, as far as we make them.
+struct Qdisc {
+  std::string kind;
+  uint32_t parent = 0;  // TC_H_ROOT, TC_H_INGRESS, ...
+  TokenBucket bucket;   // of "tbf"
+};
+/// How many ticks of the packet scheduler a microsecond has (/proc/net/psched).
+Result<double> psched_ticks();
+
+enum class Switch { kOff, kOn };
+
 struct Route {
   uint8_t family = 0;       // AF_INET, AF_INET6
   std::string destination;  // bytes; empty with prefix_length 0
   uint8_t prefix_length = 0;
   std::string gateway;  // bytes; empty: none
   int device = 0;
+  std::string source;            // bytes; empty: none
+  std::optional<uint8_t> scope;  // RT_SCOPE_*; nothing: what fits the gateway
   bool operator==(const Route&) const = default;
 };
 
@@ -105,15 +138,33 @@ class Netlink {
   /// RCU. A thread of its own takes it.
   static Result<> remove_link_here(int index);
   Result<> set_mac(int index, const std::string& mac);
-  Result<> set_promiscuous(int index);
+  Result<> set_promiscuous(int index, Switch to);
+  Result<> set_all_multicast(int index, Switch to);
+  Result<> set_mtu(int index, uint32_t mtu);
+  Result<> set_queue_length(int index, uint32_t packets);
+  Result<> add_macvlan(const NewChild& child, uint32_t mode);  // MACVLAN_MODE_*
+  Result<> add_ipvlan(const NewChild& child, uint16_t mode);   // IPVLAN_MODE_*
+  Result<> add_vlan(const NewChild& child, uint16_t id);
+  Result<> add_ifb(const std::string& name, uint32_t mtu);
+  Result<std::optional<LinkDetails>> find_details(int index);
+
+  /// Outgoing packets go through a token bucket; another root scheduler is kAlreadyExists.
+  Result<> add_token_bucket(int index, const TokenBucket& bucket);
+  /// Incoming packets leave by `target` instead.
+  Result<> redirect_ingress(int index, int target);
+  Result<std::vector<Qdisc>> qdiscs(int index);
   /// Of a bridge's port: whether frames go back out where they came in.
   Result<> set_hairpin(int index);
   Result<> delete_address(int index, const LinkAddress& address);
 
   /// kAlreadyExists when there is one like it.
   Result<> add_route(const Route& route);
+  /// kNotFound when there is none like it.
+  Result<> delete_route(const Route& route);
   /// Of the main table.
   Result<std::vector<Route>> routes(uint8_t family);
+  /// The index of the device that has the main table's default route of IPv4; 0: none.
+  Result<int> default_device();
   /// The index of the device that packets to `address` leave by.
   Result<int> device_towards(uint8_t family, const std::string& address);
 
@@ -121,6 +172,9 @@ class Netlink {
   explicit Netlink(Fd socket) : socket_(std::move(socket)) {}
   struct Request;
   struct Answer;
+  Result<> add_child(const NewChild& child, const std::string& kind, uint16_t attribute,
+                     std::string_view value);
+  Result<std::optional<LinkDetails>> one_link(Request& request, const std::string& what);
   Result<std::vector<Answer>> ask(Request& request, const std::string& what);
   Fd socket_;
   uint32_t sequence_ = 0;

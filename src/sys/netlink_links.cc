@@ -37,16 +37,26 @@ ifinfomsg device_flags(int index, unsigned flags, unsigned change) {
 LinkDetails details_of(std::string_view message) {
   const auto info = value_at<ifinfomsg>(message, 0);
   const std::string_view attributes = message.substr(aligned(sizeof(ifinfomsg)));
-  const std::string_view kind = find_attribute(attributes, IFLA_LINKINFO);
+  const std::string_view info_of_kind = find_attribute(attributes, IFLA_LINKINFO);
+  const std::string kind = text_of(find_attribute(info_of_kind, IFLA_INFO_KIND));
+  const std::string_view data = find_attribute(info_of_kind, IFLA_INFO_DATA);
+  uint32_t mode = 0;
+  if (kind == "macvlan") mode = value_at<uint32_t>(find_attribute(data, IFLA_MACVLAN_MODE), 0);
+  if (kind == "ipvlan") mode = value_at<uint16_t>(find_attribute(data, IFLA_IPVLAN_MODE), 0);
   return {
       .index = info.ifi_index,
       .name = text_of(find_attribute(attributes, IFLA_IFNAME)),
       .up = (info.ifi_flags & IFF_UP) != 0,
       .running = value_at<uint8_t>(find_attribute(attributes, IFLA_OPERSTATE), 0) == kOperUp,
       .promiscuous = (info.ifi_flags & IFF_PROMISC) != 0,
+      .all_multicast = (info.ifi_flags & IFF_ALLMULTI) != 0,
       .mac = std::string(find_attribute(attributes, IFLA_ADDRESS)),
-      .kind = text_of(find_attribute(kind, IFLA_INFO_KIND)),
+      .kind = kind,
       .mtu = value_at<uint32_t>(find_attribute(attributes, IFLA_MTU), 0),
+      .queue_length = value_at<uint32_t>(find_attribute(attributes, IFLA_TXQLEN), 0),
+      .vlan = kind == "vlan" ? value_at<uint16_t>(find_attribute(data, IFLA_VLAN_ID), 0)
+                             : static_cast<uint16_t>(0),
+      .mode = mode,
       .master = value_at<int>(find_attribute(attributes, IFLA_MASTER), 0),
       .peer = value_at<int>(find_attribute(attributes, IFLA_LINK), 0),
   };
@@ -54,10 +64,8 @@ LinkDetails details_of(std::string_view message) {
 
 }  // namespace
 
-Result<std::optional<LinkDetails>> Netlink::find_details(const std::string& name) {
-  Request request(RTM_GETLINK, 0, ifinfomsg{});
-  request.add_name(IFLA_IFNAME, name);
-  auto answers = ask(request, cat("RTM_GETLINK(", quote(name), ")"));
+Result<std::optional<LinkDetails>> Netlink::one_link(Request& request, const std::string& what) {
+  auto answers = ask(request, what);
   if (!answers.ok() && answers.error().errno_value() == ENODEV) return std::optional<LinkDetails>();
   if (!answers.ok()) return std::move(answers).error();
   for (const Answer& answer : *answers) {
@@ -68,15 +76,21 @@ Result<std::optional<LinkDetails>> Netlink::find_details(const std::string& name
   return std::optional<LinkDetails>();
 }
 
-Result<std::string> Netlink::name_of(int index) {
+Result<std::optional<LinkDetails>> Netlink::find_details(const std::string& name) {
+  Request request(RTM_GETLINK, 0, ifinfomsg{});
+  request.add_name(IFLA_IFNAME, name);
+  return one_link(request, cat("RTM_GETLINK(", quote(name), ")"));
+}
+
+Result<std::optional<LinkDetails>> Netlink::find_details(int index) {
   Request request(RTM_GETLINK, 0, device(index));
-  const std::string what = cat("RTM_GETLINK(device ", index, ")");
-  for (const Answer& answer : FLUYT_TRY(ask(request, what))) {
-    if (answer.type == RTM_NEWLINK && answer.body.size() >= sizeof(ifinfomsg)) {
-      return details_of(answer.body).name;
-    }
-  }
-  return Error(Code::kInternal, cat(what, ": no answer"));
+  return one_link(request, cat("RTM_GETLINK(device ", index, ")"));
+}
+
+Result<std::string> Netlink::name_of(int index) {
+  auto found = FLUYT_TRY(find_details(index));
+  if (found) return std::move(found->name);
+  return Error(Code::kNotFound, cat("RTM_GETLINK(device ", index, "): there is none"));
 }
 
 Result<> Netlink::add_bridge(const std::string& name, uint32_t mtu) {
@@ -131,9 +145,31 @@ Result<> Netlink::set_mac(int index, const std::string& mac) {
   return {};
 }
 
-Result<> Netlink::set_promiscuous(int index) {
-  Request request(RTM_NEWLINK, 0, device_flags(index, IFF_PROMISC, IFF_PROMISC));
+Result<> Netlink::set_promiscuous(int index, Switch to) {
+  Request request(RTM_NEWLINK, 0,
+                  device_flags(index, to == Switch::kOn ? IFF_PROMISC : 0, IFF_PROMISC));
   FLUYT_TRY(ask(request, cat("RTM_NEWLINK(device ", index, ", promisc)")));
+  return {};
+}
+
+Result<> Netlink::set_all_multicast(int index, Switch to) {
+  Request request(RTM_NEWLINK, 0,
+                  device_flags(index, to == Switch::kOn ? IFF_ALLMULTI : 0, IFF_ALLMULTI));
+  FLUYT_TRY(ask(request, cat("RTM_NEWLINK(device ", index, ", allmulti)")));
+  return {};
+}
+
+Result<> Netlink::set_mtu(int index, uint32_t mtu) {
+  Request request(RTM_NEWLINK, 0, device(index));
+  request.add(IFLA_MTU, mtu);
+  FLUYT_TRY(ask(request, cat("RTM_NEWLINK(device ", index, ", IFLA_MTU ", mtu, ")")));
+  return {};
+}
+
+Result<> Netlink::set_queue_length(int index, uint32_t packets) {
+  Request request(RTM_NEWLINK, 0, device(index));
+  request.add(IFLA_TXQLEN, packets);
+  FLUYT_TRY(ask(request, cat("RTM_NEWLINK(device ", index, ", IFLA_TXQLEN ", packets, ")")));
   return {};
 }
 

@@ -1,6 +1,8 @@
 #include <linux/if_addr.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+
 #include "base/strings.h"
 #include "sys/netlink.h"
 #include "sys/netlink_message.h"
@@ -32,16 +34,42 @@ Result<> Netlink::add_route(const Route& route) {
   head.rtm_dst_len = route.prefix_length;
   head.rtm_table = RT_TABLE_MAIN;
   head.rtm_protocol = RTPROT_BOOT;
-  head.rtm_scope =
-      route.gateway.empty() && route.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+  head.rtm_scope = route.scope.value_or(
+      route.gateway.empty() && route.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE);
   head.rtm_type = RTN_UNICAST;
   // Another gateway to the same place is an equal one beside the first.
   Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, head);
   if (!route.destination.empty()) request.add(RTA_DST, route.destination);
   if (!route.gateway.empty()) request.add(RTA_GATEWAY, route.gateway);
+  if (!route.source.empty()) request.add(RTA_PREFSRC, route.source);
   request.add(RTA_OIF, static_cast<uint32_t>(route.device));
   FLUYT_TRY(ask(request, cat("RTM_NEWROUTE(device ", route.device, ")")));
   return {};
+}
+
+Result<> Netlink::delete_route(const Route& route) {
+  rtmsg head{};
+  head.rtm_family = route.family;
+  head.rtm_dst_len = route.prefix_length;
+  head.rtm_table = RT_TABLE_MAIN;
+  head.rtm_scope = RT_SCOPE_NOWHERE;  // any
+  Request request(RTM_DELROUTE, 0, head);
+  if (!route.destination.empty()) request.add(RTA_DST, route.destination);
+  if (!route.gateway.empty()) request.add(RTA_GATEWAY, route.gateway);
+  request.add(RTA_OIF, static_cast<uint32_t>(route.device));
+  auto deleted = ask(request, cat("RTM_DELROUTE(device ", route.device, ")"));
+  if (deleted.ok()) return {};
+  if (deleted.error().errno_value() == ESRCH) {
+    return std::move(deleted).error().with_code(Code::kNotFound);
+  }
+  return std::move(deleted).error();
+}
+
+Result<int> Netlink::default_device() {
+  for (const Route& route : FLUYT_TRY(routes(AF_INET))) {
+    if (route.prefix_length == 0 && route.device != 0) return route.device;
+  }
+  return 0;
 }
 
 Result<std::vector<Route>> Netlink::routes(uint8_t family) {

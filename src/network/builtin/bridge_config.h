@@ -1,11 +1,11 @@
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "base/result.h"
 #include "network/builtin/fields.h"
-#include "network/builtin/host_local.h"
+#include "network/builtin/ipam.h"
+#include "network/builtin/sandbox_addresses.h"
 
 namespace fluyt::network {
 
@@ -18,8 +18,8 @@ struct BridgeConfig {
   bool masquerade = false;
   bool hairpin = false;
   bool promiscuous = false;
-  uint32_t mtu = 0;                        // 0: the kernel's
-  std::optional<host_local::Config> ipam;  // nothing: no addresses, frames alone
+  uint32_t mtu = 0;   // 0: the kernel's
+  ipam::Config ipam;  // none: no addresses, frames alone
   Json dns = Json::object();
 };
 
@@ -27,17 +27,9 @@ struct BridgeConfig {
 Result<BridgeConfig> parse_bridge(const Json& request);
 
 /// What of an IPAM result concerns the bridge.
-struct BridgeAddresses {
-  Json ips;                      // of the result, with interface and gateway
-  Json routes;                   // of the result; null: none
-  std::vector<Prefix> pod;       // in order
+struct BridgeAddresses : SandboxAddresses {
   std::vector<Prefix> gateways;  // for the bridge; empty unless it is the gateway
-  struct Way {
-    Prefix destination;
-    std::optional<Address> gateway;
-  };
-  std::vector<Way> ways;  // the routes with the gateway that each goes by
 };
-BridgeAddresses plan_addresses(const BridgeConfig& config, const host_local::Given& given);
+BridgeAddresses plan_addresses(const BridgeConfig& config, const Given& given);
 
 }  // namespace fluyt::network

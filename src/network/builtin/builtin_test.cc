@@ -157,7 +157,7 @@ TEST(BridgeConfig, ErrorsNameTheFieldAndItsValue) {
 TEST(BridgeConfig, ADefaultRouteComesWithTheDefaultGateway) {
   BridgeConfig config;
   config.gateway = config.default_gateway = true;
-  host_local::Given given{
+  Given given{
       .ips = Json::parse(R"([{"address":"10.1.0.2/24","gateway":"10.1.0.1"},)"
                          R"({"address":"fd00::2/64","gateway":"fd00::1"}])"),
       .routes = Json::parse(R"([{"dst":"10.9.0.0/16"},{"dst":"::/0","gw":"fd00::9"}])"),

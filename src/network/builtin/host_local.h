@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "network/builtin/address.h"
 #include "network/builtin/fields.h"
+#include "network/builtin/lease.h"
 
 /// Addresses from ranges of this host, kept as the program host-local keeps them: one file an
 /// address in DATA_DIR/NETWORK with the owner's id and device in it, `last_reserved_ip.N` a range
@@ -48,17 +49,14 @@ struct Choice {
 std::optional<Choice> choose(const RangeSet& set, const Address& previous,
                              const std::set<Address>& taken);
 
+/// "routes" of IPAM configurations: checked, as written; null: none.
+Result<Json> routes_of(const Json& ipam);
+/// Keys of them that we do not implement, as "routes.KEY".
+std::vector<std::string> unknown_route_keys(const Json& ipam);
+
 /// The "dns" of a result from a resolv.conf's text.
 Json parse_resolv_conf(std::string_view text);
 
-struct Owner {
-  std::string container_id, device;
-};
-struct Given {
-  Json ips;     // result form of 1.0.0, no interface yet
-  Json routes;  // null: none
-  Json dns;     // an object
-};
 /// All addresses or none.
 Result<Given> add(const Config& config, const Owner& owner, Deadline deadline);
 /// kFailedPrecondition when the owner has no address.

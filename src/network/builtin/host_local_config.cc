@@ -99,6 +99,8 @@ Result<std::vector<RangeSet>> sets_of(const Json& ipam) {
   return sets;
 }
 
+}  // namespace
+
 Result<Json> routes_of(const Json& ipam) {
   const auto routes = ipam.find("routes");
   if (routes == ipam.end() || routes->is_null()) return Json();
@@ -120,7 +122,18 @@ Result<Json> routes_of(const Json& ipam) {
   return *routes;
 }
 
-}  // namespace
+std::vector<std::string> unknown_route_keys(const Json& ipam) {
+  std::vector<std::string> out;
+  const auto routes = ipam.find("routes");
+  if (routes == ipam.end() || !routes->is_array()) return out;
+  for (const Json& route : *routes) {
+    if (!route.is_object()) continue;
+    for (const std::string& key : unknown_keys(route, {"dst", "gw"})) {
+      out.push_back(cat("routes.", key));
+    }
+  }
+  return out;
+}
 
 bool Range::contains(const Address& address) const {
   return subnet.contains(address) && first <= address && address <= last;
@@ -129,14 +142,7 @@ bool Range::contains(const Address& address) const {
 std::string why_not(const Json& ipam) {
   auto unknown = unknown_keys(ipam, {"subnet", "rangeStart", "rangeEnd", "gateway", "ranges",
                                      "routes", "dataDir", "resolvConf"});
-  if (const auto routes = ipam.find("routes"); routes != ipam.end() && routes->is_array()) {
-    for (const Json& route : *routes) {
-      if (!route.is_object()) continue;
-      for (const std::string& key : unknown_keys(route, {"dst", "gw"})) {
-        unknown.push_back(cat("routes.", key));
-      }
-    }
-  }
+  for (std::string& key : unknown_route_keys(ipam)) unknown.push_back(std::move(key));
   return unknown.empty() ? "" : cat("ipam.", join(unknown, ", ipam."));
 }
 

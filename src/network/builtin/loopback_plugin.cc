@@ -1,26 +1,14 @@
-#include <fcntl.h>
-#include <sys/socket.h>
-
 #include "base/strings.h"
 #include "network/builtin/plugins.h"
 #include "network/builtin/result_form.h"
-#include "sys/file.h"
+#include "network/builtin/sandbox_device.h"
 #include "sys/netlink.h"
-#include "sys/network_thread.h"
 
 namespace fluyt::network::builtin {
 
 namespace {
 
 constexpr int kLo = 1;  // in every namespace
-
-Result<> in_sandbox(const Call& call, const std::function<Result<>(sys::Netlink&)>& body) {
-  const sys::Fd netns = FLUYT_TRY(sys::open(call.netns, O_RDONLY));
-  return sys::in_network(netns, [&]() -> Result<> {
-    sys::Netlink netlink = FLUYT_TRY(sys::Netlink::open());
-    return body(netlink);
-  });
-}
 
 }  // namespace
 
