@@ -44,6 +44,8 @@ class CniNetwork final : public Network {
   Known reload();
   Result<NetworkConfig> current();
   void choose(NetworkConfig& network);
+  /// Once more for what depends on the host's state.
+  Result<> choose_now(NetworkConfig& network);
   /// CHECK, DEL and GC go to who did ADD.
   Result<std::string> call(Command command, const Record& record, const PluginConfig& plugin,
                            const AttachmentArgs& args, std::string_view previous_result,
@@ -62,6 +64,7 @@ class CniNetwork final : public Network {
   Logger& logger_;
   Guarded<Known> known_;
   Guarded<Asked> asked_;
+  Guarded<std::string> why_not_now_;  // as last logged
   Firewall firewall_;
   // Shared by attach and detach, alone in collect: what is being added must not look left over.
   std::shared_mutex collecting_;

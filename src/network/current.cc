@@ -34,6 +34,23 @@ void CniNetwork::choose(NetworkConfig& network) {
   }
 }
 
+Result<> CniNetwork::choose_now(NetworkConfig& network) {
+  for (PluginConfig& plugin : network.plugins) {
+    if (!plugin.built_in) continue;
+    std::string why = FLUYT_TRY(builtin::why_not_now(plugin.type, firewall_));
+    if (why.empty()) continue;
+    plugin.built_in = false;
+    const std::string line = cat(network.source, ": plugin ", quote(plugin.type, 64),
+                                 " is run as a program, not built in, because of ", why);
+    auto program = find_plugin(plugin.type, options_.bin_dirs);
+    if (!program.ok()) return std::move(program).error().add_context(line);
+    auto last = why_not_now_.lock();
+    if (*last != line) logger_.info(line);
+    *last = line;
+  }
+  return {};
+}
+
 CniNetwork::Known CniNetwork::reload() {
   std::string fingerprint = fingerprint_of(options_.conf_dir);
   {

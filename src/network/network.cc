@@ -55,6 +55,7 @@ Result<Attachment> CniNetwork::attach(const SandboxNetwork& sandbox, Deadline de
   const std::shared_lock collecting(collecting_);
   Record record;
   record.network = FLUYT_TRY(current());
+  FLUYT_TRY(choose_now(record.network));
   record.args = FLUYT_TRY(make_args(sandbox));
   FLUYT_TRY(check_ports_are_served(record.network, sandbox.port_mappings));
   if (!is_namespace(sandbox.netns_path)) {

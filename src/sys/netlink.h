@@ -67,7 +67,7 @@ struct NewVeth {
   std::string peer_mac;  // bytes; empty: random
 };
 
-/// A device on top of another one, born in its place with its name. Not up.
+/// A device on top of another one, born in its place with its name and without a queue. Not up.
 struct NewChild {
   std::string name;
   int parent = 0;    // in our namespace

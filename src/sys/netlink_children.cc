@@ -23,6 +23,7 @@ Result<> Netlink::add_child(const NewChild& child, const std::string& kind, uint
   request.add_name(IFLA_IFNAME, child.name);
   request.add(IFLA_LINK, static_cast<uint32_t>(child.parent));
   if (child.mtu != 0) request.add(IFLA_MTU, child.mtu);
+  request.add(IFLA_TXQLEN, 0U);
   if (!child.mac.empty()) request.add(IFLA_ADDRESS, child.mac);
   request.add(IFLA_NET_NS_FD, static_cast<uint32_t>(child.network.raw()));
   const size_t info = request.open(IFLA_LINKINFO);
@@ -52,6 +53,7 @@ Result<> Netlink::add_ifb(const std::string& name, uint32_t mtu) {
   Request request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ifinfomsg{});
   request.add_name(IFLA_IFNAME, name);
   if (mtu != 0) request.add(IFLA_MTU, mtu);
+  request.add(IFLA_TXQLEN, 0U);
   const size_t info = request.open(IFLA_LINKINFO);
   request.add(IFLA_INFO_KIND, "ifb");
   request.close(info);

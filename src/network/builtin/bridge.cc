@@ -95,6 +95,9 @@ Result<> Bridge::set_up_sandbox() {
     const sys::LinkDetails device = FLUYT_TRY(get_device(pod, call_.device));
     mac_ = device.mac;
     if (ipam::is_none(config_.ipam)) return pod.set_up(device.index);
+    // No detection of duplicates, which takes a second: leases are unique. Neighbours are told.
+    write_sysctl(cat("ipv6/conf/", call_.device, "/accept_dad"), "0").ignore("no IPv6 here");
+    write_sysctl(cat("ipv4/conf/", call_.device, "/arp_notify"), "1").ignore("an optimisation");
     return configure_device(pod, device, addresses_, call_.deadline);
   });
 }

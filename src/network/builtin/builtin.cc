@@ -10,6 +10,8 @@ namespace fluyt::network::builtin {
 
 namespace {
 
+constexpr std::string_view kFirewall = "firewall";
+
 struct Plugin {
   std::string_view type;
   std::string (*why_not)(const Json& config);
@@ -22,13 +24,24 @@ struct Plugin {
 
 Result<> nothing(const Call& /*call*/) { return {}; }
 
-// Host ports have their addresses' network: it collects them.
-constexpr std::array<Plugin, 3> kPlugins = {{
+// What lies on a device, or is about an address, is the business of who made it.
+constexpr std::array<Plugin, 10> kPlugins = {{
+    {"bandwidth", bandwidth_why_not, bandwidth_add, bandwidth_check, bandwidth_remove,
+     bandwidth_status, nothing},
     {"bridge", bridge_why_not, bridge_add, bridge_check, bridge_remove, bridge_status,
      bridge_collect},
+    {kFirewall, firewall_why_not, firewall_add, firewall_check, firewall_remove, firewall_status,
+     nothing},
+    {"ipvlan", ipvlan_why_not, ipvlan_add, ipvlan_check, ipvlan_remove, ipvlan_status,
+     ipvlan_collect},
     {"loopback", loopback_why_not, loopback_add, loopback_check, loopback_remove, nothing, nothing},
+    {"macvlan", macvlan_why_not, macvlan_add, macvlan_check, macvlan_remove, macvlan_status,
+     macvlan_collect},
     {"portmap", portmap_why_not, portmap_add, portmap_check, portmap_remove, portmap_status,
      nothing},
+    {"ptp", ptp_why_not, ptp_add, ptp_check, ptp_remove, ptp_status, ptp_collect},
+    {"tuning", tuning_why_not, tuning_add, tuning_check, tuning_remove, tuning_status, nothing},
+    {"vlan", vlan_why_not, vlan_add, vlan_check, vlan_remove, vlan_status, vlan_collect},
 }};
 
 const Plugin* find_plugin(std::string_view type) {
@@ -68,6 +81,11 @@ std::optional<std::string> why_not(const std::string& type, const std::string& c
   } catch (const Json::exception& error) {
     return cat("configuration: ", quote(error.what(), 128));
   }
+}
+
+Result<std::string> why_not_now(const std::string& type, Firewall& firewall) {
+  if (type != kFirewall) return std::string();
+  return firewall.find_foreign_drop();
 }
 
 Result<std::string> add(const std::string& type, const Call& call) {

@@ -26,6 +26,9 @@ struct Call {
 /// is one that we implement. Empty text: we do not know the plugin at all.
 std::optional<std::string> why_not(const std::string& type, const std::string& config_json);
 
+/// The same for what is so now and may not be later: asked before each ADD. Empty: nothing.
+Result<std::string> why_not_now(const std::string& type, Firewall& firewall);
+
 /// ADD: the result as JSON. What a failed one has done is for remove() to undo. Errors of the
 /// configuration name field and value. All three are only for a type that why_not() lets through.
 Result<std::string> add(const std::string& type, const Call& call);

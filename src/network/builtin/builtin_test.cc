@@ -157,11 +157,10 @@ TEST(BridgeConfig, ErrorsNameTheFieldAndItsValue) {
 TEST(BridgeConfig, ADefaultRouteComesWithTheDefaultGateway) {
   BridgeConfig config;
   config.gateway = config.default_gateway = true;
-  Given given{
-      .ips = Json::parse(R"([{"address":"10.1.0.2/24","gateway":"10.1.0.1"},)"
-                         R"({"address":"fd00::2/64","gateway":"fd00::1"}])"),
-      .routes = Json::parse(R"([{"dst":"10.9.0.0/16"},{"dst":"::/0","gw":"fd00::9"}])"),
-      .dns = {}};
+  Given given{.ips = Json::parse(R"([{"address":"10.1.0.2/24","gateway":"10.1.0.1"},)"
+                                 R"({"address":"fd00::2/64","gateway":"fd00::1"}])"),
+              .routes = Json::parse(R"([{"dst":"10.9.0.0/16"},{"dst":"::/0","gw":"fd00::9"}])"),
+              .dns = {}};
   const BridgeAddresses plan = plan_addresses(config, given);
   EXPECT_EQ(
       plan.routes.dump(),

@@ -77,6 +77,13 @@ Result<std::string> device_of(const Json& object, const char* field, std::string
   return name;
 }
 
+std::string replaced(std::string text, std::string_view word, std::string_view by) {
+  for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + by.size())) {
+    text.replace(at, word.size(), by);
+  }
+  return text;
+}
+
 Result<std::set<std::string>> valid_owners(const Json& request) {
   constexpr const char* kField = "cni.dev/valid-attachments";
   std::set<std::string> out;

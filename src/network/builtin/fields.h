@@ -28,6 +28,9 @@ Result<std::optional<Address>> address_of(const Json& object, const char* field)
 /// A device's name: 1 to 15 bytes without '/', ':' and white space, neither "." nor "..".
 Result<std::string> device_of(const Json& object, const char* field, std::string otherwise);
 
+/// `text` with every `word` in it replaced.
+std::string replaced(std::string text, std::string_view word, std::string_view by);
+
 /// "ID/DEVICE" of each of a GC's valid attachments. An entry that is none is an error: what it
 /// means must not be removed.
 Result<std::set<std::string>> valid_owners(const Json& request);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/strings.h"
+#include "network/builtin/foreign_rules.h"
 
 namespace fluyt::network {
 
@@ -107,6 +108,11 @@ Result<> Firewall::remove_some(const std::function<bool(const Element&)>& which)
 Result<> Firewall::remove(const std::string& owner, const std::vector<std::string_view>& maps) {
   return remove_some(
       [&](const Element& element) { return element.comment == owner && is_of(element, maps); });
+}
+
+Result<std::string> Firewall::find_foreign_drop() {
+  const std::lock_guard lock(mutex_);
+  return network::find_foreign_drop(nft_);
 }
 
 Result<> Firewall::collect(const std::set<std::string>& valid,

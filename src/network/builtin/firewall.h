@@ -30,6 +30,9 @@ class Firewall {
   Result<> collect(const std::set<std::string>& valid,
                    const std::function<bool(const Address&)>& is_in);
 
+  /// Of foreign_rules.h.
+  Result<std::string> find_foreign_drop();
+
  private:
   Result<std::vector<Element>> list();
   Result<> remove_some(const std::function<bool(const Element&)>& which);

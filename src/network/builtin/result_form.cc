@@ -1,6 +1,7 @@
 #include "network/builtin/result_form.h"
 
 #include <array>
+#include <charconv>
 #include <cstdio>
 
 #include "base/strings.h"
@@ -57,6 +58,24 @@ Result<std::vector<Prefix>> addresses_of(const Json& result, std::string_view de
     out.push_back(std::move(*prefix));
   }
   return out;
+}
+
+Result<std::string> mac_of(const Json& object, const char* field) {
+  const std::string text = FLUYT_TRY(text_of(object, field));
+  if (text.empty()) return std::string();
+  const auto parts = split(text, ':');
+  std::string bytes;
+  for (const std::string_view part : parts) {
+    unsigned value = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value, 16);
+    const bool good = error == std::errc() && end == part.data() + part.size() && part.size() == 2;
+    if (!good) break;
+    bytes.push_back(static_cast<char>(value));
+  }
+  if (parts.size() != 6 || bytes.size() != 6) {
+    return wrong_field(field, Json(text), "a MAC address of six bytes");
+  }
+  return bytes;
 }
 
 std::string mac_text(std::string_view bytes) {

@@ -16,6 +16,8 @@ Json in_form_of(Json result, const std::string& version);
 /// an error: results come from other plugins too.
 Result<std::vector<Prefix>> addresses_of(const Json& result, std::string_view device);
 
+/// Six bytes from "02:42:0a:58:00:01"; none where there is no such field or it is empty.
+Result<std::string> mac_of(const Json& object, const char* field);
 /// "02:42:0a:58:00:01" from six bytes; empty for other lengths.
 std::string mac_text(std::string_view bytes);
 

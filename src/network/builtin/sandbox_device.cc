@@ -108,9 +108,6 @@ Result<> configure_device(sys::Netlink& pod, const sys::LinkDetails& device,
                           const SandboxAddresses& addresses, Deadline deadline) {
   const bool has_v6 = std::any_of(addresses.pod.begin(), addresses.pod.end(),
                                   [](const Prefix& prefix) { return !prefix.address.v4(); });
-  // No detection of duplicates, which takes a second: leases are unique. Neighbours are told.
-  write_sysctl(cat("ipv6/conf/", device.name, "/accept_dad"), "0").ignore("no IPv6 here");
-  write_sysctl(cat("ipv4/conf/", device.name, "/arp_notify"), "1").ignore("an optimisation");
   if (has_v6) FLUYT_TRY(enable_ipv6(device.name));
   for (const Prefix& prefix : addresses.pod) {
     FLUYT_TRY_CONTEXT(pod.add_address(device.index, link_address(prefix)), prefix.text());

@@ -31,7 +31,7 @@ Result<sys::LinkDetails> get_device(sys::Netlink& netlink, const std::string& na
 sys::LinkAddress link_address(const Prefix& prefix);
 Prefix prefix_of(const sys::LinkAddress& address);
 
-/// In the sandbox: addresses, up, routes. Neighbours are told of IPv4 addresses.
+/// In the sandbox: addresses, up, routes.
 Result<> configure_device(sys::Netlink& pod, const sys::LinkDetails& device,
                           const SandboxAddresses& addresses, Deadline deadline);
 
