@@ -25,12 +25,31 @@ bool gone(const Error& error) {
   return error.errno_value() == ENOENT || error.errno_value() == ENODEV;
 }
 
-Error still_running(const CgroupRecord& record, size_t count) {
+// "pid 77 (dd, D)": D is one that no signal reaches, in the kernel.
+std::string name_of(pid_t pid) {
+  constexpr size_t kMaxStat = 8192;
+  constexpr size_t kMaxName = 64;
+  const auto stat = sys::read_file(cat("/proc/", pid, "/stat"), kMaxStat);
+  const size_t open = stat.ok() ? stat->find('(') : std::string::npos;
+  const size_t close = stat.ok() ? stat->rfind(')') : std::string::npos;
+  if (open == std::string::npos || close == std::string::npos || close + 2 >= stat->size())
+    return cat("pid ", pid);
+  return cat("pid ", pid, " (", quote(stat->substr(open + 1, close - open - 1), kMaxName), ", ",
+             stat->substr(close + 2, 1), ")");
+}
+
+Error still_running(const CgroupRecord& record, const std::vector<pid_t>& left) {
+  constexpr size_t kNamed = 4;
   const std::string where = record.unified.empty() && !record.legacy.empty()
                                 ? record.legacy.front().second
                                 : record.unified;
-  return Error(Code::kDeadlineExceeded, cat("cgroup ", quote(where, 1024), ": ", count,
-                                            " processes are left at the deadline"));
+  std::string names;
+  for (size_t i = 0; i < left.size() && i < kNamed; ++i)
+    names += cat(i == 0 ? ": " : ", ", name_of(left[i]));
+  if (left.size() > kNamed) names += cat(" and ", left.size() - kNamed, " more");
+  return Error(Code::kDeadlineExceeded, cat("cgroup ", quote(where, 1024), ": ", left.size(),
+                                            left.size() == 1 ? " process is" : " processes are",
+                                            " left at the deadline", names));
 }
 
 // v1 has no kill for a whole cgroup: frozen processes cannot fork away from the list that we walk.
@@ -64,7 +83,7 @@ Result<> kill_legacy(const CgroupRecord& record, Deadline deadline) {
     FLUYT_TRY(kill_round(record));
     return FLUYT_TRY(pids(record)).empty();
   }));
-  if (!empty) return still_running(record, FLUYT_TRY(pids(record)).size());
+  if (!empty) return still_running(record, FLUYT_TRY(pids(record)));
   return {};
 }
 
@@ -126,7 +145,7 @@ Result<> wait_empty(const CgroupRecord& record, Deadline deadline) {
           ? FLUYT_TRY(
                 retry(deadline, [&]() -> Result<bool> { return FLUYT_TRY(pids(record)).empty(); }))
           : FLUYT_TRY(wait_event(record.unified, "populated", false, deadline));
-  if (!empty) return still_running(record, FLUYT_TRY(pids(record)).size());
+  if (!empty) return still_running(record, FLUYT_TRY(pids(record)));
   return {};
 }
 
