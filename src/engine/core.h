@@ -59,7 +59,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   std::shared_ptr<const spec::Host> spec_host;
   std::shared_ptr<const runtime::cgroup::Host> cgroup_host;
   std::string instance;
-  std::vector<BrokenRecord> broken;
+  std::string boot_id;
+  Guarded<std::vector<BrokenRecord>> broken;
 
   struct Tables {
     std::map<std::string, SandboxEntryPtr> sandboxes;
@@ -89,6 +90,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Worker worker;
   /// The same that waits for network plugins, which may hang.
   Worker network_worker;
+  /// And for monitors that replace themselves.
+  Worker renewer;
 
   // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
   Result<SandboxEntryPtr> get_sandbox(const std::string& id);
@@ -102,6 +105,16 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void container_told(const monitor::ContainerInfo& info);
   void note_and_tell(ContainerEntry& entry, const monitor::ContainerInfo& info);
   void monitor_lost(const std::string& sandbox_id);
+  /// The sandbox is not ready any more, and nobody asked for that.
+  void note_lost(SandboxEntry& entry);
+
+  /// The container when it has exited, or as it is at the deadline or when its monitor is lost.
+  ContainerPtr wait_exit(ContainerEntry& entry, Deadline deadline);
+  /// SIGKILL to every process, until the exit is known: with the monitor, or without one that does
+  /// not answer, whose sandbox is then lost. kDeadlineExceeded names what the kernel does not kill.
+  enum class By { kStop, kOther };  // kStop: whoever stops the sandbox, and notes all exits after
+  Result<> kill(ContainerEntry& entry, By whom);
+  Result<> end_without_monitor(ContainerEntry& entry, By whom);
 
   // Ends of things (teardown.cc), each idempotent.
   Result<> kill_containers(const std::string& sandbox_id);
@@ -123,6 +136,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// Behind the start (owed_network.cc): the DELs that are owed, then what belongs to no sandbox.
   void detach_later(const SandboxEntryPtr& entry);
   void collect_later();
+  /// Has each monitor of another release replace itself, one at a time, behind the calls.
+  void renew_monitors();  // renew_monitors.cc
+  monitor::LaunchOptions launch_options(const std::string& sandbox_id) const;
 
   // Handlers (handler_status.cc). A program that was replaced is asked again behind the answer.
   std::vector<HandlerStatus> handler_statuses();
@@ -164,7 +180,9 @@ Container merged(Container container, const monitor::ContainerInfo& info);
 /// A program that the image does not have is the request's fault: kNotFound would say to the caller
 /// that the container is not there.
 Error about_program(Error error);
-/// An exit that nobody saw: 137 with the reason.
-Container lost(Container container, std::string_view reason, int64_t now_unix_ns);
+/// An exit that nobody saw, at the hands of who ended it: 137, MonitorLost.
+Container lost(Container container, int64_t now_unix_ns);
+/// An exit with the whole machine: 255, Unknown.
+Container lost_with_boot(Container container, int64_t now_unix_ns);
 
 }  // namespace fluyt::engine

@@ -3,9 +3,11 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "engine/core.h"
+#include "engine/layout.h"
 #include "engine/spec_input.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
+#include "sys/process.h"
 
 namespace fluyt::engine {
 namespace {
@@ -28,12 +30,17 @@ class HandlerSubscription final : public Subscription {
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logger& logger) {
+  FLUYT_TRY(check_layout(options.root));
+  FLUYT_TRY(check_layout(options.state));
   FLUYT_TRY(sys::make_dirs(options.root, 0700));
   // Containers' processes of other users pass through here to their mounts' sources: no listing.
   FLUYT_TRY(sys::make_dirs(options.state + "/sandboxes", 0711));
   auto store = FLUYT_TRY(Store::open(options.root + "/engine.db"));
   const auto core =
       std::make_shared<Core>(std::move(options), std::move(parts), std::move(store), logger);
+  core->log_if_failed(mark_layout(core->options.root), "layout");
+  core->log_if_failed(mark_layout(core->options.state), "layout");
+  core->boot_id = FLUYT_TRY(sys::boot_id());
   core->host = probe_host();
   if (const auto ids = core->parts.images->probe_ids(); !ids.ok()) {
     core->host.no_user_namespaces = ids.error().message();
@@ -60,6 +67,7 @@ Engine::Engine(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 Engine::~Engine() {
   core_->worker.stop();
   core_->network_worker.stop();
+  core_->renewer.stop();
   core_->layer_usage.stop();
   // Connections first, then their thread: after this no event comes any more.
   for (const auto& entry : core_->sandboxes()) entry->set_client(nullptr);
@@ -75,7 +83,8 @@ HostStatus Engine::status() {
   status.user_namespaces = core_->host.no_user_namespaces.empty();
   status.instance = core_->instance;
   status.lacks = core_->host.lacks;
-  for (const auto& record : core_->broken) {
+  const std::vector<BrokenRecord> broken = *core_->broken.lock();
+  for (const auto& record : broken) {
     status.set_aside.push_back(cat(record.kind, " ", record.id, ": ", record.reason));
   }
   return status;

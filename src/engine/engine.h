@@ -134,6 +134,9 @@ class Subscription {
   virtual ~Subscription() = default;
 };
 
+struct Finding;  // engine/finding.h
+enum class Repair { kNo, kYes };
+
 /// Thread-safe. Verbs block until they are done; those of one object are serialised, those of
 /// different objects never wait for each other, and lists, stop, kill and reopen wait for no verb.
 /// Every `id` may be a prefix that only one object has. Errors: an unknown id is kNotFound, a wrong
@@ -219,6 +222,9 @@ class Engine {
 
   // The rest ------------------------------------------------------------------------------------
   HostStatus status();
+  /// Compares what is on record with what the kernel and the disks hold, and with `kYes` mends what
+  /// differs. What a verb under way is about is left out.
+  std::vector<Finding> examine(Repair repair);
   const Options& options() const;
   std::unique_ptr<Subscription> subscribe(std::function<void(const Event&)> handler);
   /// Tells every listener kEnd, so that calls that wait for events end before the server does.

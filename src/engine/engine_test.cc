@@ -220,10 +220,14 @@ class FakeClient final : public monitor::Client {
     world_.monitors.erase(sandbox_);
     return {};
   }
+  std::string program() const override { return program_; }
+  Result<> replace(sys::FdRef, sys::FdRef, Deadline) override { return {}; }
+  bool lost() const override { return false; }
 
  private:
   FakeWorld& world_;
   std::string sandbox_;
+  std::string program_ = "fake";
 };
 
 class FakeHub final : public monitor::Hub {
@@ -245,6 +249,9 @@ class FakeHub final : public monitor::Hub {
     if (!world_.monitors.contains(id)) return Error(Code::kNotFound, "no monitor");
     world_.events = std::move(events);
     return std::shared_ptr<monitor::Client>(std::make_shared<FakeClient>(world_, id));
+  }
+  Result<bool> renew(monitor::Client&, const monitor::LaunchOptions&, Deadline) override {
+    return false;
   }
 
  private:

@@ -37,7 +37,8 @@ struct Sandbox {
   std::string network_result;     // CNI's, as JSON
   bool network_attached = false;  // a DEL is owed
   int32_t monitor_pid = 0;
-  std::string reason;  // why it is not ready, where nobody asked for that
+  std::string boot_id;  // of the boot that it was made in; empty in old records
+  std::string reason;   // why it is not ready, where nobody asked for that
   bool operator==(const Sandbox&) const = default;
 };
 using SandboxPtr = std::shared_ptr<const Sandbox>;
@@ -70,7 +71,7 @@ struct Container {
   int64_t finished_at = 0;
   int32_t pid = 0;
   int32_t exit_code = 0;
-  std::string reason;   // Completed, Error, OOMKilled, StartError, MonitorLost
+  std::string reason;   // Completed, Error, OOMKilled, StartError, MonitorLost, Unknown
   std::string message;  // for people
   ContainerUser user;
   std::vector<std::string> argv;

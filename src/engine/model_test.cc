@@ -66,13 +66,29 @@ TEST(Merged, NamesTheReason) {
   EXPECT_EQ(reason({.exit_code = 127, .message = "no such program"}), "StartError");
 }
 
+TEST(Merged, OutputThatTheLogDidNotTakeIsReported) {
+  monitor::ContainerInfo info{.started_at = 1, .exit_code = 0, .log_bytes_dropped = 77};
+  info.state = monitor::ContainerState::kExited;
+  EXPECT_EQ(merged(container_with("c1", ContainerState::kRunning), info).message,
+            "77 bytes of its output could not be written to its log");
+}
+
 TEST(Lost, IsAKillThatNobodySaw) {
-  const Container container =
-      lost(container_with("c1", ContainerState::kRunning), "MonitorLost", 12);
+  const Container container = lost(container_with("c1", ContainerState::kRunning), 12);
   EXPECT_EQ(container.state, ContainerState::kExited);
   EXPECT_EQ(container.exit_code, 137);
   EXPECT_EQ(container.reason, "MonitorLost");
   EXPECT_EQ(container.finished_at, 12);
+}
+
+TEST(LostWithBoot, IsUnknownAndLeavesAnEarlierExitAlone) {
+  const Container container = lost_with_boot(container_with("c1", ContainerState::kRunning), 12);
+  EXPECT_EQ(container.state, ContainerState::kExited);
+  EXPECT_EQ(container.exit_code, 255);
+  EXPECT_EQ(container.reason, "Unknown");
+  Container before = container_with("c1", ContainerState::kExited);
+  before.exit_code = 3;
+  EXPECT_EQ(lost_with_boot(before, 12), before);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@ namespace {
 
 constexpr int32_t kStartFailedExitCode = 128;  // what CRI clients know for "could not be started"
 constexpr int32_t kKilledExitCode = 137;
+constexpr int32_t kUnknownExitCode = 255;
 
 /// An OOM kill counts whoever it met: a container whose worker was killed has run short of memory,
 /// however its first process ended then. containerd and CRI-O report it so, and people look for it.
@@ -35,6 +36,10 @@ Container merged(Container container, const monitor::ContainerInfo& info) {
     container.finished_at = info.finished_at;
     container.exit_code = info.exit_code;
     container.message = info.message;
+    if (info.log_bytes_dropped != 0) {
+      container.message += cat(container.message.empty() ? "" : "; ", info.log_bytes_dropped,
+                               " bytes of its output could not be written to its log");
+    }
     container.reason = exit_reason(container, info);
     if (container.reason == "StartError" && container.exit_code == 0) {
       container.exit_code = kStartFailedExitCode;
@@ -43,16 +48,31 @@ Container merged(Container container, const monitor::ContainerInfo& info) {
   return container;
 }
 
-Container lost(Container container, std::string_view reason, int64_t now_unix_ns) {
+namespace {
+
+Container ended(Container container, int32_t exit_code, std::string_view reason,
+                std::string_view message, int64_t now_unix_ns) {
   const auto exited = next(container.state, ContainerEvent::kExited);
   if (!exited) return container;
   container.state = *exited;
   container.pid = 0;
-  container.exit_code = kKilledExitCode;
+  container.exit_code = exit_code;
   container.finished_at = now_unix_ns;
   container.reason = reason;
-  container.message = "ended without its monitor seeing how";
+  container.message = message;
   return container;
+}
+
+}  // namespace
+
+Container lost(Container container, int64_t now_unix_ns) {
+  return ended(std::move(container), kKilledExitCode, "MonitorLost",
+               "ended without its monitor seeing how", now_unix_ns);
+}
+
+Container lost_with_boot(Container container, int64_t now_unix_ns) {
+  return ended(std::move(container), kUnknownExitCode, "Unknown",
+               "the machine was started anew while it ran", now_unix_ns);
 }
 
 monitor::Events Engine::Core::events_for(const std::string& sandbox_id) {
@@ -112,6 +132,10 @@ void Engine::Core::note_and_tell(ContainerEntry& entry, const monitor::Container
   } else if (now->state == ContainerState::kExited) {
     logger.info(
         cat("container ", info.id, " exited with ", now->exit_code, " (", now->reason, ")"));
+    if (info.log_bytes_dropped != 0) {
+      logger.warn(cat("container ", info.id, ": ", info.log_bytes_dropped,
+                      " bytes of its output could not be written to ", now->log_path));
+    }
     tell(Event::Kind::kContainerStopped, entry.sandbox->value(), now);
   }
 }
@@ -124,23 +148,33 @@ void Engine::Core::monitor_lost(const std::string& sandbox_id) {
     if (found == all->sandboxes.end()) return;
     entry = found->second;
   }
-  if (entry->ending) return;  // the stop under way cleans up
+  if (entry->ending) {
+    // The stop under way cleans up, or the next one, if that fails: the sandbox is not ready either
+    // way.
+    note_lost(*entry);
+    return;
+  }
   const std::scoped_lock verbs(entry->verbs);
   if (entry->value()->state != SandboxState::kReady) return;
   logger.error(cat("sandbox ", sandbox_id, ": its monitor is gone; ending what it left"));
-  log_if_failed(entry->note(*store,
-                            [](Sandbox& sandbox) {
-                              const auto after = next(sandbox.state, SandboxEvent::kLost);
-                              sandbox.state = after.value_or(sandbox.state);
-                              sandbox.reason = "MonitorLost";
-                              return true;
-                            }),
-                cat("sandbox ", sandbox_id, ": state not recorded"));
-  // After the sandbox: whoever sees a container end so must not find the sandbox ready.
+  // Before its containers: whoever sees one end so must not find the sandbox ready.
+  note_lost(*entry);
   log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
-  log_if_failed(detach_network(*entry), cat("sandbox ", sandbox_id, ": network"));
+  if (entry->value()->network_attached) detach_later(entry);
+}
+
+void Engine::Core::note_lost(SandboxEntry& entry) {
   const std::scoped_lock order(event_order);
-  tell(Event::Kind::kSandboxStopped, entry->value());
+  if (!next(entry.value()->state, SandboxEvent::kLost)) return;
+  log_if_failed(entry.note(*store,
+                           [](Sandbox& sandbox) {
+                             const auto after = next(sandbox.state, SandboxEvent::kLost);
+                             sandbox.state = after.value_or(sandbox.state);
+                             sandbox.reason = "MonitorLost";
+                             return true;
+                           }),
+                cat("sandbox ", entry.value()->id, ": state not recorded"));
+  tell(Event::Kind::kSandboxStopped, entry.value());
 }
 
 }  // namespace fluyt::engine

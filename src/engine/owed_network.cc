@@ -30,7 +30,8 @@ void Engine::Core::collect_later() {
     if (!core) return;
     // Somebody is to look at what a broken record was about.
     std::set<std::string> set_aside;
-    for (const auto& record : core->broken) set_aside.insert(record.id);
+    const std::vector<BrokenRecord> records = *core->broken.lock();
+    for (const auto& record : records) set_aside.insert(record.id);
     const auto exists = [&](const std::string& id) {
       return set_aside.contains(id) || core->tables.lock()->sandboxes.contains(id);
     };

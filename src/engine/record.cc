@@ -92,7 +92,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ContainerUser, uid, gid, groups)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CgroupPaths, unified, legacy)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Sandbox, id, config, runtime_handler, handler,
                                                 state, created_at, namespaces, ips, network_result,
-                                                network_attached, monitor_pid, reason)
+                                                network_attached, monitor_pid, boot_id, reason)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Container, id, sandbox_id, config, state, image_id,
                                                 image_digest, log_path, stop_signal, created_at,
                                                 started_at, finished_at, pid, exit_code, reason,

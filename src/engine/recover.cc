@@ -61,11 +61,46 @@ void adopt(Engine::Core& core, SandboxEntry& entry) {
     if (now->state == ContainerState::kCreating || known.contains(now->id)) continue;
     core.log_if_failed(container->note(*core.store,
                                        [](Container& value) {
-                                         value = lost(value, "MonitorLost", now_unix_ns());
+                                         value = lost(value, now_unix_ns());
                                          return true;
                                        }),
                        cat("container ", now->id, ": state not recorded"));
   }
+}
+
+/// The machine was started anew: nothing that a record tells of runs any more. The sandbox stays,
+/// for whoever asked for it to remove. Nothing is started again by itself.
+void end_with_boot(Engine::Core& core, const SandboxEntryPtr& of) {
+  SandboxEntry& entry = *of;
+  const SandboxPtr sandbox = entry.value();
+  core.logger.warn(cat("sandbox ", sandbox->id, " ended with the machine's restart"));
+  core.log_if_failed(entry.note(*core.store,
+                                [](Sandbox& value) {
+                                  const auto after = next(value.state, SandboxEvent::kLost);
+                                  if (!after) return false;
+                                  value.state = *after;
+                                  value.reason = "Rebooted";
+                                  value.monitor_pid = 0;
+                                  return true;
+                                }),
+                     cat("sandbox ", sandbox->id, ": state not recorded"));
+  for (const auto& container : core.containers_of(sandbox->id)) {
+    if (container->value()->state == ContainerState::kCreating) continue;
+    core.log_if_failed(container->note(*core.store,
+                                       [](Container& value) {
+                                         const ContainerState before = value.state;
+                                         value = lost_with_boot(value, now_unix_ns());
+                                         return value.state != before;
+                                       }),
+                       cat("container ", container->value()->id, ": state not recorded"));
+  }
+  // Where the state folder is on a disk: by its own boot ids, so that no pid of this boot is hit.
+  core.log_if_failed(core.end_monitor(entry), cat("sandbox ", sandbox->id));
+  if (sandbox->network_attached) core.detach_later(of);
+}
+
+bool is_of_another_boot(const Engine::Core& core, const Sandbox& sandbox) {
+  return !sandbox.boot_id.empty() && sandbox.boot_id != core.boot_id;
 }
 
 /// A stop that was half done, or a network that still is to be detached. The monitor may live.
@@ -105,7 +140,8 @@ void remove_orphans(Engine::Core& core) {
   std::set<std::string> containers;
   for (const auto& entry : core.sandboxes()) sandboxes.insert(entry->value()->id);
   for (const auto& entry : core.containers()) containers.insert(entry->value()->id);
-  for (const auto& broken : core.broken) {
+  const std::vector<BrokenRecord> set_aside = *core.broken.lock();
+  for (const auto& broken : set_aside) {
     (broken.kind == "sandbox" ? sandboxes : containers).insert(broken.id);
   }
   const auto folders = sys::list_dir(core.options.state + "/sandboxes");
@@ -135,17 +171,18 @@ void Engine::Core::recover() {
     logger.error(cat("records: ", loaded.error().message()));
     return;
   }
-  broken = loaded->broken;
-  for (const auto& record : broken) {
+  *broken.lock() = loaded->broken;
+  for (const auto& record : loaded->broken) {
     logger.error(
         cat("record of ", record.kind, " ", quote(record.id), " set aside: ", record.reason));
   }
   std::vector<Container> strays;
   fill_tables(*this, std::move(loaded).value(), strays);
   for (const auto& entry : sandboxes()) {
+    const bool elsewhere = is_of_another_boot(*this, *entry->value());
     switch (entry->value()->state) {
       case SandboxState::kReady:
-        adopt(*this, *entry);
+        elsewhere ? end_with_boot(*this, entry) : adopt(*this, *entry);
         break;
       case SandboxState::kNotReady:
         finish_stop(*this, entry);
@@ -164,6 +201,7 @@ void Engine::Core::recover() {
   end_strays(*this, strays);
   remove_orphans(*this);
   collect_later();
+  renew_monitors();
 }
 
 }  // namespace fluyt::engine

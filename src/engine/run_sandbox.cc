@@ -106,13 +106,7 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
     FLUYT_TRY(mount_shm(dir, config.namespaces.user_ids));
   }
 
-  const monitor::LaunchOptions launch{
-      .monitor_program = core.options.monitor_program,
-      .pod_init_program = core.options.pod_init_program,
-      .sandbox_id = sandbox->id,
-      .state_dir = core.monitor_dir(sandbox->id),
-      .cgroup = core.options.monitor_cgroup_parent + "/" + sandbox->id,
-  };
+  const monitor::LaunchOptions launch = core.launch_options(sandbox->id);
   const auto client =
       FLUYT_TRY_CONTEXT(core.parts.hub->launch(launch, core.events_for(sandbox->id)), "monitor");
   entry.set_client(client);
@@ -193,6 +187,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   sandbox.runtime_handler = runtime_handler;
   sandbox.handler = handler_name(core_->options, runtime_handler);
   sandbox.created_at = now_unix_ns();
+  sandbox.boot_id = core_->boot_id;
 
   using Kind = Names<SandboxName>::Claim::Kind;
   using Keep = Names<SandboxName>::Keep;

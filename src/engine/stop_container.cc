@@ -5,9 +5,7 @@
 namespace fluyt::engine {
 namespace {
 
-constexpr int kSigkill = 9;
 constexpr int kSigterm = 15;
-constexpr int64_t kKillMs = 10'000;
 constexpr int64_t kMaxGraceMs = 30LL * 24 * 3600 * 1000;  // poll(2) counts milliseconds in an int
 
 bool has_exited(const Container& container) { return container.state == ContainerState::kExited; }
@@ -21,21 +19,19 @@ Result<> Engine::stop_container(const std::string& id, int64_t grace_ms) {
   const ContainerEntryPtr entry = FLUYT_TRY(std::move(found));
   const ContainerPtr container = entry->value();
   const auto client = entry->sandbox->client();
-  // Without a monitor there is nothing left to stop: whoever ends it notes the exit.
-  if (has_exited(*container) || !client) return {};
+  if (has_exited(*container)) return {};
 
-  if (grace_ms > 0 && container->state == ContainerState::kRunning) {
-    const int signal = signal_number(container->stop_signal).value_or(kSigterm);
-    FLUYT_TRY_CONTEXT(client->signal(container->id, signal, false),
-                      cat("container ", container->id));
+  if (client && grace_ms > 0 && container->state == ContainerState::kRunning) {
+    // From now: what a monitor takes to answer is the container's time.
     const Deadline grace = Deadline::after_ms(grace_ms < kMaxGraceMs ? grace_ms : kMaxGraceMs);
-    if (has_exited(*entry->wait(has_exited, grace))) return {};
+    const int signal = signal_number(container->stop_signal).value_or(kSigterm);
+    const Result<> asked = client->signal(container->id, signal, false);
+    core_->log_if_failed(asked, cat("container ", container->id, ": signal ", signal));
+    // Whoever could not be told has nothing to wait for.
+    if (asked.ok() && has_exited(*core_->wait_exit(*entry, grace))) return {};
   }
-  FLUYT_TRY_CONTEXT(client->signal(container->id, kSigkill, true),
-                    cat("container ", container->id));
-  if (has_exited(*entry->wait(has_exited, Deadline::after_ms(kKillMs)))) return {};
-  return Error(Code::kDeadlineExceeded, cat("container ", container->id, " still runs ",
-                                            kKillMs / 1000, " s after SIGKILL"));
+  FLUYT_TRY_CONTEXT(core_->kill(*entry, Core::By::kOther), cat("container ", container->id));
+  return {};
 }
 
 Result<> Engine::signal_container(const std::string& id, int signal) {

@@ -1,12 +1,15 @@
 #include "engine/store.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 
+#include <cerrno>
 #include <mutex>
 
 #include "base/strings.h"
 #include "base/time.h"
 #include "engine/record.h"
+#include "sys/file.h"
 
 namespace fluyt::engine {
 namespace {
@@ -31,7 +34,12 @@ using Statement = std::unique_ptr<sqlite3_stmt, FinalizeStatement>;
 
 Error sqlite_error(sqlite3* database, std::string_view what) {
   const int code = sqlite3_errcode(database);
-  return Error(code == SQLITE_FULL ? Code::kResourceExhausted : Code::kInternal,
+  const int extended = sqlite3_extended_errcode(database);
+  // A write-ahead log that finds no room says that it cannot be written.
+  const bool full = code == SQLITE_FULL ||
+                    (code == SQLITE_IOERR && sqlite3_system_errno(database) == ENOSPC) ||
+                    extended == SQLITE_IOERR_SHMSIZE;
+  return Error(full ? Code::kResourceExhausted : Code::kInternal,
                cat("sqlite: ", what, ": ", sqlite3_errmsg(database)));
 }
 
@@ -44,7 +52,8 @@ std::string column(sqlite3_stmt* statement, int index) {
 
 class SqliteStore final : public Store {
  public:
-  explicit SqliteStore(Database database) : database_(std::move(database)) {}
+  SqliteStore(Database database, std::string reserve)
+      : database_(std::move(database)), reserve_(std::move(reserve)) {}
 
   Result<> put(const Sandbox& sandbox) override {
     return write("INSERT INTO sandbox VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET record = ?2",
@@ -59,6 +68,9 @@ class SqliteStore final : public Store {
   }
   Result<> erase_container(const std::string& id) override {
     return write("DELETE FROM container WHERE id = ?1", {id});
+  }
+  Result<> erase_broken(const BrokenRecord& record) override {
+    return write("DELETE FROM broken WHERE kind = ?1 AND id = ?2", {record.kind, record.id});
   }
 
   Result<Loaded> load() override {
@@ -108,6 +120,14 @@ class SqliteStore final : public Store {
 
   Result<> write(const char* sql, const std::vector<std::string>& values) {
     const std::scoped_lock lock(mutex_);
+    Result<> written = write_once(sql, values);
+    if (written.ok() || written.error().code() != Code::kResourceExhausted) return written;
+    // The disk is full. What was kept for this is given up: it is enough to stop and remove all.
+    if (!sys::remove_file(sys::kCwd, reserve_).ok()) return written;
+    return write_once(sql, values);
+  }
+
+  Result<> write_once(const char* sql, const std::vector<std::string>& values) {
     const Statement statement = FLUYT_TRY(prepare(sql));
     for (size_t i = 0; i < values.size(); ++i) {
       const auto index = static_cast<int>(i + 1);
@@ -140,7 +160,21 @@ class SqliteStore final : public Store {
 
   std::mutex mutex_;
   Database database_;
+  const std::string reserve_;
 };
+
+/// Room on the disk for the changes that end things, whoever fills the rest. Made anew at a start.
+constexpr off_t kReserveBytes = 4L << 20U;
+
+std::string make_reserve(const std::string& path) {
+  std::string reserve = path + ".reserve";
+  const auto file = sys::open(reserve, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  // Without it a full disk is met as any program meets it.
+  if (file.ok() && ::fallocate(file->raw(), 0, 0, kReserveBytes) != 0) {
+    sys::remove_file(sys::kCwd, reserve).ignore("what there is of it takes room for nothing");
+  }
+  return reserve;
+}
 
 }  // namespace
 
@@ -154,7 +188,8 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path) {
   if (sqlite3_exec(raw, kSchema, nullptr, nullptr, nullptr) != SQLITE_OK) {
     return sqlite_error(raw, cat("open ", path));
   }
-  return std::unique_ptr<Store>(std::make_unique<SqliteStore>(std::move(database)));
+  return std::unique_ptr<Store>(
+      std::make_unique<SqliteStore>(std::move(database), make_reserve(path)));
 }
 
 }  // namespace fluyt::engine

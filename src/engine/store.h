@@ -34,6 +34,8 @@ class Store {
     std::vector<Container> containers;
     std::vector<BrokenRecord> broken;  // set aside now or by an earlier start
   };
+  /// Forgets a record that was set aside.
+  virtual Result<> erase_broken(const BrokenRecord& record) = 0;
   /// Everything. A record that cannot be read goes to the table `broken` with the reason.
   virtual Result<Loaded> load() = 0;
 };

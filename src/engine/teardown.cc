@@ -1,5 +1,8 @@
+#include <thread>
+
 #include "base/strings.h"
 #include "engine/core.h"
+#include "engine/mend_log.h"
 #include "engine/root_names.h"
 #include "engine/sandbox_files.h"
 #include "sys/file.h"
@@ -9,6 +12,7 @@ namespace {
 
 constexpr int64_t kKillMs = 10'000;
 constexpr int64_t kShutdownMs = 30'000;
+constexpr int64_t kMendMs = 300;
 constexpr int64_t kDetachMs = 30'000;
 constexpr int kSigkill = 9;
 
@@ -18,25 +22,52 @@ bool has_ended(const Container& container) {
 
 }  // namespace
 
+ContainerPtr Engine::Core::wait_exit(ContainerEntry& entry, Deadline deadline) {
+  constexpr int64_t kLookMs = 100;
+  while (true) {
+    const bool last = deadline.passed();
+    const auto client = entry.sandbox->client();
+    ContainerPtr now = entry.wait(has_ended, Deadline::after_ms(last ? 0 : kLookMs));
+    if (has_ended(*now) || last || !client || client->lost()) return now;
+  }
+}
+
+// Of a sandbox that is lost already.
+Result<> Engine::Core::end_without_monitor(ContainerEntry& entry, By whom) {
+  if (whom == By::kStop) return {};
+  const std::scoped_lock verbs(entry.sandbox->verbs);
+  if (has_ended(*entry.value())) return {};
+  return end_monitor(*entry.sandbox);
+}
+
+Result<> Engine::Core::kill(ContainerEntry& entry, By whom) {
+  const auto client = entry.sandbox->client();
+  if (has_ended(*entry.value())) return {};
+  if (!client) return end_without_monitor(entry, whom);
+  FLUYT_TRY(client->signal(entry.value()->id, kSigkill, true));
+  const ContainerPtr now = wait_exit(entry, Deadline::after_ms(kKillMs));
+  if (has_ended(*now)) return {};
+  if (client->lost()) {
+    // Who ends the sandbox notes the exit too, with what was left on record.
+    if (whom == By::kOther) monitor_lost(entry.sandbox->value()->id);
+    return has_ended(*entry.value()) ? Result<>() : end_without_monitor(entry, whom);
+  }
+  return Error(Code::kDeadlineExceeded,
+               cat("container ", now->id, " still runs ", kKillMs / 1000, " s after SIGKILL"));
+}
+
 Result<> Engine::Core::kill_containers(const std::string& sandbox_id) {
-  const std::vector<ContainerEntryPtr> entries = containers_of(sandbox_id);
-  for (const auto& entry : entries) {
-    if (has_ended(*entry->value())) continue;
-    const auto client = entry->sandbox->client();
-    if (!client) continue;
-    const Result<> killed = client->signal(entry->value()->id, kSigkill, true);
-    log_if_failed(killed, cat("container ", entry->value()->id, ": kill"));
-  }
-  // All get the signal before any is waited for: their exits overlap.
-  const Deadline deadline = Deadline::after_ms(kKillMs);
-  for (const auto& entry : entries) {
-    if (!entry->sandbox->client()) continue;
-    const ContainerPtr now = entry->wait(has_ended, deadline);
-    if (!has_ended(*now)) {
-      return Error(Code::kDeadlineExceeded,
-                   cat("container ", now->id, " still runs ", kKillMs / 1000, " s after SIGKILL"));
-    }
-  }
+  std::vector<ContainerEntryPtr> running = containers_of(sandbox_id);
+  std::erase_if(running, [](const auto& entry) { return has_ended(*entry->value()); });
+  std::vector<Result<>> killed(running.size());
+  // At once: what does not end in one must not take the others' time.
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < running.size(); ++i)
+    threads.emplace_back([&, i] { killed[i] = kill(*running[i], By::kStop); });
+  if (!running.empty()) killed[0] = kill(*running[0], By::kStop);
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < running.size(); ++i)
+    FLUYT_TRY_CONTEXT(std::move(killed[i]), cat("container ", running[i]->value()->id));
   return {};
 }
 
@@ -44,10 +75,14 @@ Result<> Engine::Core::detach_network(SandboxEntry& entry) {
   const SandboxPtr sandbox = entry.value();
   if (!sandbox->network_attached) return {};
   FLUYT_TRY(parts.network->detach(network_of(*sandbox), Deadline::after_ms(kDetachMs)));
-  return entry.note(*store, [](Sandbox& now) {
-    now.network_attached = false;
-    return true;
-  });
+  // It is detached whatever the disk says: a DEL too many does no harm, a stop that fails does.
+  log_if_failed(entry.note(*store,
+                           [](Sandbox& now) {
+                             now.network_attached = false;
+                             return true;
+                           }),
+                cat("sandbox ", sandbox->id, ": state not recorded"));
+  return {};
 }
 
 Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
@@ -66,11 +101,16 @@ Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
   entry.set_client(nullptr);
   execs.end_all(sandbox->id, 137);
   for (const auto& container : containers_of(sandbox->id)) {
+    // Whoever wrote its log may have been killed within a line.
+    if (const ContainerPtr now = container->value(); !has_ended(*now) && !now->log_path.empty()) {
+      log_if_failed(mend_log_soon(sandbox->config.log_directory, now->config.log_path, kMendMs),
+                    cat("container ", now->id, ": log"));
+    }
     const std::scoped_lock order(event_order);
     const ContainerState before = container->value()->state;
     const Result<> noted = container->note(*store, [](Container& now) {
       const ContainerState state = now.state;
-      now = lost(now, "MonitorLost", now_unix_ns());
+      now = lost(now, now_unix_ns());
       return now.state != state;
     });
     log_if_failed(noted, cat("container ", container->value()->id, ": state not recorded"));
@@ -98,10 +138,16 @@ Result<> Engine::Core::note_stopped(SandboxEntry& entry) {
 
 Result<> Engine::Core::stop(SandboxEntry& entry) {
   entry.ending = true;
-  FLUYT_TRY(kill_containers(entry.value()->id));
+  const auto client = entry.client();
+  Result<> killed = kill_containers(entry.value()->id);
+  if (client && client->lost()) note_lost(entry);
+  FLUYT_TRY(std::move(killed));
   // Before the namespace goes: a plugin's DEL wants to look into it.
   if (auto detached = detach_network(entry); !detached.ok()) {
-    // Nothing runs in it any more; its namespace stays for the DEL that is owed.
+    // Nothing runs in it any more; its namespace stays for the DEL that is owed, if somebody still
+    // holds the sandbox together.
+    if (!client || client->lost())
+      log_if_failed(end_monitor(entry), cat("sandbox ", entry.value()->id));
     FLUYT_TRY(note_stopped(entry));
     return std::move(detached).error().add_context(
         "its network is still to be detached, by the next stop, remove or start of fluytd");

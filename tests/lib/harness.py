@@ -111,6 +111,8 @@ class Engine:
         """`settings`: what goes into its configuration file beside what is said by flags. `prefix`: words of a command
         that executes fluytd, such as nsenter's."""
         self.prefix = list(prefix)
+        self.bin = BIN  # where its programs are
+        self.cni_bins = "/usr/lib/cni"
         self.folder = folder or tempfile.mkdtemp(prefix="fluyt-walk-")
         self.owned = folder is None
         self.root, self.state = self.folder + "/root", self.folder + "/state"
@@ -135,8 +137,8 @@ class Engine:
             file.write(settings)
 
     def start(self, wait=True):
-        command = [*self.prefix, BIN + "/fluytd", "--root", self.root, "--state", self.state, "--listen", "unix:" + self.socket,
-                   "--certs-dir", self.certs, "--cni-conf-dir", self.cni, "--cni-bin-dir", "/usr/lib/cni",
+        command = [*self.prefix, self.bin + "/fluytd", "--root", self.root, "--state", self.state, "--listen", "unix:" + self.socket,
+                   "--certs-dir", self.certs, "--cni-conf-dir", self.cni, "--cni-bin-dir", self.cni_bins,
                    "--config", self.folder + "/fluytd.toml", "--log-level", "debug"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -14,6 +14,7 @@
 #include "control/control_service.h"
 #include "cri/service.h"
 #include "engine/engine.h"
+#include "engine/layout.h"
 #include "grpc_server.h"
 #include "image/auth/credential_table.h"
 #include "image/library.h"
@@ -54,6 +55,9 @@ struct Served {
 };
 
 Result<Served> make_engine(const Settings& settings, Logger& logger) {
+  // Before any part looks into the folders, for some tidy up.
+  FLUYT_TRY(engine::check_layout(settings.root + "/engine"));
+  FLUYT_TRY(engine::check_layout(settings.state));
   const auto proxies =
       FLUYT_TRY(image::registry::proxy_settings_from([](const char* name) -> std::string {
         const char* value = std::getenv(name);

@@ -5,10 +5,11 @@
 
 #include <cerrno>
 #include <csignal>
-#include <optional>
+#include <functional>
 #include <utility>
 
 #include "base/strings.h"
+#include "monitor/client/standstill.h"
 #include "monitor/program/cleanup.h"
 #include "monitor/protocol/state_folder.h"
 #include "runtime/cgroup/cgroup.h"
@@ -38,9 +39,18 @@ Result<std::optional<sys::Process>> find_process(int32_t pid, uint64_t start_tim
 Result<> end_process(int32_t pid, uint64_t start_time, Deadline deadline) {
   auto process = FLUYT_TRY(find_process(pid, start_time));
   if (!process) return {};
+  constexpr int64_t kRoundMs = 100;
   FLUYT_TRY(process->kill(SIGKILL));
-  if (FLUYT_TRY(wait_gone(*process, deadline))) return {};
-  return Error(Code::kDeadlineExceeded, cat("pid ", pid, " does not end"));
+  KilledWatch watch;
+  while (!FLUYT_TRY(wait_gone(*process, Deadline::after_ms(kRoundMs)))) {
+    if (!deadline.passed() && !watch.stands_still({pid})) continue;
+    const auto progress = progress_of(pid);
+    return Error(Code::kDeadlineExceeded,
+                 cat("pid ", pid, " does not end after SIGKILL",
+                     progress.ok() ? cat(": it is in state ", std::string(1, progress->state))
+                                   : std::string()));
+  }
+  return {};
 }
 
 template <class Record>
@@ -52,9 +62,25 @@ bool has_cgroup(const runtime::CgroupRecord& cgroup) {
   return !cgroup.unified.empty() || !cgroup.legacy.empty();
 }
 
-Result<> end_cgroup(const runtime::CgroupRecord& cgroup, Deadline deadline) {
+// `act` kills what is in the cgroup, in rounds until it is done: given up when what is left gets
+// nowhere, for then the kernel holds it.
+Result<> in_rounds(const runtime::CgroupRecord& cgroup, Deadline deadline,
+                   const std::function<Result<>(Deadline)>& act) {
+  constexpr int64_t kRoundMs = 150;
   if (!has_cgroup(cgroup)) return {};
-  return runtime::cgroup::end(cgroup, deadline);
+  KilledWatch watch;
+  while (true) {
+    auto done = act(Deadline::after_ms(kRoundMs));
+    if (done.ok() || done.error().code() != Code::kDeadlineExceeded || deadline.passed())
+      return done;
+    auto left = runtime::cgroup::pids(cgroup);
+    if (left.ok() && watch.stands_still(*left)) return done;
+  }
+}
+
+Result<> end_cgroup(const runtime::CgroupRecord& cgroup, Deadline deadline) {
+  return in_rounds(cgroup, deadline,
+                   [&](Deadline round) { return runtime::cgroup::end(cgroup, round); });
 }
 
 Result<> unmount(const std::string& path) {
@@ -116,6 +142,53 @@ Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir) {
   return records;
 }
 
+Result<std::optional<ContainerInfo>> find_record(const std::string& state_dir,
+                                                 const std::string& id) {
+  const std::string path = cat(state_dir, "/", kContainerFolder, "/", id, kRecordSuffix);
+  auto text = sys::read_file(path, kMaxRecordBytes);
+  if (text.ok()) return std::optional(FLUYT_TRY_CONTEXT(decode_record(*text), path));
+  if (text.error().code() == Code::kNotFound) return std::optional<ContainerInfo>();
+  return std::move(text).error();
+}
+
+std::vector<runtime::CgroupRecord> cgroups_of(const std::string& state_dir) {
+  std::vector<runtime::CgroupRecord> cgroups;
+  const auto records = read_records(state_dir);
+  if (records.ok()) {
+    for (const ContainerInfo& info : *records) cgroups.push_back(cgroup_of(info));
+  }
+  return cgroups;
+}
+
+Result<> signal_by_record(const std::string& state_dir, const std::string& id, int signal, bool all,
+                          Deadline deadline) {
+  const auto info = FLUYT_TRY(find_record(state_dir, id));
+  if (!info || info->state == ContainerState::kExited) return {};
+  if (all && signal == SIGKILL) {
+    const auto cgroup = cgroup_of(*info);
+    if (has_cgroup(cgroup)) {
+      return in_rounds(cgroup, deadline,
+                       [&](Deadline round) { return runtime::cgroup::kill_all(cgroup, round); });
+    }
+  }
+  const auto process = FLUYT_TRY(find_process(info->pid, info->pid_start_time));
+  return process ? process->kill(signal) : Result<>();
+}
+
+Result<> remove_by_record(const std::string& state_dir, const std::string& id, Deadline deadline) {
+  const auto info = FLUYT_TRY(find_record(state_dir, id));
+  if (!info) return {};
+  FLUYT_TRY(end_cgroup(cgroup_of(*info), deadline));
+  if (const auto runtime = FLUYT_TRY(find_runtime(state_dir))) {
+    delete_with_program(*runtime, id, Deadline::after_ms(kDeleteMs))
+        .ignore("a program that is gone keeps nothing");
+  }
+  for (const std::string_view suffix : {kSpecSuffix, kRecordSuffix}) {
+    FLUYT_TRY(sys::remove_file(sys::kCwd, cat(state_dir, "/", kContainerFolder, "/", id, suffix)));
+  }
+  return sys::remove_tree(cat(state_dir, "/", kContainerFolder, "/", id, kCallSuffix));
+}
+
 Result<> clean_after(const std::string& state_dir, Deadline deadline) {
   const std::string boot = FLUYT_TRY(sys::boot_id());
   const auto monitor = FLUYT_TRY(find_process_record(cat(state_dir, "/", kMonitorFile)));
@@ -123,24 +196,36 @@ Result<> clean_after(const std::string& state_dir, Deadline deadline) {
   const auto runtime = FLUYT_TRY(find_runtime(state_dir));
   const bool same_boot = monitor && monitor->boot_id == boot;
 
+  // One that cannot be ended must not keep the others alive; the first is told.
+  Result<> all;
+  const auto keep_first = [&all](Result<> one) {
+    if (all.ok()) all = std::move(one);
+  };
+  const auto named = [](Result<> one, const std::string& name) -> Result<> {
+    FLUYT_TRY_CONTEXT(std::move(one), name);
+    return {};
+  };
   // The monitor first: while it lives it would tell of what we do here, and start more.
-  if (same_boot) FLUYT_TRY(end_process(monitor->pid, monitor->start_time, deadline));
+  if (same_boot)
+    keep_first(named(end_process(monitor->pid, monitor->start_time, deadline), "monitor"));
   for (const ContainerInfo& info : FLUYT_TRY(read_records(state_dir))) {
-    FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(info), deadline), cat("container ", info.id));
-    if (same_boot && info.state != ContainerState::kExited) {
-      FLUYT_TRY(end_process(info.pid, info.pid_start_time, deadline));
-    }
+    const std::string name = cat("container ", info.id);
+    auto ended = named(end_cgroup(cgroup_of(info), deadline), name);
+    const bool unkillable = !ended.ok();
+    keep_first(std::move(ended));
+    if (same_boot && !unkillable && info.state != ContainerState::kExited)
+      keep_first(named(end_process(info.pid, info.pid_start_time, deadline), name));
     if (runtime) {
       delete_with_program(*runtime, info.id, Deadline::after_ms(kDeleteMs))
           .ignore(
               "its processes and its cgroup are gone; a program that is gone too keeps nothing");
     }
   }
-  if (pod_init && pod_init->boot_id == boot) {
-    FLUYT_TRY(end_process(pod_init->pid, pod_init->start_time, deadline));
-  }
-  if (pod_init) FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(*pod_init), deadline), "pod init");
-  if (monitor) FLUYT_TRY_CONTEXT(end_cgroup(cgroup_of(*monitor), deadline), "monitor");
+  if (pod_init && pod_init->boot_id == boot)
+    keep_first(named(end_process(pod_init->pid, pod_init->start_time, deadline), "pod init"));
+  if (pod_init) keep_first(named(end_cgroup(cgroup_of(*pod_init), deadline), "pod init"));
+  if (monitor) keep_first(named(end_cgroup(cgroup_of(*monitor), deadline), "monitor"));
+  FLUYT_TRY(std::move(all));
   FLUYT_TRY(unmount_namespaces(state_dir));
   return sys::remove_tree(state_dir);
 }

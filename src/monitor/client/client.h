@@ -67,7 +67,10 @@ class Client {
   /// and what it made undone.
   virtual Result<ContainerInfo> create(const CreateRequest& request) = 0;
   virtual Result<ContainerInfo> start(const std::string& id, Deadline deadline) = 0;
-  /// To the first process, or to every process with `all`. An exited container is success.
+  /// To the first process, or to every process with `all`. An exited container is success. Where
+  /// the monitor does not answer, because it is stopped or hangs, the signal is sent by its
+  /// records; with SIGKILL it is then ended itself and lost. kDeadlineExceeded names the processes
+  /// that the kernel does not kill: soon, when they stand still.
   virtual Result<> signal(const std::string& id, int signal, bool all) = 0;
   virtual Result<ExecStarted> exec(const ExecRequest& request) = 0;
   /// Kills an exec's process and what it started in its session.
@@ -86,6 +89,15 @@ class Client {
   /// Ends the sandbox: every container killed and removed, pod init ended, namespaces unmounted,
   /// the socket removed, the monitor gone. Returns when it is.
   virtual Result<> shutdown(Deadline deadline) = 0;
+  /// The monitor's release, as it said itself.
+  virtual std::string program() const = 0;
+  /// Has it become the program `monitor` in place: its pid, its containers, their output and
+  /// whoever is attached stay. Returns when the new one answers. kUnavailable while a worker is
+  /// about something, or an answer is owed: ask again. kUnimplemented when its release cannot. On
+  /// an error the old one goes on.
+  virtual Result<> replace(sys::FdRef monitor, sys::FdRef pod_init, Deadline deadline) = 0;
+  /// The monitor is gone or given up: no answer comes any more, and no event.
+  virtual bool lost() const = 0;
 };
 
 struct LaunchOptions {
@@ -107,11 +119,16 @@ class Hub {
   /// gone; what the exited containers' records there say can still be read by read_records().
   virtual Result<std::shared_ptr<Client>> adopt(const std::string& sandbox_id,
                                                 const std::string& state_dir, Events events) = 0;
+  /// Client::replace() with the programs of `options`, unless it is of our release already: then
+  /// false.
+  virtual Result<bool> renew(Client& client, const LaunchOptions& options, Deadline deadline) = 0;
 };
 
 /// The exit records in a dead monitor's state folder.
 Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir);
-/// Ends by pidfd, cgroup and unmount what a dead monitor left, and removes its state folder.
+/// Ends by pidfd, cgroup and unmount what a dead monitor left, and removes its state folder. Where
+/// the kernel does not kill a process, the others are ended all the same, the folder stays, and the
+/// error, kDeadlineExceeded, names it: as soon as all that is left stands still.
 Result<> clean_after(const std::string& state_dir, Deadline deadline);
 
 }  // namespace fluyt::monitor

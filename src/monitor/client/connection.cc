@@ -2,11 +2,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <utility>
 
 #include "base/id.h"
 #include "base/strings.h"
+#include "monitor/client/clean.h"
+#include "monitor/client/standstill.h"
 #include "monitor/protocol/state_folder.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -58,16 +62,32 @@ Result<std::shared_ptr<Connection>> Connection::open(std::shared_ptr<HubThread> 
   self->hub_->post([weak = self->weak_from_this()] {
     if (auto connection = weak.lock()) connection->watch();
   });
-  const auto hello = FLUYT_TRY(
-      self->call_for<wire::HelloAnswer>(wire::Hello{.client = self->client_id_}, {}, deadline));
+  Attention attention = self->to_monitor();
+  const auto hello = FLUYT_TRY(self->call_for<wire::HelloAnswer>(
+      wire::Hello{.client = self->client_id_}, {}, deadline, &attention));
   if (hello.sandbox_id != self->sandbox_id_) {
     return Error(Code::kFailedPrecondition,
                  cat(self->state_dir_, ": its monitor is of sandbox ", quote(hello.sandbox_id),
                      ", expected ", quote(self->sandbox_id_)));
   }
-  self->version_ = hello.version;
-  self->program_ = hello.program;
+  self->note_hello(hello);
   return self;
+}
+
+void Connection::note_hello(const wire::HelloAnswer& hello) {
+  const std::lock_guard lock(mutex_);
+  version_ = std::min(hello.version, kProtocolVersion);
+  program_ = hello.program;
+}
+
+std::string Connection::program() const {
+  const std::lock_guard lock(mutex_);
+  return program_;
+}
+
+uint32_t Connection::version() const {
+  const std::lock_guard lock(mutex_);
+  return version_;
 }
 
 Connection::~Connection() {
@@ -238,6 +258,7 @@ void Connection::gone() {
 
 void Connection::fail_all(const std::string& why) {
   const std::lock_guard lock(mutex_);
+  lost_ = true;
   phase_ = Phase::kGone;
   gone_why_ = why;
   for (const auto& [id, pending] : pending_) {
@@ -248,14 +269,57 @@ void Connection::fail_all(const std::string& why) {
   answered_.notify_all();
 }
 
+Connection::Attention Connection::to_monitor() const {
+  const auto look = [watch = std::make_shared<StandstillWatch>(monitor_.pid())]() -> Result<> {
+    const std::string why = watch->look();
+    if (why.empty()) return {};
+    return Error(Code::kUnavailable, cat("it does not answer: ", why));
+  };
+  return {.look = look};
+}
+
+Connection::Attention Connection::to_killed(std::vector<runtime::CgroupRecord> cgroups) const {
+  const auto look = [monitor = to_monitor().look, watch = std::make_shared<KilledWatch>(),
+                     cgroups = std::move(cgroups)]() -> Result<> {
+    FLUYT_TRY(monitor());
+    std::vector<pid_t> left;
+    for (const auto& cgroup : cgroups) {
+      const auto pids = runtime::cgroup::pids(cgroup);
+      if (pids.ok()) left.insert(left.end(), pids->begin(), pids->end());
+    }
+    if (!watch->stands_still(left)) return {};
+    return Error(Code::kDeadlineExceeded, "what was killed stands still");
+  };
+  return {.look = look};
+}
+
+std::vector<runtime::CgroupRecord> Connection::cgroups_of_container(const std::string& id) const {
+  const auto info = find_record(state_dir_, id);
+  if (!info.ok() || !*info) return {};
+  return {{.unified = (*info)->cgroup_unified, .legacy = (*info)->cgroup_legacy}};
+}
+
+void Connection::give_up(const std::string& why) {
+  lost_ = true;
+  hub_->logger().error(
+      cat("monitor of ", sandbox_id_, " (pid ", monitor_.pid(), "): ", why, ": ending it"));
+  monitor_.kill(SIGKILL).ignore("it may be gone; its records are cleaned up either way");
+  // Not left to its pidfd: the kernel may not let it end.
+  hub_->post([weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->gone();
+  });
+}
+
 Result<Connection::Reply> Connection::call(wire::Verb verb, const std::vector<sys::FdRef>& fds,
-                                           Deadline deadline) {
+                                           Deadline deadline, Attention* attention) {
+  constexpr int kLookMs = 100;
   auto pending = std::make_shared<Pending>();
   pending->request.verb = std::move(verb);
   pending->request.fds = fds.size();
   for (const sys::FdRef fd : fds) pending->fds.push_back(FLUYT_TRY(sys::duplicate(fd)));
   std::unique_lock lock(mutex_);
   if (phase_ == Phase::kGone) {
+    if (attention != nullptr) attention->silent = true;
     return Error(Code::kUnavailable, cat("monitor of ", sandbox_id_, ": ", gone_why_));
   }
   const uint64_t id = next_id_++;
@@ -265,24 +329,38 @@ Result<Connection::Reply> Connection::call(wire::Verb verb, const std::vector<sy
     if (auto self = weak.lock()) self->send(pending);
   });
   while (!pending->reply) {
-    const int left_ms = deadline.poll_timeout_ms();
+    int left_ms = deadline.poll_timeout_ms();
     if (left_ms == 0 || hub_->stopped()) {
       pending_.erase(id);
       if (hub_->stopped()) return Error(Code::kCancelled, "the hub was stopped");
+      if (attention != nullptr) attention->silent = true;
       return Error(Code::kDeadlineExceeded, cat("monitor of ", sandbox_id_, ": no answer in time"));
     }
+    if (attention != nullptr && (left_ms < 0 || left_ms > kLookMs)) left_ms = kLookMs;
     if (left_ms < 0) {
       answered_.wait(lock);
-    } else {
-      answered_.wait_for(lock, std::chrono::milliseconds(left_ms));
+    } else if (answered_.wait_for(lock, std::chrono::milliseconds(left_ms)) ==
+                   std::cv_status::timeout &&
+               attention != nullptr && !pending->reply) {
+      // What is looked at may take its time, and answers come meanwhile.
+      lock.unlock();
+      auto looked = attention->look();
+      lock.lock();
+      if (looked.ok() || pending->reply) continue;
+      pending_.erase(id);
+      attention->silent = looked.error().code() == Code::kUnavailable;
+      attention->unkillable = !attention->silent;
+      return std::move(looked).error().add_context(cat("monitor of ", sandbox_id_));
     }
   }
+  // Its end came instead of an answer.
+  if (attention != nullptr && phase_ == Phase::kGone) attention->silent = !pending->reply->ok();
   return std::move(*pending->reply);
 }
 
 Result<> Connection::call_done(wire::Verb verb, const std::vector<sys::FdRef>& fds,
-                               Deadline deadline) {
-  FLUYT_TRY(call(std::move(verb), fds, deadline));
+                               Deadline deadline, Attention* attention) {
+  FLUYT_TRY(call(std::move(verb), fds, deadline, attention));
   return {};
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +17,7 @@
 #include "monitor/client/hub_thread.h"
 #include "monitor/protocol/frame.h"
 #include "monitor/protocol/messages.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/fd.h"
 #include "sys/process.h"
 
@@ -48,6 +51,9 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   Result<> checkpoint(const CheckpointRequest& request, Deadline deadline) override;
   Result<std::vector<ContainerInfo>> list() override;
   Result<> shutdown(Deadline deadline) override;
+  std::string program() const override;
+  Result<> replace(sys::FdRef monitor, sys::FdRef pod_init, Deadline deadline) override;
+  bool lost() const override { return lost_; }
 
   /// Every call under way and to come ends with kUnavailable.
   void fail_all(const std::string& why);
@@ -67,11 +73,32 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   Connection(std::shared_ptr<HubThread> hub, std::string sandbox_id, std::string state_dir,
              Events events);
 
-  Result<Reply> call(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline);
-  Result<> call_done(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline);
+  /// How an answer is waited for, and how the wait ended when none came.
+  struct Attention {
+    /// Asked now and then meanwhile: an error ends the wait.
+    std::function<Result<>()> look;
+    bool silent = false;      // no answer, and none is to be hoped for
+    bool unkillable = false;  // what was to be killed stands still
+  };
+  /// Looks whether the monitor is stopped or hangs.
+  Attention to_monitor() const;
+  /// And whether what is being killed in the cgroups stands still.
+  Attention to_killed(std::vector<runtime::CgroupRecord> cgroups) const;
+  std::vector<runtime::CgroupRecord> cgroups_of_container(const std::string& id) const;
+
+  Result<Reply> call(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline,
+                     Attention* attention = nullptr);
+  Result<> call_done(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline,
+                     Attention* attention = nullptr);
+  uint32_t version() const;
+  /// What hello has settled.
+  void note_hello(const wire::HelloAnswer& hello);
+  /// The monitor does not answer any more: it is killed, and told to be lost.
+  void give_up(const std::string& why);
   template <class T>
-  Result<T> call_for(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline) {
-    Reply reply = FLUYT_TRY(call(std::move(verb), fds, deadline));
+  Result<T> call_for(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline,
+                     Attention* attention = nullptr) {
+    Reply reply = FLUYT_TRY(call(std::move(verb), fds, deadline, attention));
     if (auto* value = std::get_if<T>(&reply.outcome)) return std::move(*value);
     return Error(Code::kInternal, "the monitor's answer is of another kind");
   }
@@ -94,10 +121,6 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   const Events events_;
   const std::string client_id_;
   sys::Process monitor_;
-  // What its hello said; a monitor does not change.
-  uint32_t version_ = 0;
-  std::string program_;
-
   // Only on the hub's thread, once watched.
   sys::Fd socket_;
   FrameReader reader_;
@@ -105,10 +128,13 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   bool waits_to_write_ = false;
   int attempts_ = 0;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable answered_;
+  std::atomic<bool> lost_ = false;
   Phase phase_ = Phase::kLive;                            // under mutex_
   std::string gone_why_;                                  // under mutex_
+  uint32_t version_ = 0;                                  // what it said in its hello; under mutex_
+  std::string program_;                                   // under mutex_
   uint64_t next_id_ = 1;                                  // under mutex_
   std::map<uint64_t, std::shared_ptr<Pending>> pending_;  // under mutex_
 };

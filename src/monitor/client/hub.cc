@@ -14,6 +14,7 @@
 #include "monitor/client/connection.h"
 #include "monitor/client/hub_thread.h"
 #include "monitor/client/launch.h"
+#include "monitor/protocol/release.h"
 #include "sys/file.h"
 
 namespace fluyt::monitor {
@@ -51,6 +52,16 @@ class SocketHub final : public Hub {
   Result<std::shared_ptr<Client>> adopt(const std::string& sandbox_id, const std::string& state_dir,
                                         Events events) override {
     return open(sandbox_id, state_dir, std::move(events));
+  }
+
+  Result<bool> renew(Client& client, const LaunchOptions& options, Deadline deadline) override {
+    if (client.program() == release()) return false;
+    const sys::FdRef monitor =
+        FLUYT_TRY_CONTEXT(program(options.monitor_program), "monitor program");
+    const sys::FdRef pod_init =
+        FLUYT_TRY_CONTEXT(program(options.pod_init_program), "pod init program");
+    FLUYT_TRY(client.replace(monitor, pod_init, deadline));
+    return true;
   }
 
  private:

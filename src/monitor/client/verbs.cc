@@ -21,6 +21,10 @@ int64_t ms_left(Deadline deadline) {
   return left < 0 ? 24 * 3'600'000LL : left;
 }
 
+// How long it takes to do without the monitor what it does not do; given up much sooner where the
+// kernel does not let it be done.
+constexpr int64_t kByRecordMs = 10'000;
+
 Deadline with_grace(int64_t ms) { return Deadline::after_ms(ms + kGraceMs); }
 Deadline prompt() { return Deadline::after_ms(kPromptMs); }
 
@@ -45,7 +49,14 @@ Result<ContainerInfo> Connection::start(const std::string& id, Deadline deadline
 }
 
 Result<> Connection::signal(const std::string& id, int signal, bool all) {
-  return call_done(wire::Signal{id, signal, all}, {}, prompt());
+  const bool kills = signal == SIGKILL;
+  if (!lost_) {
+    Attention attention = kills && all ? to_killed(cgroups_of_container(id)) : to_monitor();
+    auto asked = call_done(wire::Signal{id, signal, all}, {}, prompt(), &attention);
+    if (asked.ok() || !(attention.silent || attention.unkillable)) return asked;
+    if (attention.silent && kills) give_up(asked.error().message());
+  }
+  return signal_by_record(state_dir_, id, signal, all, Deadline::after_ms(kByRecordMs));
 }
 
 Result<ExecStarted> Connection::exec(const ExecRequest& request) {
@@ -102,19 +113,36 @@ Result<> Connection::update(const std::string& id, const std::string& resources_
 }
 
 Result<> Connection::remove(const std::string& id, Deadline deadline) {
+  if (lost_) return remove_by_record(state_dir_, id, deadline);
   const int64_t ms = ms_left(deadline);
-  return call_done(wire::Remove{id, ms}, {}, with_grace(ms));
+  Attention attention = to_killed(cgroups_of_container(id));
+  auto asked = call_done(wire::Remove{id, ms}, {}, with_grace(ms), &attention);
+  if (asked.ok() || !(attention.silent || attention.unkillable)) return asked;
+  if (attention.silent) give_up(asked.error().message());
+  return remove_by_record(state_dir_, id, Deadline::after_ms(kByRecordMs));
 }
 
 Result<> Connection::checkpoint(const CheckpointRequest& request, Deadline deadline) {
-  if (version_ < kCheckpointVersion) {
+  if (version() < kCheckpointVersion) {
     return Error(Code::kUnimplemented,
-                 cat("the monitor of sandbox ", sandbox_id_, " is of fluyt ", program_,
+                 cat("the monitor of sandbox ", sandbox_id_, " is of fluyt ", program(),
                      ", which has no checkpoints yet: a new sandbox gets a new monitor"));
   }
   const int64_t ms = ms_left(deadline);
   return call_done(wire::Checkpoint{request.id, request.bundle, request.folder, ms}, {},
                    with_grace(ms));
+}
+
+Result<> Connection::replace(sys::FdRef monitor, sys::FdRef pod_init, Deadline deadline) {
+  if (version() < kReplaceVersion) {
+    return Error(Code::kUnimplemented,
+                 cat("the monitor of sandbox ", sandbox_id_, " is of fluyt ", program(),
+                     ", which cannot replace itself yet: a new sandbox gets a new monitor"));
+  }
+  Attention attention = to_monitor();
+  note_hello(FLUYT_TRY(
+      call_for<wire::HelloAnswer>(wire::Replace{}, {monitor, pod_init}, deadline, &attention)));
+  return {};
 }
 
 Result<std::vector<ContainerInfo>> Connection::list() {
@@ -128,17 +156,13 @@ Result<> Connection::shutdown(Deadline deadline) {
     phase_ = Phase::kEnding;
   }
   const int64_t ms = ms_left(deadline);
-  auto asked = call_done(wire::Shutdown{ms}, {}, with_grace(ms));
+  Attention attention = to_killed(cgroups_of(state_dir_));
+  auto asked = call_done(wire::Shutdown{ms}, {}, with_grace(ms), &attention);
   // A monitor that does not end by itself is ended: what it left is then cleaned like a dead one's.
-  if (!asked.ok() && asked.error().code() != Code::kUnavailable) FLUYT_TRY(monitor_.kill(SIGKILL));
-  const bool ended = FLUYT_TRY(wait_gone(monitor_, with_grace(ms)));
-  if (!ended) {
+  if (!asked.ok()) FLUYT_TRY(monitor_.kill(SIGKILL));
+  if (asked.ok() && !FLUYT_TRY(wait_gone(monitor_, Deadline::after_ms(kGraceMs))))
     FLUYT_TRY(monitor_.kill(SIGKILL));
-    if (!FLUYT_TRY(wait_gone(monitor_, Deadline::after_ms(kGraceMs)))) {
-      return Error(Code::kDeadlineExceeded,
-                   cat("monitor of ", sandbox_id_, " (pid ", monitor_.pid(), ") does not end"));
-    }
-  }
+  lost_ = true;
   return clean_after(state_dir_, with_grace(ms));
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/strings.h"
 #include "monitor/process/monitor.h"
+#include "monitor/protocol/release.h"
 #include "sys/file.h"
 #include "sys/socket.h"
 
@@ -28,8 +29,13 @@ void Monitor::on_listener() {
     return;
   }
   if (!sys::set_nonblocking(*socket, true).ok()) return;
-  const int raw = socket->raw();
-  auto added = std::make_shared<Peer>(loop_, std::move(socket).value());
+  add_peer(std::move(socket).value(), "");
+}
+
+void Monitor::add_peer(sys::Fd socket, const std::string& client) {
+  const int raw = socket.raw();
+  auto added = std::make_shared<Peer>(loop_, std::move(socket));
+  added->set_client(client);
   if (loop_.epoll()
           .add(sys::FdRef(raw), EPOLLIN, [this, raw](uint32_t events) { on_peer(raw, events); })
           .ok()) {
@@ -88,7 +94,8 @@ Result<wire::Outcome> Monitor::hello(Peer& peer, const wire::Hello& hello) {
                      "): this monitor speaks ", kOldestProtocolVersion, " to ", kProtocolVersion));
   }
   peer.set_client(hello.client);
-  return wire::Outcome(wire::HelloAnswer{version, FLUYT_VERSION, options_.sandbox_id, getpid()});
+  return wire::Outcome(
+      wire::HelloAnswer{version, std::string(release()), options_.sandbox_id, getpid()});
 }
 
 void Monitor::dispatch(const RequestKey& key, wire::Verb verb, Fds fds) {

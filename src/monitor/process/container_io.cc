@@ -291,6 +291,60 @@ void ContainerIo::drop_if_idle(ClientIt client) {
     clients_.erase(client);
 }
 
+HandoverStreams ContainerIo::hand_over() const {
+  HandoverStreams streams;
+  streams.terminal = terminal_;
+  streams.outputs = {output_[0].fd.raw(), output_[1].fd.raw()};
+  streams.input = input_.raw();
+  streams.stdin_once = stdin_once_ == StdinOnce::kYes;
+  streams.input_backlog = input_backlog_;
+  if (log_) {
+    LogFile::State log = log_->state();
+    streams.log = log_->file().raw();
+    streams.unfinished_lines = std::move(log.unfinished_lines);
+    streams.dropped_bytes = log.dropped_bytes;
+    streams.torn = log.torn;
+  }
+  for (const Client& client : clients_) {
+    streams.clients.push_back({client.in.raw(), client.out.fd.raw(), client.err.fd.raw(),
+                               client.out.backlog, client.err.backlog});
+  }
+  return streams;
+}
+
+std::unique_ptr<ContainerIo> ContainerIo::take_over(Loop& loop, HandoverStreams streams) {
+  std::optional<LogFile> log;
+  if (streams.log != kNoFd) {
+    log.emplace(sys::Fd(streams.log), LogFile::State{std::move(streams.unfinished_lines),
+                                                     streams.dropped_bytes, streams.torn});
+  }
+  auto io = std::make_unique<ContainerIo>(loop, Streams{}, std::move(log),
+                                          streams.stdin_once ? StdinOnce::kYes : StdinOnce::kNo);
+  io->terminal_ = streams.terminal;
+  for (size_t i = 0; i < streams.outputs.size(); ++i)
+    io->output_[i].fd = sys::Fd(streams.outputs[i]);
+  io->input_ = sys::Fd(streams.input);
+  io->input_backlog_ = std::move(streams.input_backlog);
+  return io;
+}
+
+Result<> ContainerIo::take_over_clients(const HandoverStreams& streams) {
+  for (const auto& from : streams.clients) {
+    const auto client = clients_.emplace(clients_.end());
+    client->in = sys::Fd(from.in);
+    client->out.fd = sys::Fd(from.out);
+    client->err.fd = sys::Fd(from.err);
+    client->out.backlog = from.out_backlog;
+    client->err.backlog = from.err_backlog;
+    FLUYT_TRY(watch_client(client));
+    for (Sink* sink : {&client->out, &client->err}) {
+      if (!sink->backlog.empty()) watch_sink(*sink);
+    }
+  }
+  if (!input_backlog_.empty()) write_input();
+  return {};
+}
+
 Result<> ContainerIo::resize(uint16_t height, uint16_t width) {
   if (!terminal_) return Error(Code::kFailedPrecondition, "the container has no terminal");
   if (!output_[0].fd.valid()) return {};  // it has ended

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "monitor/process/handover.h"
 #include "monitor/process/log_file.h"
 #include "monitor/process/loop.h"
 #include "sys/fd.h"
@@ -51,6 +52,13 @@ class ContainerIo {
   /// No more is read: the log's last lines are finished. Attached clients get what is queued for
   /// them, at most for some seconds, then end of file.
   void close();
+  /// What another program in this process needs to go on: numbers of descriptors that stay ours.
+  HandoverStreams hand_over() const;
+  /// And from there. The numbers are taken over.
+  static std::unique_ptr<ContainerIo> take_over(Loop& loop, HandoverStreams streams);
+  /// After watch(): whoever was attached is attached again, with what was queued.
+  Result<> take_over_clients(const HandoverStreams& streams);
+  bool closing() const { return closing_; }
   bool ended() const { return !output_[0].fd.valid() && !output_[1].fd.valid(); }
   bool has_clients() const { return !clients_.empty(); }
   uint64_t dropped_bytes() const { return log_ ? log_->dropped_bytes() : 0; }

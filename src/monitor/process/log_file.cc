@@ -82,6 +82,12 @@ Result<sys::Fd> open_log(const std::string& directory, const std::string& path) 
   return file;
 }
 
+LogFile::LogFile(sys::Fd file, State state)
+    : file_(std::move(file)),
+      kept_{std::move(state.unfinished_lines[0]), std::move(state.unfinished_lines[1])},
+      dropped_bytes_(state.dropped_bytes),
+      torn_(state.torn) {}
+
 void LogFile::add(std::string_view bytes) {
   if (!bytes.empty()) batch_.push_back({const_cast<char*>(bytes.data()), bytes.size()});
 }
@@ -154,6 +160,8 @@ void LogFile::write_batch() {
       within_line = true;
     }
   }
+  // The separator is not the container's: one that was not written is not lost.
+  if (torn_ && next == batch_.data() && count != 0) ++next, --count;
   torn_ = within_line;
   for (; count != 0; ++next, --count) dropped_bytes_ += next->iov_len;
   batch_.clear();

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -38,6 +39,16 @@ class LogFile {
   /// After a rotation: the next line goes to `file`.
   void replace(sys::Fd file);
   uint64_t dropped_bytes() const { return dropped_bytes_; }
+
+  /// All but the file, for another program to go on with.
+  struct State {
+    std::array<std::string, 2> unfinished_lines;
+    uint64_t dropped_bytes = 0;
+    bool torn = false;
+  };
+  LogFile(sys::Fd file, State state);
+  State state() const { return {{kept_[0], kept_[1]}, dropped_bytes_, torn_}; }
+  sys::FdRef file() const { return file_; }
 
  private:
   void add(std::string_view bytes);

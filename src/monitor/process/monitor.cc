@@ -56,7 +56,7 @@ Result<> Monitor::record_self() {
                                 encode(record), 0600);
 }
 
-Result<> Monitor::prepare() {
+Result<> Monitor::prepare_process() {
   umask(022);  // what containers get when their spec says nothing
   // Its memory holds nothing for others, and a container's tools may see its pid.
   prctl(PR_SET_DUMPABLE, 0);
@@ -65,17 +65,19 @@ Result<> Monitor::prepare() {
   sys::write_file(sys::kCwd, "/proc/self/oom_score_adj", "-999")
       .ignore("the host may not allow it; fluytd reports that once");
   for (const int number : {SIGPIPE, SIGHUP, SIGINT}) signal(number, SIG_IGN);
-  FLUYT_TRY_CONTEXT(record_self(), cat("cgroup ", quote(options_.cgroup)));
-  FLUYT_TRY(sys::make_dirs(cat(options_.state_dir, "/", kContainerFolder), 0700));
-
   sigset_t children;
   sigemptyset(&children);
   sigaddset(&children, SIGCHLD);
   sigprocmask(SIG_BLOCK, &children, nullptr);
   children_ = sys::Fd(signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!children_.valid()) return Error::from_errno(errno, "signalfd(SIGCHLD)");
-  FLUYT_TRY(loop_.epoll().add(children_, EPOLLIN, [this](uint32_t) { on_children(); }));
+  return loop_.epoll().add(children_, EPOLLIN, [this](uint32_t) { on_children(); });
+}
 
+Result<> Monitor::prepare() {
+  FLUYT_TRY(prepare_process());
+  FLUYT_TRY_CONTEXT(record_self(), cat("cgroup ", quote(options_.cgroup)));
+  FLUYT_TRY(sys::make_dirs(cat(options_.state_dir, "/", kContainerFolder), 0700));
   listener_ =
       FLUYT_TRY(sys::listen_unix(cat(options_.state_dir, "/", kSocketFile), SOCK_STREAM, 0600));
   FLUYT_TRY(sys::set_nonblocking(listener_, true));

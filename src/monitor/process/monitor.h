@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "monitor/process/container.h"
 #include "monitor/process/container_runtime.h"
+#include "monitor/process/handover.h"
 #include "monitor/process/loop.h"
 #include "monitor/process/requests.h"
 #include "monitor/process/sandbox.h"
@@ -31,12 +32,22 @@ struct MonitorOptions {
   sys::Fd pod_init_program;  // a detached read-only mount of it
 };
 
+/// The fourth argument of a monitor that goes on for another program.
+struct ResumeWord {
+  int state = kNoFd;     // a memfd with what is handed over
+  int previous = kNoFd;  // the program that hands over; none for that one, come back
+};
+std::string resume_word(int state, int previous);
+std::optional<ResumeWord> parse_resume_word(std::string_view text);
+
 /// One sandbox's monitor: the parent of its containers, one loop that never waits for any of them.
 /// Verbs answer requests by their key, at once or when a worker, an exit or a timer lets them.
 class Monitor {
  public:
   /// Joins its cgroup, becomes a subreaper, writes its record and listens.
   static Result<std::unique_ptr<Monitor>> create(MonitorOptions options);
+  /// Goes on in place of the program that ran here before (replace.cc).
+  static Result<std::unique_ptr<Monitor>> resume(MonitorOptions options, ResumeWord word);
   ~Monitor();
   Monitor(const Monitor&) = delete;
   Monitor& operator=(const Monitor&) = delete;
@@ -63,6 +74,10 @@ class Monitor {
   Monitor(MonitorOptions options, Loop loop);
   Result<> prepare();
   Result<> record_self();
+  Result<> prepare_process();
+  Result<> take_over(Handover handover);
+  Result<> take_over_container(HandoverContainer from);
+  void add_peer(sys::Fd socket, const std::string& client);
 
   // Connections (connections.cc).
   void on_listener();
@@ -89,6 +104,7 @@ class Monitor {
   void handle(const RequestKey& key, wire::Update verb, Fds fds);
   void handle(const RequestKey& key, wire::Remove verb, Fds fds);
   void handle(const RequestKey& key, wire::Checkpoint verb, Fds fds);
+  void handle(const RequestKey& key, wire::Replace verb, Fds fds);
   void handle(const RequestKey& key, wire::List verb, Fds fds);
   void handle(const RequestKey& key, wire::Shutdown verb, Fds fds);
 
@@ -119,11 +135,16 @@ class Monitor {
   void finish_remove(const std::string& id);
   void kill_everything(const Container& container);
   void persist(const Container& container);
+  /// Why it cannot be replaced now; empty: it can.
+  std::string why_busy(const RequestKey& key) const;
+  Handover hand_over(const RequestKey& key, sys::FdRef previous, sys::FdRef pod_init) const;
+  /// Returns only when it did not work.
+  Error become(sys::FdRef program, const Handover& handover);
   void continue_shutdown();
   void end_shutdown();
   void log(std::string_view text);
 
-  const MonitorOptions options_;
+  MonitorOptions options_;
   Loop loop_;
   Workers workers_;
   Requests requests_;
@@ -150,5 +171,9 @@ class Monitor {
   };
   std::optional<Ending> ending_;
 };
+
+/// Where what is handed over cannot be taken, the program before it goes on. Returns only when it
+/// cannot be started, with why.
+Error go_back(char* const* argv, ResumeWord word);
 
 }  // namespace fluyt::monitor

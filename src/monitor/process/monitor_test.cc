@@ -32,6 +32,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "monitor/client/client.h"
+#include "monitor/client/launch.h"
 #include "monitor/protocol/frame.h"
 #include "monitor/protocol/messages.h"
 #include "monitor/protocol/state_folder.h"
@@ -268,6 +269,28 @@ class MonitorTest : public testing::Test {
     if (!code) return Error(Code::kDeadlineExceeded, "no exit of the exec was told");
     result.code = *code;
     return result;
+  }
+
+  // As fluytd does it: asked again while something is under way.
+  Result<> replace_by(const std::string& program) {
+    const sys::Fd monitor = FLUYT_TRY(mount_program(program));
+    const sys::Fd pod_init = FLUYT_TRY(mount_program(pod_init_program_));
+    Result<> replaced;
+    for (int i = 0; i < 100; ++i) {
+      replaced = client_->replace(monitor, pod_init, Deadline::after_ms(kWaitMs));
+      if (replaced.ok() || replaced.error().code() != Code::kUnavailable) return replaced;
+      usleep(20'000);
+    }
+    return replaced;
+  }
+  Result<> replace() { return replace_by(monitor_program_); }
+  bool goes_on_for_another() const {
+    const auto line =
+        sys::read_file(cat("/proc/", client_->monitor_pid(), "/cmdline"), 4096).value_or("");
+    return line.find("resume:") != std::string::npos;
+  }
+  size_t descriptors() const {
+    return sys::list_dir(cat("/proc/", client_->monitor_pid(), "/fd")).value().size();
   }
 
   // Whatever of a container's cgroup is there still.
@@ -1140,6 +1163,194 @@ TEST_P(EachRuntime, PayloadMayReopenItsOutputAsAnotherUser) {
   ASSERT_TRUE(exit.has_value());
   EXPECT_EQ(exit->exit_code, 0);
   EXPECT_THAT(lines_of("user"), testing::UnorderedElementsAre("stdout F reopened", "stderr F too"));
+}
+
+class Replaced : public EachRuntime {};
+INSTANTIATE_TEST_SUITE_P(Runtimes, Replaced, testing::Values("linked", "runc"),
+                         [](const auto& runtime) { return std::string(runtime.param); });
+
+TEST_P(Replaced, LosesNoLineNoExecAndNoExitCode) {
+  auto request = request_of("loop", spec_of("loop",
+                                            "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; "
+                                            "done; printf half; read x; echo \" $x\"; exit 5"));
+  request.open_stdin = true;
+  run(request);
+  auto out = sys::make_pipe();
+  auto in = sys::make_pipe();
+  ASSERT_TRUE(client_->attach({.container_id = "loop", .in = in->read, .out = out->write}).ok());
+  out->write.reset();
+  in->read.reset();
+
+  oci::Process process = *spec_of("loop", "read x; echo got $x; exit 9").process;
+  auto exec_in = sys::make_pipe();
+  auto exec_out = sys::make_pipe();
+  ExecRequest exec;
+  exec.container_id = "loop";
+  exec.process_json = oci::to_json(process);
+  exec.in = exec_in->read;
+  exec.out = exec_out->write;
+  const auto started = client_->exec(exec);
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  exec_in->read.reset();
+  exec_out->write.reset();
+
+  const int32_t pid = client_->monitor_pid();
+  for (int i = 0; i < 5; ++i) {
+    const auto replaced = replace();
+    ASSERT_TRUE(replaced.ok()) << replaced.error().message();
+  }
+  EXPECT_EQ(client_->monitor_pid(), pid);
+  EXPECT_TRUE(goes_on_for_another());
+
+  ASSERT_TRUE(sys::write_all(exec_in->write, "word\n").ok());
+  exec_in->write.reset();
+  EXPECT_EQ(sys::read_all(exec_out->read, 4096).value_or("?"), "got word\n");
+  EXPECT_EQ(told_.wait_exec(started->exec_id), std::optional<int32_t>(9));
+  EXPECT_EQ(this->exec("loop", "echo new").value_or(ExecResult{}).out, "new\n");
+
+  for (int i = 0; i < 250 && lines_of("loop").size() < 3000; ++i) usleep(20'000);
+  ASSERT_TRUE(replace().ok());  // with half a line
+  ASSERT_TRUE(sys::write_all(in->write, "line\n").ok());
+  const auto exit = told_.wait_exit("loop");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 5);
+  const auto lines = lines_of("loop");
+  ASSERT_EQ(lines.size(), 3001U);
+  std::string all;
+  for (int i = 0; i < 3000; ++i) {
+    ASSERT_EQ(lines[static_cast<size_t>(i)], cat("stdout F ", i + 1));
+    all += cat(i + 1, "\n");
+  }
+  EXPECT_EQ(lines.back(), "stdout F half line");
+  const std::string attached = sys::read_all(out->read, 1UL << 20U).value_or("");
+  EXPECT_TRUE(attached.ends_with("half line\n"));
+  EXPECT_NE(all.find(attached.substr(0, attached.find("half"))), std::string::npos);
+}
+
+TEST_P(Replaced, TheNewProgramStartsWhatWaitsAtItsGate) {
+  ASSERT_TRUE(client_->create(request_of("gate", spec_of("gate", "echo run; exit 3"))).ok());
+  ASSERT_TRUE(replace().ok());
+  const auto started = client_->start("gate", Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  EXPECT_EQ(told_.wait_exit("gate").value_or(ContainerInfo{}).exit_code, 3);
+  EXPECT_THAT(lines_of("gate"), testing::ElementsAre("stdout F run"));
+  ASSERT_TRUE(replace().ok());  // and what has ended is known, and can be removed
+  EXPECT_EQ(client_->list().value().size(), 1U);
+  EXPECT_TRUE(client_->remove("gate", Deadline::after_ms(kWaitMs)).ok());
+}
+
+TEST_P(Replaced, KeepsNoDescriptorThatTheOldProgramHad) {
+  run("idle", "while true; do sleep 0.05; done");
+  ASSERT_TRUE(replace().ok());
+  const size_t before = descriptors();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(replace().ok());
+  EXPECT_EQ(descriptors(), before);
+}
+
+// What ends in the moment of the exec is reaped by the new program, for SIGCHLD went by unheard.
+TEST_P(Replaced, ExitsInItsMidstAreTold) {
+  for (int i = 0; i < 8; ++i) {
+    const std::string id = cat("short", i);
+    run(id, cat("sleep 0.0", i + 1, "; exit ", i + 1));
+    const auto replaced = replace();
+    ASSERT_TRUE(replaced.ok()) << replaced.error().message();
+    EXPECT_EQ(told_.wait_exit(id).value_or(ContainerInfo{}).exit_code, i + 1);
+  }
+}
+
+TEST_F(MonitorTest, AProgramThatCannotBeStartedLeavesTheMonitorAsItIs) {
+  run("idle", "while true; do sleep 0.05; done");
+  const sys::Fd nothing = mount_program("/etc/passwd").value();
+  const auto replaced = client_->replace(nothing, nothing, Deadline::after_ms(kWaitMs));
+  ASSERT_FALSE(replaced.ok());
+  EXPECT_THAT(replaced.error().message(), HasSubstr("execveat"));
+  EXPECT_EQ(exec("idle", "echo there").value_or(ExecResult{}).out, "there\n");
+}
+
+// A program for which the handover is no handover, as one of a future format would be: it goes
+// back.
+TEST_F(MonitorTest, AProgramThatCannotReadTheHandoverGivesItBack) {
+  std::string bytes = sys::read_file(monitor_program_, 256UL << 20U).value();
+  const std::string other = folder_->path() + "/other-monitor";
+  size_t changed = 0;
+  const std::string key("namespaces", sizeof "namespaces");  // with its NUL: a name in the handover
+  for (size_t at = 0; (at = bytes.find(key, at)) != std::string::npos; ++at) {
+    bytes[at] = 'q';
+    ++changed;
+  }
+  ASSERT_GT(changed, 0U);
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, other, bytes, 0755).ok());
+  run("idle", "while true; do sleep 0.05; done; exit 2");
+  const auto replaced = replace_by(other);
+  ASSERT_FALSE(replaced.ok());
+  EXPECT_THAT(replaced.error().message(), HasSubstr("could not go on from here"));
+  EXPECT_EQ(exec("idle", "echo there").value_or(ExecResult{}).out, "there\n");
+  ASSERT_TRUE(replace().ok());
+  EXPECT_EQ(exec("idle", "echo there").value_or(ExecResult{}).out, "there\n");
+}
+
+// What fluytd does without a monitor that is stopped.
+class Stopped : public MonitorTest {
+ protected:
+  void TearDown() override {
+    if (client_) {
+      const auto cleaned = clean_after(state_dir_, Deadline::after_ms(kWaitMs));
+      EXPECT_TRUE(cleaned.ok()) << cleaned.error().message();
+      EXPECT_FALSE(sys::exists(state_dir_));
+      client_.reset();
+    }
+    MonitorTest::TearDown();
+  }
+  void stop_monitor() { ASSERT_EQ(kill(client_->monitor_pid(), SIGSTOP), 0); }
+};
+
+TEST_F(Stopped, AKillIsDoneWithoutItAndItIsLost) {
+  run("deaf", "trap '' TERM; sleep 1000 & while true; do sleep 0.05; done");
+  const auto info = client_->list().value()[0];
+  stop_monitor();
+  const Deadline soon = Deadline::after_ms(2'000);
+  const auto killed = client_->signal("deaf", SIGKILL, true);
+  EXPECT_TRUE(killed.ok()) << killed.error().message();
+  EXPECT_FALSE(soon.passed());
+  EXPECT_TRUE(client_->lost());
+  EXPECT_TRUE(told_.wait_lost());
+  for (const auto& directory : cgroups_left(info)) {
+    EXPECT_EQ(sys::read_file(directory + "/cgroup.procs", 4096).value_or("?"), "") << directory;
+  }
+  EXPECT_TRUE(client_->remove("deaf", Deadline::after_ms(kWaitMs)).ok());
+  EXPECT_THAT(cgroups_left(info), testing::IsEmpty());
+}
+
+TEST_F(Stopped, AnotherSignalReachesTheProcessAndNothingIsLost) {
+  const std::string file = rootfs_ + "/heard";
+  run("hears", "trap 'echo yes > /heard; exit 0' TERM; while true; do sleep 0.05; done");
+  stop_monitor();
+  const auto sent = client_->signal("hears", SIGTERM, false);
+  EXPECT_TRUE(sent.ok()) << sent.error().message();
+  for (int i = 0; i < 250 && !sys::exists(file); ++i) usleep(20'000);
+  EXPECT_TRUE(sys::exists(file));
+  EXPECT_FALSE(client_->lost());
+  ASSERT_EQ(kill(client_->monitor_pid(), SIGCONT), 0);
+  EXPECT_EQ(told_.wait_exit("hears").value_or(ContainerInfo{.exit_code = -1}).exit_code, 0);
+}
+
+TEST_F(Stopped, AShutdownEndsSoon) {
+  run("deaf", "trap '' TERM; while true; do sleep 0.05; done");
+  stop_monitor();
+  const Deadline soon = Deadline::after_ms(2'000);
+  const auto ended = client_->shutdown(Deadline::after_ms(kWaitMs));
+  EXPECT_TRUE(ended.ok()) << ended.error().message();
+  EXPECT_FALSE(soon.passed());
+  EXPECT_FALSE(sys::exists(state_dir_));
+}
+
+TEST_F(Stopped, OneThatAStartFindsIsGivenUpSoon) {
+  stop_monitor();
+  const Deadline soon = Deadline::after_ms(2'000);
+  const auto adopted = hub_->adopt(sandbox_id_, state_dir_, {});
+  ASSERT_FALSE(adopted.ok());
+  EXPECT_THAT(adopted.error().message(), HasSubstr("is stopped"));
+  EXPECT_FALSE(soon.passed());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "monitor/process/requests.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace fluyt::monitor {
@@ -46,6 +47,26 @@ bool Requests::begin(const RequestKey& key, const std::shared_ptr<Peer>& peer) {
     at->second.peers.push_back(peer);
   }
   return fresh;
+}
+
+bool Requests::waits_for_others(const RequestKey& key) const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [&](const auto& entry) { return !entry.second.done && entry.first != key; });
+}
+
+std::vector<HandoverAnswer> Requests::hand_over() const {
+  std::vector<HandoverAnswer> answers;
+  for (const RequestKey& key : finished_)
+    answers.push_back({key.client, key.id, entries_.at(key).answer});
+  return answers;
+}
+
+void Requests::take_over(std::vector<HandoverAnswer> answers) {
+  for (HandoverAnswer& answer : answers) {
+    const RequestKey key{std::move(answer.client), answer.id};
+    entries_[key] = {.peers = {}, .done = true, .answer = std::move(answer.answer)};
+    finished_.push_back(key);
+  }
 }
 
 void Requests::finish(const RequestKey& key, Result<wire::Outcome> outcome,

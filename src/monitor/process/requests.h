@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "monitor/process/handover.h"
 #include "monitor/process/loop.h"
 #include "monitor/protocol/frame.h"
 #include "monitor/protocol/messages.h"
@@ -33,6 +34,8 @@ class Peer {
   void flush();
   bool lost() const { return lost_; }
   bool flushed() const { return writer_.empty(); }
+  /// Between two frames, both ways.
+  bool idle() const { return writer_.empty() && reader_.empty(); }
 
  private:
   Loop& loop_;
@@ -59,6 +62,11 @@ class Requests {
   bool begin(const RequestKey& key, const std::shared_ptr<Peer>& peer);
   /// Answers every connection that asked. Descriptors go to one of them, once.
   void finish(const RequestKey& key, Result<wire::Outcome> outcome, std::vector<sys::Fd> fds = {});
+  /// Whether somebody waits for an answer other than that to `key`.
+  bool waits_for_others(const RequestKey& key) const;
+  /// The answers that are kept, the oldest first, for another program to go on with.
+  std::vector<HandoverAnswer> hand_over() const;
+  void take_over(std::vector<HandoverAnswer> answers);
 
  private:
   struct Entry {

@@ -198,6 +198,11 @@ bool Workers::on_exit(pid_t pid, sys::ExitStatus status) {
   return true;
 }
 
+bool Workers::busy() const {
+  return std::any_of(workers_.begin(), workers_.end(),
+                     [](const auto& entry) { return entry.second->done != nullptr; });
+}
+
 bool Workers::any_makes_children() const {
   return std::any_of(workers_.begin(), workers_.end(),
                      [](const auto& entry) { return entry.second->makes_children; });

@@ -60,6 +60,10 @@ class Workers {
   bool any_makes_children() const;
   /// Whether `session` was the session of a worker that was given up.
   bool was_given_up(pid_t session) const { return given_up_.contains(session); }
+  /// Whether one is about something that somebody waits for.
+  bool busy() const;
+  std::vector<pid_t> given_up() const { return {given_up_.begin(), given_up_.end()}; }
+  void note_given_up(pid_t session) { given_up_.insert(session); }
   bool knows(pid_t pid) const { return workers_.contains(pid); }
 
  private:

@@ -27,6 +27,8 @@ class FrameReader {
   Result<std::optional<std::string>> next();
   /// The oldest `count` descriptors, for the frame that next() gave.
   Result<std::vector<sys::Fd>> take_fds(size_t count);
+  /// Nothing is kept of a frame to come.
+  bool empty() const { return start_ == buffer_.size() && fds_.empty(); }
   enum class Read { kData, kNothing, kEnd };
   /// What one read of the non-blocking `socket` gives goes through feed().
   Result<Read> read_from(sys::FdRef socket);

@@ -421,6 +421,9 @@ void read(Fields& fields, wire::Checkpoint& v) {
   fields.get("deadline_ms", v.deadline_ms);
 }
 
+json fields_of(const wire::Replace& /*v*/) { return {{"verb", "replace"}}; }
+void read(Fields& /*fields*/, wire::Replace& /*v*/) {}
+
 json fields_of(const wire::List& /*v*/) { return {{"verb", "list"}}; }
 void read(Fields& /*fields*/, wire::List& /*v*/) {}
 

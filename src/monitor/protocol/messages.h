@@ -20,9 +20,10 @@
 /// sealed memfd beside it, which the monitor hands to a worker unread.
 namespace fluyt::monitor {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 inline constexpr uint32_t kOldestProtocolVersion = 1;
 inline constexpr uint32_t kCheckpointVersion = 2;  // from which on there is `checkpoint`
+inline constexpr uint32_t kReplaceVersion = 3;     // and `replace`
 
 /// A program with runc's command line that makes a sandbox's containers, in place of the runtime
 /// that the monitor links.
@@ -151,13 +152,15 @@ struct Checkpoint {
   std::string folder;  // empty and ours: gets CRIU's images, dump.log and spec.dump
   int64_t deadline_ms = 300'000;
 };
+/// Descriptors: mounts of the programs of the monitor and of the pod init.
+struct Replace {};
 struct List {};
 struct Shutdown {
   int64_t deadline_ms = 30'000;
 };
 
 using Verb = std::variant<Hello, MakeSandbox, Create, Start, Signal, Exec, KillExec, Attach, Resize,
-                          ReopenLog, Update, Remove, List, Shutdown, Checkpoint>;
+                          ReopenLog, Update, Remove, List, Shutdown, Checkpoint, Replace>;
 struct Request {
   uint64_t id = 0;
   size_t fds = 0;  // how many descriptors come with the frame
