@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "control/service.h"
+#include "engine/cgroup_parent.h"
 
 namespace fluyt::control {
 
@@ -20,7 +21,8 @@ grpc::Status ControlService::Info(grpc::ServerContext* /*context*/,
   response->set_network_ready(status.network.ready);
   response->set_network_message(status.network.message);
   response->set_monitor_program(options.monitor_program);
-  response->set_default_cgroup_parent(options.default_cgroup_parent);
+  const engine::Sandbox any{.cgroup_driver = options.cgroup_driver};
+  response->set_default_cgroup_parent(engine::cgroup_parent_of(options, any));
   if (!status.runtime_ready) response->add_warnings(status.runtime_message);
   for (const std::string& lack : status.lacks) response->add_warnings(lack);
   for (const std::string& record : status.set_aside) {

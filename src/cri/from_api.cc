@@ -461,7 +461,6 @@ Result<engine::SandboxConfig> sandbox_config(const api::PodSandboxConfig& from) 
   to.labels = string_map(from.labels());
   to.annotations = string_map(from.annotations());
   to.cgroup_parent = from.linux().cgroup_parent();
-  FLUYT_TRY(check_absolute("linux.cgroup_parent", to.cgroup_parent));
   to.sysctls = string_map(from.linux().sysctls());
   to.overhead = FLUYT_TRY(
       pod_resources("linux.overhead", from.linux().has_overhead(), from.linux().overhead()));

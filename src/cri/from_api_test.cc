@@ -94,8 +94,6 @@ TEST(FromApi, EveryFieldOfASandbox) {
        [](auto& c) { c.add_port_mappings()->set_host_port(80); }},
       {"port_mappings[0].host_ip: \"localhost\"",
        [](auto& c) { c.add_port_mappings()->set_host_ip("localhost"); }},
-      {"linux.cgroup_parent: \"kubepods\"",
-       [](auto& c) { c.mutable_linux()->set_cgroup_parent("kubepods"); }},
       {"windows: ", [](auto& c) { c.mutable_windows(); }},
       {"linux.security_context.namespace_options.network: 77",
        [](auto& c) { namespaces(c)->set_network(unknown<api::NamespaceMode>()); }},

@@ -6,7 +6,8 @@ namespace fluyt::cri {
 grpc::Status RuntimeService::RuntimeConfig(grpc::ServerContext* /*context*/,
                                            const api::RuntimeConfigRequest* /*request*/,
                                            api::RuntimeConfigResponse* response) {
-  response->mutable_linux()->set_cgroup_driver(api::CGROUPFS);
+  const bool systemd = engine_.options().cgroup_driver == engine::CgroupDriver::kSystemd;
+  response->mutable_linux()->set_cgroup_driver(systemd ? api::SYSTEMD : api::CGROUPFS);
   return grpc::Status::OK;
 }
 

@@ -1,6 +1,7 @@
 #include "cri/runtime_service.h"
 // after api.h
 #include "cri/info.h"
+#include "engine/cgroup_parent.h"
 
 namespace fluyt::cri {
 namespace {
@@ -14,7 +15,7 @@ nlohmann::json config_info(const engine::Options& options, const ServerInfo& inf
           {"certsDir", info.certs_dir},
           {"cniConfDir", info.cni_conf_dir},
           {"cniBinDir", info.cni_bin_dirs},
-          {"cgroupDriver", "cgroupfs"},
+          {"cgroupDriver", engine::name_of(options.cgroup_driver)},
           {"monitorProgram", options.monitor_program}};
 }
 

@@ -97,6 +97,9 @@ struct SandboxName {
   auto operator<=>(const SandboxName&) const = default;
 };
 
+/// Who makes the cgroups of pods and monitors.
+enum class CgroupDriver { kCgroupfs, kSystemd };
+
 struct SandboxConfig {
   SandboxName name;
   std::string hostname;
@@ -105,7 +108,7 @@ struct SandboxConfig {
   std::vector<PortMapping> port_mappings;
   std::map<std::string, std::string> labels;
   std::map<std::string, std::string> annotations;
-  std::string cgroup_parent;  // cgroupfs syntax; empty: the engine's default
+  std::string cgroup_parent;  // see cgroup_parent.h; empty: the engine's default
   NamespaceOptions namespaces;
   std::map<std::string, std::string> sysctls;
   std::optional<SecurityProfile> seccomp;

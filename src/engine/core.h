@@ -138,7 +138,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void collect_later();
   /// Has each monitor of another release replace itself, one at a time, behind the calls.
   void renew_monitors();  // renew_monitors.cc
-  monitor::LaunchOptions launch_options(const std::string& sandbox_id) const;
+  monitor::LaunchOptions launch_options(const Sandbox& sandbox) const;
 
   // Handlers (handler_status.cc). A program that was replaced is asked again behind the answer.
   std::vector<HandlerStatus> handler_statuses();

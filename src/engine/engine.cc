@@ -2,6 +2,7 @@
 
 #include "base/id.h"
 #include "base/strings.h"
+#include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/layout.h"
 #include "engine/spec_input.h"
@@ -27,9 +28,22 @@ class HandlerSubscription final : public Subscription {
   std::shared_ptr<Engine::Core::Handler> handler_;
 };
 
+Result<> check_cgroups(const Options& options) {
+  const CgroupDriver driver = options.cgroup_driver;
+  for (const auto& [key, parent] : {std::pair{"cgroup.parent", &options.default_cgroup_parent},
+                                    {"cgroup.monitors", &options.monitor_cgroup_parent}}) {
+    if (!parent->empty()) FLUYT_TRY_CONTEXT(check_cgroup_parent(driver, *parent), key);
+  }
+  if (driver == CgroupDriver::kCgroupfs) return {};
+  FLUYT_TRY_CONTEXT(runtime::cgroup::check_driver(runtime::cgroup::Driver::kSystemd),
+                    "cgroup.driver: \"systemd\"");
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logger& logger) {
+  FLUYT_TRY(check_cgroups(options));
   FLUYT_TRY(check_layout(options.root));
   FLUYT_TRY(check_layout(options.state));
   FLUYT_TRY(sys::make_dirs(options.root, 0700));

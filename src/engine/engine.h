@@ -29,10 +29,12 @@ struct Options {
   std::string logs;   // where front ends other than CRI keep containers' logs
   std::string monitor_program;
   std::string pod_init_program;
-  std::string default_cgroup_parent = "/fluyt";
+  CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
+  std::string default_cgroup_parent;  // of pods; empty: the driver's (cgroup_parent.h)
   std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
-  std::string monitor_cgroup_parent = "/fluyt-monitors";  // one leaf a monitor, outside every pod's
-  std::vector<RuntimeHandler> handlers;                   // besides the linked one
+  /// One leaf, or one scope, a monitor: outside every pod's. Empty: the driver's.
+  std::string monitor_cgroup_parent;
+  std::vector<RuntimeHandler> handlers;                       // besides the linked one
   std::string default_handler = std::string(kLinkedHandler);  // what "" means
 };
 

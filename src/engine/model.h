@@ -39,6 +39,9 @@ struct Sandbox {
   int32_t monitor_pid = 0;
   std::string boot_id;  // of the boot that it was made in; empty in old records
   std::string reason;   // why it is not ready, where nobody asked for that
+  /// What was in force when it was made, and is until it goes. Empty in old records: the default.
+  std::string cgroup_parent;
+  CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   bool operator==(const Sandbox&) const = default;
 };
 using SandboxPtr = std::shared_ptr<const Sandbox>;
@@ -54,6 +57,7 @@ struct ContainerUser {
 struct CgroupPaths {
   std::string unified;
   std::vector<std::pair<std::string, std::string>> legacy;  // v1 controller to directory
+  int32_t holder = 0;  // a process of ours in there, not the container's; 0: none
   bool operator==(const CgroupPaths&) const = default;
 };
 

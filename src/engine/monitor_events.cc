@@ -24,7 +24,7 @@ Container merged(Container container, const monitor::ContainerInfo& info) {
   if (info.created_at != 0) container.created_at = info.created_at;
   if (info.started_at != 0) container.started_at = info.started_at;
   if (!info.cgroup_unified.empty() || !info.cgroup_legacy.empty()) {
-    container.cgroup = {info.cgroup_unified, info.cgroup_legacy};
+    container.cgroup = {info.cgroup_unified, info.cgroup_legacy, info.cgroup_holder};
   }
   if (info.state == monitor::ContainerState::kRunning) {
     container.state = next(container.state, ContainerEvent::kStarted).value_or(container.state);

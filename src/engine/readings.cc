@@ -20,6 +20,7 @@ ContainerStats read_one(Engine::Core& core, const ContainerPtr& container) {
   stats.usage.timestamp = now_unix_ns();
   auto read = runtime::cgroup::brief_stats(record_of(container->cgroup));
   if (!read.ok()) return stats;  // its cgroup has gone with it
+  leave_out_holder(container->cgroup, *read);
   stats.usage = usage_of(*read, stats.usage.timestamp);
   if (stats.usage.cpu_usage_ns) {
     stats.usage.cpu_nano_cores =

@@ -44,6 +44,8 @@ NLOHMANN_JSON_SERIALIZE_ENUM(GroupsPolicy,
 NLOHMANN_JSON_SERIALIZE_ENUM(Propagation, {{Propagation::kPrivate, "private"},
                                            {Propagation::kHostToContainer, "host to container"},
                                            {Propagation::kBidirectional, "bidirectional"}})
+NLOHMANN_JSON_SERIALIZE_ENUM(CgroupDriver, {{CgroupDriver::kCgroupfs, "cgroupfs"},
+                                            {CgroupDriver::kSystemd, "systemd"}})
 NLOHMANN_JSON_SERIALIZE_ENUM(SandboxState, {{SandboxState::kCreating, "creating"},
                                             {SandboxState::kReady, "ready"},
                                             {SandboxState::kNotReady, "not ready"}})
@@ -89,10 +91,11 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ContainerConfig, name, image, us
                                                 stop_signal)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NamespacePaths, user, network, ipc, uts, pid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ContainerUser, uid, gid, groups)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CgroupPaths, unified, legacy)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CgroupPaths, unified, legacy, holder)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Sandbox, id, config, runtime_handler, handler,
                                                 state, created_at, namespaces, ips, network_result,
-                                                network_attached, monitor_pid, boot_id, reason)
+                                                network_attached, monitor_pid, boot_id, reason,
+                                                cgroup_parent, cgroup_driver)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Container, id, sandbox_id, config, state, image_id,
                                                 image_digest, log_path, stop_signal, created_at,
                                                 started_at, finished_at, pid, exit_code, reason,

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "engine/cgroup_parent.h"
 #include "engine/core.h"
 
 namespace fluyt::engine {
@@ -20,8 +21,8 @@ Result<> renew(Engine::Core& core, const SandboxEntryPtr& entry) {
   if (!client || entry->ending || entry->value()->state != SandboxState::kReady) return {};
   const std::string before = client->program();
   const std::string id = entry->value()->id;
-  if (!FLUYT_TRY(
-          core.parts.hub->renew(*client, core.launch_options(id), Deadline::after_ms(kRenewMs))))
+  if (!FLUYT_TRY(core.parts.hub->renew(*client, core.launch_options(*entry->value()),
+                                       Deadline::after_ms(kRenewMs))))
     return {};
   core.logger.info(cat("sandbox ", id, ": its monitor of fluyt ", before, " is fluyt ",
                        client->program(), " now"));
@@ -51,12 +52,12 @@ void renew_next(Engine::Core& core, std::vector<SandboxEntryPtr> left, int attem
 
 }  // namespace
 
-monitor::LaunchOptions Engine::Core::launch_options(const std::string& sandbox_id) const {
+monitor::LaunchOptions Engine::Core::launch_options(const Sandbox& sandbox) const {
   return {.monitor_program = options.monitor_program,
           .pod_init_program = options.pod_init_program,
-          .sandbox_id = sandbox_id,
-          .state_dir = monitor_dir(sandbox_id),
-          .cgroup = options.monitor_cgroup_parent + "/" + sandbox_id};
+          .sandbox_id = sandbox.id,
+          .state_dir = monitor_dir(sandbox.id),
+          .cgroup = monitor_cgroups_path(options, sandbox)};
 }
 
 void Engine::Core::renew_monitors() {

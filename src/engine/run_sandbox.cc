@@ -1,5 +1,6 @@
 #include "base/id.h"
 #include "base/strings.h"
+#include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/sandbox_files.h"
 #include "spec/sysctls.h"
@@ -37,7 +38,11 @@ Result<> admit_users(Engine::Core& core, const std::string& handler,
   return {};
 }
 
-Result<> admit(const SandboxConfig& config) {
+Result<> admit(const Options& options, const SandboxConfig& config) {
+  if (!config.cgroup_parent.empty()) {
+    FLUYT_TRY_CONTEXT(check_cgroup_parent(options.cgroup_driver, config.cgroup_parent),
+                      "linux.cgroup_parent");
+  }
   if (config.namespaces.pid == NamespaceMode::kTarget) {
     return Error(Code::kInvalidArgument,
                  cat(kNamespaces,
@@ -64,11 +69,12 @@ Result<std::optional<monitor::RuntimeProgram>> program_of(const Engine::Core& co
   return std::optional(monitor::RuntimeProgram{
       .path = handler->path,
       .options = handler->options,
+      .systemd_cgroup = sandbox.cgroup_driver == CgroupDriver::kSystemd,
       .root = handler->root.empty() ? core.monitor_dir(sandbox.id) + "/runtime" : handler->root});
 }
 
-Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox, const std::string& hostname,
-                                                const std::string& cgroup_parent) {
+Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox,
+                                                const std::string& hostname) {
   const NamespaceOptions& namespaces = sandbox.config.namespaces;
   monitor::SandboxRequest request;
   request.id = sandbox.id;
@@ -78,7 +84,10 @@ Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox, const st
   request.new_uts = request.new_network;
   request.new_ipc = namespaces.ipc != NamespaceMode::kNode;
   request.shared_pid = namespaces.pid == NamespaceMode::kPod;
-  request.pod_init_cgroup = cgroup_parent;
+  // A scope of its own would be one more call of systemd: there it shares the monitor's, which no
+  // limit of the pod's reaches.
+  if (sandbox.cgroup_driver == CgroupDriver::kCgroupfs)
+    request.pod_init_cgroup = sandbox.cgroup_parent;
   request.users = id_maps(namespaces.user_ids);
   const auto sysctls = FLUYT_TRY(
       spec::sandbox_sysctls(sandbox.config.sysctls, {.network = request.new_network,
@@ -93,10 +102,8 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   const SandboxPtr sandbox = entry.value();
   const SandboxConfig& config = sandbox->config;
   const std::string dir = core.sandbox_dir(sandbox->id);
-  const std::string& parent =
-      config.cgroup_parent.empty() ? core.options.default_cgroup_parent : config.cgroup_parent;
   const std::string hostname = config.hostname.empty() ? FLUYT_TRY(host_name()) : config.hostname;
-  auto request = FLUYT_TRY(monitor_request(*sandbox, hostname, parent));
+  auto request = FLUYT_TRY(monitor_request(*sandbox, hostname));
   request.runtime = FLUYT_TRY(program_of(core, *sandbox));
   FLUYT_TRY(sys::make_dirs(dir, 0711));
   if (!config.log_directory.empty()) {
@@ -106,7 +113,7 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
     FLUYT_TRY(mount_shm(dir, config.namespaces.user_ids));
   }
 
-  const monitor::LaunchOptions launch = core.launch_options(sandbox->id);
+  const monitor::LaunchOptions launch = core.launch_options(*sandbox);
   const auto client =
       FLUYT_TRY_CONTEXT(core.parts.hub->launch(launch, core.events_for(sandbox->id)), "monitor");
   entry.set_client(client);
@@ -178,7 +185,7 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
 
 Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                                         const std::string& runtime_handler) {
-  FLUYT_TRY(admit(config));
+  FLUYT_TRY(admit(core_->options, config));
   FLUYT_TRY(check_runtime_handler(runtime_handler));
   FLUYT_TRY(admit_users(*core_, handler_name(core_->options, runtime_handler), config.namespaces));
   Sandbox sandbox;
@@ -188,6 +195,8 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   sandbox.handler = handler_name(core_->options, runtime_handler);
   sandbox.created_at = now_unix_ns();
   sandbox.boot_id = core_->boot_id;
+  sandbox.cgroup_driver = core_->options.cgroup_driver;
+  sandbox.cgroup_parent = cgroup_parent_of(core_->options, sandbox);
 
   using Kind = Names<SandboxName>::Claim::Kind;
   using Keep = Names<SandboxName>::Keep;

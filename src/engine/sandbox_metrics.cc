@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/metric_table.h"
 #include "engine/readings.h"
@@ -9,9 +10,8 @@ namespace {
 
 /// As the hierarchies name it, without where one is mounted.
 std::string cgroup_name(const Engine::Core& core, const Sandbox& sandbox, const std::string& id) {
-  const std::string& own = sandbox.config.cgroup_parent;
-  const std::string& parent = own.empty() ? core.options.default_cgroup_parent : own;
-  return cat(parent, parent.ends_with('/') ? "" : "/", id);
+  const std::string parent = cgroup_parent_of(core.options, sandbox);
+  return container_directory(sandbox.cgroup_driver, parent, id).value_or(parent);
 }
 
 ContainerMetrics read(Engine::Core& core, const Sandbox& sandbox, const Container& container,
@@ -28,10 +28,12 @@ ContainerMetrics read(Engine::Core& core, const Sandbox& sandbox, const Containe
   auto stats = runtime::cgroup::stats(record);
   if (!stats.ok()) return {container.id, {}};  // it ended this very moment
   source.stats = std::move(*stats);
+  leave_out_holder(container.cgroup, source.stats);
   for (const auto& device : source.stats.io) {
     source.block_devices.push_back(block_device_name("/sys/dev/block", device.major, device.minor));
   }
-  const auto pids = runtime::cgroup::pids(record);
+  auto pids = runtime::cgroup::pids(record);
+  if (pids.ok()) std::erase(*pids, container.cgroup.holder);
   if (pids.ok()) source.processes = read_processes("/proc", *pids, container.pid);
   return {container.id, container_metrics(source)};
 }

@@ -10,9 +10,12 @@ namespace {
 Usage usage_of_pod(Engine::Core& core, const Sandbox& sandbox,
                    const std::vector<ContainerStats>& containers) {
   const int64_t now = now_unix_ns();
-  const auto cgroup = pod_cgroup(*core.cgroup_host, sandbox.config.cgroup_parent);
+  const auto cgroup = pod_cgroup(*core.cgroup_host, sandbox);
   if (cgroup.ok() && *cgroup) {
-    const auto stats = runtime::cgroup::brief_stats(**cgroup);
+    auto stats = runtime::cgroup::brief_stats(**cgroup);
+    for (const ContainerStats& one : containers) {
+      if (stats.ok()) leave_out_holder(one.container->cgroup, *stats);
+    }
     if (stats.ok()) return usage_of(*stats, now);
   }
   return sum_of(containers, now);

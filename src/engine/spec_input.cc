@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "engine/cdi.h"
+#include "engine/cgroup_parent.h"
 #include "engine/image_volumes.h"
 #include "engine/sandbox_files.h"
 #include "spec/capabilities.h"
@@ -292,8 +293,12 @@ spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
   to.hosts = dir + "/hosts";
   to.hostname_file = dir + "/hostname";
   to.shm = sandbox.config.namespaces.ipc == NamespaceMode::kNode ? "/dev/shm" : dir + "/shm";
-  to.cgroup_parent = sandbox.config.cgroup_parent.empty() ? core.options.default_cgroup_parent
-                                                          : sandbox.config.cgroup_parent;
+  const std::string parent = cgroup_parent_of(core.options, sandbox);
+  if (sandbox.cgroup_driver == CgroupDriver::kSystemd) {
+    to.cgroup_slice = slice_name(parent);
+  } else {
+    to.cgroup_parent = parent;
+  }
   to.privileged = sandbox.config.privileged;
   return to;
 }

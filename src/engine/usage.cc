@@ -1,5 +1,7 @@
 #include "engine/usage.h"
 
+#include "engine/cgroup_parent.h"
+
 namespace fluyt::engine {
 namespace {
 
@@ -21,6 +23,10 @@ void add(std::optional<uint64_t>& to, std::optional<uint64_t> more) {
 
 runtime::CgroupRecord record_of(const CgroupPaths& paths) {
   return {.unified = paths.unified, .legacy = paths.legacy, .unit = {}};
+}
+
+void leave_out_holder(const CgroupPaths& paths, cgroup::Stats& stats) {
+  if (paths.holder != 0 && stats.pids && stats.pids->current > 0) --stats.pids->current;
 }
 
 Usage usage_of(const cgroup::Stats& stats, int64_t now_unix_ns) {
@@ -67,9 +73,11 @@ Usage sum_of(const std::vector<ContainerStats>& containers, int64_t now_unix_ns)
 }
 
 Result<std::optional<runtime::CgroupRecord>> pod_cgroup(const cgroup::Host& host,
-                                                        const std::string& cgroup_parent) {
-  if (cgroup_parent.empty()) return std::optional<runtime::CgroupRecord>();
-  return std::optional(FLUYT_TRY(cgroup::locate(host, cgroup_parent, "")));
+                                                        const Sandbox& sandbox) {
+  const std::string& parent = sandbox.config.cgroup_parent;
+  if (parent.empty()) return std::optional<runtime::CgroupRecord>();
+  const std::string directory = FLUYT_TRY(parent_directory(sandbox.cgroup_driver, parent));
+  return std::optional(FLUYT_TRY(cgroup::locate(host, directory, "")));
 }
 
 }  // namespace fluyt::engine

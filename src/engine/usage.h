@@ -18,8 +18,10 @@ Usage usage_of(const runtime::cgroup::Stats& stats, int64_t now_unix_ns);
 /// counts as nothing; pressure cannot be added up and is left out.
 Usage sum_of(const std::vector<ContainerStats>& containers, int64_t now_unix_ns);
 
+/// A process of ours in the container's cgroup is none of the container's.
+void leave_out_holder(const CgroupPaths& paths, runtime::cgroup::Stats& stats);
 /// The cgroup of a pod, where its caller gave it one; nothing for those that share the default.
 Result<std::optional<runtime::CgroupRecord>> pod_cgroup(const runtime::cgroup::Host& host,
-                                                        const std::string& cgroup_parent);
+                                                        const Sandbox& sandbox);
 
 }  // namespace fluyt::engine

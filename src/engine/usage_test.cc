@@ -57,14 +57,34 @@ TEST(Usage, OfAPodWithoutACgroupIsItsContainersTogether) {
   EXPECT_EQ(sum.process_count, std::nullopt);
 }
 
+Sandbox with_parent(const std::string& parent, CgroupDriver driver) {
+  Sandbox sandbox;
+  sandbox.config.cgroup_parent = parent;
+  sandbox.cgroup_driver = driver;
+  return sandbox;
+}
+
 TEST(PodCgroup, IsWhereTheCallerPutIt) {
   cgroup::Host host;
   host.unified = "/sys/fs/cgroup";
-  const auto own = pod_cgroup(host, "/kubepods/pod1");
+  const auto own = pod_cgroup(host, with_parent("/kubepods/pod1", CgroupDriver::kCgroupfs));
   ASSERT_TRUE(own.ok() && *own);
   EXPECT_EQ((**own).unified, "/sys/fs/cgroup/kubepods/pod1");
-  EXPECT_FALSE(*pod_cgroup(host, ""));
-  EXPECT_FALSE(pod_cgroup(host, "/../x").ok());
+  EXPECT_FALSE(*pod_cgroup(host, with_parent("", CgroupDriver::kSystemd)));
+  EXPECT_FALSE(pod_cgroup(host, with_parent("/../x", CgroupDriver::kCgroupfs)).ok());
+  const auto slice = pod_cgroup(host, with_parent("kube-pod1.slice", CgroupDriver::kSystemd));
+  ASSERT_TRUE(slice.ok() && *slice);
+  EXPECT_TRUE((*slice)->unified.ends_with("/kube.slice/kube-pod1.slice"));
+  EXPECT_FALSE((*slice)->unit) << "read, never made or removed";
+}
+
+TEST(LeaveOutHolder, CountsTheContainersProcessesAlone) {
+  runtime::cgroup::Stats stats;
+  stats.pids = runtime::cgroup::PidsStats{.current = 3, .limit = {}};
+  leave_out_holder({.unified = "/c", .legacy = {}, .holder = 0}, stats);
+  EXPECT_EQ(stats.pids->current, 3U);
+  leave_out_holder({.unified = "/c", .legacy = {}, .holder = 77}, stats);
+  EXPECT_EQ(stats.pids->current, 2U);
 }
 
 constexpr int64_t kSecond = 1'000'000'000;

@@ -53,6 +53,10 @@ enum class Newlines {
   kAsWritten,  // for a caller that passes the output on to a terminal, a file or a pipe of its own
 };
 
+/// Whether annotations of the spec (org.systemd.property.NAME) set properties of the container's
+/// scope.
+enum class UnitProperties { kObey, kIgnore };
+
 struct CreateRequest {
   std::string id;
   std::string bundle;  // absolute: relative paths of the spec start here
@@ -74,8 +78,8 @@ struct CreateRequest {
   Newlines newlines = Newlines::kToNewLine;
   bool no_pivot = false;
   bool no_new_keyring = false;
-  /// With kSystemd the annotations org.systemd.property.* of the spec are obeyed.
   cgroup::Driver cgroup_driver = cgroup::Driver::kCgroupfs;
+  UnitProperties unit_properties = UnitProperties::kObey;  // with kSystemd
   /// Called once before the program can run: the place to write down what Made says.
   std::function<Result<>(const Made&)> on_made = {};
   Deadline deadline = Deadline::never();

@@ -84,6 +84,11 @@ uid_t outside_root(const NamespacePlan& namespaces) {
   return 0;
 }
 
+std::map<std::string, std::string> unit_annotations(const CreateRequest& request) {
+  if (request.unit_properties == UnitProperties::kIgnore) return {};
+  return request.spec.annotations;
+}
+
 struct Start {
   sys::Process process;
   sys::Fd channel;
@@ -168,7 +173,7 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
   const bool has_cgroup = record != CgroupRecord{};
   const bool at_once = host.legacy.empty() || record.unit;
   auto make_cgroup = [&](cgroup::Part part) {
-    return guard.make(host, record, plan.resources, request.spec.annotations, part);
+    return guard.make(host, record, plan.resources, unit_annotations(request), part);
   };
   sys::Fd born_in;
   if (has_cgroup) {

@@ -55,8 +55,11 @@ std::vector<std::string> capabilities_of(const Host& host) {
   return {all.begin(), all.end()};
 }
 
-/// Absolute, without a way out: the cgroup is made below the parent.
-Result<std::string> cgroups_path(const std::string& parent, const std::string& id) {
+/// Absolute, without a way out: the cgroup is made below the parent. Or slice, prefix and name of a
+/// scope.
+Result<std::string> cgroups_path(const Sandbox& sandbox, const std::string& id) {
+  if (!sandbox.cgroup_slice.empty()) return cat(sandbox.cgroup_slice, ":", kScopePrefix, ":", id);
+  const std::string& parent = sandbox.cgroup_parent;
   for (const std::string_view word : split(parent, '/')) {
     if (word == ".." || word == ".") {
       return Error(Code::kInvalidArgument,
@@ -305,7 +308,7 @@ Result<oci::Linux> linux_of(const Container& container, const Sandbox& sandbox, 
   const Security& security = container.security;
   oci::Linux out;
   FLUYT_TRY(add_namespaces(out, container, host));
-  out.cgroups_path = FLUYT_TRY(cgroups_path(sandbox.cgroup_parent, container.id));
+  out.cgroups_path = FLUYT_TRY(cgroups_path(sandbox, container.id));
   out.resources = FLUYT_TRY(resources_of(container.resources, host));
   FLUYT_TRY(add_devices(out, container));
   out.seccomp = FLUYT_TRY(seccomp_of(security, capabilities, host));

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,9 @@
 /// looked up (files of the image, devices, namespaces, what the host can do) comes in as a value,
 /// so that whole specs can be compared in tests. The words are those of CRI v1.
 namespace fluyt::spec {
+
+/// A container's scope, where systemd makes it, is PREFIX-ID.scope.
+inline constexpr std::string_view kScopePrefix = "cri-fluyt";
 
 /// What this host can do, found out once by the caller.
 struct Host {
@@ -58,7 +62,8 @@ struct Sandbox {
   std::string hosts;
   std::string hostname_file;
   std::string shm;            // bound to /dev/shm; empty: a tmpfs of the container's own
-  std::string cgroup_parent;  // cgroupfs syntax, absolute: "/kubepods/pod1"
+  std::string cgroup_parent;  // absolute: "/kubepods/pod1"
+  std::string cgroup_slice;   // with the systemd driver, in its place: "kubepods-pod1.slice"
   bool privileged = false;    // must be, for a privileged container in it
 };
 

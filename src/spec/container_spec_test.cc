@@ -466,6 +466,15 @@ TEST(CgroupsPath, StaysBelowTheParent) {
   EXPECT_THAT(why([](Given& given) { given.container.id = "../x"; }), HasSubstr("container id"));
 }
 
+TEST(CgroupsPath, IsAScopeInTheSliceWhereSystemdMakesIt) {
+  Given given;
+  given.sandbox.cgroup_parent = "";
+  given.sandbox.cgroup_slice = "kubepods-pod1.slice";
+  EXPECT_EQ(
+      container_spec(given.container, given.sandbox, given.image, given.host)->linux_->cgroups_path,
+      cat("kubepods-pod1.slice:cri-fluyt:", given.container.id));
+}
+
 TEST(NamespacesOf, UserNamespaceNeedsMappings) {
   EXPECT_THAT(why([](Given& given) { given.container.namespaces.user = {}; }),
               HasSubstr("expected mappings of both kinds"));

@@ -139,7 +139,12 @@ Result<Process> make_sleeper() {
   const pid_t parent = getpid();
   auto child = FLUYT_TRY(clone_process({}));
   if (child) return std::move(*child);
-  // Nothing here may allocate or fail: it is a copy of whatever we were doing.
+  // Nothing here may allocate or fail: it is a copy of whatever we were doing. Signals for all of a
+  // cgroup are not meant for it.
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_BLOCK, &all, nullptr);
+  prctl(PR_SET_NAME, "fluyt-hold");
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(0);
   syscall(SYS_close_range, 0U, ~0U, 0U);

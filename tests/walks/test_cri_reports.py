@@ -524,3 +524,19 @@ def test_crictl_prints_it(engine, cri, loaded, tmp_path):
         assert container in read(tmp_path / "events")
     finally:
         harness.stop_process(listener)
+
+
+@pytest.mark.parametrize("parent,words", [
+    ("kubepods", "expected an absolute path"),
+    ("/kubepods/../x", "without \"..\""),
+    ("kubepods-pod1.slice", "expected an absolute path"),
+    ("/kubepods.slice/kubepods-pod1.slice", "a slice is the systemd driver's"),
+])
+def test_cgroup_parent_of_another_form(cri, parent, words):
+    """What RuntimeConfig says is what a pod's parent must be."""
+    assert cri.runtime.RuntimeConfig(c.pb.RuntimeConfigRequest()).linux.cgroup_driver == c.pb.CGROUPFS
+    config = cri.sandbox_config()
+    config.linux.cgroup_parent = parent
+    code, message = c.error_of(cri.run_sandbox, config)
+    assert code == "INVALID_ARGUMENT" and f'linux.cgroup_parent: "{parent}": ' in message and words in message, message
+    assert not list(cri.runtime.ListPodSandbox(c.pb.ListPodSandboxRequest()).items)

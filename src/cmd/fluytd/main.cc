@@ -99,6 +99,7 @@ Result<Served> make_engine(const Settings& settings, Logger& logger) {
                                       .logs = settings.root + "/logs",
                                       .monitor_program = settings.monitor_program,
                                       .pod_init_program = settings.pod_init_program,
+                                      .cgroup_driver = settings.cgroup_driver,
                                       .default_cgroup_parent = settings.cgroup_parent,
                                       .cdi_dirs = settings.cdi_dirs,
                                       .monitor_cgroup_parent = settings.monitor_cgroup_parent,

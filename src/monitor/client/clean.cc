@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "monitor/client/standstill.h"
 #include "monitor/program/cleanup.h"
+#include "monitor/protocol/cgroup.h"
 #include "monitor/protocol/state_folder.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
@@ -55,7 +56,7 @@ Result<> end_process(int32_t pid, uint64_t start_time, Deadline deadline) {
 
 template <class Record>
 runtime::CgroupRecord cgroup_of(const Record& record) {
-  return {.unified = record.cgroup_unified, .legacy = record.cgroup_legacy};
+  return cgroup_in<runtime::CgroupRecord>(record);
 }
 
 bool has_cgroup(const runtime::CgroupRecord& cgroup) {

@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "monitor/client/clean.h"
 #include "monitor/client/standstill.h"
+#include "monitor/protocol/cgroup.h"
 #include "monitor/protocol/state_folder.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -296,7 +297,7 @@ Connection::Attention Connection::to_killed(std::vector<runtime::CgroupRecord> c
 std::vector<runtime::CgroupRecord> Connection::cgroups_of_container(const std::string& id) const {
   const auto info = find_record(state_dir_, id);
   if (!info.ok() || !*info) return {};
-  return {{.unified = (*info)->cgroup_unified, .legacy = (*info)->cgroup_legacy}};
+  return {cgroup_in<runtime::CgroupRecord>(**info)};
 }
 
 void Connection::give_up(const std::string& why) {

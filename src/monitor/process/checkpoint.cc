@@ -48,10 +48,17 @@ void Monitor::handle(const RequestKey& key, wire::Checkpoint verb, Fds /*fds*/) 
     const auto at = containers_.find(id);
     if (at != containers_.end()) {
       at->second->checkpointing = false;
+      if (!at->second->reaped) {
+        hold_cgroup(*at->second);
+        persist(*at->second);
+        tell(wire::Event{at->second->info});
+      }
       loop_.cancel(at->second->checkpoint_timer);
     }
     done(key, reply.ok() ? Result<>() : Result<>(std::move(reply).error()));
   };
+  // CRIU freezes the cgroup, and expects nobody in there but the container's.
+  release_cgroup(container);
   auto started = workers_.start(std::move(job));
   if (!started.ok()) return done(key, std::move(started).error());
   container.checkpointing = true;

@@ -8,6 +8,7 @@
 #include "monitor/process/container_io.h"
 #include "monitor/process/loop.h"
 #include "monitor/process/requests.h"
+#include "monitor/protocol/cgroup.h"
 #include "monitor/protocol/messages.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/stats.h"
@@ -47,9 +48,7 @@ struct Container {
   bool being_removed = false;
   std::vector<RequestKey> removers;
 
-  runtime::CgroupRecord cgroup() const {
-    return {.unified = info.cgroup_unified, .legacy = info.cgroup_legacy};
-  }
+  runtime::CgroupRecord cgroup() const { return cgroup_in<runtime::CgroupRecord>(info); }
 };
 
 }  // namespace fluyt::monitor

@@ -1,3 +1,4 @@
+#include <csignal>
 #include <utility>
 
 #include "base/id.h"
@@ -131,10 +132,32 @@ Result<> Monitor::add_container(const CreateRequest& request, CreatedContainer c
   const std::string id = container->info.id;
   if (container->gated) FLUYT_TRY(sys::set_nonblocking(container->report, true));
   FLUYT_TRY(container->io->watch([this, id] { finish_exit(id); }));
+  hold_cgroup(*container);
   persist(*container);
   watch_oom(*container);
   containers_[id] = std::move(container);
   return {};
+}
+
+void Monitor::hold_cgroup(Container& container) {
+  auto hold = runtime::cgroup::hold(container.cgroup());
+  if (!hold.ok()) {
+    log(cat("container ", container.info.id, ": ", hold.error().message(),
+            ": an OOM kill may go unseen"));
+    return;
+  }
+  container.info.cgroup_holder = hold->detach();
+}
+
+void Monitor::release_cgroup(Container& container) {
+  // Our child, and not reaped as long as it is written down here: the number is still its own.
+  if (container.info.cgroup_holder > 0) ::kill(container.info.cgroup_holder, SIGKILL);
+  container.info.cgroup_holder = 0;
+}
+
+void Monitor::count_oom(Container& container) {
+  auto kills = runtime::cgroup::oom_kills(container.cgroup());
+  if (kills.ok() && *kills > 0) container.info.oom_killed = true;
 }
 
 void Monitor::watch_oom(Container& container) {

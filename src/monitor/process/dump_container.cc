@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/strings.h"
+#include "monitor/protocol/cgroup.h"
 #include "oci/runtime_spec.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "sys/file.h"
@@ -60,7 +61,7 @@ Result<> dump_container(const ContainerInfo& container, const wire::Checkpoint& 
   if (!parsed.ok()) return std::move(parsed).error();
   request.spec = std::move(*parsed);
   request.init_pid = container.pid;
-  request.cgroup = {.unified = container.cgroup_unified, .legacy = container.cgroup_legacy};
+  request.cgroup = cgroup_in<runtime::CgroupRecord>(container);
   request.descriptors = descriptors_of(container.pid);
   request.settings.image_path = verb.folder + "/checkpoint";
   request.settings.work_path = verb.folder;

@@ -54,6 +54,11 @@ void Monitor::on_exit(pid_t pid, sys::ExitStatus status) {
     return log("the pod init has ended: the sandbox's shared PID namespace is gone");
   }
   for (const auto& [id, container] : containers_) {
+    // Killed with the rest of the cgroup.
+    if (container->info.cgroup_holder == pid) {
+      container->info.cgroup_holder = 0;
+      return;
+    }
     if (container->info.pid == pid && !container->reaped && !container->early_exit)
       return on_container_exit(*container, status);
   }
@@ -85,8 +90,8 @@ void Monitor::on_container_exit(Container& container, sys::ExitStatus status) {
   container.info.exit_code = status.shell_code();
   container.info.finished_at = now_unix_ns();
   // Before anybody can remove the cgroup, and before the state is told.
-  auto kills = runtime::cgroup::oom_kills(container.cgroup());
-  if (kills.ok() && *kills > 0) container.info.oom_killed = true;
+  count_oom(container);
+  release_cgroup(container);
   // With a PID namespace of its own the kernel has killed the rest already.
   if (!container.own_pid_namespace) kill_everything(container);
   if (container.io->drain()) return finish_exit(id);

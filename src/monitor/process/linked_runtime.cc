@@ -5,6 +5,7 @@
 #include "monitor/process/container_runtime.h"
 #include "monitor/process/dump_container.h"
 #include "monitor/process/runtime_parts.h"
+#include "monitor/protocol/cgroup.h"
 #include "oci/runtime_spec.h"
 #include "runtime/container.h"
 #include "sys/file.h"
@@ -23,7 +24,7 @@ Result<> keep_spec(const oci::Spec& spec, const std::string& path) {
 }
 
 runtime::CgroupRecord cgroup_of(const ContainerInfo& info) {
-  return {.unified = info.cgroup_unified, .legacy = info.cgroup_legacy};
+  return cgroup_in<runtime::CgroupRecord>(info);
 }
 
 class LinkedRuntime final : public ContainerRuntime {
@@ -64,6 +65,8 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
   create.overlay_root = request.root;
   create.trees = request.trees;
   create.parent = runtime::ParentOf::kCallersParent;
+  // A pod's annotations are anybody's words, and a unit's properties can run programs.
+  create.unit_properties = runtime::UnitProperties::kIgnore;
   create.deadline = deadline;
   const std::string cgroups_path =
       create.spec.linux_ ? create.spec.linux_->cgroups_path : std::string();
@@ -84,8 +87,10 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
   // made when monitor and worker die has its cgroup on record.
   FLUYT_TRY(keep_spec(create.spec, spec_path(state_dir_, request.id)));
   const auto host = FLUYT_TRY(runtime::cgroup::probe());
-  const auto cgroup = FLUYT_TRY_CONTEXT(runtime::cgroup::locate(host, cgroups_path, request.id),
-                                        "linux.cgroupsPath");
+  create.cgroup_driver = runtime::cgroup::driver_of(cgroups_path);
+  const auto cgroup = FLUYT_TRY_CONTEXT(
+      runtime::cgroup::locate(host, cgroups_path, request.id, create.cgroup_driver),
+      "linux.cgroupsPath");
   FLUYT_TRY(announce_record(request.id, cgroup, state_dir_));
   auto created = runtime::create(create);
   if (!created.ok()) {
@@ -95,8 +100,7 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
 
   made.info = {.id = request.id, .pid = created->init.pid(), .created_at = now_unix_ns()};
   made.info.pid_start_time = created->start_time;
-  made.info.cgroup_unified = created->cgroup.unified;
-  made.info.cgroup_legacy = created->cgroup.legacy;
+  put_cgroup(created->cgroup, made.info);
   made.own_pid_namespace = has_own_pids(create.spec);
   made.init = std::move(created->init);
   made.console = std::move(created->console);

@@ -12,6 +12,7 @@
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "monitor/protocol/cgroup.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -47,10 +48,9 @@ Result<> Monitor::record_self() {
                        .boot_id = FLUYT_TRY(sys::boot_id())};
   if (!options_.cgroup.empty()) {
     const auto host = FLUYT_TRY(runtime::cgroup::probe());
-    const auto cgroup =
-        FLUYT_TRY(runtime::cgroup::locate(host, options_.cgroup, options_.sandbox_id));
-    record.cgroup_unified = cgroup.unified;
-    record.cgroup_legacy = cgroup.legacy;
+    const auto cgroup = FLUYT_TRY(runtime::cgroup::locate(
+        host, options_.cgroup, options_.sandbox_id, runtime::cgroup::driver_of(options_.cgroup)));
+    put_cgroup(cgroup, record);
   }
   return sys::write_file_atomic(sys::kCwd, cat(options_.state_dir, "/", kMonitorFile),
                                 encode(record), 0600);

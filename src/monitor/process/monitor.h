@@ -118,6 +118,10 @@ class Monitor {
   void signal_by_call(const RequestKey& key, const Container& container, int signal);
   void finish_start(Container& container, Result<> result);
   void watch_oom(Container& container);
+  /// systemd's scope: it stays, with what it has counted, until release_cgroup().
+  void hold_cgroup(Container& container);
+  void release_cgroup(Container& container);
+  void count_oom(Container& container);
 
   // Exits (exits.cc).
   void on_children();

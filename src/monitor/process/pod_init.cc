@@ -19,6 +19,7 @@
 
 #include "base/strings.h"
 #include "monitor/process/sandbox.h"
+#include "monitor/protocol/cgroup.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/clone.h"
 #include "sys/file.h"
@@ -179,9 +180,8 @@ Result<PodInit> start_pod_init(const SandboxRequest& request, sys::FdRef program
   auto started = [&]() -> Result<> {
     init.record = {.pid = init.process.pid(),
                    .start_time = FLUYT_TRY(sys::start_time_of(init.process.pid())),
-                   .boot_id = FLUYT_TRY(sys::boot_id()),
-                   .cgroup_unified = own.record.unified,
-                   .cgroup_legacy = own.record.legacy};
+                   .boot_id = FLUYT_TRY(sys::boot_id())};
+    put_cgroup(own.record, init.record);
     const std::string said = FLUYT_TRY(sys::read_all(report.read, 4096));
     if (!said.empty()) return Error(Code::kInternal, said);
     return {};

@@ -15,6 +15,7 @@
 #include "monitor/process/runtime_parts.h"
 #include "monitor/program/call.h"
 #include "monitor/program/cleanup.h"
+#include "monitor/protocol/cgroup.h"
 #include "monitor/protocol/state_folder.h"
 #include "oci/runtime_spec.h"
 #include "sys/clone.h"
@@ -35,7 +36,7 @@ constexpr const char* kConfigFile = "config.json";
 constexpr const char* kSpecVersion = "1.0.2";
 
 runtime::CgroupRecord cgroup_of(const ContainerInfo& info) {
-  return {.unified = info.cgroup_unified, .legacy = info.cgroup_legacy};
+  return cgroup_in<runtime::CgroupRecord>(info);
 }
 
 // Where a program sends a terminal's master. Its path is short whatever our folders are called:
@@ -82,6 +83,7 @@ Result<runtime::CgroupRecord> cgroup_with(const runtime::CgroupRecord& located, 
     return std::find(pids.begin(), pids.end(), pid) != pids.end();
   };
   runtime::CgroupRecord found;
+  found.unit = located.unit;
   if (!located.unified.empty() && FLUYT_TRY(holds({.unified = located.unified, .legacy = {}})))
     found.unified = located.unified;
   for (const auto& directory : located.legacy) {
@@ -94,7 +96,8 @@ Result<runtime::CgroupRecord> cgroup_with(const runtime::CgroupRecord& located, 
 void drop_empty_cgroup(const std::string& id, const std::string& cgroups_path) {
   const auto host = runtime::cgroup::probe();
   if (!host.ok()) return;
-  const auto located = runtime::cgroup::locate(*host, cgroups_path, id);
+  const auto located =
+      runtime::cgroup::locate(*host, cgroups_path, id, runtime::cgroup::driver_of(cgroups_path));
   if (!located.ok()) return;
   runtime::cgroup::remove(*located, Deadline::after_ms(0))
       .ignore("one that is in use stays, and the error that led here is the one to tell");
@@ -220,10 +223,11 @@ Result<MadeContainer> ProgramRuntime::make(const CreateRequest& request, oci::Sp
     made.stdio = FLUYT_TRY(make_stdio(request));
   }
   const auto host = FLUYT_TRY(runtime::cgroup::probe());
-  const auto located = FLUYT_TRY_CONTEXT(
-      runtime::cgroup::locate(host, spec.linux_ ? spec.linux_->cgroups_path : std::string(),
-                              request.id),
-      "linux.cgroupsPath");
+  const std::string cgroups_path = spec.linux_ ? spec.linux_->cgroups_path : std::string();
+  const auto located =
+      FLUYT_TRY_CONTEXT(runtime::cgroup::locate(host, cgroups_path, request.id,
+                                                runtime::cgroup::driver_of(cgroups_path)),
+                        "linux.cgroupsPath");
   FLUYT_TRY_CONTEXT(mount_root(request, spec), "root");
   spec.oci_version = kSpecVersion;
   // It stays until the container's folder goes: some programs read it again for start and exec.
@@ -246,8 +250,7 @@ Result<MadeContainer> ProgramRuntime::make(const CreateRequest& request, oci::Sp
   made.info.created_at = now_unix_ns();
   made.info.pid_start_time = FLUYT_TRY(sys::start_time_of(made.init.pid()));
   const auto cgroup = FLUYT_TRY(cgroup_with(located, made.init.pid()));
-  made.info.cgroup_unified = cgroup.unified;
-  made.info.cgroup_legacy = cgroup.legacy;
+  put_cgroup(cgroup, made.info);
   return made;
 }
 

@@ -25,6 +25,7 @@ void Monitor::handle(const RequestKey& key, wire::Remove verb, Fds /*fds*/) {
 void Monitor::remove_now(Container& container, int64_t deadline_ms) {
   if (container.being_removed) return;
   container.being_removed = true;
+  if (!container.reaped) count_oom(container);  // what holds a scope is killed with the rest
   if (!container.reaped) container.init.kill(SIGKILL).ignore("it is our child");
   const std::string id = container.info.id;
   WorkerJob job;

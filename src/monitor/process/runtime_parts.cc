@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "monitor/protocol/cgroup.h"
 #include "monitor/protocol/state_folder.h"
 
 namespace fluyt::monitor {
@@ -66,8 +67,7 @@ Result<sys::Fd> open_log_of(const CreateRequest& request) {
 Result<> announce_record(const std::string& id, const runtime::CgroupRecord& cgroup,
                          const std::string& state_dir) {
   ContainerInfo info{.id = id};
-  info.cgroup_unified = cgroup.unified;
-  info.cgroup_legacy = cgroup.legacy;
+  put_cgroup(cgroup, info);
   return sys::write_file_atomic(sys::kCwd, record_path(state_dir, id), encode_record(info), 0600);
 }
 
@@ -178,7 +178,8 @@ void forget_files(const std::string& state_dir, const std::string& id) {
 Result<> end_announced(const std::string& id, const std::string& announced,
                        const std::vector<runtime::CgroupRecord>& others, Deadline deadline) {
   const auto host = FLUYT_TRY(runtime::cgroup::probe());
-  const auto cgroup = FLUYT_TRY(runtime::cgroup::locate(host, announced, id));
+  const auto cgroup = FLUYT_TRY(
+      runtime::cgroup::locate(host, announced, id, runtime::cgroup::driver_of(announced)));
   if (std::any_of(others.begin(), others.end(),
                   [&](const auto& other) { return share_directory(other, cgroup); })) {
     return Error(Code::kFailedPrecondition, "its cgroup is another container's");

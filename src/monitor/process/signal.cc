@@ -35,6 +35,8 @@ void Monitor::handle(const RequestKey& key, wire::Signal verb, Fds /*fds*/) {
     if (!verb.all || !sent.ok()) return done(key, std::move(sent));
   }
   if (!verb.all || container.info.state == ContainerState::kExited) return done(key, {});
+  // What holds a scope is killed with the rest.
+  if (!container.reaped && verb.signal == SIGKILL) count_oom(container);
   WorkerJob job;
   job.body = [cgroup = container.cgroup(),
               signal = verb.signal](const Announce&) -> Result<WorkerReply> {

@@ -11,6 +11,7 @@ Words in_front(const RuntimeProgram& runtime, const CallFiles& files, std::strin
   Words words = {runtime.path};
   words.insert(words.end(), runtime.options.begin(), runtime.options.end());
   words.insert(words.end(), {"--root", runtime.root});
+  if (runtime.systemd_cgroup) words.emplace_back("--systemd-cgroup");
   if (!files.log.empty()) words.insert(words.end(), {"--log", files.log, "--log-format", "json"});
   words.push_back(std::move(command));
   return words;

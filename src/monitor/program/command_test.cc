@@ -25,6 +25,13 @@ TEST(Commands, OptionsOfTheProgramComeFirst) {
                           "--console-socket", "/s", "c"));
 }
 
+TEST(Commands, SystemdMakesTheCgroupsOfEveryCall) {
+  RuntimeProgram program = kRunc;
+  program.systemd_cgroup = true;
+  EXPECT_THAT(start_command(program, {}, "c"),
+              ElementsAre("/usr/sbin/runc", "--root", "/run/r", "--systemd-cgroup", "start", "c"));
+}
+
 TEST(Commands, ExecIsDetachedAndReadsItsProcessFromAFile) {
   EXPECT_THAT(exec_command(kRunc, {.log = "/l", .pid = "/p", .console_socket = "/s"}, "c", "/x"),
               ElementsAre("/usr/sbin/runc", "--root", "/run/r", "--log", "/l", "--log-format",

@@ -155,6 +155,9 @@ json to_json(const ContainerInfo& info) {
           {"message", info.message},
           {"cgroup_unified", info.cgroup_unified},
           {"cgroup_legacy", pairs_of(info.cgroup_legacy)},
+          {"cgroup_unit", info.cgroup_unit},
+          {"cgroup_slice", info.cgroup_slice},
+          {"cgroup_holder", info.cgroup_holder},
           {"log_bytes_dropped", info.log_bytes_dropped}};
 }
 
@@ -174,6 +177,9 @@ Result<ContainerInfo> container_from(const json& object) {
   fields.get("message", info.message);
   fields.get("cgroup_unified", info.cgroup_unified);
   fields.get("cgroup_legacy", info.cgroup_legacy);
+  fields.get("cgroup_unit", info.cgroup_unit);
+  fields.get("cgroup_slice", info.cgroup_slice);
+  fields.get("cgroup_holder", info.cgroup_holder);
   fields.get("log_bytes_dropped", info.log_bytes_dropped);
   if (state == "created") {
     info.state = ContainerState::kCreated;
@@ -200,7 +206,10 @@ void read(Fields& fields, wire::Hello& v) {
 }
 
 json to_json(const RuntimeProgram& runtime) {
-  return {{"path", runtime.path}, {"options", runtime.options}, {"root", runtime.root}};
+  return {{"path", runtime.path},
+          {"options", runtime.options},
+          {"systemd_cgroup", runtime.systemd_cgroup},
+          {"root", runtime.root}};
 }
 
 Result<RuntimeProgram> runtime_from(const json& object) {
@@ -208,6 +217,7 @@ Result<RuntimeProgram> runtime_from(const json& object) {
   Fields fields(object, "runtime");
   fields.get("path", runtime.path);
   fields.get("options", runtime.options);
+  fields.get("systemd_cgroup", runtime.systemd_cgroup);
   fields.get("root", runtime.root);
   if (!runtime.path.starts_with('/')) fields.fail("path", "an absolute path");
   if (!runtime.root.starts_with('/')) fields.fail("root", "an absolute path");
@@ -637,7 +647,9 @@ std::string encode(const ProcessRecord& record) {
                {"start_time", record.start_time},
                {"boot_id", record.boot_id},
                {"cgroup_unified", record.cgroup_unified},
-               {"cgroup_legacy", pairs_of(record.cgroup_legacy)}});
+               {"cgroup_legacy", pairs_of(record.cgroup_legacy)},
+               {"cgroup_unit", record.cgroup_unit},
+               {"cgroup_slice", record.cgroup_slice}});
 }
 
 Result<ProcessRecord> decode_process_record(std::string_view text) {
@@ -649,6 +661,8 @@ Result<ProcessRecord> decode_process_record(std::string_view text) {
   fields.get("boot_id", record.boot_id);
   fields.get("cgroup_unified", record.cgroup_unified);
   fields.get("cgroup_legacy", record.cgroup_legacy);
+  fields.get("cgroup_unit", record.cgroup_unit);
+  fields.get("cgroup_slice", record.cgroup_slice);
   if (record.pid <= 0) fields.fail("pid", "a process");
   FLUYT_TRY(fields.check());
   return record;

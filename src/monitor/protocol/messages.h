@@ -30,6 +30,7 @@ inline constexpr uint32_t kReplaceVersion = 3;     // and `replace`
 struct RuntimeProgram {
   std::string path;                  // absolute
   std::vector<std::string> options;  // global ones of its own, in front of the command
+  bool systemd_cgroup = false;       // --systemd-cgroup
   std::string root;                  // absolute: the folder of its states (--root)
   bool operator==(const RuntimeProgram&) const = default;
 };
@@ -43,7 +44,7 @@ struct SandboxRequest {
   bool new_uts = true;
   bool shared_pid = false;  // a pod init in a PID namespace of its own
   std::string
-      pod_init_cgroup;  // parent cgroup (cgroupfs syntax) of the pod init's; "" the monitor's
+      pod_init_cgroup;  // the parent of the pod init's cgroup, a path; "" for the monitor's own
   std::vector<std::pair<std::string, std::string>> sysctls;  // namespaced ones only: checked
   sys::IdMaps
       users;  // of a user namespace of its own, which then owns the others; empty: the host's
@@ -83,6 +84,9 @@ struct ContainerInfo {
   std::string message;         // why it could not be started
   std::string cgroup_unified;  // see runtime::CgroupRecord
   std::vector<std::pair<std::string, std::string>> cgroup_legacy;
+  std::string cgroup_unit;  // the scope and its slice, where it is systemd's; else empty
+  std::string cgroup_slice;
+  int32_t cgroup_holder = 0;       // a process of the monitor's in there, 0: none
   uint64_t pid_start_time = 0;     // of `pid`: with the boot id it names the process for good
   uint64_t log_bytes_dropped = 0;  // output that could not be written to the log file
   bool operator==(const ContainerInfo&) const = default;

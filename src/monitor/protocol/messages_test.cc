@@ -22,12 +22,16 @@ ContainerInfo sample() {
           .message = "why",
           .cgroup_unified = "/sys/fs/cgroup/x",
           .cgroup_legacy = {{"memory", "/sys/fs/cgroup/memory/x"}},
+          .cgroup_unit = "cri-fluyt-c.scope",
+          .cgroup_slice = "pods.slice",
+          .cgroup_holder = 43,
           .pid_start_time = 99,
           .log_bytes_dropped = 7};
 }
 
 RuntimeProgram runc() {
-  return {.path = "/usr/sbin/runc", .options = {"--debug"}, .root = "/run/r"};
+  return {
+      .path = "/usr/sbin/runc", .options = {"--debug"}, .systemd_cgroup = true, .root = "/run/r"};
 }
 
 template <class T>
@@ -169,7 +173,9 @@ TEST(Records, ComeBackAsTheyWent) {
                               .start_time = 5,
                               .boot_id = "b",
                               .cgroup_unified = "/u",
-                              .cgroup_legacy = {{"pids", "/p"}}};
+                              .cgroup_legacy = {{"pids", "/p"}},
+                              .cgroup_unit = "fluyt-monitor-s.scope",
+                              .cgroup_slice = "fluyt-monitors.slice"};
   EXPECT_EQ(*decode_process_record(encode(process)), process);
   EXPECT_FALSE(decode_process_record(R"({"pid":0})").ok());
 }

@@ -48,6 +48,8 @@ struct ProcessRecord {
   std::string boot_id;
   std::string cgroup_unified;  // its own cgroup: empty with the next when it has none
   std::vector<std::pair<std::string, std::string>> cgroup_legacy;
+  std::string cgroup_unit;  // with its slice: the scope, where it is systemd's
+  std::string cgroup_slice;
   bool operator==(const ProcessRecord&) const = default;
 };
 std::string encode(const ProcessRecord& record);

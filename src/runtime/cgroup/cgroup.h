@@ -66,6 +66,11 @@ Result<Host> parse_mounts(std::string_view mountinfo, std::string_view unified_c
 
 /// Who makes and keeps cgroups.
 enum class Driver { kCgroupfs, kSystemd };
+/// Whose form a linux.cgroupsPath has that is not empty: systemd's is slice:prefix:name, without a
+/// slash in front.
+Driver driver_of(std::string_view cgroups_path);
+/// kFailedPrecondition where the driver does not work: systemd does not answer.
+Result<> check_driver(Driver driver);
 
 /// Where the cgroup of container `id` shall be, without making anything. `cgroups_path` is
 /// linux.cgroupsPath. With cgroupfs absolute is below the root of each hierarchy, relative below
@@ -89,6 +94,8 @@ class Hold {
   ~Hold() { release(); }
   void release();
   pid_t pid() const { return sleeper_.pid(); }  // -1 when empty
+  /// Leaves it to the caller, whose child it is, to end and to reap. 0 when empty.
+  pid_t detach();
 
  private:
   sys::Process sleeper_;
@@ -153,6 +160,7 @@ Result<> enter(const std::vector<sys::Fd>& tasks);
 struct Own {
   CgroupRecord record;
   Ways ways;
+  Hold hold;  // of a scope: to be kept until the process is in
   /// Ends what is in it; for when the process did not come to be.
   void remove() const;
 };

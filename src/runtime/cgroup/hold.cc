@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/clone.h"
+#include "sys/file.h"
 
 namespace fluyt::runtime::cgroup {
 
@@ -21,9 +22,19 @@ void Hold::release() {
   sleeper_ = {};
 }
 
+pid_t Hold::detach() {
+  const pid_t pid = sleeper_.valid() ? sleeper_.pid() : 0;
+  sleeper_ = {};
+  return pid;
+}
+
 Result<Hold> hold(const CgroupRecord& record) {
   if (!record.unit) return Hold();
   Hold out(FLUYT_TRY(sys::make_sleeper()));
+  // -1000: also where the kernel kills a whole cgroup (memory.oom.group), or else the count of the
+  // kills would go with the cgroup.
+  sys::write_file(sys::kCwd, cat("/proc/", out.pid(), "/oom_score_adj"), "-1000")
+      .ignore("a host may not allow it: it holds until such a kill");
   FLUYT_TRY_CONTEXT(join(record, out.pid()), cat("hold ", record.unit->name));
   return out;
 }

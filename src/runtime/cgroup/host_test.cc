@@ -102,5 +102,13 @@ TEST(Locate, ScopesLieInTheirSlices) {
   EXPECT_FALSE(locate(host, "/a/path", "id", Driver::kSystemd).ok());
 }
 
+TEST(DriverOf, TellsThePathFromSliceAndScope) {
+  EXPECT_EQ(driver_of("/kubepods/pod1/c"), Driver::kCgroupfs);
+  EXPECT_EQ(driver_of("/a:b:c/d"), Driver::kCgroupfs);
+  EXPECT_EQ(driver_of("a:b"), Driver::kCgroupfs);
+  EXPECT_EQ(driver_of("pods.slice:cri-fluyt:c"), Driver::kSystemd);
+  EXPECT_EQ(driver_of(":runf:c"), Driver::kSystemd);
+}
+
 }  // namespace
 }  // namespace fluyt::runtime::cgroup

@@ -86,6 +86,19 @@ Result<Place> place_of(std::string_view cgroups_path, std::string_view id, Drive
 
 }  // namespace
 
+Driver driver_of(std::string_view cgroups_path) {
+  const bool systemd = !cgroups_path.starts_with('/') && std::ranges::count(cgroups_path, ':') == 2;
+  return systemd ? Driver::kSystemd : Driver::kCgroupfs;
+}
+
+Result<> check_driver(Driver driver) {
+  if (driver == Driver::kCgroupfs) return {};
+  const auto instance =
+      geteuid() == 0 ? systemd::Manager::Instance::kSystem : systemd::Manager::Instance::kUser;
+  FLUYT_TRY(systemd::Manager::connect(instance, Deadline::after_ms(systemd::kPatienceMs)));
+  return {};
+}
+
 Result<CgroupRecord> locate(const Host& host, std::string_view cgroups_path, std::string_view id,
                             Driver driver) {
   Place place = FLUYT_TRY(place_of(cgroups_path, id, driver));

@@ -289,8 +289,8 @@ Result<Own> make_own(std::string_view path, std::string_view id) {
   Own own;
   if (path.empty()) return own;
   const Host host = FLUYT_TRY(probe());
-  own.record = FLUYT_TRY(locate(host, path, id));
-  FLUYT_TRY(make(host, own.record, {}));
+  own.record = FLUYT_TRY(locate(host, path, id, driver_of(path)));
+  own.hold = FLUYT_TRY(make(host, own.record, {}));
   auto ways = open_ways(own.record);
   if (ways.ok()) {
     own.ways = std::move(*ways);

@@ -1,6 +1,7 @@
 #include "runtime/cgroup/systemd.h"
 
 #include <cstdlib>
+#include <limits>
 
 #include "base/strings.h"
 #include "runtime/cgroup/systemd_name.h"
@@ -76,6 +77,8 @@ std::vector<Property> scope_properties(const SystemdUnit& unit, pid_t process) {
           {.name = "CPUAccounting", .value = true},
           {.name = "IOAccounting", .value = true},
           {.name = "TasksAccounting", .value = true},
+          // Not the manager's default: without a limit of its own a container has none.
+          {.name = "TasksMax", .value = std::numeric_limits<uint64_t>::max()},
           // No dependency on what a shutdown stops first.
           {.name = "DefaultDependencies", .value = false}};
 }

@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "cmd/fluytd/config/field.h"
+#include "engine/cgroup_parent.h"
 #include "oci/reference.h"
 
 namespace fluyt::daemon {
@@ -224,6 +225,12 @@ Codec<image::KeepBlobs> keep_blobs() {
 Codec<image::LayerForm> layer_form() {
   return one_of<image::LayerForm>(
       image::parse_layer_form, [](const image::LayerForm& form) { return image::form_name(form); });
+}
+
+Codec<engine::CgroupDriver> cgroup_driver() {
+  return one_of<engine::CgroupDriver>(
+      engine::parse_cgroup_driver,
+      [](const engine::CgroupDriver& driver) { return engine::name_of(driver); });
 }
 
 Codec<image::RootDriver> root_driver() {

@@ -55,6 +55,7 @@ Codec<LogLevel> log_level();
 Codec<image::KeepBlobs> keep_blobs();
 Codec<image::LayerForm> layer_form();
 Codec<image::RootDriver> root_driver();
+Codec<engine::CgroupDriver> cgroup_driver();
 
 // Tables (entries.cc).
 Codec<std::map<std::string, image::Credentials>> credentials();

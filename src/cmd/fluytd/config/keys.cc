@@ -38,12 +38,24 @@ std::vector<Key> top_keys() {
 
 std::vector<Key> cgroup_keys() {
   return {
+      {.name = "cgroup.driver",
+       .doc = "Who makes cgroups: \"cgroupfs\", or \"systemd\" (docs/systemd.md). A kubelet asks "
+              "for it\n"
+              "and does the same. Pods that run keep theirs.",
+       .change = Key::Change::kByRestart,
+       .field = field(FLUYT_AT(cgroup_driver), cgroup_driver())},
       {.name = "cgroup.parent",
-       .doc = "Where the containers of pods go whose caller names no cgroup.",
-       .field = field(FLUYT_AT(cgroup_parent), absolute_path())},
+       .doc =
+           "Where the containers of pods go whose caller names no cgroup: a path, or a slice with\n"
+           "systemd. \"\": /fluyt, or fluyt-pods.slice.",
+       .example = "\"/pods\"",
+       .field = field(FLUYT_AT(cgroup_parent), text())},
       {.name = "cgroup.monitors",
-       .doc = "Where monitors go, a leaf each: outside every pod's.",
-       .field = field(FLUYT_AT(monitor_cgroup_parent), absolute_path())},
+       .doc = "Where monitors go, a leaf or a scope each: outside every pod's. \"\": "
+              "/fluyt-monitors, or\n"
+              "fluyt-monitors.slice.",
+       .example = "\"/pods-monitors\"",
+       .field = field(FLUYT_AT(monitor_cgroup_parent), text())},
   };
 }
 

@@ -10,6 +10,7 @@
 #include "cmd/fluytd/config/programs.h"
 #include "cmd/fluytd/config/suggest.h"
 #include "cmd/fluytd/config/toml_file.h"
+#include "engine/cgroup_parent.h"
 #include "sys/file.h"
 
 namespace fluyt::daemon {
@@ -50,6 +51,18 @@ void apply_below(const std::string& prefix, const Value::Table& table, const Kno
       apply_below(name + ".", *value.table(), known, settings, problems);
     }
   }
+}
+
+/// Parents that have not the form of the driver.
+std::vector<Error> check_cgroups(const Settings& settings) {
+  std::vector<Error> wrong;
+  for (const auto& [key, parent] : {std::pair{"cgroup.parent", &settings.cgroup_parent},
+                                    {"cgroup.monitors", &settings.monitor_cgroup_parent}}) {
+    if (parent->empty()) continue;
+    auto checked = engine::check_cgroup_parent(settings.cgroup_driver, *parent);
+    if (!checked.ok()) wrong.push_back(std::move(checked).error().add_context(key));
+  }
+  return wrong;
 }
 
 /// An error whose sentence begins with the key that it is about, put at that key's place.
@@ -140,6 +153,9 @@ Loaded load(const Invocation& invocation) {
   apply(config.said, config.settings, loaded.problems);
   if (const auto checked = streaming::check_options(config.settings.streaming); !checked.ok()) {
     say_at_key(checked.error(), config.said, loaded.problems);
+  }
+  for (const Error& error : check_cgroups(config.settings)) {
+    say_at_key(error, config.said, loaded.problems);
   }
   for (const Error& error : find_programs(config.settings)) {
     say_at_key(error, config.said, loaded.problems);

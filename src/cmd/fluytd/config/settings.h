@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "engine/config.h"
 #include "engine/runtime_handler.h"
 #include "image/auth/credentials.h"
 #include "image/image_store.h"
@@ -23,8 +24,9 @@ struct Settings {
   bool network_builtin = true;  // common CNI plugins in this process
   std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
   LogLevel log_level = LogLevel::kInfo;
-  std::string cgroup_parent = "/fluyt";
-  std::string monitor_cgroup_parent = "/fluyt-monitors";
+  engine::CgroupDriver cgroup_driver = engine::CgroupDriver::kCgroupfs;
+  std::string cgroup_parent;          // empty: the driver's default
+  std::string monitor_cgroup_parent;  // the same
   size_t parallel_fetches = 3;
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
   image::LayerForm layer_form = image::LayerForm::kDirectory;
