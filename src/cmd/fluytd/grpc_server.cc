@@ -39,10 +39,15 @@ Result<> check_folder(const std::string& path) {
   return {};
 }
 
+/// Whose the socket's name is: with socket activation it stays when we go.
+enum class Name { kOurs, kOthers };
+
 class SocketServer final : public GrpcServer {
  public:
-  SocketServer(std::string path, sys::Fd listener, sys::Pipe wake, sys::Epoll epoll, Logger& logger)
+  SocketServer(std::string path, Name name, sys::Fd listener, sys::Pipe wake, sys::Epoll epoll,
+               Logger& logger)
       : path_(std::move(path)),
+        name_(name),
         listener_(std::move(listener)),
         wake_(std::move(wake)),
         epoll_(std::move(epoll)),
@@ -111,11 +116,13 @@ class SocketServer final : public GrpcServer {
     if (thread_.joinable()) thread_.join();
     if (listener_.valid()) {
       listener_.reset();
+      if (name_ == Name::kOthers) return;
       sys::remove_file(sys::kCwd, path_).ignore("the next start replaces a dead socket");
     }
   }
 
   std::string path_;
+  Name name_;
   sys::Fd listener_;
   sys::Pipe wake_;
   sys::Epoll epoll_;
@@ -128,13 +135,18 @@ class SocketServer final : public GrpcServer {
 
 }  // namespace
 
-Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const std::string& path,
+Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const std::string& path, sys::Fd listener,
                                                       const std::vector<grpc::Service*>& services,
                                                       Logger& logger) {
   FLUYT_TRY(check_folder(path));
-  sys::Fd listener = FLUYT_TRY_CONTEXT(sys::listen_unix(path, SOCK_STREAM, kSocketMode), "listen");
+  const Name name = listener.valid() ? Name::kOthers : Name::kOurs;
+  if (name == Name::kOurs) {
+    listener = FLUYT_TRY_CONTEXT(sys::listen_unix(path, SOCK_STREAM, kSocketMode), "listen");
+  } else {
+    FLUYT_TRY(sys::set_nonblocking(listener, true));
+  }
   auto server =
-      std::make_unique<SocketServer>(path, std::move(listener), FLUYT_TRY(sys::make_pipe()),
+      std::make_unique<SocketServer>(path, name, std::move(listener), FLUYT_TRY(sys::make_pipe()),
                                      FLUYT_TRY(sys::Epoll::create()), logger);
   FLUYT_TRY(server->serve(services));
   return std::unique_ptr<GrpcServer>(std::move(server));

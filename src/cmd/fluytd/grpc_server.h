@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "sys/fd.h"
 
 namespace grpc {
 class Service;
@@ -18,8 +19,9 @@ namespace fluyt::daemon {
 /// a socket that somebody answers on is never replaced.
 class GrpcServer {
  public:
-  /// `services` are borrowed. Serves from here on.
-  static Result<std::unique_ptr<GrpcServer>> start(const std::string& path,
+  /// `services` are borrowed. Serves from here on. With a listener that is valid that one is
+  /// served, which whoever made it keeps at `path`.
+  static Result<std::unique_ptr<GrpcServer>> start(const std::string& path, sys::Fd listener,
                                                    const std::vector<grpc::Service*>& services,
                                                    Logger& logger);
   virtual ~GrpcServer() = default;

@@ -9,6 +9,8 @@
 
 #include "base/strings.h"
 #include "cmd/fluytd/config/load.h"
+#include "cmd/fluytd/service/manager.h"
+#include "cmd/fluytd/service/watchdog.h"
 #include "command_line.h"
 #include "config_verbs.h"
 #include "control/control_service.h"
@@ -119,19 +121,29 @@ sigset_t block_signals() {
   return signals;
 }
 
-void wait_for_end(const sigset_t& signals, streaming::Server& streams, Logger& logger) {
+/// Comes back when no lock of the engine's is held for good.
+void look_at(engine::Engine& engine) {
+  engine.list_sandboxes({});
+  engine.list_containers({});
+}
+
+void wait_for_end(const sigset_t& signals, const ServiceManager& manager,
+                  const std::string& serving, streaming::Server& streams, Logger& logger) {
   while (true) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
     if (signal != SIGHUP) return;
+    manager.reloading();
     logger.info(
         "SIGHUP: the streaming certificate is read again; hosts.toml files and CNI configurations "
         "are always read anew; nothing else is");
     streams.reload();
+    manager.ready(serving);
   }
 }
 
-Result<> serve(const Config& config, const sigset_t& signals, Logger& logger) {
+Result<> serve(const Config& config, ServiceManager& manager, const sigset_t& signals,
+               Logger& logger) {
   const Settings& settings = config.settings;
   const sys::Fd lock = FLUYT_TRY(lock_root(settings.root));
   const Served served = FLUYT_TRY(make_engine(settings, logger));
@@ -148,11 +160,17 @@ Result<> serve(const Config& config, const sigset_t& signals, Logger& logger) {
   const auto control = control::make_control_service(*engine, *served.images);
   const std::string path = settings.listen.substr(std::string_view("unix:").size());
   const auto server =
-      FLUYT_TRY(GrpcServer::start(path, {runtime.get(), images.get(), control.get()}, logger));
-  logger.info(cat("fluytd " FLUYT_VERSION " serves ", settings.listen));
+      FLUYT_TRY(GrpcServer::start(path, FLUYT_TRY(manager.take_listener(path)),
+                                  {runtime.get(), images.get(), control.get()}, logger));
+  const std::string serving = cat("serves ", settings.listen);
+  logger.info(cat("fluytd " FLUYT_VERSION " ", serving));
+  Watchdog watchdog(manager, [engine] { look_at(*engine); }, path, logger);
+  manager.ready(serving);
   sys::drop_start_pages().ignore("they are the kernel's to take anyway");
 
-  wait_for_end(signals, *streams, logger);
+  wait_for_end(signals, manager, serving, *streams, logger);
+  manager.stopping();
+  watchdog.stop();
   logger.info("stopping; containers go on");
   engine->end_events();
   const Deadline deadline = Deadline::after_ms(kStopMs);
@@ -176,7 +194,9 @@ int serve_until_told(const Invocation& invocation) {
   (void)std::signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = block_signals();
   const auto logger = make_stderr_logger(config->settings.log_level);
-  const Result<> served = serve(*config, signals, *logger);
+  auto manager = ServiceManager::from_environment();
+  const Result<> served = manager.ok() ? serve(*config, *manager, signals, *logger)
+                                       : Result<>(std::move(manager).error());
   if (!served.ok()) {
     logger->error(served.error().message());
     return 1;
