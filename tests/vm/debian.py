@@ -15,10 +15,14 @@ SUITE = "bookworm"
 PACKAGES = ("systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "udev", "kmod", "iproute2", "procps", "util-linux",
             "bsdextrautils", "busybox-static", "jq", "bats", "gawk", "xz-utils", "uidmap", "criu", "sshfs", "openssh-server",
             "openssh-client", "curl", "gcc", "libc6-dev", "libseccomp-dev", "keyutils", "fdisk", "sudo", "attr", "acl",
-            "libcap2-bin", "file", "e2fsprogs", "python3-minimal", "nftables", "iptables")
+            "libcap2-bin", "file", "e2fsprogs", "python3-minimal", "nftables", "iptables",
+            # What fluyt's own package depends on, and what its tests and critest want beside it.
+            "libgrpc++1.51", "libprotobuf32", "libcurl4", "libisal2", "libnftables1", "libspdlog1.10", "libfmt9", "libyaml-cpp0.7",
+            "libsqlite3-0", "libarchive13", "libzstd1", "libssl3", "apparmor", "docker-registry", "runc", "crun")
 MASKED = ("getty.target", "getty-static.service", "serial-getty@ttyS0.service", "ssh.service", "apt-daily.timer",
           "apt-daily-upgrade.timer", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer",
-          "systemd-networkd.service", "systemd-timesyncd.service", "systemd-pstore.service", "systemd-update-utmp.service")
+          "systemd-networkd.service", "systemd-timesyncd.service", "systemd-pstore.service", "systemd-update-utmp.service",
+          "docker-registry.service")
 SERVICE = """[Unit]
 After=basic.target dbus.service systemd-logind.service
 [Service]
@@ -65,13 +69,14 @@ def image(tree, version):
     if os.path.exists(disk):
         return disk
     root = machine.WORK + "/debian"
-    if not os.path.exists(root + "/.complete"):
+    wanted = " ".join((SUITE, *PACKAGES))
+    if not os.path.exists(root + "/.complete") or open(root + "/.complete", encoding="ascii").read() != wanted:
         shutil.rmtree(root, ignore_errors=True)
         # In a mount namespace of its own: what debootstrap mounts goes with it.
         command = ["unshare", "--mount", "debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES), SUITE, root]
         print("+", *command, flush=True)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        open(root + "/.complete", "w", encoding="ascii").close()
+        write(root + "/.complete", wanted)
     write(root + "/etc/systemd/system/fluyt-payload.service", SERVICE)
     write(root + "/usr/local/sbin/fluyt-payload", PAYLOAD, 0o755)
     write(root + "/etc/hostname", "vm\n")

@@ -1,6 +1,7 @@
 """The kernel tests under cgroup v2: boots Debian's cloud kernel in qemu (software emulation is enough) on a root made of
 busybox and the test programs with the libraries that they need. `./dev vm [TEST...]`; names are those of build/release/test.
 `./dev vm systemd [TEST...]` does so on a Debian where systemd is pid 1 (debian.py), by default with the tests of its driver.
+`./dev vm unit` and `./dev vm critest` run the package there (unit.py, critest.py).
 """
 
 import glob
@@ -9,8 +10,10 @@ import shutil
 import subprocess
 import sys
 
+import critest
 import debian
 import machine
+import unit
 
 WORK, RELEASE = machine.WORK, machine.RELEASE
 # What needs a kernel below it; the rest gains nothing from another one.
@@ -121,12 +124,19 @@ def watch(lines):
 
 def main():
     names = sys.argv[1:]
-    with_systemd = names[:1] == ["systemd"]
+    whole = names[0] if names[:1] in (["unit"], ["critest"]) else ""
+    with_systemd = names[:1] == ["systemd"] or bool(whole)
     programs = ["qemu-system-x86_64", "cpio", "depmod"] + (["debootstrap", "mke2fs"] if with_systemd else [])
     missing = machine.missing_programs(programs)
     if missing:
         print("not found: " + ", ".join(missing) + "; `./dev setup vm` installs them")
         return 1
+    if whole:
+        if whole == "unit" and names[1:]:
+            os.environ["FLUYT_PARTS"] = " ".join(names[1:])
+        failed, ended = watch(unit.run() if whole == "unit" else critest.run(names[1:]))
+        print(f"failed: {', '.join(failed) or 'nothing'}{'' if ended else '; the machine did not come to its end'}")
+        return 0 if ended and not failed else 1
     if with_systemd:
         names = names[1:] or ["runtime_cgroup", "runtime_cgroup_dbus"]
     names = names or TESTS

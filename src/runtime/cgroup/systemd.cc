@@ -69,7 +69,7 @@ void write_properties(dbus::Writer& out, const std::vector<Property>& properties
 Error unexpected(std::string_view what) { return Error(Code::kInternal, cat("systemd: ", what)); }
 
 std::vector<Property> scope_properties(const SystemdUnit& unit, pid_t process) {
-  return {{.name = "Description", .value = cat("fluyt container ", unit.name)},
+  return {{.name = "Description", .value = cat("fluyt ", unit.name)},
           {.name = "Slice", .value = unit.slice},
           {.name = "Delegate", .value = true},
           {.name = "PIDs", .value = std::vector<uint32_t>{static_cast<uint32_t>(process)}},
