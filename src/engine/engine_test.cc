@@ -33,6 +33,7 @@ struct FakeWorld {
   std::string netns;                               // of the sandboxes made
   std::set<std::string> attached;
   std::atomic<int> failing_detaches{0};
+  std::function<void()> at_detach;
   std::vector<std::string> left_over;  // attached at a collect, and not known to the engine
   int collects = 0;
 
@@ -105,6 +106,7 @@ class FakeNetwork final : public network::Network {
   }
   Result<> check(const network::SandboxNetwork&, Deadline) override { return {}; }
   Result<> detach(const network::SandboxNetwork& sandbox, Deadline) override {
+    if (world_.at_detach) world_.at_detach();
     if (world_.failing_detaches > 0) {
       --world_.failing_detaches;
       return Error(Code::kDeadlineExceeded, "plugin hangs");
@@ -371,6 +373,43 @@ TEST_F(EngineTest, ADetachThatFailsIsOwedUntilItSucceeds) {
   restart();
   ASSERT_TRUE(collected(4));
   EXPECT_EQ(world_.left_over, std::vector<std::string>{"of-no-sandbox"});
+}
+
+TEST_F(EngineTest, AHalfDoneStopIsFinishedByTheNextStart) {
+  const auto made = engine_->run_sandbox(pod(), "");
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  engine_.reset();
+  {
+    const auto store = Store::open(folder_->path() + "/root/engine.db");
+    ASSERT_TRUE(store.ok());
+    auto loaded = (*store)->load();
+    ASSERT_TRUE(loaded.ok() && loaded->sandboxes.size() == 1);
+    ASSERT_EQ(loaded->sandboxes[0].state, SandboxState::kReady);
+    loaded->sandboxes[0].reason = "Stopping";
+    ASSERT_TRUE((*store)->put(loaded->sandboxes[0]).ok());
+  }
+  restart();
+  const auto shown = engine_->get_sandbox(*made);
+  ASSERT_TRUE(shown.ok()) << shown.error().message();
+  EXPECT_EQ((*shown)->state, SandboxState::kNotReady);
+  EXPECT_EQ((*shown)->reason, "");
+  EXPECT_TRUE(world_.monitors.empty());
+  EXPECT_TRUE(left_in_state().empty());
+}
+
+// What a stop leaves on record while it takes things away.
+TEST_F(EngineTest, AStopIsOnRecordBeforeTheNetworkGoes) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to enter a network namespace";
+  world_.netns = "/proc/self/ns/net";
+  SandboxConfig config = pod();
+  config.namespaces.network = NamespaceMode::kPod;
+  const auto made = engine_->run_sandbox(config, "");
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  std::string reason;
+  world_.at_detach = [&] { reason = (*engine_->get_sandbox(*made))->reason; };
+  ASSERT_TRUE(engine_->stop_sandbox(*made).ok());
+  EXPECT_EQ(reason, "Stopping");
+  EXPECT_EQ((*engine_->get_sandbox(*made))->reason, "");
 }
 
 TEST_F(EngineTest, AHalfDoneCreateThatCannotBeUndoneIsShown) {

@@ -5,6 +5,7 @@
 #include "engine/core.h"
 #include "engine/root_names.h"
 #include "engine/sandbox_files.h"
+#include "engine/stopping.h"
 #include "sys/file.h"
 
 /// What a start of the engine does with what an earlier one left. Nothing here stops the daemon:
@@ -180,6 +181,8 @@ void Engine::Core::recover() {
   fill_tables(*this, std::move(loaded).value(), strays);
   for (const auto& entry : sandboxes()) {
     const bool elsewhere = is_of_another_boot(*this, *entry->value());
+    if (!elsewhere && entry->value()->reason == kStopping)
+      log_if_failed(note_stopped(*entry), cat("sandbox ", entry->value()->id));
     switch (entry->value()->state) {
       case SandboxState::kReady:
         elsewhere ? end_with_boot(*this, entry) : adopt(*this, *entry);

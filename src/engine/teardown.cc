@@ -5,6 +5,7 @@
 #include "engine/mend_log.h"
 #include "engine/root_names.h"
 #include "engine/sandbox_files.h"
+#include "engine/stopping.h"
 #include "sys/file.h"
 
 namespace fluyt::engine {
@@ -129,6 +130,7 @@ Result<> Engine::Core::note_stopped(SandboxEntry& entry) {
                              [](Sandbox& sandbox) {
                                const auto after = next(sandbox.state, SandboxEvent::kStopped);
                                sandbox.state = after.value_or(sandbox.state);
+                               if (sandbox.reason == kStopping) sandbox.reason.clear();
                                return true;
                              }),
                   cat("sandbox ", entry.value()->id, ": state not recorded"));
@@ -136,12 +138,28 @@ Result<> Engine::Core::note_stopped(SandboxEntry& entry) {
   });
 }
 
+namespace {
+
+// On record before the world is changed.
+void note_stopping(Engine::Core& core, SandboxEntry& entry) {
+  core.log_if_failed(entry.note(*core.store,
+                                [](Sandbox& sandbox) {
+                                  if (sandbox.state != SandboxState::kReady) return false;
+                                  sandbox.reason = kStopping;
+                                  return true;
+                                }),
+                     cat("sandbox ", entry.value()->id, ": state not recorded"));
+}
+
+}  // namespace
+
 Result<> Engine::Core::stop(SandboxEntry& entry) {
   entry.ending = true;
   const auto client = entry.client();
   Result<> killed = kill_containers(entry.value()->id);
   if (client && client->lost()) note_lost(entry);
   FLUYT_TRY(std::move(killed));
+  note_stopping(*this, entry);
   // Before the namespace goes: a plugin's DEL wants to look into it.
   if (auto detached = detach_network(entry); !detached.ok()) {
     // Nothing runs in it any more; its namespace stays for the DEL that is owed, if somebody still
