@@ -33,6 +33,8 @@ class ControlService final : public v1::Control::Service {
   grpc::Status CollectGarbage(grpc::ServerContext* context,
                               const v1::CollectGarbageRequest* request,
                               v1::CollectGarbageResponse* response) override;
+  grpc::Status Examine(grpc::ServerContext* context, const v1::ExamineRequest* request,
+                       v1::ExamineResponse* response) override;
   grpc::Status VerifyImages(grpc::ServerContext* context, const v1::VerifyImagesRequest* request,
                             grpc::ServerWriter<v1::VerifyImagesResponse>* writer) override;
   grpc::Status PruneImages(grpc::ServerContext* context, const v1::PruneImagesRequest* request,

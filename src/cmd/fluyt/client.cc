@@ -228,6 +228,11 @@ class GrpcClient final : public Client {
     request.set_collect(collect);
     return call(*control_, &Control::CollectGarbage, request);
   }
+  Result<control::ExamineResponse> examine(bool repair) override {
+    control::ExamineRequest request;
+    request.set_repair(repair);
+    return call(*control_, &Control::Examine, request);
+  }
   Result<control::VerifyImagesResponse::Report> verify_images(
       const control::VerifyImagesRequest& request,
       const std::function<void(const control::VerifyImagesResponse&)>& progress) override;

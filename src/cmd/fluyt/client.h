@@ -86,6 +86,7 @@ class Client {
   virtual Result<> events(const std::function<bool(const control::Event&)>& handle) = 0;
   virtual std::unique_ptr<ExecCall> exec() = 0;
   virtual std::unique_ptr<AttachCall> attach() = 0;
+  virtual Result<control::ExamineResponse> examine(bool repair) = 0;
 };
 
 }  // namespace fluyt::cli

@@ -59,6 +59,7 @@ struct CommandInfo {
 
 // One file each.
 CommandInfo attach_command();
+CommandInfo doctor_command();
 CommandInfo events_command();
 CommandInfo exec_command();
 CommandInfo gc_command();
