@@ -34,8 +34,8 @@ RUNNING, EXITED, CREATED = pb.CONTAINER_RUNNING, pb.CONTAINER_EXITED, pb.CONTAIN
 class Client:
     """`client.rpc.X(request)` for any RPC; the methods below for what walks do often."""
 
-    def __init__(self, socket_path, log_root):
-        self.channel = grpc.insecure_channel("unix:" + socket_path)
+    def __init__(self, socket_path, log_root, options=()):
+        self.channel = grpc.insecure_channel("unix:" + socket_path, options=options)
         self.runtime = _grpc_stubs.RuntimeServiceStub(self.channel)
         self.images = _grpc_stubs.ImageServiceStub(self.channel)
         self.log_root = log_root
