@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,7 @@ class Place:
     def close(self):
         self.engine.close()
         subprocess.run(["umount", "-l", self.logs], check=False)
+        shutil.rmtree(self.engine.folder, ignore_errors=True)  # its logs were in the way
 
 
 class Chaos:
