@@ -44,6 +44,10 @@ Result<> check_cgroups(const Options& options) {
 
 Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logger& logger) {
   FLUYT_TRY(check_cgroups(options));
+  if (options.default_cgroup_parent.empty())
+    options.default_cgroup_parent = default_parent(options.cgroup_driver);
+  if (options.monitor_cgroup_parent.empty())
+    options.monitor_cgroup_parent = default_monitor_parent(options.cgroup_driver);
   FLUYT_TRY(check_layout(options.root));
   FLUYT_TRY(check_layout(options.state));
   FLUYT_TRY(sys::make_dirs(options.root, 0700));
