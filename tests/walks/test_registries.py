@@ -129,7 +129,7 @@ def test_no_secret_is_logged(private, keeper, kubelet):
 
 @pytest.mark.parametrize("settings,words", [
     ('[[image.credentials]]\nmatch = "a.test"\n', "expected a username and password, or a token"),
-    ('[[image.credentials]]\nmatch = "a.test"\nuser = "x"\n', '"user": expected match, username'),
+    ('[[image.credentials]]\nmatch = "a.test"\nuser = "x"\n', 'image.credentials[0].user: there is no such key: expected one of'),
     ('[[image.credentials]]\nmatch = "a b"\nusername = "x"\n', "expected host"),
     ('[image]\ncredentials = 7\n', "expected tables [[image.credentials]]"),
     ('[image.pinned_digests]\n"a.test" = ["md5:1"]\n', "md5"),
