@@ -2,6 +2,7 @@
 #include "base/strings.h"
 #include "engine/cgroup_parent.h"
 #include "engine/core.h"
+#include "engine/pod_bandwidth.h"
 #include "engine/sandbox_files.h"
 #include "spec/sysctls.h"
 #include "sys/file.h"
@@ -43,6 +44,7 @@ Result<> admit(const Options& options, const SandboxConfig& config) {
     FLUYT_TRY_CONTEXT(check_cgroup_parent(options.cgroup_driver, config.cgroup_parent),
                       "linux.cgroup_parent");
   }
+  FLUYT_TRY(bandwidth_of(config.annotations));
   if (config.namespaces.pid == NamespaceMode::kTarget) {
     return Error(Code::kInvalidArgument,
                  cat(kNamespaces,
@@ -173,6 +175,8 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
   network.pod_namespace = sandbox.config.name.name_space;
   network.pod_uid = sandbox.config.name.uid;
   network.cgroup_parent = sandbox.config.cgroup_parent;
+  // It was admitted; a record that says otherwise must still be detached.
+  network.bandwidth = bandwidth_of(sandbox.config.annotations).value_or(network::Bandwidth());
   network.dns = {sandbox.config.dns.servers, sandbox.config.dns.searches,
                  sandbox.config.dns.options};
   for (const auto& port : sandbox.config.port_mappings) {

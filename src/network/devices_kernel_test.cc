@@ -195,6 +195,21 @@ TEST_F(Devices, FirewallIsRunAsAProgramWhereAForeignChainDrops) {
   }
 }
 
+// Its carrier may come much later, and duplicate detection only with it.
+TEST_F(Devices, AMasterWithoutCarrierIsNotWaitedForForEver) {
+  if (!kernel_has("macvlan")) GTEST_SKIP() << "this kernel has no macvlan";
+  configure_list(cat(R"([{"type":"macvlan","master":"up0",)", kLocal, "}]"));
+  in_new_network([&] {
+    output_of(shell("ip link add up0 type veth peer name up1; ip link set up0 up"));
+    Holder holder;
+    auto network = open(Plugins::kBuiltIn);
+    auto attached = network->attach(sandbox(holder), kSoon());
+    ASSERT_TRUE(attached.ok()) << attached.error().message();
+    EXPECT_THAT(holder.run({"/sbin/ip", "addr"}), HasSubstr("fd00:213:7::2/64"));
+    EXPECT_TRUE(network->detach(sandbox(holder), kSoon()).ok());
+  });
+}
+
 TEST_F(Devices, AMasterThatIsNotThereIsNamedByStatusAndAdd) {
   configure_list(cat(R"([{"type":"macvlan","master":"nosuch0",)", kLocal, "}]"));
   in_new_network([&] {

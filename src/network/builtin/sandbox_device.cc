@@ -18,6 +18,7 @@ namespace {
 
 const std::vector<std::string_view> kMasquerade = {"masquerade"};
 constexpr const char* kSysctls = "/proc/sys/net/";
+constexpr int64_t kSettleMs = 10'000;  // as the programs
 
 Result<> enable_ipv6(const std::string& name_of_device) {
   for (const std::string& device : {std::string("lo"), name_of_device}) {
@@ -27,8 +28,10 @@ Result<> enable_ipv6(const std::string& name_of_device) {
   return {};
 }
 
-// Duplicate detection may be on for all devices of the sandbox: the address is of no use before.
+// Duplicate detection may be on: the address is of no use before. Without a carrier it does not
+// even begin, and the sandbox has to be there when the carrier comes: then it is not waited for.
 Result<> wait_for_addresses(sys::Netlink& pod, int index, Deadline deadline) {
+  const Deadline settled = Deadline::after_ms(kSettleMs);
   while (true) {
     bool tentative = false;
     for (const sys::LinkAddress& address : FLUYT_TRY(pod.addresses(index))) {
@@ -38,7 +41,7 @@ Result<> wait_for_addresses(sys::Netlink& pod, int index, Deadline deadline) {
       }
       tentative = tentative || ((address.flags & IFA_F_TENTATIVE) != 0 && address.scope == 0);
     }
-    if (!tentative) return {};
+    if (!tentative || settled.passed()) return {};
     if (deadline.passed()) {
       return Error(Code::kDeadlineExceeded, "its IPv6 address is tentative still");
     }
