@@ -52,6 +52,8 @@ class ControlService final : public v1::Control::Service {
                       v1::SignalResponse* response) override;
   grpc::Status Events(grpc::ServerContext* context, const v1::EventsRequest* request,
                       grpc::ServerWriter<v1::Event>* writer) override;
+  grpc::Status Trace(grpc::ServerContext* context, const v1::TraceRequest* request,
+                     v1::TraceResponse* response) override;
 
  private:
   engine::Engine& engine_;

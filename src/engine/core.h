@@ -12,6 +12,7 @@
 #include "base/guarded.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "base/trace.h"
 #include "engine/cpu_rates.h"
 #include "engine/engine.h"
 #include "engine/entry.h"
@@ -70,6 +71,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Names<SandboxName> sandbox_names;
   Names<std::pair<std::string, ContainerName>> container_names;  // with the sandbox's id
   ExecTable execs;
+  trace::Recorder traces;
   HandlerFeatures features;
   std::atomic<bool> asks_features = false;  // the worker is to ask those that have changed
   CpuRates cpu_rates;                       // of containers and sandboxes, by id

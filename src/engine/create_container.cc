@@ -1,5 +1,8 @@
+#include <optional>
+
 #include "base/id.h"
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 #include "engine/image_volumes.h"
 #include "engine/signals.h"
@@ -71,6 +74,8 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   const auto client = entry.sandbox->client();
   if (!client) return not_ready(*sandbox);
 
+  std::optional<trace::Span> span;
+  span.emplace("specification");
   const oci::Spec spec = FLUYT_TRY(make_spec(core, *container, *sandbox, image));
   monitor::CreateRequest request;
   request.id = container->id;
@@ -83,9 +88,13 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     request.log_path = container->config.log_path;
   }
   FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
+  span.reset();
+  span.emplace("root");
   request.root = FLUYT_TRY(core.parts.images->create_root(
       container->id, image.id, {.ids = id_maps(sandbox->config.namespaces.user_ids)}));
   request.trees = FLUYT_TRY(make_image_volumes(core, *container, *sandbox));
+  span.reset();
+  span.emplace("monitor and runtime");
   auto created = client->create(request);
   while (!created.ok() && created.error().code() == Code::kNotFound &&
          FLUYT_TRY(make_missing_source(container->config.mounts))) {
@@ -95,6 +104,8 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     return about_program(about_image_volume(*container, std::move(created).error()));
   if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 
+  span.reset();
+  span.emplace("record");
   const std::scoped_lock order(core.event_order);
   FLUYT_TRY(entry.change(*core.store, [&](Container& now) {
     if (spec.process) {
@@ -115,7 +126,10 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
 Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr& entry,
                                     const image::Image& image) {
   const std::string id = entry->value()->id;
-  FLUYT_TRY(core.store->put(*entry->value()));
+  {
+    const trace::Span span("record");
+    FLUYT_TRY(core.store->put(*entry->value()));
+  }
   core.tables.lock()->containers.emplace(id, entry);
   const std::scoped_lock verbs(entry->verbs);
   Result<> made = make(core, *entry, image);
@@ -131,6 +145,7 @@ Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr&
 
 Result<std::string> Engine::create_container(const std::string& sandbox_id,
                                              const ContainerConfig& config) {
+  trace::Request walk(core_->traces, "CreateContainer");
   const SandboxEntryPtr sandbox = FLUYT_TRY(core_->get_sandbox(sandbox_id));
   const SandboxPtr in = sandbox->value();
   if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);
@@ -160,7 +175,8 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
                                            in->id, " is had by container ", claim.holder));
   }
   const auto entry = std::make_shared<ContainerEntry>(std::move(container), sandbox);
-  const Result<std::string> outcome = record_and_make(*core_, entry, image);
+  walk.of(in->id, entry->value()->id);
+  const Result<std::string> outcome = walk.ended(record_and_make(*core_, entry, image));
   core_->container_names.settle(name, outcome, outcome.ok() ? Keep::kYes : Keep::kNo);
   return outcome;
 }

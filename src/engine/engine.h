@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "base/trace.h"
 #include "base/time.h"
 #include "engine/metrics.h"
 #include "engine/model.h"
@@ -164,6 +165,9 @@ class Engine {
   /// kInvalidArgument unless there is such a handler; "" is the default one.
   Result<> check_runtime_handler(const std::string& name) const;
   std::vector<SandboxPtr> list_sandboxes(const SandboxFilter& filter);
+  /// Where the time of the last requests of a sandbox or container went, oldest first; of ones that
+  /// are gone too, by their whole id, as long as they are kept.
+  Result<std::vector<trace::Walk>> walks_of(const std::string& id);
   Result<SandboxPtr> get_sandbox(const std::string& id);
   /// Records what the pod as a whole was given; what is nothing stays as it was.
   Result<> update_sandbox(const std::string& id, const std::optional<Resources>& overhead,

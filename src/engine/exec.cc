@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <optional>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 #include "engine/exec_process.h"
 #include "sys/file.h"
@@ -174,12 +176,18 @@ Result<ExecSyncResult> Engine::exec_sync(const ExecSyncRequest& request) {
   }
   const Deadline deadline =
       request.timeout_ms > 0 ? Deadline::after_ms(request.timeout_ms) : Deadline::never();
+  trace::Request walk(core_->traces, "ExecSync");
   Target target = FLUYT_TRY(running(*core_, request.container_id));
   const std::string id = target.container->id;
+  walk.of(target.container->sandbox_id, id);
   const int64_t start_ms =
       request.timeout_ms > 0 ? std::min(request.timeout_ms, kStartMs) : kStartMs;
-  const auto session =
-      FLUYT_TRY(start(core_, std::move(target), ExecOptions{.args = request.command}, start_ms));
+  std::optional<trace::Span> span;
+  span.emplace("monitor and runtime");
+  const auto session = FLUYT_TRY(
+      walk.ended(start(core_, std::move(target), ExecOptions{.args = request.command}, start_ms)));
+  span.reset();
+  span.emplace("program");
 
   Stream out{.fd = std::move(session->out), .kept = {}};
   Stream err{.fd = std::move(session->err), .kept = {}};

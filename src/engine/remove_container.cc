@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 
 namespace fluyt::engine {
@@ -7,6 +8,8 @@ Result<> Engine::remove_container(const std::string& id) {
   auto found = core_->get_container(id);
   if (!found.ok() && found.error().code() == Code::kNotFound) return {};
   const ContainerEntryPtr entry = FLUYT_TRY(std::move(found));
+  trace::Request walk(core_->traces, "RemoveContainer");
+  walk.of(entry->value()->sandbox_id, entry->value()->id);
   entry->ending = true;
   // Killed before the lock is asked for: a start that waits for the program must not hold us up.
   FLUYT_TRY(stop_container(entry->value()->id, 0));

@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 
 namespace fluyt::engine {
@@ -8,13 +9,15 @@ Result<> Engine::remove_sandbox(const std::string& id) {
   if (!found.ok() && found.error().code() == Code::kNotFound) return {};
   const SandboxEntryPtr entry = FLUYT_TRY(std::move(found));
   const SandboxPtr sandbox = entry->value();
+  trace::Request walk(core_->traces, "RemovePodSandbox");
+  walk.of(sandbox->id);
   entry->ending = true;
   const std::scoped_lock verbs(entry->verbs);
   {
     auto all = core_->tables.lock();
     if (!all->sandboxes.contains(sandbox->id)) return {};  // another remove was faster
   }
-  FLUYT_TRY_CONTEXT(core_->stop(*entry), cat("sandbox ", sandbox->id));
+  FLUYT_TRY_CONTEXT(walk.ended(core_->stop(*entry)), cat("sandbox ", sandbox->id));
   for (const auto& container : core_->containers_of(sandbox->id)) {
     FLUYT_TRY_CONTEXT(remove_container(container->value()->id), cat("sandbox ", sandbox->id));
   }

@@ -1,5 +1,8 @@
+#include <optional>
+
 #include "base/id.h"
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/pod_bandwidth.h"
@@ -105,6 +108,8 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   const SandboxConfig& config = sandbox->config;
   const std::string dir = core.sandbox_dir(sandbox->id);
   const std::string hostname = config.hostname.empty() ? FLUYT_TRY(host_name()) : config.hostname;
+  std::optional<trace::Span> span;
+  span.emplace("folders");
   auto request = FLUYT_TRY(monitor_request(*sandbox, hostname));
   request.runtime = FLUYT_TRY(program_of(core, *sandbox));
   FLUYT_TRY(sys::make_dirs(dir, 0711));
@@ -116,15 +121,20 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   }
 
   const monitor::LaunchOptions launch = core.launch_options(*sandbox);
+  span.reset();
+  span.emplace("monitor");
   const auto client =
       FLUYT_TRY_CONTEXT(core.parts.hub->launch(launch, core.events_for(sandbox->id)), "monitor");
   entry.set_client(client);
+  span.reset();
+  span.emplace("namespaces");
   const auto made =
       FLUYT_TRY_CONTEXT(client->make_sandbox(request, Deadline::after_ms(kMakeMs)), "namespaces");
 
   if (made.user.empty() != request.users.empty())
     return Error(Code::kInternal, "namespaces: the monitor made no user namespace");
 
+  span.reset();
   const bool attach = config.namespaces.network == NamespaceMode::kPod;
   // Recorded before ADD: whatever becomes of us, a DEL is owed from here on.
   FLUYT_TRY(entry.change(*core.store, [&](Sandbox& now) {
@@ -135,12 +145,14 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   }));
   network::Attachment attachment;
   if (attach) {
+    const trace::Span network("network");
     FLUYT_TRY_CONTEXT(network::loopback_up(made.network), "loopback");
     attachment = FLUYT_TRY_CONTEXT(
         core.parts.network->attach(network_of(*entry.value()), Deadline::after_ms(kAttachMs)),
         "network");
   }
   FLUYT_TRY(write_sandbox_files(dir, config, hostname, attachment.ips));
+  const trace::Span told("record");
   return core.change_and_tell(entry, Event::Kind::kSandboxReady, [&] {
     return entry.change(*core.store, [&](Sandbox& now) {
       now.ips = attachment.ips;
@@ -153,7 +165,10 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
 
 Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& entry) {
   const std::string id = entry->value()->id;
-  FLUYT_TRY(core.store->put(*entry->value()));
+  {
+    const trace::Span span("record");
+    FLUYT_TRY(core.store->put(*entry->value()));
+  }
   core.tables.lock()->sandboxes.emplace(id, entry);
   const std::scoped_lock verbs(entry->verbs);
   Result<> made = make(core, *entry);
@@ -189,6 +204,7 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
 
 Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                                         const std::string& runtime_handler) {
+  trace::Request walk(core_->traces, "RunPodSandbox");
   FLUYT_TRY(admit(core_->options, config));
   FLUYT_TRY(check_runtime_handler(runtime_handler));
   FLUYT_TRY(admit_users(*core_, handler_name(core_->options, runtime_handler), config.namespaces));
@@ -213,7 +229,8 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                      " and attempt ", config.name.attempt, " is had by sandbox ", claim.holder));
   }
   const auto entry = std::make_shared<SandboxEntry>(std::move(sandbox));
-  const Result<std::string> outcome = record_and_make(*core_, entry);
+  walk.of(entry->value()->id);
+  const Result<std::string> outcome = walk.ended(record_and_make(*core_, entry));
   const bool exists = entry->value()->state != SandboxState::kCreating;
   core_->sandbox_names.settle(config.name, outcome, exists ? Keep::kYes : Keep::kNo);
   return outcome;

@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 
 namespace fluyt::engine {
@@ -9,7 +10,9 @@ constexpr int64_t kStartMs = 60'000;
 }  // namespace
 
 Result<> Engine::start_container(const std::string& id) {
+  trace::Request walk(core_->traces, "StartContainer");
   const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
+  walk.of(entry->value()->sandbox_id, entry->value()->id);
   const std::scoped_lock verbs(entry->verbs);
   const ContainerPtr container = entry->value();
   if (container->state != ContainerState::kCreated) {
@@ -33,7 +36,8 @@ Result<> Engine::start_container(const std::string& id) {
       if (info.id == container->id) core_->container_told(info);
     }
   }
-  return about_program(std::move(started).error()).add_context(cat("container ", container->id));
+  return walk.ended(Result<>(
+      about_program(std::move(started).error()).add_context(cat("container ", container->id))));
 }
 
 }  // namespace fluyt::engine

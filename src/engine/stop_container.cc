@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 #include "engine/signals.h"
 
@@ -17,6 +18,8 @@ Result<> Engine::stop_container(const std::string& id, int64_t grace_ms) {
   auto found = core_->get_container(id);
   if (!found.ok() && found.error().code() == Code::kNotFound) return {};
   const ContainerEntryPtr entry = FLUYT_TRY(std::move(found));
+  trace::Request walk(core_->traces, "StopContainer");
+  walk.of(entry->value()->sandbox_id, entry->value()->id);
   const ContainerPtr container = entry->value();
   const auto client = entry->sandbox->client();
   if (has_exited(*container)) return {};

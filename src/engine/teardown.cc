@@ -1,6 +1,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "engine/core.h"
 #include "engine/mend_log.h"
 #include "engine/root_names.h"
@@ -58,6 +59,7 @@ Result<> Engine::Core::kill(ContainerEntry& entry, By whom) {
 }
 
 Result<> Engine::Core::kill_containers(const std::string& sandbox_id) {
+  const trace::Span span("containers");
   std::vector<ContainerEntryPtr> running = containers_of(sandbox_id);
   std::erase_if(running, [](const auto& entry) { return has_ended(*entry->value()); });
   std::vector<Result<>> killed(running.size());
@@ -75,6 +77,7 @@ Result<> Engine::Core::kill_containers(const std::string& sandbox_id) {
 Result<> Engine::Core::detach_network(SandboxEntry& entry) {
   const SandboxPtr sandbox = entry.value();
   if (!sandbox->network_attached) return {};
+  const trace::Span span("network");
   FLUYT_TRY(parts.network->detach(network_of(*sandbox), Deadline::after_ms(kDetachMs)));
   // It is detached whatever the disk says: a DEL too many does no harm, a stop that fails does.
   log_if_failed(entry.note(*store,
@@ -87,6 +90,7 @@ Result<> Engine::Core::detach_network(SandboxEntry& entry) {
 }
 
 Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
+  const trace::Span span("monitor");
   const SandboxPtr sandbox = entry.value();
   const std::string dir = sandbox_dir(sandbox->id);
   if (const auto client = entry.client()) {

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "network/builtin/builtin.h"
 #include "network/cni_network.h"
 #include "network/plugin.h"
@@ -29,6 +30,7 @@ bool is_namespace(const std::string& path) {
 Result<std::string> CniNetwork::call(Command command, const Record& record,
                                      const PluginConfig& plugin, const AttachmentArgs& args,
                                      std::string_view previous_result, Deadline deadline) {
+  const trace::Span span(cat("plugin ", plugin.type));
   const PluginCall what{
       .command = command,
       .type = plugin.type,

@@ -119,6 +119,9 @@ class GrpcClient final : public Client {
     request.set_verbose(true);
     return call(*runtime_, &Runtime::PodSandboxStatus, request);
   }
+  Result<cri::ListPodSandboxStatsResponse> list_pod_stats() override {
+    return call(*runtime_, &Runtime::ListPodSandboxStats, cri::ListPodSandboxStatsRequest());
+  }
   Result<cri::ListPodSandboxResponse> list_sandboxes() override {
     return call(*runtime_, &Runtime::ListPodSandbox, cri::ListPodSandboxRequest());
   }
@@ -186,6 +189,11 @@ class GrpcClient final : public Client {
     control::WaitRequest request;
     request.set_container_id(container_id);
     return call(*control_, &Control::Wait, request);
+  }
+  Result<control::TraceResponse> trace(const std::string& id) override {
+    control::TraceRequest request;
+    request.set_id(id);
+    return call(*control_, &Control::Trace, request);
   }
   Result<> signal(const std::string& container_id, int signal) override {
     control::SignalRequest request;

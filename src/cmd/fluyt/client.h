@@ -50,6 +50,7 @@ class Client {
   virtual Result<cri::ListContainersResponse> list_containers() = 0;
   virtual Result<cri::ContainerStatusResponse> container_status(const std::string& id) = 0;
   virtual Result<cri::ListContainerStatsResponse> list_stats() = 0;
+  virtual Result<cri::ListPodSandboxStatsResponse> list_pod_stats() = 0;
   virtual Result<cri::ListImagesResponse> list_images() = 0;
   /// Without an image in it when there is none.
   virtual Result<cri::ImageStatusResponse> image_status(const std::string& name) = 0;
@@ -82,6 +83,7 @@ class Client {
   virtual Result<> untag(const std::string& name) = 0;
   virtual Result<control::WaitResponse> wait(const std::string& container_id) = 0;
   virtual Result<> signal(const std::string& container_id, int signal) = 0;
+  virtual Result<control::TraceResponse> trace(const std::string& id) = 0;
   /// Until `handle` says no.
   virtual Result<> events(const std::function<bool(const control::Event&)>& handle) = 0;
   virtual std::unique_ptr<ExecCall> exec() = 0;

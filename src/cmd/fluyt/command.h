@@ -84,6 +84,8 @@ CommandInfo save_command();
 CommandInfo stats_command();
 CommandInfo stop_command();
 CommandInfo tag_command();
+CommandInfo top_command();
+CommandInfo trace_command();
 CommandInfo version_command();
 
 }  // namespace fluyt::cli

@@ -22,7 +22,8 @@ std::vector<CommandInfo> commands() {
           doctor_command(),  gc_command(),         run_command(),         ps_command(),
           pods_command(),    logs_command(),       exec_command(),        attach_command(),
           stop_command(),    rm_command(),         inspect_command(),     stats_command(),
-          events_command(),  info_command(),       version_command()};
+          top_command(),     trace_command(),      events_command(),      info_command(),
+          version_command()};
 }
 
 std::string main_help() {
