@@ -467,12 +467,13 @@ TEST(CgroupsPath, StaysBelowTheParent) {
 }
 
 TEST(CgroupsPath, IsAScopeInTheSliceWhereSystemdMakesIt) {
-  Given given;
-  given.sandbox.cgroup_parent = "";
-  given.sandbox.cgroup_slice = "kubepods-pod1.slice";
-  EXPECT_EQ(
-      container_spec(given.container, given.sandbox, given.image, given.host)->linux_->cgroups_path,
-      cat("kubepods-pod1.slice:cri-fluyt:", given.container.id));
+  std::string id;
+  const auto spec = made_with([&](Given& given) {
+    given.sandbox.cgroup_parent = "";
+    given.sandbox.cgroup_slice = "kubepods-pod1.slice";
+    id = given.container.id;
+  });
+  EXPECT_EQ(spec.linux_->cgroups_path, cat("kubepods-pod1.slice:cri-fluyt:", id));
 }
 
 TEST(NamespacesOf, UserNamespaceNeedsMappings) {
