@@ -73,7 +73,7 @@ def differences(engine, client, foreign):
     out = []
     sandboxes, containers = listed(client)
     ready = {sandbox.id for sandbox in sandboxes if sandbox.state == c.pb.SANDBOX_READY}
-    monitors = host.monitors()
+    monitors = host.monitors(engine.state)
     out += [f"sandbox {name} is ready and has no monitor" for name in ready - monitors.keys()]
     out += [f"monitor {monitors[name]} of {name}, which is not ready" for name in monitors.keys() - ready]
 

@@ -21,8 +21,8 @@ def processes():
     return found
 
 
-def monitors():
-    """{sandbox id: pid} of the monitors that run."""
+def monitors(state="/"):
+    """{sandbox id: pid} of the monitors that run, of the engine whose folder `state` is."""
     found = {}
     for process in processes():
         if process.name != "fluyt-monitor"[:15] or process.state == "Z":
@@ -33,7 +33,7 @@ def monitors():
         except OSError:
             continue
         # A worker is a copy of its monitor: the monitor itself is a child of init.
-        if len(words) > 2 and process.parent == 1:
+        if len(words) > 2 and process.parent == 1 and words[2].decode().startswith(state):
             found[words[1].decode()] = process.pid
     return found
 
