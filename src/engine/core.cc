@@ -51,6 +51,20 @@ std::vector<EntryPtr> all_of(const std::map<std::string, EntryPtr>& table) {
 
 }  // namespace
 
+Options Engine::Core::fixed_of(const Options& options) {
+  return {.root = options.root,
+          .state = options.state,
+          .logs = options.logs,
+          .monitor_program = {},
+          .pod_init_program = {},
+          .cgroup_driver = options.cgroup_driver,
+          .default_cgroup_parent = {},
+          .cdi_dirs = {},
+          .monitor_cgroup_parent = {},
+          .handlers = {},
+          .default_handler = {}};
+}
+
 Result<SandboxEntryPtr> Engine::Core::get_sandbox(const std::string& id) {
   return look_up(tables.lock()->sandboxes, id, "sandbox");
 }

@@ -46,13 +46,15 @@ Host probe_host();
 /// first).
 struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Core(Options options_in, Parts parts_in, std::unique_ptr<Store> store_in, Logger& logger_in)
-      : options(std::move(options_in)),
+      : options(fixed_of(options_in)),
+        changing(std::make_shared<const Options>(std::move(options_in))),
         logger(logger_in),
         store(std::move(store_in)),
         parts(std::move(parts_in)),
         layer_usage([this](const std::string& id) { return measure_layer(id); }) {}
 
-  const Options options;
+  const Options options;  // what is fixed: folders; the rest is not in it, see now()
+  Guarded<std::shared_ptr<const Options>> changing;
   Logger& logger;
   const std::unique_ptr<Store> store;
   Parts parts;
@@ -94,6 +96,10 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Worker network_worker;
   /// And for monitors that replace themselves.
   Worker renewer;
+
+  /// All options as they are in force: a verb takes them once.
+  std::shared_ptr<const Options> now() const { return *changing.lock(); }
+  static Options fixed_of(const Options& options);
 
   // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
   Result<SandboxEntryPtr> get_sandbox(const std::string& id);

@@ -75,7 +75,7 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
   }
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
-  core->features.ask_all(core->options, core->logger);
+  core->features.ask_all(*core->now(), core->logger);
   core->recover();
   return std::unique_ptr<Engine>(new Engine(core));
 }
@@ -92,7 +92,26 @@ Engine::~Engine() {
   core_->parts.hub.reset();
 }
 
-const Options& Engine::options() const { return core_->options; }
+Options Engine::options() const { return *core_->now(); }
+
+Result<std::function<void()>> Engine::prepare(Options options) {
+  options.root = core_->options.root;
+  options.state = core_->options.state;
+  options.logs = core_->options.logs;
+  options.cgroup_driver = core_->options.cgroup_driver;
+  FLUYT_TRY(check_cgroups(options));
+  for (const RuntimeHandler& handler : options.handlers) FLUYT_TRY(check_handler(handler));
+  auto next = std::make_shared<const Options>(std::move(options));
+  FLUYT_TRY(choose_handler(*next, next->default_handler));
+  core_->features.ask_changed(*next, core_->logger);
+  return std::function<void()>([core = core_, next] { *core->changing.lock() = next; });
+}
+
+size_t Engine::count_monitors() {
+  size_t count = 0;
+  for (const auto& entry : core_->sandboxes()) count += entry->client() ? 1 : 0;
+  return count;
+}
 
 HostStatus Engine::status() {
   HostStatus status;

@@ -231,7 +231,15 @@ class Engine {
   /// Compares what is on record with what the kernel and the disks hold, and with `kYes` mends what
   /// differs. What a verb under way is about is left out.
   std::vector<Finding> examine(Repair repair);
-  const Options& options() const;
+  /// As they are in force.
+  Options options() const;
+  /// Other values for what may change while the engine runs: handlers and the default one,
+  /// programs, CDI folders, cgroup parents. Folders and the cgroup driver of `options` are not
+  /// looked at. What it returns puts them in force for the verbs that begin after it, and cannot
+  /// fail; new handlers' programs have been asked for their features by then.
+  Result<std::function<void()>> prepare(Options options);
+  /// How many monitors are connected.
+  size_t count_monitors();
   std::unique_ptr<Subscription> subscribe(std::function<void(const Event&)> handler);
   /// Tells every listener kEnd, so that calls that wait for events end before the server does.
   void end_events();

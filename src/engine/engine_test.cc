@@ -330,6 +330,42 @@ TEST_F(EngineTest, WalksAPodFromRunToRemove) {
   EXPECT_TRUE(left_in_state().empty());
 }
 
+TEST_F(EngineTest, OtherOptionsHoldForWhatBeginsAfterThem) {
+  const auto handler = [](const std::string& name) {
+    return RuntimeHandler{.name = name, .path = "/bin/true"};
+  };
+  EXPECT_FALSE(engine_->check_runtime_handler("one").ok());
+  Options options = engine_->options();
+  options.handlers = {handler("one")};
+  options.default_handler = "one";
+  options.root = "/somewhere/else";
+  auto ready = engine_->prepare(options);
+  ASSERT_TRUE(ready.ok()) << ready.error().message();
+  EXPECT_FALSE(engine_->check_runtime_handler("one").ok());  // not yet
+  const std::string old = running();
+  (*ready)();
+  EXPECT_TRUE(engine_->check_runtime_handler("one").ok());
+  EXPECT_EQ(engine_->options().root, folder_->path() + "/root");
+  const std::string fresh = *engine_->run_sandbox(pod("fresh"), "");
+  EXPECT_EQ((*engine_->get_sandbox(fresh))->handler, "one");
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->handler, "runf");
+  EXPECT_EQ(engine_->count_monitors(), 2U);
+
+  // A handler that is no more: its pods go on, and go.
+  options.handlers = {};
+  options.default_handler = "runf";
+  (*engine_->prepare(options))();
+  EXPECT_FALSE(engine_->check_runtime_handler("one").ok());
+  EXPECT_EQ(engine_->create_container(fresh, main_container()).error().code(),
+            Code::kFailedPrecondition);
+  EXPECT_TRUE(engine_->remove_sandbox(fresh).ok());
+  EXPECT_EQ((*engine_->get_container(old))->state, ContainerState::kRunning);
+
+  options.default_handler = "two";
+  EXPECT_FALSE(engine_->prepare(options).ok());
+  EXPECT_TRUE(engine_->check_runtime_handler("").ok());
+}
+
 TEST_F(EngineTest, ADetachThatFailsIsOwedUntilItSucceeds) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to enter a network namespace";
   world_.netns = "/proc/self/ns/net";

@@ -19,9 +19,10 @@ bool Engine::Core::can_have_users(const std::string& handler) const {
 }
 
 std::vector<HandlerStatus> Engine::Core::handler_statuses() {
-  if (features.any_changed(options) && !asks_features.exchange(true)) {
+  const auto in_force = now();
+  if (features.any_changed(*in_force) && !asks_features.exchange(true)) {
     worker.post([this] {
-      features.ask_changed(options, logger);
+      features.ask_changed(*now(), logger);
       asks_features = false;
     });
   }
@@ -31,10 +32,10 @@ std::vector<HandlerStatus> Engine::Core::handler_statuses() {
                          .user_namespaces = host.no_user_namespaces.empty() && has_users(can)};
   };
   std::vector<HandlerStatus> all = {status_of(std::string(kLinkedHandler), kLinkedFeatures)};
-  for (const RuntimeHandler& handler : options.handlers)
+  for (const RuntimeHandler& handler : in_force->handlers)
     all.push_back(status_of(handler.name, features.of(handler.name)));
   for (const HandlerStatus& status : all) {
-    if (status.name != options.default_handler) continue;
+    if (status.name != in_force->default_handler) continue;
     HandlerStatus unnamed = status;
     unnamed.name.clear();
     all.insert(all.begin(), std::move(unnamed));
@@ -44,7 +45,7 @@ std::vector<HandlerStatus> Engine::Core::handler_statuses() {
 }
 
 Result<> Engine::check_runtime_handler(const std::string& name) const {
-  FLUYT_TRY(choose_handler(core_->options, name));
+  FLUYT_TRY(choose_handler(*core_->now(), name));
   return {};
 }
 

@@ -53,11 +53,12 @@ void renew_next(Engine::Core& core, std::vector<SandboxEntryPtr> left, int attem
 }  // namespace
 
 monitor::LaunchOptions Engine::Core::launch_options(const Sandbox& sandbox) const {
-  return {.monitor_program = options.monitor_program,
-          .pod_init_program = options.pod_init_program,
+  const auto in_force = now();
+  return {.monitor_program = in_force->monitor_program,
+          .pod_init_program = in_force->pod_init_program,
           .sandbox_id = sandbox.id,
           .state_dir = monitor_dir(sandbox.id),
-          .cgroup = monitor_cgroups_path(options, sandbox)};
+          .cgroup = monitor_cgroups_path(*in_force, sandbox)};
 }
 
 void Engine::Core::renew_monitors() {

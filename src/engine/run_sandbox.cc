@@ -69,7 +69,8 @@ Result<> admit(const Options& options, const SandboxConfig& config) {
 /// the configuration says later is of no account to a sandbox that runs.
 Result<std::optional<monitor::RuntimeProgram>> program_of(const Engine::Core& core,
                                                           const Sandbox& sandbox) {
-  const RuntimeHandler* handler = FLUYT_TRY(choose_handler(core.options, sandbox.handler));
+  const auto options = core.now();
+  const RuntimeHandler* handler = FLUYT_TRY(choose_handler(*options, sandbox.handler));
   if (handler == nullptr) return std::optional<monitor::RuntimeProgram>();
   return std::optional(monitor::RuntimeProgram{
       .path = handler->path,
@@ -205,18 +206,19 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
 Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                                         const std::string& runtime_handler) {
   trace::Request walk(core_->traces, "RunPodSandbox");
-  FLUYT_TRY(admit(core_->options, config));
-  FLUYT_TRY(check_runtime_handler(runtime_handler));
-  FLUYT_TRY(admit_users(*core_, handler_name(core_->options, runtime_handler), config.namespaces));
+  const auto options = core_->now();
+  FLUYT_TRY(admit(*options, config));
+  FLUYT_TRY(choose_handler(*options, runtime_handler));
+  FLUYT_TRY(admit_users(*core_, handler_name(*options, runtime_handler), config.namespaces));
   Sandbox sandbox;
   sandbox.id = make_id();
   sandbox.config = config;
   sandbox.runtime_handler = runtime_handler;
-  sandbox.handler = handler_name(core_->options, runtime_handler);
+  sandbox.handler = handler_name(*options, runtime_handler);
   sandbox.created_at = now_unix_ns();
   sandbox.boot_id = core_->boot_id;
-  sandbox.cgroup_driver = core_->options.cgroup_driver;
-  sandbox.cgroup_parent = cgroup_parent_of(core_->options, sandbox);
+  sandbox.cgroup_driver = options->cgroup_driver;
+  sandbox.cgroup_parent = cgroup_parent_of(*options, sandbox);
 
   using Kind = Names<SandboxName>::Claim::Kind;
   using Keep = Names<SandboxName>::Keep;

@@ -10,7 +10,7 @@ namespace {
 
 /// As the hierarchies name it, without where one is mounted.
 std::string cgroup_name(const Engine::Core& core, const Sandbox& sandbox, const std::string& id) {
-  const std::string parent = cgroup_parent_of(core.options, sandbox);
+  const std::string parent = cgroup_parent_of(*core.now(), sandbox);
   return container_directory(sandbox.cgroup_driver, parent, id).value_or(parent);
 }
 

@@ -261,9 +261,9 @@ Result<spec::Security> security_of(const SecurityContext& from) {
 }
 
 /// Of a sandbox that runs already: it may have left the configuration since.
-Result<const RuntimeHandler*> handler_of(const Engine::Core& core, const Sandbox& sandbox) {
+Result<const RuntimeHandler*> handler_of(const Options& options, const Sandbox& sandbox) {
   if (sandbox.handler.empty()) return static_cast<const RuntimeHandler*>(nullptr);
-  auto handler = choose_handler(core.options, sandbox.handler);
+  auto handler = choose_handler(options, sandbox.handler);
   if (handler.ok()) return handler;
   return Error(Code::kFailedPrecondition,
                cat("sandbox ", sandbox.id, ": its runtime handler ", quote(sandbox.handler),
@@ -293,7 +293,7 @@ spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
   to.hosts = dir + "/hosts";
   to.hostname_file = dir + "/hostname";
   to.shm = sandbox.config.namespaces.ipc == NamespaceMode::kNode ? "/dev/shm" : dir + "/shm";
-  const std::string parent = cgroup_parent_of(core.options, sandbox);
+  const std::string parent = cgroup_parent_of(*core.now(), sandbox);
   if (sandbox.cgroup_driver == CgroupDriver::kSystemd) {
     to.cgroup_slice = slice_name(parent);
   } else {
@@ -365,7 +365,8 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
                             : image_mount_of(mount, image_volume_source(bundle, i)));
   }
   to.devices = FLUYT_TRY(devices_of(config));
-  const RuntimeHandler* handler = FLUYT_TRY(handler_of(core, sandbox));
+  const auto options = core.now();
+  const RuntimeHandler* handler = FLUYT_TRY(handler_of(*options, sandbox));
   const bool host_devices = handler == nullptr || !handler->privileged_without_host_devices;
   if (config.security.privileged && host_devices) to.host_devices = all_host_devices();
   to.namespaces = FLUYT_TRY(namespaces_of(core, container, sandbox));
@@ -390,7 +391,7 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
   oci::Spec spec = FLUYT_TRY(
       spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, *core.spec_host));
-  FLUYT_TRY(add_cdi_devices(core.options.cdi_dirs, config.cdi_devices, spec));
+  FLUYT_TRY(add_cdi_devices(options->cdi_dirs, config.cdi_devices, spec));
   return spec;
 }
 
