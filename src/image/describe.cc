@@ -146,7 +146,7 @@ Result<Store::Sendable> Store::get_sendable(const ImageRow& row, const std::stri
   });
   if (!missing.empty()) {
     const char* advice =
-        options_.keep_blobs == KeepBlobs::kNever
+        now()->keep_blobs == KeepBlobs::kNever
             ? "set image.keep_blobs to \"pushable\" in fluytd's configuration, and pull it again"
             : "`fluyt pull` of its name fetches what is missing; image.keep_blobs = \"always\" "
               "keeps them from the start";

@@ -100,7 +100,7 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
   }
   const auto infos = FLUYT_TRY([&] {
     const Syncer::Writing writing(*syncer_);
-    return fetches_.fetch_all(source, wanted_of(plan, how.keep_blobs), options_.parallel_fetches,
+    return fetches_.fetch_all(source, wanted_of(plan, how.keep_blobs), now()->parallel_fetches,
                               progress, stop);
   }());
   {

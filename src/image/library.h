@@ -94,6 +94,18 @@ struct GcOptions {
   std::function<bool(const std::string&)> is_container;
 };
 
+/// What of a store's options may change while it is open.
+struct StoreChange {
+  std::string certs_dir;
+  CredentialTable credentials;
+  std::string auth_file;
+  policy::VerifyOptions verify;
+  KeepBlobs keep_blobs = KeepBlobs::kPushable;
+  LayerForm layer_form = LayerForm::kDirectory;
+  size_t parallel_fetches = 3;
+  std::vector<std::string> pinned;  // see keep_pinned()
+};
+
 struct VerifyOptions {
   std::vector<std::string> images;  // names or ids; empty: all, and what no image has
   bool repair = false;
@@ -127,8 +139,13 @@ class Library {
   virtual ~Library() = default;
 
   /// Images that are never collected, and are durable before their pull returns: names as people
-  /// write them, or the start of one with a '*' behind it. To be said before the first pull.
+  /// write them, or the start of one with a '*' behind it. To be said before the first pull, or
+  /// again with other ones: those that are here become pinned, or are no more.
   virtual void keep_pinned(std::vector<std::string> patterns) = 0;
+
+  /// Checks all of it, a form of layers with what the disk and the kernel can. What it returns puts
+  /// them in force, and cannot fail: for pulls and pushes that begin after it.
+  virtual Result<std::function<void()>> prepare(StoreChange change) = 0;
 
   /// Watches the next import of `path` for as long as the result is there.
   virtual std::shared_ptr<void> watch_import(const std::string& path, ImportWatch watch) = 0;

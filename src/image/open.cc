@@ -87,13 +87,12 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       layers_(std::move(parts.layers)),
       roots_(std::move(parts.roots)),
       epoch_(std::move(parts.epoch)),
-      registry_({.certs_dir = options_.certs_dir,
-                 .timeouts = options_.timeouts,
-                 .retry = options_.retry,
-                 .credentials = options_.credentials,
-                 .auth_file = options_.auth_file,
-                 .proxies = options_.proxies},
-                logger),
+      settings_(std::make_shared<const Settings>(Settings{
+          .verify = options_.verify,
+          .keep_blobs = options_.keep_blobs,
+          .parallel_fetches = options_.parallel_fetches,
+          .registry =
+              make_registry(options_.credentials, options_.certs_dir, options_.auth_file)})),
       fetches_(*layers_, blobs_) {
   syncer_ = std::make_unique<Syncer>(
       [this] {

@@ -74,7 +74,7 @@ struct Store::PullFlight {
 void Store::stop_pull(PullFlight& flight) { flight.stop = true; }
 
 bool Store::keeps_blobs(PullOptions::Purpose purpose) const {
-  switch (options_.keep_blobs) {
+  switch (now()->keep_blobs) {
     case KeepBlobs::kNever:
       return false;
     case KeepBlobs::kPushable:
@@ -133,10 +133,11 @@ Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& q
   if (lost_writes_) FLUYT_TRY(sync_now());
   const oci::Reference& reference = question.reference;
   Approval approval;
-  if (!options_.verify.is_empty()) {
+  const auto settings = now();
+  if (!settings->verify.is_empty()) {
     approval = [&](const oci::Descriptor& target, const oci::Digest& chosen) {
       return policy::check_image(
-          options_.verify, {reference, target, chosen, question.kubernetes_namespace}, session);
+          settings->verify, {reference, target, chosen, question.kubernetes_namespace}, session);
     };
   }
   std::string target = reference.target();
@@ -181,9 +182,10 @@ Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& q
 
 Result<Image> Store::pull_now(const PullQuestion& question, const ProgressSink& progress,
                               PullFlight& flight) {
+  const auto settings = now();  // the session is the registry's
   const auto session =
-      FLUYT_TRY(registry_.open(question.reference.registry, question.reference.repository,
-                               question.credentials, &flight.stop));
+      FLUYT_TRY(settings->registry->open(question.reference.registry, question.reference.repository,
+                                         question.credentials, &flight.stop));
   auto image = pull_from(*session, question, progress, flight.stop);
   auto waiters = flight.waiters.lock();
   for (const std::string& warning : session->warnings()) {

@@ -130,8 +130,9 @@ Result<Pushed> Store::push(const oci::Reference& reference, const PushOptions& o
   const auto in_context = [&](Error error) {
     return std::move(error.add_context(cat("push ", quote(name))));
   };
-  auto session = registry_.open(reference.registry, reference.repository, options.credentials,
-                                cancelled, registry::Purpose::kPush);
+  const auto settings = now();  // the session is the registry's
+  auto session = settings->registry->open(reference.registry, reference.repository,
+                                          options.credentials, cancelled, registry::Purpose::kPush);
   if (!session.ok()) return in_context(std::move(session).error());
   Sender sender(**session, blobs_, options);
   for (const auto& blob : blobs) sender.report(blob, LayerProgress::Phase::kWaiting, 0);
@@ -153,7 +154,7 @@ Result<Pushed> Store::push(const oci::Reference& reference, const PushOptions& o
     }
   };
   std::vector<std::thread> threads;
-  for (size_t i = 1; i < std::min(options_.parallel_fetches, blobs.size()); ++i) {
+  for (size_t i = 1; i < std::min(now()->parallel_fetches, blobs.size()); ++i) {
     threads.emplace_back(work);
   }
   work();

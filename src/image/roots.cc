@@ -58,8 +58,7 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
 }
 
 Result<> Store::probe_ids() {
-  if (options_.layer_form == LayerForm::kErofs)
-    FLUYT_TRY(erofs::probe_ids(options_.root + "/staging"));
+  if (layers_->form() == LayerForm::kErofs) FLUYT_TRY(erofs::probe_ids(options_.root + "/staging"));
   return roots_.probe_ids();
 }
 

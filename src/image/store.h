@@ -64,6 +64,7 @@ class Store final : public ImageStore, public Library {
   std::vector<ImageDetail> list_details() override;
   Result<std::optional<ImageDetail>> describe(const std::string& name_or_id) override;
   void keep_pinned(std::vector<std::string> patterns) override;
+  Result<std::function<void()>> prepare(StoreChange change) override;
   std::shared_ptr<void> watch_import(const std::string& path, ImportWatch watch) override;
   std::vector<ImageDetail> list_unused(Unused which) override;
   Result<GcReport> collect_garbage(const GcOptions& options) override;
@@ -176,7 +177,19 @@ class Store final : public ImageStore, public Library {
   std::optional<Image> find_image(const std::string& id) const;
   Image make_image(const ImageRow& row, const CatalogState& state) const;
 
-  const StoreOptions options_;
+  /// What may change (change.cc). A verb takes it once, and keeps what it began with.
+  struct Settings {
+    policy::VerifyOptions verify;
+    KeepBlobs keep_blobs = KeepBlobs::kPushable;
+    size_t parallel_fetches = 3;
+    std::shared_ptr<registry::Registry> registry;
+  };
+  std::shared_ptr<const Settings> now() const { return *settings_.lock(); }
+  std::shared_ptr<registry::Registry> make_registry(CredentialTable credentials,
+                                                    const std::string& certs_dir,
+                                                    const std::string& auth_file) const;
+
+  const StoreOptions options_;  // what is fixed; the rest as it was at the start, see now()
   Logger& logger_;
   sys::Fd lock_;
   std::unique_ptr<Catalog> catalog_;
@@ -184,7 +197,7 @@ class Store final : public ImageStore, public Library {
   std::unique_ptr<LayerStore> layers_;
   Roots roots_;
   const WriteEpoch epoch_;
-  registry::Registry registry_;
+  Guarded<std::shared_ptr<const Settings>> settings_;
   LayerFetches fetches_;
   Works works_;
   Pins layer_pins_;

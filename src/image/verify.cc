@@ -259,8 +259,9 @@ class Store::Verification {
       for (const std::string& name : names) {
         const auto reference = oci::Reference::parse(name);
         if (!reference.ok() || !tried.insert(reference->name()).second) continue;
-        auto session = store_.registry_.open(reference->registry, reference->repository, {},
-                                             options_.cancelled);
+        const auto settings = store_.now();  // the session is the registry's
+        auto session = settings->registry->open(reference->registry, reference->repository, {},
+                                                options_.cancelled);
         auto done = session.ok() ? act(**session, **row) : Result<>(std::move(session).error());
         if (done.ok()) return {};
         last = std::move(done).error().add_context(reference->name());
@@ -337,7 +338,7 @@ class Store::Verification {
 
   LayerForm form_of(const oci::Digest& diff_id) const {
     const auto record = store_.layers_->find(diff_id);
-    return record.ok() && record->has_value() ? (*record)->form : store_.options_.layer_form;
+    return record.ok() && record->has_value() ? (*record)->form : store_.layers_->form();
   }
 
   // Into the scratch store, once a layer.

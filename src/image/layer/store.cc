@@ -37,7 +37,15 @@ Result<LayerInfo> read_record(sys::FdRef root, const std::string& folder) {
   return parse_layer_info(FLUYT_TRY(sys::read_file(root, folder + "/layer.json", kMaxRecordBytes)));
 }
 
+Result<> probe_form(LayerForm form, const std::string& root) {
+  if (form == LayerForm::kDirectory) return {};
+  FLUYT_TRY_CONTEXT(erofs::probe(root + "/staging"), "layers as EROFS images");
+  return {};
+}
+
 }  // namespace
+
+Result<> LayerStore::probe(LayerForm form) const { return probe_form(form, options_.root); }
 
 Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   FLUYT_TRY(sys::make_dirs(options.root, 0700));
@@ -47,9 +55,7 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   }
   FLUYT_TRY(sweep(root, "staging"));
   FLUYT_TRY(sweep(root, "trash"));
-  if (options.form == LayerForm::kErofs) {
-    FLUYT_TRY_CONTEXT(erofs::probe(options.root + "/staging"), "layers as EROFS images");
-  }
+  FLUYT_TRY(probe_form(options.form, options.root));
   sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   sys::Fd ahead_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   return std::unique_ptr<LayerStore>(new LayerStore(

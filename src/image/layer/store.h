@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -77,6 +78,11 @@ class LayerStore {
   void write_ahead() const;
 
   const Options& options() const { return options_; }
+  /// Of new layers: options().form, until another is set. What is being written keeps its own.
+  LayerForm form() const { return form_; }
+  void set_form(LayerForm form) { form_ = form; }
+  /// Whether layers of this form can be had here: an error is what the kernel said.
+  Result<> probe(LayerForm form) const;
   /// Bytes that a new layer may take now.
   Result<uint64_t> available_bytes() const;
 
@@ -84,6 +90,7 @@ class LayerStore {
   friend class LayerWriter;
   LayerStore(Options options, sys::Fd root, sys::Fd sync_handle, sys::Fd ahead_handle)
       : options_(std::move(options)),
+        form_(options_.form),
         root_(std::move(root)),
         sync_handle_(std::move(sync_handle)),
         ahead_handle_(std::move(ahead_handle)) {}
@@ -103,6 +110,7 @@ class LayerStore {
                                                const oci::Digest& chain_id) const;
 
   Options options_;
+  std::atomic<LayerForm> form_;
   sys::Fd root_;
   sys::Fd sync_handle_;   // opened before anything is written: errors are reported per open file
   sys::Fd ahead_handle_;  // another one: what write_ahead() is told of is told to sync() again

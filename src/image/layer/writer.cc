@@ -165,6 +165,7 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
   // A larger pipe spares switches between us and the worker; where it is refused the default will
   // do.
   fcntl(input.write.raw(), F_SETPIPE_SZ, kPipeBytes);
+  const LayerForm form = store.form();
   sys::SpawnOptions options;
   options.args = {store.options().unpack_program,
                   "--blob-algorithm",
@@ -176,11 +177,11 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                   "--max-unpacked-bytes",
                   std::to_string(room),
                   "--form",
-                  std::string(form_name(store.options().form))};
+                  std::string(form_name(form))};
   options.in = input.read;
   options.pass = {{staging.tree(), kTreeFd}, {report.write, kReportFd}};
   sys::Fd image;
-  if (store.options().form == LayerForm::kErofs) {
+  if (form == LayerForm::kErofs) {
     image = FLUYT_TRY(sys::open(staging.folder(), std::string(kImageName),
                                 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     options.pass.push_back({image, kImageFd});
