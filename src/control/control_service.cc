@@ -4,9 +4,9 @@
 
 namespace fluyt::control {
 
-std::unique_ptr<grpc::Service> make_control_service(engine::Engine& engine,
-                                                    image::Library& images) {
-  return std::make_unique<ControlService>(engine, images);
+std::unique_ptr<grpc::Service> make_control_service(engine::Engine& engine, image::Library& images,
+                                                    Daemon& daemon) {
+  return std::make_unique<ControlService>(engine, images, daemon);
 }
 
 }  // namespace fluyt::control

@@ -1,6 +1,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/log_levels.h"
 #include "base/strings.h"
 #include "control/service.h"
 #include "engine/cgroup_parent.h"
@@ -10,7 +11,7 @@ namespace fluyt::control {
 grpc::Status ControlService::Info(grpc::ServerContext* /*context*/,
                                   const v1::InfoRequest* /*request*/, v1::InfoResponse* response) {
   const engine::HostStatus status = engine_.status();
-  const engine::Options& options = engine_.options();
+  const engine::Options options = engine_.options();
   response->set_version(FLUYT_VERSION);
   response->set_api_version("v1");
   response->set_instance(status.instance);
@@ -28,6 +29,11 @@ grpc::Status ControlService::Info(grpc::ServerContext* /*context*/,
   for (const std::string& record : status.set_aside) {
     response->add_warnings(cat("record set aside: ", record));
   }
+  const Daemon::Config config = daemon_.config();
+  for (const std::string& file : config.files) response->add_config_files(file);
+  response->set_config_loaded_at(config.loaded_at);
+  response->set_config_refused(config.refused);
+  response->set_log_level(std::string(log_level_name(daemon_.log_level())));
   utsname host{};
   if (::uname(&host) == 0) response->set_kernel(cat(host.sysname, " ", host.release));
   return grpc::Status::OK;

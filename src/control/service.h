@@ -1,5 +1,6 @@
 #pragma once
 
+#include "control/control_service.h"
 #include "engine/engine.h"
 #include "fluyt/v1/control.grpc.pb.h"
 #include "image/library.h"
@@ -10,8 +11,8 @@ namespace fluyt::control {
 /// keeps its thread.
 class ControlService final : public v1::Control::Service {
  public:
-  ControlService(engine::Engine& engine, image::Library& images)
-      : engine_(engine), images_(images) {}
+  ControlService(engine::Engine& engine, image::Library& images, Daemon& daemon)
+      : engine_(engine), images_(images), daemon_(daemon) {}
 
   grpc::Status Info(grpc::ServerContext* context, const v1::InfoRequest* request,
                     v1::InfoResponse* response) override;
@@ -48,6 +49,8 @@ class ControlService final : public v1::Control::Service {
                      v1::UntagResponse* response) override;
   grpc::Status Wait(grpc::ServerContext* context, const v1::WaitRequest* request,
                     v1::WaitResponse* response) override;
+  grpc::Status SetLogLevel(grpc::ServerContext* context, const v1::SetLogLevelRequest* request,
+                           v1::SetLogLevelResponse* response) override;
   grpc::Status Signal(grpc::ServerContext* context, const v1::SignalRequest* request,
                       v1::SignalResponse* response) override;
   grpc::Status Events(grpc::ServerContext* context, const v1::EventsRequest* request,
@@ -58,6 +61,7 @@ class ControlService final : public v1::Control::Service {
  private:
   engine::Engine& engine_;
   image::Library& images_;
+  Daemon& daemon_;
 };
 
 /// How often a call that waits looks whether its caller is still there: the synchronous interface

@@ -11,7 +11,7 @@ namespace fluyt::cri {
 /// One method an RPC, each in the file of its name: translate, call the engine, translate back.
 class RuntimeService final : public api::RuntimeService::Service {
  public:
-  RuntimeService(engine::Engine& engine, streaming::Urls& urls, ServerInfo info)
+  RuntimeService(engine::Engine& engine, streaming::Urls& urls, std::function<ServerInfo()> info)
       : engine_(engine), urls_(urls), info_(std::move(info)) {}
 
 #define FLUYT_RPC(Name)                                                              \
@@ -62,7 +62,7 @@ class RuntimeService final : public api::RuntimeService::Service {
  private:
   engine::Engine& engine_;
   streaming::Urls& urls_;
-  ServerInfo info_;
+  std::function<ServerInfo()> info_;
 };
 
 }  // namespace fluyt::cri

@@ -6,7 +6,7 @@
 namespace fluyt::cri {
 
 std::unique_ptr<grpc::Service> make_runtime_service(engine::Engine& engine, streaming::Urls& urls,
-                                                    ServerInfo info) {
+                                                    std::function<ServerInfo()> info) {
   return std::make_unique<RuntimeService>(engine, urls, std::move(info));
 }
 

@@ -1,5 +1,6 @@
 #include "cri/runtime_service.h"
 // after api.h
+#include "base/time.h"
 #include "cri/info.h"
 #include "engine/cgroup_parent.h"
 
@@ -11,7 +12,9 @@ nlohmann::json config_info(const engine::Options& options, const ServerInfo& inf
   return {{"rootDir", options.root},
           {"stateDir", options.state},
           {"listen", info.listen},
-          {"configFile", info.config_file},
+          {"configFiles", info.config_files},
+          {"configLoadedAt", format_rfc3339_nano(info.config_loaded_at)},
+          {"configRefused", info.config_refused},
           {"certsDir", info.certs_dir},
           {"cniConfDir", info.cni_conf_dir},
           {"cniBinDir", info.cni_bin_dirs},
@@ -44,7 +47,7 @@ grpc::Status RuntimeService::Status(grpc::ServerContext* /*context*/,
   response->mutable_features()->set_supplemental_groups_policy(true);
   response->mutable_features()->set_user_namespaces_host_network(status.user_namespaces);
   if (!request->verbose()) return grpc::Status::OK;
-  (*response->mutable_info())["config"] = dump(config_info(engine_.options(), info_));
+  (*response->mutable_info())["config"] = dump(config_info(engine_.options(), info_()));
   const nlohmann::json host = {{"instance", status.instance},
                                {"lacks", status.lacks},
                                {"recordsSetAside", status.set_aside}};

@@ -295,6 +295,11 @@ class AsioDoor final : public Door {
 
   uint16_t port() const override { return port_; }
 
+  void change(const DoorOptions& options, Tls* tls) override {
+    shared_->options = options;
+    tls_ = tls;
+  }
+
   void close() override {
     shared_->closed = true;
     error_code ignored;

@@ -41,6 +41,9 @@ class Door {
                                             Admission& admission, Logger& logger);
   virtual ~Door() = default;
   virtual uint16_t port() const = 0;
+  /// Other limits and another certificate for the connections that come after it; address and port
+  /// stay. On the loop's thread.
+  virtual void change(const DoorOptions& options, Tls* tls) = 0;
   /// Closes the listener and ends every connection. On the loop's thread.
   virtual void close() = 0;
 };

@@ -226,5 +226,22 @@ TEST_F(Connections, AClientThatGoesWhileItIsHeldBackIsNoticed) {
   expect_gone();
 }
 
+TEST_F(Connections, OtherLimitsAreForThoseThatComeAfter) {
+  DoorOptions options;
+  options.max_connections = 1;
+  open(options);
+  const sys::Fd first = upgraded();
+  const std::string request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  EXPECT_EQ(rest_of(client()), "");  // one too many
+  options.max_connections = 2;
+  std::promise<void> changed;
+  loop->post([&] {
+    door->change(options, nullptr);
+    changed.set_value();
+  });
+  changed.get_future().wait();
+  EXPECT_THAT(asked(request), StartsWith("HTTP/1.1 4"));
+}
+
 }  // namespace
 }  // namespace fluyt::streaming

@@ -79,13 +79,10 @@ class StreamingServer final : public Server, private Admission {
 
   Result<> open() {
     if (!options_.tls.certificate.empty()) tls_ = FLUYT_TRY(Tls::load(options_.tls, logger_));
-    DoorOptions door{.address = options_.address, .port = options_.port};
-    door.max_connections = options_.max_connections;
-    door.limits.idle_ms = options_.idle_ms;
-    door_ = FLUYT_TRY(Door::open(*loop_, door, tls_.get(), *this, logger_));
-    base_ = cat(tls_ ? "https" : "http", "://", host_of(options_.address), ":", door_->port(), "/");
+    door_ = FLUYT_TRY(Door::open(*loop_, door_options(), tls_.get(), *this, logger_));
+    *base_.lock() = base();
     thread_ = std::thread([this] { loop_->run(); });
-    logger_.info(cat("streaming: serves ", base_));
+    logger_.info(cat("streaming: serves ", *base_.lock()));
     return {};
   }
 
@@ -120,10 +117,12 @@ class StreamingServer final : public Server, private Admission {
     return url_for(std::move(call));
   }
 
-  void reload() override {
-    loop_->post([this] {
-      if (tls_) tls_->reload();
-    });
+  Result<std::function<void()>> prepare(const Options& options) override {
+    FLUYT_TRY(check_options(options));
+    std::shared_ptr<Tls> tls;
+    if (!options.tls.certificate.empty()) tls = FLUYT_TRY(Tls::load(options.tls, logger_));
+    return std::function<void()>(
+        [this, options, tls] { loop_->post([this, options, tls] { change(options, tls); }); });
   }
 
   bool stop(Deadline deadline) override {
@@ -142,6 +141,31 @@ class StreamingServer final : public Server, private Admission {
   }
 
  private:
+  DoorOptions door_options() const {
+    DoorOptions door{.address = options_.address, .port = options_.port};
+    door.max_connections = options_.max_connections;
+    door.limits.idle_ms = options_.idle_ms;
+    return door;
+  }
+
+  std::string base() const {
+    return cat(tls_ ? "https" : "http", "://", host_of(options_.address), ":", door_->port(), "/");
+  }
+
+  /// On the loop's thread.
+  void change(Options options, std::shared_ptr<Tls> tls) {
+    options.address = options_.address;
+    options.port = options_.port;
+    options_ = std::move(options);
+    context_.streams_ms = options_.streams_ms;
+    door_->change(door_options(), tls.get());
+    tls_ = std::move(tls);
+    std::string now = base();
+    const bool is_other = *base_.lock() != now;
+    if (is_other) logger_.info(cat("streaming: serves ", now));
+    *base_.lock() = std::move(now);
+  }
+
   Result<engine::ContainerPtr> running(const std::string& id) {
     auto container = FLUYT_TRY(engine_.get_container(id));
     if (container->state != engine::ContainerState::kRunning) {
@@ -154,7 +178,7 @@ class StreamingServer final : public Server, private Admission {
   Result<std::string> url_for(Call call) {
     const std::string verb(verb_of(call));
     const std::string token = FLUYT_TRY(tokens_.lock()->insert(std::move(call), now_boot_ns()));
-    return cat(base_, verb, "/", token);
+    return cat(*base_.lock(), verb, "/", token);
   }
 
   Open admit(const Upgrade& upgrade) override {
@@ -186,7 +210,7 @@ class StreamingServer final : public Server, private Admission {
                                  make_relay);
   }
 
-  const Options options_;
+  Options options_;  // after the start of the loop's thread alone
   engine::Engine& engine_;
   Logger& logger_;
   std::unique_ptr<Loop> loop_;
@@ -194,9 +218,9 @@ class StreamingServer final : public Server, private Admission {
   Farewells farewells_;
   Context context_;
   Guarded<Tokens> tokens_;
-  std::unique_ptr<Tls> tls_;
+  std::shared_ptr<Tls> tls_;
   std::unique_ptr<Door> door_;
-  std::string base_;
+  Guarded<std::string> base_;
   std::thread thread_;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,8 +35,10 @@ class Server : public Urls {
  public:
   static Result<std::unique_ptr<Server>> start(const Options& options, engine::Engine& engine,
                                                Logger& logger);
-  /// The certificate is read again. Any thread.
-  virtual void reload() = 0;
+  /// Reads the certificate of `options`, which the server had or not. What it returns puts them in
+  /// force, but for address and port, for sessions that begin after it, and cannot fail. Any
+  /// thread.
+  virtual Result<std::function<void()>> prepare(const Options& options) = 0;
   /// Ends every session; execs among them are killed, containers go on. False when something still
   /// blocks at the deadline: the server must not be destroyed then.
   virtual bool stop(Deadline deadline) = 0;

@@ -28,10 +28,9 @@ class Tls {
   Tls(TlsFiles files, Logger& logger) : files_(std::move(files)), logger_(logger) {}
   /// For one connection, which keeps it.
   std::shared_ptr<boost::asio::ssl::context> context();
-  /// Looks at the files now, changed or not.
-  void reload();
 
  private:
+  void reload();
   const TlsFiles files_;
   Logger& logger_;
   std::shared_ptr<boost::asio::ssl::context> context_;

@@ -180,6 +180,11 @@ class GrpcClient final : public Client {
   Result<control::InfoResponse> info() override {
     return call(*control_, &Control::Info, control::InfoRequest());
   }
+  Result<control::SetLogLevelResponse> set_log_level(const std::string& level) override {
+    control::SetLogLevelRequest request;
+    request.set_level(level);
+    return call(*control_, &Control::SetLogLevel, request);
+  }
   Result<> untag(const std::string& name) override {
     control::UntagRequest request;
     request.set_name(name);

@@ -60,6 +60,7 @@ class Client {
 
   // fluyt.v1
   virtual Result<control::InfoResponse> info() = 0;
+  virtual Result<control::SetLogLevelResponse> set_log_level(const std::string& level) = 0;
   virtual Result<control::Image> pull(
       const control::PullRequest& request,
       const std::function<void(const control::PullResponse&)>& progress) = 0;

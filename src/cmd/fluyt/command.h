@@ -72,6 +72,7 @@ CommandInfo import_command();
 CommandInfo info_command();
 CommandInfo inspect_command();
 CommandInfo load_command();
+CommandInfo log_level_command();
 CommandInfo logs_command();
 CommandInfo pods_command();
 CommandInfo ps_command();

@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/time.h"
 #include "cmd/fluyt/client.h"
 #include "cmd/fluyt/command.h"
 #include "cmd/fluyt/output.h"
@@ -8,7 +9,7 @@ namespace fluyt::cli {
 
 namespace {
 
-constexpr size_t kKeyColumns = 14;
+constexpr size_t kKeyColumns = 15;
 
 void line(std::string_view key, std::string_view value) {
   print(cat(key, std::string(kKeyColumns - key.size(), ' '), printable(value), "\n"));
@@ -66,6 +67,15 @@ class Info final : public Command {
     line("Logs", info.logs());
     line("Cgroup", info.default_cgroup_parent());
     line("Kernel", info.kernel());
+    line("Log level", info.log_level());
+    if (info.config_files().empty()) line("Configuration", "no file, defaults and flags");
+    for (const std::string& file : info.config_files()) line("Configuration", file);
+    if (info.config_loaded_at() != 0) {
+      line("", cat("read ", human_duration(now_unix_ns() - info.config_loaded_at()), " ago"));
+    }
+    if (!info.config_refused().empty()) {
+      line("Warning", cat("the last reload changed nothing: ", info.config_refused()));
+    }
     for (const std::string& warning : info.warnings()) line("Warning", warning);
     return 0;
   }

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "rpc_watch.h"
 #include "sys/epoll.h"
 #include "sys/file.h"
 #include "sys/socket.h"
@@ -56,11 +57,14 @@ class SocketServer final : public GrpcServer {
   SocketServer& operator=(const SocketServer&) = delete;
   ~SocketServer() override { stop_accepting(); }
 
-  Result<> serve(const std::vector<grpc::Service*>& services) {
+  Result<> serve(const std::vector<grpc::Service*>& services, CallTable& calls) {
     grpc::ServerBuilder builder;
     grpc::ResourceQuota quota("fluytd");
     quota.SetMaxThreads(kMaxThreads);
     builder.SetResourceQuota(quota);
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watches;
+    watches.push_back(make_rpc_watch(calls));
+    builder.experimental().SetInterceptorCreators(std::move(watches));
     builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
     builder.SetMaxSendMessageSize(kMaxSendBytes);
     for (grpc::Service* service : services) builder.RegisterService(service);
@@ -137,7 +141,7 @@ class SocketServer final : public GrpcServer {
 
 Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const std::string& path, sys::Fd listener,
                                                       const std::vector<grpc::Service*>& services,
-                                                      Logger& logger) {
+                                                      CallTable& calls, Logger& logger) {
   FLUYT_TRY(check_folder(path));
   const Name name = listener.valid() ? Name::kOthers : Name::kOurs;
   if (name == Name::kOurs) {
@@ -148,7 +152,7 @@ Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const std::string& path, s
   auto server =
       std::make_unique<SocketServer>(path, name, std::move(listener), FLUYT_TRY(sys::make_pipe()),
                                      FLUYT_TRY(sys::Epoll::create()), logger);
-  FLUYT_TRY(server->serve(services));
+  FLUYT_TRY(server->serve(services, calls));
   return std::unique_ptr<GrpcServer>(std::move(server));
 }
 

@@ -5,10 +5,10 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 
 #include "base/strings.h"
 #include "cmd/fluytd/config/load.h"
+#include "cmd/fluytd/log/log.h"
 #include "cmd/fluytd/service/manager.h"
 #include "cmd/fluytd/service/watchdog.h"
 #include "command_line.h"
@@ -18,11 +18,13 @@
 #include "engine/engine.h"
 #include "engine/layout.h"
 #include "grpc_server.h"
-#include "image/auth/credential_table.h"
 #include "image/library.h"
+#include "metrics_endpoint.h"
+#include "metrics_page.h"
 #include "monitor/client/client.h"
-#include "network/network.h"
-#include "stderr_log.h"
+#include "network_switch.h"
+#include "options.h"
+#include "reload.h"
 #include "streaming/server.h"
 #include "sys/file.h"
 #include "sys/memory.h"
@@ -54,62 +56,25 @@ Result<sys::Fd> lock_root(const std::string& root) {
 struct Served {
   std::unique_ptr<engine::Engine> engine;
   image::Library* images;  // of the store that the engine has
+  NetworkSwitch* network;  // the engine's
 };
 
-Result<Served> make_engine(const Settings& settings, Logger& logger) {
+Result<Served> make_engine(const Settings& settings, CallTable& network_calls, Logger& logger) {
   // Before any part looks into the folders, for some tidy up.
   FLUYT_TRY(engine::check_layout(settings.root + "/engine"));
   FLUYT_TRY(engine::check_layout(settings.state));
-  const auto proxies =
-      FLUYT_TRY(image::registry::proxy_settings_from([](const char* name) -> std::string {
-        const char* value = std::getenv(name);
-        return value == nullptr ? "" : value;
-      }));
-  image::CredentialTable credentials;
-  for (const auto& [match, entry] : settings.credentials) {
-    FLUYT_TRY_CONTEXT(credentials.add(match, entry), "image.credentials");
-  }
   engine::Parts parts;
-  parts.images =
-      FLUYT_TRY_CONTEXT(image::ImageStore::open({.root = settings.root + "/image",
-                                                 .certs_dir = settings.certs_dir,
-                                                 .unpack_program = settings.unpack_program,
-                                                 .parallel_fetches = settings.parallel_fetches,
-                                                 .layer_form = settings.layer_form,
-                                                 .root_driver = settings.root_driver,
-                                                 .keep_blobs = settings.keep_blobs,
-                                                 .credentials = std::move(credentials),
-                                                 .auth_file = settings.auth_file,
-                                                 .proxies = proxies,
-                                                 .verify = settings.verify},
-                                                logger),
-                        "images");
-  parts.network =
-      FLUYT_TRY_CONTEXT(network::Network::open(
-                            {.conf_dir = settings.cni_conf_dir,
-                             .bin_dirs = settings.cni_bin_dirs,
-                             .cache_dir = settings.root + "/cni",
-                             .plugins = settings.network_builtin ? network::Plugins::kBuiltIn
-                                                                 : network::Plugins::kProgramsOnly},
-                            logger),
-                        "network");
+  parts.images = FLUYT_TRY_CONTEXT(
+      image::ImageStore::open(FLUYT_TRY(store_options(settings)), logger), "images");
+  auto network = FLUYT_TRY_CONTEXT(
+      NetworkSwitch::open(network_options(settings), network_calls, logger), "network");
+  NetworkSwitch* const network_switch = network.get();
+  parts.network = std::move(network);
   parts.hub = FLUYT_TRY_CONTEXT(monitor::Hub::create(logger), "monitors");
   image::Library& library = image::library_of(*parts.images);
   library.keep_pinned(settings.pinned_images);
-  auto engine = engine::Engine::open({.root = settings.root + "/engine",
-                                      .state = settings.state,
-                                      .logs = settings.root + "/logs",
-                                      .monitor_program = settings.monitor_program,
-                                      .pod_init_program = settings.pod_init_program,
-                                      .cgroup_driver = settings.cgroup_driver,
-                                      .default_cgroup_parent = settings.cgroup_parent,
-                                      .cdi_dirs = settings.cdi_dirs,
-                                      .monitor_cgroup_parent = settings.monitor_cgroup_parent,
-                                      .handlers = settings.handlers,
-                                      .default_handler = settings.default_handler},
-                                     std::move(parts), logger);
-  if (!engine.ok()) return std::move(engine).error();
-  return Served{std::move(*engine), &library};
+  auto engine = FLUYT_TRY(engine::Engine::open(engine_options(settings), std::move(parts), logger));
+  return Served{std::move(engine), &library, network_switch};
 }
 
 /// Blocks the signals that end us, in this thread and every one it starts.
@@ -128,50 +93,66 @@ void look_at(engine::Engine& engine) {
 }
 
 void wait_for_end(const sigset_t& signals, const ServiceManager& manager,
-                  const std::string& serving, streaming::Server& streams, Logger& logger) {
+                  const std::string& serving, Reloader& reloader, Logger& logger) {
   while (true) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
     if (signal != SIGHUP) return;
     manager.reloading();
-    logger.info(
-        "SIGHUP: the streaming certificate is read again; hosts.toml files and CNI configurations "
-        "are always read anew; nothing else is");
-    streams.reload();
+    const Result<> reloaded = reloader.reload();
+    if (!reloaded.ok()) {
+      logger.error(cat("reload: nothing changed: ", reloaded.error().message()));
+    }
     manager.ready(serving);
   }
 }
 
-Result<> serve(const Config& config, ServiceManager& manager, const sigset_t& signals,
-               Logger& logger) {
+cri::ServerInfo info_of(Reloader& reloader) {
+  const auto config = reloader.in_force();
+  const Settings& settings = config->settings;
+  return {.listen = settings.listen,
+          .config_files = config->files,
+          .config_loaded_at = config->loaded_at,
+          .config_refused = reloader.config().refused,
+          .certs_dir = settings.certs_dir,
+          .cni_conf_dir = settings.cni_conf_dir,
+          .cni_bin_dirs = join(settings.cni_bin_dirs, ":")};
+}
+
+Result<> serve(const Invocation& invocation, const Config& config, ServiceManager& manager,
+               const sigset_t& signals, Log& logger) {
   const Settings& settings = config.settings;
   const sys::Fd lock = FLUYT_TRY(lock_root(settings.root));
-  const Served served = FLUYT_TRY(make_engine(settings, logger));
+  CallTable rpcs;
+  CallTable network_calls;
+  const Served served = FLUYT_TRY(make_engine(settings, network_calls, logger));
   engine::Engine* const engine = served.engine.get();
 
   const auto streams = FLUYT_TRY(streaming::Server::start(settings.streaming, *engine, logger));
-  const cri::ServerInfo info{.listen = settings.listen,
-                             .config_file = join(config.files, ":"),
-                             .certs_dir = settings.certs_dir,
-                             .cni_conf_dir = settings.cni_conf_dir,
-                             .cni_bin_dirs = join(settings.cni_bin_dirs, ":")};
-  const auto runtime = cri::make_runtime_service(*engine, *streams, info);
+  MetricsEndpoint metrics(logger);
+  Reloader reloader(invocation, config,
+                    {*engine, *served.images, *served.network, *streams, metrics, logger});
+  const auto runtime =
+      cri::make_runtime_service(*engine, *streams, [&reloader] { return info_of(reloader); });
   const auto images = cri::make_image_service(*engine);
-  const auto control = control::make_control_service(*engine, *served.images);
+  const auto control = control::make_control_service(*engine, *served.images, reloader);
   const std::string path = settings.listen.substr(std::string_view("unix:").size());
   const auto server =
       FLUYT_TRY(GrpcServer::start(path, FLUYT_TRY(manager.take_listener(path)),
-                                  {runtime.get(), images.get(), control.get()}, logger));
+                                  {runtime.get(), images.get(), control.get()}, rpcs, logger));
+  const MetricsSources sources{*engine, reloader, rpcs, network_calls, logger};
+  FLUYT_TRY(metrics.start([&sources] { return metrics_page(sources); }, settings.metrics_listen));
   const std::string serving = cat("serves ", settings.listen);
   logger.info(cat("fluytd " FLUYT_VERSION " ", serving));
   Watchdog watchdog(manager, [engine] { look_at(*engine); }, path, logger);
   manager.ready(serving);
   sys::drop_start_pages().ignore("they are the kernel's to take anyway");
 
-  wait_for_end(signals, manager, serving, *streams, logger);
+  wait_for_end(signals, manager, serving, reloader, logger);
   manager.stopping();
   watchdog.stop();
   logger.info("stopping; containers go on");
+  metrics.stop();
   engine->end_events();
   const Deadline deadline = Deadline::after_ms(kStopMs);
   const bool sessions_ended = streams->stop(deadline);
@@ -193,12 +174,16 @@ int serve_until_told(const Invocation& invocation) {
   ::umask(022);
   (void)std::signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = block_signals();
-  const auto logger = make_stderr_logger(config->settings.log_level);
+  const auto log = Log::open(config->settings.log);
+  if (!log.ok()) {
+    std::fprintf(stderr, "fluytd: %s\n", log.error().message().c_str());
+    return 1;
+  }
   auto manager = ServiceManager::from_environment();
-  const Result<> served = manager.ok() ? serve(*config, *manager, signals, *logger)
+  const Result<> served = manager.ok() ? serve(invocation, *config, *manager, signals, **log)
                                        : Result<>(std::move(manager).error());
   if (!served.ok()) {
-    logger->error(served.error().message());
+    (*log)->error(served.error().message());
     return 1;
   }
   return 0;

@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "cmd/fluytd/config/field.h"
+#include "cmd/fluytd/metrics/server.h"
 #include "engine/cgroup_parent.h"
 #include "oci/reference.h"
 
@@ -129,6 +130,18 @@ Codec<std::string> listen_address() {
           .write = write_text};
 }
 
+Codec<std::string> metrics_address() {
+  return {.read = [](const Reading& reading) -> std::optional<std::string> {
+            const std::string* address = reading.value().text();
+            if (address == nullptr) return reading.expected("a string");
+            if (!address->empty() && !parse_metrics_address(*address).ok()) {
+              return reading.expected("unix:/ABSOLUTE/PATH, IPV4:PORT or [IPV6]:PORT");
+            }
+            return *address;
+          },
+          .write = write_text};
+}
+
 Codec<std::vector<std::string>> paths() {
   return {.read =
               [](const Reading& reading) {
@@ -215,6 +228,16 @@ Codec<uint16_t> port() {
 Codec<LogLevel> log_level() {
   return one_of<LogLevel>(parse_log_level,
                           [](const LogLevel& level) { return log_level_name(level); });
+}
+
+Codec<LogFormat> log_format() {
+  return one_of<LogFormat>(parse_log_format,
+                           [](const LogFormat& format) { return name_of(format); });
+}
+
+Codec<LogTarget> log_target() {
+  return one_of<LogTarget>(parse_log_target,
+                           [](const LogTarget& target) { return name_of(target); });
 }
 
 Codec<image::KeepBlobs> keep_blobs() {

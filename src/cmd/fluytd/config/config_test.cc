@@ -265,7 +265,7 @@ TEST_F(Files, AreReadInTheOrderOfNamesUnderTheFlags) {
   EXPECT_TRUE(loaded.problems.empty()) << summary(loaded.problems);
   EXPECT_EQ(loaded.config.settings.root, "/a");
   EXPECT_EQ(loaded.config.settings.state, "/c");
-  EXPECT_EQ(loaded.config.settings.log_level, LogLevel::kDebug);
+  EXPECT_EQ(loaded.config.settings.log.level, LogLevel::kDebug);
   EXPECT_EQ(loaded.config.files.size(), 4U);
   EXPECT_THAT(dump(loaded.config),
               HasSubstr("state = \"/c\"  # " + folder_.path() + "/conf.d/20.toml:1\n"));

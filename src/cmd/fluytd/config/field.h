@@ -25,6 +25,7 @@ struct Codec {
 struct Field {
   std::function<void(const Reading&, Settings&)> read;
   std::function<Value(const Settings&)> write;
+  std::function<void(const Settings& from, Settings& to)> copy;
 };
 
 /// `at` takes settings, const or not, and returns a reference to the member.
@@ -35,7 +36,8 @@ Field field(At at, Codec<T> codec) {
                 if (auto value = read(reading)) at(settings) = std::move(*value);
               },
           .write = [at, write = std::move(codec.write)](
-                       const Settings& settings) { return write(at(settings)); }};
+                       const Settings& settings) { return write(at(settings)); },
+          .copy = [at](const Settings& from, Settings& to) { at(to) = at(from); }};
 }
 
 // Plain values (codecs.cc).
@@ -43,6 +45,7 @@ Codec<std::string> text();
 Codec<std::string> absolute_path();
 Codec<std::string> optional_path();  // or "", for none
 Codec<std::string> listen_address();
+Codec<std::string> metrics_address();  // or "", for none
 Codec<std::vector<std::string>> paths();
 Codec<std::vector<std::string>> words();
 Codec<std::vector<std::string>> image_patterns();
@@ -52,6 +55,8 @@ Codec<int> count_or_all(int64_t most);
 Codec<int64_t> seconds(int64_t most);  // kept in milliseconds
 Codec<uint16_t> port();
 Codec<LogLevel> log_level();
+Codec<LogFormat> log_format();
+Codec<LogTarget> log_target();
 Codec<image::KeepBlobs> keep_blobs();
 Codec<image::LayerForm> layer_form();
 Codec<image::RootDriver> root_driver();

@@ -7,6 +7,8 @@ constexpr int64_t kMostFetches = 64;
 constexpr int64_t kMostVerifiers = 1000;
 constexpr int64_t kMostConnections = 100'000;
 constexpr int64_t kHour = 3600;
+constexpr int64_t kMostLogBytes = 1LL << 40;
+constexpr int64_t kMostLogFiles = 1000;
 constexpr int64_t kMostIdleSeconds = 30 * 24 * kHour;
 
 // A member of the settings, for reading and for writing.
@@ -29,7 +31,25 @@ std::vector<Key> top_keys() {
        .field = field(FLUYT_AT(listen), listen_address())},
       {.name = "log_level",
        .doc = "trace, debug, info, warn or error.",
-       .field = field(FLUYT_AT(log_level), log_level())},
+       .field = field(FLUYT_AT(log.level), log_level())},
+      {.name = "log_format",
+       .doc = "text, or json: an object a line with time, level and message.",
+       .field = field(FLUYT_AT(log.format), log_format())},
+      {.name = "log_target",
+       .doc = "stderr, journald (by its own protocol, with priorities) or file. A file is opened "
+              "anew\n"
+              "by SIGHUP.",
+       .field = field(FLUYT_AT(log.target), log_target())},
+      {.name = "log_file",
+       .doc = "With log_target = \"file\".",
+       .example = "\"/var/log/fluytd.log\"",
+       .field = field(FLUYT_AT(log.file), optional_path())},
+      {.name = "log_file_max_bytes",
+       .doc = "Then the file is renamed, fluytd.log to fluytd.1.log; 0: never.",
+       .field = field(FLUYT_AT(log.max_bytes), count(0, kMostLogBytes))},
+      {.name = "log_file_keep",
+       .doc = "How many renamed ones there are at most: 1 to 1000.",
+       .field = field(FLUYT_AT(log.keep), count(1, kMostLogFiles))},
       {.name = "cdi_dirs",
        .doc = "Folders of CDI specifications; of one device in several the later folder's wins.",
        .field = field(FLUYT_AT(cdi_dirs), paths())},
@@ -96,6 +116,7 @@ std::vector<Key> image_keys() {
        .doc =
            "How new containers' roots are made: \"overlay\", or \"copy\" where overlayfs is not\n"
            "to be had.",
+       .change = Key::Change::kByRestart,
        .field = field(FLUYT_AT(root_driver), root_driver())},
       {.name = "image.pinned",
        .doc = "Images that are never collected: names, or the start of names with a '*' behind.",
@@ -180,6 +201,17 @@ std::vector<Key> streaming_keys() {
   };
 }
 
+std::vector<Key> metrics_keys() {
+  return {
+      {.name = "metrics.listen",
+       .doc =
+           "Where Prometheus finds /metrics (docs/metrics.md): unix:/ABSOLUTE/PATH, IPV4:PORT or\n"
+           "[IPV6]:PORT. Anybody who reaches it may read it: names and numbers, no secrets.",
+       .example = "\"127.0.0.1:9477\"",
+       .field = field(FLUYT_AT(metrics_listen), metrics_address())},
+  };
+}
+
 std::vector<Key> program_keys() {
   return {
       {.name = "programs.monitor",
@@ -225,8 +257,8 @@ std::vector<Key> runtime_keys() {
 
 std::vector<Key> all_keys() {
   std::vector<Key> all;
-  for (auto* table :
-       {top_keys, cgroup_keys, cni_keys, image_keys, streaming_keys, program_keys, runtime_keys}) {
+  for (auto* table : {top_keys, cgroup_keys, cni_keys, image_keys, streaming_keys, metrics_keys,
+                      program_keys, runtime_keys}) {
     for (Key& key : table()) all.push_back(std::move(key));
   }
   return all;

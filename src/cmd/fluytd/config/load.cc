@@ -154,6 +154,9 @@ Loaded load(const Invocation& invocation) {
   if (const auto checked = streaming::check_options(config.settings.streaming); !checked.ok()) {
     say_at_key(checked.error(), config.said, loaded.problems);
   }
+  if (const auto checked = check_log_options(config.settings.log); !checked.ok()) {
+    say_at_key(checked.error(), config.said, loaded.problems);
+  }
   for (const Error& error : check_cgroups(config.settings)) {
     say_at_key(error, config.said, loaded.problems);
   }

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "base/log.h"
+#include "cmd/fluytd/log/options.h"
 #include "engine/config.h"
 #include "engine/runtime_handler.h"
 #include "image/auth/credentials.h"
@@ -23,7 +23,8 @@ struct Settings {
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
   bool network_builtin = true;  // common CNI plugins in this process
   std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
-  LogLevel log_level = LogLevel::kInfo;
+  LogOptions log;
+  std::string metrics_listen;  // empty: nowhere
   engine::CgroupDriver cgroup_driver = engine::CgroupDriver::kCgroupfs;
   std::string cgroup_parent;          // empty: the driver's default
   std::string monitor_cgroup_parent;  // the same
