@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "base/id.h"
+#include "base/log_levels.h"
 #include "base/result.h"
 #include "base/strings.h"
 #include "base/time.h"
@@ -29,6 +30,15 @@ TEST(Result, TryReturnsTheErrorWithItsContext) {
             "container 4f2a: mount(\"/x\") = EPERM: Operation not permitted");
   EXPECT_EQ(result.error().code(), Code::kPermissionDenied);
   EXPECT_EQ(result.error().errno_value(), EPERM);
+}
+
+TEST(LogLevels, AreReadAsTheyAreNamed) {
+  for (const LogLevel level :
+       {LogLevel::kTrace, LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
+    EXPECT_EQ(parse_log_level(log_level_name(level)).value(), level);
+  }
+  EXPECT_EQ(parse_log_level("loud").error().message(),
+            "\"loud\": expected trace, debug, info, warn or error");
 }
 
 TEST(Strings, QuoteEscapesWhatATerminalWouldObey) {

@@ -193,7 +193,7 @@ class Examiner {
 
   /// Directories named by an id of ours in a parent where we make such.
   void cgroups() {
-    std::set<std::string> pods = {core_.options.default_cgroup_parent};
+    std::set<std::string> pods = {core_.now()->default_cgroup_parent};
     for (const auto& entry : core_.sandboxes()) {
       const std::string& parent = entry->value()->config.cgroup_parent;
       if (!parent.empty()) pods.insert(parent);
@@ -201,7 +201,7 @@ class Examiner {
     for (const std::string& parent : pods)
       cgroups_in(parent, "container",
                  [this](const std::string& id) { return is_container(id) || is_sandbox(id); });
-    cgroups_in(core_.options.monitor_cgroup_parent, "sandbox", [this](const std::string& id) {
+    cgroups_in(core_.now()->monitor_cgroup_parent, "sandbox", [this](const std::string& id) {
       const auto entry = core_.get_sandbox(id);
       return entry.ok() || is_sandbox(id);
     });
