@@ -28,9 +28,16 @@ def power_off(engine):
         except ProcessLookupError:
             pass
     harness.wait_for(lambda: not host.monitors(), "the monitors to be gone")
-    for folder in [path for top in harness.cgroup_tops() for path in glob.glob(top + "/fluyt*/*")]:
-        with contextlib.suppress(OSError):  # what is not empty is another engine's
-            os.rmdir(folder)
+    ids = {name for folder in ("fluyt", "fluyt-monitors") for top in harness.cgroup_tops()
+           for name in (os.listdir(f"{top}/{folder}") if os.path.isdir(f"{top}/{folder}") else []) if len(name) == 64}
+
+    def cgroups_are_gone():
+        left = [path for name in ids for top in harness.cgroup_tops() for path in glob.glob(f"{top}/fluyt*/{name}")]
+        for path in left:
+            with contextlib.suppress(OSError):  # its processes are about to end
+                os.rmdir(path)
+        return not left
+    harness.wait_for(cgroups_are_gone, "the cgroups to be gone")
     with open("/proc/self/mounts", encoding="utf-8") as file:
         points = [line.split()[1] for line in file]
     for point in sorted((point for point in points if point.startswith(engine.state + "/")), reverse=True):
