@@ -7,7 +7,7 @@ import sys
 
 import harness
 
-ROUNDS = 12
+ROUNDS = 6
 
 
 def test_the_two_stories_agree_after_kills(tmp_path):

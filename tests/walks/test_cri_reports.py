@@ -194,6 +194,7 @@ def test_streamed_lists_equal_the_others(cri, busybox, pod):
         wanted.annotations["padding"] = padding
         containers.append(cri.create(sandbox, config, wanted))
     cri.start(containers[0])
+    harness.wait_for(lambda: cri.status(containers[0]).state == c.EXITED, "its end, which would come between two lists")
     for request in (c.pb.ContainerFilter(), c.pb.ContainerFilter(pod_sandbox_id=sandbox),
                     c.pb.ContainerFilter(id=containers[7]), c.pb.ContainerFilter(label_selector={"third": "1"}),
                     c.pb.ContainerFilter(state=c.pb.ContainerStateValue(state=c.CREATED)),
