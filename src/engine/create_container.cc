@@ -74,8 +74,7 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   const auto client = entry.sandbox->client();
   if (!client) return not_ready(*sandbox);
 
-  std::optional<trace::Span> span;
-  span.emplace("specification");
+  std::optional<trace::Span> span(std::in_place, "specification");
   const oci::Spec spec = FLUYT_TRY(make_spec(core, *container, *sandbox, image));
   monitor::CreateRequest request;
   request.id = container->id;
@@ -88,12 +87,10 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     request.log_path = container->config.log_path;
   }
   FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
-  span.reset();
   span.emplace("root");
   request.root = FLUYT_TRY(core.parts.images->create_root(
       container->id, image.id, {.ids = id_maps(sandbox->config.namespaces.user_ids)}));
   request.trees = FLUYT_TRY(make_image_volumes(core, *container, *sandbox));
-  span.reset();
   span.emplace("monitor and runtime");
   auto created = client->create(request);
   while (!created.ok() && created.error().code() == Code::kNotFound &&
@@ -104,7 +101,6 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     return about_program(about_image_volume(*container, std::move(created).error()));
   if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 
-  span.reset();
   span.emplace("record");
   const std::scoped_lock order(core.event_order);
   FLUYT_TRY(entry.change(*core.store, [&](Container& now) {

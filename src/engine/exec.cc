@@ -182,11 +182,9 @@ Result<ExecSyncResult> Engine::exec_sync(const ExecSyncRequest& request) {
   walk.of(target.container->sandbox_id, id);
   const int64_t start_ms =
       request.timeout_ms > 0 ? std::min(request.timeout_ms, kStartMs) : kStartMs;
-  std::optional<trace::Span> span;
-  span.emplace("monitor and runtime");
+  std::optional<trace::Span> span(std::in_place, "monitor and runtime");
   const auto session = FLUYT_TRY(
       walk.ended(start(core_, std::move(target), ExecOptions{.args = request.command}, start_ms)));
-  span.reset();
   span.emplace("program");
 
   Stream out{.fd = std::move(session->out), .kept = {}};

@@ -109,8 +109,7 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   const SandboxConfig& config = sandbox->config;
   const std::string dir = core.sandbox_dir(sandbox->id);
   const std::string hostname = config.hostname.empty() ? FLUYT_TRY(host_name()) : config.hostname;
-  std::optional<trace::Span> span;
-  span.emplace("folders");
+  std::optional<trace::Span> span(std::in_place, "folders");
   auto request = FLUYT_TRY(monitor_request(*sandbox, hostname));
   request.runtime = FLUYT_TRY(program_of(core, *sandbox));
   FLUYT_TRY(sys::make_dirs(dir, 0711));
@@ -122,12 +121,10 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   }
 
   const monitor::LaunchOptions launch = core.launch_options(*sandbox);
-  span.reset();
   span.emplace("monitor");
   const auto client =
       FLUYT_TRY_CONTEXT(core.parts.hub->launch(launch, core.events_for(sandbox->id)), "monitor");
   entry.set_client(client);
-  span.reset();
   span.emplace("namespaces");
   const auto made =
       FLUYT_TRY_CONTEXT(client->make_sandbox(request, Deadline::after_ms(kMakeMs)), "namespaces");
