@@ -122,11 +122,11 @@ class Chaos:
             time.sleep(self.rng.choice((0, 0, 0.3)))
             self.engine.start()
         time.sleep(self.rng.uniform(0, 0.4))
-        if condition == "full disk":
-            self.hurt_by_disk |= {name for _, name in loads.logs(self.engine)}
-            self.hurt |= self.hurt_by_disk
         self.place.plugin("pass")
         self.place.free()
+        if condition == "full disk":  # listed after there is room again: a log may begin at the last moment before it
+            self.hurt_by_disk |= {name for _, name in loads.logs(self.engine)}
+            self.hurt |= self.hurt_by_disk
         began = time.monotonic()
         self.load.pause(PAUSE_S)
         self.counts["longest pause (s)"] = max(self.counts["longest pause (s)"], round(time.monotonic() - began, 1))
