@@ -1,6 +1,5 @@
 #include "engine/store.h"
 
-#include <fcntl.h>
 #include <sqlite3.h>
 
 #include <cerrno>
@@ -9,7 +8,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "engine/record.h"
-#include "sys/file.h"
+#include "sys/disk_reserve.h"
 
 namespace fluyt::engine {
 namespace {
@@ -52,7 +51,7 @@ std::string column(sqlite3_stmt* statement, int index) {
 
 class SqliteStore final : public Store {
  public:
-  SqliteStore(Database database, std::string reserve)
+  SqliteStore(Database database, sys::DiskReserve reserve)
       : database_(std::move(database)), reserve_(std::move(reserve)) {}
 
   Result<> put(const Sandbox& sandbox) override {
@@ -123,7 +122,7 @@ class SqliteStore final : public Store {
     Result<> written = write_once(sql, values);
     if (written.ok() || written.error().code() != Code::kResourceExhausted) return written;
     // The disk is full. What was kept for this is given up: it is enough to stop and remove all.
-    if (!sys::remove_file(sys::kCwd, reserve_).ok()) return written;
+    if (!reserve_.give_up()) return written;
     return write_once(sql, values);
   }
 
@@ -160,21 +159,8 @@ class SqliteStore final : public Store {
 
   std::mutex mutex_;
   Database database_;
-  const std::string reserve_;
+  const sys::DiskReserve reserve_;
 };
-
-/// Room on the disk for the changes that end things, whoever fills the rest. Made anew at a start.
-constexpr off_t kReserveBytes = 4L << 20U;
-
-std::string make_reserve(const std::string& path) {
-  std::string reserve = path + ".reserve";
-  const auto file = sys::open(reserve, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-  // Without it a full disk is met as any program meets it.
-  if (file.ok() && ::fallocate(file->raw(), 0, 0, kReserveBytes) != 0) {
-    sys::remove_file(sys::kCwd, reserve).ignore("what there is of it takes room for nothing");
-  }
-  return reserve;
-}
 
 }  // namespace
 
@@ -189,7 +175,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& path) {
     return sqlite_error(raw, cat("open ", path));
   }
   return std::unique_ptr<Store>(
-      std::make_unique<SqliteStore>(std::move(database), make_reserve(path)));
+      std::make_unique<SqliteStore>(std::move(database), sys::DiskReserve(path + ".reserve")));
 }
 
 }  // namespace fluyt::engine

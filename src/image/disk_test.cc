@@ -1,5 +1,6 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -44,6 +45,14 @@ class DiskTest : public testing::StoreFixture {
   uint64_t free_bytes() const {
     const struct statvfs info = free_now();
     return static_cast<uint64_t>(info.f_bfree) * info.f_frsize;
+  }
+  // To the last block: what is kept for removals is not there for others.
+  void fill() const {
+    const std::string command = cat(
+        "dd if=/dev/zero of=", disk_, "/filler bs=1M oflag=append conv=notrunc status=none; ",
+        "dd if=/dev/zero of=", disk_, "/filler bs=1k oflag=append conv=notrunc status=none; sync");
+    EXPECT_EQ(std::system(cat("(", command, ") 2>/dev/null").c_str()), 0);
+    EXPECT_EQ(free_now().f_bavail, 0U);
   }
   // 1 KiB each in the archive, a block and an inode each on the disk.
   static ImageMaker many_small_files(int count) {
@@ -114,6 +123,32 @@ TEST_F(DiskTest, ADiskWithoutInodesIsGivenBack) {
   if (!make_disk("-N 2048 -m 0")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
   many_small_files(4000).serve(*fake_, "a/many", "v1");
   expect_refused_and_fine_again("a/many:v1");
+}
+
+TEST_F(DiskTest, AFullDiskIsOpenedAndEmptied) {
+  if (!make_disk("-m 0")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  image_with("one").serve(*fake_, "a/one", "v1");
+  image_with("two").serve(*fake_, "a/two", "v1");
+  const auto one = pull("a/one:v1");
+  const auto two = pull("a/two:v1");
+  ASSERT_TRUE(one.ok() && two.ok());
+  ASSERT_TRUE(store_->create_root("c1", one->id, {}).ok());
+  store_.reset();
+  fill();
+  reopen();
+  fill();  // what the opening gave back
+  EXPECT_EQ(store_->list_roots().value(), std::vector<std::string>{"c1"});
+  auto removed = store_->remove_root("c1");
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  removed = store_->remove(one->id);
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  EXPECT_EQ(store_->list()->size(), 1U);
+  ASSERT_EQ(::unlink((disk_ + "/filler").c_str()), 0);
+  reopen();
+  ASSERT_EQ(store_->list()->size(), 1U);
+  EXPECT_EQ(store_->list()->front().id, two->id);
+  EXPECT_TRUE(sys::exists(path("catalog.db.reserve"))) << "it is kept again";
+  EXPECT_TRUE(pull("a/one:v1").ok());
 }
 
 TEST_F(DiskTest, AReadOnlyStoreIsRefusedWithItsPath) {

@@ -48,7 +48,9 @@ if os.environ["CNI_COMMAND"] == "ADD":
 
 
 class Place:
-    """An engine with a plugin of ours in its chain, and its logs on a small disk."""
+    """An engine with a plugin of ours in its chain, and small disks, one each for its logs, its root and its state."""
+
+    SIZES = {"logs": "64m", "root": "256m", "state": "32m"}
 
     def __init__(self, work):
         self.foreign = story.cgroups()
@@ -64,26 +66,29 @@ class Place:
         os.chmod(bins + "/fluyt-chaos", 0o755)
         self.engine.cni_bins = f"{bins}:/usr/lib/cni"
         self.logs = self.engine.folder + "/logs"
-        os.makedirs(self.logs)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "logs", self.logs], check=True)
+        for name, size in self.SIZES.items():
+            os.makedirs(f"{self.engine.folder}/{name}", mode=0o711)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", name, f"{self.engine.folder}/{name}"], check=True)
 
     def plugin(self, mode):
         with open(self.mode_file + ".new", "w", encoding="ascii") as file:
             file.write(mode)
         os.rename(self.mode_file + ".new", self.mode_file)
 
-    def fill(self):
-        with open(self.logs + "/filler", "ab", buffering=0) as file, contextlib.suppress(OSError):
+    def fill(self, disk):
+        with open(f"{self.engine.folder}/{disk}/filler", "ab", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(1 << 16)) == 1 << 16:
                 pass
 
     def free(self):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.logs + "/filler")
+        for name in self.SIZES:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.engine.folder}/{name}/filler")
 
     def close(self):
         self.engine.close()
-        subprocess.run(["umount", "-l", self.logs], check=False)
+        for name in self.SIZES:
+            subprocess.run(["umount", "-l", f"{self.engine.folder}/{name}"], check=False)
         shutil.rmtree(self.engine.folder, ignore_errors=True)  # its logs were in the way
 
 
@@ -101,7 +106,7 @@ class Chaos:
 
     def round(self, number):
         victim = self.rng.choices(("fluytd", "monitor", "monitors", "fluytd and monitor"), (50, 30, 10, 10))[0]
-        condition = self.rng.choices(("nothing", "plugin fails", "plugin hangs", "full disk"), (55, 20, 10, 15))[0]
+        condition = self.rng.choices(("nothing", "plugin fails", "plugin hangs", "logs full", "root full", "state full"), (45, 20, 10, 15, 5, 5))[0]
         self.counts[victim] += 1
         self.counts[condition] += 1
         self.load.resume()
@@ -109,8 +114,8 @@ class Chaos:
             self.place.plugin("fail")
         elif condition == "plugin hangs":
             self.place.plugin("hang")
-        elif condition == "full disk":
-            self.place.fill()
+        elif condition.endswith(" full"):
+            self.place.fill(condition.split()[0])
         time.sleep(self.rng.uniform(0.02, 1.2))
         if victim == "monitors":
             self.kill_monitors(3)
@@ -124,7 +129,7 @@ class Chaos:
         time.sleep(self.rng.uniform(0, 0.4))
         self.place.plugin("pass")
         self.place.free()
-        if condition == "full disk":  # listed after there is room again: a log may begin at the last moment before it
+        if condition == "logs full":  # listed after there is room again: a log may begin at the last moment before it
             self.hurt_by_disk |= {name for _, name in loads.logs(self.engine)}
             self.hurt |= self.hurt_by_disk
         began = time.monotonic()

@@ -176,9 +176,18 @@ Result<> load_roots(Database& database, CatalogState& state) {
 }  // namespace
 
 bool CatalogChange::empty() const {
-  return drop_names.empty() && drop_images.empty() && drop_roots.empty() && drop_layers.empty() &&
-         drop_blobs.empty() && put_blobs.empty() && put_layers.empty() && durable_layers.empty() &&
-         put_images.empty() && put_names.empty() && put_roots.empty();
+  return only_roots() && drop_roots.empty() && put_roots.empty();
+}
+
+bool CatalogChange::only_roots() const {
+  return drop_names.empty() && drop_images.empty() && drop_layers.empty() && drop_blobs.empty() &&
+         put_blobs.empty() && put_layers.empty() && durable_layers.empty() && put_images.empty() &&
+         put_names.empty();
+}
+
+bool CatalogChange::drops() const {
+  return !drop_names.empty() || !drop_images.empty() || !drop_roots.empty() ||
+         !drop_layers.empty() || !drop_blobs.empty();
 }
 
 void apply(const CatalogChange& change, CatalogState& state) {
@@ -202,13 +211,14 @@ void apply(const CatalogChange& change, CatalogState& state) {
   for (const auto& row : change.put_roots) state.roots.insert_or_assign(row.container_id, row);
 }
 
-Catalog::Catalog(std::unique_ptr<Database> database) : database_(std::move(database)) {}
+Catalog::Catalog(std::unique_ptr<Database> database, const std::string& path)
+    : database_(std::move(database)), reserve_(path + ".reserve") {}
 Catalog::~Catalog() = default;
 
 Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
   auto database = std::make_unique<Database>(FLUYT_TRY(Database::open(path, kCatalogVersion)));
   FLUYT_TRY(migrate(*database));
-  std::unique_ptr<Catalog> out(new Catalog(std::move(database)));
+  std::unique_ptr<Catalog> out(new Catalog(std::move(database), path));
   FLUYT_TRY_CONTEXT(out->load(), quote(path));
   return out;
 }
@@ -225,9 +235,10 @@ Result<> Catalog::load() {
   return {};
 }
 
-Result<> Catalog::commit(const CatalogChange& change) {
-  if (change.empty()) return {};
-  const std::lock_guard<std::mutex> one_at_a_time(writing_);
+// With `writing_` held.
+Result<> Catalog::write(const CatalogChange& change) {
+  const bool waits = !change.only_roots();
+  FLUYT_TRY(database_->wait_for_disk(waits));
   Transaction transaction = FLUYT_TRY(Transaction::begin(*database_));
   FLUYT_TRY(drop(*database_, change));
   FLUYT_TRY(put_blobs(*database_, change));
@@ -239,12 +250,22 @@ Result<> Catalog::commit(const CatalogChange& change) {
       change.put_names,
       [](Statement& s, const auto& entry) { s.bind(entry.first).bind(entry.second); }));
   for (const RootRow& row : change.put_roots) FLUYT_TRY(put_root(*database_, row));
-  {
+  if (waits) {
     Statement count = FLUYT_TRY(database_->prepare("UPDATE generation SET value=?"));
     FLUYT_TRY(count.bind(generation_ + 1).run());
   }
   FLUYT_TRY(transaction.commit());
-  ++generation_;
+  if (waits) ++generation_;
+  return {};
+}
+
+Result<> Catalog::commit(const CatalogChange& change) {
+  if (change.empty()) return {};
+  const std::lock_guard<std::mutex> one_at_a_time(writing_);
+  Result<> written = write(change);
+  const bool full = !written.ok() && written.error().code() == Code::kResourceExhausted;
+  if (full && change.drops() && reserve_.give_up()) written = write(change);
+  if (!written.ok()) return written;
   if (mirror_ == nullptr) {
     apply(change, *state_.lock());
     return {};
@@ -259,11 +280,12 @@ Result<> Catalog::commit(const CatalogChange& change) {
   return {};
 }
 
-// The commit is done whatever becomes of these: the next start brings them up to date.
+// The commit is done whatever becomes of its mirror: the next start brings that up to date.
+void Catalog::note(const Result<>& mirrored) const {
+  if (!mirrored.ok()) logger_->warn(cat("the catalogue's mirror: ", mirrored.error().message()));
+}
+
 void Catalog::mirror(const Touched& touched) {
-  const auto note = [&](const Result<>& done) {
-    if (!done.ok()) logger_->warn(cat("the catalogue's mirror: ", done.error().message()));
-  };
   for (const std::string& id : touched.images) {
     const auto image = read([&](const CatalogState& state) -> std::optional<MirroredImage> {
       const auto found = state.images.find(id);
@@ -282,30 +304,42 @@ void Catalog::mirror(const Touched& touched) {
   }
 }
 
+// Of roots the newer of the two is not known: their commits are not counted. A row too many is one
+// without a folder, which whoever opens the store drops.
+Result<> Catalog::take_back_roots(const MirrorContent& content) {
+  CatalogChange change;
+  read([&](const CatalogState& state) {
+    for (const auto& [id, root] : content.roots) {
+      if (!state.roots.contains(id)) change.put_roots.push_back(root.row);
+    }
+    return 0;
+  });
+  Result<> done = commit(change);
+  const bool full = !done.ok() && done.error().code() == Code::kResourceExhausted;
+  if (full && reserve_.give_up()) done = commit(change);
+  return done;
+}
+
 // A start after a crash between a commit and its mirroring, or the first with a mirror.
-Result<> Catalog::bring_mirror_up_to_date(const MirrorContent& content) {
+void Catalog::bring_mirror_up_to_date(const MirrorContent& content) {
   const CatalogState state = read([](const CatalogState& s) { return s; });
   for (const auto& [id, row] : state.images) {
     const MirroredImage now = mirrored_image(row, state);
     const auto found = content.images.find(id);
     if (found == content.images.end() || !(found->second == now)) {
-      FLUYT_TRY(mirror_->put(now, generation_));
+      note(mirror_->put(now, generation_));
     }
   }
   for (const auto& [id, row] : state.roots) {
     const MirroredRoot now = mirrored_root(row, state);
     const auto found = content.roots.find(id);
     if (found == content.roots.end() || !(found->second == now)) {
-      FLUYT_TRY(mirror_->put(now, generation_));
+      note(mirror_->put(now, generation_));
     }
   }
   for (const auto& [id, image] : content.images) {
-    if (!state.images.contains(id)) FLUYT_TRY(mirror_->remove_image(id));
+    if (!state.images.contains(id)) note(mirror_->remove_image(id));
   }
-  for (const auto& [id, root] : content.roots) {
-    if (!state.roots.contains(id)) FLUYT_TRY(mirror_->remove_root(id));
-  }
-  return {};
 }
 
 // As SQLite finds it, indexes and all; load() finds what it takes for sound and we do not.
@@ -383,7 +417,8 @@ Result<std::unique_ptr<Catalog>> Catalog::open_mirrored(const std::string& path,
   std::unique_ptr<Catalog> catalog = std::move(*opened);
   catalog->mirror_ = std::move(mirror);
   catalog->logger_ = &logger;
-  FLUYT_TRY_CONTEXT(catalog->bring_mirror_up_to_date(content), "the catalogue's mirror");
+  FLUYT_TRY_CONTEXT(catalog->take_back_roots(content), "the catalogue's mirror");
+  catalog->bring_mirror_up_to_date(content);
   return catalog;
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "oci/digest.h"
+#include "sys/disk_reserve.h"
 
 namespace fluyt::image {
 
@@ -89,10 +90,14 @@ struct CatalogChange {
   std::vector<std::pair<std::string, std::string>> put_names;  // name, image id
   std::vector<RootRow> put_roots;
   bool empty() const;
+  /// Of roots and nothing else: a power cut ends every container, so nobody waits for the disk.
+  bool only_roots() const;
+  bool drops() const;
 };
 
 /// The one truth about images, names, layers, blobs and roots: a SQLite file that is written
-/// through, and a copy in memory that is read. A commit is durable before it shows. Thread-safe.
+/// through, and a copy in memory that is read. A commit is durable before it shows, but for one of
+/// roots alone: that is as durable as the next of anything else. Thread-safe.
 class Catalog {
  public:
   /// Opens or makes the file. One of a newer version is kFailedPrecondition and left untouched.
@@ -103,7 +108,8 @@ class Catalog {
   static Result<std::unique_ptr<Catalog>> open_mirrored(const std::string& path, Logger& logger);
   ~Catalog();
 
-  /// All of `change` or nothing.
+  /// All of `change` or nothing. On a full disk (kResourceExhausted) what drops something is tried
+  /// once more with the room that was kept for it.
   Result<> commit(const CatalogChange& change);
 
   /// What `read(const CatalogState&)` makes of the state as it is now. It holds a mutex: no I/O in
@@ -115,16 +121,20 @@ class Catalog {
   }
 
  private:
-  explicit Catalog(std::unique_ptr<Database> database);
+  Catalog(std::unique_ptr<Database> database, const std::string& path);
   Result<> load();
   Result<> check() const;
+  Result<> write(const CatalogChange& change);
   void mirror(const Touched& touched);
-  Result<> bring_mirror_up_to_date(const MirrorContent& content);
+  void note(const Result<>& mirrored) const;
+  Result<> take_back_roots(const MirrorContent& content);
+  void bring_mirror_up_to_date(const MirrorContent& content);
 
   std::mutex writing_;  // one commit at a time, and never under the mutex of the state
   std::unique_ptr<Database> database_;
+  sys::DiskReserve reserve_;
   Guarded<CatalogState> state_;
-  int64_t generation_ = 0;          // counts commits
+  int64_t generation_ = 0;          // counts the commits that waited for the disk
   std::unique_ptr<Mirror> mirror_;  // none without open_mirrored()
   Logger* logger_ = nullptr;        // for what goes wrong with it
 };

@@ -2,6 +2,8 @@
 
 #include <sqlite3.h>
 
+#include <cerrno>
+
 #include "base/strings.h"
 
 namespace fluyt::image {
@@ -11,6 +13,10 @@ namespace {
 Error error_of(sqlite3* database, int code, std::string_view what) {
   Code mapped = Code::kInternal;
   switch (code & 0xff) {
+    case SQLITE_IOERR:  // what a log that finds no room says
+      if (database != nullptr && sqlite3_system_errno(database) == ENOSPC)
+        mapped = Code::kResourceExhausted;
+      break;
     case SQLITE_FULL:
       mapped = Code::kResourceExhausted;
       break;
@@ -107,6 +113,13 @@ Result<Database> Database::open(const std::string& path, int newest) {
 Result<> Database::execute(const std::string& sql) {
   const int code = sqlite3_exec(database_.get(), sql.c_str(), nullptr, nullptr, nullptr);
   if (code != SQLITE_OK) return error_of(database_.get(), code, sql);
+  return {};
+}
+
+Result<> Database::wait_for_disk(bool wait) {
+  if (wait == waits_) return {};
+  FLUYT_TRY(execute(wait ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"));
+  waits_ = wait;
   return {};
 }
 

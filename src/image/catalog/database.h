@@ -37,7 +37,7 @@ class Statement {
   int bind_error_ = 0;
 };
 
-/// One SQLite file (WAL, synchronous=FULL), used by one process and one thread at a time.
+/// One SQLite file (WAL), used by one process and one thread at a time.
 class Database {
  public:
   /// Opens or makes the file. A file whose user_version is above `newest` is refused before
@@ -47,6 +47,10 @@ class Database {
 
   Result<> execute(const std::string& sql);
   Result<Statement> prepare(std::string_view sql);
+  /// Whether a commit waits for the disk (synchronous=FULL), as all do at first. One that does not
+  /// is lost by a power cut unless one after it has waited: the log is written in order. Not within
+  /// a transaction.
+  Result<> wait_for_disk(bool wait);
 
  private:
   struct Closer {
@@ -55,6 +59,7 @@ class Database {
   explicit Database(sqlite3* database) : database_(database) {}
   std::unique_ptr<sqlite3, Closer> database_;
   int version_ = 0;
+  bool waits_ = true;
 };
 
 /// BEGIN IMMEDIATE until commit(); rolled back when it goes without.

@@ -35,7 +35,8 @@ struct MirrorContent {
 
 /// The catalogue once more, in files that can be read when the database cannot. It is written after
 /// each commit, so it may be one commit behind, never ahead of what was asked for; `generation`
-/// counts commits and tells which of the two is older. Of one thread at a time.
+/// counts commits, but for those of roots alone, and tells which of the two is older. Of one thread
+/// at a time.
 class Mirror {
  public:
   /// Opens or makes the folder; `is_new` tells which.

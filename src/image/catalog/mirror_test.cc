@@ -142,6 +142,18 @@ TEST_F(MirrorTest, ALogThatWasRemovedLosesNothing) {
   EXPECT_EQ(after.roots, before_.roots);
 }
 
+TEST_F(MirrorTest, ARootThatAPowerCutTookFromTheDatabaseIsTakenBack) {
+  catalog_.reset();
+  const std::string old = bytes();
+  ASSERT_TRUE(open());
+  commit({.put_roots = {{"c3", id_of('b'), {digest('1'), digest('3')}}}});
+  before_ = state();
+  catalog_.reset();
+  write(old);
+  expect_all_back();
+  EXPECT_EQ(moved_aside(), 0U) << "it is no damage";
+}
+
 TEST_F(MirrorTest, ACommitThatWasNotMirroredIsMirroredAtTheNextStart) {
   const std::string file = cat(root_, "/mirror/images/", digest('a').hex(), ".json");
   const std::string old = sys::read_file(file, 1U << 20U).value();

@@ -2,6 +2,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -168,10 +169,21 @@ Result<> ProgramRuntime::mount_trees(const CreateRequest& request, oci::Spec& sp
   return {};
 }
 
+// The way to what is mounted below it, for a program that walks it as a user namespace's root. What
+// lies on that way has names that nobody may list, and modes of its own.
+Result<> open_way(const std::string& state_dir) {
+  for (const std::string& folder : {state_dir, cat(state_dir, "/", kNamespaceFolder)}) {
+    if (chmod(folder.c_str(), 0711) != 0)
+      return Error::from_errno(errno, cat("chmod(", quote(folder, 1024), ")"));
+  }
+  return {};
+}
+
 // In a mount namespace of this worker and of what it starts, on the folder whose mount is private:
 // the host never has the mount, and propagation from and to the host's other mounts stays as it is.
 Result<> ProgramRuntime::mount_root(const CreateRequest& request, oci::Spec& spec) const {
   const bool plain = request.root && request.root->lower_dirs.empty() && request.root->ids.empty();
+  if (request.root && !request.root->ids.empty()) FLUYT_TRY(open_way(state_dir_));
   if ((request.root && !plain) || !request.trees.empty())
     FLUYT_TRY(sys::unshare_namespaces(CLONE_NEWNS));
   FLUYT_TRY(mount_trees(request, spec));
