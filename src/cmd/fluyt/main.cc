@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "base/strings.h"
+#include "cmd/fluyt/check.h"
 #include "cmd/fluyt/command.h"
 #include "cmd/fluyt/text/escape.h"
 
@@ -16,14 +17,14 @@ constexpr std::string_view kDefaultSocket = "/run/fluyt/fluyt.sock";
 
 std::vector<CommandInfo> commands() {
   // In the order in which a person meets them.
-  return {pull_command(),      images_command(),     rmi_command(),         tag_command(),
-          push_command(),      save_command(),       load_command(),        import_command(),
-          history_command(),   image_tree_command(), image_prune_command(), image_verify_command(),
-          doctor_command(),    gc_command(),         run_command(),         ps_command(),
-          pods_command(),      logs_command(),       exec_command(),        attach_command(),
-          stop_command(),      rm_command(),         inspect_command(),     stats_command(),
-          top_command(),       trace_command(),      events_command(),      info_command(),
-          log_level_command(), version_command()};
+  return {pull_command(),    images_command(),     rmi_command(),         tag_command(),
+          push_command(),    save_command(),       load_command(),        import_command(),
+          history_command(), image_tree_command(), image_prune_command(), image_verify_command(),
+          check_command(),   doctor_command(),     gc_command(),          run_command(),
+          ps_command(),      pods_command(),       logs_command(),        exec_command(),
+          attach_command(),  stop_command(),       rm_command(),          inspect_command(),
+          stats_command(),   top_command(),        trace_command(),       events_command(),
+          info_command(),    log_level_command(),  version_command()};
 }
 
 std::string main_help() {
