@@ -75,8 +75,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   ExecTable execs;
   trace::Recorder traces;
   HandlerFeatures features;
-  std::atomic<bool> asks_features = false;  // the worker is to ask those that have changed
-  CpuRates cpu_rates;                       // of containers and sandboxes, by id
+  std::atomic<bool> asks_features = false;     // the worker is to ask those that have changed
+  CpuRates cpu_rates;                          // of containers and sandboxes, by id
+  std::atomic<uint64_t> log_bytes_dropped{0};  // of containers that have ended since our start
 
   struct Handler {
     std::mutex mutex;  // held through a call: once a subscription is gone, nothing of it runs

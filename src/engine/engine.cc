@@ -113,6 +113,8 @@ size_t Engine::count_monitors() {
   return count;
 }
 
+uint64_t Engine::count_dropped_log_bytes() const { return core_->log_bytes_dropped; }
+
 HostStatus Engine::status() {
   HostStatus status;
   status.network = core_->parts.network->status();

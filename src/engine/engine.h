@@ -10,8 +10,8 @@
 
 #include "base/log.h"
 #include "base/result.h"
-#include "base/trace.h"
 #include "base/time.h"
+#include "base/trace.h"
 #include "engine/metrics.h"
 #include "engine/model.h"
 #include "engine/runtime_handler.h"
@@ -240,6 +240,9 @@ class Engine {
   Result<std::function<void()>> prepare(Options options);
   /// How many monitors are connected.
   size_t count_monitors();
+  /// Bytes of output that could not be written to their logs, of containers that have ended since
+  /// fluytd's start.
+  uint64_t count_dropped_log_bytes() const;
   std::unique_ptr<Subscription> subscribe(std::function<void(const Event&)> handler);
   /// Tells every listener kEnd, so that calls that wait for events end before the server does.
   void end_events();

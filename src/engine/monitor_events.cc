@@ -132,6 +132,7 @@ void Engine::Core::note_and_tell(ContainerEntry& entry, const monitor::Container
   } else if (now->state == ContainerState::kExited) {
     logger.info(
         cat("container ", info.id, " exited with ", now->exit_code, " (", now->reason, ")"));
+    log_bytes_dropped += info.log_bytes_dropped;
     if (info.log_bytes_dropped != 0) {
       logger.warn(cat("container ", info.id, ": ", info.log_bytes_dropped,
                       " bytes of its output could not be written to ", now->log_path));

@@ -1,5 +1,9 @@
-#include <algorithm>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+
+#include "base/strings.h"
 #include "image/store.h"
 
 /// Other settings for a store that is in use. Everything that can fail comes first, so that all of
@@ -20,6 +24,8 @@ std::shared_ptr<registry::Registry> Store::make_registry(CredentialTable credent
 }
 
 Result<std::function<void()>> Store::prepare(StoreChange change) {
+  if (::access(change.unpack_program.c_str(), X_OK) != 0)
+    return Error::from_errno(errno, cat("unpack_program: ", quote(change.unpack_program, 1024)));
   FLUYT_TRY(layers_->probe(change.layer_form));
   // Another registry client with every change, so that no token outlives the credentials that it
   // was given for.
@@ -29,12 +35,15 @@ Result<std::function<void()>> Store::prepare(StoreChange change) {
       .parallel_fetches = std::max<size_t>(change.parallel_fetches, 1),
       .registry =
           make_registry(std::move(change.credentials), change.certs_dir, change.auth_file)});
-  return std::function<void()>(
-      [this, next, form = change.layer_form, pinned = std::move(change.pinned)] {
-        *settings_.lock() = next;
-        layers_->set_form(form);
-        keep_pinned(pinned);
-      });
+  return std::function<void()>([this, next, form = change.layer_form, driver = change.root_driver,
+                                unpack = std::move(change.unpack_program),
+                                pinned = std::move(change.pinned)] {
+    *settings_.lock() = next;
+    layers_->set_form(form);
+    layers_->set_unpack_program(unpack);
+    roots_.set_driver(driver);
+    keep_pinned(pinned);
+  });
 }
 
 }  // namespace fluyt::image

@@ -12,6 +12,7 @@ class ChangeTest : public testing::StoreFixture {
   StoreChange same() const {
     StoreChange change;
     change.certs_dir = options_.certs_dir;
+    change.unpack_program = options_.unpack_program;
     return change;
   }
   void change(StoreChange change) {

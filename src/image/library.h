@@ -102,6 +102,8 @@ struct StoreChange {
   policy::VerifyOptions verify;
   KeepBlobs keep_blobs = KeepBlobs::kPushable;
   LayerForm layer_form = LayerForm::kDirectory;
+  RootDriver root_driver = RootDriver::kOverlay;
+  std::string unpack_program;
   size_t parallel_fetches = 3;
   std::vector<std::string> pinned;  // see keep_pinned()
 };

@@ -349,9 +349,10 @@ class Store::Verification {
       scratch_ = FLUYT_TRY(sys::TempDir::create(store_.options_.root + "/staging"));
     }
     if (!scratch_store_) {
-      scratch_store_ = FLUYT_TRY(LayerStore::open({.root = scratch_->path(),
-                                                   .unpack_program = store_.options_.unpack_program,
-                                                   .form = form_of(layer.diff_id)}));
+      scratch_store_ =
+          FLUYT_TRY(LayerStore::open({.root = scratch_->path(),
+                                      .unpack_program = store_.layers_->unpack_program(),
+                                      .form = form_of(layer.diff_id)}));
     }
     LayerFetches fetches(*scratch_store_, store_.blobs_);
     const oci::Descriptor blob{.media_type = std::string(oci::media_type::kOciLayer),

@@ -289,21 +289,29 @@ class AsioDoor final : public Door {
                                            options.port, ": ", failed.message()));
     }
     port_ = acceptor_.local_endpoint(failed).port();
-    accept();
     return {};
   }
 
   uint16_t port() const override { return port_; }
+
+  void start() override { accept(); }
 
   void change(const DoorOptions& options, Tls* tls) override {
     shared_->options = options;
     tls_ = tls;
   }
 
-  void close() override {
-    shared_->closed = true;
+  void retire() override {
     error_code ignored;
     acceptor_.close(ignored);
+    pause_.reset();
+  }
+
+  size_t connections() const override { return shared_->connections; }
+
+  void close() override {
+    shared_->closed = true;
+    retire();
     const auto wires = std::exchange(shared_->wires, {});
     for (const auto& weak : wires) {
       if (const auto wire = weak.lock()) wire->abort();
@@ -313,7 +321,7 @@ class AsioDoor final : public Door {
  private:
   void accept() {
     acceptor_.async_accept([this](error_code failed, tcp::socket socket) {
-      if (shared_->closed) return;
+      if (!acceptor_.is_open()) return;
       if (failed) {
         // Out of descriptors, most likely: the listener stays ready, so do not spin on it.
         logger_.warn(cat("streaming: accept: ", failed.message()));

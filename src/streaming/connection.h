@@ -36,15 +36,21 @@ struct DoorOptions {
 
 class Door {
  public:
-  /// `tls` may be null: no TLS. Both are borrowed.
+  /// Listens; any thread. `tls` may be null: no TLS. Both are borrowed.
   static Result<std::unique_ptr<Door>> open(Loop& loop, const DoorOptions& options, Tls* tls,
                                             Admission& admission, Logger& logger);
   virtual ~Door() = default;
   virtual uint16_t port() const = 0;
+  /// Begins to take connections. This and what follows: on the loop's thread, or before it runs.
+  virtual void start() = 0;
   /// Other limits and another certificate for the connections that come after it; address and port
-  /// stay. On the loop's thread.
+  /// stay.
   virtual void change(const DoorOptions& options, Tls* tls) = 0;
-  /// Closes the listener and ends every connection. On the loop's thread.
+  /// Closes the listener and nothing else: connections go on. The door itself stays until what was
+  /// posted before is done.
+  virtual void retire() = 0;
+  virtual size_t connections() const = 0;
+  /// Closes the listener and ends every connection.
   virtual void close() = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "base/guarded.h"
 #include "base/strings.h"
@@ -79,7 +80,9 @@ class StreamingServer final : public Server, private Admission {
 
   Result<> open() {
     if (!options_.tls.certificate.empty()) tls_ = FLUYT_TRY(Tls::load(options_.tls, logger_));
-    door_ = FLUYT_TRY(Door::open(*loop_, door_options(), tls_.get(), *this, logger_));
+    door_ = FLUYT_TRY(Door::open(*loop_, door_options(options_), tls_.get(), *this, logger_));
+    door_->start();
+    *place_.lock() = {options_.address, options_.port};
     *base_.lock() = base();
     thread_ = std::thread([this] { loop_->run(); });
     logger_.info(cat("streaming: serves ", *base_.lock()));
@@ -121,14 +124,22 @@ class StreamingServer final : public Server, private Admission {
     FLUYT_TRY(check_options(options));
     std::shared_ptr<Tls> tls;
     if (!options.tls.certificate.empty()) tls = FLUYT_TRY(Tls::load(options.tls, logger_));
-    return std::function<void()>(
-        [this, options, tls] { loop_->post([this, options, tls] { change(options, tls); }); });
+    // Elsewhere: it listens before anything has changed, and takes connections when all has.
+    std::shared_ptr<Door> door;
+    if (Place{options.address, options.port} != *place_.lock()) {
+      door = FLUYT_TRY(Door::open(*loop_, door_options(options), tls.get(), *this, logger_));
+    }
+    return std::function<void()>([this, options, tls, door] {
+      *place_.lock() = {options.address, options.port};
+      loop_->post([this, options, tls, door] { change(options, tls, door); });
+    });
   }
 
   bool stop(Deadline deadline) override {
     if (thread_.joinable()) {
       loop_->post([this] {
         door_->close();
+        for (const auto& door : retired_) door->close();
         // After what the ends of the connections have posted.
         loop_->post([this] {
           farewells_.end_all();
@@ -141,10 +152,12 @@ class StreamingServer final : public Server, private Admission {
   }
 
  private:
-  DoorOptions door_options() const {
-    DoorOptions door{.address = options_.address, .port = options_.port};
-    door.max_connections = options_.max_connections;
-    door.limits.idle_ms = options_.idle_ms;
+  using Place = std::pair<std::string, uint16_t>;  // address and port as they were asked for
+
+  static DoorOptions door_options(const Options& options) {
+    DoorOptions door{.address = options.address, .port = options.port};
+    door.max_connections = options.max_connections;
+    door.limits.idle_ms = options.idle_ms;
     return door;
   }
 
@@ -153,12 +166,17 @@ class StreamingServer final : public Server, private Admission {
   }
 
   /// On the loop's thread.
-  void change(Options options, std::shared_ptr<Tls> tls) {
-    options.address = options_.address;
-    options.port = options_.port;
+  void change(Options options, std::shared_ptr<Tls> tls, std::shared_ptr<Door> door) {
     options_ = std::move(options);
     context_.streams_ms = options_.streams_ms;
-    door_->change(door_options(), tls.get());
+    std::erase_if(retired_, [](const auto& old) { return old->connections() == 0; });
+    if (door) {
+      door_->retire();
+      retired_.push_back(std::exchange(door_, std::move(door)));
+      door_->start();
+    } else {
+      door_->change(door_options(options_), tls.get());
+    }
     tls_ = std::move(tls);
     std::string now = base();
     const bool is_other = *base_.lock() != now;
@@ -219,7 +237,9 @@ class StreamingServer final : public Server, private Admission {
   Context context_;
   Guarded<Tokens> tokens_;
   std::shared_ptr<Tls> tls_;
-  std::unique_ptr<Door> door_;
+  std::shared_ptr<Door> door_;
+  std::vector<std::shared_ptr<Door>> retired_;  // their sessions go on
+  Guarded<Place> place_;
   Guarded<std::string> base_;
   std::thread thread_;
 };

@@ -10,7 +10,7 @@ import uuid
 import cri as c
 import grpc
 
-WRITER = "i=0; while true; do i=$((i+1)); echo line $i; [ $((i % 50)) = 0 ] && sleep 0.01; done"
+WRITER = "i=0; while true; do i=$((i+1)); echo line $i; [ $((i % 50)) = 0 ] && sleep 0.02; done"
 FINISHER = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; done; exit 3"
 FINISHER_LINES, FINISHER_CODE = 300, 3
 PODS_A_WORKER = 3

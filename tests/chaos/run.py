@@ -50,7 +50,7 @@ if os.environ["CNI_COMMAND"] == "ADD":
 class Place:
     """An engine with a plugin of ours in its chain, and small disks, one each for its logs, its root and its state."""
 
-    SIZES = {"logs": "64m", "root": "256m", "state": "32m"}
+    SIZES = {"logs": "256m", "root": "256m", "state": "32m"}
 
     def __init__(self, work):
         self.foreign = story.cgroups()

@@ -10,6 +10,7 @@ import time
 
 import cri as c
 import harness
+import prometheus
 import pytest
 from host import monitor_pid, processes_below
 
@@ -205,6 +206,8 @@ def test_a_killed_monitor_above_what_the_kernel_does_not_kill(engine, cri, busyb
 def small(request, busybox):
     """An engine whose root, state and logs are small file systems of their own: (engine, CRI client, fill, free)."""
     engine = harness.Engine()
+    engine.metrics = f"unix:{engine.folder}/run/metrics.sock"
+    engine.configure(f'[metrics]\nlisten = "{engine.metrics}"\n')
     disks = {"root": engine.root, "state": engine.state, "logs": engine.folder + "/logs"}
     for path in disks.values():
         os.makedirs(path, exist_ok=True)
@@ -293,6 +296,7 @@ def test_a_full_log_blocks_no_container_and_what_is_lost_is_counted(small, busyb
     # 30 for the time, " stdout F " and the text: what is not in the file was counted.
     written = sum(len(f"line {i}\n") + 40 for i in range(1, 20001)) - lost
     assert abs(sum(len(line) + 1 for line in lines[:-2]) - written) <= 2, (len(whole), lost)
+    assert prometheus.scrape(engine.metrics)["fluyt_container_log_dropped_bytes_total"].value() == lost
     with open(engine.log, encoding="utf-8") as file:
         assert f"container {container}: {lost} bytes of its output could not be written" in file.read()
     cri.remove_sandbox(sandbox)

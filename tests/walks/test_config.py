@@ -293,15 +293,44 @@ def test_a_bad_reload_changes_nothing_and_says_so_once(node, kubelet):
 
 @with_pod
 def test_what_takes_a_restart_is_named_and_the_rest_is_in_force(node):
-    node.drop_in('[cri.streaming]\nport = 1\n', root=node.folder + "/elsewhere", listen="unix:/run/elsewhere.sock",
+    node.drop_in('[cgroup]\ndriver = "systemd"\n', root=node.folder + "/elsewhere", listen="unix:/run/elsewhere.sock",
                  log_level="debug")
     said = node.reload()
-    for key in ("root", "listen", "cri.streaming.port"):
+    for key in ("root", "listen", "cgroup.driver"):
         assert [line for line in said.splitlines() if f" warning reload: {key}: " in line and "takes a restart" in line], said
     assert node.fluyt("log-level").stdout == "debug\n"
     assert not os.path.exists(node.folder + "/elsewhere")
     assert node.fluyt("info").stdout.count(node.root)
     node.change()
+
+
+@with_pod
+def test_streaming_moves_and_open_sessions_go_on(node, kubelet, running):
+    def url():
+        return kubelet.runtime.Exec(c.pb.ExecRequest(container_id=running, cmd=["true"], stdout=True), timeout=20).url
+    before = url()
+    session = subprocess.Popen([harness.crictl(), "-r", "unix://" + node.socket, "exec", "-i", running, "cat"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    session.stdin.write(b"one\n")
+    session.stdin.flush()
+    assert session.stdout.readline() == b"one\n"
+    port = harness.free_port()
+    node.change(f'[cri.streaming]\nport = {port}\naddress = "127.0.0.2"\n')
+    harness.wait_for(lambda: url().startswith(f"http://127.0.0.2:{port}/"), "the new address")
+    assert node.crictl("exec", running, "echo", "there").stdout == "there\n"
+    host, old = before.split("/")[2].rsplit(":", 1)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(old)), 5)
+    session.stdin.write(b"two\n")
+    session.stdin.flush()
+    assert session.stdout.readline() == b"two\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        node.drop_in(f'[cri.streaming]\nport = {taken.getsockname()[1]}\n')
+        assert "cri.streaming: listen on 127.0.0.1:" in node.reload("Address already in use")
+    assert url().startswith(f"http://127.0.0.2:{port}/")
+    node.change()
+    harness.wait_for(lambda: url().startswith("http://127.0.0.1:"), "the first address")
+    assert session.communicate(b"three\n", timeout=20)[0] == b"three\n" and session.returncode == 0
 
 
 @with_pod

@@ -91,6 +91,9 @@ void write_pods(engine::Engine& engine, Exposition& page) {
   }
   page.family("fluyt_monitors", Type::kGauge, "Monitors that fluytd is connected to.");
   page.sample({}, uint64_t{engine.count_monitors()});
+  page.family("fluyt_container_log_dropped_bytes_total", Type::kCounter,
+              "Output of containers that have ended that could not be written to their logs.");
+  page.sample({}, engine.count_dropped_log_bytes());
 }
 
 void write_images(engine::Engine& engine, Exposition& page) {

@@ -66,6 +66,8 @@ Result<image::StoreChange> store_change(const Settings& settings) {
   change.verify = settings.verify;
   change.keep_blobs = settings.keep_blobs;
   change.layer_form = settings.layer_form;
+  change.root_driver = settings.root_driver;
+  change.unpack_program = settings.unpack_program;
   change.parallel_fetches = settings.parallel_fetches;
   change.pinned = settings.pinned_images;
   return change;

@@ -37,9 +37,6 @@ Result<> Reloader::try_to() {
   daemon::Config next = FLUYT_TRY(load_config(invocation_));
   const std::vector<Change> changes = changes_between(old->settings, next);
   keep_fixed(old->settings, next.settings);
-  // What goes with an address that was to change need not go with the one that stays.
-  FLUYT_TRY_CONTEXT(streaming::check_options(next.settings.streaming),
-                    "with what takes a restart to change");
   for (const Commit& commit : FLUYT_TRY(prepare(next.settings, changes))) commit();
   say(changes, next);
   in_force_.lock()->config = std::make_shared<const daemon::Config>(std::move(next));

@@ -81,6 +81,9 @@ class LayerStore {
   /// Of new layers: options().form, until another is set. What is being written keeps its own.
   LayerForm form() const { return form_; }
   void set_form(LayerForm form) { form_ = form; }
+  /// The same of options().unpack_program.
+  std::string unpack_program() const { return *unpack_program_.lock(); }
+  void set_unpack_program(std::string path) { *unpack_program_.lock() = std::move(path); }
   /// Whether layers of this form can be had here: an error is what the kernel said.
   Result<> probe(LayerForm form) const;
   /// Bytes that a new layer may take now.
@@ -91,6 +94,7 @@ class LayerStore {
   LayerStore(Options options, sys::Fd root, sys::Fd sync_handle, sys::Fd ahead_handle)
       : options_(std::move(options)),
         form_(options_.form),
+        unpack_program_(options_.unpack_program),
         root_(std::move(root)),
         sync_handle_(std::move(sync_handle)),
         ahead_handle_(std::move(ahead_handle)) {}
@@ -111,6 +115,7 @@ class LayerStore {
 
   Options options_;
   std::atomic<LayerForm> form_;
+  Guarded<std::string> unpack_program_;
   sys::Fd root_;
   sys::Fd sync_handle_;   // opened before anything is written: errors are reported per open file
   sys::Fd ahead_handle_;  // another one: what write_ahead() is told of is told to sync() again

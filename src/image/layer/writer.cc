@@ -167,7 +167,7 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
   fcntl(input.write.raw(), F_SETPIPE_SZ, kPipeBytes);
   const LayerForm form = store.form();
   sys::SpawnOptions options;
-  options.args = {store.options().unpack_program,
+  options.args = {store.unpack_program(),
                   "--blob-algorithm",
                   algorithm_of(expectation.blob_digest),
                   "--diff-algorithm",

@@ -140,7 +140,7 @@ Result<Roots> Roots::open(const std::string& root, RootDriver driver) {
 
 Result<> Roots::fill(sys::FdRef folder, const std::vector<std::string>& lower_dirs,
                      const RootOptions& options) const {
-  if (driver_ == RootDriver::kCopy) {
+  if (*driver_ == RootDriver::kCopy) {
     FLUYT_TRY(sys::make_dirs_in(folder, "upper", 0755));
     const sys::Fd upper = FLUYT_TRY(sys::open(folder, "upper", O_RDONLY | O_DIRECTORY));
     return FLUYT_TRY(LayerView::open(lower_dirs)).copy_to(upper);

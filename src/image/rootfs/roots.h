@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -47,6 +48,9 @@ class Roots {
   /// write to. `driver` is for new roots; those that are there stay what they are.
   static Result<Roots> open(const std::string& root, RootDriver driver = RootDriver::kOverlay);
 
+  /// Of new roots from now on.
+  void set_driver(RootDriver driver) { *driver_ = driver; }
+
   /// The root of container `id` over `lower_dirs` (topmost first, from LayerStore::resolve_chain).
   /// The upper directory gets owner, mode and attributes of the topmost layer's root. Existing
   /// already with the same id: the same plan again, its content kept. With ids the layers stay as
@@ -69,11 +73,11 @@ class Roots {
                 const RootOptions& options) const;
   Roots(std::string path, RootDriver driver, sys::Fd root, std::unique_ptr<Reaper> reaper)
       : path_(std::move(path)),
-        driver_(driver),
+        driver_(std::make_unique<std::atomic<RootDriver>>(driver)),
         root_(std::move(root)),
         reaper_(std::move(reaper)) {}
   std::string path_;
-  RootDriver driver_;
+  std::unique_ptr<std::atomic<RootDriver>> driver_;
   sys::Fd root_;
   std::unique_ptr<Reaper> reaper_;
 };

@@ -207,8 +207,11 @@ Result<> clean_after(const std::string& state_dir, Deadline deadline) {
     return {};
   };
   // The monitor first: while it lives it would tell of what we do here, and start more.
-  if (same_boot)
+  if (monitor && monitor->pid == 0) {
+    keep_first(named(end_cgroup(cgroup_of(*monitor), deadline), "monitor"));
+  } else if (same_boot) {
     keep_first(named(end_process(monitor->pid, monitor->start_time, deadline), "monitor"));
+  }
   for (const ContainerInfo& info : FLUYT_TRY(read_records(state_dir))) {
     const std::string name = cat("container ", info.id);
     auto ended = named(end_cgroup(cgroup_of(info), deadline), name);
@@ -222,7 +225,7 @@ Result<> clean_after(const std::string& state_dir, Deadline deadline) {
               "its processes and its cgroup are gone; a program that is gone too keeps nothing");
     }
   }
-  if (pod_init && pod_init->boot_id == boot)
+  if (pod_init && pod_init->pid != 0 && pod_init->boot_id == boot)
     keep_first(named(end_process(pod_init->pid, pod_init->start_time, deadline), "pod init"));
   if (pod_init) keep_first(named(end_cgroup(cgroup_of(*pod_init), deadline), "pod init"));
   if (monitor) keep_first(named(end_cgroup(cgroup_of(*monitor), deadline), "monitor"));

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "monitor/protocol/planned.h"
 #include "monitor/protocol/state_folder.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/clone.h"
@@ -199,9 +200,10 @@ Result<sys::Fd> mount_program(const std::string& path) {
 
 Result<> start_monitor(const LaunchOptions& options, sys::FdRef monitor, sys::FdRef pod_init,
                        Deadline deadline) {
-  const runtime::cgroup::Own own =
-      FLUYT_TRY_CONTEXT(runtime::cgroup::make_own(options.cgroup, options.sandbox_id),
-                        cat("cgroup ", quote(options.cgroup)));
+  const runtime::cgroup::Own own = FLUYT_TRY_CONTEXT(
+      runtime::cgroup::make_own(options.cgroup, options.sandbox_id,
+                                record_planned(cat(options.state_dir, "/", kMonitorFile))),
+      cat("cgroup ", quote(options.cgroup)));
   auto started = start_in(options, own, monitor, pod_init, deadline);
   if (!started.ok()) own.remove();
   return started;

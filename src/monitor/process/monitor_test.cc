@@ -35,8 +35,10 @@
 #include "monitor/client/launch.h"
 #include "monitor/protocol/frame.h"
 #include "monitor/protocol/messages.h"
+#include "monitor/protocol/planned.h"
 #include "monitor/protocol/state_folder.h"
 #include "oci/runtime_spec.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 #include "sys/process.h"
 #include "sys/socket.h"
@@ -787,6 +789,29 @@ TEST_F(MonitorTest, LostMonitorIsToldAndCleanedAfter) {
   pollfd gone{.fd = container->pidfd().raw(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(poll(&gone, 1, 5000), 1);
   EXPECT_TRUE(clean_after(state_dir_, Deadline::after_ms(kWaitMs)).ok());
+}
+
+// Whoever launched it was killed before it could tell its pid.
+TEST_F(MonitorTest, AMonitorThatHasNotToldItsPidIsEndedByItsCgroup) {
+  const std::string early = folder_->path() + "/early";
+  ASSERT_TRUE(sys::make_dirs(early, 0700).ok());
+  const auto own = runtime::cgroup::make_own(cgroup_ + "-early", "early",
+                                             record_planned(cat(early, "/", kMonitorFile)));
+  ASSERT_TRUE(own.ok()) << own.error().message();
+  const pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  ASSERT_TRUE(runtime::cgroup::join(own->record, child).ok());
+  const auto cleaned = clean_after(early, Deadline::after_ms(kWaitMs));
+  EXPECT_TRUE(cleaned.ok()) << cleaned.error().message();
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_FALSE(sys::exists(early));
+  EXPECT_FALSE(sys::exists(own->record.unified));
+  for (const auto& [controllers, path] : own->record.legacy) EXPECT_FALSE(sys::exists(path));
 }
 
 // The wire itself, as a fluytd that lost its connection uses it.

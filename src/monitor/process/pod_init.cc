@@ -20,6 +20,7 @@
 #include "base/strings.h"
 #include "monitor/process/sandbox.h"
 #include "monitor/protocol/cgroup.h"
+#include "monitor/protocol/planned.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/clone.h"
 #include "sys/file.h"
@@ -162,11 +163,12 @@ Result<sys::Process> clone_init_joined(sys::FdRef program, const runtime::cgroup
 
 }  // namespace
 
-Result<PodInit> start_pod_init(const SandboxRequest& request, sys::FdRef program,
-                               const std::vector<JoinedNamespace>& joined) {
+Result<PodInit> start_pod_init(const SandboxRequest& request, const std::string& state_dir,
+                               sys::FdRef program, const std::vector<JoinedNamespace>& joined) {
   const std::string name = cat("fluyt-init-", request.id);
   const runtime::cgroup::Own own = FLUYT_TRY(runtime::cgroup::make_own(
-      request.pod_init_cgroup.empty() ? "" : cat(request.pod_init_cgroup, "/", name), name));
+      request.pod_init_cgroup.empty() ? "" : cat(request.pod_init_cgroup, "/", name), name,
+      record_planned(cat(state_dir, "/", kPodInitFile))));
   sys::Pipe report = FLUYT_TRY(sys::make_pipe());
   auto process = joined.empty()
                      ? clone_init(program, own, own.ways.unified, report.write, Ids::kTake)

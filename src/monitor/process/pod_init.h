@@ -26,7 +26,7 @@ struct JoinedNamespace {
 /// first, and for the rest in the worker's. Containers may look into it (CAP_SYS_PTRACE), so it is
 /// given nothing: an empty read-only root of its own, no descriptor, no environment, no capability,
 /// a cgroup of its own, memory made clean by execve, a user that no container can become.
-Result<PodInit> start_pod_init(const SandboxRequest& request, sys::FdRef program,
-                               const std::vector<JoinedNamespace>& joined);
+Result<PodInit> start_pod_init(const SandboxRequest& request, const std::string& state_dir,
+                               sys::FdRef program, const std::vector<JoinedNamespace>& joined);
 
 }  // namespace fluyt::monitor

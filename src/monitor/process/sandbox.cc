@@ -271,7 +271,8 @@ Result<WorkerReply> make_all(const SandboxRequest& request, const std::string& s
   if (!request.shared_pid) return reply;
 
   const auto joined = FLUYT_TRY(namespaces_to_join(request, state_dir));
-  PodInit init = FLUYT_TRY_CONTEXT(start_pod_init(request, pod_init_program, joined), "pod init");
+  PodInit init =
+      FLUYT_TRY_CONTEXT(start_pod_init(request, state_dir, pod_init_program, joined), "pod init");
   auto pinned = pin(state_dir, "pid", cat("/proc/", init.process.pid(), "/ns/pid"));
   if (!pinned.ok()) {
     init.process.kill(SIGKILL).ignore("the sandbox is not made");

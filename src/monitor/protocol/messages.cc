@@ -663,7 +663,7 @@ Result<ProcessRecord> decode_process_record(std::string_view text) {
   fields.get("cgroup_legacy", record.cgroup_legacy);
   fields.get("cgroup_unit", record.cgroup_unit);
   fields.get("cgroup_slice", record.cgroup_slice);
-  if (record.pid <= 0) fields.fail("pid", "a process");
+  if (record.pid < 0) fields.fail("pid", "a process");
   FLUYT_TRY(fields.check());
   return record;
 }

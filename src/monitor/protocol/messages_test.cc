@@ -177,7 +177,8 @@ TEST(Records, ComeBackAsTheyWent) {
                               .cgroup_unit = "fluyt-monitor-s.scope",
                               .cgroup_slice = "fluyt-monitors.slice"};
   EXPECT_EQ(*decode_process_record(encode(process)), process);
-  EXPECT_FALSE(decode_process_record(R"({"pid":0})").ok());
+  EXPECT_FALSE(decode_process_record(R"({"pid":-1})").ok());
+  EXPECT_EQ(decode_process_record(R"({"pid":0,"boot_id":"b"})")->boot_id, "b") << "one to come";
 }
 
 }  // namespace

@@ -13,9 +13,9 @@
 /// A sandbox's state folder, as the monitor writes it and fluytd reads it when the monitor is dead:
 ///
 ///   monitor.sock        the socket
-///   monitor.json        ProcessRecord of the monitor
+///   monitor.json        ProcessRecord of the monitor; before it is there, of its cgroup
 ///   monitor.log         what the monitor has to say
-///   pod_init.json       ProcessRecord of the pod init, with a shared PID namespace
+///   pod_init.json       the same of the pod init, with a shared PID namespace
 ///   runtime.json        RuntimeProgram of its containers, where it is not the linked runtime
 ///   ns/                 a private mount of its own; ns/user, ns/net, ns/ipc, ns/uts and
 ///                       ns/pid are nsfs mounts
@@ -43,7 +43,7 @@ inline constexpr std::array<std::string_view, 5> kNamespaceFiles = {"user", "net
 
 /// Names a process for good: the pid counts only while boot id and start time are the same.
 struct ProcessRecord {
-  int32_t pid = 0;
+  int32_t pid = 0;  // 0: it is to come, and whatever is in its cgroup is what came of it
   uint64_t start_time = 0;
   std::string boot_id;
   std::string cgroup_unified;  // its own cgroup: empty with the next when it has none

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -164,8 +165,10 @@ struct Own {
   /// Ends what is in it; for when the process did not come to be.
   void remove() const;
 };
-/// Makes `path` (as locate() takes it); nothing for an empty one.
-Result<Own> make_own(std::string_view path, std::string_view id);
+/// Makes `path` (as locate() takes it); nothing for an empty one. `announce` hears of it before it
+/// is made, so that it can be found by whoever cleans up; its error is the answer.
+Result<Own> make_own(std::string_view path, std::string_view id,
+                     const std::function<Result<>(const CgroupRecord&)>& announce = {});
 
 /// join() of a cgroup below the container's (`exec --cgroup`): `path` is relative to it, resolved
 /// on descriptors and never above it.

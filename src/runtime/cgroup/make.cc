@@ -285,11 +285,13 @@ Result<Hold> make(const Host& host, const CgroupRecord& record, const oci::Resou
   return std::move(made).error();
 }
 
-Result<Own> make_own(std::string_view path, std::string_view id) {
+Result<Own> make_own(std::string_view path, std::string_view id,
+                     const std::function<Result<>(const CgroupRecord&)>& announce) {
   Own own;
   if (path.empty()) return own;
   const Host host = FLUYT_TRY(probe());
   own.record = FLUYT_TRY(locate(host, path, id, driver_of(path)));
+  if (announce) FLUYT_TRY(announce(own.record));
   own.hold = FLUYT_TRY(make(host, own.record, {}));
   auto ways = open_ways(own.record);
   if (ways.ok()) {

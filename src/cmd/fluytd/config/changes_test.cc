@@ -106,9 +106,7 @@ TEST(Changes, TheRestartOnesAreThoseThatAreSaidToBe) {
   for (const Key& key : all_keys()) {
     if (key.change == Key::Change::kByRestart) fixed.insert(key.name);
   }
-  EXPECT_THAT(fixed, testing::ElementsAre("cgroup.driver", "cri.streaming.address",
-                                          "cri.streaming.port", "image.root_driver", "listen",
-                                          "programs.unpack", "root", "state"));
+  EXPECT_THAT(fixed, testing::ElementsAre("cgroup.driver", "listen", "root", "state"));
 }
 
 TEST(Changes, OfSecretsShowNone) {

@@ -116,7 +116,6 @@ std::vector<Key> image_keys() {
        .doc =
            "How new containers' roots are made: \"overlay\", or \"copy\" where overlayfs is not\n"
            "to be had.",
-       .change = Key::Change::kByRestart,
        .field = field(FLUYT_AT(root_driver), root_driver())},
       {.name = "image.pinned",
        .doc = "Images that are never collected: names, or the start of names with a '*' behind.",
@@ -170,12 +169,10 @@ std::vector<Key> streaming_keys() {
       {.name = "cri.streaming.address",
        .doc =
            "Where exec, attach and port-forward are served: an IP address, beyond loopback only\n"
-           "with TLS.",
-       .change = Key::Change::kByRestart,
+           "with TLS. Sessions that are open go on when it changes.",
        .field = field(FLUYT_AT(streaming.address), text())},
       {.name = "cri.streaming.port",
        .doc = "0: a free one.",
-       .change = Key::Change::kByRestart,
        .field = field(FLUYT_AT(streaming.port), port())},
       {.name = "cri.streaming.tls_cert",
        .doc = "PEM, the chain behind it. The files are read again when they change.",
@@ -227,7 +224,6 @@ std::vector<Key> program_keys() {
       {.name = "programs.unpack",
        .doc = "Unpacks layers.",
        .example = "\"/usr/libexec/fluyt/fluyt-unpack\"",
-       .change = Key::Change::kByRestart,
        .field = field(FLUYT_AT(unpack_program), optional_path())},
       {.name = "programs.gpgv",
        .doc = "Checks OpenPGP signatures.",
