@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/time.h"
+#include "base/walk_listener.h"
 
 namespace fluyt::trace {
 
@@ -16,8 +17,13 @@ struct Current {
   int depth = 0;
 };
 thread_local Current current;
+thread_local std::function<void(const Walk&)> listener_here;
 
 }  // namespace
+
+void listen_on_this_thread(std::function<void(const Walk&)> heard) {
+  listener_here = std::move(heard);
+}
 
 void Recorder::add(Walk walk) {
   std::shared_ptr<const std::function<void(const Walk&)>> listener;
@@ -72,6 +78,7 @@ Request::~Request() {
   if (!outermost_) return;
   current = {};
   walk_.took_ns = now_boot_ns() - began_boot_ns_;
+  if (listener_here) listener_here(walk_);
   if (!walk_.sandbox_id.empty()) recorder_.add(std::move(walk_));
 }
 

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "base/walk_listener.h"
 
 namespace fluyt::trace {
 namespace {
@@ -120,6 +121,22 @@ TEST(Trace, AListenerHearsEachWalk) {
     request.of("s1", "c1");
   }
   EXPECT_THAT(heard, ElementsAre("StartContainer"));
+}
+
+TEST(Trace, AThreadHearsItsOwnWalksAndNobodyElses) {
+  Recorder recorder;
+  std::vector<std::string> heard;
+  const auto request = [&](std::string_view verb) { const Request done(recorder, verb); };
+  listen_on_this_thread([&](const Walk& walk) { heard.push_back(walk.verb); });
+  request("RunPodSandbox");  // also of nobody known: a request that was refused
+  {
+    const Request outer(recorder, "RemovePodSandbox");
+    request("StopPodSandbox");
+  }
+  std::thread([&] { request("elsewhere"); }).join();
+  listen_on_this_thread({});
+  request("later");
+  EXPECT_THAT(heard, ElementsAre("RunPodSandbox", "RemovePodSandbox"));
 }
 
 }  // namespace

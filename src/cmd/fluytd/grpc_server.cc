@@ -57,13 +57,13 @@ class SocketServer final : public GrpcServer {
   SocketServer& operator=(const SocketServer&) = delete;
   ~SocketServer() override { stop_accepting(); }
 
-  Result<> serve(const std::vector<grpc::Service*>& services, CallTable& calls) {
+  Result<> serve(const std::vector<grpc::Service*>& services, CallTable& calls, Tracing& tracing) {
     grpc::ServerBuilder builder;
     grpc::ResourceQuota quota("fluytd");
     quota.SetMaxThreads(kMaxThreads);
     builder.SetResourceQuota(quota);
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> watches;
-    watches.push_back(make_rpc_watch(calls));
+    watches.push_back(make_rpc_watch(calls, tracing));
     builder.experimental().SetInterceptorCreators(std::move(watches));
     builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
     builder.SetMaxSendMessageSize(kMaxSendBytes);
@@ -141,7 +141,8 @@ class SocketServer final : public GrpcServer {
 
 Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const std::string& path, sys::Fd listener,
                                                       const std::vector<grpc::Service*>& services,
-                                                      CallTable& calls, Logger& logger) {
+                                                      CallTable& calls, Tracing& tracing,
+                                                      Logger& logger) {
   FLUYT_TRY(check_folder(path));
   const Name name = listener.valid() ? Name::kOthers : Name::kOurs;
   if (name == Name::kOurs) {
@@ -152,7 +153,7 @@ Result<std::unique_ptr<GrpcServer>> GrpcServer::start(const std::string& path, s
   auto server =
       std::make_unique<SocketServer>(path, name, std::move(listener), FLUYT_TRY(sys::make_pipe()),
                                      FLUYT_TRY(sys::Epoll::create()), logger);
-  FLUYT_TRY(server->serve(services, calls));
+  FLUYT_TRY(server->serve(services, calls, tracing));
   return std::unique_ptr<GrpcServer>(std::move(server));
 }
 

@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cmd/fluytd/metrics/counters.h"
+#include "cmd/fluytd/tracing/tracing.h"
 #include "sys/fd.h"
 
 namespace grpc {
@@ -20,11 +21,13 @@ namespace fluyt::daemon {
 /// a socket that somebody answers on is never replaced.
 class GrpcServer {
  public:
-  /// `services` are borrowed, and `calls`, where every call is counted. Serves from here on. With a
-  /// listener that is valid that one is served, which whoever made it keeps at `path`.
+  /// `services` are borrowed, and `calls`, where every call is counted, and `tracing`. Serves from
+  /// here on. With a listener that is valid that one is served, which whoever made it keeps at
+  /// `path`.
   static Result<std::unique_ptr<GrpcServer>> start(const std::string& path, sys::Fd listener,
                                                    const std::vector<grpc::Service*>& services,
-                                                   CallTable& calls, Logger& logger);
+                                                   CallTable& calls, Tracing& tracing,
+                                                   Logger& logger);
   virtual ~GrpcServer() = default;
   /// No new connections; calls under way have until the deadline, then they are cancelled. Returns
   /// when none runs any more, or shortly after the deadline: false then.

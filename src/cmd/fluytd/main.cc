@@ -11,6 +11,7 @@
 #include "cmd/fluytd/log/log.h"
 #include "cmd/fluytd/service/manager.h"
 #include "cmd/fluytd/service/watchdog.h"
+#include "cmd/fluytd/tracing/tracing.h"
 #include "command_line.h"
 #include "config_verbs.h"
 #include "control/control_service.h"
@@ -34,6 +35,7 @@ namespace fluyt::daemon {
 namespace {
 
 constexpr int64_t kStopMs = 3'000;
+constexpr int64_t kLastSpansMs = 1'000;
 
 /// Two daemons on one root would undo each other's work. The lock lives as long as the descriptor.
 Result<sys::Fd> lock_root(const std::string& root) {
@@ -130,17 +132,18 @@ Result<> serve(const Invocation& invocation, const Config& config, ServiceManage
 
   const auto streams = FLUYT_TRY(streaming::Server::start(settings.streaming, *engine, logger));
   MetricsEndpoint metrics(logger);
+  Tracing tracing(settings.tracing, logger);
   Reloader reloader(invocation, config,
-                    {*engine, *served.images, *served.network, *streams, metrics, logger});
+                    {*engine, *served.images, *served.network, *streams, metrics, tracing, logger});
   const auto runtime =
       cri::make_runtime_service(*engine, *streams, [&reloader] { return info_of(reloader); });
   const auto images = cri::make_image_service(*engine);
   const auto control = control::make_control_service(*engine, *served.images, reloader);
   const std::string path = settings.listen.substr(std::string_view("unix:").size());
-  const auto server =
-      FLUYT_TRY(GrpcServer::start(path, FLUYT_TRY(manager.take_listener(path)),
-                                  {runtime.get(), images.get(), control.get()}, rpcs, logger));
-  const MetricsSources sources{*engine, reloader, rpcs, network_calls, logger};
+  const auto server = FLUYT_TRY(GrpcServer::start(path, FLUYT_TRY(manager.take_listener(path)),
+                                                  {runtime.get(), images.get(), control.get()},
+                                                  rpcs, tracing, logger));
+  const MetricsSources sources{*engine, reloader, rpcs, network_calls, tracing, logger};
   FLUYT_TRY(metrics.start([&sources] { return metrics_page(sources); }, settings.metrics_listen));
   const std::string serving = cat("serves ", settings.listen);
   logger.info(cat("fluytd " FLUYT_VERSION " ", serving));
@@ -156,7 +159,9 @@ Result<> serve(const Invocation& invocation, const Config& config, ServiceManage
   engine->end_events();
   const Deadline deadline = Deadline::after_ms(kStopMs);
   const bool sessions_ended = streams->stop(deadline);
-  if (!server->stop(deadline) || !sessions_ended) {
+  const bool calls_ended = server->stop(deadline);
+  tracing.stop(Deadline::after_ms(kLastSpansMs));
+  if (!calls_ended || !sessions_ended) {
     // A verb hangs in something slow. Every record was written before the world was changed, so
     // ending here is what the next start is made for.
     logger.warn("calls are still under way; the next start finishes them");

@@ -124,6 +124,14 @@ void write_daemon(const MetricsSources& sources, Exposition& page) {
   page.sample({}, sources.log.lost());
 }
 
+void write_tracing(const SpanCounts& counts, Exposition& page) {
+  page.family("fluyt_tracing_spans_total", Type::kCounter,
+              "Spans that a collector took, refused, or that were dropped before.");
+  page.sample({{"result", "sent"}}, uint64_t{counts.sent});
+  page.sample({{"result", "refused"}}, uint64_t{counts.refused});
+  page.sample({{"result", "dropped"}}, uint64_t{counts.dropped});
+}
+
 /// Under the names that Prometheus' clients have for every process.
 void write_process(Exposition& page) {
   const auto usage = own_usage();
@@ -154,6 +162,7 @@ std::string metrics_page(const MetricsSources& sources) {
   write_pulls(sources.rpcs, page);
   write_network(sources.network, page);
   write_rpcs(sources.rpcs, page);
+  write_tracing(sources.tracing.counts(), page);
   write_process(page);
   return page.take();
 }

@@ -5,6 +5,7 @@
 
 #include "cmd/fluytd/log/log.h"
 #include "cmd/fluytd/metrics/counters.h"
+#include "cmd/fluytd/tracing/tracing.h"
 #include "control/control_service.h"
 #include "engine/engine.h"
 
@@ -16,6 +17,7 @@ struct MetricsSources {
   control::Daemon& daemon;
   const CallTable& rpcs;
   const CallTable& network;
+  const Tracing& tracing;
   const Log& log;
 };
 

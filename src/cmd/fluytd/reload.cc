@@ -50,6 +50,7 @@ Result<std::vector<Reloader::Commit>> Reloader::prepare(const Settings& settings
   commits.push_back(FLUYT_TRY(parts_.log.prepare(settings.log)));
   commits.push_back(FLUYT_TRY(parts_.streams.prepare(settings.streaming)));
   commits.push_back(FLUYT_TRY(parts_.metrics.prepare(settings.metrics_listen)));
+  commits.push_back(parts_.tracing.prepare(settings.tracing));
   if (touches(changes, "image") || touches(changes, "programs")) {
     commits.push_back(
         FLUYT_TRY_CONTEXT(parts_.images.prepare(FLUYT_TRY(store_change(settings))), "image"));

@@ -10,6 +10,7 @@
 #include "cmd/fluytd/config/changes.h"
 #include "cmd/fluytd/config/load.h"
 #include "cmd/fluytd/log/log.h"
+#include "cmd/fluytd/tracing/tracing.h"
 #include "control/control_service.h"
 #include "engine/engine.h"
 #include "image/library.h"
@@ -26,6 +27,7 @@ struct ReloadParts {
   NetworkSwitch& network;
   streaming::Server& streams;
   MetricsEndpoint& metrics;
+  Tracing& tracing;
   Log& log;
 };
 

@@ -142,6 +142,17 @@ Codec<std::string> metrics_address() {
           .write = write_text};
 }
 
+Codec<std::string> tracing_endpoint() {
+  return {.read = [](const Reading& reading) -> std::optional<std::string> {
+            const std::string* endpoint = reading.value().text();
+            if (endpoint == nullptr || (!endpoint->empty() && !is_endpoint(*endpoint))) {
+              return reading.expected("http://HOST:PORT or https://HOST:PORT");
+            }
+            return *endpoint;
+          },
+          .write = write_text};
+}
+
 Codec<std::vector<std::string>> paths() {
   return {.read =
               [](const Reading& reading) {

@@ -45,7 +45,8 @@ Codec<std::string> text();
 Codec<std::string> absolute_path();
 Codec<std::string> optional_path();  // or "", for none
 Codec<std::string> listen_address();
-Codec<std::string> metrics_address();  // or "", for none
+Codec<std::string> metrics_address();   // or "", for none
+Codec<std::string> tracing_endpoint();  // or "", for none
 Codec<std::vector<std::string>> paths();
 Codec<std::vector<std::string>> words();
 Codec<std::vector<std::string>> image_patterns();

@@ -209,6 +209,24 @@ std::vector<Key> metrics_keys() {
   };
 }
 
+std::vector<Key> tracing_keys() {
+  return {
+      {.name = "tracing.endpoint",
+       .doc = "Where spans of pods' and containers' calls are sent (docs/tracing.md): a collector\n"
+              "that speaks OTLP over HTTP; /v1/traces is put behind. \"\": nowhere.",
+       .example = "\"http://127.0.0.1:4318\"",
+       .field = field(FLUYT_AT(tracing.endpoint), tracing_endpoint())},
+      {.name = "tracing.sampling_per_million",
+       .doc =
+           "How many of a million calls are sent whose caller brings no trace context; one that\n"
+           "does decides itself.",
+       .field = field(FLUYT_AT(tracing.sampling_per_million), count(0, kAllOfAMillion))},
+      {.name = "tracing.service_name",
+       .doc = "The resource's service.name.",
+       .field = field(FLUYT_AT(tracing.service_name), text())},
+  };
+}
+
 std::vector<Key> program_keys() {
   return {
       {.name = "programs.monitor",
@@ -254,7 +272,7 @@ std::vector<Key> runtime_keys() {
 std::vector<Key> all_keys() {
   std::vector<Key> all;
   for (auto* table : {top_keys, cgroup_keys, cni_keys, image_keys, streaming_keys, metrics_keys,
-                      program_keys, runtime_keys}) {
+                      tracing_keys, program_keys, runtime_keys}) {
     for (Key& key : table()) all.push_back(std::move(key));
   }
   return all;

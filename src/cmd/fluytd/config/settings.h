@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cmd/fluytd/log/options.h"
+#include "cmd/fluytd/tracing/options.h"
 #include "engine/config.h"
 #include "engine/runtime_handler.h"
 #include "image/auth/credentials.h"
@@ -25,6 +26,7 @@ struct Settings {
   std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
   LogOptions log;
   std::string metrics_listen;  // empty: nowhere
+  TracingOptions tracing;
   engine::CgroupDriver cgroup_driver = engine::CgroupDriver::kCgroupfs;
   std::string cgroup_parent;          // empty: the driver's default
   std::string monitor_cgroup_parent;  // the same
