@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>

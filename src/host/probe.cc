@@ -74,7 +74,7 @@ Result<std::string> in_child(const Probe& probe) {
   if (child < 0) return Error::from_errno(errno, "fork()");
   if (child == 0) live(probe, parent, pipe.write);
   pipe.write.reset();
-  const Result<std::string> answer = read_answer(pipe.read);
+  Result<std::string> answer = read_answer(pipe.read);
   if (!answer.ok()) ::kill(child, SIGKILL);
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {

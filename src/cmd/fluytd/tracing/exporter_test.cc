@@ -35,6 +35,10 @@ class FakeCollector {
  public:
   explicit FakeCollector(Replies replies = {}) : replies_(std::move(replies)) {
     listener_ = sys::Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!listener_.valid()) {
+      ADD_FAILURE() << "no socket";
+      return;
+    }
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -49,7 +53,7 @@ class FakeCollector {
   FakeCollector& operator=(const FakeCollector&) = delete;
   ~FakeCollector() {
     ended_ = true;
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
   std::string endpoint() const { return cat("http://127.0.0.1:", port_); }
   std::vector<std::string> requests() const { return *requests_.lock(); }
