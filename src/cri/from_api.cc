@@ -135,6 +135,11 @@ Result<engine::NamespaceOptions> namespace_options(const std::string& field,
   return options;
 }
 
+/// Begins a localhost profile's name in the deprecated text form.
+constexpr std::string_view kLocalhost = "localhost/";
+
+/// A reference may have the deprecated form's prefix: callers made for that form keep it, and
+/// critest does.
 Result<engine::SecurityProfile> profile(std::string_view field, const api::SecurityProfile& from) {
   using Type = engine::SecurityProfile::Type;
   engine::SecurityProfile to;
@@ -153,6 +158,7 @@ Result<engine::SecurityProfile> profile(std::string_view field, const api::Secur
                      "RuntimeDefault, Unconfined or Localhost");
   }
   to.localhost_ref = from.localhost_ref();
+  if (to.localhost_ref.starts_with(kLocalhost)) to.localhost_ref.erase(0, kLocalhost.size());
   if (to.type == Type::kLocalhost && to.localhost_ref.empty()) {
     return invalid(cat(field, ".localhost_ref"), "\"\"", "a name, as profile_type is Localhost");
   }
@@ -164,7 +170,6 @@ Result<engine::SecurityProfile> profile(std::string_view field, const api::Secur
 Result<std::optional<engine::SecurityProfile>> profile_text(std::string_view field,
                                                             const std::string& text) {
   using Type = engine::SecurityProfile::Type;
-  constexpr std::string_view kLocalhost = "localhost/";
   using Profile = std::optional<engine::SecurityProfile>;
   if (text.empty()) return Profile();
   if (text == "unconfined") return Profile({Type::kUnconfined, {}});

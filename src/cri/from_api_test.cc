@@ -226,6 +226,19 @@ TEST(FromApi, EveryFieldOfAMount) {
   check(rows, container, container_config);
 }
 
+TEST(FromApi, AProfilesReferenceMayHaveTheDeprecatedPrefix) {
+  for (const char* said : {"strict", "localhost/strict"}) {
+    api::ContainerConfig config = container();
+    auto* profile = security(config)->mutable_apparmor();
+    profile->set_profile_type(api::SecurityProfile_ProfileType_Localhost);
+    profile->set_localhost_ref(said);
+    const auto read = container_config(config);
+    ASSERT_TRUE(read.ok()) << read.error().message();
+    ASSERT_TRUE(read->security.apparmor.has_value());
+    EXPECT_EQ(read->security.apparmor->localhost_ref, "strict");
+  }
+}
+
 TEST(FromApi, WhatIsSaidArrives) {
   api::ContainerConfig config = container();
   auto* selinux = security(config)->mutable_selinux_options();
