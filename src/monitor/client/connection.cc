@@ -114,11 +114,18 @@ void Connection::watch() {
   if (!added.ok()) fail_all(added.error().message());
 }
 
+bool Connection::is_ending() const {
+  const std::lock_guard lock(mutex_);
+  return phase_ == Phase::kEnding;
+}
+
 void Connection::on_socket(uint32_t events) {
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
     auto read = read_frames();
     if (!read.ok()) {
-      hub_->logger().warn(cat("monitor of ", sandbox_id_, ": ", read.error().message()));
+      // One that was asked to end closes its socket first.
+      if (!is_ending())
+        hub_->logger().warn(cat("monitor of ", sandbox_id_, ": ", read.error().message()));
       drop_socket();
       reconnect();
       return;

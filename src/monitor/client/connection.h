@@ -91,6 +91,7 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   Result<> call_done(wire::Verb verb, const std::vector<sys::FdRef>& fds, Deadline deadline,
                      Attention* attention = nullptr);
   uint32_t version() const;
+  bool is_ending() const;
   /// What hello has settled.
   void note_hello(const wire::HelloAnswer& hello);
   /// The monitor does not answer any more: it is killed, and told to be lost.

@@ -120,6 +120,24 @@ class Told {
   int lost_ = 0;
 };
 
+// Keeps what is worth a person's attention.
+class Warnings final : public Logger {
+ public:
+  bool enabled(LogLevel level) const override { return level >= LogLevel::kWarn; }
+  void write(LogLevel /*level*/, std::string_view text) override {
+    const std::lock_guard lock(mutex_);
+    all_ += cat(text, "\n");
+  }
+  std::string all() {
+    const std::lock_guard lock(mutex_);
+    return all_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string all_;
+};
+
 class MonitorTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -311,7 +329,7 @@ class MonitorTest : public testing::Test {
     return left;
   }
 
-  NullLogger logger_;
+  Warnings logger_;
   Told told_;
   std::unique_ptr<sys::TempDir> folder_;
   std::string sandbox_id_, state_dir_, log_dir_, cgroup_, rootfs_, monitor_program_,
@@ -1318,6 +1336,17 @@ TEST_F(MonitorTest, AProgramThatCannotReadTheHandoverGivesItBack) {
   EXPECT_EQ(exec("idle", "echo there").value_or(ExecResult{}).out, "there\n");
   ASSERT_TRUE(replace().ok());
   EXPECT_EQ(exec("idle", "echo there").value_or(ExecResult{}).out, "there\n");
+}
+
+TEST_F(MonitorTest, AnEndThatWasAskedForWarnsOfNothing) {
+  for (int i = 0; i < 10; ++i) {
+    const auto ended = client_->shutdown(Deadline::after_ms(kWaitMs));
+    ASSERT_TRUE(ended.ok()) << ended.error().message();
+    auto next = hub_->launch(launch_options(), told_.events());
+    ASSERT_TRUE(next.ok()) << next.error().message();
+    client_ = std::move(next).value();
+  }
+  EXPECT_EQ(logger_.all(), "");
 }
 
 // What fluytd does without a monitor that is stopped.
