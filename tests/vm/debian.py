@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 
 import machine
 
@@ -51,6 +52,18 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 for name in virtio_pci virtio_blk; do modprobe $name; done
 while [ ! -b /dev/vda ]; do sleep 0.1; done
 mount -t ext4 /dev/vda /new
+umount /proc /sys; mount --move /dev /new/dev
+exec switch_root /new /sbin/init
+"""
+
+INIT_UML = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+while [ ! -b /dev/ubda ]; do sleep 0.1; done
+ln -s ubdb /dev/vdb; ln -s ubdc /dev/vdc
+mount -t ext4 /dev/ubda /new
+mkdir -p /new/lib/modules/$(uname -r)
+mount -t hostfs none /new/lib/modules/$(uname -r) -o MODULES
 umount /proc /sys; mount --move /dev /new/dev
 exec switch_root /new /sbin/init
 """
@@ -102,37 +115,47 @@ def image(tree, version):
     return disk
 
 
-def initrd(tree, version):
-    root = machine.WORK + "/initrd"
-    shutil.rmtree(root, ignore_errors=True)
-    for folder in ("bin", "proc", "sys", "dev", "new"):
-        os.makedirs(f"{root}/{folder}")
+def initrd(tree, version, folder):
+    root = folder + "/initrd"
+    for name in ("bin", "proc", "sys", "dev", "new"):
+        os.makedirs(f"{root}/{name}")
     shutil.copy(shutil.which("busybox"), root + "/bin/busybox")
-    write(root + "/init", INIT, 0o755)
-    machine.copy_modules(tree, version, root, ("kernel/drivers/virtio", "kernel/drivers/block/virtio_blk.ko"))
-    archive = machine.WORK + "/initrd.cpio"
-    machine.pack(root, archive)
-    return archive
+    if machine.is_uml():
+        write(root + "/init", INIT_UML.replace("MODULES", machine.uml()[1]), 0o755)
+    else:
+        write(root + "/init", INIT, 0o755)
+        machine.copy_modules(tree, version, root, ("kernel/drivers/virtio", "kernel/drivers/block/virtio_blk.ko"))
+    machine.pack(root, folder + "/initrd.cpio")
+    return folder + "/initrd.cpio"
 
 
-def run(files, script, out=None, limit_s=900, append=""):
+def _boot(disk, kept, folder, archive, append, limit_s):
+    payload, results = folder + "/payload.tar", folder + "/results.tar"
+    append = "rdinit=/init systemd.show_status=0 systemd.log_level=warning " + append
+    if kept and not os.path.exists(kept):
+        subprocess.run(["cp", "--sparse=always", disk, kept], check=True)
+    if machine.is_uml():
+        own = f"ubd0={kept or folder + '/own.cow,' + disk}"  # of the machine's own form: what differs from the disk
+        return machine.boot_uml(archive, append, folder, [own, "ubd1r=" + payload, "ubd2=" + results], limit_s=limit_s)
+    own = f"file={kept or disk},if=virtio,format=raw" + ("" if kept else ",snapshot=on")
+    drives = [own, f"file={payload},if=virtio,format=raw,readonly=on", f"file={results},if=virtio,format=raw"]
+    return machine.boot(machine.kernel()[0], archive, append, drives, limit_s=limit_s)
+
+
+def run(files, script, out=None, limit_s=900, append="", kept=None):
     """Boots with `files` (name in the payload to path here) and `script` as /payload/run. Yields the console's lines; what the
-    script left in /out is unpacked into `out`."""
+    script left in /out is unpacked into `out`. With `kept`, a file, the disk is the one that an earlier run with it left."""
     tree, version = machine.kernel()
     disk = image(tree, version)
-    payload, results = machine.WORK + "/payload.tar", machine.WORK + "/results.tar"
-    runner = machine.WORK + "/payload.run"
-    write(runner, script, 0o755)
-    with tarfile.open(payload, "w") as archive:
-        archive.add(runner, "run")
-        for name, path in files.items():
-            archive.add(path, name)
-    with open(results, "wb") as file:
-        file.truncate(256 << 20)
-    drives = [f"file={disk},if=virtio,format=raw,snapshot=on", f"file={payload},if=virtio,format=raw,readonly=on",
-              f"file={results},if=virtio,format=raw"]
-    yield from machine.boot(tree, initrd(tree, version), "rdinit=/init systemd.show_status=0 systemd.log_level=warning " + append,
-                            drives, limit_s=limit_s)
-    if out:
-        os.makedirs(out, exist_ok=True)
-        subprocess.run(["tar", "-xf", results, "-C", out], check=False)
+    with tempfile.TemporaryDirectory(prefix="run-", dir=machine.WORK) as folder:
+        write(folder + "/run", script, 0o755)
+        with tarfile.open(folder + "/payload.tar", "w") as archive:
+            archive.add(folder + "/run", "run")
+            for name, path in files.items():
+                archive.add(path, name)
+        with open(folder + "/results.tar", "wb") as file:
+            file.truncate(256 << 20)
+        yield from _boot(disk, kept, folder, initrd(tree, version, folder), append, limit_s)
+        if out:
+            os.makedirs(out, exist_ok=True)
+            subprocess.run(["tar", "-xf", folder + "/results.tar", "-C", out], check=False)

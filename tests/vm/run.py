@@ -1,7 +1,8 @@
 """The kernel tests under cgroup v2: boots Debian's cloud kernel in qemu (software emulation is enough) on a root made of
 busybox and the test programs with the libraries that they need. `./dev vm [TEST...]`; names are those of build/release/test.
 `./dev vm systemd [TEST...]` does so on a Debian where systemd is pid 1 (debian.py), by default with the tests of its driver.
-`./dev vm unit` and `./dev vm critest` run the package there (unit.py, critest.py).
+`./dev vm unit`, `critest`, `network` and `reset` run what their files say there (unit.py, critest.py, network.py, reset.py); with
+FLUYT_VM=uml, Debian's User-mode Linux is the machine's kernel instead of qemu's.
 """
 
 import glob
@@ -13,6 +14,8 @@ import sys
 import critest
 import debian
 import machine
+import network
+import reset
 import unit
 
 WORK, RELEASE = machine.WORK, machine.RELEASE
@@ -124,17 +127,16 @@ def watch(lines):
 
 def main():
     names = sys.argv[1:]
-    whole = names[0] if names[:1] in (["unit"], ["critest"]) else ""
-    with_systemd = names[:1] == ["systemd"] or bool(whole)
-    programs = ["qemu-system-x86_64", "cpio", "depmod"] + (["debootstrap", "mke2fs"] if with_systemd else [])
+    wholes = {"unit": unit.run, "critest": critest.run, "network": network.run, "reset": reset.run}
+    whole = wholes.get(names[0]) if names else None
+    with_systemd = names[:1] == ["systemd"] or whole is not None
+    programs = ["cpio", "depmod"] + ([] if machine.is_uml() else ["qemu-system-x86_64"]) + (["debootstrap", "mke2fs"] if with_systemd else [])
     missing = machine.missing_programs(programs)
     if missing:
         print("not found: " + ", ".join(missing) + "; `./dev setup vm` installs them")
         return 1
     if whole:
-        if whole == "unit" and names[1:]:
-            os.environ["FLUYT_PARTS"] = " ".join(names[1:])
-        failed, ended = watch(unit.run() if whole == "unit" else critest.run(names[1:]))
+        failed, ended = watch(whole(names[1:]))
         print(f"failed: {', '.join(failed) or 'nothing'}{'' if ended else '; the machine did not come to its end'}")
         return 0 if ended and not failed else 1
     if with_systemd:

@@ -1,5 +1,5 @@
 """fluyt's Debian package under systemd (unit.sh): installed, its unit restarted, stopped, hung, upgraded and removed under pods, and
-containers that run out of memory. FLUYT_OOM_ROUNDS says how often (10), FLUYT_PARTS which parts of unit.sh alone.
+containers that run out of memory. FLUYT_OOM_ROUNDS says how often (10), arguments which parts of unit.sh alone.
 """
 
 import os
@@ -16,14 +16,19 @@ LIMIT_S = 7200
 
 
 def package(folder, revision):
-    """A Debian package of the release build; the folder that holds it alone."""
+    """A Debian package of the release build; the folder that holds it alone. What was made of the same programs before is kept."""
+    only = f"{machine.WORK}/deb{revision}"
+    os.makedirs(only, exist_ok=True)
+    sources = [os.path.join(top, name) for where in (machine.RELEASE + "/bin", os.path.join(machine.ROOT, "packaging"))
+               for top, _, names in os.walk(where) for name in names]
+    made = [f"{only}/{name}" for name in os.listdir(only)]
+    if made and max(map(os.path.getmtime, sources)) < os.path.getmtime(made[0]):
+        return only
     command = [sys.executable, "-B", os.path.join(machine.ROOT, "packaging", "package.py"), folder]
     print("+", *command, flush=True)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "FLUYT_REVISION": revision})
-    only = machine.WORK + "/deb" + revision
-    os.makedirs(only, exist_ok=True)
-    for name in os.listdir(only):
-        os.remove(f"{only}/{name}")
+    for path in made:
+        os.remove(path)
     name = next(name for name in os.listdir(folder) if name.endswith(f"-{revision}_amd64.deb"))
     os.link(f"{folder}/{name}", f"{only}/{name}")
     return only
@@ -37,8 +42,8 @@ def files():
             "crictl": os.path.join(machine.ROOT, "build", "tools", "crictl")}
 
 
-def run():
+def run(parts):
     with open(os.path.join(machine.HERE, "unit.sh"), encoding="utf-8") as file:
         script = file.read()
-    said = [f"{name}='{os.environ['FLUYT_' + name]}'\n" for name in ("OOM_ROUNDS", "PARTS") if os.environ.get("FLUYT_" + name)]
-    yield from debian.run(files(), "".join(said) + script, limit_s=LIMIT_S)
+    said = f"OOM_ROUNDS={os.environ.get('FLUYT_OOM_ROUNDS', 10)} PARTS='{' '.join(parts)}'\n"
+    yield from debian.run(files(), said + script, limit_s=LIMIT_S)
