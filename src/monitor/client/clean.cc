@@ -80,6 +80,13 @@ Result<> in_rounds(const runtime::CgroupRecord& cgroup, Deadline deadline,
 }
 
 Result<> end_cgroup(const runtime::CgroupRecord& cgroup, Deadline deadline) {
+  if (cgroup.unit) {
+    FLUYT_TRY(in_rounds(cgroup, deadline,
+                        [&](Deadline round) { return runtime::cgroup::kill_all(cgroup, round); }));
+    // Nothing runs there any more. systemd answers in its own time, which on a busy host is longer
+    // than a round.
+    return runtime::cgroup::remove(cgroup, deadline);
+  }
   return in_rounds(cgroup, deadline,
                    [&](Deadline round) { return runtime::cgroup::end(cgroup, round); });
 }
