@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/strings.h"
 #include "base/time.h"
 #include "base/walk_listener.h"
 
@@ -105,6 +106,42 @@ Span::~Span() {
   if (place_ == kMost || current.walk == nullptr) return;
   Part& part = current.walk->parts[place_];
   part.took_ns = now_boot_ns() - current.began_boot_ns - part.begin_ns;
+}
+
+Collector::Collector() : began_boot_ns_(now_boot_ns()) {
+  if (current.walk == nullptr)
+    current = {.walk = &walk_, .began_boot_ns = began_boot_ns_, .depth = 0};
+}
+
+Collector::~Collector() {
+  if (current.walk == &walk_) current = {};
+}
+
+std::string Collector::text() const {
+  std::string out;
+  for (const Part& part : walk_.parts) {
+    out += cat(began_boot_ns_ + part.begin_ns, " ", part.took_ns, " ", part.depth, " ", part.name,
+               "\n");
+  }
+  return out;
+}
+
+void graft(std::string_view text) {
+  if (current.walk == nullptr) return;
+  for (const std::string_view line : split(text, '\n')) {
+    const size_t second = line.find(' ') + 1;
+    const size_t third = line.find(' ', second) + 1;
+    const size_t fourth = line.find(' ', third) + 1;
+    if (second == 0 || third == 0 || fourth == 0) continue;
+    const auto begin = parse_number<int64_t>(line.substr(0, second - 1));
+    const auto took = parse_number<int64_t>(line.substr(second, third - second - 1));
+    const auto depth = parse_number<int>(line.substr(third, fourth - third - 1));
+    if (!begin || !took || !depth || current.walk->parts.size() >= Span::kMost) continue;
+    current.walk->parts.push_back({.name = std::string(line.substr(fourth)),
+                                   .begin_ns = *begin - current.began_boot_ns,
+                                   .took_ns = *took,
+                                   .depth = current.depth + *depth});
+  }
 }
 
 }  // namespace fluyt::trace

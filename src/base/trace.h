@@ -92,4 +92,24 @@ class Span {
   size_t place_;  // in the walk's parts; kMost: not told
 };
 
+/// The parts of a walk that goes on in another process: collected on this thread for as long as it
+/// lives, to be told there as text.
+class Collector {
+ public:
+  Collector();
+  ~Collector();
+  Collector(const Collector&) = delete;
+  Collector& operator=(const Collector&) = delete;
+  /// A line a part: when it began (CLOCK_BOOTTIME, ns), how long it took (ns), depth and name.
+  std::string text() const;
+
+ private:
+  Walk walk_;
+  int64_t began_boot_ns_;
+};
+
+/// Puts what a Collector has told below the spans that are open on this thread; nothing where there
+/// is no walk. Lines of another form are left out.
+void graft(std::string_view text);
+
 }  // namespace fluyt::trace

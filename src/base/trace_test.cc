@@ -139,5 +139,35 @@ TEST(Trace, AThreadHearsItsOwnWalksAndNobodyElses) {
   EXPECT_THAT(heard, ElementsAre("RunPodSandbox", "RemovePodSandbox"));
 }
 
+TEST(Trace, WhatAnotherProcessTellsGoesBelowTheOpenSpan) {
+  std::string told;
+  {
+    const Collector elsewhere;
+    {
+      const Span outer("outer");
+      const Span inner("inner with words");
+    }
+    told = elsewhere.text();
+  }
+  Recorder recorder;
+  {
+    Request request(recorder, "Verb");
+    request.of("s");
+    {
+      const Span span("monitor");
+      graft(told);
+      graft("no part\n1 2\n1 2 x name\n\n");
+    }
+    const Span after("after");
+  }
+  graft(told);  // nobody's
+  const auto walks = recorder.walks_of("s", "");
+  ASSERT_EQ(walks.size(), 1U);
+  std::vector<std::pair<std::string, int>> seen;
+  for (const Part& part : walks[0].parts) seen.emplace_back(part.name, part.depth);
+  EXPECT_EQ(seen, (std::vector<std::pair<std::string, int>>{
+                      {"monitor", 0}, {"outer", 1}, {"inner with words", 2}, {"after", 0}}));
+}
+
 }  // namespace
 }  // namespace fluyt::trace

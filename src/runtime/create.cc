@@ -1,8 +1,10 @@
 #include <fcntl.h>
 
 #include <memory>
+#include <optional>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/channel.h"
 #include "runtime/container.h"
@@ -175,14 +177,17 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
   auto make_cgroup = [&](cgroup::Part part) {
     return guard.make(host, record, plan.resources, unit_annotations(request), part);
   };
+  std::optional<trace::Span> span(std::in_place, "cgroup");
   sys::Fd born_in;
   if (has_cgroup) {
     FLUYT_TRY(make_cgroup(at_once ? cgroup::Part::kAll : cgroup::Part::kUnified));
     if (!record.unified.empty())
       born_in = FLUYT_TRY(sys::open(record.unified, O_PATH | O_DIRECTORY));
   }
+  span.emplace("first process born");
   Start start = FLUYT_TRY(start_first(request, plan, side, born_in));
   const pid_t pid = start.process.pid();
+  span.emplace("limits and ids");
   auto open_up = [&]() -> Result<> {
     if (has_cgroup && !at_once) FLUYT_TRY(make_cgroup(cgroup::Part::kLegacy));
     if (has_cgroup) FLUYT_TRY(limit_cgroup(record, plan));
@@ -229,6 +234,7 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     return std::move(bind).error().add_context(
         cat("mounts[", mount.index, "]: ", quote(mount.destination, 1024)));
   };
+  span.emplace("mounts and identity");
   auto done = supervise(how, std::move(start.process), start.channel);
   if (done.ok()) devices.keep();
   return done;
@@ -275,6 +281,7 @@ Result<> check_unlimited(oci::Resources resources) {
 }  // namespace
 
 Result<Created> create(const CreateRequest& request) {
+  std::optional<trace::Span> span(std::in_place, "plan");
   HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.spec)));
   // A new user namespace has what ours has.
   if (request.spec.linux_ && !request.spec.linux_->uid_mappings.empty())
@@ -288,7 +295,9 @@ Result<Created> create(const CreateRequest& request) {
                                          .no_pivot = request.no_pivot,
                                          .no_new_keyring = request.no_new_keyring},
                                         facts));
+  span.emplace("sources opened");
   HostSide side = FLUYT_TRY(prepare(plan));
+  span.reset();
   const cgroup::Host host = FLUYT_TRY(cgroup::probe());
   Created created;
   if (request.cgroups == Cgroups::kMake) {

@@ -9,6 +9,7 @@
 
 #include "base/id.h"
 #include "base/strings.h"
+#include "base/trace.h"
 #include "monitor/client/clean.h"
 #include "monitor/client/standstill.h"
 #include "monitor/protocol/cgroup.h"
@@ -169,8 +170,8 @@ void Connection::answer(wire::Answer answer) {
   } else if (!fds.ok()) {
     at->second->reply = Result<Reply>(std::move(fds).error());
   } else {
-    at->second->reply =
-        Result<Reply>(Reply{std::move(answer.outcome).value(), std::move(fds).value()});
+    at->second->reply = Result<Reply>(
+        Reply{std::move(answer.outcome).value(), std::move(fds).value(), std::move(answer.trace)});
   }
   pending_.erase(at);
   answered_.notify_all();
@@ -363,6 +364,7 @@ Result<Connection::Reply> Connection::call(wire::Verb verb, const std::vector<sy
   }
   // Its end came instead of an answer.
   if (attention != nullptr && phase_ == Phase::kGone) attention->silent = !pending->reply->ok();
+  if (pending->reply->ok()) trace::graft((*pending->reply)->trace);
   return std::move(*pending->reply);
 }
 

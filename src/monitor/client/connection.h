@@ -62,6 +62,7 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   struct Reply {
     wire::Outcome outcome;
     std::vector<sys::Fd> fds;
+    std::string trace;
   };
   struct Pending {
     wire::Request request;     // kept to be sent again after a reconnect

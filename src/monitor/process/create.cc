@@ -53,6 +53,7 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
   job.makes_children = true;
   job.done = [this, key, request = verb.container](Result<WorkerReply> reply,
                                                    const std::string& announced) {
+    if (reply.ok()) requests_.note_trace(key, std::move(reply->trace));
     auto result = reply.ok() ? created_from(std::move(reply).value())
                              : Result<CreatedContainer>(std::move(reply).error());
     const bool given_up = !result.ok() && (result.error().code() == Code::kDeadlineExceeded ||

@@ -55,6 +55,7 @@ void Monitor::handle(const RequestKey& key, wire::Exec verb, Fds fds) {
   job.deadline_ms = verb.deadline_ms + kGraceMs;
   job.makes_children = true;
   job.done = [this, key, id = verb.id](Result<WorkerReply> reply, const std::string&) {
+    if (reply.ok()) requests_.note_trace(key, std::move(reply->trace));
     auto started = reply.ok() ? exec_from(std::move(reply).value())
                               : Result<StartedExec>(std::move(reply).error());
     if (!started.ok()) {

@@ -1,7 +1,9 @@
+#include <optional>
 #include <utility>
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "base/trace.h"
 #include "monitor/process/container_runtime.h"
 #include "monitor/process/dump_container.h"
 #include "monitor/process/runtime_parts.h"
@@ -57,6 +59,7 @@ class LinkedRuntime final : public ContainerRuntime {
 
 Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdRef spec,
                                           Deadline deadline, const Announce& announce) const {
+  std::optional<trace::Span> span(std::in_place, "specification read");
   runtime::CreateRequest create;
   create.id = request.id;
   create.bundle = request.bundle;
@@ -72,6 +75,7 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
       create.spec.linux_ ? create.spec.linux_->cgroups_path : std::string();
   announce(cgroups_path);
 
+  span.emplace("log and streams");
   MadeContainer made;
   made.log = FLUYT_TRY(open_log_of(request));
   if (!has_terminal(create.spec)) {
@@ -83,6 +87,7 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
   sys::Pipe report = FLUYT_TRY(sys::make_pipe());
   create.gate = gate.read;
   create.report = report.write;
+  span.emplace("records");
   // Both files before the container: one that runs can always be exec'd into, and one that is half
   // made when monitor and worker die has its cgroup on record.
   FLUYT_TRY(keep_spec(create.spec, spec_path(state_dir_, request.id)));
@@ -92,6 +97,7 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
       runtime::cgroup::locate(host, cgroups_path, request.id, create.cgroup_driver),
       "linux.cgroupsPath");
   FLUYT_TRY(announce_record(request.id, cgroup, state_dir_));
+  span.reset();
   auto created = runtime::create(create);
   if (!created.ok()) {
     forget_files(state_dir_, request.id);

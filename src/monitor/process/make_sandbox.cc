@@ -35,6 +35,7 @@ void Monitor::handle(const RequestKey& key, wire::MakeSandbox verb, Fds /*fds*/)
   job.deadline_ms = verb.deadline_ms;
   job.makes_children = true;
   job.done = [this, key, request = verb.sandbox](Result<WorkerReply> reply, const std::string&) {
+    if (reply.ok()) requests_.note_trace(key, std::move(reply->trace));
     auto sandbox = reply.ok() ? sandbox_from(std::move(reply).value(), request, options_.state_dir)
                               : Result<Sandbox>(std::move(reply).error());
     if (!sandbox.ok()) {

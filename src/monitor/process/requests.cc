@@ -69,12 +69,19 @@ void Requests::take_over(std::vector<HandoverAnswer> answers) {
   }
 }
 
+void Requests::note_trace(const RequestKey& key, std::string trace) {
+  if (const auto at = entries_.find(key); at != entries_.end()) at->second.trace = std::move(trace);
+}
+
 void Requests::finish(const RequestKey& key, Result<wire::Outcome> outcome,
                       std::vector<sys::Fd> fds) {
   const auto at = entries_.find(key);
   if (at == entries_.end() || at->second.done) return;
   Entry& entry = at->second;
-  wire::Answer answer{.id = key.id, .fds = fds.size(), .outcome = std::move(outcome)};
+  wire::Answer answer{.id = key.id,
+                      .fds = fds.size(),
+                      .outcome = std::move(outcome),
+                      .trace = std::exchange(entry.trace, {})};
   entry.answer = wire::encode(answer);
   const bool has_fds = !fds.empty();
   const std::string without_fds =

@@ -62,6 +62,8 @@ class Requests {
   bool begin(const RequestKey& key, const std::shared_ptr<Peer>& peer);
   /// Answers every connection that asked. Descriptors go to one of them, once.
   void finish(const RequestKey& key, Result<wire::Outcome> outcome, std::vector<sys::Fd> fds = {});
+  /// What the answer is to tell of where its time went.
+  void note_trace(const RequestKey& key, std::string trace);
   /// Whether somebody waits for an answer other than that to `key`.
   bool waits_for_others(const RequestKey& key) const;
   /// The answers that are kept, the oldest first, for another program to go on with.
@@ -72,6 +74,7 @@ class Requests {
   struct Entry {
     std::vector<std::weak_ptr<Peer>> peers;
     bool done = false;
+    std::string trace;
     std::string answer;
   };
   std::map<RequestKey, Entry> entries_;

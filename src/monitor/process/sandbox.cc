@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "monitor/process/pod_init.h"
 #include "sys/clone.h"
 #include "sys/file.h"
@@ -265,11 +266,15 @@ Result<std::vector<JoinedNamespace>> namespaces_to_join(const SandboxRequest& re
 
 Result<WorkerReply> make_all(const SandboxRequest& request, const std::string& state_dir,
                              sys::FdRef pod_init_program) {
-  FLUYT_TRY(make_namespace_folder(state_dir));
-  FLUYT_TRY(make_and_pin(request, state_dir));
+  {
+    const trace::Span span("network, ipc, uts, user");
+    FLUYT_TRY(make_namespace_folder(state_dir));
+    FLUYT_TRY(make_and_pin(request, state_dir));
+  }
   WorkerReply reply;
   if (!request.shared_pid) return reply;
 
+  const trace::Span span("pod init");
   const auto joined = FLUYT_TRY(namespaces_to_join(request, state_dir));
   PodInit init =
       FLUYT_TRY_CONTEXT(start_pod_init(request, state_dir, pod_init_program, joined), "pod init");

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "sys/file.h"
 #include "sys/socket.h"
 
@@ -25,6 +26,7 @@ namespace {
 
 // One packet each: a letter, then text. An error is its code's number, a space and its sentence.
 constexpr char kAnnouncement = 'A';
+constexpr char kTrace = 'T';
 constexpr char kReply = 'R';
 constexpr char kError = 'E';
 constexpr size_t kMaxPacketBytes = 128UL << 10U;
@@ -66,7 +68,13 @@ void give_up_oom_protection() {
   const Announce announce = [socket](std::string_view text) {
     sys::send_with_fds(socket, cat(kAnnouncement, text), {}).ignore("the monitor then knows less");
   };
-  auto reply = job.body(announce);
+  auto reply = [&] {
+    const trace::Collector parts;
+    auto done = job.body(announce);
+    if (const std::string text = parts.text(); done.ok() && !text.empty())
+      sys::send_with_fds(socket, cat(kTrace, text), {}).ignore("the trace then shows less");
+    return done;
+  }();
   if (reply.ok()) {
     std::vector<sys::FdRef> fds;
     for (const sys::Fd& fd : reply->fds) fds.push_back(fd);
@@ -176,8 +184,10 @@ bool Workers::take_message(Worker& worker) {
   const std::string_view text = std::string_view(buffer).substr(1, received->size - 1);
   if (buffer[0] == kAnnouncement) {
     worker.announced = text;
+  } else if (buffer[0] == kTrace) {
+    worker.trace = text;
   } else if (buffer[0] == kReply) {
-    tell(worker, WorkerReply{std::string(text), std::move(received->fds)});
+    tell(worker, WorkerReply{std::string(text), std::move(received->fds), std::move(worker.trace)});
   } else {
     tell(worker, error_from(text));
   }

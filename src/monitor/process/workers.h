@@ -22,6 +22,7 @@ namespace fluyt::monitor {
 struct WorkerReply {
   std::string text;
   std::vector<sys::Fd> fds;  // at most sys::kMaxPassedFds
+  std::string trace;         // where its time went: trace::Collector::text()
 };
 
 /// What a worker's body may say before its reply: kept by the monitor in case the worker is given
@@ -73,6 +74,7 @@ class Workers {
     sys::Fd socket;
     bool makes_children = false;
     std::string announced;
+    std::string trace;
     Loop::TimerId timer = Loop::kNoTimer;
     std::function<void(Result<WorkerReply>, const std::string&)> done;  // empty once told
   };

@@ -555,6 +555,7 @@ std::string encode(const Answer& answer) {
   }
   out["id"] = answer.id;
   if (answer.fds != 0) out["fds"] = answer.fds;
+  if (!answer.trace.empty()) out["trace"] = answer.trace;
   return dump(out);
 }
 
@@ -612,6 +613,7 @@ Result<std::variant<Answer, Event>> decode_reply(std::string_view text) {
   Answer answer;
   fields.get("id", answer.id);
   fields.get("fds", answer.fds);
+  fields.get("trace", answer.trace);
   if (answer.fds > kMaxFds) fields.fail("fds", "at most 16");
   FLUYT_TRY(fields.check());
   if (const json* error = fields.find("error"); error != nullptr) {

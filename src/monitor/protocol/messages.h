@@ -188,6 +188,7 @@ struct Answer {
   uint64_t id = 0;
   size_t fds = 0;
   Result<Outcome> outcome = Outcome(Done{});
+  std::string trace;  // for trace::graft()
 };
 
 struct ExecExited {

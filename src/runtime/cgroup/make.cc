@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/files.h"
 #include "runtime/cgroup/limits.h"
@@ -258,6 +259,7 @@ Result<Hold> start_scope(const SystemdUnit& unit, const oci::Resources& resource
                           : systemd::Manager::OomPolicy::kContinue;
   const std::vector<systemd::Property> asked =
       FLUYT_TRY(systemd::annotation_properties(annotations));
+  const trace::Span span("systemd (D-Bus)");
   const Deadline deadline = Deadline::after_ms(systemd::kPatienceMs);
   auto manager = FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(unit), deadline));
   Hold hold(FLUYT_TRY(sys::make_sleeper()));
