@@ -1,36 +1,23 @@
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <set>
 
 #include "base/strings.h"
 #include "image/store.h"
 #include "sys/file.h"
+#include "sys/pid_lock.h"
 
 namespace fluyt::image {
 
 namespace {
 
+constexpr int64_t kLockMs = 5'000;  // for children of a process that was killed
+
 Result<sys::Fd> take_lock(const std::string& root) {
-  sys::Fd fd = FLUYT_TRY(sys::open(root + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-  if (::flock(fd.raw(), LOCK_EX | LOCK_NB) == 0) {
-    // For the message to the next who comes: of no use otherwise, so it need not be there.
-    if (::ftruncate(fd.raw(), 0) == 0) {
-      sys::write_all(fd, cat(::getpid(), "\n")).ignore("a full disk is no reason not to start");
-    }
-    return fd;
-  }
-  if (errno == EWOULDBLOCK) {
-    constexpr size_t kMaxHolder = 64;
-    const auto holder = sys::read_all(fd, kMaxHolder);
-    const auto pid = holder.ok() ? parse_number<int64_t>(trim(*holder)) : std::nullopt;
-    return Error(Code::kFailedPrecondition,
-                 cat("image store ", quote(root), ": another process has it open",
-                     pid.has_value() ? cat(": pid ", *pid) : std::string()));
-  }
-  return Error::from_errno(errno, cat("flock(", quote(root + "/lock"), ")"));
+  auto lock = sys::take_pid_lock(root + "/lock", Deadline::after_ms(kLockMs));
+  if (lock.ok() || lock.error().code() != Code::kAlreadyExists) return lock;
+  return Error(
+      Code::kFailedPrecondition,
+      cat("image store ", quote(root), ": another process has it open: ", lock.error().message()));
 }
 
 // Whether what was written then, and maybe not synced, is whole now.

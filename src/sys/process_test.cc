@@ -2,13 +2,18 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
+#include "base/strings.h"
 #include "sys/clone.h"
 #include "sys/epoll.h"
 #include "sys/file.h"
+#include "sys/pid_lock.h"
 #include "sys/self.h"
 #include "sys/socket.h"
 
@@ -157,6 +162,45 @@ TEST(Socket, DescriptorsTravelWithTheirBytes) {
   got->fds.clear();
   EXPECT_EQ(read_all(pipe.read, 100).value(), "through");
   EXPECT_EQ(peer_of(pair->first)->pid, getpid());
+}
+
+TEST(PidLock, OneThatLivesHasItAndIsNamed) {
+  const auto folder = TempDir::create();
+  const std::string path = folder->path() + "/lock";
+  const auto first = take_pid_lock(path, Deadline::after_ms(0));
+  ASSERT_TRUE(first.ok()) << first.error().message();
+  const auto second = take_pid_lock(path, Deadline::after_ms(60'000));
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code(), Code::kAlreadyExists);
+  EXPECT_EQ(second.error().message(), cat("pid ", getpid()));
+}
+
+TEST(PidLock, AChildOfADeadHolderIsWaitedFor) {
+  const auto folder = TempDir::create();
+  const std::string path = folder->path() + "/lock";
+  Pipe pipe = make_pipe().value();
+  const pid_t holder = fork();
+  if (holder == 0) {
+    const auto lock = take_pid_lock(path, Deadline::after_ms(0));
+    if (fork() == 0) {  // it ends when the test says so
+      pipe.write.reset();
+      read_all(pipe.read, 1).ignore("the end is what it waits for");
+    }
+    _exit(lock.ok() ? 0 : 1);
+  }
+  pipe.read.reset();
+  int status = 0;
+  ASSERT_EQ(waitpid(holder, &status, 0), holder);
+  ASSERT_EQ(status, 0);
+  EXPECT_EQ(take_pid_lock(path, Deadline::after_ms(50)).error().message(), cat("pid ", holder));
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    pipe.write.reset();
+  });
+  const auto lock = take_pid_lock(path, Deadline::after_ms(60'000));
+  EXPECT_TRUE(lock.ok()) << lock.error().message();
+  later.join();
+  EXPECT_EQ(read_file(path, 64).value(), cat(getpid(), "\n"));
 }
 
 }  // namespace

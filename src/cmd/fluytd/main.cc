@@ -1,5 +1,4 @@
 #include <grpcpp/impl/service_type.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,30 +28,23 @@
 #include "streaming/server.h"
 #include "sys/file.h"
 #include "sys/memory.h"
+#include "sys/pid_lock.h"
 
 /// Builds the parts, hands them down, serves until it is told to end. Containers go on after it.
 namespace fluyt::daemon {
 namespace {
 
 constexpr int64_t kStopMs = 3'000;
+constexpr int64_t kLockMs = 5'000;  // for children of one that was killed
 constexpr int64_t kLastSpansMs = 1'000;
 
 /// Two daemons on one root would undo each other's work. The lock lives as long as the descriptor.
 Result<sys::Fd> lock_root(const std::string& root) {
   FLUYT_TRY_CONTEXT(sys::make_dirs(root, 0700), "--root");
-  sys::Fd lock = FLUYT_TRY(sys::open(root + "/fluytd.lock", O_RDWR | O_CREAT, 0600));
-  if (::flock(lock.raw(), LOCK_EX | LOCK_NB) != 0) {
-    constexpr size_t kMaxHolder = 64;
-    const auto holder = sys::read_all(lock, kMaxHolder);
-    const auto pid = holder.ok() ? parse_number<int64_t>(trim(*holder)) : std::nullopt;
-    return Error(Code::kAlreadyExists, cat("--root: ", root, ": another fluytd serves it",
-                                           pid ? cat(": pid ", *pid) : std::string()));
-  }
-  // For the message to the next who comes.
-  if (::ftruncate(lock.raw(), 0) == 0) {
-    sys::write_all(lock, cat(::getpid(), "\n")).ignore("a full disk is no reason not to start");
-  }
-  return lock;
+  auto lock = sys::take_pid_lock(root + "/fluytd.lock", Deadline::after_ms(kLockMs));
+  if (lock.ok() || lock.error().code() != Code::kAlreadyExists) return lock;
+  return Error(Code::kAlreadyExists,
+               cat("--root: ", root, ": another fluytd serves it: ", lock.error().message()));
 }
 
 struct Served {
