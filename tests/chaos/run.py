@@ -138,7 +138,7 @@ class Chaos:
         self.compare(f"round {number} ({victim}, {condition})")
 
     def kill_monitors(self, most):
-        running = list(host.monitors().items())
+        running = list(host.monitors(self.engine.state).items())
         for sandbox, pid in self.rng.sample(running, min(most, len(running))):
             # Which containers these were is known by their names alone once they are gone.
             with contextlib.suppress(c.grpc.RpcError):
