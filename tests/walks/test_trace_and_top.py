@@ -33,6 +33,13 @@ def test_a_walk_has_its_parts_within_its_time(engine, pod):
     assert run["sandboxId"] == sandbox and not run.get("containerId")
     names = [part["name"] for part in run["parts"]]
     assert {"record", "monitor", "namespaces", "network"} <= set(names)
+    create = traced[1]["parts"]
+    waited = next(part for part in create if part["name"] == "monitor and runtime")
+    below = [part for part in create if int(part.get("depth", 0)) == 1]
+    assert {"plan", "cgroup", "mounts and identity"} <= {part["name"] for part in below}
+    for part in below:  # as another process saw it, on the same clock
+        assert int(part["beginNs"]) >= int(waited["beginNs"])
+        assert int(part["beginNs"]) + int(part["tookNs"]) <= int(waited["beginNs"]) + int(waited["tookNs"])
     for walk in traced:
         for part in walk.get("parts", []):
             assert int(part.get("beginNs", 0)) + int(part["tookNs"]) <= int(walk["tookNs"])
