@@ -40,4 +40,6 @@ Result<> drop_start_pages() {
   return {};
 }
 
+void share_heaps() { mallopt(M_ARENA_MAX, 2); }
+
 }  // namespace fluyt::sys

@@ -9,4 +9,9 @@ namespace fluyt::sys {
 /// of its start: what the start alone needed is most of its resident memory.
 Result<> drop_start_pages();
 
+/// Has all threads share two heaps (M_ARENA_MAX, mallopt(3)); before the first of them. For a
+/// daemon whose calls come on one thread or another: each thread's own heap would keep what its
+/// largest call once took.
+void share_heaps();
+
 }  // namespace fluyt::sys

@@ -208,4 +208,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace fluyt::daemon
 
-int main(int argc, char** argv) { return fluyt::daemon::run(argc, argv); }
+int main(int argc, char** argv) {
+  fluyt::sys::share_heaps();
+  return fluyt::daemon::run(argc, argv);
+}
