@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <cerrno>
+#include <map>
 #include <mutex>
 
 #include "base/strings.h"
@@ -126,22 +127,35 @@ class SqliteStore final : public Store {
     return write_once(sql, values);
   }
 
+  // Prepared once each: the texts are literals, each its own address.
+  Result<sqlite3_stmt*> prepared(const char* sql) {
+    Statement& kept = prepared_[sql];
+    if (!kept) kept = FLUYT_TRY(prepare(sql));
+    return kept.get();
+  }
+
   Result<> write_once(const char* sql, const std::vector<std::string>& values) {
-    const Statement statement = FLUYT_TRY(prepare(sql));
+    sqlite3_stmt* statement = FLUYT_TRY(prepared(sql));
+    Result<> done = run(statement, values);
+    sqlite3_reset(statement);  // repeats the error that there may have been
+    sqlite3_clear_bindings(statement);
+    return done;
+  }
+
+  Result<> run(sqlite3_stmt* statement, const std::vector<std::string>& values) {
     for (size_t i = 0; i < values.size(); ++i) {
       const auto index = static_cast<int>(i + 1);
       // Text where it is text, so that people can query it; bytes else.
       const auto size = static_cast<sqlite3_uint64>(values[i].size());
       const bool text = is_utf8(values[i]) && values[i].find('\0') == std::string::npos;
       const int bound =
-          text ? sqlite3_bind_text64(statement.get(), index, values[i].data(), size, SQLITE_STATIC,
+          text ? sqlite3_bind_text64(statement, index, values[i].data(), size, SQLITE_STATIC,
                                      SQLITE_UTF8)
-               : sqlite3_bind_blob64(statement.get(), index, values[i].data(), size, SQLITE_STATIC);
+               : sqlite3_bind_blob64(statement, index, values[i].data(), size, SQLITE_STATIC);
       if (bound != SQLITE_OK) return sqlite_error(database_.get(), "bind");
     }
-    if (sqlite3_step(statement.get()) != SQLITE_DONE) {
-      return sqlite_error(database_.get(), sql);
-    }
+    if (sqlite3_step(statement) != SQLITE_DONE)
+      return sqlite_error(database_.get(), sqlite3_sql(statement));
     return {};
   }
 
@@ -159,6 +173,7 @@ class SqliteStore final : public Store {
 
   std::mutex mutex_;
   Database database_;
+  std::map<const char*, Statement> prepared_;  // they end before the database does
   const sys::DiskReserve reserve_;
 };
 

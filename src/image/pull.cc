@@ -7,6 +7,7 @@
 #include "image/blob/hasher.h"
 #include "image/policy/verify.h"
 #include "image/store.h"
+#include "sys/priority.h"
 
 namespace fluyt::image {
 
@@ -230,6 +231,7 @@ Result<Image> Store::pull(const oci::Reference& reference, const PullOptions& op
     PullQuestion question{reference, options.credentials, options.platform, options.purpose,
                           options.kubernetes_namespace};
     std::thread([this, flight, key, question = std::move(question)] {
+      sys::step_back();  // and what it starts: pods are to start meanwhile
       run_pull(question, *flight);
       const std::lock_guard<std::mutex> ending(pulls_mutex_);
       if (const auto mine = pulls_.find(key); mine != pulls_.end() && mine->second == flight) {

@@ -6,7 +6,6 @@
 // Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
 // address. All its libraries are loaded before it confines itself.
 
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,6 +21,7 @@
 #include "image/blob/hasher.h"
 #include "image/layer/unpack.h"
 #include "sys/file.h"
+#include "sys/priority.h"
 
 namespace fluyt {
 namespace {
@@ -89,9 +89,7 @@ int main(int argc, char** argv) {
     fputs("fluyt-unpack is started by fluytd: it unpacks one layer from its input\n", stderr);
     return 2;
   }
-  // Behind pods that start meanwhile. Where nobody else wants the processor it is as fast.
-  constexpr int kNice = 10;
-  (void)::setpriority(PRIO_PROCESS, 0, kNice);
+  sys::step_back();
   auto outcome = work_caught(args, std::move(tree));
   const bool told = sys::write_all(report, image::to_report(outcome)).ok();
   // Nothing is left to be done, and freeing a large tree's memory piece by piece takes its time.
