@@ -59,6 +59,7 @@ class Connections : public testing::Test, public Admission {
     auto opened = Door::open(*loop, options, nullptr, *this, logger);
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     door = std::move(*opened);
+    door->start();
     thread_ = std::thread([this] { loop->run(); });
   }
 
