@@ -122,8 +122,9 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
     }
     return 0;
   });
-  FLUYT_TRY(catalog_->commit(change));
-  auto known = find_image(*id);
+  auto named = catalog_->commit(change);
+  if (!named.ok() && named.error().code() != Code::kNotFound) return std::move(named).error();
+  auto known = find_image(*id);  // unless it was removed meanwhile: then it is brought again
   if (known.has_value() && known->pinned) FLUYT_TRY(sync_now());
   return known;
 }
@@ -216,8 +217,10 @@ Result<Image> Store::pull(const oci::Reference& reference, const PullOptions& op
   const std::string key = FLUYT_TRY(key_of(reference, options));
   std::unique_lock<std::mutex> lock(pulls_mutex_);
   std::shared_ptr<PullFlight> flight;
-  // One that is on its way down, failed or left by all, is no good to join.
-  if (const auto found = pulls_.find(key); found != pulls_.end() && !found->second->stop) {
+  // One that is on its way down, left by all, is no good to join, nor one that has ended: what it
+  // brought may have been removed since.
+  if (const auto found = pulls_.find(key);
+      found != pulls_.end() && !found->second->stop && !found->second->result.has_value()) {
     flight = found->second;
   }
   const bool is_new = flight == nullptr;

@@ -167,9 +167,9 @@ Result<Pushed> Store::push(const oci::Reference& reference, const PushOptions& o
   if (!digest.ok()) return in_context(digest.error());
   // From now on the image has this digest there, as after a pull.
   const std::string pinned_name = cat(reference.name(), "@", digest->text());
-  const bool still_there =
-      catalog_->read([&](const CatalogState& s) { return s.images.contains(row->id); });
-  if (still_there) FLUYT_TRY(catalog_->commit({.put_names = {{pinned_name, row->id}}}));
+  auto named = catalog_->commit({.put_names = {{pinned_name, row->id}}});
+  const bool is_gone = !named.ok() && named.error().code() == Code::kNotFound;
+  if (!is_gone) FLUYT_TRY(std::move(named));
   return Pushed{digest->text(), sendable.bytes.size(), came_by_index(*row)};
 }
 

@@ -12,7 +12,8 @@ Result<Image> Store::tag(const std::string& name_or_id, const std::string& new_n
   const auto id = FLUYT_TRY(find_id(name_or_id));
   // The image may go meanwhile: the catalogue then refuses a name for what is not there.
   if (id.has_value()) {
-    FLUYT_TRY(catalog_->commit({.put_names = {{reference.text(), *id}}}));
+    auto named = catalog_->commit({.put_names = {{reference.text(), *id}}});
+    if (!named.ok() && named.error().code() != Code::kNotFound) return std::move(named).error();
     if (auto image = find_image(*id)) return std::move(*image);
   }
   return Error(Code::kNotFound, cat("image ", quote(name_or_id), ": no such image"));

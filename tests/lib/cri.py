@@ -44,7 +44,8 @@ class Client:
         self.channel.close()
 
     def wait_served(self):
-        """After a restart of the engine: until this client's connection is to the new one."""
+        """After a restart of the engine: until this client's connection is to the new one. A channel that nothing was asked
+        of meanwhile takes its old connection for alive."""
         for _ in range(100):
             try:
                 return self.runtime.Version(pb.VersionRequest(), timeout=5, wait_for_ready=True)

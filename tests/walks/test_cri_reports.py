@@ -51,14 +51,6 @@ def listeners(cri):
         listener.close()
 
 
-def connect_again(cri):
-    """A channel that nothing was asked of meanwhile takes its old connection for alive."""
-    def answers():
-        with contextlib.suppress(grpc.RpcError):
-            return cri.runtime.Version(c.pb.VersionRequest(), wait_for_ready=True, timeout=10)
-    harness.wait_for(answers, "fluytd")
-
-
 def test_a_life_in_events(cri, busybox, listeners):
     cri.pull(busybox)
     config = cri.sandbox_config()
@@ -159,7 +151,7 @@ def test_a_stopping_daemon_ends_the_stream_and_a_new_one_tells_on(engine, cri, b
     assert listener.error.code().name == "UNAVAILABLE"
     engine.stop()
     engine.start()
-    connect_again(cri)
+    cri.wait_served()
     again = Listener(cri)
     cri.stop(container)
     harness.wait_for(lambda: again.events or again.error, "the event")
@@ -486,7 +478,7 @@ def test_pod_resources_are_recorded(engine, cri, pod):
     assert shown() == ({"cpu_shares": "2"}, {"memory_limit_in_bytes": str(64 << 20), "cpu_shares": "512"})
     engine.stop()
     engine.start()
-    connect_again(cri)
+    cri.wait_served()
     assert shown()[0] == {"cpu_shares": "2"}
     code, message = c.error_of(update, resources=c.pb.LinuxContainerResources(cpu_shares=-1))
     assert code == "INVALID_ARGUMENT" and "resources" in message and "cpu_shares" in message

@@ -21,6 +21,7 @@ def test_ten_containers_lose_no_line(engine, cri, busybox):
     engine.kill()
     time.sleep(3)  # the containers' time, not ours: the five that end do so with no fluytd there
     engine.start()
+    cri.wait_served()
     for i, container in enumerate(ending):
         status = harness.wait_for(lambda: cri.status(container).state == c.EXITED and cri.status(container), "an exit")
         assert status.exit_code == i + 1

@@ -209,6 +209,7 @@ def test_fluytd_may_die_in_between(place, busybox, pod):
     place.engine.kill()
     time.sleep(1.5)  # the containers' time: one of them ends with no fluytd there
     place.engine.start()
+    place.cri.wait_served()
     assert place.exited(ending).exit_code == 9
     assert place.cri.status(counting).state == c.RUNNING
     assert place.cri.exec(counting, "echo", "still")[1] == b"still\n"

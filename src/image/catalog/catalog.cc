@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 
@@ -235,6 +236,25 @@ Result<> Catalog::load() {
   return {};
 }
 
+// With `writing_` held. An image may go between a look at the state and a commit that names it.
+Result<> Catalog::check_names(const CatalogChange& change) const {
+  if (change.put_names.empty()) return {};
+  const auto will_be = [&](const CatalogState& state, const std::string& id) {
+    const auto is_it = [&](const ImageRow& row) { return row.id == id; };
+    if (std::any_of(change.put_images.begin(), change.put_images.end(), is_it)) return true;
+    const auto& dropped = change.drop_images;
+    return state.images.contains(id) &&
+           std::find(dropped.begin(), dropped.end(), id) == dropped.end();
+  };
+  return read([&](const CatalogState& state) -> Result<> {
+    for (const auto& [name, id] : change.put_names) {
+      if (!will_be(state, id))
+        return Error(Code::kNotFound, cat("name ", quote(name), ": there is no image ", id));
+    }
+    return {};
+  });
+}
+
 // With `writing_` held.
 Result<> Catalog::write(const CatalogChange& change) {
   const bool waits = !change.only_roots();
@@ -259,12 +279,15 @@ Result<> Catalog::write(const CatalogChange& change) {
   return {};
 }
 
-Result<> Catalog::commit(const CatalogChange& change) {
+Result<> Catalog::commit(const CatalogChange& change) { return commit(change, change.drops()); }
+
+Result<> Catalog::commit(const CatalogChange& change, bool may_use_reserve) {
   if (change.empty()) return {};
   const std::lock_guard<std::mutex> one_at_a_time(writing_);
+  FLUYT_TRY(check_names(change));
   Result<> written = write(change);
   const bool full = !written.ok() && written.error().code() == Code::kResourceExhausted;
-  if (full && change.drops() && reserve_.give_up()) written = write(change);
+  if (full && may_use_reserve && reserve_.give_up()) written = write(change);
   if (!written.ok()) return written;
   if (mirror_ == nullptr) {
     apply(change, *state_.lock());
@@ -314,10 +337,7 @@ Result<> Catalog::take_back_roots(const MirrorContent& content) {
     }
     return 0;
   });
-  Result<> done = commit(change);
-  const bool full = !done.ok() && done.error().code() == Code::kResourceExhausted;
-  if (full && reserve_.give_up()) done = commit(change);
-  return done;
+  return commit(change, true);
 }
 
 // A start after a crash between a commit and its mirroring, or the first with a mirror.

@@ -109,7 +109,8 @@ class Catalog {
   ~Catalog();
 
   /// All of `change` or nothing. On a full disk (kResourceExhausted) what drops something is tried
-  /// once more with the room that was kept for it.
+  /// once more with the room that was kept for it. kNotFound: a name for an image that is not
+  /// there.
   Result<> commit(const CatalogChange& change);
 
   /// What `read(const CatalogState&)` makes of the state as it is now. It holds a mutex: no I/O in
@@ -124,6 +125,8 @@ class Catalog {
   Catalog(std::unique_ptr<Database> database, const std::string& path);
   Result<> load();
   Result<> check() const;
+  Result<> commit(const CatalogChange& change, bool may_use_reserve);
+  Result<> check_names(const CatalogChange& change) const;
   Result<> write(const CatalogChange& change);
   void mirror(const Touched& touched);
   void note(const Result<>& mirrored) const;

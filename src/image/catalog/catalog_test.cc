@@ -108,6 +108,28 @@ TEST_F(CatalogTest, ANameMovesToAnotherImage) {
   EXPECT_EQ(state().names.at("r/x:1"), image('b', {}).id);
 }
 
+TEST_F(CatalogTest, ANameNeedsAnImage) {
+  CatalogChange change;
+  change.put_layers = {layer('1')};
+  change.put_images = {image('a', {'1'})};
+  change.put_names = {{"r/x:1", image('a', {}).id}};
+  commit(change);
+  const auto named = [&](CatalogChange more) {
+    more.put_names = {{"r/x:1", image('a', {}).id}, {"r/y:1", image('b', {}).id}};
+    return catalog_->commit(more);
+  };
+  const auto absent = named({});
+  ASSERT_FALSE(absent.ok());
+  EXPECT_EQ(absent.error().code(), Code::kNotFound);
+  EXPECT_THAT(absent.error().message(), testing::HasSubstr("r/y:1"));
+  const auto going = named({.drop_images = {image('a', {}).id}, .put_images = {image('b', {'1'})}});
+  ASSERT_FALSE(going.ok());
+  EXPECT_EQ(going.error().code(), Code::kNotFound);
+  EXPECT_EQ(state().images.size(), 1U);
+  EXPECT_TRUE(named({.put_images = {image('b', {'1'})}}).ok());
+  EXPECT_EQ(state().names.size(), 2U);
+}
+
 TEST_F(CatalogTest, LayersBecomeDurable) {
   commit({.put_layers = {layer('1'), layer('2')}});
   commit({.durable_layers = {digest('2'), digest('9')}});
