@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -101,6 +102,11 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// All options as they are in force: a verb takes them once.
   std::shared_ptr<const Options> now() const { return *changing.lock(); }
   static Options fixed_of(const Options& options);
+  /// Of a pod's start: as long as it lives, pulls give way.
+  std::optional<sys::Precedence::Count> begin_call() const {
+    if (!parts.precedence) return std::nullopt;
+    return sys::Precedence::begin_call(parts.precedence);
+  }
 
   // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
   Result<SandboxEntryPtr> get_sandbox(const std::string& id);

@@ -142,6 +142,7 @@ Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr&
 Result<std::string> Engine::create_container(const std::string& sandbox_id,
                                              const ContainerConfig& config) {
   trace::Request walk(core_->traces, "CreateContainer");
+  const auto first = core_->begin_call();
   const SandboxEntryPtr sandbox = FLUYT_TRY(core_->get_sandbox(sandbox_id));
   const SandboxPtr in = sandbox->value();
   if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);

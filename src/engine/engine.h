@@ -19,6 +19,7 @@
 #include "monitor/client/client.h"
 #include "network/network.h"
 #include "sys/fd.h"
+#include "sys/precedence.h"
 
 /// The engine: sandboxes and containers, and what can be done with them. Every front end (CRI,
 /// control, Docker) is a translation to these verbs.
@@ -44,6 +45,7 @@ struct Parts {
   std::unique_ptr<image::ImageStore> images;
   std::unique_ptr<network::Network> network;
   std::unique_ptr<monitor::Hub> hub;
+  std::shared_ptr<sys::Precedence> precedence;  // for pulls to give way to; may be none
 };
 
 /// What a runtime handler can do.

@@ -203,6 +203,7 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
 Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                                         const std::string& runtime_handler) {
   trace::Request walk(core_->traces, "RunPodSandbox");
+  const auto first = core_->begin_call();
   const auto options = core_->now();
   FLUYT_TRY(admit(*options, config));
   FLUYT_TRY(choose_handler(*options, runtime_handler));

@@ -11,6 +11,7 @@ constexpr int64_t kStartMs = 60'000;
 
 Result<> Engine::start_container(const std::string& id) {
   trace::Request walk(core_->traces, "StartContainer");
+  const auto first = core_->begin_call();
   const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
   walk.of(entry->value()->sandbox_id, entry->value()->id);
   const std::scoped_lock verbs(entry->verbs);

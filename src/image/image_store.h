@@ -20,6 +20,7 @@
 #include "oci/image.h"
 #include "oci/reference.h"
 #include "sys/overlay.h"
+#include "sys/precedence.h"
 
 /// Images, from a registry or a file to a root. Thread-safe; nothing here waits for another pull to
 /// answer a list.
@@ -87,6 +88,7 @@ struct StoreOptions {
   std::string auth_file;        // the same as a file in Docker's form; empty: none
   registry::ProxySettings proxies;
   policy::VerifyOptions verify;  // what images have to prove
+  std::shared_ptr<sys::Precedence> precedence;  // of calls that fetches give way to; may be none
 };
 
 class ImageStore {

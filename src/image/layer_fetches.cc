@@ -8,6 +8,7 @@
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "sys/precedence.h"
 
 namespace fluyt::image {
 
@@ -38,6 +39,10 @@ Result<LayerInfo> LayerFetches::fetch_once(ContentSource& source, const Wanted& 
                                            const std::function<void(uint64_t)>& on_bytes) {
   const oci::Descriptor& blob = wanted.blob;
   const auto size = static_cast<uint64_t>(blob.size);
+  const auto& precedence = store_.options().precedence;
+  std::optional<sys::Precedence::Count> work;
+  if (precedence) work.emplace(sys::Precedence::begin_work(precedence));
+  sys::GiveWay give_way(precedence);
   std::optional<LayerWriter> tree;
   if (!there.has_value()) {
     tree.emplace(FLUYT_TRY(
@@ -48,6 +53,7 @@ Result<LayerInfo> LayerFetches::fetch_once(ContentSource& source, const Wanted& 
   uint64_t done = 0;
   FLUYT_TRY(source.stream(blob, [&](std::string_view bytes) -> Result<> {
     if (stop) return cancelled_error();
+    give_way.between_steps();
     if (tree.has_value()) FLUYT_TRY(tree->write(bytes));
     if (kept.has_value()) FLUYT_TRY(kept->write(bytes));
     done += bytes.size();

@@ -352,7 +352,8 @@ class Store::Verification {
       scratch_store_ =
           FLUYT_TRY(LayerStore::open({.root = scratch_->path(),
                                       .unpack_program = store_.layers_->unpack_program(),
-                                      .form = form_of(layer.diff_id)}));
+                                      .form = form_of(layer.diff_id),
+                                      .precedence = store_.options_.precedence}));
     }
     LayerFetches fetches(*scratch_store_, store_.blobs_);
     const oci::Descriptor blob{.media_type = std::string(oci::media_type::kOciLayer),

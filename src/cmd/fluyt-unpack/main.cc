@@ -1,7 +1,7 @@
 // fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for
 // each layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the
-// report, descriptor 5 is the empty file for --form erofs. It shuts itself in before it reads the
-// first byte.
+// report, descriptor 5 is the empty file for --form erofs, descriptor 6 with --gives-way says when
+// there are calls to give way to. It shuts itself in before it reads the first byte.
 //
 // Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
 // address. All its libraries are loaded before it confines itself.
@@ -21,6 +21,7 @@
 #include "image/blob/hasher.h"
 #include "image/layer/unpack.h"
 #include "sys/file.h"
+#include "sys/precedence.h"
 #include "sys/priority.h"
 
 namespace fluyt {
@@ -51,6 +52,12 @@ Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& 
       options.tree.max_entries = FLUYT_TRY(number(name, value));
     } else if (name == "--form") {
       options.form = FLUYT_TRY(image::parse_layer_form(value));
+    } else if (name == "--gives-way") {
+      if (value != "yes" && value != "no")
+        return Error(Code::kInvalidArgument, cat(name, " ", quote(value), ": expected yes or no"));
+      if (value == "no") continue;
+      auto way = FLUYT_TRY(sys::GiveWay::open(sys::FdRef(image::kPrecedenceFd)));
+      options.between_steps = [way]() mutable { way.between_steps(); };
     } else {
       return Error(Code::kInvalidArgument, cat("unknown option ", quote(name)));
     }

@@ -29,6 +29,7 @@
 #include "sys/file.h"
 #include "sys/memory.h"
 #include "sys/pid_lock.h"
+#include "sys/precedence.h"
 
 /// Builds the parts, hands them down, serves until it is told to end. Containers go on after it.
 namespace fluyt::daemon {
@@ -58,8 +59,10 @@ Result<Served> make_engine(const Settings& settings, CallTable& network_calls, L
   FLUYT_TRY(engine::check_layout(settings.root + "/engine"));
   FLUYT_TRY(engine::check_layout(settings.state));
   engine::Parts parts;
-  parts.images = FLUYT_TRY_CONTEXT(
-      image::ImageStore::open(FLUYT_TRY(store_options(settings)), logger), "images");
+  parts.precedence = FLUYT_TRY(sys::Precedence::create());
+  image::StoreOptions store = FLUYT_TRY(store_options(settings));
+  store.precedence = parts.precedence;
+  parts.images = FLUYT_TRY_CONTEXT(image::ImageStore::open(std::move(store), logger), "images");
   auto network = FLUYT_TRY_CONTEXT(
       NetworkSwitch::open(network_options(settings), network_calls, logger), "network");
   NetworkSwitch* const network_switch = network.get();

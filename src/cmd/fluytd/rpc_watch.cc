@@ -64,7 +64,9 @@ class Watch final : public experimental::Interceptor {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
   /// A call whose caller has gone may never come to send its status.
-  ~Watch() override { calls_.end(code_, now_boot_ns() - began_ns_); }
+  ~Watch() override {
+    if (!counted_) count(grpc::StatusCode::CANCELLED);
+  }
 
   void Intercept(experimental::InterceptorBatchMethods* methods) override {
     using experimental::InterceptionHookPoints;
@@ -73,17 +75,22 @@ class Watch final : public experimental::Interceptor {
     }
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
       const grpc::Status status = methods->GetSendStatus();
-      code_ = status.error_code();
+      count(status.error_code());  // whoever has the answer finds it counted
       trace_.end(status, now_boot_ns() - began_ns_);
     }
     methods->Proceed();
   }
 
  private:
+  void count(int code) {
+    calls_.end(code, now_boot_ns() - began_ns_);
+    counted_ = true;
+  }
+
   Calls& calls_;
   Trace trace_;
   const int64_t began_ns_;
-  int code_ = grpc::StatusCode::CANCELLED;
+  bool counted_ = false;
 };
 
 class Factory final : public experimental::ServerInterceptorFactoryInterface {

@@ -15,6 +15,7 @@
 #include "image/layer/info.h"
 #include "oci/digest.h"
 #include "sys/fd.h"
+#include "sys/precedence.h"
 
 namespace fluyt::image {
 
@@ -40,6 +41,8 @@ class LayerStore {
     /// Of new layers; those that are there stay as they are. Where the kernel cannot mount images
     /// open() fails with what it said.
     LayerForm form = LayerForm::kDirectory;
+    /// Of calls that the making of layers gives way to; may be none.
+    std::shared_ptr<sys::Precedence> precedence;
   };
   static Result<std::unique_ptr<LayerStore>> open(Options options);
 

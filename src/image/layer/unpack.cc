@@ -107,6 +107,7 @@ Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, sys::FdRef image,
   while (true) {
     const size_t got = FLUYT_TRY(sys::read_some(in, buffer));
     if (got == 0) return unpacker.finish();
+    if (options.between_steps) options.between_steps();
     FLUYT_TRY(unpacker.push({buffer.data(), got}));
   }
 }

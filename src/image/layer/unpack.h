@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,7 @@ struct UnpackOptions {
   uint64_t max_unpacked_bytes = UINT64_MAX;
   TreeLimits tree;
   LayerForm form = LayerForm::kDirectory;
+  std::function<void()> between_steps;  // of some milliseconds each; may be empty
 };
 
 /// What a worker does: reads a blob from `in` to its end, in one pass through both hashes, the
@@ -37,6 +39,7 @@ inline constexpr size_t kMaxReportBytes = 64UL << 20U;
 /// Numbers of the descriptors that `fluyt-unpack` is started with, beside the blob on its input.
 inline constexpr int kTreeFd = 3;
 inline constexpr int kReportFd = 4;
-inline constexpr int kImageFd = 5;  // with --form erofs
+inline constexpr int kImageFd = 5;       // with --form erofs
+inline constexpr int kPrecedenceFd = 6;  // with --gives-way yes: a page of sys::Precedence
 
 }  // namespace fluyt::image

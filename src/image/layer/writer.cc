@@ -177,7 +177,9 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                   "--max-unpacked-bytes",
                   std::to_string(room),
                   "--form",
-                  std::string(form_name(form))};
+                  std::string(form_name(form)),
+                  "--gives-way",
+                  store.options().precedence ? "yes" : "no"};
   options.in = input.read;
   options.pass = {{staging.tree(), kTreeFd}, {report.write, kReportFd}};
   sys::Fd image;
@@ -186,6 +188,8 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                                 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     options.pass.push_back({image, kImageFd});
   }
+  if (const auto& precedence = store.options().precedence)
+    options.pass.push_back({precedence->page(), kPrecedenceFd});
   sys::Process worker = FLUYT_TRY_CONTEXT(sys::spawn(options), "start the unpacker");
   FLUYT_TRY(sys::set_nonblocking(input.write, true));
   return LayerWriter(std::unique_ptr<State>(new State{store, std::move(expectation), cancelled,

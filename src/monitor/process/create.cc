@@ -108,6 +108,7 @@ void Monitor::created(const RequestKey& key, const std::string& id,
   } else {
     Container& container = *containers_.at(id);
     requests_.finish(key, wire::Outcome(container.info));
+    watch_oom(container);  // its program does not run yet
     take_early_exit(container.info.pid);
     if (!removers.empty()) {
       container.removers = std::move(removers);
@@ -135,7 +136,6 @@ Result<> Monitor::add_container(const CreateRequest& request, CreatedContainer c
   FLUYT_TRY(container->io->watch([this, id] { finish_exit(id); }));
   hold_cgroup(*container);
   persist(*container);
-  watch_oom(*container);
   containers_[id] = std::move(container);
   return {};
 }

@@ -24,9 +24,9 @@ namespace fluyt::monitor {
 
 namespace {
 
-// One packet each: a letter, then text. An error is its code's number, a space and its sentence.
+// One packet each: a letter, then text. A reply is the length of its trace, a space, the trace and
+// what it says; an error is its code's number, a space and its sentence.
 constexpr char kAnnouncement = 'A';
-constexpr char kTrace = 'T';
 constexpr char kReply = 'R';
 constexpr char kError = 'E';
 constexpr size_t kMaxPacketBytes = 128UL << 10U;
@@ -68,17 +68,14 @@ void give_up_oom_protection() {
   const Announce announce = [socket](std::string_view text) {
     sys::send_with_fds(socket, cat(kAnnouncement, text), {}).ignore("the monitor then knows less");
   };
-  auto reply = [&] {
-    const trace::Collector parts;
-    auto done = job.body(announce);
-    if (const std::string text = parts.text(); done.ok() && !text.empty())
-      sys::send_with_fds(socket, cat(kTrace, text), {}).ignore("the trace then shows less");
-    return done;
-  }();
+  const trace::Collector parts;
+  const auto reply = job.body(announce);
   if (reply.ok()) {
     std::vector<sys::FdRef> fds;
     for (const sys::Fd& fd : reply->fds) fds.push_back(fd);
-    auto sent = sys::send_with_fds(socket, cat(kReply, reply->text), fds);
+    const std::string trace = parts.text();
+    auto sent =
+        sys::send_with_fds(socket, cat(kReply, trace.size(), " ", trace, reply->text), fds);
     _exit(sent.ok() ? 0 : 1);
   }
   const Error& error = reply.error();
@@ -87,6 +84,16 @@ void give_up_oom_protection() {
       cat(kError, static_cast<int>(error.code()), " ", error.message().substr(0, kMaxErrorBytes)),
       {});
   _exit(sent.ok() ? 0 : 1);
+}
+
+// None when it is not of that form.
+std::optional<WorkerReply> reply_from(std::string_view text, std::vector<sys::Fd> fds) {
+  const size_t space = text.find(' ');
+  const auto length = parse_number<size_t>(text.substr(0, space));
+  if (!length || space == std::string_view::npos || *length > text.size() - space - 1) return {};
+  text.remove_prefix(space + 1);
+  return WorkerReply{std::string(text.substr(*length)), std::move(fds),
+                     std::string(text.substr(0, *length))};
 }
 
 Error error_from(std::string_view text) {
@@ -184,10 +191,10 @@ bool Workers::take_message(Worker& worker) {
   const std::string_view text = std::string_view(buffer).substr(1, received->size - 1);
   if (buffer[0] == kAnnouncement) {
     worker.announced = text;
-  } else if (buffer[0] == kTrace) {
-    worker.trace = text;
   } else if (buffer[0] == kReply) {
-    tell(worker, WorkerReply{std::string(text), std::move(received->fds), std::move(worker.trace)});
+    auto reply = reply_from(text, std::move(received->fds));
+    tell(worker, reply ? Result<WorkerReply>(std::move(*reply))
+                       : Error(Code::kInternal, "the worker's reply is not to be read"));
   } else {
     tell(worker, error_from(text));
   }

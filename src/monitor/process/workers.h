@@ -74,7 +74,6 @@ class Workers {
     sys::Fd socket;
     bool makes_children = false;
     std::string announced;
-    std::string trace;
     Loop::TimerId timer = Loop::kNoTimer;
     std::function<void(Result<WorkerReply>, const std::string&)> done;  // empty once told
   };
