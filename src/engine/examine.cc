@@ -155,7 +155,7 @@ class Examiner {
              .name = cat("pid ", pid),
              .what = cat("is the monitor of sandbox ", id, ", which no record names"),
              .mend = "fluyt doctor --repair, which ends it and what runs below it"},
-            [&, pid = pid, id = id]() -> Result<> {
+            [&, pid, id]() -> Result<> {
               if (sys::exists(core_.monitor_dir(id))) return remove_folder(id);
               auto process = FLUYT_TRY(sys::Process::open(pid));
               return process.kill(9);

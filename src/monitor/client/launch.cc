@@ -121,7 +121,7 @@ Result<pid_t> double_fork(Launch& launch) {
   const int middle = clone(fork_monitor, top(kStackBytes), CLONE_VM | CLONE_VFORK, &launch);
   const int clone_errno = errno;
   if (middle > 0) {
-    while (waitpid(middle, nullptr, __WCLONE) < 0 && errno == EINTR) {
+    while (waitpid(middle, nullptr, static_cast<int>(__WCLONE)) < 0 && errno == EINTR) {
     }
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
