@@ -94,9 +94,9 @@ class Connections : public testing::Test, public Admission {
   }
 
   /// A connection that has been upgraded.
-  sys::Fd upgraded() const {
+  sys::Fd upgraded(const char* request = kGood) const {
     sys::Fd socket = client();
-    EXPECT_TRUE(sys::write_all(socket, kGood).ok());
+    EXPECT_TRUE(sys::write_all(socket, request).ok());
     std::string head;
     std::array<char, 1> byte{};
     while (!head.ends_with("\r\n\r\n") && sys::read_some(socket, byte).value() == 1) {
@@ -113,6 +113,9 @@ class Connections : public testing::Test, public Admission {
 
   static constexpr const char* kGood =
       "POST /exec/good HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+  static constexpr const char* kGoodSocket =
+      "GET /exec/good HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n";
   NullLogger logger;
   Script script;
   std::unique_ptr<Loop> loop = Loop::create();
@@ -225,6 +228,24 @@ TEST_F(Connections, AClientThatGoesWhileItIsHeldBackIsNoticed) {
   ASSERT_TRUE(sys::write_all(socket, "unread").ok());
   socket.reset();
   expect_gone();
+}
+
+TEST_F(Connections, AClientThatBreaksTheProtocolDuringTheGoodbyeIsForgotten) {
+  script.on_bytes = [](Wire& wire, std::string_view) { wire.close(); };
+  open({.limits = {.goodbye_ms = 50}});
+  const sys::Fd socket = upgraded(kGoodSocket);
+  // A whole message, and right behind it a frame that there is not.
+  const std::string no_mask(4, '\0');
+  ASSERT_TRUE(sys::write_all(socket, "\x82\x81" + no_mask + "x\x83\x81" + no_mask + "y").ok());
+  expect_gone();
+  const auto connections = [this] {
+    std::promise<size_t> count;
+    loop->post([&] { count.set_value(door->connections()); });
+    return count.get_future().get();
+  };
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (connections() != 0 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  EXPECT_EQ(connections(), 0U);
 }
 
 TEST_F(Connections, OtherLimitsAreForThoseThatComeAfter) {

@@ -2,10 +2,12 @@
 
 #include <array>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/beast/ssl/ssl_stream.hpp>
 #include <boost/beast/websocket/ssl.hpp>
 #include <boost/beast/websocket/stream.hpp>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -43,21 +45,21 @@ class WebSocketWire final : public QueueWire {
         socket_(std::move(stream)) {
     // For our answer, and for the end of a client that broke the protocol and does not hang up.
     // Idle ones are ours to watch.
-    socket_.set_option(websocket::stream_base::timeout{
+    socket_->set_option(websocket::stream_base::timeout{
         .handshake_timeout = std::chrono::milliseconds(limits.goodbye_ms),
         .idle_timeout = websocket::stream_base::none(),
         .keep_alive_pings = false});
-    socket_.auto_fragment(false);
-    socket_.binary(!how.base64);
-    socket_.read_message_max(how.base64 ? kMaxTextMessage : 0);
+    socket_->auto_fragment(false);
+    socket_->binary(!how.base64);
+    socket_->read_message_max(how.base64 ? kMaxTextMessage : 0);
   }
 
   void accept(const HttpRequest& request, const std::string& protocol, SocketAccepted accepted) {
-    socket_.set_option(
+    socket_->set_option(
         websocket::stream_base::decorator([protocol](websocket::response_type& answer) {
           if (!protocol.empty()) answer.set(beast::http::field::sec_websocket_protocol, protocol);
         }));
-    socket_.async_accept(request, [self = self(), accepted](error_code failed) {
+    socket_->async_accept(request, [self = self(), accepted](error_code failed) {
       accepted(failed ? nullptr : self);
     });
   }
@@ -68,14 +70,16 @@ class WebSocketWire final : public QueueWire {
   }
 
   void read() override {
-    socket_.async_read_some(asio::buffer(buffer_), [self = self()](error_code failed, size_t size) {
-      if (failed) return self->lost();
-      self->take({self->buffer_.data(), size});
-    });
+    socket_->async_read_some(asio::buffer(buffer_),
+                             [self = self()](error_code failed, size_t size) {
+                               if (failed) return self->lost();
+                               self->take({self->buffer_.data(), size});
+                             });
   }
 
   void take(std::string_view piece) {
-    const bool done = socket_.is_message_done();
+    if (!socket_) return;
+    const bool done = socket_->is_message_done();
     const bool first = std::exchange(begins_, done);
     switch (messages_) {
       case Messages::kPieces:
@@ -97,27 +101,32 @@ class WebSocketWire final : public QueueWire {
   }
 
   void write(const std::string& bytes) override {
-    socket_.async_write(asio::buffer(bytes), [self = self()](error_code failed, size_t /*size*/) {
+    socket_->async_write(asio::buffer(bytes), [self = self()](error_code failed, size_t /*size*/) {
       if (failed) return self->lost();
       self->write_done();
     });
   }
 
   void say_goodbye() override {
-    socket_.async_close(websocket::close_code::normal,
-                        [self = self()](error_code /*failed*/) { self->lost(); });
+    socket_->async_close(websocket::close_code::normal,
+                         [self = self()](error_code /*failed*/) { self->lost(); });
   }
 
   void shut() override {
     error_code ignored;
-    beast::get_lowest_layer(socket_).close(ignored);
+    auto& connection = beast::get_lowest_layer(*socket_);
+    connection.close(ignored);
+    // Inside Beast (Boost 1.74) a close that we began and a read that found a broken
+    // frame meanwhile wait for each other for ever, and hold this object. The end of the stream
+    // lets go of both; it must not come from within an operation of its own.
+    asio::post(connection.get_executor(), [self = self()] { self->socket_.reset(); });
   }
 
-  int socket() override { return beast::get_lowest_layer(socket_).native_handle(); }
+  int socket() override { return beast::get_lowest_layer(*socket_).native_handle(); }
 
   std::shared_ptr<void> keep_;
   const Messages messages_;
-  websocket::stream<Stream> socket_;
+  std::optional<websocket::stream<Stream>> socket_;  // until shut()
   std::array<char, 32UL << 10U> buffer_{};
   std::string message_;
   bool begins_ = true;  // the next piece is the first of its message
