@@ -28,6 +28,7 @@ def main():
                 print("  ", line)
         if done.returncode != 0:
             failed.append(name)
+            print("\n".join("   | " + line for line in done.stderr.splitlines()[-40:]), flush=True)
     print("failed: " + ", ".join(failed) if failed else "no fuzzer found a fault")
     return 1 if failed else 0
 

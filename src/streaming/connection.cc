@@ -296,6 +296,16 @@ class AsioDoor final : public Door {
 
   void start() override { accept(); }
 
+  void take(sys::Fd connection) override {
+    tcp::socket socket(shared_->loop.context());
+    error_code failed;
+    // The family is for the socket's addresses, which nobody asks for.
+    socket.assign(tcp::v4(), connection.raw(), failed);
+    if (failed) return logger_.warn(cat("streaming: take: ", failed.message()));
+    (void)connection.release();
+    welcome(std::move(socket));
+  }
+
   void change(const DoorOptions& options, Tls* tls) override {
     shared_->options = options;
     tls_ = tls;

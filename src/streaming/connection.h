@@ -11,6 +11,7 @@
 #include "streaming/tls.h"
 #include "streaming/upgrade.h"
 #include "streaming/wire.h"
+#include "sys/fd.h"
 
 /// The door: takes TCP connections, speaks TLS where it is asked for, reads one request each and
 /// changes to what was agreed.
@@ -43,6 +44,8 @@ class Door {
   virtual uint16_t port() const = 0;
   /// Begins to take connections. This and what follows: on the loop's thread, or before it runs.
   virtual void start() = 0;
+  /// Serves a connection that was made elsewhere, a stream socket of any family.
+  virtual void take(sys::Fd connection) = 0;
   /// Other limits and another certificate for the connections that come after it; address and port
   /// stay.
   virtual void change(const DoorOptions& options, Tls* tls) = 0;
