@@ -108,6 +108,7 @@ class Bench:
         import cri
         self.c, self.versions = cri, versions
         self.engine = self.containerd = None
+        self.disks = contextlib.ExitStack()
         work = PLACE + "/work"
         os.makedirs(work, exist_ok=True)
         self.registry = harness.Registry(work + "/registry")
@@ -126,6 +127,8 @@ class Bench:
                                  {"Entrypoint": ["/pause"]}), address, "bench/pause", "latest")
         images.push(large_image(), address, "bench/large", "latest")
         self.engine = harness.Engine()
+        self.fresh_disk(self.engine.root, "fluyt")
+        self.fresh_disk(PLACE + "/containerd", "containerd")
         on_tmpfs(self.engine.state)
         self.engine.start()
         self.idle_kb = resident_kb(self.engine.process.pid)
@@ -148,14 +151,23 @@ class Bench:
             client.pull(self.busybox)
             client.pull(address + "/bench/pause:latest")
 
+    def fresh_disk(self, folder, engine):
+        self.disks.enter_context(common.fresh_disk(folder, os.path.join(common.ROOT, "build", "bench", engine + ".disk")))
+
     def close(self):
         for client in getattr(self, "clients", {}).values():
             client.close()
-        if self.engine is not None:
-            self.engine.close()
-            subprocess.run(["umount", "-l", self.engine.state], stderr=subprocess.DEVNULL, check=False)
         if self.containerd is not None:
             harness.stop_process(self.containerd)
+        subprocess.run(["umount", "-l", PLACE + "/containerd/state"], stderr=subprocess.DEVNULL, check=False)
+        if self.engine is not None:
+            with contextlib.suppress(Exception):
+                self.engine.remove_all()
+            self.engine.stop()
+            subprocess.run(["umount", "-l", self.engine.state], stderr=subprocess.DEVNULL, check=False)
+        self.disks.close()
+        if self.engine is not None:
+            self.engine.close()
         self.registry.stop()
 
     def stop_sandbox(self, client, sandbox):

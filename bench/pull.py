@@ -1,6 +1,4 @@
 """Pulls side by side: fluyt, containerd and podman from one registry on loopback, each onto a file system made new for the run.
-
-Deleting and creating on one ext4 measures ext4 (inodes freed a moment ago are dear), so each run has a loop file of its own.
 """
 
 import contextlib
@@ -19,7 +17,6 @@ import harness  # found in tests/lib, which common names
 RUNS = int(os.environ.get("FLUYT_BENCH_RUNS", "7"))
 PLACE = common.TREE + "/run/bench/pull"
 DISK = os.path.join(common.ROOT, "build", "bench", "pull.disk")
-DISK_BYTES = 6 << 30
 CGROUP = "/fluyt-bench-pull"
 
 CONTAINERD = """version = 3
@@ -33,27 +30,6 @@ state = "/run/bench/pull/state"
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "/run/bench/pull/certs.d"
 """
-
-
-@contextlib.contextmanager
-def fresh_disk():
-    """An empty ext4 at PLACE/disk."""
-    disk = PLACE + "/disk"
-    os.makedirs(disk, exist_ok=True)
-    with open(DISK, "wb") as file:
-        file.truncate(DISK_BYTES)
-    common.sh("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", DISK)
-    loop = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", DISK], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout.strip()
-    try:
-        common.sh("mount", loop, disk)
-        try:
-            yield disk
-        finally:
-            common.sh("umount", disk)
-    finally:
-        common.sh("losetup", "--detach", loop)
-        os.unlink(DISK)
 
 
 class Meter:
@@ -190,7 +166,7 @@ class Podman:
 
 
 def pull_once(engine_type, image, want_memory=False):
-    with fresh_disk() as disk:
+    with common.fresh_disk(PLACE + "/disk", DISK) as disk:
         handle = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
         engine = engine_type(disk)
         try:

@@ -79,9 +79,13 @@ struct CreateRequest {
   bool no_pivot = false;
   bool no_new_keyring = false;
   cgroup::Driver cgroup_driver = cgroup::Driver::kCgroupfs;
+  std::optional<cgroup::Host> host;  // what cgroup::probe() said, by who has asked already
   UnitProperties unit_properties = UnitProperties::kObey;  // with kSystemd
   /// Called once before the program can run: the place to write down what Made says.
   std::function<Result<>(const Made&)> on_made = {};
+  /// Called once while the first process sets itself up: what the caller has to do anyway before
+  /// create() returns, and the container can wait for. An error is create()'s.
+  std::function<Result<>()> meanwhile = {};
   Deadline deadline = Deadline::never();
 };
 

@@ -203,10 +203,12 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     FLUYT_TRY(set_from_outside(plan, pid));
     if (plan.namespaces.fork == NamespacePlan::Fork::kNone)
       FLUYT_TRY(tell_made(request, created, pid));
-    const FirstGo go{.pid = pid,
-                     .cgroups = FLUYT_TRY(prepare_cgroups(plan, host, record)),
-                     .tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks};
-    return send_first_go(start.channel, go);
+    const FirstGo go{
+        .pid = pid,
+        .cgroups = FLUYT_TRY(join_cgroups(plan, FLUYT_TRY(prepare_cgroups(plan, host, record)))),
+        .tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks};
+    FLUYT_TRY(send_first_go(start.channel, go));
+    return request.meanwhile ? request.meanwhile() : Result<>();
   };
   auto opened = open_up();
   if (!opened.ok()) {
@@ -298,7 +300,7 @@ Result<Created> create(const CreateRequest& request) {
   span.emplace("sources opened");
   HostSide side = FLUYT_TRY(prepare(plan));
   span.reset();
-  const cgroup::Host host = FLUYT_TRY(cgroup::probe());
+  const cgroup::Host host = request.host ? *request.host : FLUYT_TRY(cgroup::probe());
   Created created;
   if (request.cgroups == Cgroups::kMake) {
     created.cgroup =

@@ -382,6 +382,10 @@ void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
 
 }  // namespace
 
+bool Plan::makes_root_inside() const {
+  return overlay && !root_bind && overlay->ids.empty() && awaits_late(*this);
+}
+
 size_t Plan::mounts_before_cgroups() const {
   const auto first = std::find_if(mounts.begin(), mounts.end(), [](const MountPlan& mount) {
     return mount.kind == MountKind::kCgroup;

@@ -193,6 +193,10 @@ struct Plan {
   bool root_propagation_tree = false;
   bool no_pivot = false;
 
+  /// The overlay is mounted by the first process, while the maker sees to cgroups and limits: of
+  /// directories of ours alone, before anything of the image is there.
+  bool makes_root_inside() const;
+
   std::vector<MountPlan> mounts;
   /// How many of them come before the first that shows cgroups.
   size_t mounts_before_cgroups() const;

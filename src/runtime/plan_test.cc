@@ -96,6 +96,24 @@ TEST(Plan, TheMakerIsAwaitedBeforeAnythingIsAskedOfIt) {
   EXPECT_LT(place(plan, Step::kAwaitMaker), place(plan, Step::kRuntimeHooks));
 }
 
+TEST(Plan, AnOverlayRootIsMountedInsideUnlessIdsAreMapped) {
+  const auto inside = [](const oci::Spec& spec, const std::optional<sys::OverlayMount>& root) {
+    return make_plan({.id = "one", .bundle = "/bundle", .spec = &spec, .overlay_root = &root},
+                     plain_host())
+        ->makes_root_inside();
+  };
+  oci::Spec spec = base_spec();
+  EXPECT_FALSE(inside(spec, std::nullopt));
+  sys::OverlayMount root{{"/lower"}, "/upper", "/work", {}};
+  EXPECT_TRUE(inside(spec, root));
+  root.ids = {.uids = {{.inside = 0, .outside = 100'000, .count = 1}},
+              .gids = {{.inside = 0, .outside = 100'000, .count = 1}}};
+  EXPECT_FALSE(inside(spec, root));
+  root.ids = {};
+  set_path(spec, oci::NamespaceType::kPid, "/proc/1/ns/pid");
+  EXPECT_FALSE(inside(spec, root)) << "the maker is awaited first";
+}
+
 TEST(Plan, CgroupsAreReadOnlyWithoutACgroupNamespace) {
   oci::Spec spec = base_spec();
   spec.mounts = {

@@ -164,33 +164,6 @@ Result<sys::Fd> open_root_path(const std::string& path) {
   return sys::clone_mount(FLUYT_TRY(std::move(at)), sys::Depth::kTree);
 }
 
-Result<sys::Fd> open_root(const Plan& plan) {
-  sys::Fd root;
-  if (plan.root_bind) {
-    root = FLUYT_TRY_CONTEXT(
-        make_bind(*plan.root_bind, {.mapped = plan.namespaces.in_user_namespace()}),
-        cat("mounts[", plan.root_bind->index, "]: \"/\""));
-  } else if (plan.overlay) {
-    root = FLUYT_TRY_CONTEXT(sys::make_overlay(*plan.overlay), "root");
-  } else {
-    root = FLUYT_TRY_CONTEXT(open_root_path(plan.root_path), "root.path");
-  }
-  const struct stat info = FLUYT_TRY(sys::stat_of(root));
-  if (!S_ISDIR(info.st_mode)) {
-    return Error(Code::kInvalidArgument,
-                 cat("root.path: ", quote(plan.root_bind ? plan.root_bind->source : plan.root_path),
-                     ": expected a directory"));
-  }
-  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here
-  // on, for private would cut it from its master.
-  const uint64_t propagation =
-      plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
-  FLUYT_TRY(sys::set_mount_attributes(
-      root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
-      sys::Depth::kTree));
-  return root;
-}
-
 Result<sys::Fd> make_host_fs(const MountPlan& plan) {
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open(plan.type));
   if (!plan.source.empty()) FLUYT_TRY(context.set_string("source", plan.source));
@@ -347,6 +320,33 @@ Result<sys::Fd> open_null() {
   return null;
 }
 
+Result<sys::Fd> open_root(const Plan& plan) {
+  sys::Fd root;
+  if (plan.root_bind) {
+    root = FLUYT_TRY_CONTEXT(
+        make_bind(*plan.root_bind, {.mapped = plan.namespaces.in_user_namespace()}),
+        cat("mounts[", plan.root_bind->index, "]: \"/\""));
+  } else if (plan.overlay) {
+    root = FLUYT_TRY_CONTEXT(sys::make_overlay(*plan.overlay), "root");
+  } else {
+    root = FLUYT_TRY_CONTEXT(open_root_path(plan.root_path), "root.path");
+  }
+  const struct stat info = FLUYT_TRY(sys::stat_of(root));
+  if (!S_ISDIR(info.st_mode)) {
+    return Error(Code::kInvalidArgument,
+                 cat("root.path: ", quote(plan.root_bind ? plan.root_bind->source : plan.root_path),
+                     ": expected a directory"));
+  }
+  // pivot_root(2) refuses a shared root, so shared comes at the end; a slave must be one from here
+  // on, for private would cut it from its master.
+  const uint64_t propagation =
+      plan.root_propagation == MS_SLAVE ? uint64_t{MS_SLAVE} : uint64_t{MS_PRIVATE};
+  FLUYT_TRY(sys::set_mount_attributes(
+      root, {.set = 0, .clear = 0, .propagation = propagation, .user_namespace = {}},
+      sys::Depth::kTree));
+  return root;
+}
+
 Result<HostSide> prepare(const Plan& plan) {
   HostSide side;
   for (const NamespacePlan::Join& join : plan.namespaces.joins) {
@@ -356,7 +356,7 @@ Result<HostSide> prepare(const Plan& plan) {
   FLUYT_TRY(check_mount_namespace(plan, side));
   FLUYT_TRY(check_sysctls(plan, side));
   side.null = FLUYT_TRY(open_null());
-  side.root = FLUYT_TRY(open_root(plan));
+  if (!plan.makes_root_inside()) side.root = FLUYT_TRY(open_root(plan));
   FLUYT_TRY(prepare_mounts(plan, side));
   FLUYT_TRY(prepare_devices(plan, side));
   if (!plan.masked_paths.empty()) {
@@ -366,6 +366,50 @@ Result<HostSide> prepare(const Plan& plan) {
         sys::Depth::kOne));
   }
   return side;
+}
+
+namespace {
+
+// A tmpfs with the hierarchies in it, not attached yet. Nothing before Linux 6.15, which mounts
+// nothing on what is not attached.
+Result<std::optional<sys::Fd>> tree_of(const NamedFds& cgroups, const MountOptions& options) {
+  sys::Fd top = FLUYT_TRY(make_cgroup_top(options));
+  for (const auto& [name, hierarchy] : cgroups) {
+    auto placed = place_cgroup(top, name, hierarchy);
+    if (!placed.ok() && placed.error().errno_value() == EINVAL) return std::optional<sys::Fd>();
+    FLUYT_TRY(std::move(placed));
+  }
+  FLUYT_TRY(finish_cgroup_top(top, options));
+  return std::optional(std::move(top));
+}
+
+}  // namespace
+
+Result<sys::Fd> make_cgroup_top(const MountOptions& options) {
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
+  FLUYT_TRY(context.set_string("mode", "0755"));
+  return context.mount(options.set & ~uint64_t{MOUNT_ATTR_RDONLY});
+}
+
+// Nobody else has seen the file system yet.
+Result<> place_cgroup(sys::FdRef top, const std::string& name, sys::FdRef hierarchy) {
+  if (mkdirat(top.raw(), name.c_str(), 0755) != 0)
+    return Error::from_errno(errno, cat("mkdirat(", quote(name), ")"));
+  const sys::Fd place = FLUYT_TRY(sys::open(top, name, O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  FLUYT_TRY(sys::attach_mount(hierarchy, place));
+  // "cpu,cpuacct" is also found by the name of each of its controllers.
+  if (name.find(',') == std::string::npos) return {};
+  for (const std::string_view alias : split(name, ',')) {
+    if (symlinkat(name.c_str(), top.raw(), std::string(alias).c_str()) != 0)
+      return Error::from_errno(errno, cat("symlinkat(", quote(alias), ")"));
+  }
+  return {};
+}
+
+Result<> finish_cgroup_top(sys::FdRef top, const MountOptions& options) {
+  return sys::set_mount_attributes(
+      top, {.set = options.set, .clear = options.clear, .propagation = 0, .user_namespace = {}},
+      sys::Depth::kOne);
 }
 
 Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
@@ -395,6 +439,18 @@ Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
   if (!record.unified.empty())
     FLUYT_TRY(add(record.legacy.empty() ? "" : "unified", record.unified));
   return cgroups;
+}
+
+Result<NamedFds> join_cgroups(const Plan& plan, NamedFds cgroups) {
+  const bool whole = cgroups.size() == 1 && cgroups.front().first.empty();
+  // In a user namespace the tmpfs has to be the container's own.
+  if (whole || cgroups.empty() || plan.namespaces.in_user_namespace()) return cgroups;
+  const MountOptions& options = plan.mounts[plan.mounts_before_cgroups()].options;
+  auto tree = FLUYT_TRY_CONTEXT(tree_of(cgroups, options), "cgroup mount");
+  if (!tree) return cgroups;
+  NamedFds out;
+  out.emplace_back(std::string(), std::move(*tree));
+  return out;
 }
 
 Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRef root) {

@@ -15,9 +15,9 @@ namespace fluyt::runtime {
 
 /// What a container takes from the host, as descriptors: opened in the caller, in the host's mount
 /// namespace, before anything of the container exists. The first process resolves no path of the
-/// host.
+/// host, but for those of an overlay root (Plan::makes_root_inside).
 struct HostSide {
-  sys::Fd root;                 // a detached mount
+  sys::Fd root;                 // a detached mount; invalid where made inside
   std::vector<sys::Fd> mounts;  // by place in the plan's list: detached; invalid where made inside
   /// By place likewise: st_mode of what is bound, 0 where it is not known yet. Asked for here: the
   /// first process may not even look at a file system whose owner shuts others out (FUSE).
@@ -32,6 +32,8 @@ struct HostSide {
 };
 
 Result<HostSide> prepare(const Plan& plan);
+/// The container's root, a detached mount.
+Result<sys::Fd> open_root(const Plan& plan);
 /// A bind whose source lies in the container's own root, detached. Made by the first process when
 /// what comes before it is mounted; links lead where they do in the container.
 Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRef root);
@@ -42,8 +44,14 @@ Result<sys::Fd> bind_for(const Plan& plan, const std::vector<sys::Fd>& joins, si
 /// /dev/null, verified to be character device 1:3 (CVE-2025-31133).
 Result<sys::Fd> open_null();
 /// Binds of the container's cgroup directories, once they exist, as the plan's cgroup mount wants
-/// them. None for a plan without one.
+/// them: one without a name is all of it. None for a plan without one.
 Result<NamedFds> prepare_cgroups(const Plan& plan, const cgroup::Host& host,
                                  const CgroupRecord& record);
+/// Those of v1 as all of it, where the kernel can: so much less for the first process to do.
+Result<NamedFds> join_cgroups(const Plan& plan, NamedFds cgroups);
+/// The tmpfs for hierarchies of v1, not read-only yet; a hierarchy in it; and its last options.
+Result<sys::Fd> make_cgroup_top(const MountOptions& options);
+Result<> place_cgroup(sys::FdRef top, const std::string& name, sys::FdRef hierarchy);
+Result<> finish_cgroup_top(sys::FdRef top, const MountOptions& options);
 
 }  // namespace fluyt::runtime

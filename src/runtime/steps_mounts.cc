@@ -162,7 +162,7 @@ void remember(Inside& in, const MountPlan& mount, sys::Fd attached) {
 // were made, and shall show the specification's. Before Linux 6.15 what is not attached has no
 // copies.
 sys::Fd take_early(sys::Fd early) {
-  auto copy = sys::clone_mount(early, sys::Depth::kOne);
+  auto copy = sys::clone_mount(early, sys::Depth::kTree);
   return copy.ok() ? std::move(*copy) : std::move(early);
 }
 
@@ -242,35 +242,16 @@ constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {
   return {.set = set, .clear = clear, .propagation = 0, .user_namespace = {}};
 }
 
-// A directory in a file system that we made and nobody else has seen yet.
-Result<sys::Fd> make_place(sys::FdRef top, const std::string& name) {
-  if (mkdirat(top.raw(), name.c_str(), 0755) != 0)
-    return Error::from_errno(errno, cat("mkdirat(", quote(name), ")"));
-  return sys::open(top, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
-}
-
 // v2: the container's directory. v1 and hybrid: a tmpfs with a directory for each hierarchy.
 Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
-  const bool one = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
-  if (one) return sys::attach_mount(in.host.cgroups[0].second, target);
-  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
-  FLUYT_TRY(context.set_string("mode", "0755"));
-  const sys::Fd top = FLUYT_TRY(context.mount(mount.options.set & ~uint64_t{MOUNT_ATTR_RDONLY}));
+  const bool whole = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
+  if (whole) return sys::attach_mount(take_early(std::move(in.host.cgroups[0].second)), target);
+  const sys::Fd top = FLUYT_TRY(make_cgroup_top(mount.options));
   FLUYT_TRY(sys::attach_mount(top, target));
-  for (const auto& [name, hierarchy] : in.host.cgroups) {
-    const sys::Fd place = FLUYT_TRY(make_place(top, name));
-    FLUYT_TRY(sys::attach_mount(hierarchy, place));
-    // "cpu,cpuacct" is also found by the name of each of its controllers.
-    if (name.find(',') == std::string::npos) continue;
-    for (const std::string_view alias : split(name, ',')) {
-      if (symlinkat(name.c_str(), top.raw(), std::string(alias).c_str()) != 0) {
-        return Error::from_errno(errno, cat("symlinkat(", quote(alias), ")"));
-      }
-    }
-  }
-  return sys::set_mount_attributes(top, attributes(mount.options.set, mount.options.clear),
-                                   sys::Depth::kOne);
+  for (const auto& [name, hierarchy] : in.host.cgroups)
+    FLUYT_TRY(place_cgroup(top, name, hierarchy));
+  return finish_cgroup_top(top, mount.options);
 }
 
 Result<> change_mount(Inside& in, const MountPlan& mount) {

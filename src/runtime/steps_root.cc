@@ -125,6 +125,7 @@ Result<> own_mounts(Inside& in) {
 }
 
 Result<> attach_root(Inside& in) {
+  if (!in.host.root.valid()) in.host.root = FLUYT_TRY(open_root(in.plan));
   // Over "/" itself, so that no path of the host is walked. It is the top of the namespace already.
   FLUYT_TRY(sys::attach_over_root(in.host.root));
   in.over_root = true;

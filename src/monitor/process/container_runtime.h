@@ -73,7 +73,9 @@ class ContainerRuntime {
   virtual bool signals_by_pidfd() const = 0;
 };
 
-std::unique_ptr<ContainerRuntime> make_linked_runtime(std::string state_dir);
+/// `host`: what runtime::cgroup::probe() said; asked by each create where it is not known.
+std::unique_ptr<ContainerRuntime> make_linked_runtime(std::string state_dir,
+                                                      std::optional<runtime::cgroup::Host> host);
 std::unique_ptr<ContainerRuntime> make_program_runtime(std::string state_dir,
                                                        RuntimeProgram program);
 

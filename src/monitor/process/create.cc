@@ -108,7 +108,9 @@ void Monitor::created(const RequestKey& key, const std::string& id,
   } else {
     Container& container = *containers_.at(id);
     requests_.finish(key, wire::Outcome(container.info));
-    watch_oom(container);  // its program does not run yet
+    // Its program does not run yet, and its cgroup is on record: who waits is answered before.
+    persist(container);
+    watch_oom(container);
     take_early_exit(container.info.pid);
     if (!removers.empty()) {
       container.removers = std::move(removers);
@@ -135,7 +137,6 @@ Result<> Monitor::add_container(const CreateRequest& request, CreatedContainer c
   if (container->gated) FLUYT_TRY(sys::set_nonblocking(container->report, true));
   FLUYT_TRY(container->io->watch([this, id] { finish_exit(id); }));
   hold_cgroup(*container);
-  persist(*container);
   containers_[id] = std::move(container);
   return {};
 }

@@ -31,7 +31,8 @@ runtime::CgroupRecord cgroup_of(const ContainerInfo& info) {
 
 class LinkedRuntime final : public ContainerRuntime {
  public:
-  explicit LinkedRuntime(std::string state_dir) : state_dir_(std::move(state_dir)) {}
+  LinkedRuntime(std::string state_dir, std::optional<runtime::cgroup::Host> host)
+      : state_dir_(std::move(state_dir)), host_(std::move(host)) {}
 
   Result<WorkerReply> create(const CreateRequest& request, sys::FdRef spec, Deadline deadline,
                              const Announce& announce) const override;
@@ -55,6 +56,7 @@ class LinkedRuntime final : public ContainerRuntime {
 
  private:
   const std::string state_dir_;
+  const std::optional<runtime::cgroup::Host> host_;
 };
 
 Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdRef spec,
@@ -75,9 +77,8 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
       create.spec.linux_ ? create.spec.linux_->cgroups_path : std::string();
   announce(cgroups_path);
 
-  span.emplace("log and streams");
+  span.emplace("streams");
   MadeContainer made;
-  made.log = FLUYT_TRY(open_log_of(request));
   if (!has_terminal(create.spec)) {
     made.stdio = FLUYT_TRY(make_stdio(request));
     create.stdio = {
@@ -87,17 +88,21 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
   sys::Pipe report = FLUYT_TRY(sys::make_pipe());
   create.gate = gate.read;
   create.report = report.write;
-  span.emplace("records");
-  // Both files before the container: one that runs can always be exec'd into, and one that is half
-  // made when monitor and worker die has its cgroup on record.
-  FLUYT_TRY(keep_spec(create.spec, spec_path(state_dir_, request.id)));
-  const auto host = FLUYT_TRY(runtime::cgroup::probe());
+  span.emplace("record");
+  // Before the container: one that is half made when monitor and worker die has its cgroup there.
+  const auto& host = create.host.emplace(host_ ? *host_ : FLUYT_TRY(runtime::cgroup::probe()));
   create.cgroup_driver = runtime::cgroup::driver_of(cgroups_path);
   const auto cgroup = FLUYT_TRY_CONTEXT(
       runtime::cgroup::locate(host, cgroups_path, request.id, create.cgroup_driver),
       "linux.cgroupsPath");
   FLUYT_TRY(announce_record(request.id, cgroup, state_dir_));
   span.reset();
+  // One that runs can always be exec'd into, and what it writes has a place.
+  create.meanwhile = [&]() -> Result<> {
+    FLUYT_TRY(keep_spec(create.spec, spec_path(state_dir_, request.id)));
+    made.log = FLUYT_TRY(open_log_of(request));
+    return {};
+  };
   auto created = runtime::create(create);
   if (!created.ok()) {
     forget_files(state_dir_, request.id);
@@ -156,8 +161,9 @@ Result<> LinkedRuntime::undo(const std::string& id, const std::string& announced
 
 }  // namespace
 
-std::unique_ptr<ContainerRuntime> make_linked_runtime(std::string state_dir) {
-  return std::make_unique<LinkedRuntime>(std::move(state_dir));
+std::unique_ptr<ContainerRuntime> make_linked_runtime(std::string state_dir,
+                                                      std::optional<runtime::cgroup::Host> host) {
+  return std::make_unique<LinkedRuntime>(std::move(state_dir), std::move(host));
 }
 
 }  // namespace fluyt::monitor

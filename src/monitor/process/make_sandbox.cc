@@ -11,7 +11,7 @@ Result<> Monitor::choose_runtime(const SandboxRequest& request) {
   const std::string path = cat(options_.state_dir, "/", kRuntimeFile);
   if (!request.runtime) {
     FLUYT_TRY(sys::remove_file(sys::kCwd, path));
-    runtime_ = make_linked_runtime(options_.state_dir);
+    runtime_ = make_linked_runtime(options_.state_dir, host_);
     return {};
   }
   FLUYT_TRY(sys::write_file_atomic(sys::kCwd, path, encode_runtime(*request.runtime), 0600));

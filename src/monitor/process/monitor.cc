@@ -29,7 +29,7 @@ Monitor::Monitor(MonitorOptions options, Loop loop)
     : options_(std::move(options)),
       loop_(std::move(loop)),
       workers_(loop_),
-      runtime_(make_linked_runtime(options_.state_dir)) {}
+      runtime_(make_linked_runtime(options_.state_dir, std::nullopt)) {}
 
 Monitor::~Monitor() = default;
 
@@ -47,7 +47,7 @@ Result<> Monitor::record_self() {
                        .start_time = FLUYT_TRY(sys::start_time_of(pid)),
                        .boot_id = FLUYT_TRY(sys::boot_id())};
   if (!options_.cgroup.empty()) {
-    const auto host = FLUYT_TRY(runtime::cgroup::probe());
+    const auto host = host_ ? *host_ : FLUYT_TRY(runtime::cgroup::probe());
     const auto cgroup = FLUYT_TRY(runtime::cgroup::locate(
         host, options_.cgroup, options_.sandbox_id, runtime::cgroup::driver_of(options_.cgroup)));
     put_cgroup(cgroup, record);
@@ -58,6 +58,8 @@ Result<> Monitor::record_self() {
 
 Result<> Monitor::prepare_process() {
   umask(022);  // what containers get when their spec says nothing
+  // Once for all containers: to read mountinfo each time takes long on a host with many mounts.
+  if (auto host = runtime::cgroup::probe(); host.ok()) host_ = std::move(*host);
   // Its memory holds nothing for others, and a container's tools may see its pid.
   prctl(PR_SET_DUMPABLE, 0);
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)

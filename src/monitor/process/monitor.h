@@ -158,6 +158,7 @@ class Monitor {
   bool over_ = false;
   size_t logged_bytes_ = 0;
 
+  std::optional<runtime::cgroup::Host> host_;  // where cgroups are; empty: could not be asked
   std::unique_ptr<ContainerRuntime> runtime_;
   bool sandbox_requested_ = false;
   std::optional<Sandbox> sandbox_;

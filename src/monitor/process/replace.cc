@@ -42,15 +42,16 @@ Result<Handover> read_handover(sys::FdRef state) {
   return decode_handover(FLUYT_TRY(sys::read_all(state, kMaxHandoverBytes)));
 }
 
-std::unique_ptr<ContainerRuntime> runtime_on_record(const std::string& state_dir,
-                                                    std::string& warning) {
+std::unique_ptr<ContainerRuntime> runtime_on_record(
+    const std::string& state_dir, const std::optional<runtime::cgroup::Host>& host,
+    std::string& warning) {
   constexpr size_t kMaxRecordBytes = 1UL << 20U;
   auto text = sys::read_file(cat(state_dir, "/", kRuntimeFile), kMaxRecordBytes);
-  if (!text.ok()) return make_linked_runtime(state_dir);
+  if (!text.ok()) return make_linked_runtime(state_dir, host);
   auto program = decode_runtime(*text);
   if (program.ok()) return make_program_runtime(state_dir, std::move(program).value());
   warning = program.error().message();
-  return make_linked_runtime(state_dir);
+  return make_linked_runtime(state_dir, host);
 }
 
 sys::Process process_of(pid_t pid, int pidfd) {
@@ -186,7 +187,7 @@ Result<> Monitor::take_over(Handover handover) {
   listener_ = sys::Fd(handover.listener);
   FLUYT_TRY(loop_.epoll().add(listener_, EPOLLIN, [this](uint32_t) { on_listener(); }));
   std::string warning;
-  runtime_ = runtime_on_record(options_.state_dir, warning);
+  runtime_ = runtime_on_record(options_.state_dir, host_, warning);
   if (!warning.empty()) log(warning);
   logged_bytes_ = handover.logged_bytes;
   sandbox_requested_ = handover.sandbox_made;

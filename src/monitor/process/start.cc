@@ -104,8 +104,6 @@ void Monitor::finish_start(Container& container, Result<> result) {
   if (result.ok()) {
     container.info.state = ContainerState::kRunning;
     container.info.started_at = now_unix_ns();
-    persist(container);
-    tell(wire::Event{container.info});
   }
   for (const RequestKey& key : std::exchange(container.starters, {})) {
     if (result.ok()) {
@@ -114,6 +112,10 @@ void Monitor::finish_start(Container& container, Result<> result) {
       requests_.finish(key, result.error());
     }
   }
+  // Behind the answers, which say the same.
+  if (!result.ok()) return;
+  persist(container);
+  tell(wire::Event{container.info});
 }
 
 }  // namespace fluyt::monitor

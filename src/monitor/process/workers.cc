@@ -74,8 +74,7 @@ void give_up_oom_protection() {
     std::vector<sys::FdRef> fds;
     for (const sys::Fd& fd : reply->fds) fds.push_back(fd);
     const std::string trace = parts.text();
-    auto sent =
-        sys::send_with_fds(socket, cat(kReply, trace.size(), " ", trace, reply->text), fds);
+    auto sent = sys::send_with_fds(socket, cat(kReply, trace.size(), " ", trace, reply->text), fds);
     _exit(sent.ok() ? 0 : 1);
   }
   const Error& error = reply.error();
