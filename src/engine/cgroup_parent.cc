@@ -8,7 +8,6 @@ namespace fluyt::engine {
 namespace {
 
 constexpr std::string_view kSlice = ".slice";
-constexpr std::string_view kMonitorPrefix = "fluyt-monitor";
 
 Error refused(std::string_view parent, std::string_view why) {
   return Error(Code::kInvalidArgument, cat(quote(parent), ": ", why));

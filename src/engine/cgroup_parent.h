@@ -36,6 +36,8 @@ std::string slice_name(std::string_view parent);
 /// Of a container in it: its directory below the root of a hierarchy.
 Result<std::string> container_directory(CgroupDriver driver, std::string_view parent,
                                         std::string_view id);
+/// What the scopes of monitors are called, before a dash and the sandbox's id.
+inline constexpr std::string_view kMonitorPrefix = "fluyt-monitor";
 /// Of a sandbox's monitor, as linux.cgroupsPath names a cgroup.
 std::string monitor_cgroups_path(const Options& options, const Sandbox& sandbox);
 

@@ -8,11 +8,13 @@
 #include <set>
 
 #include "base/strings.h"
+#include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/finding.h"
 #include "engine/root_names.h"
 #include "engine/sandbox_files.h"
 #include "runtime/cgroup/cgroup.h"
+#include "spec/container_spec.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -41,16 +43,14 @@ class Examiner {
     monitors();
     folders();
     cgroups();
+    network();
     sandboxes();
     containers();
     return std::move(findings_);
   }
 
  private:
-  bool is_sandbox(const std::string& id) {
-    const auto broken = broken_ids("sandbox");
-    return core_.tables.lock()->sandboxes.contains(id) || broken.contains(id);
-  }
+  bool is_sandbox(const std::string& id) { return core_.knows_sandbox(id); }
   bool is_container(const std::string& id) {
     const auto broken = broken_ids("container");
     return core_.tables.lock()->containers.contains(id) || broken.contains(id);
@@ -199,30 +199,49 @@ class Examiner {
       if (!parent.empty()) pods.insert(parent);
     }
     for (const std::string& parent : pods)
-      cgroups_in(parent, "container",
+      cgroups_in(parent, spec::kScopePrefix, "container",
                  [this](const std::string& id) { return is_container(id) || is_sandbox(id); });
-    cgroups_in(core_.now()->monitor_cgroup_parent, "sandbox", [this](const std::string& id) {
-      const auto entry = core_.get_sandbox(id);
-      return entry.ok() || is_sandbox(id);
-    });
+    cgroups_in(core_.now()->monitor_cgroup_parent, kMonitorPrefix, "sandbox",
+               [this](const std::string& id) {
+                 const auto entry = core_.get_sandbox(id);
+                 return entry.ok() || is_sandbox(id);
+               });
+  }
+
+  /// "ID", or with systemd "PREFIX-ID.scope".
+  static std::string id_in(std::string_view name, CgroupDriver driver, std::string_view prefix) {
+    constexpr std::string_view kScope = ".scope";
+    if (driver == CgroupDriver::kSystemd) {
+      if (!name.starts_with(cat(prefix, "-")) || !name.ends_with(kScope)) return {};
+      name = name.substr(prefix.size() + 1, name.size() - prefix.size() - 1 - kScope.size());
+    }
+    return looks_like_id(name) ? std::string(name) : std::string();
   }
 
   template <class IsKnown>
-  void cgroups_in(const std::string& parent, std::string_view kind, IsKnown&& is_known) {
+  void cgroups_in(const std::string& parent, std::string_view prefix, std::string_view kind,
+                  IsKnown&& is_known) {
     const auto& host = *core_.cgroup_host;
+    const auto driver =
+        parent.ends_with(".slice") ? CgroupDriver::kSystemd : CgroupDriver::kCgroupfs;
+    const auto directory = parent_directory(driver, parent);
+    if (!directory.ok()) return;
     std::set<std::string> ids;
     std::vector<std::string> tops;
     if (!host.unified.empty()) tops.push_back(host.unified);
     for (const auto& legacy : host.legacy) tops.push_back(legacy.mount_point);
     for (const std::string& top : tops) {
-      const auto names = sys::list_dir(cat(top, "/", parent));
+      const auto names = sys::list_dir(cat(top, *directory));
       for (const auto& name : names.ok() ? *names : std::vector<std::string>()) {
-        if (looks_like_id(name)) ids.insert(name);
+        if (std::string id = id_in(name, driver, prefix); !id.empty()) ids.insert(std::move(id));
       }
     }
     for (const std::string& id : ids) {
       if (is_known(id)) continue;
-      const auto record = runtime::cgroup::locate(host, cat(parent, "/", id), id);
+      const std::string path = driver == CgroupDriver::kSystemd
+                                   ? cat(slice_name(parent), ":", prefix, ":", id)
+                                   : cat(*directory, "/", id);
+      const auto record = runtime::cgroup::locate(host, path, id, runtime::cgroup::driver_of(path));
       if (!record.ok()) continue;
       const size_t count = processes_in(*record);
       // One with processes may be another engine's: nobody's processes are ended on a guess.
@@ -235,6 +254,21 @@ class Examiner {
                                 : "looking whose they are, and ending them",
              .mendable = count == 0},
             [&]() { return runtime::cgroup::remove(*record, Deadline::after_ms(kMendMs)); });
+    }
+  }
+
+  /// What plugins hold for a sandbox that no record names: leases, packet rules.
+  void network() {
+    network::Network& network = *core_.parts.network;
+    const auto exists = [this](const std::string& id) { return is_sandbox(id); };
+    const auto leftovers = network.find_leftovers(exists, Deadline::after_ms(kMendMs));
+    if (!leftovers.ok()) return core_.log_if_failed(leftovers.error(), "doctor: network");
+    for (const std::string& leftover : *leftovers) {
+      found({.kind = Finding::Kind::kNetwork,
+             .name = leftover,
+             .what = "belongs to no sandbox",
+             .mend = "fluyt doctor --repair, which has the plugins collect it"},
+            [&]() { return network.collect(exists, Deadline::after_ms(kMendMs)); });
     }
   }
 

@@ -1,5 +1,5 @@
+#include <algorithm>
 #include <mutex>
-#include <set>
 
 #include "base/strings.h"
 #include "engine/core.h"
@@ -24,17 +24,20 @@ void Engine::Core::detach_later(const SandboxEntryPtr& entry) {
   });
 }
 
+// What a broken record is about stays: somebody is to look at it.
+bool Engine::Core::knows_sandbox(const std::string& id) {
+  if (tables.lock()->sandboxes.contains(id)) return true;
+  const std::vector<BrokenRecord> records = *broken.lock();
+  return std::any_of(records.begin(), records.end(), [&](const BrokenRecord& record) {
+    return record.kind == "sandbox" && record.id == id;
+  });
+}
+
 void Engine::Core::collect_later() {
   network_worker.post([weak = weak_from_this()] {
     const auto core = weak.lock();
     if (!core) return;
-    // Somebody is to look at what a broken record was about.
-    std::set<std::string> set_aside;
-    const std::vector<BrokenRecord> records = *core->broken.lock();
-    for (const auto& record : records) set_aside.insert(record.id);
-    const auto exists = [&](const std::string& id) {
-      return set_aside.contains(id) || core->tables.lock()->sandboxes.contains(id);
-    };
+    const auto exists = [&](const std::string& id) { return core->knows_sandbox(id); };
     core->log_if_failed(core->parts.network->collect(exists, Deadline::after_ms(kCollectMs)),
                         "network: removing what is left over");
   });

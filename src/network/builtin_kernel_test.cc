@@ -18,8 +18,11 @@
 namespace fluyt::network {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 using namespace network::testing;  // NOLINT(google-build-using-namespace): ours, for these tests
 
@@ -223,6 +226,15 @@ TEST_F(BuiltIn, GcRemovesWhatBelongsToNoSandboxOfTheNetwork) {
     two.end();
     EXPECT_EQ(leases().size(), 4U);
     const auto ours = [](const std::string& id) { return id == "one"; };
+    const std::string all = output_of({"/usr/sbin/nft", "list", "ruleset"});
+    const auto leftovers = network->find_leftovers(ours, kSoon());
+    ASSERT_TRUE(leftovers.ok()) << leftovers.error().message();
+    EXPECT_THAT(*leftovers, Contains(AllOf(HasSubstr("lease "), HasSubstr("/10.213.7.3"))));
+    EXPECT_THAT(*leftovers, Contains(AllOf(HasSubstr("packet rule "), HasSubstr("two/eth0"))));
+    EXPECT_THAT(*leftovers, Not(Contains(HasSubstr("else"))));
+    EXPECT_THAT(*leftovers, Not(Contains(HasSubstr("one/eth0"))));
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), all) << "told of, and left";
+    EXPECT_EQ(leases().size(), 4U);
     auto collected = network->collect(ours, kSoon());
     ASSERT_TRUE(collected.ok()) << collected.error().message();
     EXPECT_THAT(leases(), ElementsAre("10.213.7.2", "fd00:213:7::2"));
@@ -231,7 +243,10 @@ TEST_F(BuiltIn, GcRemovesWhatBelongsToNoSandboxOfTheNetwork) {
                "{ 10.99.0.2 }"});
     EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), rules);
     EXPECT_TRUE(network->check(first, kSoon()).ok());
+    EXPECT_THAT(network->find_leftovers(ours, kSoon()).value(), IsEmpty());
     // A sandbox that has a record and is no more gets its DEL.
+    EXPECT_THAT(network->find_leftovers([](const std::string&) { return false; }, kSoon()).value(),
+                Contains("attachment of sandbox one"));
     collected = network->collect([](const std::string&) { return false; }, kSoon());
     ASSERT_TRUE(collected.ok()) << collected.error().message();
     EXPECT_TRUE(leases().empty());

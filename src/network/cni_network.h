@@ -26,6 +26,8 @@ class CniNetwork final : public Network {
   Result<> detach(const SandboxNetwork& sandbox, Deadline deadline) override;
   Result<> collect(const std::function<bool(const std::string&)>& exists,
                    Deadline deadline) override;
+  Result<std::vector<std::string>> find_leftovers(
+      const std::function<bool(const std::string&)>& exists, Deadline deadline) override;
 
  private:
   struct Known {
@@ -56,8 +58,11 @@ class CniNetwork final : public Network {
   std::string trouble_of_plugins(const NetworkConfig& network, const std::string& fingerprint);
   Result<> ask_plugins(const NetworkConfig& network);
   Result<> detach_recorded(const Record& record, Deadline deadline);
+  /// With `leftovers`, which is told of it, everything stays.
+  Result<> collect_or_tell(const std::function<bool(const std::string&)>& exists,
+                           std::vector<std::string>* leftovers, Deadline deadline);
   Result<> collect_network(const NetworkConfig& network, const std::vector<Record>& records,
-                           Deadline deadline);
+                           std::vector<std::string>* leftovers, Deadline deadline);
 
   const Options options_;
   const Cache cache_;

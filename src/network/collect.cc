@@ -21,7 +21,8 @@ void keep_first(std::optional<Error>& first, Result<> result) {
 }  // namespace
 
 Result<> CniNetwork::collect_network(const NetworkConfig& network,
-                                     const std::vector<Record>& records, Deadline deadline) {
+                                     const std::vector<Record>& records,
+                                     std::vector<std::string>* leftovers, Deadline deadline) {
   std::vector<AttachmentName> valid;
   for (const Record& record : records) {
     const bool of_it = record.network.name.empty() || record.network.name == network.name;
@@ -30,11 +31,13 @@ Result<> CniNetwork::collect_network(const NetworkConfig& network,
   std::optional<Error> first;
   size_t left = network.plugins.size();
   for (const PluginConfig& plugin : network.plugins) {
+    if (leftovers != nullptr && !plugin.built_in) continue;
     const PluginCall what{.command = Command::kGc,
                           .type = plugin.type,
                           .request = FLUYT_TRY(make_gc_request(network, plugin, valid)),
                           .args = {},
-                          .deadline = part_of(deadline, left--)};
+                          .deadline = part_of(deadline, left--),
+                          .leftovers = leftovers};
     auto done =
         plugin.built_in ? call_built_in(what, firewall_) : call_program(what, options_.bin_dirs);
     if (!done.ok()) {
@@ -47,6 +50,18 @@ Result<> CniNetwork::collect_network(const NetworkConfig& network,
 
 Result<> CniNetwork::collect(const std::function<bool(const std::string&)>& exists,
                              Deadline deadline) {
+  return collect_or_tell(exists, nullptr, deadline);
+}
+
+Result<std::vector<std::string>> CniNetwork::find_leftovers(
+    const std::function<bool(const std::string&)>& exists, Deadline deadline) {
+  std::vector<std::string> out;
+  FLUYT_TRY(collect_or_tell(exists, &out, deadline));
+  return out;
+}
+
+Result<> CniNetwork::collect_or_tell(const std::function<bool(const std::string&)>& exists,
+                                     std::vector<std::string>* leftovers, Deadline deadline) {
   const std::unique_lock collecting(collecting_);
   std::optional<Error> first;
   std::vector<Record> records;
@@ -57,6 +72,10 @@ Result<> CniNetwork::collect(const std::function<bool(const std::string&)>& exis
       Record unreadable;
       unreadable.args.container_id = id;
       records.push_back(record.ok() && *record ? std::move(**record) : std::move(unreadable));
+      continue;
+    }
+    if (leftovers != nullptr) {
+      leftovers->push_back(cat("attachment of sandbox ", id));
       continue;
     }
     logger_.warn(cat("network: sandbox ", quote(id), " is no more and was attached still: DEL"));
@@ -79,7 +98,8 @@ Result<> CniNetwork::collect(const std::function<bool(const std::string&)>& exis
     if (!have && !record.network.name.empty()) networks.push_back(record.network);
   }
   for (const NetworkConfig& network : networks) {
-    if (collects(network)) keep_first(first, collect_network(network, records, deadline));
+    if (collects(network))
+      keep_first(first, collect_network(network, records, leftovers, deadline));
   }
   if (first) return *first;
   return {};

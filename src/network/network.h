@@ -93,6 +93,9 @@ class Network {
   /// attach and detach, and they for it. The first failure is the error; the rest is done.
   virtual Result<> collect(const std::function<bool(const std::string& sandbox_id)>& exists,
                            Deadline deadline) = 0;
+  /// What collect() would remove, a line each, as far as it is known without running a program.
+  virtual Result<std::vector<std::string>> find_leftovers(
+      const std::function<bool(const std::string& sandbox_id)>& exists, Deadline deadline) = 0;
 };
 
 /// What a device has moved since it is there.

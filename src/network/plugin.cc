@@ -44,7 +44,8 @@ Result<std::string> run_built_in(const PluginCall& call, Firewall& firewall) {
                            .netns = call.args.netns,
                            .device = call.args.interface,
                            .deadline = call.deadline,
-                           .firewall = firewall};
+                           .firewall = firewall,
+                           .leftovers = call.leftovers};
   switch (call.command) {
     case Command::kAdd:
       return builtin::add(call.type, ours);

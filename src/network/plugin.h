@@ -22,6 +22,7 @@ struct PluginCall {
   std::string request;  // its standard input, of request.h
   AttachmentArgs args;  // but for STATUS and GC
   Deadline deadline;
+  std::vector<std::string>* leftovers = nullptr;  // of builtin::Call
 };
 
 /// Runs one plugin in a session of its own and returns what it printed. At the deadline its process

@@ -118,6 +118,27 @@ def test_a_cgroup_with_processes_is_nobodys_to_end(engine, cri, busybox):
     cri.remove_sandbox(sandbox)
 
 
+def test_what_the_network_holds_for_nobody(busybox):
+    engine = harness.Engine(network={**harness.BRIDGE, "cniVersion": "1.1.0"})
+    try:
+        engine.start()
+        cri = c.Client(engine.socket, engine.folder + "/logs")
+        cri.pull(busybox)
+        cri.run_sandbox(cri.sandbox_config())
+        assert doctor(engine, code=0) == ["nothing found"]
+        lease = engine.folder + "/leases/fluyt-test/10.187.77.7"
+        with open(lease, "w", encoding="ascii") as file:
+            file.write(an_id() + "\r\neth0")
+        lines = doctor(engine, code=3)
+        assert len(lines) == 1 and lines[0].startswith(f"network lease {lease}: belongs to no sandbox"), lines
+        assert os.path.exists(lease)
+        assert doctor(engine, "--repair", code=0)[0].endswith("; mended")
+        assert not os.path.exists(lease) and doctor(engine, code=0) == ["nothing found"]
+        cri.close()
+    finally:
+        engine.close()
+
+
 def test_wrong_usage(engine):
     assert engine.fluyt("doctor", "--mend", check=False).returncode == 2
     assert "--repair" in engine.fluyt("doctor", "--help").stdout

@@ -57,4 +57,10 @@ Result<> NetworkSwitch::collect(const std::function<bool(const std::string& sand
   return counted(calls_, "collect", [&] { return now()->collect(exists, deadline); });
 }
 
+Result<std::vector<std::string>> NetworkSwitch::find_leftovers(
+    const std::function<bool(const std::string& sandbox_id)>& exists, Deadline deadline) {
+  const std::unique_lock collecting(collecting_);
+  return now()->find_leftovers(exists, deadline);
+}
+
 }  // namespace fluyt::daemon

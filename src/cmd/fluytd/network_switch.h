@@ -31,6 +31,8 @@ class NetworkSwitch final : public network::Network {
   Result<> detach(const network::SandboxNetwork& sandbox, Deadline deadline) override;
   Result<> collect(const std::function<bool(const std::string& sandbox_id)>& exists,
                    Deadline deadline) override;
+  Result<std::vector<std::string>> find_leftovers(
+      const std::function<bool(const std::string& sandbox_id)>& exists, Deadline deadline) override;
 
  private:
   std::shared_ptr<network::Network> now() const { return *network_.lock(); }

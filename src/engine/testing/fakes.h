@@ -130,6 +130,14 @@ class FakeNetwork final : public network::Network {
     ++world_.collects;
     return {};
   }
+  Result<std::vector<std::string>> find_leftovers(
+      const std::function<bool(const std::string&)>& exists, Deadline) override {
+    const std::scoped_lock lock(world_.mutex);
+    std::vector<std::string> out;
+    std::copy_if(world_.attached.begin(), world_.attached.end(), std::back_inserter(out),
+                 [&](const std::string& id) { return !exists(id); });
+    return out;
+  }
 
  private:
   FakeWorld& world_;

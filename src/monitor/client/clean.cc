@@ -110,7 +110,7 @@ Result<std::optional<ProcessRecord>> find_process_record(const std::string& path
     if (text.error().code() == Code::kNotFound) return std::optional<ProcessRecord>();
     return std::move(text).error();
   }
-  return std::optional(FLUYT_TRY_CONTEXT(decode_process_record(*text), path));
+  return std::optional(FLUYT_TRY_CONTEXT(decode_process_record(*text, ToCome::kTaken), path));
 }
 
 // The program of a sandbox that has one.

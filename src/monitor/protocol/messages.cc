@@ -654,7 +654,7 @@ std::string encode(const ProcessRecord& record) {
                {"cgroup_slice", record.cgroup_slice}});
 }
 
-Result<ProcessRecord> decode_process_record(std::string_view text) {
+Result<ProcessRecord> decode_process_record(std::string_view text, ToCome to_come) {
   const json object = FLUYT_TRY(parse(text));
   ProcessRecord record;
   Fields fields(object, "process");
@@ -665,7 +665,8 @@ Result<ProcessRecord> decode_process_record(std::string_view text) {
   fields.get("cgroup_legacy", record.cgroup_legacy);
   fields.get("cgroup_unit", record.cgroup_unit);
   fields.get("cgroup_slice", record.cgroup_slice);
-  if (record.pid < 0) fields.fail("pid", "a process");
+  const pid_t least = to_come == ToCome::kTaken ? 0 : 1;
+  if (record.pid < least) fields.fail("pid", "a process");
   FLUYT_TRY(fields.check());
   return record;
 }

@@ -25,7 +25,7 @@ void one_frame(std::string_view json) {
     if (!wire::decode_reply(again).ok()) abort();
   }
   decode_record(json).ignore("any input is refused or taken");
-  decode_process_record(json).ignore("any input is refused or taken");
+  decode_process_record(json, ToCome::kTaken).ignore("any input is refused or taken");
 }
 
 }  // namespace

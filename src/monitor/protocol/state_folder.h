@@ -53,6 +53,10 @@ struct ProcessRecord {
   bool operator==(const ProcessRecord&) const = default;
 };
 std::string encode(const ProcessRecord& record);
-Result<ProcessRecord> decode_process_record(std::string_view json);
+/// Whether a record may be of a process that was not made yet: pid 0, with the cgroup that was to
+/// be made for it.
+enum class ToCome { kRefused, kTaken };
+Result<ProcessRecord> decode_process_record(std::string_view json,
+                                            ToCome to_come = ToCome::kRefused);
 
 }  // namespace fluyt::monitor

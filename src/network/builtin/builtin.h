@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/time.h"
@@ -20,6 +21,8 @@ struct Call {
   std::string device;
   Deadline deadline;
   Firewall& firewall;
+  /// GC: gets a line about each thing that would go, which then stays.
+  std::vector<std::string>* leftovers = nullptr;
 };
 
 /// Why the program has to be run for this entry, nothing when it need not be: then every key in it
@@ -38,7 +41,7 @@ Result<> check(const std::string& type, const Call& call);
 Result<> remove(const std::string& type, const Call& call);
 /// STATUS: an error says why every ADD would fail now: a wrong field, a device that is not there.
 Result<> status(const std::string& type, const Call& call);
-/// GC: what belongs to none of request["cni.dev/valid-attachments"] goes.
+/// GC: what belongs to none of request["cni.dev/valid-attachments"] goes, or is told of.
 Result<> collect(const std::string& type, const Call& call);
 
 }  // namespace fluyt::network::builtin

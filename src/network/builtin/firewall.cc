@@ -116,11 +116,20 @@ Result<std::string> Firewall::find_foreign_drop() {
 }
 
 Result<> Firewall::collect(const std::set<std::string>& valid,
-                           const std::function<bool(const Address&)>& is_in) {
-  return remove_some([&](const Element& element) {
+                           const std::function<bool(const Address&)>& is_in,
+                           std::vector<std::string>* leftovers) {
+  const auto is_left_over = [&](const Element& element) {
     const auto address = pod_address_of(element);
     return address && is_in(*address) && !valid.contains(element.comment);
-  });
+  };
+  if (leftovers == nullptr) return remove_some(is_left_over);
+  const std::lock_guard lock(mutex_);
+  for (const Element& element : FLUYT_TRY(list())) {
+    if (is_left_over(element))
+      leftovers->push_back(
+          cat("packet rule ", element.map, " { ", element.key, " } of ", quote(element.comment)));
+  }
+  return {};
 }
 
 }  // namespace fluyt::network

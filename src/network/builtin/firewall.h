@@ -26,9 +26,11 @@ class Firewall {
   /// Removes those in one transaction, and the table with the last element. None is success.
   Result<> remove(const std::string& owner, const std::vector<std::string_view>& maps);
 
-  /// Removes what is about addresses that `is_in` holds for and belongs to none of `valid`.
+  /// Removes what is about addresses that `is_in` holds for and belongs to none of `valid`, or
+  /// tells `leftovers` of it.
   Result<> collect(const std::set<std::string>& valid,
-                   const std::function<bool(const Address&)>& is_in);
+                   const std::function<bool(const Address&)>& is_in,
+                   std::vector<std::string>* leftovers);
 
   /// Of foreign_rules.h.
   Result<std::string> find_foreign_drop();

@@ -148,7 +148,8 @@ Result<> remove(const Config& config, const Owner& owner, Deadline deadline) {
   return {};
 }
 
-Result<> collect(const Config& config, const std::set<std::string>& valid, Deadline deadline) {
+Result<> collect(const Config& config, const std::set<std::string>& valid,
+                 std::vector<std::string>* leftovers, Deadline deadline) {
   if (!sys::exists(config.folder)) return {};
   const Folder folder = FLUYT_TRY_CONTEXT(open_folder(config, deadline), config.folder);
   for (const Address& address : folder.taken) {
@@ -156,7 +157,12 @@ Result<> collect(const Config& config, const std::set<std::string>& valid, Deadl
       const size_t slash = name.find('/');
       return belongs(folder, address, {name.substr(0, slash), name.substr(slash + 1)});
     });
-    if (!stays) FLUYT_TRY_CONTEXT(sys::remove_file(folder.fd, address.text()), config.folder);
+    if (stays) continue;
+    if (leftovers != nullptr) {
+      leftovers->push_back(cat("lease ", config.folder, "/", address.text()));
+    } else {
+      FLUYT_TRY_CONTEXT(sys::remove_file(folder.fd, address.text()), config.folder);
+    }
   }
   return {};
 }

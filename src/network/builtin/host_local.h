@@ -61,8 +61,9 @@ Json parse_resolv_conf(std::string_view text);
 Result<Given> add(const Config& config, const Owner& owner, Deadline deadline);
 /// kFailedPrecondition when the owner has no address.
 Result<> check(const Config& config, const Owner& owner, Deadline deadline);
-/// Removes the addresses of all owners but these ("ID/DEVICE").
-Result<> collect(const Config& config, const std::set<std::string>& valid, Deadline deadline);
+/// Removes the addresses of all owners but these ("ID/DEVICE"), or tells `leftovers` of them.
+Result<> collect(const Config& config, const std::set<std::string>& valid,
+                 std::vector<std::string>* leftovers, Deadline deadline);
 /// Whatever the owner has, under any range. None is success.
 Result<> remove(const Config& config, const Owner& owner, Deadline deadline);
 

@@ -40,15 +40,17 @@ Result<> remove(const Config& config, const Owner& owner, Deadline deadline) {
   return local == nullptr ? Result<>() : host_local::remove(*local, owner, deadline);
 }
 
-Result<> collect(const Config& config, const Json& request, Firewall& firewall, Deadline deadline) {
+Result<> collect(const Config& config, const Json& request, Firewall& firewall,
+                 std::vector<std::string>* leftovers, Deadline deadline) {
   const auto valid = FLUYT_TRY(valid_owners(request));
   const auto* local = std::get_if<host_local::Config>(&config);
   const auto* fixed = std::get_if<static_ipam::Config>(&config);
-  FLUYT_TRY(firewall.collect(valid, [&](const Address& address) {
+  const auto is_in = [&](const Address& address) {
     return local != nullptr ? host_local::holds(*local, address)
                             : fixed != nullptr && static_ipam::holds(*fixed, address);
-  }));
-  return local == nullptr ? Result<>() : host_local::collect(*local, valid, deadline);
+  };
+  FLUYT_TRY(firewall.collect(valid, is_in, leftovers));
+  return local == nullptr ? Result<>() : host_local::collect(*local, valid, leftovers, deadline);
 }
 
 }  // namespace fluyt::network::ipam

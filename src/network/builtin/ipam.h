@@ -2,6 +2,7 @@
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/result.h"
 #include "base/time.h"
@@ -28,7 +29,8 @@ Result<> check(const Config& config, const Owner& owner, Deadline deadline);
 /// None is success.
 Result<> remove(const Config& config, const Owner& owner, Deadline deadline);
 /// GC: leases, and packet rules about addresses of this configuration, that belong to none of the
-/// request's valid attachments.
-Result<> collect(const Config& config, const Json& request, Firewall& firewall, Deadline deadline);
+/// request's valid attachments; with `leftovers` they stay, and it gets a line each.
+Result<> collect(const Config& config, const Json& request, Firewall& firewall,
+                 std::vector<std::string>* leftovers, Deadline deadline);
 
 }  // namespace fluyt::network::ipam
