@@ -33,6 +33,7 @@ class Relay {
   virtual ~Relay() = default;
   /// Every stream that was announced is there.
   virtual void on_ready() = 0;
+  /// Where input was announced alone: some bytes each time, and after the end, told once, none.
   virtual void on_input(std::string_view bytes) = 0;
   virtual void on_input_end() = 0;
   virtual void on_resize(TerminalSize size) = 0;

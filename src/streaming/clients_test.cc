@@ -141,6 +141,15 @@ TEST_F(SpdyClients, InputItsEndAndSizesReachTheRelay) {
   EXPECT_THAT(relay->heard, ElementsAre("ready", "input hello", "size 80x24", "input ends"));
 }
 
+TEST_F(SpdyClients, InputEndsOnce) {
+  begin(Version::kV4, {.in = true, .out = false, .err = false, .terminal = false});
+  open(1, "error");
+  open(3, "stdin");
+  handler->on_bytes(spdy::write_data(3, "", true));
+  handler->on_bytes(spdy::write_reset(3, spdy::ResetStatus::kCancel));
+  EXPECT_THAT(relay->heard, ElementsAre("ready", "input ends"));
+}
+
 TEST_F(SpdyClients, TheOutcomeComesBehindAllOutput) {
   begin(Version::kV4, {.in = true, .out = true, .err = true, .terminal = false});
   open(1, "error");
@@ -212,6 +221,19 @@ TEST_F(SocketClients, TheCloseSignalIsOfV5) {
 TEST_F(SocketClients, V4HasNoCloseSignal) {
   begin({Version::kV4, false, false});
   handler->on_bytes(message('\xff', std::string(1, '\0')));
+  EXPECT_THAT(relay->heard, ElementsAre("ready"));
+}
+
+TEST_F(SocketClients, NothingIsReadBehindTheEndOfInputNorWhereThereIsNone) {
+  const std::string end = message('\xff', std::string(1, '\0'));
+  begin({Version::kV5, false, false});
+  handler->on_bytes(end);
+  handler->on_bytes(message(0, "too late"));
+  handler->on_bytes(end);
+  EXPECT_THAT(relay->heard, ElementsAre("ready", "input ends"));
+  relay->heard.clear();
+  begin({Version::kV5, false, false}, {.in = false, .out = true, .err = false, .terminal = false});
+  handler->on_bytes(end);
   EXPECT_THAT(relay->heard, ElementsAre("ready"));
 }
 

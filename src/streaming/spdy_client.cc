@@ -1,5 +1,6 @@
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "base/strings.h"
 #include "streaming/client.h"
@@ -92,7 +93,8 @@ class SpdyClient final : public Wire::Handler, public Client, private spdy::Sess
     }
   }
   void on_stream_end(uint32_t id) override {
-    if (id == ids_.at(index(Channel::kIn))) relay_->on_input_end();
+    if (id == ids_.at(index(Channel::kIn)) && !std::exchange(input_ended_, true))
+      relay_->on_input_end();
   }
   void on_stream_reset(uint32_t id) override { on_stream_end(id); }
 
@@ -111,6 +113,7 @@ class SpdyClient final : public Wire::Handler, public Client, private spdy::Sess
   std::array<bool, 5> wanted_{};
   std::array<std::optional<uint32_t>, 5> ids_;
   bool ready_ = false;
+  bool input_ended_ = false;
   SizeReader sizes_;
   std::unique_ptr<Loop::Timer> late_;
   std::shared_ptr<Relay> relay_;

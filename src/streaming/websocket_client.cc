@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "base/base64.h"
 #include "streaming/client.h"
 
@@ -9,7 +11,7 @@ constexpr auto kCloseSignal = '\xff';  // of v5: the channel whose input ends fo
 class WebSocketClient final : public Wire::Handler, public Client {
  public:
   WebSocketClient(std::shared_ptr<Wire> wire, WebSocketUpgrade how, Streams streams)
-      : wire_(std::move(wire)), how_(how), streams_(streams) {}
+      : wire_(std::move(wire)), how_(how), streams_(streams), input_open_(streams.in) {}
 
   void set_relay(std::shared_ptr<Relay> relay) { relay_ = std::move(relay); }
 
@@ -67,11 +69,12 @@ class WebSocketClient final : public Wire::Handler, public Client {
 
   void take(char channel, std::string_view bytes) {
     if (channel == static_cast<char>(Channel::kIn)) {
-      if (streams_.in && !bytes.empty()) relay_->on_input(bytes);
+      if (input_open_ && !bytes.empty()) relay_->on_input(bytes);
     } else if (channel == static_cast<char>(Channel::kResize)) {
       sizes_.feed(bytes, [this](TerminalSize size) { relay_->on_resize(size); });
     } else if (channel == kCloseSignal && how_.version == Version::kV5) {
-      if (bytes == std::string_view("\0", 1)) relay_->on_input_end();
+      if (bytes == std::string_view("\0", 1) && std::exchange(input_open_, false))
+        relay_->on_input_end();
     }
     // Output channels are ours: what comes on them is dropped, as the field does.
   }
@@ -79,6 +82,7 @@ class WebSocketClient final : public Wire::Handler, public Client {
   std::shared_ptr<Wire> wire_;
   const WebSocketUpgrade how_;
   const Streams streams_;
+  bool input_open_;
   SizeReader sizes_;
   std::shared_ptr<Relay> relay_;
 };
