@@ -125,7 +125,8 @@ Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_vi
     const oci::Descriptor next =
         FLUYT_TRY_CONTEXT(oci::choose_platform(*parsed.index, platform), top.digest.text());
     indexes.push_back(std::move(top));
-    top = Document{next.digest, FLUYT_TRY(nested_manifest(source, next))};
+    auto nested = FLUYT_TRY(nested_manifest(source, next));
+    top = Document{next.digest, std::move(nested)};
     type = next.media_type;
   }
   FLUYT_TRY_CONTEXT(check_config_type(*manifest), cat("image manifest ", top.digest.text()));

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "base/strings.h"
 #include "network/cni_network.h"
@@ -32,9 +33,10 @@ Result<> CniNetwork::collect_network(const NetworkConfig& network,
   size_t left = network.plugins.size();
   for (const PluginConfig& plugin : network.plugins) {
     if (leftovers != nullptr && !plugin.built_in) continue;
+    auto request = FLUYT_TRY(make_gc_request(network, plugin, valid));
     const PluginCall what{.command = Command::kGc,
                           .type = plugin.type,
-                          .request = FLUYT_TRY(make_gc_request(network, plugin, valid)),
+                          .request = std::move(request),
                           .args = {},
                           .deadline = part_of(deadline, left--),
                           .leftovers = leftovers};

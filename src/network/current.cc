@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "base/strings.h"
 #include "network/builtin/builtin.h"
 #include "network/cni_network.h"
@@ -105,9 +107,10 @@ Result<> CniNetwork::ask_plugins(const NetworkConfig& network) {
   const bool by_programs = !version_before(network.version, "1.1.0");
   for (const PluginConfig& plugin : network.plugins) {
     if (!plugin.built_in && !by_programs) continue;
+    auto request = FLUYT_TRY(make_status_request(network, plugin));
     const PluginCall what{.command = Command::kStatus,
                           .type = plugin.type,
-                          .request = FLUYT_TRY(make_status_request(network, plugin)),
+                          .request = std::move(request),
                           .args = {},
                           .deadline = Deadline::after_ms(kAskMs)};
     FLUYT_TRY(plugin.built_in ? call_built_in(what, firewall_)

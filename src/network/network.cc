@@ -4,6 +4,7 @@
 #include <sys/vfs.h>
 
 #include <mutex>
+#include <utility>
 
 #include "base/strings.h"
 #include "base/trace.h"
@@ -31,12 +32,12 @@ Result<std::string> CniNetwork::call(Command command, const Record& record,
                                      const PluginConfig& plugin, const AttachmentArgs& args,
                                      std::string_view previous_result, Deadline deadline) {
   const trace::Span span(cat("plugin ", plugin.type));
-  const PluginCall what{
-      .command = command,
-      .type = plugin.type,
-      .request = FLUYT_TRY(make_request(record.network, plugin, args, previous_result)),
-      .args = args,
-      .deadline = deadline};
+  auto request = FLUYT_TRY(make_request(record.network, plugin, args, previous_result));
+  const PluginCall what{.command = command,
+                        .type = plugin.type,
+                        .request = std::move(request),
+                        .args = args,
+                        .deadline = deadline};
   return plugin.built_in ? call_built_in(what, firewall_) : call_program(what, options_.bin_dirs);
 }
 

@@ -203,10 +203,9 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     FLUYT_TRY(set_from_outside(plan, pid));
     if (plan.namespaces.fork == NamespacePlan::Fork::kNone)
       FLUYT_TRY(tell_made(request, created, pid));
-    const FirstGo go{
-        .pid = pid,
-        .cgroups = FLUYT_TRY(join_cgroups(plan, FLUYT_TRY(prepare_cgroups(plan, host, record)))),
-        .tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks};
+    FirstGo go{.pid = pid, .cgroups = {}, .tasks = {}};
+    go.cgroups = FLUYT_TRY(join_cgroups(plan, FLUYT_TRY(prepare_cgroups(plan, host, record))));
+    go.tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks;
     FLUYT_TRY(send_first_go(start.channel, go));
     return request.meanwhile ? request.meanwhile() : Result<>();
   };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "base/strings.h"
 #include "sys/file.h"
@@ -78,10 +79,11 @@ Result<> NetDevices::move_one(const NetDevicePlan& device, sys::Netlink& here,
     before.insert(other.index);
   }
   // Read before it moves: the kernel takes them all away then.
+  auto addresses = kept_addresses(FLUYT_TRY(here.addresses(link->index)));
   Moved moved{.host_name = device.host_name,
               .index = 0,
               .was_up = link->up,
-              .addresses = kept_addresses(FLUYT_TRY(here.addresses(link->index)))};
+              .addresses = std::move(addresses)};
   auto asked = here.move_link(link->index, network_, device.name);
   // It may have moved and kept its name all the same.
   const std::vector<sys::Link> after = FLUYT_TRY(there.links());

@@ -162,9 +162,10 @@ Result<> start_session(Inside& in) {
   }
   const auto or_null = [&](sys::FdRef fd) { return fd.valid() ? fd : in.host.null.ref(); };
   // Copies first: a source may have the number of a target.
-  const sys::Fd copies[3] = {FLUYT_TRY(sys::duplicate(or_null(stdio.in))),
-                             FLUYT_TRY(sys::duplicate(or_null(stdio.out))),
-                             FLUYT_TRY(sys::duplicate(or_null(stdio.err)))};
+  sys::Fd copies[3];
+  copies[0] = FLUYT_TRY(sys::duplicate(or_null(stdio.in)));
+  copies[1] = FLUYT_TRY(sys::duplicate(or_null(stdio.out)));
+  copies[2] = FLUYT_TRY(sys::duplicate(or_null(stdio.err)));
   for (int number = 0; number < 3; ++number)
     FLUYT_TRY(sys::place_descriptor(copies[number], number));
   // Nobody shall find more than the program has in a container that waits at its gate.

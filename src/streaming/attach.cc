@@ -24,8 +24,8 @@ struct Pipes {
 };
 
 Result<Pipes> make_pipes() {
-  Pipes pipes{FLUYT_TRY(sys::make_pipe()), FLUYT_TRY(sys::make_pipe()),
-              FLUYT_TRY(sys::make_pipe())};
+  Pipes pipes;
+  for (sys::Pipe* pipe : {&pipes.in, &pipes.out, &pipes.err}) *pipe = FLUYT_TRY(sys::make_pipe());
   for (const sys::Fd* fd : {&pipes.out.read, &pipes.err.read}) {
     (void)::fcntl(fd->raw(), F_SETPIPE_SZ, kPipeBytes);  // a host that allows less has less
   }

@@ -1,4 +1,5 @@
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/strings.h"
 #include "image/archive/archive.h"
@@ -46,8 +47,9 @@ Result<ArchivedImage> Archive::docker_image(const std::string& config,
                            .digest = info.digest,
                            .size = static_cast<int64_t>(info.size)};
   };
+  auto described = FLUYT_TRY(describe(config, oci::media_type::kDockerConfig));
   oci::Manifest manifest{.media_type = std::string(oci::media_type::kDockerManifest),
-                         .config = FLUYT_TRY(describe(config, oci::media_type::kDockerConfig))};
+                         .config = std::move(described)};
   for (const std::string& layer : layers) {
     manifest.layers.push_back(
         FLUYT_TRY(describe(layer, "application/vnd.docker.image.rootfs.diff.tar")));

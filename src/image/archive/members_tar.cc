@@ -90,7 +90,8 @@ class Unpacker final : public TarSink {
     if (!name_.has_value()) return {};
     fd_.reset();
     table_.links.erase(*name_);
-    table_.files.insert_or_assign(*name_, Member{file_, {size_, FLUYT_TRY(hasher_->finish())}});
+    MemberInfo info{size_, FLUYT_TRY(hasher_->finish())};
+    table_.files.insert_or_assign(*name_, Member{file_, std::move(info)});
     name_.reset();
     return {};
   }

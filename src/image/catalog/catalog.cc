@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <utility>
 
 #include "base/strings.h"
 #include "base/time.h"
@@ -132,8 +133,9 @@ Result<> load_images(Database& database, CatalogState& state) {
   Statement images =
       FLUYT_TRY(database.prepare("SELECT id, manifest_digest, size, pinned, added_ns FROM image"));
   while (FLUYT_TRY(images.step())) {
+    auto digest = FLUYT_TRY(oci::Digest::parse(images.text(1)));
     state.images.emplace(images.text(0), ImageRow{images.text(0),
-                                                  FLUYT_TRY(oci::Digest::parse(images.text(1))),
+                                                  std::move(digest),
                                                   static_cast<uint64_t>(images.number(2)),
                                                   {},
                                                   {},
@@ -145,9 +147,10 @@ Result<> load_images(Database& database, CatalogState& state) {
                                  "image_layer ORDER BY image_id, position"));
   while (FLUYT_TRY(layers.step())) {
     ImageRow& image = FLUYT_TRY(row_of(state.images, layers.text(0))).get();
-    image.layers.push_back({FLUYT_TRY(oci::Digest::parse(layers.text(1))),
-                            FLUYT_TRY(oci::Digest::parse(layers.text(2))),
-                            static_cast<uint64_t>(layers.number(3))});
+    auto diff_id = FLUYT_TRY(oci::Digest::parse(layers.text(1)));
+    auto blob_digest = FLUYT_TRY(oci::Digest::parse(layers.text(2)));
+    image.layers.push_back(
+        {std::move(diff_id), std::move(blob_digest), static_cast<uint64_t>(layers.number(3))});
   }
   Statement blobs = FLUYT_TRY(
       database.prepare("SELECT image_id, digest FROM image_blob ORDER BY image_id, position"));

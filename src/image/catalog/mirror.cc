@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/strings.h"
 #include "sys/file.h"
@@ -64,28 +65,33 @@ Result<std::vector<LayerRow>> layers_in(const json& list) {
 }
 
 Result<MirroredImage> image_in(const json& from) {
+  auto digest = FLUYT_TRY(digest_in(from.at("manifest_digest")));
+  auto blobs = FLUYT_TRY(digests_in(from.at("blobs")));
+  auto layers = FLUYT_TRY(layers_in(from.at("layers")));
   MirroredImage out{{from.at("id").get<std::string>(),
-                     FLUYT_TRY(digest_in(from.at("manifest_digest"))),
+                     std::move(digest),
                      from.at("size").get<uint64_t>(),
                      {},
-                     FLUYT_TRY(digests_in(from.at("blobs"))),
+                     std::move(blobs),
                      from.at("pinned").get<bool>(),
                      from.at("added_ns").get<int64_t>()},
                     from.at("names").get<std::vector<std::string>>(),
-                    FLUYT_TRY(layers_in(from.at("layers")))};
+                    std::move(layers)};
   for (const json& item : from.at("chain")) {
-    out.row.layers.push_back({FLUYT_TRY(digest_in(item.at("diff_id"))),
-                              FLUYT_TRY(digest_in(item.at("blob_digest"))),
-                              item.at("blob_bytes").get<uint64_t>()});
+    auto diff_id = FLUYT_TRY(digest_in(item.at("diff_id")));
+    auto blob_digest = FLUYT_TRY(digest_in(item.at("blob_digest")));
+    out.row.layers.push_back(
+        {std::move(diff_id), std::move(blob_digest), item.at("blob_bytes").get<uint64_t>()});
   }
   return out;
 }
 
 Result<MirroredRoot> root_in(const json& from) {
-  return MirroredRoot{
-      {from.at("container_id").get<std::string>(), from.at("image_id").get<std::string>(),
-       FLUYT_TRY(digests_in(from.at("chain")))},
-      FLUYT_TRY(layers_in(from.at("layers")))};
+  auto chain = FLUYT_TRY(digests_in(from.at("chain")));
+  auto layers = FLUYT_TRY(layers_in(from.at("layers")));
+  return MirroredRoot{{from.at("container_id").get<std::string>(),
+                       from.at("image_id").get<std::string>(), std::move(chain)},
+                      std::move(layers)};
 }
 
 // Reads one file and hands what is in it to `take`, which gives it its place.

@@ -1,6 +1,7 @@
 #include "image/layer/info.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/strings.h"
 
@@ -48,9 +49,9 @@ Result<std::string> unescape(std::string_view text) {
 }
 
 Result<LayerInfo> read(const json& from) {
-  LayerInfo info{
-      .diff_id = FLUYT_TRY(oci::Digest::parse(from.at("diff_id").get<std::string>())),
-      .blob_digest = FLUYT_TRY(oci::Digest::parse(from.at("blob_digest").get<std::string>()))};
+  auto diff_id = FLUYT_TRY(oci::Digest::parse(from.at("diff_id").get<std::string>()));
+  auto blob_digest = FLUYT_TRY(oci::Digest::parse(from.at("blob_digest").get<std::string>()));
+  LayerInfo info{.diff_id = std::move(diff_id), .blob_digest = std::move(blob_digest)};
   info.media_type = from.at("media_type").get<std::string>();
   info.compression = from.at("compression").get<std::string>();
   info.blob_bytes = from.at("blob_bytes").get<uint64_t>();
@@ -67,8 +68,9 @@ Result<LayerInfo> read(const json& from) {
     info.implied_dirs.push_back(FLUYT_TRY(unescape(name.get<std::string>())));
   }
   for (const json& link : from.at("lower_links")) {
-    info.lower_links.push_back({FLUYT_TRY(unescape(link.at("path").get<std::string>())),
-                                FLUYT_TRY(unescape(link.at("target").get<std::string>()))});
+    auto path = FLUYT_TRY(unescape(link.at("path").get<std::string>()));
+    auto target = FLUYT_TRY(unescape(link.at("target").get<std::string>()));
+    info.lower_links.push_back({std::move(path), std::move(target)});
   }
   return info;
 }

@@ -1,6 +1,7 @@
 #include "network/builtin/tuning_config.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/strings.h"
 #include "network/builtin/plugins.h"
@@ -86,9 +87,9 @@ Result<TuningConfig> parse_tuning(const Json& request, const std::string& device
   }
   for (const auto& [key, value] : sysctls.items()) {
     if (!value.is_string()) return wrong_field(cat("sysctl.", key), value, "text");
-    config.sysctls.push_back({.key = key,
-                              .file = FLUYT_TRY(file_of(replaced(key, "IFNAME", device))),
-                              .value = value.get<std::string>()});
+    auto file = FLUYT_TRY(file_of(replaced(key, "IFNAME", device)));
+    config.sysctls.push_back(
+        {.key = key, .file = std::move(file), .value = value.get<std::string>()});
   }
   return config;
 }
