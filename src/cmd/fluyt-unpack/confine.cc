@@ -120,7 +120,7 @@ sock_filter jump(uint16_t code, uint32_t value, size_t yes, size_t no) {
   return {code, static_cast<uint8_t>(yes), static_cast<uint8_t>(no), value};
 }
 
-Result<> filter_calls() {
+[[maybe_unused]] Result<> filter_calls() {
   std::vector<sock_filter> program;
   program.push_back(statement(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)));
   program.push_back(jump(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0));
