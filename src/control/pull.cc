@@ -1,3 +1,4 @@
+#include "base/guarded.h"
 #include "base/strings.h"
 #include "control/image_message.h"
 #include "control/layer_reports.h"
@@ -16,6 +17,8 @@ grpc::Status ControlService::Pull(grpc::ServerContext* context, const v1::PullRe
     if (!platform.ok()) return to_status(platform.error());
     options.platform = std::move(*platform);
   }
+  Guarded<std::vector<std::string>> warnings;
+  options.warning = [&](const std::string& warning) { warnings.lock()->push_back(warning); };
   const auto pulled = with_progress<image::Image>(
       *context,
       [&](LayerMessages& changed) {
@@ -31,6 +34,7 @@ grpc::Status ControlService::Pull(grpc::ServerContext* context, const v1::PullRe
   if (!pulled.ok()) return to_status(pulled.error());
   v1::PullResponse last;
   fill(*pulled, *last.mutable_image());
+  for (const std::string& warning : *warnings.lock()) last.add_warnings(warning);
   writer->Write(last);
   return grpc::Status::OK;
 }

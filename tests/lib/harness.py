@@ -57,8 +57,9 @@ def cgroup_tops():
 class Registry:
     """Debian's docker-registry on a free port of loopback, its files in `folder`."""
 
-    def __init__(self, folder, auth=None, access_log=False):
-        """`auth`: the `auth` section of its configuration; None: everybody may do everything."""
+    def __init__(self, folder, auth=None, access_log=False, headers=None):
+        """`auth`: the `auth` section of its configuration; None: everybody may do everything. `headers`: {name: [value]} of every
+        answer."""
         program = shutil.which("docker-registry")
         if program is None:
             raise RuntimeError("docker-registry: not found; install Debian's docker-registry")
@@ -68,7 +69,7 @@ class Registry:
         with open(config, "w", encoding="utf-8") as file:
             json.dump({"version": "0.1", "log": {"level": "error", "accesslog": {"disabled": not access_log}},
                        "storage": {"filesystem": {"rootdirectory": folder + "/data"}, "delete": {"enabled": True}},
-                       "http": {"addr": self.address}, **({"auth": auth} if auth else {})}, file)
+                       "http": {"addr": self.address, "headers": headers or {}}, **({"auth": auth} if auth else {})}, file)
         self.log = folder + "/log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)

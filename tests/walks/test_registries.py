@@ -146,3 +146,19 @@ def test_settings_that_are_wrong_are_named(settings, words):
         assert "fluytd.toml:" in log and words in log
     finally:
         engine.close()
+
+
+def test_what_the_registry_says_to_people(engine, tmp_path):
+    registry = harness.Registry(str(tmp_path / "talks"), headers={"Warning": ['299 - "this tag goes away"']})
+    try:
+        images.push(harness.busybox_image(), registry.address, "team/app", "v1")
+        name = registry.address + "/team/app:v1"
+        for quiet in ((), ("-q",)):
+            pulled = engine.fluyt("pull", *quiet, name)
+            said = [line for line in pulled.stderr.splitlines() if "the registry says" in line]
+            assert len(said) == 1 and "this tag goes away" in said[0], pulled.stderr
+        with open(engine.log, encoding="utf-8") as file:
+            assert 'warns: "this tag goes away"' in file.read()
+        engine.fluyt("rmi", name)
+    finally:
+        registry.stop()

@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "cmd/fluyt/terminal.h"
+#include "cmd/fluyt/text/escape.h"
 
 namespace fluyt::cli {
 
@@ -54,8 +55,11 @@ void LayerView::update(const LayerMessages& changed) {
 Result<control::Image> pull_with_view(Client& client, const control::PullRequest& request,
                                       Verbosity verbosity) {
   LayerView view(Verb::kPull, verbosity);
-  return client.pull(
-      request, [&](const control::PullResponse& response) { view.update(response.layers()); });
+  return client.pull(request, [&](const control::PullResponse& response) {
+    view.update(response.layers());
+    for (const std::string& warning : response.warnings())
+      write_out(Stream::kErr, cat("fluyt: the registry says: ", printable(warning), "\n"));
+  });
 }
 
 }  // namespace fluyt::cli
