@@ -414,9 +414,11 @@ TEST_F(StoreTest, ALayerThatIsTruncatedOrHangs) {
        {std::pair(Reply::Fault::kClose, Code::kUnavailable),
         std::pair(Reply::Fault::kHangInBody, Code::kDeadlineExceeded),
         std::pair(Reply::Fault::kHangBeforeHead, Code::kDeadlineExceeded)}) {
-    fake_->set_hook([&, bad = fault](const FakeRegistry::Request& request) -> std::optional<Reply> {
+    // By value: one that hangs is still answered when this test has ended.
+    fake_->set_hook([path, body = maker.layers()[1],
+                     bad = fault](const FakeRegistry::Request& request) -> std::optional<Reply> {
       if (request.target != path) return std::nullopt;
-      return Reply{.body = maker.layers()[1], .fault = bad, .cut = 600};
+      return Reply{.body = body, .fault = bad, .cut = 600};
     });
     expect_refused(pull("a/b:v1"), code, path);
   }

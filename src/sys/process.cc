@@ -72,7 +72,8 @@ const std::string& program_of(const SpawnOptions& options) {
   report = report_high;
   int top = 2;
   for (const auto& [from, to] : moves) {
-    if (dup2(from, to) < 0) die();
+    // The call itself: ThreadSanitizer's dup2() and close() take this for a thread of the parent's.
+    if (syscall(SYS_dup3, from, to, 0) < 0) die();
     top = std::max(top, to);
   }
   // Everything above the numbers handed over goes at exec; gaps below `top` are closed one by one.
@@ -80,7 +81,7 @@ const std::string& program_of(const SpawnOptions& options) {
   for (int fd = 3; fd <= top; ++fd) {
     const bool kept =
         std::any_of(moves.begin(), moves.end(), [&](auto& m) { return m.second == fd; });
-    if (!kept) ::close(fd);
+    if (!kept) (void)syscall(SYS_close, fd);
   }
   if (chdir(options.cwd.c_str()) != 0) die();
   execve(program_of(options).c_str(), argv, envp);

@@ -34,6 +34,7 @@ RegistryOptions quick_options() {
 class SessionTest : public ::testing::Test {
  protected:
   void SetUp() override { fake_ = Fake::start().value(); }
+  void TearDown() override { fake_.reset(); }  // before what its hooks look at
 
   std::unique_ptr<Session> open(Credentials credentials = {},
                                 RegistryOptions options = quick_options()) {
