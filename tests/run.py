@@ -13,6 +13,7 @@ import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 UNIT_LIMIT_S = 300
+SLOWER = {"dev": 3, "tsan": 5}  # builds with sanitizers
 WALK_LIMIT_S = 1500
 
 
@@ -27,7 +28,7 @@ class Count:
         self.failures.append(name)
 
 
-def run_unit(program, words, count):
+def run_unit(program, words, count, limit_s):
     name = os.path.basename(program).removesuffix("_test")
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [program, f"--gtest_output=json:{report.name}", "--gtest_brief=1"]
@@ -37,10 +38,10 @@ def run_unit(program, words, count):
         try:
             # Own network namespace: unit tests that touch the kernel's network touch only theirs.
             done = subprocess.run(["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command],
-                                  check=False, timeout=UNIT_LIMIT_S, stdin=subprocess.DEVNULL)
+                                  check=False, timeout=limit_s, stdin=subprocess.DEVNULL)
             code = done.returncode
         except subprocess.TimeoutExpired:
-            code = f"no end after {UNIT_LIMIT_S} s"
+            code = f"no end after {limit_s} s"
         try:
             suites = json.load(report)["testsuites"]
         except (json.JSONDecodeError, KeyError):
@@ -93,6 +94,14 @@ def run_pytest(folder, words, count):
         count.fail(f"{folder}: pytest ended with {code}")
 
 
+def set_sanitizers():
+    """What the sanitizers' runtimes are told, in a build that has them. A report is a failure: it ends the program, or its exit status."""
+    lists = os.path.join(ROOT, "tests", "sanitizers")
+    os.environ["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    os.environ["LSAN_OPTIONS"] = f"suppressions={lists}/leak.supp:print_suppressions=0"
+    os.environ["TSAN_OPTIONS"] = f"suppressions={lists}/thread.supp:print_suppressions=0:second_deadlock_stack=1"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
@@ -103,10 +112,11 @@ def main():
     os.umask(0o022)
     os.environ.pop("NOTIFY_SOCKET", None)
     os.environ["FLUYT_BIN"] = os.path.join(ROOT, options.build, "bin")
+    set_sanitizers()
     count = Count()
     if options.only in (None, "unit"):
         for program in sorted(glob.glob(os.path.join(ROOT, options.build, "test", "*_test"))):
-            run_unit(program, options.words, count)
+            run_unit(program, options.words, count, UNIT_LIMIT_S * SLOWER.get(os.path.basename(options.build), 1))
     for folder in ("security", "walks"):
         if options.only in (None, folder):
             run_pytest(folder, options.words, count)
