@@ -32,9 +32,14 @@ bool has_long_name(const OverlayMount& overlay) {
          std::any_of(overlay.lower_dirs.begin(), overlay.lower_dirs.end(), is_long);
 }
 
+// Before 6.5 overlayfs takes any key until the mount is made, and then tells the kernel's log which
+// ones it does not know.
+bool takes_any_key(FsContext& context) { return context.set_flag("no-such-key").ok(); }
+
 Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay,
                                     const std::vector<std::string>& more_options) {
   FsContext context = FLUYT_TRY(FsContext::open("overlay"));
+  if (takes_any_key(context)) return Error::from_errno(EINVAL, "overlay: keys are not looked at");
   FLUYT_TRY(context.set_string("source", "overlay"));
   for (const std::string& dir : overlay.lower_dirs) {
     FLUYT_TRY(context.set_string("lowerdir+", dir));
@@ -305,7 +310,7 @@ Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::stri
   std::string refused;
   if (!has_long_name(overlay) && overlay.ids.empty() && overlay.sub_path.empty()) {
     auto made = make_overlay_by_fsconfig(overlay, more_options);
-    // Before 6.5 overlayfs takes any key, until there are too many of them or the mount is made.
+    // Before 6.7 overlayfs takes no directory by a key of its own.
     if (made.ok() || made.error().errno_value() != EINVAL) return made;
     refused = made.error().message();
   }
