@@ -11,6 +11,7 @@
 #include "image/image_store.h"
 #include "image/testing/fake_registry.h"
 #include "image/testing/image_maker.h"
+#include "image/testing/settled.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -63,8 +64,7 @@ class StoreTest : public ::testing::Test {
     return store_->pull(oci::Reference::parse(name(tag)).value(), options);
   }
   std::vector<std::string> names_in(const std::string& folder) const {
-    auto names = sys::list_dir(cat(folder_->path(), "/store/", folder));
-    return names.ok() ? *names : std::vector<std::string>{};
+    return testing::settled_names(cat(folder_->path(), "/store/", folder));
   }
   // Neither a row nor a file.
   void expect_nothing_left() {

@@ -11,6 +11,7 @@
 #include "image/image_store.h"
 #include "image/testing/fake_registry.h"
 #include "image/testing/image_maker.h"
+#include "image/testing/settled.h"
 #include "sys/file.h"
 
 // Every way in which a registry can misbehave, against a whole store: what pull answers, how often
@@ -633,8 +634,7 @@ class RegistryFaults : public ::testing::Test {
   static std::string contents(const std::string& root) {
     std::string out;
     for (const char* folder : {"layers", "staging", "trash", "fixups", "blobs/sha256", "roots"}) {
-      const auto names = sys::list_dir(cat(root, "/", folder));
-      out += cat(folder, ":", names.ok() ? join(*names, ",") : "", "\n");
+      out += cat(folder, ":", join(testing::settled_names(cat(root, "/", folder)), ","), "\n");
     }
     return out;
   }

@@ -12,6 +12,7 @@
 #include "image/library.h"
 #include "image/testing/fake_registry.h"
 #include "image/testing/image_maker.h"
+#include "image/testing/settled.h"
 #include "sys/file.h"
 
 /// For the tests of the store's verbs: a store of its own beside a fake registry.
@@ -55,8 +56,7 @@ class StoreFixture : public ::testing::Test {
   }
   std::string path(const std::string& below) const { return cat(options_.root, "/", below); }
   std::vector<std::string> names_in(const std::string& folder) const {
-    auto names = sys::list_dir(path(folder));
-    return names.ok() ? *names : std::vector<std::string>{};
+    return settled_names(path(folder));
   }
   void write(const std::string& file, std::string_view bytes) const {
     ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path(file), bytes, 0600).ok());
