@@ -146,6 +146,7 @@ Result<> LinkedRuntime::update(const ContainerInfo& container, sys::FdRef resour
 }
 
 Result<std::string> LinkedRuntime::remove(const ContainerInfo& container, Deadline deadline) const {
+  const trace::Span span("cgroup");
   const auto cgroup = cgroup_of(container);
   if (cgroup != runtime::CgroupRecord{}) FLUYT_TRY(runtime::cgroup::end(cgroup, deadline));
   return std::string();

@@ -173,6 +173,11 @@ class Monitor {
   struct Ending {
     std::vector<RequestKey> keys;
     int64_t deadline_ms = 0;
+    std::string trace;  // of the first containers: an answer is kept only while it is short
+    void add_trace(std::string_view more) {
+      constexpr size_t kMostBytes = 8UL << 10U;
+      if (trace.size() + more.size() <= kMostBytes) trace += more;
+    }
   };
   std::optional<Ending> ending_;
 };

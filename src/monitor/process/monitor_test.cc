@@ -31,6 +31,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "base/time.h"
+#include "base/trace.h"
 #include "monitor/client/client.h"
 #include "monitor/client/launch.h"
 #include "monitor/protocol/frame.h"
@@ -1350,6 +1351,31 @@ TEST_F(MonitorTest, AnEndThatWasAskedForWarnsOfNothing) {
     client_ = std::move(next).value();
   }
   EXPECT_EQ(logger_.all(), "");
+}
+
+// Where a removal's time goes is told with it, whether it is of one container or of all.
+TEST_F(MonitorTest, ARemovalAndAShutdownTellTheirParts) {
+  for (const char* id : {"first", "second", "third"}) run(id, "while true; do sleep 0.05; done");
+  trace::Recorder recorder;
+  {
+    trace::Request walk(recorder, "RemoveContainer");
+    walk.of("s");
+    EXPECT_TRUE(client_->remove("first", Deadline::after_ms(kWaitMs)).ok());
+  }
+  {
+    trace::Request walk(recorder, "StopPodSandbox");
+    walk.of("s");
+    EXPECT_TRUE(client_->shutdown(Deadline::after_ms(kWaitMs)).ok());
+  }
+  const auto cgroup = testing::Field(&trace::Part::name, "cgroup");
+  const std::vector<trace::Walk> walks = recorder.walks_of("s", "");
+  ASSERT_EQ(walks.size(), 2U);
+  EXPECT_THAT(walks[0].parts, testing::ElementsAre(cgroup));
+  EXPECT_THAT(walks[1].parts, testing::ElementsAre(cgroup, cgroup));
+  for (const trace::Part& part : walks[1].parts) {
+    EXPECT_GE(part.begin_ns, 0);
+    EXPECT_LE(part.begin_ns + part.took_ns, walks[1].took_ns);
+  }
 }
 
 // What fluytd does without a monitor that is stopped.

@@ -38,6 +38,8 @@ void Monitor::remove_now(Container& container, int64_t deadline_ms) {
     if (at == containers_.end()) return;
     Container& removed = *at->second;
     if (reply.ok()) {
+      for (const RequestKey& key : removed.removers) requests_.note_trace(key, reply->trace);
+      if (ending_) ending_->add_trace(reply->trace);
       if (!reply->text.empty()) log(cat("remove of ", id, ": ", reply->text));
       removed.cgroup_removed = true;
       if (removed.info.state == ContainerState::kExited) finish_remove(id);

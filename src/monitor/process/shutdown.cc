@@ -48,7 +48,10 @@ void Monitor::end_shutdown() {
   if (!unmounted.ok()) log(unmounted.error().message());
   sys::remove_file(sys::kCwd, cat(options_.state_dir, "/", kSocketFile))
       .ignore("the folder goes next");
-  for (const RequestKey& key : ending_->keys) done(key, {});
+  for (const RequestKey& key : ending_->keys) {
+    requests_.note_trace(key, ending_->trace);
+    done(key, {});
+  }
   // The answers are in the sockets' buffers.
   over_ = true;
 }

@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/devices.h"
 #include "runtime/cgroup/files.h"
@@ -155,6 +156,7 @@ class Unit {
     unit.unit_ = record.unit;
     if (!record.unit) return unit;
     unit.present_ = present_quota(record);
+    const trace::Span span(systemd::kSpan);
     unit.manager_ = FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(*record.unit),
                                                         Deadline::after_ms(systemd::kPatienceMs)));
     return unit;
@@ -169,6 +171,7 @@ class Unit {
       for (auto& one : systemd::device_properties(rules)) properties.push_back(std::move(one));
     }
     systemd::sort_properties(properties);
+    const trace::Span span(systemd::kSpan);
     FLUYT_TRY_CONTEXT(
         manager_->set_properties(*unit_, properties, Deadline::after_ms(systemd::kPatienceMs)),
         "linux.resources");

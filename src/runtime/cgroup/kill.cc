@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/files.h"
 #include "runtime/cgroup/systemd.h"
@@ -179,6 +180,7 @@ Result<> end(const CgroupRecord& record, Deadline deadline) {
 Result<> remove(const CgroupRecord& record, Deadline deadline) {
   FLUYT_TRY(wait_empty(record, deadline));
   if (record.unit) {
+    const trace::Span span(systemd::kSpan);
     auto manager =
         FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(*record.unit), deadline));
     FLUYT_TRY(manager.stop(*record.unit, deadline));

@@ -259,7 +259,7 @@ Result<Hold> start_scope(const SystemdUnit& unit, const oci::Resources& resource
                           : systemd::Manager::OomPolicy::kContinue;
   const std::vector<systemd::Property> asked =
       FLUYT_TRY(systemd::annotation_properties(annotations));
-  const trace::Span span("systemd (D-Bus)");
+  const trace::Span span(systemd::kSpan);
   const Deadline deadline = Deadline::after_ms(systemd::kPatienceMs);
   auto manager = FLUYT_TRY(systemd::Manager::connect(systemd::instance_of(unit), deadline));
   Hold hold(FLUYT_TRY(sys::make_sleeper()));

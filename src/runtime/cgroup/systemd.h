@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -14,6 +15,9 @@ namespace fluyt::runtime::cgroup::systemd {
 
 /// How long systemd may take for a job; runc waits as long.
 inline constexpr int64_t kPatienceMs = 30'000;
+
+/// The part of a trace that is a wait for it.
+inline constexpr std::string_view kSpan = "systemd (D-Bus)";
 
 /// A connection to an instance of systemd.
 class Manager {

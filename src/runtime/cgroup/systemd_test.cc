@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "base/strings.h"
+#include "base/trace.h"
 #include "runtime/cgroup/stats.h"
 #include "runtime/cgroup/systemd_name.h"
 #include "sys/file.h"
@@ -403,6 +404,29 @@ TEST_F(SystemdOom, AHoldOutlivesTheKillOfAWholeGroup) {
   oci::Resources asked{.memory = oci::MemoryResources{.limit = 16 << 20, .swap = 16 << 20}};
   asked.unified["memory.oom.group"] = "1";
   EXPECT_GE(kills_of_the_last(asked), 1U);
+}
+
+TEST_F(Systemd, ATraceTellsEachWaitForIt) {
+  trace::Recorder recorder;
+  const auto waits_in = [&](const char* verb, const std::function<void()>& work) {
+    {
+      trace::Request walk(recorder, verb);
+      walk.of("s");
+      work();
+    }
+    const trace::Walk walk = recorder.walks_of("s", "").back();
+    int64_t told_ns = 0;
+    for (const trace::Part& part : walk.parts) {
+      EXPECT_EQ(part.name, systemd::kSpan);
+      told_ns += part.took_ns;
+    }
+    EXPECT_LE(told_ns, walk.took_ns);
+    return walk.parts.size();
+  };
+  // The scope is made; then a connection and the properties.
+  EXPECT_EQ(waits_in("CreateContainer", [&] { start_container({.pids_limit = 30}); }), 3U);
+  ASSERT_OK(kill_all(record_, soon()));
+  EXPECT_EQ(waits_in("RemoveContainer", [&] { ASSERT_OK(remove(record_, soon())); }), 1U);
 }
 
 TEST_F(Systemd, AManagerKnowsItsVersion) {
