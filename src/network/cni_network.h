@@ -11,6 +11,7 @@
 #include "network/config.h"
 #include "network/network.h"
 #include "network/result.h"
+#include "network/turns.h"
 
 /// The body of Network, a file a verb.
 namespace fluyt::network {
@@ -18,7 +19,11 @@ namespace fluyt::network {
 class CniNetwork final : public Network {
  public:
   CniNetwork(Options options, Cache cache, Logger& logger)
-      : options_(std::move(options)), cache_(std::move(cache)), logger_(logger) {}
+      : options_(std::move(options)),
+        cache_(std::move(cache)),
+        logger_(logger),
+        turns_(options_.programs_at_once == 0 ? Turns::for_this_machine()
+                                              : options_.programs_at_once) {}
 
   Status status() override;
   Result<Attachment> attach(const SandboxNetwork& sandbox, Deadline deadline) override;
@@ -52,6 +57,8 @@ class CniNetwork final : public Network {
   Result<std::string> call(Command command, const Record& record, const PluginConfig& plugin,
                            const AttachmentArgs& args, std::string_view previous_result,
                            Deadline deadline);
+  /// None where it is built in.
+  Result<std::optional<Turns::Turn>> take_turn(const PluginConfig& plugin, Deadline deadline);
   Result<PluginResult> add_all(Record& record, Deadline deadline);
   Result<> delete_all(const Record& record, Deadline deadline);
   Result<std::optional<Record>> record_to_delete(const SandboxNetwork& sandbox);
@@ -71,6 +78,7 @@ class CniNetwork final : public Network {
   Guarded<Asked> asked_;
   Guarded<std::string> why_not_now_;  // as last logged
   Firewall firewall_;
+  Turns turns_;  // of ADD and DEL by programs
   // Shared by attach and detach, alone in collect: what is being added must not look left over.
   std::shared_mutex collecting_;
 };

@@ -7,6 +7,10 @@
 
 namespace fluyt::network {
 
+namespace {
+constexpr int64_t kTurnMs = 60'000;
+}
+
 Deadline part_of(Deadline deadline, size_t parts) {
   const int left_ms = deadline.poll_timeout_ms();
   if (left_ms < 0) return deadline;
@@ -15,7 +19,8 @@ Deadline part_of(Deadline deadline, size_t parts) {
 
 // The specification halts at the first failure. We go on, since each DEL frees what the others do
 // not know of (a lease, a rule), and report the first failure. One that hangs must not leave the
-// others without time.
+// others without time, and neither must the wait for a turn: where a node's pods all go at once, a
+// DEL that is killed and tried again helps nobody.
 Result<> CniNetwork::delete_all(const Record& record, Deadline deadline) {
   AttachmentArgs args = record.args;
   if (!is_namespace(args.netns)) args.netns.clear();
@@ -23,10 +28,21 @@ Result<> CniNetwork::delete_all(const Record& record, Deadline deadline) {
   const bool wants_result = !version_before(record.network.version, "0.4.0");
   std::optional<Error> first;
   size_t left = record.network.plugins.size();
+  const bool bounded = deadline.poll_timeout_ms() >= 0;
+  int64_t left_ms = deadline.poll_timeout_ms();
   for (auto plugin = record.network.plugins.rbegin(); plugin != record.network.plugins.rend();
        ++plugin) {
-    auto deleted = call(Command::kDel, record, *plugin, args, wants_result ? record.result : "",
-                        part_of(deadline, left--));
+    const auto run = [&]() -> Result<> {
+      const auto turn = FLUYT_TRY(take_turn(*plugin, Deadline::after_ms(kTurnMs)));
+      const Deadline until = bounded ? Deadline::after_ms(left_ms) : deadline;
+      auto done = call(Command::kDel, record, *plugin, args, wants_result ? record.result : "",
+                       part_of(until, left));
+      if (bounded) left_ms = until.poll_timeout_ms();
+      FLUYT_TRY(std::move(done));
+      return {};
+    };
+    auto deleted = run();
+    --left;
     if (deleted.ok()) continue;
     if (!first) {
       first = std::move(deleted).error();

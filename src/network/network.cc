@@ -41,10 +41,18 @@ Result<std::string> CniNetwork::call(Command command, const Record& record,
   return plugin.built_in ? call_built_in(what, firewall_) : call_program(what, options_.bin_dirs);
 }
 
+Result<std::optional<Turns::Turn>> CniNetwork::take_turn(const PluginConfig& plugin,
+                                                         Deadline deadline) {
+  if (plugin.built_in) return std::optional<Turns::Turn>();
+  return std::optional(
+      FLUYT_TRY_CONTEXT(turns_.take(deadline), cat("plugin ", quote(plugin.type, 64))));
+}
+
 // Runs the chain, `record.result` always being the last result there is.
 Result<PluginResult> CniNetwork::add_all(Record& record, Deadline deadline) {
   PluginResult last;
   for (const PluginConfig& plugin : record.network.plugins) {
+    const auto turn = FLUYT_TRY(take_turn(plugin, deadline));
     const std::string output =
         FLUYT_TRY(call(Command::kAdd, record, plugin, record.args, record.result, deadline));
     last = FLUYT_TRY_CONTEXT(parse_result(output, record.network.version, record.args.interface),

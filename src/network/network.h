@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -64,6 +65,8 @@ struct Options {
   std::vector<std::string> bin_dirs;  // /opt/cni/bin, /usr/lib/cni
   std::string cache_dir;              // results: written before they are used
   Plugins plugins = Plugins::kBuiltIn;
+  /// How many programs do ADD or DEL at once; the others wait. 0: twice the processors.
+  size_t programs_at_once = 0;
 };
 
 class Network {

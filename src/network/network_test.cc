@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "base/strings.h"
 #include "network/plugin_testing.h"
 #include "sys/file.h"
@@ -115,6 +119,41 @@ TEST_F(NetworkTest, DelRunsInReverseWithWhatAddWasGivenThoughTheFolderChanged) {
   ASSERT_TRUE(network->detach(sandbox(), Deadline::after_ms(10000)).ok());
   EXPECT_THAT(read("calls/order"), ::testing::EndsWith("two DEL\none DEL\n"))
       << "no plugin runs again";
+}
+
+// A kubelet stops all pods of a node at once: where they would share few processors, each would be
+// past its deadline.
+TEST_F(NetworkTest, ProgramsTakeTurnsAndTheWaitIsNotTheirTime) {
+  plugin("one", answer(kResult),
+         "echo + >> $D/held; grep -c + $D/held > $D/plus.$$; grep -c - $D/held > $D/minus.$$; "
+         "echo $(($(cat $D/plus.$$) - $(cat $D/minus.$$))) >> $D/at-once; sleep 0.3; "
+         "echo - >> $D/held");
+  write("conf/10-pods.conflist",
+        R"({"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"one"}]})");
+  auto network = open(2);
+  std::vector<SandboxNetwork> all;
+  for (int i = 0; i < 12; ++i) {
+    all.push_back(sandbox());
+    all.back().sandbox_id = cat("s", i);
+    ASSERT_TRUE(network->attach(all.back(), Deadline::after_ms(10000)).ok());
+  }
+  std::atomic<int> detached = 0;
+  std::vector<std::thread> threads;
+  threads.reserve(all.size());
+  // Twelve of 0.3 s, two at once: the last ends after 1.8 s.
+  for (const SandboxNetwork& one : all) {
+    threads.emplace_back([&] {
+      const auto done = network->detach(one, Deadline::after_ms(1500));
+      EXPECT_TRUE(done.ok()) << done.error().message();
+      if (done.ok()) ++detached;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(detached, 12);
+  const std::string counted = read("calls/at-once");
+  const auto at_once = split(trim(counted), '\n');
+  EXPECT_EQ(at_once.size(), 12U);
+  for (const std::string_view number : at_once) EXPECT_LE(parse_number<int>(number).value_or(9), 2);
 }
 
 TEST_F(NetworkTest, DelOfAVanishedNamespacePassesNone) {

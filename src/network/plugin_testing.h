@@ -53,10 +53,11 @@ class NetworkTest : public ::testing::Test {
   }
   std::string answer(const std::string& json) { return cat("echo '", json, "'"); }
 
-  std::unique_ptr<Network> open() {
+  std::unique_ptr<Network> open(size_t programs_at_once = 0) {
     auto network = Network::open({.conf_dir = cat(dir_, "/conf"),
                                   .bin_dirs = {cat(dir_, "/none"), cat(dir_, "/bin")},
-                                  .cache_dir = cat(dir_, "/cache")},
+                                  .cache_dir = cat(dir_, "/cache"),
+                                  .programs_at_once = programs_at_once},
                                  logger_);
     EXPECT_TRUE(network.ok());
     return std::move(network).value();
