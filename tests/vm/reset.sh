@@ -1,59 +1,10 @@
 # The machine is reset under pods (reset.py): run by fluyt-payload.service as /payload/run in each of two boots of one disk. Before the
 # reset: PODS pods with addresses, host ports and processes. After it: what the first boot left is told as ended, each pod comes back once
 # by what a kubelet calls, and of the old ones no lease, veth or packet rule is left.
-set -u
+. ./common.sh
 PODS=20
-WALK=/var/lib/walk
-export CONTAINER_RUNTIME_ENDPOINT=unix:///run/fluyt/fluyt.sock IMAGE_SERVICE_ENDPOINT=unix:///run/fluyt/fluyt.sock
-crictl() { ./crictl -t 120s "$@" 2>/tmp/crictl.err || { cat /tmp/crictl.err; return 1; }; }
-die() { echo "FAILED: $*"; return 1; }
-want() { # WHAT EXPECTED GOT
-  [ "$2" = "$3" ] || die "$1: expected '$2', got '$3'"
-}
-wait_for() { # SECONDS WHAT COMMAND...
-  local left=$1 what=$2; shift 2
-  until "$@"; do
-    left=$((left - 1))
-    [ $left -gt 0 ] || { die "gave up: $what"; return 1; }
-    sleep 1
-  done
-}
-quiet() { "$@" >/dev/null; }
-answers() { fluyt version >/dev/null 2>&1; }
-scopes() { systemctl list-units --all --plain --no-legend "$1" | wc -l; }
-leases() { find /var/lib/cni/networks/vm -name '10.*' 2>/dev/null; }
-ports() { ls /sys/class/net/fluytvm0/brif 2>/dev/null; }
-rules() { nft list ruleset 2>/dev/null; [ "$VM" != uml ] || { iptables-legacy-save -t nat; ip6tables-legacy-save -t nat; }; }
-VM=$(systemd-detect-virt)
 
-network() { # what of it lies in no file
-  modprobe -a overlay bridge veth nf_tables nft_masq nft_nat nft_chain_nat nft_ct br_netfilter xt_MASQUERADE xt_comment 2>/dev/null
-  ip link set lo up
-  sysctl -qw net.ipv4.ip_forward=1
-}
-# The bridge plugin names its rules by the sandbox's id, and so does portmap.
-no_trace_of() { # FILE with ids
-  local id
-  rules >/tmp/rules
-  while read -r id; do
-    ! grep -F "$id" /tmp/rules || { die "a packet rule of $id is left"; return 1; }
-    ! grep -rlF "$id" /var/lib/cni/networks/vm || { die "a lease of $id is left"; return 1; }
-  done <"$1"
-}
-
-install() {
-  mkdir -p $WALK /etc/cni/net.d /etc/fluyt/conf.d
-  cp net.conflist /etc/cni/net.d/10-vm.conflist
-  printf '[cgroup]\ndriver = "systemd"\n' >/etc/fluyt/conf.d/10-systemd.toml
-  if [ "$VM" = uml ]; then # its nftables has no NAT: the programs, with the other iptables
-    mkdir -p /usr/lib/cni
-    cp cni/* /usr/lib/cni/
-    for name in iptables ip6tables; do update-alternatives --set $name /usr/sbin/$name-legacy >/dev/null; done
-    printf '[network]\nbuiltin = false\n' >/etc/fluyt/conf.d/20-programs.toml
-  fi
-  dpkg -i first/*.deb || return 1
-  wait_for 60 "fluytd to answer" answers && fluyt import -q --name busybox image && sync
-}
+install() { install_network && install_fluyt && sync; }
 
 manifest() { # NUMBER ATTEMPT
   printf '{"metadata":{"name":"pod%s","namespace":"walk","uid":"u%s","attempt":%s},"hostname":"pod%s","log_directory":"/var/log/pods/pod%s",
@@ -101,7 +52,7 @@ start_pods() {
 
 told_as_ended() {
   wait_for 120 "fluytd to answer" answers || return 1
-  want "another boot" different "$([ "$(cat $WALK/boot)" = "$(cat /proc/sys/kernel/random/boot_id)" ] && echo same || echo different)" || return 1
+  another_boot || return 1
   listing /tmp/after || return 1
   local list
   for list in pods containers logs; do
@@ -147,19 +98,4 @@ end() {
   want "scopes" 0 "$(scopes 'cri-fluyt-*.scope')" && want "failed units" "" "$(systemctl --failed --plain --no-legend)"
 }
 
-network
-if [ -e $WALK/boot ]; then parts="told_as_ended come_back collected end"; else parts="install start_pods"; fi
-for part in $parts; do
-  echo "== $part"
-  began=$(date +%s)
-  if $part; then rc=0; else rc=1; fi
-  echo "   $(($(date +%s) - began)) s"
-  echo "== exit $rc"
-  [ $rc = 0 ] || { journalctl -u fluytd --no-pager -n 60; exit; }
-done
-if [ ! -e $WALK/boot ]; then
-  cp /proc/sys/kernel/random/boot_id $WALK/boot
-  sync $WALK/* $WALK  # what this script wrote; what fluytd wrote is its own care
-  echo "== reset"
-  sleep 600 # until it comes
-fi
+two_boots "install start_pods" "told_as_ended come_back collected end"

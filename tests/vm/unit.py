@@ -35,11 +35,12 @@ def package(folder, revision):
 
 
 def files():
+    os.makedirs(machine.WORK, exist_ok=True)
     built = machine.WORK + "/package"
     image = machine.WORK + "/busybox"
     images.write_layout(images.Image([images.busybox_layer()], {"Cmd": ["sh"], "Env": [images.PATH_ENV]}), image, "latest")
     return {"first": package(built, "1"), "second": package(built, "2"), "image": image,
-            "crictl": os.path.join(machine.ROOT, "build", "tools", "crictl")}
+            "common.sh": os.path.join(machine.HERE, "common.sh"), "crictl": os.path.join(machine.ROOT, "build", "tools", "crictl")}
 
 
 def run(parts):

@@ -1,31 +1,14 @@
 # fluyt as a package under systemd: run by fluyt-payload.service in the machine of debian.py, as /payload/run, with first/ and second/
 # (a package each), image/ (an OCI layout), crictl and test/. Says "== NAME" and "== exit N" of every part; the first that fails ends it.
 # OOM_ROUNDS says how often a container is to run out of memory.
-set -u
+. ./common.sh
 OOM_ROUNDS=${OOM_ROUNDS:-10}
-export CONTAINER_RUNTIME_ENDPOINT=unix:///run/fluyt/fluyt.sock IMAGE_SERVICE_ENDPOINT=unix:///run/fluyt/fluyt.sock
-crictl() { ./crictl -t 120s "$@" 2>/tmp/crictl.err || { cat /tmp/crictl.err; return 1; }; }
 modprobe -a overlay bridge veth 2>/dev/null
 
-die() { echo "FAILED: $*"; return 1; }
-want() { # WHAT EXPECTED GOT
-  [ "$2" = "$3" ] || die "$1: expected '$2', got '$3'"
-}
-wait_for() { # SECONDS WHAT COMMAND...
-  local left=$1 what=$2; shift 2
-  until "$@"; do
-    left=$((left - 1))
-    [ $left -gt 0 ] || { die "gave up: $what"; return 1; }
-    sleep 1
-  done
-}
-property() { systemctl show -p "$2" --value "$1"; }
 main_pid() { property fluytd.service MainPID; }
 pid_of() { fluyt inspect "$1" | jq -r '.info.info | if type == "string" then fromjson else . end | .pid'; }
 id_of() { fluyt inspect "$1" | jq -r .status.id; }
-answers() { fluyt version >/dev/null 2>&1; }
 counts() { fluyt logs "$1" >"/tmp/log.$1" && tail -1 "/tmp/log.$1"; }
-scopes() { systemctl list-units --all --plain --no-legend "$1" | wc -l; }
 
 # Every container that was started by `begin` still has its process, and writes.
 PODS="one two"
@@ -211,16 +194,5 @@ end() { # nothing is left of what ran
   [ ! -e /var/lib/fluyt ] && [ ! -e /etc/fluyt ] || die "purge left files"
 }
 
-for part in ${PARTS:-install_package run_pods restart_unit stop_and_start reexec_manager reload_unit killed watchdog activation kubelet_pod busy_manager oom \
-  handlers upgrade removal end}; do
-  echo "== $part"
-  began=$(date +%s)
-  if $part; then rc=0; else rc=1; fi
-  echo "   $(($(date +%s) - began)) s"
-  echo "== exit $rc"
-  if [ $rc != 0 ]; then
-    journalctl -u fluytd --no-pager -n 60
-    systemctl list-units --all --no-pager 'cri-fluyt-*' 'fluyt*'
-    break
-  fi
-done
+run_parts ${PARTS:-install_package run_pods restart_unit stop_and_start reexec_manager reload_unit killed watchdog activation kubelet_pod busy_manager oom \
+  handlers upgrade removal end}
