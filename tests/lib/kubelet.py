@@ -16,6 +16,20 @@ import harness
 NODE_IP = "10.186.0.1"  # the kubelet wants an address that is not of 127/8
 PROGRAM = os.path.join(harness.ROOT, "build", "tools", "kubelet")
 
+# What one without an API server wants, wherever it runs.
+STANDALONE = {
+    "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+    "address": "127.0.0.1", "readOnlyPort": 0, "healthzPort": 0,
+    "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+    "authorization": {"mode": "AlwaysAllow"},
+    "fileCheckFrequency": "1s", "syncFrequency": "2s", "nodeStatusUpdateFrequency": "5s",
+    "failCgroupV1": False, "failSwapOn": False,
+    "enforceNodeAllocatable": ["pods"], "enableControllerAttachDetach": False,
+    "evictionHard": {"memory.available": "1Mi"}, "registerNode": False,
+    "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
+    "featureGates": {"KubeletCrashLoopBackOffMax": True},
+}
+
 
 def _controllers():
     """The cgroup folders below which a tree of ours may be made, one a hierarchy."""
@@ -36,20 +50,10 @@ class Kubelet:
         for path in (self.manifests, self.logs, self.folder + "/root"):
             os.makedirs(path, exist_ok=True)
         self.config = {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "address": "127.0.0.1", "port": self.port, "readOnlyPort": 0, "healthzPort": 0,
-            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-            "authorization": {"mode": "AlwaysAllow"},
-            "staticPodPath": self.manifests, "fileCheckFrequency": "1s", "syncFrequency": "2s",
-            "nodeStatusUpdateFrequency": "5s",
+            **STANDALONE, "port": self.port, "staticPodPath": self.manifests,
             "containerRuntimeEndpoint": "unix://" + engine.socket, "podLogsDir": self.logs,
-            "volumePluginDir": self.folder + "/volume-plugins",
-            "cgroupRoot": "/" + self.cgroup, "failCgroupV1": False, "failSwapOn": False,
-            "enforceNodeAllocatable": ["pods"], "enableControllerAttachDetach": False,
+            "volumePluginDir": self.folder + "/volume-plugins", "cgroupRoot": "/" + self.cgroup,
             "containerLogMaxSize": "10Mi", "containerLogMonitorInterval": "3s",
-            "evictionHard": {"memory.available": "1Mi"}, "registerNode": False,
-            "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
-            "featureGates": {"KubeletCrashLoopBackOffMax": True},
             **settings,
         }
         self.process = None
