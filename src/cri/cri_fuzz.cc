@@ -71,13 +71,9 @@ std::string room;  // set before anything runs
 class World {
  public:
   World() {
-    engine::Parts parts;
-    parts.images = std::make_unique<engine::testing::FakeImages>(fakes_);
-    parts.network = std::make_unique<engine::testing::FakeNetwork>(fakes_);
-    parts.hub = std::make_unique<engine::testing::FakeHub>(fakes_);
     engine_ = taken(
         engine::Engine::open({.root = folder_.path() + "/root", .state = folder_.path() + "/state"},
-                             std::move(parts), logger_));
+                             engine::testing::parts_over(fakes_), logger_));
     urls_ = taken(streaming::Server::start({}, *engine_, logger_));
     runtime_.emplace(*engine_, *urls_, [] { return ServerInfo{}; });
     image_.emplace(*engine_);

@@ -151,6 +151,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// Behind the start (owed_network.cc): the DELs that are owed, then what belongs to no sandbox.
   void detach_later(const SandboxEntryPtr& entry);
   void collect_later();
+  /// Whether there is a record of it that could not be read.
+  bool is_set_aside(std::string_view kind, const std::string& id);
   /// Whether a record names it, be it one that cannot be read.
   bool knows_sandbox(const std::string& id);
   /// Has each monitor of another release replace itself, one at a time, behind the calls.

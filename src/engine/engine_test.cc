@@ -30,13 +30,9 @@ class EngineTest : public ::testing::Test {
   }
   void restart() {
     engine_.reset();
-    Parts parts;
-    parts.images = std::make_unique<FakeImages>(world_);
-    parts.network = std::make_unique<FakeNetwork>(world_);
-    parts.hub = std::make_unique<FakeHub>(world_);
     auto engine =
         Engine::open({.root = folder_->path() + "/root", .state = folder_->path() + "/state"},
-                     std::move(parts), logger_);
+                     testing::parts_over(world_), logger_);
     ASSERT_TRUE(engine.ok()) << engine.error().message();
     engine_ = std::move(engine).value();
   }

@@ -52,16 +52,7 @@ class Examiner {
  private:
   bool is_sandbox(const std::string& id) { return core_.knows_sandbox(id); }
   bool is_container(const std::string& id) {
-    const auto broken = broken_ids("container");
-    return core_.tables.lock()->containers.contains(id) || broken.contains(id);
-  }
-  std::set<std::string> broken_ids(std::string_view kind) {
-    std::set<std::string> ids;
-    const std::vector<BrokenRecord> all = *core_.broken.lock();
-    for (const auto& record : all) {
-      if (record.kind == kind) ids.insert(record.id);
-    }
-    return ids;
+    return core_.tables.lock()->containers.contains(id) || core_.is_set_aside("container", id);
   }
 
   template <class Mend>

@@ -24,13 +24,16 @@ void Engine::Core::detach_later(const SandboxEntryPtr& entry) {
   });
 }
 
+bool Engine::Core::is_set_aside(std::string_view kind, const std::string& id) {
+  auto records = broken.lock();
+  return std::any_of(records->begin(), records->end(), [&](const BrokenRecord& record) {
+    return record.kind == kind && record.id == id;
+  });
+}
+
 // What a broken record is about stays: somebody is to look at it.
 bool Engine::Core::knows_sandbox(const std::string& id) {
-  if (tables.lock()->sandboxes.contains(id)) return true;
-  const std::vector<BrokenRecord> records = *broken.lock();
-  return std::any_of(records.begin(), records.end(), [&](const BrokenRecord& record) {
-    return record.kind == "sandbox" && record.id == id;
-  });
+  return tables.lock()->sandboxes.contains(id) || is_set_aside("sandbox", id);
 }
 
 void Engine::Core::collect_later() {

@@ -132,13 +132,9 @@ class Echo final : public Relay {
 class World final : public Admission {
  public:
   World() {
-    engine::Parts parts;
-    parts.images = std::make_unique<engine::testing::FakeImages>(fakes_);
-    parts.network = std::make_unique<engine::testing::FakeNetwork>(fakes_);
-    parts.hub = std::make_unique<engine::testing::FakeHub>(fakes_);
     auto opened =
         engine::Engine::open({.root = folder_.path() + "/root", .state = folder_.path() + "/state"},
-                             std::move(parts), logger_);
+                             engine::testing::parts_over(fakes_), logger_);
     must(opened.ok());
     engine_ = std::move(*opened);
     context_.emplace(

@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "engine/engine.h"
 #include "image/image_store.h"
 #include "monitor/client/client.h"
 #include "network/network.h"
@@ -277,5 +278,14 @@ class FakeHub final : public monitor::Hub {
  private:
   FakeWorld& world_;
 };
+
+/// What an engine over `world` is made of.
+inline Parts parts_over(FakeWorld& world) {
+  Parts parts;
+  parts.images = std::make_unique<FakeImages>(world);
+  parts.network = std::make_unique<FakeNetwork>(world);
+  parts.hub = std::make_unique<FakeHub>(world);
+  return parts;
+}
 
 }  // namespace fluyt::engine::testing
