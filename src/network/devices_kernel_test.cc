@@ -33,12 +33,15 @@ bool kernel_has(const std::string& kind) {
 class Devices : public BuiltIn {
  protected:
   // What is the same for all: a device of the host for others to lie on, with the default route.
+  // It stands still when the pair has its carrier, and with it both link-local addresses.
   static void make_host() {
     output_of(
         shell("ip link set lo up; ip link add up0 type veth peer name up1; "
               "ip link set up0 address 02:00:00:00:00:11; ip link set up1 up; "
               "ip addr add 192.0.2.1/24 dev up0; ip link set up0 up; "
-              "ip route add default via 192.0.2.2"));
+              "ip route add default via 192.0.2.2; i=0; "
+              "until [ $(ip -6 -o addr show scope link | wc -l) = 2 ] || [ $i = 1000 ]; "
+              "do i=$((i+1)); sleep 0.01; done"));
   }
   // `harm` is a command in the sandbox after which CHECK is to fail; empty: none.
   void compare(const std::string& plugins, const std::string& version = "1.0.0",
