@@ -57,6 +57,13 @@ enum class Newlines {
 /// scope.
 enum class UnitProperties { kObey, kIgnore };
 
+/// A program of the caller's in place of the one that process.args names: executed by descriptor,
+/// so that nothing of the image is looked at for it. Its arguments are process.args.
+struct Program {
+  sys::FdRef file;                      // invalid: process.args[0], found in the container
+  std::vector<sys::FdRef> descriptors;  // that it has too, under the numbers that they have here
+};
+
 struct CreateRequest {
   std::string id;
   std::string bundle;  // absolute: relative paths of the spec start here
@@ -64,6 +71,7 @@ struct CreateRequest {
   std::optional<sys::OverlayMount> overlay_root;  // in place of spec.root.path
   /// Trees to be mounted in place of what the spec's binds name as their source: a name to a tree.
   std::map<std::string, sys::OverlayMount> trees;
+  Program program;
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
   /// The first process reads one byte here before execve; end of file makes it exit without running
@@ -74,6 +82,7 @@ struct CreateRequest {
   /// or gets the sentence of the error that kept the program from being executed.
   sys::FdRef report;
   int preserve_fds = 0;
+  bool fills_dev = true;  // devices and links in /dev; a program of the caller's may want none
   Cgroups cgroups = Cgroups::kMake;
   Newlines newlines = Newlines::kToNewLine;
   bool no_pivot = false;
@@ -121,6 +130,7 @@ struct ExecRequest {
   /// The same for single v1 controllers, by their names: "memory" to "sub".
   std::map<std::string, std::string> below_controllers;
   bool even_if_paused = false;  // wait until a paused container is resumed, instead of an error
+  Program program;
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;
   Newlines newlines = Newlines::kToNewLine;

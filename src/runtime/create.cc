@@ -107,6 +107,7 @@ Result<Start> start_first(const CreateRequest& request, const Plan& plan, HostSi
   if (!process) {
     live({.plan = plan,
           .host = side,
+          .program = request.program,
           .channel = std::move(pair.second),
           .stdio = request.stdio,
           .gate = request.gate,
@@ -294,7 +295,8 @@ Result<Created> create(const CreateRequest& request) {
                                          .trees = &request.trees,
                                          .preserve_fds = request.preserve_fds,
                                          .no_pivot = request.no_pivot,
-                                         .no_new_keyring = request.no_new_keyring},
+                                         .no_new_keyring = request.no_new_keyring,
+                                         .fills_dev = request.fills_dev},
                                         facts));
   span.emplace("sources opened");
   HostSide side = FLUYT_TRY(prepare(plan));

@@ -155,6 +155,7 @@ FirstProcess joining(const ExecRequest& request, const Plan& plan, HostSide& sid
                      const sys::Process& init, int channel) {
   return {.plan = plan,
           .host = side,
+          .program = request.program,
           .channel = sys::Fd(channel),
           .stdio = request.stdio,
           .gate = {},

@@ -169,6 +169,8 @@ std::vector<int> needed(const FirstProcess& p) {
     if (fd.valid()) keep.push_back(fd.raw());
   };
   for (int fd = 3; fd < 3 + p.plan.preserve_fds; ++fd) keep.push_back(fd);
+  add(p.program.file);
+  for (const sys::FdRef fd : p.program.descriptors) add(fd);
   add(p.channel);
   add(p.stdio.in);
   add(p.stdio.out);
@@ -288,7 +290,9 @@ void live(FirstProcess process) {
       _exit(kFailed);
     }
   }
-  tell(in, not_executed(in.program, sys::execute(in.program, in.plan.args, in.env)));
+  const sys::FdRef file = in.p.program.file;
+  tell(in, not_executed(in.program, file.valid() ? sys::execute_file(file, in.plan.args, in.env)
+                                                 : sys::execute(in.program, in.plan.args, in.env)));
   _exit(kFailed);
 }
 

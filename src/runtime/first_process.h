@@ -15,6 +15,7 @@ namespace fluyt::runtime {
 struct FirstProcess {
   const Plan& plan;
   HostSide& host;
+  const Program& program;
   sys::Fd channel;  // packets to the maker (channel.h)
   Stdio stdio;
   sys::FdRef gate;               // invalid: there is none, as for every exec

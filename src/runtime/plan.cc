@@ -485,9 +485,10 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   if (request.trees != nullptr) find_trees(*request.trees, plan);
   take_root_bind(plan);
   find_sources_in_root(plan);
-  plan.makes_dev = std::none_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
-    return mount.kind == MountKind::kBind && mount.destination == "/dev";
-  });
+  plan.makes_dev = request.fills_dev &&
+                   std::none_of(plan.mounts.begin(), plan.mounts.end(), [](const MountPlan& mount) {
+                     return mount.kind == MountKind::kBind && mount.destination == "/dev";
+                   });
   FLUYT_TRY(plan_mount_label(config.mount_label, host, plan));
   plan.devices = FLUYT_TRY(plan_devices(config.devices));
   for (const std::string& path : config.masked_paths) add_once(plan.masked_paths, clean_path(path));

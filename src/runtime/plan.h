@@ -259,6 +259,7 @@ struct PlanRequest {
   int preserve_fds = 0;
   bool no_pivot = false;
   bool no_new_keyring = false;
+  bool fills_dev = true;
 };
 /// Pure. What the specification asks and we do not do is kUnimplemented, by its field's name.
 Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host);

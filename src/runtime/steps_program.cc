@@ -128,6 +128,11 @@ Result<> verify_directory(Inside& in) {
 }
 
 Result<> find_program(Inside& in) {
+  if (in.p.program.file.valid()) {
+    in.env = in.plan.env;
+    in.program = in.plan.args[0];
+    return {};
+  }
   in.env = each_once(in.plan.env);
   if (std::erase(in.env, "HOME=") != 0 || find_variable(in.env, "HOME") == nullptr)
     in.env.push_back(cat("HOME=", home_of(in.plan.identity.uid)));
@@ -173,6 +178,10 @@ Result<> start_session(Inside& in) {
   return {};
 }
 
-Result<> close_descriptors(Inside& in) { return sys::close_on_exec_from(3 + in.plan.preserve_fds); }
+Result<> close_descriptors(Inside& in) {
+  FLUYT_TRY(sys::close_on_exec_from(3 + in.plan.preserve_fds));
+  for (const sys::FdRef fd : in.p.program.descriptors) FLUYT_TRY(sys::keep_on_exec(fd));
+  return {};
+}
 
 }  // namespace fluyt::runtime

@@ -251,6 +251,11 @@ Result<> close_all_but(std::vector<int> keep) {
   return close_range_of(next, ~0U, 0);
 }
 
+Result<> keep_on_exec(FdRef fd) {
+  if (fcntl(fd.raw(), F_SETFD, 0) != 0) return Error::from_errno(errno, "fcntl(F_SETFD)");
+  return {};
+}
+
 Result<> close_on_exec_from(int first) {
   return close_range_of(static_cast<unsigned>(first), ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
 }

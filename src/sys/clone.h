@@ -71,6 +71,8 @@ Result<> hide_in_empty_root();
 Result<> close_all_but(std::vector<int> keep);
 /// Sets close-on-exec on every descriptor from `first` up.
 Result<> close_on_exec_from(int first);
+/// This one stays open in the program that is executed.
+Result<> keep_on_exec(FdRef fd);
 /// Opens /dev/null as each of the descriptors 0, 1 and 2 that is not open: what is opened next
 /// would else take its number, and go to every program that is executed as one of its standard
 /// streams.

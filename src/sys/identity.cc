@@ -269,6 +269,14 @@ Result<> check_executable(const std::string& path) {
   return failed(cat("faccessat(", quote(path, 1024), ", X_OK)"));
 }
 
+Error execute_file(FdRef file, const std::vector<std::string>& args,
+                   const std::vector<std::string>& env) {
+  const auto argv = pointers(args);
+  const auto envp = pointers(env);
+  execveat(file.raw(), "", argv.data(), envp.data(), AT_EMPTY_PATH);
+  return failed("execveat()");
+}
+
 Error execute(const std::string& path, const std::vector<std::string>& args,
               const std::vector<std::string>& env) {
   const auto argv = pointers(args);

@@ -89,6 +89,9 @@ Result<> change_directory_to(const std::string& path);
 Result<std::string> working_directory();
 /// faccessat(2) with the effective ids and X_OK, on a regular file.
 Result<> check_executable(const std::string& path);
+/// execve(2) of an open file, which may not be a script. Returns only on error.
+Error execute_file(FdRef file, const std::vector<std::string>& args,
+                   const std::vector<std::string>& env);
 /// execve(2). Returns only on error.
 Error execute(const std::string& path, const std::vector<std::string>& args,
               const std::vector<std::string>& env);

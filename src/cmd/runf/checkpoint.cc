@@ -1,12 +1,12 @@
 #include "runtime/checkpoint/checkpoint.h"
 
 #include "base/strings.h"
-#include "cmd/runf/commands.h"
 #include "cmd/runf/criu_options.h"
-#include "cmd/runf/destroy.h"
-#include "cmd/runf/store.h"
+#include "cmd/runtime/commands.h"
+#include "cmd/runtime/destroy.h"
+#include "cmd/runtime/store.h"
 
-namespace fluyt::runf {
+namespace fluyt::commands {
 
 Result<int> checkpoint(Invocation& call) {
   CriuOptions o;
@@ -48,4 +48,4 @@ Result<int> checkpoint(Invocation& call) {
   return 0;
 }
 
-}  // namespace fluyt::runf
+}  // namespace fluyt::commands

@@ -6,7 +6,7 @@
 
 #include "base/strings.h"
 
-namespace fluyt::runf {
+namespace fluyt::commands {
 
 namespace {
 
@@ -80,4 +80,4 @@ Result<> read_criu_options(CriuOptions& o) {
   return read_status_fd(o);
 }
 
-}  // namespace fluyt::runf
+}  // namespace fluyt::commands

@@ -4,10 +4,10 @@
 #include <vector>
 
 #include "base/result.h"
-#include "cmd/runf/options.h"
+#include "cmd/runtime/options.h"
 #include "runtime/checkpoint/checkpoint.h"
 
-namespace fluyt::runf {
+namespace fluyt::commands {
 
 /// The options that checkpoint and restore share, as runc has them.
 struct CriuOptions {
@@ -21,4 +21,4 @@ std::vector<Option> criu_options(CriuOptions& o);
 /// Checks what was given and fills in the settings.
 Result<> read_criu_options(CriuOptions& o);
 
-}  // namespace fluyt::runf
+}  // namespace fluyt::commands

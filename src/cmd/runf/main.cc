@@ -1,199 +1,47 @@
-#include <malloc.h>
-#include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
-#include <climits>
-#include <cstdlib>
 
-#include "base/strings.h"
-#include "cmd/runf/commands.h"
-#include "oci/runtime_spec.h"
-#include "sys/clone.h"
-#include "sys/file.h"
-#include "sys/identity.h"
-#include "sys/self.h"
+#include "cmd/runtime/commands.h"
 
-namespace fluyt::runf {
+namespace fluyt::commands {
+
+Result<int> checkpoint(Invocation& call);
+Result<int> restore(Invocation& call);
 
 namespace {
 
-constexpr int kFailed = 1;
-constexpr int kExecFailed = 255;
-
-struct Command {
-  std::string_view name;
-  Function function;
-  int failed = kFailed;
-  std::string_view help;
-};
-
-constexpr std::array kCommands = std::to_array<Command>({
-    {"checkpoint", checkpoint, kFailed, "write a running container to an archive"},
-    {"create", create, kFailed, "make a container that waits to be started"},
-    {"delete", remove, kFailed, "remove a stopped container"},
-    {"events", events, kFailed, "print what a container uses"},
-    {"exec", exec, kExecFailed, "run one more program in a container"},
-    {"features", features, kFailed, "print what this runtime can do"},
-    {"kill", kill, kFailed, "send a signal to a container"},
-    {"list", list, kFailed, "list containers"},
-    {"pause", pause, kFailed, "freeze a container"},
-    {"ps", ps, kFailed, "list a container's processes"},
-    {"restore", restore, kFailed, "make a container from an archive"},
-    {"resume", resume, kFailed, "thaw a container"},
-    {"run", run, kFailed, "make a container and start it"},
-    {"spec", spec, kFailed, "write a default config.json"},
-    {"start", start, kFailed, "start a created container"},
-    {"state", state, kFailed, "print a container's state"},
-    {"update", update, kFailed, "change a container's limits"},
+constexpr std::array kMore = std::to_array<Command>({
+    {"checkpoint", checkpoint, 1, "write a running container to an archive"},
+    {"restore", restore, 1, "make a container from an archive"},
 });
 
-std::vector<Option> global_options(Globals& g) {
-  return {
-      {"root", 0, &g.root, "folder of the containers' states"},
-      {"log", 0, &g.log, "file for log lines (default: standard error)"},
-      {"log-format", 0, &g.log_format, "text or json"},
-      {"debug", 0, &g.debug, "log more"},
-      {"systemd-cgroup", 0, &g.systemd_cgroup,
-       "new containers are scopes of systemd; cgroupsPath is slice:prefix:name"},
-      {"cgroup-manager", 0, &g.cgroup_manager, "as crun has it: cgroupfs, systemd or disabled"},
-      {"rootless", 0, &g.rootless, "without cgroups where none are asked for: true, false or auto"},
-      {"version", 'v', &g.version, "print the version"},
-      {"help", 'h', &g.help, "print this"}};
-}
-
-void print(std::string_view text) {
-  sys::write_all(sys::FdRef(STDOUT_FILENO), text).ignore("nobody reads it");
-}
-
-void print_help(const Globals& globals, const std::vector<Option>& options) {
-  std::string text =
-      cat("NAME:\n   ", globals.program, " - Open Container Initiative runtime\n\nUSAGE:\n   ",
-          globals.program, " [global options] COMMAND [options] [arguments]\n\nCOMMANDS:\n");
-  for (const Command& command : kCommands) {
-    text += cat("  ", command.name, std::string(12 - command.name.size(), ' '), command.help, "\n");
+/// Containers on the host's kernel.
+class Runf final : public Launcher {
+ public:
+  std::string_view name() const override { return "runf"; }
+  bool shows_itself() const override { return true; }
+  std::span<const Command> commands() const override { return kMore; }
+  Result<> check(const oci::Spec& /*spec*/) const override { return {}; }
+  Result<runtime::Created> create(runtime::CreateRequest& request,
+                                  const std::string& /*folder*/) const override {
+    return runtime::create(request);
   }
-  print(cat(text, "\nGLOBAL OPTIONS:\n", describe_options(options)));
-}
-
-// The first sentence about the command that `usage` begins with.
-std::string_view help_of(std::string_view usage) {
-  const std::string_view name = usage.substr(0, usage.find(' '));
-  const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
-                                     [&](const Command& c) { return c.name == name; });
-  return command == kCommands.end() ? std::string_view() : command->help;
-}
-
-// Callers read these three lines of every runtime.
-void print_version(const Globals& globals) {
-  print(cat(globals.program, " version ", FLUYT_VERSION, "\ncommit: v", FLUYT_VERSION,
-            "\nspec: ", oci::Spec().oci_version, "\n"));
-}
-
-std::string default_root() {
-  const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
-  if (geteuid() != 0 && runtime_dir != nullptr) return cat(runtime_dir, "/runf");
-  return "/run/runf";
-}
-
-Result<> check_globals(const Globals& g, Log& log) {
-  if (g.log_format != "text" && g.log_format != "json") {
-    return Error(Code::kInvalidArgument,
-                 cat("option --log-format: ", quote(g.log_format), ": expected text or json"));
+  Result<runtime::Executed> exec(runtime::ExecRequest& request,
+                                 const std::string& /*folder*/) const override {
+    return runtime::exec(request);
   }
-  if (g.rootless != "true" && g.rootless != "false" && g.rootless != "auto") {
-    return Error(Code::kInvalidArgument,
-                 cat("option --rootless: ", quote(g.rootless), ": expected true, false or auto"));
+  Result<> update(oci::Resources& /*resources*/, const std::string& /*folder*/) const override {
+    return {};
   }
-  FLUYT_TRY(
-      log.open(g.log, g.log_format == "json" ? Log::Format::kJson : Log::Format::kText, g.debug));
-  if (!g.cgroup_manager.empty() && g.cgroup_manager != "cgroupfs" &&
-      g.cgroup_manager != "systemd" && g.cgroup_manager != "disabled") {
-    return Error(Code::kInvalidArgument, cat("option --cgroup-manager: ", quote(g.cgroup_manager),
-                                             ": expected cgroupfs, systemd or disabled"));
-  }
-  return {};
-}
-
-int main(int argc, char** argv) {
-  // We live for milliseconds: what was freed is used again, and nothing goes back to the kernel.
-  mallopt(M_TOP_PAD, 1 << 20);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
-  const std::vector<std::string> all(argv, argv + argc);
-  // A peer that hangs up is an error of the write, not the end of us.
-  ::signal(SIGPIPE, SIG_IGN);
-  Globals globals;
-  // Before anything else is opened: a container would get it as its standard input.
-  auto streams = sys::open_missing_streams();
-  if (argc > 0) globals.program = std::string(all[0].substr(all[0].rfind('/') + 1));
-  Log log;
-  if (!streams.ok()) {
-    log.fail(streams.error());
-    return kFailed;
-  }
-  const std::vector<Option> options = global_options(globals);
-  auto words = parse_options(options, {all.begin() + 1, all.end()}, Place::kInFront);
-  if (!words.ok()) {
-    log.fail(words.error());
-    return kFailed;
-  }
-  globals.root_given = !globals.root.empty();
-  if (!globals.root_given) globals.root = default_root();
-  if (globals.version) return print_version(globals), 0;
-  if (globals.help || words->empty() || (*words)[0] == "help")
-    return print_help(globals, options), 0;
-  const auto* command = std::find_if(kCommands.begin(), kCommands.end(),
-                                     [&](const Command& c) { return c.name == (*words)[0]; });
-  if (globals.cgroup_manager == "systemd") globals.systemd_cgroup = true;
-  auto checked = check_globals(globals, log);
-  if (!checked.ok()) {
-    log.fail(checked.error());
-    return kFailed;
-  }
-  if (command == kCommands.end()) {
-    log.fail(Error(Code::kUnimplemented, cat("no such command: ", quote((*words)[0]),
-                                             ": No help topic for '", (*words)[0], "'")));
-    return kFailed;
-  }
-  Invocation call{globals, log, {words->begin() + 1, words->end()}, all};
-  auto done = command->function(call);
-  if (done.ok()) return *done;
-  log.fail(done.error());
-  return command->failed;
-}
+  void describe(nlohmann::ordered_json& /*features*/) const override {}
+};
 
 }  // namespace
-
-Result<> protect_program(const Invocation& call) {
-  if (FLUYT_TRY(sys::runs_protected()) || sys::protect_in_place().ok()) return {};
-  return sys::execute_protected(call.all, environ);
-}
-
-Result<std::optional<std::vector<std::string>>> read_words(Invocation& call,
-                                                           std::vector<Option> table,
-                                                           std::string_view usage, size_t least,
-                                                           size_t most) {
-  bool help = false;
-  table.push_back({"help", 'h', &help, "print this"});
-  const Place place = most == SIZE_MAX ? Place::kInFront : Place::kAnywhere;
-  std::vector<std::string> words = FLUYT_TRY(parse_options(table, call.words, place));
-  if (help) {
-    print(cat("NAME:\n   ", call.globals.program, " ", usage.substr(0, usage.find(' ')), " - ",
-              help_of(usage), "\n\nUSAGE:\n   ", call.globals.program, " ", usage, "\n\nOPTIONS:\n",
-              describe_options(table)));
-    return std::optional<std::vector<std::string>>();
-  }
-  if (words.size() < least || words.size() > most) {
-    return Error(Code::kInvalidArgument, cat("expected: runf ", usage));
-  }
-  return std::optional(std::move(words));
-}
-
-}  // namespace fluyt::runf
+}  // namespace fluyt::commands
 
 int main(int argc, char** argv) {
   // All output was written by write(2); there is nothing to flush, and no need to take apart what
   // the end of the process takes away.
-  _exit(fluyt::runf::main(argc, argv));
+  _exit(fluyt::commands::run_program(argc, argv, fluyt::commands::Runf()));
 }

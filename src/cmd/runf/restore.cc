@@ -6,16 +6,16 @@
 
 #include "base/strings.h"
 #include "base/time.h"
-#include "cmd/runf/bundle.h"
-#include "cmd/runf/commands.h"
 #include "cmd/runf/criu_options.h"
-#include "cmd/runf/destroy.h"
-#include "cmd/runf/start_process.h"
-#include "cmd/runf/store.h"
+#include "cmd/runtime/bundle.h"
+#include "cmd/runtime/commands.h"
+#include "cmd/runtime/destroy.h"
+#include "cmd/runtime/start_process.h"
+#include "cmd/runtime/store.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "sys/file.h"
 
-namespace fluyt::runf {
+namespace fluyt::commands {
 
 namespace {
 
@@ -44,19 +44,6 @@ std::vector<Option> options_of(Options& o) {
       {"no-pivot", 0, &o.no_pivot, "accepted for callers of runc: criu makes the root"}};
   table.insert(table.end(), more.begin(), more.end());
   return table;
-}
-
-Result<> check_terminal(const oci::Spec& spec, const Options& o) {
-  const bool terminal = spec.process && spec.process->terminal;
-  if (terminal && o.detach && o.console_socket.empty()) {
-    return Error(Code::kInvalidArgument,
-                 "cannot allocate tty if runf will detach without setting console socket");
-  }
-  if (!o.console_socket.empty() && (!terminal || !o.detach)) {
-    return Error(Code::kInvalidArgument,
-                 "cannot use console socket if runf will not detach or allocate tty");
-  }
-  return {};
 }
 
 // CRIU restores into a time namespace, so that clocks go on where they stood. What is executed in
@@ -108,7 +95,8 @@ Result<int> restore(Invocation& call) {
   const std::string& id = (*words)[0];
   const Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, "config.json"));
   FLUYT_TRY(protect_program(call));
-  FLUYT_TRY(check_terminal(loaded.spec, o));
+  FLUYT_TRY(check_terminal(call, loaded.spec.process && loaded.spec.process->terminal, o.detach,
+                           o.console_socket));
   const Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   Record record;
   auto make = [&]() -> Result<runtime::Created> {
@@ -142,4 +130,4 @@ Result<int> restore(Invocation& call) {
   return code;
 }
 
-}  // namespace fluyt::runf
+}  // namespace fluyt::commands

@@ -1,29 +1,65 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "guest/vfs/credentials.h"
 #include "sys/fd.h"
 
-/// A guest kernel with one program in it, from nothing to the program's end.
+/// A guest kernel with programs in it, from nothing to the first program's end.
 namespace fluyt::guest {
+
+/// A program to be started from outside: the sandbox's first one, or one more.
+struct ProgramRequest {
+  std::vector<std::string> arguments;    // the first is the program: a path, or a name to look for
+  std::vector<std::string> environment;  // its PATH says where; HOME is added from /etc/passwd
+  std::string working_directory = "/";
+  Credentials credentials;
+  std::optional<uint32_t> umask;
+  std::map<int, std::pair<uint64_t, uint64_t>> limits;  // RLIMIT_* to soft and hard
+  bool no_new_privileges = false;
+};
+
+/// A file system of the guest kernel's own over the host's tree, or a part of that tree that such a
+/// one would hide.
+struct SandboxMount {
+  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs, kHost };
+  Kind kind = Kind::kTmpfs;
+  std::string path;
+  uint32_t mode = 0755;  // of a tmpfs's root
+  bool read_only = false;
+};
 
 struct SandboxRequest {
   std::string root = "/";
   bool read_only = false;
-  std::vector<std::string> arguments;  // the program's path first
-  std::vector<std::string> environment;
-  std::string working_directory = "/";
+  ProgramRequest program;
   std::string host_name = "guest";
+  std::string domain_name = "(none)";
+  std::vector<SandboxMount> mounts;  // in this order
   size_t max_tasks = 4096;
   bool strace = false;
   std::string log;  // a file for what is not supported, a line a call; empty: nowhere
 };
 
+/// A sandbox that is a container: made first, started later, entered by others.
+struct ContainerRequest {
+  SandboxRequest sandbox;
+  sys::Fd ready;    // gets an error, its code and its sentence; closed without one: the gate waits
+  sys::Fd gate;     // one byte starts the program, end of file ends the sandbox; invalid: no gate
+  sys::Fd report;   // gets the sentence of the error that kept the program from starting
+  sys::Fd control;  // a listening socket: control.h
+};
+
 /// Runs it with our standard streams, confined; the status as wait(2) has it. For a program that
 /// has one thread and does nothing else afterwards: the process stays confined.
 Result<int> run_sandbox(const SandboxRequest& request);
+/// The same for a container. Errors before the program runs are told through `ready` or `report`.
+Result<int> run_container(ContainerRequest request);
 
 }  // namespace fluyt::guest

@@ -61,6 +61,31 @@ Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system) {
   return kOk;
 }
 
+ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path,
+                                     const InodePtr& stand_in) {
+  std::lock_guard lock(mutex_);
+  DentryPtr at = top(from.root);
+  for (size_t begin = 0; begin < path.size();) {
+    size_t end = path.find('/', begin);
+    if (end == std::string_view::npos) end = path.size();
+    const std::string_view name = path.substr(begin, end - begin);
+    begin = end + 1;
+    if (name.empty() || name == ".") continue;
+    if (name == "..") return Errno(EINVAL);
+    int links = 0;
+    ErrnoOr<DentryPtr> next = walk(from, at, name, LastLink::kFollow, links, nullptr);
+    if (!next.ok() && next.error().value() == ENOENT && at->inode->is_dir()) {
+      // A link that leads nowhere is not to be replaced.
+      if (step(at, name).ok()) return Errno(ENOENT);
+      next = std::make_shared<Dentry>(at, std::string(name), stand_in);
+      at->children[std::string(name)] = next.value();
+    }
+    if (!next.ok()) return next.error();
+    at = std::move(next).value();
+  }
+  return at;
+}
+
 ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name) {
   if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
   const auto known = dir->children.find(name);

@@ -42,6 +42,10 @@ class Tree {
 
   const DentryPtr& root() const { return root_; }
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system);
+  /// What is at `path`, to be mounted on. What the path lacks is made up: directories of the tree
+  /// alone, with `stand_in` for their inode, that no file system lists.
+  ErrnoOr<DentryPtr> mount_point(const WalkFrom& from, std::string_view path,
+                                 const InodePtr& stand_in);
 
   ErrnoOr<DentryPtr> find(const WalkFrom& from, std::string_view path, LastLink last);
   /// The directory and the last name of a path that may not exist.

@@ -296,7 +296,7 @@ bool receive_notification(int listener, uint64_t* id) {
 
 }  // namespace
 
-Result<std::unique_ptr<Broker>> Broker::start(const std::string& root) {
+Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRef procfs) {
   sys::Fd tree = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
@@ -318,10 +318,10 @@ Result<std::unique_ptr<Broker>> Broker::start(const std::string& root) {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     setsid();
     umask(0);
-    if (!sys::close_all_but({tree.raw(), theirs.raw()}).ok()) _exit(1);
-    auto own_fds = sys::open("/proc/self/fd", O_PATH | O_DIRECTORY);
-    if (!own_fds.ok()) _exit(1);
-    Keeper keeper(std::move(tree), std::move(own_fds).value(), theirs.raw(), message);
+    sys::Fd own_fds(openat(procfs.raw(), "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!own_fds.valid()) _exit(1);
+    if (!sys::close_all_but({tree.raw(), theirs.raw(), own_fds.raw()}).ok()) _exit(1);
+    Keeper keeper(std::move(tree), std::move(own_fds), theirs.raw(), message);
     const int listener = confine_keeper();
     if (listener < 0) _exit(1);
     // The listener goes to the sentry alone: what is confined must not answer itself.

@@ -64,8 +64,9 @@ struct BrokerMessage {
 class Broker {
  public:
   static constexpr uint64_t kRoot = 0;
-  /// Forks the broker for the tree at `root`. Before any thread exists.
-  static Result<std::unique_ptr<Broker>> start(const std::string& root);
+  /// Forks the broker for the tree at `root`; `procfs` is one of our PID namespace. Before any
+  /// thread exists.
+  static Result<std::unique_ptr<Broker>> start(const std::string& root, sys::FdRef procfs);
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;
   ~Broker();

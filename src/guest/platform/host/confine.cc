@@ -7,8 +7,10 @@
 #include <linux/landlock.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -17,6 +19,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <vector>
+
+#include "sys/mount.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
@@ -56,6 +60,8 @@ constexpr uint32_t kAlways[] = {SYS_read,
                                 SYS_setsockopt,
                                 SYS_sendto,
                                 SYS_recvmsg,
+                                SYS_accept4,
+                                SYS_sendmsg,
                                 SYS_process_vm_readv,
                                 SYS_process_vm_writev,
                                 SYS_clock_nanosleep,
@@ -105,8 +111,8 @@ std::vector<sock_filter> sentry_program() {
   add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
   answer(kKill);
   load(offsetof(seccomp_data, nr));
-  // First, because its answer depends on an argument and is computed at every guest call; what depends
-  // on the number alone the kernel looks up.
+  // First, because its answer depends on an argument and is computed at every guest call; what
+  // depends on the number alone the kernel looks up.
   add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, static_cast<uint8_t>(2 + 2 * std::size(kIoctls)));
   load(argument(1));
   for (uint32_t request : kIoctls) answer_if(request, kAllow);
@@ -157,6 +163,19 @@ Result<> drop_privileges() {
   close(static_cast<int>(ruleset));
   if (done != 0) return Error::from_errno(failure, "landlock_restrict_self");
   return {};
+}
+
+Result<> leave_tree() {
+  if (unshare(CLONE_NEWNS) != 0) return Error::from_errno(errno, "unshare(CLONE_NEWNS)");
+  FLUYT_TRY(sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree));
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
+  FLUYT_TRY(context.set_string("nr_inodes", "1"));
+  FLUYT_TRY(context.set_string("mode", "0555"));
+  const sys::Fd root = FLUYT_TRY(
+      context.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+  FLUYT_TRY(sys::attach_over_root(root));
+  FLUYT_TRY(sys::change_directory(root));
+  return sys::pivot_to_working_directory();
 }
 
 Result<> confine_sentry() {

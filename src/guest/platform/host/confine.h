@@ -8,6 +8,10 @@ namespace fluyt::guest::host {
 /// For a process with one thread; what it makes afterwards inherits both.
 Result<> drop_privileges();
 
+/// Into a mount namespace with nothing in it but an empty read-only directory. Before
+/// drop_privileges(): it takes CAP_SYS_ADMIN.
+Result<> leave_tree();
+
 /// The sentry's own filter, for every thread of it: what src/guest calls and nothing else. No path
 /// is opened, nothing is executed, no memory becomes executable, no socket but pairs.
 Result<> confine_sentry();

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <fstream>
-#include <sstream>
+#include "sys/file.h"
+#include "sys/mount.h"
 
 namespace fluyt::guest::host {
 namespace {
@@ -118,11 +118,24 @@ unsigned processors() {
   return static_cast<unsigned>(CPU_COUNT(&set));
 }
 
-std::string host_text(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
+Result<sys::Fd> open_procfs() {
+  auto context = sys::FsContext::open("proc");
+  if (context.ok()) {
+    auto mounted = context->mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (mounted.ok()) return mounted;
+  }
+  sys::Fd proc = FLUYT_TRY(sys::open("/proc", O_PATH | O_DIRECTORY));
+  if (FLUYT_TRY(sys::fs_magic(proc)) != sys::kProcMagic)
+    return Error(Code::kFailedPrecondition, "/proc: expected a procfs");
+  return proc;
+}
+
+std::string host_text(sys::FdRef dir, const std::string& path) {
+  constexpr size_t kMost = size_t{4} << 20;
+  const sys::Fd file(openat(dir.raw(), path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return {};
+  auto text = sys::read_all(file, kMost);
+  return text.ok() ? std::move(*text) : std::string();
 }
 
 }  // namespace fluyt::guest::host

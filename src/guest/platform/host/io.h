@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "guest/abi/errno.h"
 #include "guest/abi/file.h"
 #include "sys/fd.h"
@@ -38,6 +39,9 @@ void fill_random(std::span<std::byte> to);
 int64_t clock_ns(int clock);
 ErrnoOr<int64_t> clock_resolution_ns(int clock);
 unsigned processors();
-std::string host_text(const std::string& path);  // before confinement only
+// Before confinement only:
+/// A procfs of our PID namespace that no name leads to; the one at /proc where none can be mounted.
+Result<sys::Fd> open_procfs();
+std::string host_text(sys::FdRef dir, const std::string& path);
 
 }  // namespace fluyt::guest::host

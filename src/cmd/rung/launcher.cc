@@ -1,0 +1,190 @@
+#include "cmd/rung/launcher.h"
+
+#include <fcntl.h>
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/strings.h"
+#include "cmd/rung/rung.h"
+#include "guest/sandbox/packet.h"
+#include "guest/sandbox/text.h"
+#include "sys/file.h"
+#include "sys/pty.h"
+#include "sys/socket.h"
+
+namespace fluyt::rung {
+
+namespace {
+
+constexpr size_t kMaxReport = size_t{64} << 10;
+constexpr int64_t kPatienceMs = 5000;
+
+std::string control_path(const std::string& folder) { return cat(folder, "/control.sock"); }
+
+std::string number_of(sys::FdRef fd) { return cat(fd.valid() ? fd.raw() : -1); }
+
+// A terminal of the host's: programs of the container see one of the guest kernel's.
+Result<sys::Pty> open_terminal(const oci::Process& process, runtime::Newlines newlines) {
+  const sys::Fd devpts = FLUYT_TRY(sys::open("/dev/pts", O_PATH | O_DIRECTORY));
+  sys::Pty pty = FLUYT_TRY_CONTEXT(sys::open_pty(devpts), "process.terminal");
+  if (newlines == runtime::Newlines::kAsWritten) FLUYT_TRY(sys::keep_newlines(pty.peer));
+  if (process.console_size) {
+    FLUYT_TRY(sys::set_window_size(pty.peer, static_cast<uint16_t>(process.console_size->height),
+                                   static_cast<uint16_t>(process.console_size->width)));
+  }
+  return pty;
+}
+
+// What a process of ours in the container says before it is of use: nothing, or a code and why.
+Result<> read_report(sys::FdRef report) {
+  const std::string text = FLUYT_TRY(sys::read_all(report, kMaxReport));
+  if (text.empty()) return {};
+  return Error(static_cast<Code>(text[0]), text.substr(1));
+}
+
+}  // namespace
+
+Result<> Rung::check(const oci::Spec& spec) const {
+  if (spec.hooks && !spec.hooks->start_container.empty()) {
+    return Error(Code::kUnimplemented,
+                 "hooks.startContainer: it would run a program of the container's on the host's "
+                 "kernel");
+  }
+  if (spec.linux_ && spec.linux_->personality && spec.linux_->personality->domain != "LINUX") {
+    return Error(Code::kUnimplemented,
+                 cat("linux.personality.domain: ", quote(spec.linux_->personality->domain),
+                     ": expected LINUX"));
+  }
+  if (spec.linux_ && spec.linux_->seccomp && !spec.linux_->seccomp->listener_path.empty())
+    return Error(Code::kUnimplemented, "linux.seccomp.listenerPath: the guest kernel has none");
+  FLUYT_TRY(sandbox_of(spec));
+  return {};
+}
+
+Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
+                                      const std::string& folder) const {
+  if (request.preserve_fds > 0)
+    return Error(
+        Code::kUnimplemented,
+        "option --preserve-fds: programs of a guest kernel get no descriptor of the host's");
+  const guest::SandboxRequest sandbox = FLUYT_TRY(sandbox_of(request.spec));
+  const sys::Fd text = FLUYT_TRY(sys::sealed_memfd("sandbox", guest::to_text(sandbox)));
+  const sys::Fd control = FLUYT_TRY(sys::listen_unix(control_path(folder), SOCK_SEQPACKET, 0600));
+  const sys::Fd program = FLUYT_TRY(sys::open("/proc/self/exe", O_PATH));
+  sys::Pipe ready = FLUYT_TRY(sys::make_pipe());
+
+  runtime::CreateRequest outer = request;
+  outer.spec = outer_spec(request.spec);
+  outer.spec.process->args = {"rung",
+                              std::string(kSentry),
+                              request.id,
+                              number_of(text),
+                              number_of(ready.write),
+                              number_of(request.gate),
+                              number_of(request.report),
+                              number_of(control)};
+  outer.program.file = program;
+  outer.program.descriptors = {text, ready.write, control};
+  for (const sys::FdRef fd : {request.gate, request.report})
+    if (fd.valid()) outer.program.descriptors.push_back(fd);
+  outer.gate = outer.report = {};
+  outer.fills_dev = false;
+  sys::Pty pty;
+  if (request.spec.process->terminal) {
+    pty = FLUYT_TRY(open_terminal(*request.spec.process, request.newlines));
+    outer.stdio = {pty.peer, pty.peer, pty.peer};
+  }
+  runtime::Created created = FLUYT_TRY(runtime::create(outer));
+  ready.write.reset();
+  auto said = read_report(ready.read);
+  if (!said.ok()) {
+    const Deadline deadline = Deadline::after_ms(kPatienceMs);
+    created.init.kill(SIGKILL).ignore("the error above is the one to tell");
+    created.init.wait(deadline).ignore("the error above is the one to tell");
+    runtime::end_cgroup(created.cgroup, deadline).ignore("the error above is the one to tell");
+    runtime::release(outer.spec, request.id, "", created.root_mount)
+        .ignore("the error above is the one to tell");
+    return std::move(said).error();
+  }
+  created.console = std::move(pty.master);
+  for (std::string& sentence : left_out(request.spec))
+    created.warnings.push_back(std::move(sentence));
+  return created;
+}
+
+Result<runtime::Executed> Rung::exec(runtime::ExecRequest& request,
+                                     const std::string& folder) const {
+  if (request.preserve_fds > 0)
+    return Error(
+        Code::kUnimplemented,
+        "option --preserve-fds: programs of a guest kernel get no descriptor of the host's");
+  const guest::ProgramRequest program = FLUYT_TRY(program_of(request.process));
+  const sys::Fd text = FLUYT_TRY(sys::sealed_memfd("program", guest::to_text(program)));
+  auto control = sys::connect_unix(control_path(folder), SOCK_SEQPACKET);
+  if (!control.ok())
+    return Error(
+        Code::kFailedPrecondition,
+        cat("exec: the container's guest kernel does not answer: ", control.error().message()));
+  const sys::Fd file = FLUYT_TRY(sys::open("/proc/self/exe", O_PATH));
+  sys::Pipe report = FLUYT_TRY(sys::make_pipe());
+  runtime::ExecRequest outer = request;
+  oci::Process keeper;
+  keeper.args = {"rung", std::string(kKeeper), number_of(text), number_of(report.write),
+                 number_of(*control)};
+  keeper.cwd = "/";
+  keeper.no_new_privileges = true;
+  keeper.oom_score_adj = request.process.oom_score_adj;
+  keeper.exec_cpu_affinity = request.process.exec_cpu_affinity;
+  outer.process = std::move(keeper);
+  outer.program.file = file;
+  outer.program.descriptors = {text, report.write, *control};
+  if (outer.spec.linux_) {
+    outer.spec.linux_->seccomp.reset();
+    outer.spec.linux_->personality.reset();
+  }
+  sys::Pty pty;
+  if (request.process.terminal) {
+    pty = FLUYT_TRY(open_terminal(request.process, request.newlines));
+    outer.stdio = {pty.peer, pty.peer, pty.peer};
+  }
+  runtime::Executed executed = FLUYT_TRY(runtime::exec(outer));
+  report.write.reset();
+  auto said = read_report(report.read);
+  if (!said.ok()) {
+    executed.process.wait(Deadline::after_ms(kPatienceMs)).ignore("it ends by itself");
+    return std::move(said).error();
+  }
+  executed.console = std::move(pty.master);
+  return executed;
+}
+
+Result<> Rung::update(oci::Resources& resources, const std::string& folder) const {
+  if (!resources.pids_limit) return {};
+  const int64_t limit = *resources.pids_limit;
+  resources.pids_limit = host_pids(limit);
+  const sys::Fd control = FLUYT_TRY(sys::connect_unix(control_path(folder), SOCK_SEQPACKET));
+  constexpr int64_t kMost = 30000;
+  const guest::ControlPacket packet{
+      .kind = guest::ControlPacket::kLimitTasks,
+      .value = static_cast<int32_t>(limit <= 0 || limit > kMost ? kMost : limit)};
+  return sys::send_with_fds(
+      control, std::string_view(reinterpret_cast<const char*>(&packet), sizeof packet), {});
+}
+
+void Rung::describe(nlohmann::ordered_json& features) const {
+  auto& hooks = features["hooks"];
+  for (auto hook = hooks.begin(); hook != hooks.end(); ++hook) {
+    if (*hook == "startContainer") {
+      hooks.erase(hook);
+      break;
+    }
+  }
+  auto& on_linux = features["linux"];
+  on_linux["seccomp"] = {{"enabled", false}};
+  on_linux["apparmor"] = {{"enabled", false}};
+  on_linux["selinux"] = {{"enabled", false}};
+  features["annotations"].erase("org.opencontainers.runc.checkpoint.enabled");
+}
+
+}  // namespace fluyt::rung

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "cmd/runtime/commands.h"
+
+namespace fluyt::rung {
+
+/// Containers on a guest kernel: each is a container of the runtime library's that runs the guest
+/// kernel, which holds its files, runs its program and lets in those that are executed later.
+class Rung final : public commands::Launcher {
+ public:
+  std::string_view name() const override { return "rung"; }
+  // No program of the container sees a process of ours.
+  bool shows_itself() const override { return false; }
+  std::span<const commands::Command> commands() const override { return {}; }
+  Result<> check(const oci::Spec& spec) const override;
+  Result<runtime::Created> create(runtime::CreateRequest& request,
+                                  const std::string& folder) const override;
+  Result<runtime::Executed> exec(runtime::ExecRequest& request,
+                                 const std::string& folder) const override;
+  Result<> update(oci::Resources& resources, const std::string& folder) const override;
+  void describe(nlohmann::ordered_json& features) const override;
+};
+
+}  // namespace fluyt::rung

@@ -1,0 +1,249 @@
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/strings.h"
+#include "cmd/rung/rung.h"
+#include "runtime/caps/caps.h"
+#include "runtime/plan.h"
+
+namespace fluyt::rung {
+
+namespace {
+
+namespace caps = runtime::caps;
+using Kind = guest::SandboxMount::Kind;
+
+constexpr int64_t kMaxTasks = 30000;
+constexpr int64_t kOfSandbox = 64;  // its own processes and threads
+
+bool lies_below(std::string_view path, std::string_view folder) {
+  return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
+}
+
+bool has_option(const oci::Mount& mount, std::string_view name) {
+  return std::find(mount.options.begin(), mount.options.end(), name) != mount.options.end();
+}
+
+bool is_bind(const oci::Mount& mount) {
+  return mount.type == "bind" || has_option(mount, "bind") || has_option(mount, "rbind");
+}
+
+// What the guest kernel shows of its own, wherever the host's tree has it.
+bool is_guests(const oci::Mount& mount) {
+  if (is_bind(mount)) return false;
+  const std::string path = runtime::clean_path(mount.destination);
+  static constexpr std::array<std::string_view, 6> kTypes = {"proc",   "sysfs",  "devpts",
+                                                             "mqueue", "cgroup", "cgroup2"};
+  if (std::find(kTypes.begin(), kTypes.end(), mount.type) != kTypes.end()) return true;
+  return path == "/dev" || lies_below(path, "/dev");
+}
+
+bool is_in_guests_tree(std::string_view path) {
+  for (const std::string_view folder : {"/proc", "/sys", "/dev"}) {
+    if (path == folder || lies_below(path, folder)) return true;
+  }
+  return false;
+}
+
+std::optional<uint32_t> mode_of(const oci::Mount& mount) {
+  for (const std::string_view option : mount.options) {
+    if (!option.starts_with("mode=")) continue;
+    uint32_t mode = 0;
+    for (const char c : option.substr(5)) {
+      if (c < '0' || c > '7') return std::nullopt;
+      mode = mode * 8 + static_cast<uint32_t>(c - '0');
+    }
+    return mode & 07777;
+  }
+  return std::nullopt;
+}
+
+guest::SandboxMount guest_mount(const oci::Mount& mount) {
+  guest::SandboxMount out;
+  out.path = runtime::clean_path(mount.destination);
+  out.read_only = has_option(mount, "ro");
+  out.mode = mode_of(mount).value_or(01777);
+  if (mount.type == "proc") {
+    out.kind = Kind::kProc;
+  } else if (mount.type == "sysfs") {
+    out.kind = Kind::kSysfs;
+  } else if (mount.type == "devpts") {
+    out.kind = Kind::kDevPts;
+  } else if (out.path == "/dev") {
+    out.kind = Kind::kDev;
+    out.mode = mode_of(mount).value_or(0755);
+  } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
+    out.mode = 0555;
+  }
+  return out;
+}
+
+Result<int> limit_of(const std::string& name, size_t index) {
+  static constexpr std::array<std::pair<std::string_view, int>, 16> kNames = {
+      {{"RLIMIT_CPU", RLIMIT_CPU},
+       {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+       {"RLIMIT_DATA", RLIMIT_DATA},
+       {"RLIMIT_STACK", RLIMIT_STACK},
+       {"RLIMIT_CORE", RLIMIT_CORE},
+       {"RLIMIT_RSS", RLIMIT_RSS},
+       {"RLIMIT_NPROC", RLIMIT_NPROC},
+       {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+       {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+       {"RLIMIT_AS", RLIMIT_AS},
+       {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+       {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+       {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+       {"RLIMIT_NICE", RLIMIT_NICE},
+       {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+       {"RLIMIT_RTTIME", RLIMIT_RTTIME}}};
+  for (const auto& [known, number] : kNames) {
+    if (known == name) return number;
+  }
+  return Error(Code::kInvalidArgument,
+               cat("process.rlimits[", index, "].type: ", quote(name), ": expected RLIMIT_..."));
+}
+
+uint64_t set_of(const std::vector<std::string>& names) {
+  uint64_t out = 0;
+  for (const std::string& name : names) {
+    if (const auto number = caps::find_number(name)) out |= uint64_t{1} << *number;
+  }
+  return out;
+}
+
+std::vector<std::string> sentrys_capabilities() {
+  // The broker's, those that making the rest takes, and CAP_SYS_PTRACE for hosts whose Yama asks
+  // for it (ptrace_scope of 2).
+  return {"CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER",
+          "CAP_FSETID", "CAP_SYS_ADMIN",    "CAP_SYS_CHROOT",      "CAP_SYS_PTRACE"};
+}
+
+oci::Process outer_process(const oci::Process& asked) {
+  oci::Process out;
+  out.args = {"rung"};  // the launcher's words come with it
+  out.cwd = "/";
+  out.capabilities.emplace();
+  out.capabilities->bounding = out.capabilities->effective = out.capabilities->permitted =
+      sentrys_capabilities();
+  out.no_new_privileges = true;
+  out.oom_score_adj = asked.oom_score_adj;
+  out.scheduler = asked.scheduler;
+  out.io_priority = asked.io_priority;
+  return out;
+}
+
+bool makes_user_namespace(const oci::Linux& config) {
+  return std::any_of(
+      config.namespaces.begin(), config.namespaces.end(),
+      [](const oci::Namespace& space) { return space.type == oci::NamespaceType::kUser; });
+}
+
+}  // namespace
+
+int64_t host_pids(int64_t guest_limit) {
+  return guest_limit <= 0 ? guest_limit : guest_limit * 4 + kOfSandbox;
+}
+
+oci::Spec outer_spec(const oci::Spec& spec) {
+  oci::Spec out = spec;
+  if (spec.process) out.process = outer_process(*spec.process);
+  out.mounts.clear();
+  bool bind_in_dev = false;
+  for (const oci::Mount& mount : spec.mounts)
+    bind_in_dev |= is_bind(mount) && lies_below(runtime::clean_path(mount.destination), "/dev");
+  for (const oci::Mount& mount : spec.mounts) {
+    // A user namespace gets a procfs only where it sees one already.
+    const bool wanted_proc =
+        mount.type == "proc" && spec.linux_ && makes_user_namespace(*spec.linux_);
+    const bool wanted_dev = bind_in_dev && runtime::clean_path(mount.destination) == "/dev";
+    if (!is_guests(mount) || wanted_proc || wanted_dev) out.mounts.push_back(mount);
+  }
+  if (!out.linux_) return out;
+  oci::Linux& config = *out.linux_;
+  config.devices.clear();
+  config.seccomp.reset();
+  config.personality.reset();
+  std::erase_if(config.masked_paths, [](const std::string& path) {
+    return is_in_guests_tree(runtime::clean_path(path));
+  });
+  std::erase_if(config.readonly_paths, [](const std::string& path) {
+    return is_in_guests_tree(runtime::clean_path(path));
+  });
+  if (config.resources && config.resources->pids_limit)
+    config.resources->pids_limit = host_pids(*config.resources->pids_limit);
+  return out;
+}
+
+Result<guest::ProgramRequest> program_of(const oci::Process& process) {
+  guest::ProgramRequest out;
+  if (process.args.empty()) return Error(Code::kInvalidArgument, "process.args: expected words");
+  out.arguments = process.args;
+  out.environment = process.env;
+  if (!process.cwd.starts_with('/'))
+    return Error(Code::kInvalidArgument,
+                 cat("process.cwd: ", quote(process.cwd), ": expected an absolute path"));
+  out.working_directory = process.cwd;
+  guest::Credentials& who = out.credentials;
+  who.uid = who.euid = who.suid = who.fsuid = process.user.uid;
+  who.gid = who.egid = who.sgid = who.fsgid = process.user.gid;
+  who.groups = process.user.additional_gids;
+  const oci::Capabilities asked = process.capabilities.value_or(oci::Capabilities());
+  who.bounding = set_of(asked.bounding);
+  who.permitted = set_of(asked.permitted);
+  who.effective = set_of(asked.effective) & who.permitted;
+  who.inheritable = set_of(asked.inheritable);
+  who.ambient = set_of(asked.ambient) & who.permitted & who.inheritable;
+  out.umask = process.user.umask;
+  for (size_t i = 0; i < process.rlimits.size(); ++i) {
+    const oci::Rlimit& limit = process.rlimits[i];
+    if (limit.soft > limit.hard)
+      return Error(Code::kInvalidArgument, cat("process.rlimits[", i, "]: ", limit.type, ": soft ",
+                                               limit.soft, " is above hard ", limit.hard));
+    if (!out.limits.emplace(FLUYT_TRY(limit_of(limit.type, i)), std::pair(limit.soft, limit.hard))
+             .second)
+      return Error(Code::kInvalidArgument,
+                   cat("process.rlimits[", i, "].type: ", limit.type, " stands twice"));
+  }
+  out.no_new_privileges = process.no_new_privileges;
+  return out;
+}
+
+Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
+  guest::SandboxRequest out;
+  if (!spec.process) return Error(Code::kInvalidArgument, "process: expected a program");
+  out.program = FLUYT_TRY(program_of(*spec.process));
+  if (!spec.hostname.empty()) out.host_name = spec.hostname;
+  if (!spec.domainname.empty()) out.domain_name = spec.domainname;
+  for (const oci::Mount& mount : spec.mounts) {
+    const std::string path = runtime::clean_path(mount.destination);
+    if (is_guests(mount)) {
+      out.mounts.push_back(guest_mount(mount));
+    } else if (is_bind(mount) && is_in_guests_tree(path)) {
+      out.mounts.push_back({.kind = Kind::kHost, .path = path, .mode = 0, .read_only = false});
+    }
+  }
+  if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->pids_limit) {
+    const int64_t limit = *spec.linux_->resources->pids_limit;
+    if (limit > 0) out.max_tasks = static_cast<size_t>(std::min(limit, kMaxTasks));
+  }
+  return out;
+}
+
+std::vector<std::string> left_out(const oci::Spec& spec) {
+  std::vector<std::string> out;
+  if (spec.process && !spec.process->apparmor_profile.empty())
+    out.emplace_back(
+        "process.apparmorProfile: it is about the host's kernel, which the program does not reach");
+  if (spec.process && !spec.process->selinux_label.empty())
+    out.emplace_back(
+        "process.selinuxLabel: it is about the host's kernel, which the program does not reach");
+  if (spec.linux_ && !spec.linux_->devices.empty())
+    out.emplace_back("linux.devices: the guest kernel has none of the host's");
+  if (spec.linux_ && spec.linux_->seccomp)
+    out.emplace_back("linux.seccomp: not enforced by the guest kernel yet");
+  return out;
+}
+
+}  // namespace fluyt::rung

@@ -1,0 +1,281 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "base/time.h"
+#include "cmd/runtime/bundle.h"
+#include "cmd/runtime/commands.h"
+#include "cmd/runtime/destroy.h"
+#include "cmd/runtime/start_process.h"
+#include "cmd/runtime/store.h"
+#include "runtime/cgroup/limits.h"
+#include "runtime/container.h"
+#include "runtime/hooks.h"
+#include "sys/file.h"
+#include "sys/identity.h"
+
+namespace fluyt::commands {
+
+namespace {
+
+struct Options {
+  std::string bundle = ".";
+  std::string config = "config.json";
+  std::string console_socket;
+  std::string pid_file;
+  std::string pidfd_socket;
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  bool no_subreaper = false;
+  int preserve_fds = 0;
+  bool detach = false;
+  bool keep = false;
+};
+
+std::vector<Option> common_options(Options& o) {
+  return {
+      {"bundle", 'b', &o.bundle, "the bundle's folder (default: the working directory)"},
+      {"config", 'f', &o.config,
+       "the specification, relative to the bundle (default: config.json)"},
+      {"console-socket", 0, &o.console_socket, "AF_UNIX socket that gets the terminal's master"},
+      {"pidfd-socket", 0, &o.pidfd_socket, "AF_UNIX socket that gets the first process's pidfd"},
+      {"pid-file", 0, &o.pid_file, "file that gets the first process's pid"},
+      {"no-pivot", 0, &o.no_pivot,
+       "move the root instead of pivoting, where / is the initial ramfs"},
+      {"no-new-keyring", 0, &o.no_new_keyring, "keep the caller's session keyring"},
+      {"preserve-fds", 0, &o.preserve_fds, "how many descriptors from 3 up the program gets too"}};
+}
+
+// FIFOs in the state folder for `create`; pipes for a `run` that has something to do between the
+// last step and the program; none for one that has not: each time that one process waits for the
+// other takes as long as some mounts.
+enum class GateKind { kFifos, kPipes, kNone };
+
+GateKind gate_of_run(const Options& o, const oci::Spec& spec) {
+  const bool plain = !(spec.process && spec.process->terminal) && !spec.hooks &&
+                     o.console_socket.empty() && o.pidfd_socket.empty() && o.pid_file.empty();
+  return plain ? GateKind::kNone : GateKind::kPipes;
+}
+
+struct Gate {
+  sys::Fd inner_gate, inner_report;  // the container's ends
+  sys::Fd gate, report;              // ours, for run
+};
+
+Result<Gate> make_gate(const Folder& folder, GateKind kind) {
+  Gate out;
+  if (kind == GateKind::kNone) return out;
+  if (kind == GateKind::kFifos) {
+    Folder::Gate fifos = FLUYT_TRY(folder.make_gate());
+    out.inner_gate = std::move(fifos.gate);
+    out.inner_report = std::move(fifos.report);
+    return out;
+  }
+  sys::Pipe gate = FLUYT_TRY(sys::make_pipe());
+  sys::Pipe report = FLUYT_TRY(sys::make_pipe());
+  out.inner_gate = std::move(gate.read);
+  out.gate = std::move(gate.write);
+  out.report = std::move(report.read);
+  out.inner_report = std::move(report.write);
+  return out;
+}
+
+struct Raised {
+  Folder folder;
+  Loaded loaded;
+  runtime::Created created;
+  Gate gate;
+  Record record;
+};
+
+void undo(const Loaded& loaded, const Record& record, const runtime::Created& created) {
+  const Deadline deadline = Deadline::after_ms(5000);
+  created.init.kill(SIGKILL).ignore("the error that led here is the one to tell");
+  created.init.wait(deadline).ignore("the error that led here is the one to tell");
+  runtime::end_cgroup(created.cgroup, deadline)
+      .ignore("the error that led here is the one to tell");
+  runtime::release(loaded.spec, record.id, record.rootfs, record.root_mount)
+      .ignore("the error that led here is the one to tell");
+}
+
+Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& created) {
+  if (!o.console_socket.empty()) {
+    FLUYT_TRY(send_console(o.console_socket, created.console));
+    created.console.reset();
+  }
+  FLUYT_TRY(folder.made());
+  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, created.init.pidfd()));
+  if (!o.pid_file.empty())
+    FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, created.init.pid()), "option --pid-file");
+  return {};
+}
+
+// For a caller without rights over cgroups: one that nobody asked for is left out.
+bool needs_no_cgroup(const Globals& globals, const oci::Spec& spec, bool without_rights) {
+  if (globals.rootless == "false" || (globals.rootless == "auto" && !without_rights)) return false;
+  if (!spec.linux_) return true;
+  const bool limits =
+      spec.linux_->resources && !runtime::cgroup::needs(*spec.linux_->resources).empty();
+  return spec.linux_->cgroups_path.empty() && !limits;
+}
+
+// A caller without privileges is root of a user namespace of its own first, which is what all the
+// rest takes. It knows one id there, its own, and can give the container no other.
+Result<bool> take_rights(Loaded& loaded) {
+  if (geteuid() == 0 || FLUYT_TRY(sys::may_administrate())) return false;
+  std::vector<oci::IdMapping> none;
+  auto& uids = loaded.spec.linux_ ? loaded.spec.linux_->uid_mappings : none;
+  auto& gids = loaded.spec.linux_ ? loaded.spec.linux_->gid_mappings : none;
+  auto one = [](const std::vector<oci::IdMapping>& mappings, uint32_t own) {
+    return mappings.size() == 1 && mappings[0].size == 1 && mappings[0].host_id == own;
+  };
+  auto wrong = [](std::string_view field, uint32_t own) {
+    return Error(Code::kPermissionDenied,
+                 cat(field, ": without privileges: expected one mapping, of size 1, of hostID ",
+                     own, ", the caller's own"));
+  };
+  if (!one(uids, geteuid())) return wrong("linux.uidMappings", geteuid());
+  if (!one(gids, getegid())) return wrong("linux.gidMappings", getegid());
+  FLUYT_TRY_CONTEXT(sys::become_root_of_ourselves(), "without privileges");
+  uids[0].host_id = gids[0].host_id = 0;
+  return true;
+}
+
+enum class Verb { kCreate, kRun, kRunDetached };
+
+Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, Verb verb) {
+  const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
+  Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, o.config));
+  FLUYT_TRY(check_terminal(call, loaded.spec.process && loaded.spec.process->terminal,
+                           verb != Verb::kRun, o.console_socket));
+  FLUYT_TRY(call.launcher.check(loaded.spec));
+  // Here rather than first of all: the pages of what reads a specification are ours no longer.
+  FLUYT_TRY(protect_program(call));
+  const uid_t owner = getuid();
+  const bool without_rights = FLUYT_TRY(take_rights(loaded));
+  Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
+  auto make = [&]() -> Result<Raised> {
+    Gate gate = FLUYT_TRY(
+        make_gate(folder, verb == Verb::kCreate ? GateKind::kFifos : gate_of_run(o, loaded.spec)));
+    runtime::CreateRequest request;
+    request.id = id;
+    request.bundle = loaded.bundle;
+    request.spec = loaded.spec;
+    request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO),
+                     sys::FdRef(STDERR_FILENO)};
+    request.gate = gate.inner_gate;
+    request.report = gate.inner_report;
+    request.preserve_fds =
+        request.spec.process ? add_listen_fds(preserve_fds, *request.spec.process) : preserve_fds;
+    if (call.globals.cgroup_manager == "disabled" ||
+        needs_no_cgroup(call.globals, loaded.spec, without_rights))
+      request.cgroups = runtime::Cgroups::kNone;
+    if (verb == Verb::kRun) request.newlines = runtime::Newlines::kAsWritten;
+    request.no_pivot = o.no_pivot;
+    request.no_new_keyring = o.no_new_keyring;
+    if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
+    Record record;
+    request.on_made = [&](const runtime::Made& made) -> Result<> {
+      record = record_of(id, loaded, made);
+      record.owner = owner;
+      record.boot_id = FLUYT_TRY(sys::boot_id());
+      FLUYT_TRY(folder.save_config(loaded.text));
+      FLUYT_TRY(folder.save_unfinished(record));
+      return folder.save_packed(record, loaded.spec);
+    };
+    call.log.debug(cat("container ", id, ": bundle ", loaded.bundle));
+    debug_filter(call.log, loaded.spec);
+    runtime::Created created = FLUYT_TRY(call.launcher.create(request, folder.path()));
+    for (const std::string& warning : created.warnings) call.log.warn(warning);
+    call.log.debug(
+        cat("container ", id, ": first process ", created.init.pid(), " waits at its gate"));
+    gate.inner_gate.reset();
+    gate.inner_report.reset();
+    auto done = hand_over(o, folder, created);
+    if (!done.ok()) {
+      undo(loaded, record, created);
+      return std::move(done).error();
+    }
+    return Raised{std::move(folder), std::move(loaded), std::move(created), std::move(gate),
+                  std::move(record)};
+  };
+  auto raised = make();
+  if (!raised.ok()) folder.remove().ignore("the error above is the one to tell");
+  return raised;
+}
+
+std::string state_json(const Record& record, std::string_view status) {
+  oci::State out;
+  out.id = record.id;
+  out.status = status;
+  out.pid = status == "stopped" ? 0 : record.pid;
+  out.bundle = record.bundle;
+  out.annotations = record.annotations;
+  return oci::to_json(out);
+}
+
+// Why the program could not be executed; empty when it was.
+Result<std::string> open_gate(Raised& raised) {
+  if (!raised.gate.gate.valid()) return std::string();
+  FLUYT_TRY(sys::write_all(raised.gate.gate, "\n"));
+  return sys::read_all(raised.gate.report, 1U << 16U);
+}
+
+Result<> after_start(const Raised& raised) {
+  if (!raised.loaded.spec.hooks) return {};
+  return runtime::run_hooks(raised.loaded.spec.hooks->poststart, "poststart",
+                            state_json(raised.record, "running"), {.cwd = raised.record.bundle});
+}
+
+}  // namespace
+
+Result<int> create(Invocation& call) {
+  Options o;
+  const auto words =
+      FLUYT_TRY(read_words(call, common_options(o), "create [options] CONTAINER", 1, 1));
+  if (!words) return 0;
+  FLUYT_TRY(raise(call, (*words)[0], o, Verb::kCreate));
+  return 0;
+}
+
+Result<int> run(Invocation& call) {
+  Options o;
+  std::vector<Option> table = common_options(o);
+  table.push_back({"detach", 'd', &o.detach, "return once the program runs"});
+  table.push_back({"keep", 0, &o.keep, "keep the stopped container"});
+  table.push_back({"no-subreaper", 0, &o.no_subreaper,
+                   "accepted for callers of runc: there is none to turn off"});
+  const auto words = FLUYT_TRY(read_words(call, std::move(table), "run [options] CONTAINER", 1, 1));
+  if (!words) return 0;
+  const Verb verb = o.detach ? Verb::kRunDetached : Verb::kRun;
+  auto made = raise(call, (*words)[0], o, verb);
+  if (!made.ok()) {
+    if (!made.error().message().starts_with(runtime::kNotExecuted)) return std::move(made).error();
+    call.log.fail_program(made.error().message());
+    return 1;
+  }
+  Raised raised = std::move(*made);
+  auto give_up = [&] {
+    undo(raised.loaded, raised.record, raised.created);
+    destroy(call, raised.folder, raised.record).ignore("there is another error to tell");
+  };
+  auto why = open_gate(raised);
+  if (why.ok() && !why->empty()) {
+    give_up();
+    call.log.fail_program(*why);
+    return 1;
+  }
+  auto started = why.ok() ? after_start(raised) : Result<>(std::move(why).error());
+  if (!started.ok()) {
+    give_up();
+    return std::move(started).error();
+  }
+  call.log.debug(cat("container ", raised.record.id, ": its program runs"));
+  if (o.detach) return 0;
+  const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console)));
+  if (!o.keep) FLUYT_TRY(destroy_ended(call, raised.folder, raised.record, raised.loaded.spec));
+  return code;
+}
+
+}  // namespace fluyt::commands

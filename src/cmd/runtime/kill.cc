@@ -1,0 +1,104 @@
+#include <signal.h>
+
+#include <cstring>
+
+#include "base/strings.h"
+#include "cmd/runtime/commands.h"
+#include "cmd/runtime/store.h"
+#include "runtime/cgroup/cgroup.h"
+#include "runtime/container.h"
+#include "sys/process.h"
+
+namespace fluyt::commands {
+
+namespace {
+
+constexpr int64_t kPatienceMs = 10'000;
+
+// "9", "KILL", "SIGKILL", "kill"; "0" asks whether it runs.
+Result<int> parse_signal(const std::string& text) {
+  if (const auto number = parse_number<int>(text)) {
+    if (*number >= 0 && *number < NSIG) return *number;
+  }
+  std::string name = to_lower(text);
+  if (name.starts_with("sig")) name = name.substr(3);
+  for (int number = 1; number < 32; ++number) {
+    const char* known = sigabbrev_np(number);
+    if (known != nullptr && to_lower(known) == name) return number;
+  }
+  if (name == "rtmin") return SIGRTMIN;
+  if (name == "rtmax") return SIGRTMAX;
+  if (name.starts_with("rtmin+")) {
+    const auto more = parse_number<int>(name.substr(6));
+    if (more && SIGRTMIN + *more <= SIGRTMAX) return SIGRTMIN + *more;
+  }
+  return Error(Code::kInvalidArgument, cat("unknown signal ", quote(text)));
+}
+
+// Without a PID namespace of its own its first process is like any other: the rest outlives it.
+bool shares_pids(const Folder& folder) {
+  auto spec = folder.load_config();
+  if (!spec.ok() || !spec->linux_) return false;
+  for (const oci::Namespace& space : spec->linux_->namespaces) {
+    if (space.type == oci::NamespaceType::kPid) return !space.path.empty();
+  }
+  return true;
+}
+
+// All that is in its cgroup. With none, it ran no more.
+Result<> kill_together(const Record& record) {
+  if (FLUYT_TRY(runtime::pids(record.cgroup)).empty())
+    return Error(Code::kFailedPrecondition, "container not running");
+  return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
+}
+
+Result<> kill_one(Invocation& call, const std::string& id, int number, bool all) {
+  const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, id));
+  const Record record = FLUYT_TRY(folder.load());
+  if (all) {
+    for (const pid_t pid : FLUYT_TRY(runtime::cgroup::pids(record.cgroup))) {
+      auto process = sys::Process::open(pid);
+      if (process.ok()) FLUYT_TRY(process->kill(number));
+    }
+    return {};
+  }
+  if (number == SIGKILL && record.cgroup != runtime::CgroupRecord{} && shares_pids(folder)) {
+    return kill_together(record);
+  }
+  // The pidfd first, then the question whose it is.
+  auto process = sys::Process::open(record.pid);
+  if (!process.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) {
+    return Error(Code::kFailedPrecondition, "container not running");
+  }
+  FLUYT_TRY(process->kill(number));
+  if (number == SIGKILL && FLUYT_TRY(status_of(folder, record)) == Status::kPaused) {
+    // On v1 a frozen process dies only once it thaws.
+    FLUYT_TRY(runtime::cgroup::thaw(record.cgroup));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> kill(Invocation& call) {
+  bool all = false;
+  bool regex = false;
+  const auto words = FLUYT_TRY(read_words(
+      call,
+      {{"all", 'a', &all, "every process of the container"},
+       {"regex", 'r', &regex, "CONTAINER is a regular expression: every one it matches"}},
+      "kill [options] CONTAINER [SIGNAL]", 1, 2));
+  if (!words) return 0;
+  const int number = FLUYT_TRY(parse_signal(words->size() > 1 ? (*words)[1] : "SIGTERM"));
+  if (!regex) {
+    FLUYT_TRY(kill_one(call, (*words)[0], number, all));
+    return 0;
+  }
+  for (const std::string& id : FLUYT_TRY(matching_ids(call.globals.root, (*words)[0]))) {
+    auto killed = kill_one(call, id, number, all);
+    if (!killed.ok()) call.log.warn(cat(id, ": ", killed.error().message()));
+  }
+  return 0;
+}
+
+}  // namespace fluyt::commands

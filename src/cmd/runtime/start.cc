@@ -1,0 +1,55 @@
+#include "base/strings.h"
+#include "cmd/runtime/commands.h"
+#include "cmd/runtime/destroy.h"
+#include "cmd/runtime/store.h"
+#include "runtime/hooks.h"
+
+namespace fluyt::commands {
+
+namespace {
+
+Result<> run_poststart(const Folder& folder, const Record& record) {
+  const oci::Spec spec = FLUYT_TRY(folder.load_config());
+  if (!spec.hooks) return {};
+  oci::State state;
+  state.id = record.id;
+  state.status = "running";
+  state.pid = record.pid;
+  state.bundle = record.bundle;
+  state.annotations = record.annotations;
+  return runtime::run_hooks(spec.hooks->poststart, "poststart", oci::to_json(state),
+                            {.cwd = record.bundle});
+}
+
+}  // namespace
+
+Result<int> start(Invocation& call) {
+  const auto words = FLUYT_TRY(read_words(call, {}, "start CONTAINER", 1, 1));
+  if (!words) return 0;
+  Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
+  FLUYT_TRY(folder.lock());
+  const Record record = FLUYT_TRY(folder.load());
+  switch (FLUYT_TRY(status_of(folder, record))) {
+    case Status::kCreated:
+      break;
+    case Status::kStopped:
+      return Error(Code::kFailedPrecondition, "cannot start a container that has stopped");
+    case Status::kCreating:
+    case Status::kRunning:
+    case Status::kPaused:
+      return Error(Code::kFailedPrecondition, "cannot start an already running container");
+  }
+  auto started = [&]() -> Result<> {
+    FLUYT_TRY(folder.open_gate());
+    return run_poststart(folder, record);
+  }();
+  if (started.ok()) return 0;
+  // A hook that fails ends the container; a program that could not be executed has ended it itself.
+  if (started.error().message().starts_with("error running ")) {
+    auto destroyed = destroy(call, folder, record);
+    if (!destroyed.ok()) call.log.warn(destroyed.error().message());
+  }
+  return std::move(started).error();
+}
+
+}  // namespace fluyt::commands

@@ -1,0 +1,314 @@
+#include "cmd/runtime/store.h"
+
+#include <fcntl.h>
+#include <regex.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "base/id.h"
+#include "base/strings.h"
+#include "sys/file.h"  // NOLINT(readability-duplicate-include): the one above is the system's
+#include "sys/mount.h"
+#include "sys/process.h"
+
+namespace fluyt::commands {
+
+namespace {
+
+constexpr const char* kState = "state.json";
+constexpr const char* kUnfinished = "unfinished.json";
+constexpr const char* kConfig = "config.json";
+constexpr const char* kGate = "exec.fifo";
+constexpr const char* kPacked = "exec.packed";
+constexpr const char* kReport = "report.fifo";
+constexpr size_t kMaxState = 1U << 20U;
+
+using Json = nlohmann::json;
+
+Result<> check_id(const std::string& id) {
+  if (is_valid_container_id(id)) return {};
+  return Error(Code::kInvalidArgument,
+               cat("container id ", quote(id), ": expected letters, digits and _+-. alone"));
+}
+
+Json to_json(const Record& record) {
+  Json legacy = Json::array();
+  for (const auto& [controller, directory] : record.cgroup.legacy)
+    legacy.push_back({controller, directory});
+  Json cgroup = {{"unified", record.cgroup.unified}, {"legacy", legacy}};
+  if (const auto& unit = record.cgroup.unit)
+    cgroup["unit"] = {{"name", unit->name}, {"slice", unit->slice}, {"user", unit->user}};
+  return {{"id", record.id},
+          {"bundle", record.bundle},
+          {"rootfs", record.rootfs},
+          {"pid", record.pid},
+          {"startTime", record.start_time},
+          {"bootId", record.boot_id},
+          {"created", record.created},
+          {"owner", record.owner},
+          {"annotations", record.annotations},
+          {"rootMount", record.root_mount},
+          {"descriptors", record.descriptors},
+          {"cgroup", cgroup}};
+}
+
+Record from_json(const Json& json) {
+  Record record;
+  json.at("id").get_to(record.id);
+  json.at("bundle").get_to(record.bundle);
+  json.at("rootfs").get_to(record.rootfs);
+  json.at("pid").get_to(record.pid);
+  json.at("startTime").get_to(record.start_time);
+  json.at("bootId").get_to(record.boot_id);
+  json.at("created").get_to(record.created);
+  json.at("owner").get_to(record.owner);
+  json.at("annotations").get_to(record.annotations);
+  record.root_mount = json.value("rootMount", uint64_t{0});
+  record.descriptors = json.value("descriptors", std::vector<std::string>());
+  json.at("cgroup").at("unified").get_to(record.cgroup.unified);
+  json.at("cgroup").at("legacy").get_to(record.cgroup.legacy);
+  if (const auto unit = json.at("cgroup").find("unit"); unit != json.at("cgroup").end()) {
+    record.cgroup.unit.emplace();
+    unit->at("name").get_to(record.cgroup.unit->name);
+    unit->at("slice").get_to(record.cgroup.unit->slice);
+    unit->at("user").get_to(record.cgroup.unit->user);
+  }
+  return record;
+}
+
+Result<Record> read_record(std::string_view text, std::string_view shown) {
+  try {
+    return from_json(Json::parse(text));
+  } catch (const Json::exception& broken) {
+    return Error(Code::kDataLoss, cat(shown, ": ", broken.what()));
+  }
+}
+
+}  // namespace
+
+std::string_view status_name(Status status) {
+  switch (status) {
+    case Status::kCreating:
+      return "creating";
+    case Status::kCreated:
+      return "created";
+    case Status::kRunning:
+      return "running";
+    case Status::kPaused:
+      return "paused";
+    case Status::kStopped:
+      break;
+  }
+  return "stopped";
+}
+
+Result<Folder> Folder::make(const std::string& root, const std::string& id) {
+  FLUYT_TRY(check_id(id));
+  std::string path = cat(root, "/", id);
+  if (mkdir(path.c_str(), 0700) != 0) {
+    if (errno == ENOENT) {
+      FLUYT_TRY_CONTEXT(sys::make_dirs(root, 0700), "option --root");
+      if (mkdir(path.c_str(), 0700) == 0) return open(root, id);
+    }
+    if (errno == EEXIST) {
+      return Error(Code::kAlreadyExists, cat("container with id exists: ", quote(id)));
+    }
+    return Error::from_errno(errno, cat("mkdir(", quote(path), ")"));
+  }
+  return open(root, id);
+}
+
+Result<Folder> Folder::open(const std::string& root, const std::string& id) {
+  FLUYT_TRY(check_id(id));
+  std::string path = cat(root, "/", id);
+  auto fd = sys::open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd.ok()) {
+    if (fd.error().errno_value() != ENOENT) return std::move(fd).error();
+    return Error(Code::kNotFound, cat("container does not exist: ", quote(id)));
+  }
+  return Folder(std::move(path), std::move(*fd));
+}
+
+Result<> Folder::save_unfinished(const Record& record) const {
+  const sys::Fd file =
+      FLUYT_TRY(sys::open(fd_, kUnfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  return sys::write_all(file, to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+Result<> Folder::made() const {
+  if (renameat(fd_.raw(), kUnfinished, fd_.raw(), kState) == 0) return {};
+  return Error::from_errno(errno, cat("renameat(", path_, ", ", kUnfinished, ")"));
+}
+
+Result<Record> Folder::load() const {
+  auto text = sys::read_file(fd_, kState, kMaxState);
+  if (!text.ok()) {
+    return Error(Code::kFailedPrecondition,
+                 cat(path_, ": the container is being created, or its creation was cut short"));
+  }
+  return read_record(*text, cat(path_, "/", kState));
+}
+
+std::optional<Record> Folder::find_unfinished() const {
+  auto text = sys::read_file(fd_, kUnfinished, kMaxState);
+  if (!text.ok()) return std::nullopt;
+  // Cut short while it was written: there is nothing yet that it could name.
+  auto record = read_record(*text, kUnfinished);
+  return record.ok() ? std::optional(std::move(*record)) : std::nullopt;
+}
+
+Result<> Folder::save_config(std::string_view text) const {
+  const sys::Fd file =
+      FLUYT_TRY(sys::open(fd_, kConfig, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  return sys::write_all(file, text);
+}
+
+Result<oci::Spec> Folder::load_config() const {
+  return oci::parse_spec(FLUYT_TRY(sys::read_file(fd_, kConfig, oci::kMaxSpecBytes)));
+}
+
+namespace {
+
+// Names this content of a file, across a rename of it.
+std::optional<std::string> stamp_of(sys::FdRef folder, const char* name) {
+  auto found = sys::find_stat(folder, name);
+  if (!found.ok() || !*found) return std::nullopt;
+  const struct stat& info = **found;
+  return cat(info.st_ino, " ", info.st_size, " ", info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec);
+}
+
+std::optional<std::string> stamp_of_both(sys::FdRef folder, const char* state) {
+  auto first = stamp_of(folder, kConfig);
+  auto second = stamp_of(folder, state);
+  return first && second ? std::optional(cat(*first, "\n", *second)) : std::nullopt;
+}
+
+}  // namespace
+
+Result<> Folder::save_packed(const Record& record, const oci::Spec& spec) const {
+  const auto stamp = stamp_of_both(fd_, kUnfinished);
+  if (!stamp) return {};
+  Packed packed{.id = record.id,
+                .pid = record.pid,
+                .start_time = record.start_time,
+                .boot_id = record.boot_id,
+                .cgroup = record.cgroup,
+                .process = spec.process,
+                .linux_ = spec.linux_};
+  const sys::Fd file =
+      FLUYT_TRY(sys::open(fd_, kPacked, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  return sys::write_all(file, pack(packed, *stamp));
+}
+
+std::optional<Packed> Folder::find_packed() const {
+  auto text = sys::read_file(fd_, kPacked, kMaxState);
+  if (!text.ok()) return std::nullopt;
+  const auto stamp = stamp_of_both(fd_, kState);
+  return stamp ? unpack(*text, *stamp) : std::nullopt;
+}
+
+Result<> Folder::lock() {
+  int result = 0;
+  do {
+    result = flock(fd_.raw(), LOCK_EX);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return Error::from_errno(errno, cat("flock(", quote(path_), ")"));
+  return {};
+}
+
+bool Folder::outlives_boot() const {
+  auto magic = sys::fs_magic(fd_);
+  return !magic.ok() || *magic != sys::kTmpfsMagic;
+}
+
+Result<> Folder::remove() const { return sys::remove_tree(path_); }
+
+namespace {
+
+// By a mount of the FIFO alone, that lies nowhere: a container in whose PID namespace the first
+// process waits sees what that has open, and would be shown the state folder's path.
+Result<sys::Fd> open_nameless(sys::FdRef folder, const char* name) {
+  const sys::Fd place = FLUYT_TRY(sys::open(folder, name, O_PATH | O_NOFOLLOW));
+  auto mount = sys::clone_mount(place, sys::Depth::kOne);
+  // Without the right to mounts there is no such container either.
+  if (!mount.ok()) return sys::open(folder, name, O_RDWR | O_NOFOLLOW);
+  return sys::open(cat("/proc/self/fd/", mount->raw()), O_RDWR);
+}
+
+}  // namespace
+
+Result<Folder::Gate> Folder::make_gate() const {
+  for (const char* name : {kGate, kReport}) {
+    if (mkfifoat(fd_.raw(), name, 0600) != 0)
+      return Error::from_errno(errno, cat("mkfifoat(", name, ")"));
+  }
+  Gate gate;
+  gate.gate = FLUYT_TRY(open_nameless(fd_, kGate));
+  gate.report = FLUYT_TRY(open_nameless(fd_, kReport));
+  return gate;
+}
+
+bool Folder::has_gate() const {
+  auto info = sys::find_stat(fd_, kGate);
+  return info.ok() && *info;
+}
+
+Result<> Folder::open_gate() const {
+  // The first process holds both for reading and writing, so neither open waits.
+  const sys::Fd report = FLUYT_TRY(sys::open(fd_, kReport, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
+  const sys::Fd gate = FLUYT_TRY(sys::open(fd_, kGate, O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
+  FLUYT_TRY(sys::remove_file(fd_, kGate));
+  FLUYT_TRY(sys::write_all(gate, "\n"));
+  FLUYT_TRY(sys::set_nonblocking(report, false));
+  const std::string why = FLUYT_TRY(sys::read_all(report, 1U << 16U));
+  FLUYT_TRY(sys::remove_file(fd_, kReport));
+  if (!why.empty()) return Error(Code::kFailedPrecondition, why);
+  return {};
+}
+
+Result<Status> status_of(const Folder& folder, const Record& record) {
+  return status_of(folder, Running{.pid = record.pid,
+                                   .start_time = record.start_time,
+                                   .boot_id = record.boot_id,
+                                   .cgroup = record.cgroup});
+}
+
+Result<Status> status_of(const Folder& folder, const Running& running) {
+  auto now = sys::process_stat(running.pid);
+  if (!now.ok() || now->start_time != running.start_time || now->ended) return Status::kStopped;
+  if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != running.boot_id)
+    return Status::kStopped;
+  auto frozen = runtime::cgroup::frozen(running.cgroup);
+  if (frozen.ok() && *frozen) return Status::kPaused;
+  return folder.has_gate() ? Status::kCreated : Status::kRunning;
+}
+
+Result<std::vector<std::string>> list_ids(const std::string& root) {
+  std::vector<std::string> ids;
+  for (std::string& name : FLUYT_TRY(sys::list_dir(root))) {
+    if (is_valid_container_id(name)) ids.push_back(std::move(name));
+  }
+  return ids;
+}
+
+Result<std::vector<std::string>> matching_ids(const std::string& root, const std::string& pattern) {
+  regex_t expression{};
+  if (regcomp(&expression, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
+    return Error(Code::kInvalidArgument,
+                 cat("option --regex: ", quote(pattern), ": expected a regular expression"));
+  }
+  auto ids = list_ids(root);
+  if (ids.ok()) {
+    std::erase_if(*ids, [&](const std::string& id) {
+      return regexec(&expression, id.c_str(), 0, nullptr, 0) != 0;
+    });
+  }
+  regfree(&expression);
+  return ids;
+}
+
+}  // namespace fluyt::commands

@@ -1,0 +1,192 @@
+#include "guest/sandbox/control.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "base/strings.h"
+#include "guest/platform/host/io.h"
+#include "guest/sandbox/program.h"
+#include "guest/sandbox/text.h"
+#include "sys/socket.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr size_t kDescriptors = 4;
+constexpr int kMaxSignal = 64;
+
+struct Packet {
+  ControlPacket head;
+  std::vector<sys::Fd> descriptors;
+};
+
+/// Nothing at the end, or for what is not a packet of ours.
+std::optional<Packet> receive(sys::FdRef socket) {
+  Packet packet;
+  auto got =
+      sys::receive_with_fds(socket, reinterpret_cast<char*>(&packet.head), sizeof packet.head);
+  if (!got.ok() || got->size != sizeof packet.head) return std::nullopt;
+  packet.descriptors = std::move(got->fds);
+  return packet;
+}
+
+void send(sys::FdRef socket, ControlPacket head, std::string_view text = {}) {
+  text = text.substr(0, kMaxControlText);
+  head.length = static_cast<uint32_t>(text.size());
+  const std::string_view bytes(reinterpret_cast<const char*>(&head), sizeof head);
+  sys::send_with_fds(socket, cat(bytes, text), {})
+      .ignore("a keeper that has gone is seen where its packets are read");
+}
+
+struct Server {
+  Kernel& kernel;
+  sys::Fd listener;
+  std::shared_ptr<host::Poller> poller;
+};
+
+struct Connection {
+  Server& server;
+  sys::Fd socket;
+  ProcessPtr process;
+  std::shared_ptr<Terminal> terminal;
+};
+
+struct Entered {
+  Prepared prepared;
+  std::shared_ptr<Terminal> terminal;
+};
+
+Result<Entered> enter(Server& server, Packet& packet) {
+  if (packet.descriptors.size() != kDescriptors)
+    return Error(Code::kInvalidArgument, "exec: expected a description and three streams");
+  const ErrnoOr<Stat> size = host::stat(packet.descriptors[0]);
+  if (!size.ok() || size.value().size <= 0 ||
+      static_cast<size_t>(size.value().size) > kMaxProgramText)
+    return Error(Code::kInvalidArgument,
+                 cat("exec: expected a description of 1 to ", kMaxProgramText, " bytes"));
+  std::string text(static_cast<size_t>(size.value().size), '\0');
+  const ErrnoOr<size_t> got =
+      host::read_at(packet.descriptors[0], std::as_writable_bytes(std::span(text)), 0);
+  if (!got.ok() || got.value() != text.size())
+    return Error(Code::kInvalidArgument, "exec: the description cannot be read");
+  const ProgramRequest request = FLUYT_TRY(parse_program(text));
+  Entered out;
+  std::array<FilePtr, 3> streams;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    sys::Fd& fd = packet.descriptors[i + 1];
+    const bool is_terminal = host::is_terminal(fd);
+    if (is_terminal && !out.terminal) out.terminal = std::make_shared<Terminal>();
+    ErrnoOr<FilePtr> made = make_host_stream(std::move(fd), O_RDWR, server.poller,
+                                             is_terminal ? out.terminal : nullptr);
+    if (!made.ok()) return Error::from_errno(made.error().value(), cat("standard stream ", i));
+    streams[i] = std::move(made).value();
+  }
+  out.prepared =
+      FLUYT_TRY(prepare_program(server.kernel, request, std::move(streams), out.terminal));
+  return out;
+}
+
+void tell_exit(void* argument) {
+  const std::unique_ptr<std::shared_ptr<Connection>> held(
+      static_cast<std::shared_ptr<Connection>*>(argument));
+  Connection& connection = **held;
+  const int status = connection.server.kernel.wait_for(connection.process);
+  send(connection.socket, {.kind = ControlPacket::kExited, .value = status});
+}
+
+void serve_one(Server& server, sys::Fd socket) {
+  std::optional<Packet> first = receive(socket);
+  if (!first) return;
+  if (first->head.kind == ControlPacket::kLimitTasks && first->head.value > 0) {
+    std::lock_guard lock(server.kernel.lock);
+    server.kernel.max_tasks = static_cast<size_t>(first->head.value);
+    return;
+  }
+  if (first->head.kind != ControlPacket::kExec) return;
+  auto fail = [&](const Error& error) {
+    send(socket, {.kind = ControlPacket::kFailed, .value = static_cast<int32_t>(error.code())},
+         error.message());
+  };
+  Result<Entered> entered = enter(server, *first);
+  first.reset();
+  if (!entered.ok()) return fail(entered.error());
+  auto connection = std::make_shared<Connection>(server, sys::Fd(), entered->prepared.process,
+                                                 std::move(entered->terminal));
+  if (const Errno started = server.kernel.start(std::move(entered->prepared.task)); !started.ok())
+    return fail(Error::from_errno(started.value(), "start of the program"));
+  connection->socket = std::move(socket);
+  send(connection->socket, {.kind = ControlPacket::kStarted, .value = connection->process->pid});
+  auto* held = new std::shared_ptr<Connection>(connection);
+  if (!start_thread(tell_exit, held).ok()) {
+    delete held;
+  } else {
+    while (const std::optional<Packet> packet = receive(connection->socket)) {
+      const ControlPacket& head = packet->head;
+      if (head.kind != ControlPacket::kSignal || head.value < 1 || head.value > kMaxSignal) break;
+      deliver(server.kernel, connection->process, connection->terminal, head.value,
+              (head.flags & ControlPacket::kFromTerminal) != 0);
+    }
+  }
+  // Nobody keeps it any longer.
+  std::lock_guard lock(server.kernel.lock);
+  server.kernel.send(*connection->process, make_signal(SIGKILL, SI_KERNEL));
+}
+
+struct Accepted {
+  Server& server;
+  sys::Fd socket;
+};
+
+void serve_accepted(void* argument) {
+  const std::unique_ptr<Accepted> accepted(static_cast<Accepted*>(argument));
+  serve_one(accepted->server, std::move(accepted->socket));
+}
+
+void accept_all(void* argument) {
+  auto& server = *static_cast<Server*>(argument);
+  for (;;) {
+    sys::Fd socket(accept4(server.listener.raw(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket.valid()) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      // Out of descriptors: those who wait are not lost, and the sandbox has others to serve.
+      if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return;
+      const timespec pause{.tv_sec = 0, .tv_nsec = 10'000'000};
+      clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
+      continue;
+    }
+    auto* accepted = new Accepted{server, std::move(socket)};
+    if (!start_thread(serve_accepted, accepted).ok()) delete accepted;
+  }
+}
+
+}  // namespace
+
+void deliver(Kernel& kernel, const ProcessPtr& process, const std::shared_ptr<Terminal>& terminal,
+             int signal, bool from_terminal) {
+  std::lock_guard lock(kernel.lock);
+  int32_t foreground = 0;
+  if (terminal && from_terminal) {
+    std::lock_guard guard(terminal->mutex);
+    foreground = terminal->foreground;
+  }
+  if (foreground != 0 && kernel.send_to_group(foreground, make_signal(signal, SI_KERNEL))) return;
+  // SIGKILL from outside reaches init too; the rest only what it has a handler for.
+  kernel.send(*process, make_signal(signal, signal == SIGKILL ? SI_KERNEL : SI_USER));
+}
+
+Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller) {
+  // Lives as long as the sandbox.
+  auto* server = new Server{kernel, std::move(listener), std::move(poller)};
+  const Errno started = start_thread(accept_all, server);
+  if (!started.ok()) delete server;
+  return started;
+}
+
+}  // namespace fluyt::guest

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+/// The socket through which others enter a sandbox. One connection (SOCK_SEQPACKET) is one program,
+/// and lives as long as it does: who is at the other end is its keeper.
+///
+/// The keeper's first packet is a ControlPacket of kExec with four descriptors: memory with the
+/// program's description, and its standard streams. Then it may send kSignal. It is answered with
+/// kStarted or kFailed, and in the end with kExited. When the keeper is gone the program is killed.
+namespace fluyt::guest {
+
+struct ControlPacket {
+  enum Kind : uint32_t { kExec = 1, kSignal, kLimitTasks, kStarted, kFailed, kExited };
+  uint32_t kind = 0;
+  int32_t value = 0;    // a signal, the most tasks, a process id, an error's Code, a wait status
+  uint32_t flags = 0;   // of a signal: kFromTerminal
+  uint32_t length = 0;  // of the text that follows
+  static constexpr uint32_t kFromTerminal = 1;
+};
+inline constexpr size_t kMaxControlText = 2048;
+inline constexpr size_t kMaxProgramText = size_t{16} << 20;
+
+}  // namespace fluyt::guest

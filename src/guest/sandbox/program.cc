@@ -1,0 +1,194 @@
+#include "guest/sandbox/program.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/strings.h"
+#include "guest/loader/loader.h"
+#include "guest/platform/host/io.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr std::string_view kDefaultPath =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+constexpr size_t kMaxPasswd = size_t{1} << 20;
+
+const std::string* find_variable(const std::vector<std::string>& env, std::string_view name) {
+  // The last one counts, as in a shell.
+  for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {
+    if (entry->size() > name.size() && entry->starts_with(name) && (*entry)[name.size()] == '=')
+      return &*entry;
+  }
+  return nullptr;
+}
+
+/// The home of `uid` in the image's /etc/passwd: a regular file, of a limited size.
+std::string home_of(Tree& tree, const WalkFrom& from, Caller& caller, uint32_t uid) {
+  const ErrnoOr<DentryPtr> found = tree.find(from, "/etc/passwd", LastLink::kFollow);
+  if (!found.ok() || !S_ISREG(found.value()->inode->type())) return "/";
+  const ErrnoOr<Tree::Opened> opened = tree.open(from, "/etc/passwd", O_RDONLY, 0);
+  if (!opened.ok()) return "/";
+  std::string text(kMaxPasswd, '\0');
+  int64_t at = 0;
+  size_t have = 0;
+  while (have < text.size()) {
+    const ErrnoOr<size_t> got = opened.value().file->read(
+        caller, std::as_writable_bytes(std::span(text).subspan(have)), &at);
+    if (!got.ok() || got.value() == 0) break;
+    have += got.value();
+  }
+  text.resize(have);
+  for (const std::string_view line : split(text, '\n')) {
+    const auto fields = split(line, ':');
+    if (fields.size() < 6 || parse_number<uint32_t>(fields[2]) != uid) continue;
+    if (fields[5].empty() || has_control_characters(fields[5])) return "/";
+    return std::string(fields[5]);
+  }
+  return "/";
+}
+
+Error not_runnable(const std::string& name, Errno why) {
+  const std::string field = cat("process.args[0]: ", quote(name, 1024));
+  if (why.value() == ENOENT || why.value() == ENOTDIR)
+    return Error(Code::kNotFound, cat(field, ": no such file or directory"));
+  if (why.value() == EACCES)
+    return Error(Code::kPermissionDenied, cat(field, ": permission denied"));
+  return Error::from_errno(why.value(), field);
+}
+
+struct Executable {
+  std::string path;
+  FilePtr file;
+};
+
+Result<Executable> find_executable(Tree& tree, const WalkFrom& from, const std::string& name,
+                                   const std::vector<std::string>& env) {
+  if (name.find('/') != std::string::npos) {
+    ErrnoOr<FilePtr> file = open_executable(tree, from, name);
+    if (!file.ok()) return not_runnable(name, file.error());
+    return Executable{name, std::move(file).value()};
+  }
+  const std::string* variable = find_variable(env, "PATH");
+  const std::string_view path =
+      variable == nullptr ? kDefaultPath : std::string_view(*variable).substr(5);
+  Errno refused = kOk;
+  for (const std::string_view folder : split(path, ':')) {
+    // An empty entry would be the working directory, which the image chooses.
+    if (folder.empty()) continue;
+    const std::string candidate = cat(folder, "/", name);
+    ErrnoOr<FilePtr> file = open_executable(tree, from, candidate);
+    if (file.ok()) return Executable{candidate, std::move(file).value()};
+    if (file.error().value() == EACCES) refused = file.error();
+  }
+  if (!refused.ok()) return not_runnable(name, refused);
+  return Error(Code::kNotFound, cat("process.args[0]: ", quote(name, 1024),
+                                    ": executable file not found in $PATH ", quote(path, 1024)));
+}
+
+/// A missing one is made, as every runtime does.
+Errno enter_directory(Tree& tree, const WalkFrom& from, const std::string& path, DentryPtr* out) {
+  ErrnoOr<DentryPtr> found = tree.find(from, path, LastLink::kFollow);
+  if (!found.ok() && found.error().value() == ENOENT) {
+    WalkFrom root = from;
+    root.credentials = Credentials();
+    for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+      const Errno made = tree.make(root, path.substr(0, end), S_IFDIR | 0755, 0);
+      if (!made.ok() && made.value() != EEXIST) return made;
+      if (end == std::string::npos) break;
+    }
+    found = tree.find(from, path, LastLink::kFollow);
+  }
+  if (!found.ok()) return found.error();
+  if (!found.value()->inode->is_dir()) return Errno(ENOTDIR);
+  *out = std::move(found).value();
+  return kOk;
+}
+
+/// What execve(2) makes of the sets for a program without file capabilities (capabilities(7)).
+Credentials over_exec(Credentials who) {
+  const bool root = who.euid == 0 || who.uid == 0;
+  who.permitted = root ? who.bounding | who.inheritable : who.ambient;
+  who.effective = root && who.euid != 0 ? who.ambient : who.permitted;
+  if (root) who.ambient = 0;
+  return who;
+}
+
+}  // namespace
+
+Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
+                                 std::array<FilePtr, 3> streams,
+                                 const std::shared_ptr<Terminal>& terminal) {
+  if (request.arguments.empty())
+    return Error(Code::kInvalidArgument, "no program: expected its path and arguments");
+  Prepared out;
+  {
+    std::lock_guard lock(kernel.lock);
+    const ErrnoOr<int32_t> id = kernel.new_id();
+    if (!id.ok()) return Error::from_errno(id.error().value(), "a process id for the program");
+    out.process = std::make_shared<Process>(kernel, id.value());
+    out.task = std::make_shared<Task>(kernel, out.process, id.value());
+  }
+  const ProcessPtr& process = out.process;
+  const TaskPtr& task = out.task;
+  process->group = process->session = process->pid;
+  process->started_ns = host::clock_ns(7);
+  process->limits[RLIMIT_STACK].soft = uint64_t{8} << 20;
+  process->limits[RLIMIT_CORE].soft = 0;
+  process->limits[RLIMIT_NOFILE] = {1024, 524288};
+  for (const auto& [resource, limit] : request.limits)
+    process->limits.at(static_cast<size_t>(resource)) = {limit.first, limit.second};
+  task->files = std::make_shared<FdTable>();
+  task->files->set_limit(process->limits[RLIMIT_NOFILE].soft);
+  for (FilePtr& stream : streams) {
+    const ErrnoOr<int> added = task->files->add(std::move(stream), false);
+    if (!added.ok()) return Error::from_errno(added.error().value(), "standard streams");
+  }
+  task->credentials = over_exec(request.credentials);
+  task->no_new_privileges = request.no_new_privileges;
+  task->fs = std::make_shared<FsContext>();
+  task->fs->root = kernel.tree->root();
+  task->fs->cwd = kernel.tree->root();
+  if (request.umask) task->fs->umask = *request.umask & 0777;
+  DentryPtr directory;
+  const Errno entered =
+      enter_directory(*kernel.tree, task->walk_from(), request.working_directory, &directory);
+  if (!entered.ok())
+    return Error::from_errno(entered.value(),
+                             cat("process.cwd: ", quote(request.working_directory, 1024)));
+  task->fs->cwd = std::move(directory);
+
+  Caller caller{task->sleeper, task->credentials, nullptr, nullptr};
+  std::vector<std::string> environment = request.environment;
+  if (std::erase(environment, "HOME=") != 0 || find_variable(environment, "HOME") == nullptr)
+    environment.push_back(
+        cat("HOME=", home_of(*kernel.tree, task->walk_from(), caller, task->credentials.uid)));
+  Executable found = FLUYT_TRY(
+      find_executable(*kernel.tree, task->walk_from(), request.arguments[0], environment));
+  ErrnoOr<Loaded> loaded = load_program({kernel.platform, *kernel.tree, caller, task->walk_from(),
+                                         found.path, std::move(found.file), request.arguments,
+                                         environment, task->credentials, false});
+  if (!loaded.ok()) return not_runnable(request.arguments[0], loaded.error());
+  task->mm = std::move(loaded.value().mm);
+  ErrnoOr<std::unique_ptr<Context>> context =
+      task->mm->space().create_context(loaded.value().image);
+  if (!context.ok()) return not_runnable(request.arguments[0], context.error());
+  task->context = std::move(context).value();
+  task->name = found.path.substr(found.path.rfind('/') + 1).substr(0, 15);
+  process->executable_path = loaded.value().executable->path();
+  process->arguments = request.arguments;
+  process->has_executed = true;
+  std::lock_guard lock(kernel.lock);
+  kernel.enter(task);
+  if (terminal) {
+    std::lock_guard guard(terminal->mutex);
+    terminal->session = terminal->foreground = process->pid;
+  }
+  return out;
+}
+
+}  // namespace fluyt::guest

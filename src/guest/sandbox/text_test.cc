@@ -1,0 +1,78 @@
+#include "guest/sandbox/text.h"
+
+#include <gtest/gtest.h>
+
+namespace fluyt::guest {
+namespace {
+
+ProgramRequest some_program() {
+  ProgramRequest out;
+  out.arguments = {"/bin/sh", "-c", "echo \"a\nb\"", "\xff\xfe not text"};
+  out.environment = {"PATH=/bin", "X=\xc3\xa4"};
+  out.working_directory = "/home";
+  out.credentials.uid = 1000;
+  out.credentials.fsgid = 7;
+  out.credentials.groups = {4, 20};
+  out.credentials.bounding = 0xa80425fb;
+  out.umask = 027;
+  out.limits[7] = {1024, ~uint64_t{0}};
+  out.no_new_privileges = true;
+  return out;
+}
+
+void expect_same(const ProgramRequest& a, const ProgramRequest& b) {
+  EXPECT_EQ(a.arguments, b.arguments);
+  EXPECT_EQ(a.environment, b.environment);
+  EXPECT_EQ(a.working_directory, b.working_directory);
+  EXPECT_EQ(a.credentials.uid, b.credentials.uid);
+  EXPECT_EQ(a.credentials.fsgid, b.credentials.fsgid);
+  EXPECT_EQ(a.credentials.groups, b.credentials.groups);
+  EXPECT_EQ(a.credentials.bounding, b.credentials.bounding);
+  EXPECT_EQ(a.credentials.permitted, b.credentials.permitted);
+  EXPECT_EQ(a.umask, b.umask);
+  EXPECT_EQ(a.limits, b.limits);
+  EXPECT_EQ(a.no_new_privileges, b.no_new_privileges);
+}
+
+TEST(SandboxText, AProgramComesBackAsItWent) {
+  const ProgramRequest request = some_program();
+  auto back = parse_program(to_text(request));
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  expect_same(request, *back);
+}
+
+TEST(SandboxText, ASandboxComesBackAsItWent) {
+  SandboxRequest request;
+  request.program = some_program();
+  request.root = "/a \"root\"";
+  request.host_name = "box";
+  request.mounts = {
+      {.kind = SandboxMount::Kind::kProc, .path = "/proc", .mode = 0, .read_only = true},
+      {.kind = SandboxMount::Kind::kHost, .path = "/dev/shm", .mode = 01777}};
+  request.max_tasks = 17;
+  request.strace = true;
+  auto back = parse_sandbox(to_text(request));
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  expect_same(request.program, back->program);
+  EXPECT_EQ(request.root, back->root);
+  EXPECT_EQ(request.host_name, back->host_name);
+  EXPECT_EQ(request.max_tasks, back->max_tasks);
+  EXPECT_TRUE(back->strace);
+  ASSERT_EQ(back->mounts.size(), 2U);
+  EXPECT_EQ(back->mounts[0].path, "/proc");
+  EXPECT_TRUE(back->mounts[0].read_only);
+  EXPECT_EQ(back->mounts[1].kind, SandboxMount::Kind::kHost);
+  EXPECT_EQ(back->mounts[1].mode, 01777U);
+}
+
+TEST(SandboxText, WhatIsNoRequestIsRefused) {
+  for (const char* text : {"", "{", "[]", "{}", "{\"arguments\":1}", "{\"arguments\":[[300]]}"}) {
+    auto back = parse_program(text);
+    ASSERT_FALSE(back.ok()) << text;
+    EXPECT_EQ(back.error().code(), Code::kInvalidArgument);
+    EXPECT_FALSE(parse_sandbox(text).ok()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace fluyt::guest
