@@ -10,6 +10,8 @@ namespace fluyt::engine {
 
 /// The handler that is always there: the runtime that the monitor links.
 inline constexpr std::string_view kLinkedHandler = "runf";
+/// The one whose containers run on a guest kernel: rung, by its command line.
+inline constexpr std::string_view kGuestHandler = "guest";
 
 /// A runtime that a RuntimeClass can choose: a program with runc's command line.
 struct RuntimeHandler {

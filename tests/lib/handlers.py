@@ -14,7 +14,7 @@ import harness
 TREE = os.path.join(harness.ROOT, "build", "bench", "peers")
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 UNIFIED = "/sys/fs/cgroup/unified"
-NAMES = ("runf-program", "runc", "crun")  # by their command line; "runf" is what the monitor links
+NAMES = ("runf-program", "runc", "crun", "guest")  # by their command line; "runf" is what the monitor links
 
 
 def find(name):
@@ -23,6 +23,8 @@ def find(name):
         return None
     if name == "runf-program":
         return harness.BIN + "/runf"
+    if name == "guest":
+        return harness.BIN + "/rung"
     for folder in ("/usr/sbin", "/usr/bin"):
         if os.path.exists(f"{TREE}{folder}/{name}"):
             return f"{TREE}{folder}/{name}"

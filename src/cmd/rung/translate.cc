@@ -37,7 +37,7 @@ bool is_guests(const oci::Mount& mount) {
   static constexpr std::array<std::string_view, 6> kTypes = {"proc",   "sysfs",  "devpts",
                                                              "mqueue", "cgroup", "cgroup2"};
   if (std::find(kTypes.begin(), kTypes.end(), mount.type) != kTypes.end()) return true;
-  return path == "/dev" || lies_below(path, "/dev");
+  return mount.type == "tmpfs" && (path == "/dev" || lies_below(path, "/dev"));
 }
 
 bool is_in_guests_tree(std::string_view path) {
@@ -45,6 +45,14 @@ bool is_in_guests_tree(std::string_view path) {
     if (path == folder || lies_below(path, folder)) return true;
   }
   return false;
+}
+
+std::vector<std::string> in_guests_tree(const std::vector<std::string>& paths) {
+  std::vector<std::string> out;
+  for (const std::string& path : paths) {
+    if (is_in_guests_tree(runtime::clean_path(path))) out.push_back(runtime::clean_path(path));
+  }
+  return out;
 }
 
 std::optional<uint32_t> mode_of(const oci::Mount& mount) {
@@ -105,12 +113,12 @@ Result<int> limit_of(const std::string& name, size_t index) {
                cat("process.rlimits[", index, "].type: ", quote(name), ": expected RLIMIT_..."));
 }
 
-uint64_t set_of(const std::vector<std::string>& names) {
-  uint64_t out = 0;
-  for (const std::string& name : names) {
-    if (const auto number = caps::find_number(name)) out |= uint64_t{1} << *number;
-  }
-  return out;
+// Of the guest kernel's: it can give all that there are.
+caps::Resolved capabilities_of(const oci::Process& process) {
+  constexpr uint64_t kAll = guest::Credentials::kAllCapabilities;
+  const caps::Sets all{
+      .bounding = kAll, .effective = kAll, .inheritable = kAll, .permitted = kAll, .ambient = 0};
+  return caps::resolve(process.capabilities.value_or(oci::Capabilities()), all, caps::kLastNamed);
 }
 
 std::vector<std::string> sentrys_capabilities() {
@@ -189,12 +197,12 @@ Result<guest::ProgramRequest> program_of(const oci::Process& process) {
   who.uid = who.euid = who.suid = who.fsuid = process.user.uid;
   who.gid = who.egid = who.sgid = who.fsgid = process.user.gid;
   who.groups = process.user.additional_gids;
-  const oci::Capabilities asked = process.capabilities.value_or(oci::Capabilities());
-  who.bounding = set_of(asked.bounding);
-  who.permitted = set_of(asked.permitted);
-  who.effective = set_of(asked.effective) & who.permitted;
-  who.inheritable = set_of(asked.inheritable);
-  who.ambient = set_of(asked.ambient) & who.permitted & who.inheritable;
+  const caps::Sets sets = capabilities_of(process).sets;
+  who.bounding = sets.bounding;
+  who.permitted = sets.permitted;
+  who.effective = sets.effective;
+  who.inheritable = sets.inheritable;
+  who.ambient = sets.ambient;
   out.umask = process.user.umask;
   for (size_t i = 0; i < process.rlimits.size(); ++i) {
     const oci::Rlimit& limit = process.rlimits[i];
@@ -217,12 +225,11 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   if (!spec.hostname.empty()) out.host_name = spec.hostname;
   if (!spec.domainname.empty()) out.domain_name = spec.domainname;
   for (const oci::Mount& mount : spec.mounts) {
-    const std::string path = runtime::clean_path(mount.destination);
-    if (is_guests(mount)) {
-      out.mounts.push_back(guest_mount(mount));
-    } else if (is_bind(mount) && is_in_guests_tree(path)) {
-      out.mounts.push_back({.kind = Kind::kHost, .path = path, .mode = 0, .read_only = false});
-    }
+    if (is_guests(mount)) out.mounts.push_back(guest_mount(mount));
+  }
+  if (spec.linux_) {
+    out.masked_paths = in_guests_tree(spec.linux_->masked_paths);
+    out.read_only_paths = in_guests_tree(spec.linux_->readonly_paths);
   }
   if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->pids_limit) {
     const int64_t limit = *spec.linux_->resources->pids_limit;
@@ -233,6 +240,7 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
 
 std::vector<std::string> left_out(const oci::Spec& spec) {
   std::vector<std::string> out;
+  if (spec.process) out = capabilities_of(*spec.process).warnings;
   if (spec.process && !spec.process->apparmor_profile.empty())
     out.emplace_back(
         "process.apparmorProfile: it is about the host's kernel, which the program does not reach");

@@ -383,12 +383,13 @@ std::string mounts_text(Kernel& kernel, bool detailed) {
   for (const DentryPtr& mount : kernel.tree->mounts()) {
     const DentryPtr below = mount->below.lock();
     const std::string path = below ? kernel.tree->path_of(below, kernel.tree->root()) : "/";
-    const std::string type = mount->file_system.substr(0, mount->file_system.find(' '));
+    const std::string& type = mount->file_system;
+    const std::string& options = mount->options;
     if (detailed)
-      print(out, "%d %d 0:%d / %s rw,relatime - %s %s rw\n", id, below ? 20 : 1, id, path.c_str(),
-            type.c_str(), type.c_str());
+      print(out, "%d %d 0:%d / %s %s - %s %s rw\n", id, below ? 20 : 1, id, path.c_str(),
+            options.c_str(), type.c_str(), type.c_str());
     else
-      print(out, "%s %s %s rw,relatime 0 0\n", type.c_str(), path.c_str(), type.c_str());
+      print(out, "%s %s %s %s 0 0\n", type.c_str(), path.c_str(), type.c_str(), options.c_str());
     ++id;
   }
   return out;

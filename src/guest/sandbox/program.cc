@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <charconv>
+#include <cstring>
 
 #include "base/strings.h"
 #include "guest/loader/loader.h"
@@ -61,6 +61,13 @@ Error not_runnable(const std::string& name, Errno why) {
   return Error::from_errno(why.value(), field);
 }
 
+/// "exec /bin/x: exec format error": the words that callers look for.
+Error not_executed(const std::string& path, Errno why) {
+  const char* words = strerrordesc_np(why.value());
+  return Error(Error::from_errno(why.value(), "").code(),
+               cat("exec ", path, ": ", words == nullptr ? "" : to_lower(words)));
+}
+
 struct Executable {
   std::string path;
   FilePtr file;
@@ -111,10 +118,9 @@ Errno enter_directory(Tree& tree, const WalkFrom& from, const std::string& path,
 
 /// What execve(2) makes of the sets for a program without file capabilities (capabilities(7)).
 Credentials over_exec(Credentials who) {
-  const bool root = who.euid == 0 || who.uid == 0;
-  who.permitted = root ? who.bounding | who.inheritable : who.ambient;
-  who.effective = root && who.euid != 0 ? who.ambient : who.permitted;
-  if (root) who.ambient = 0;
+  who.permitted = who.ambient;
+  if (who.uid == 0 || who.euid == 0) who.permitted |= who.bounding | who.inheritable;
+  who.effective = who.euid == 0 ? who.permitted : who.ambient;
   return who;
 }
 
@@ -172,11 +178,11 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   ErrnoOr<Loaded> loaded = load_program({kernel.platform, *kernel.tree, caller, task->walk_from(),
                                          found.path, std::move(found.file), request.arguments,
                                          environment, task->credentials, false});
-  if (!loaded.ok()) return not_runnable(request.arguments[0], loaded.error());
+  if (!loaded.ok()) return not_executed(found.path, loaded.error());
   task->mm = std::move(loaded.value().mm);
   ErrnoOr<std::unique_ptr<Context>> context =
       task->mm->space().create_context(loaded.value().image);
-  if (!context.ok()) return not_runnable(request.arguments[0], context.error());
+  if (!context.ok()) return not_executed(found.path, context.error());
   task->context = std::move(context).value();
   task->name = found.path.substr(found.path.rfind('/') + 1).substr(0, 15);
   process->executable_path = loaded.value().executable->path();

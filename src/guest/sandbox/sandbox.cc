@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <thread>
@@ -54,51 +55,169 @@ Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev, const F
   return kOk;
 }
 
-/// Mounts what the request names, in its order.
-Errno mount_all(Kernel& kernel, const std::vector<SandboxMount>& mounts, const HostFacts& facts,
-                const FilePtr& terminal, std::string* where) {
-  Tree& tree = *kernel.tree;
-  const WalkFrom from{tree.root(), tree.root(), {}};
-  // What another mount is about to hide is looked up before any is made.
-  std::vector<DentryPtr> hidden(mounts.size());
-  for (size_t i = 0; i < mounts.size(); ++i) {
-    *where = mounts[i].path;
-    if (mounts[i].kind == SandboxMount::Kind::kHost)
-      hidden[i] = GUEST_TRY(tree.find(from, mounts[i].path, LastLink::kFollow));
-  }
-  const InodePtr stand_in = make_memfs(0755);
-  for (size_t i = 0; i < mounts.size(); ++i) {
-    const SandboxMount& mount = mounts[i];
-    *where = mount.path;
-    if (mount.kind == SandboxMount::Kind::kHost && !hidden[i]->inode->is_dir()) {
-      const Errno made = tree.make(from, mount.path, S_IFREG | 0644, 0);
-      if (!made.ok() && made.value() != EEXIST) return made;
+/// A mount of the host's in the tree that the broker shows.
+struct HostMount {
+  std::string path;
+  std::string type;
+  std::string options;
+};
+
+/// A field of mountinfo, its escapes undone (proc_pid_mountinfo(5)).
+std::string unescape(std::string_view field) {
+  std::string out;
+  for (size_t i = 0; i < field.size(); ++i) {
+    if (field[i] != '\\' || i + 3 >= field.size()) {
+      out.push_back(field[i]);
+      continue;
     }
-    const DentryPtr at = GUEST_TRY(tree.mount_point(from, mount.path, stand_in));
-    switch (mount.kind) {
-      case SandboxMount::Kind::kProc:
-        GUEST_TRY(tree.mount(at, make_procfs(kernel, facts), "proc"));
-        break;
-      case SandboxMount::Kind::kSysfs:
-        GUEST_TRY(tree.mount(at, make_memfs(0555), "sysfs"));
-        break;
-      case SandboxMount::Kind::kDev:
-        GUEST_TRY(tree.mount(at, make_memfs(mount.mode), "tmpfs"));
-        GUEST_TRY(fill_dev(tree, from, mount.path, terminal));
-        break;
-      case SandboxMount::Kind::kDevPts:
-        GUEST_TRY(tree.mount(at, make_memfs(0755), "devpts"));
-        break;
-      case SandboxMount::Kind::kTmpfs:
-        GUEST_TRY(tree.mount(at, make_memfs(mount.mode), "tmpfs"));
-        break;
-      case SandboxMount::Kind::kHost:
-        GUEST_TRY(tree.mount(at, hidden[i]->inode, "host"));
-        break;
-    }
+    int value = 0;
+    for (const char digit : field.substr(i + 1, 3)) value = value * 8 + (digit - '0');
+    out.push_back(static_cast<char>(value));
+    i += 3;
   }
-  return kOk;
+  return out;
 }
+
+std::vector<HostMount> read_host_mounts(std::string_view mountinfo) {
+  std::vector<HostMount> out;
+  for (const std::string_view line : split(mountinfo, '\n')) {
+    const size_t dash = line.find(" - ");
+    if (dash == std::string_view::npos) continue;
+    const auto before = split_words(line.substr(0, dash));
+    const auto after = split_words(line.substr(dash + 3));
+    if (before.size() < 6 || after.empty()) continue;
+    out.push_back({unescape(before[4]), std::string(after[0]), std::string(before[5])});
+  }
+  return out;
+}
+
+bool lies_below(std::string_view path, std::string_view folder) {
+  return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
+}
+
+InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& facts) {
+  switch (mount.kind) {
+    case SandboxMount::Kind::kProc:
+      return make_procfs(kernel, facts);
+    case SandboxMount::Kind::kSysfs:
+      return make_memfs(0555);
+    case SandboxMount::Kind::kDevPts:
+      return make_memfs(0755);
+    case SandboxMount::Kind::kDev:
+    case SandboxMount::Kind::kTmpfs:
+      break;
+  }
+  return make_memfs(mount.mode);
+}
+
+const char* type_name(SandboxMount::Kind kind) {
+  switch (kind) {
+    case SandboxMount::Kind::kProc:
+      return "proc";
+    case SandboxMount::Kind::kSysfs:
+      return "sysfs";
+    case SandboxMount::Kind::kDevPts:
+      return "devpts";
+    case SandboxMount::Kind::kDev:
+    case SandboxMount::Kind::kTmpfs:
+      break;
+  }
+  return "tmpfs";
+}
+
+/// The guest's mounts over the host's. Those of the host that one of the guest's would hide come
+/// after it, and what is to be read-only is so once it is filled.
+class Mounter {
+ public:
+  Mounter(Kernel& kernel, const SandboxRequest& request, const HostFacts& facts, FilePtr terminal)
+      : tree_(*kernel.tree),
+        kernel_(kernel),
+        request_(request),
+        facts_(facts),
+        terminal_(std::move(terminal)),
+        from_{tree_.root(), tree_.root(), {}},
+        stand_in_(make_memfs(0755)) {}
+
+  Errno mount_all(const std::vector<HostMount>& of_host) {
+    std::vector<std::pair<const HostMount*, InodePtr>> later;
+    for (const HostMount& mount : of_host) {
+      where_ = mount.path;
+      if (mount.path == "/") {
+        tree_.describe_root(mount.type, mount.options);
+        continue;
+      }
+      if (is_guests(mount.path)) continue;
+      const DentryPtr at = GUEST_TRY(tree_.find(from_, mount.path, LastLink::kKeep));
+      if (is_hidden(mount.path)) {
+        later.emplace_back(&mount, at->inode);
+      } else {
+        GUEST_TRY(tree_.mount(at, at->inode, mount.type, mount.options));
+      }
+    }
+    for (const SandboxMount& mount : request_.mounts) {
+      where_ = mount.path;
+      const DentryPtr at = GUEST_TRY(tree_.mount_point(from_, mount.path, stand_in_));
+      GUEST_TRY(tree_.mount(at, make_root(kernel_, mount, facts_), type_name(mount.kind),
+                            "rw,nosuid,relatime"));
+      if (mount.kind == SandboxMount::Kind::kDev)
+        GUEST_TRY(fill_dev(tree_, from_, mount.path, terminal_));
+    }
+    for (const auto& [mount, inode] : later) {
+      where_ = mount->path;
+      if (!inode->is_dir()) {
+        const Errno made = tree_.make(from_, mount->path, S_IFREG | 0644, 0);
+        if (!made.ok() && made.value() != EEXIST) return made;
+      }
+      const DentryPtr at = GUEST_TRY(tree_.mount_point(from_, mount->path, stand_in_));
+      GUEST_TRY(tree_.mount(at, inode, mount->type, mount->options));
+    }
+    for (const SandboxMount& mount : request_.mounts) {
+      if (!mount.read_only) continue;
+      where_ = mount.path;
+      const DentryPtr at = GUEST_TRY(tree_.find(from_, mount.path, LastLink::kFollow));
+      at->read_only = true;
+      at->options = "ro,nosuid,relatime";
+    }
+    for (const std::string& path : request_.read_only_paths) GUEST_TRY(cover(path, false));
+    for (const std::string& path : request_.masked_paths) GUEST_TRY(cover(path, true));
+    return kOk;
+  }
+  const std::string& where() const { return where_; }
+
+ private:
+  bool is_guests(const std::string& path) const {
+    return std::any_of(request_.mounts.begin(), request_.mounts.end(),
+                       [&](const SandboxMount& mount) { return mount.path == path; });
+  }
+  bool is_hidden(const std::string& path) const {
+    return std::any_of(request_.mounts.begin(), request_.mounts.end(),
+                       [&](const SandboxMount& mount) { return lies_below(path, mount.path); });
+  }
+
+  /// A path of the guest's own made read-only, or empty as well.
+  Errno cover(const std::string& path, bool empty) {
+    where_ = path;
+    const ErrnoOr<DentryPtr> found = tree_.find(from_, path, LastLink::kFollow);
+    if (!found.ok()) return found.error().value() == ENOENT ? kOk : found.error();
+    InodePtr inode = found.value()->inode;
+    if (empty && inode->is_dir()) {
+      inode = make_memfs(0755);
+    } else if (empty) {
+      InodePtr folder = make_memfs(0755);
+      inode = GUEST_TRY(folder->make("null", {S_IFCHR | 0666, make_device(1, 3), 0, 0}));
+    }
+    return tree_.mount(found.value(), std::move(inode), "tmpfs", "ro,relatime");
+  }
+
+  Tree& tree_;
+  Kernel& kernel_;
+  const SandboxRequest& request_;
+  const HostFacts& facts_;
+  FilePtr terminal_;
+  WalkFrom from_;
+  InodePtr stand_in_;
+  std::string where_;
+};
 
 constexpr std::array kForwarded = {SIGINT,  SIGTERM, SIGQUIT,  SIGHUP, SIGTSTP,
                                    SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
@@ -189,6 +308,10 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     log = FLUYT_TRY(sys::open(request.log, O_WRONLY | O_CREAT | O_APPEND, 0644));
   sys::Fd procfs = FLUYT_TRY(host::open_procfs());
   const HostFacts facts{host::host_text(procfs, "cpuinfo")};
+  // In a container's own mount namespace they are what its specification asked for.
+  std::vector<HostMount> host_mounts;
+  if (scene == Scene::kContainer)
+    host_mounts = read_host_mounts(host::host_text(procfs, "self/mountinfo"));
   auto broker =
       FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs), "broker for " + request.root);
   procfs.reset();
@@ -230,10 +353,9 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
 
   FLUYT_TRY(host::confine_sentry());
 
-  std::string where;
-  if (const Errno mounted = mount_all(kernel, request.mounts, facts, console, &where);
-      !mounted.ok())
-    return Error::from_errno(mounted.value(), "mount at " + where);
+  Mounter mounter(kernel, request, facts, console);
+  if (const Errno mounted = mounter.mount_all(host_mounts); !mounted.ok())
+    return Error::from_errno(mounted.value(), "mount at " + mounter.where());
   out.first = FLUYT_TRY(prepare_program(kernel, request.program, std::move(streams),
                                         out.terminal ? kernel.terminal : nullptr));
   return out;

@@ -25,10 +25,9 @@ struct ProgramRequest {
   bool no_new_privileges = false;
 };
 
-/// A file system of the guest kernel's own over the host's tree, or a part of that tree that such a
-/// one would hide.
+/// A file system of the guest kernel's own over the host's tree.
 struct SandboxMount {
-  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs, kHost };
+  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs };
   Kind kind = Kind::kTmpfs;
   std::string path;
   uint32_t mode = 0755;  // of a tmpfs's root
@@ -42,6 +41,10 @@ struct SandboxRequest {
   std::string host_name = "guest";
   std::string domain_name = "(none)";
   std::vector<SandboxMount> mounts;  // in this order
+  // Of files that the guest kernel has of its own: nothing is to be seen there, or changed. What is
+  // not there is passed over.
+  std::vector<std::string> masked_paths;
+  std::vector<std::string> read_only_paths;
   size_t max_tasks = 4096;
   bool strace = false;
   std::string log;  // a file for what is not supported, a line a call; empty: nowhere

@@ -48,7 +48,9 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   request.host_name = "box";
   request.mounts = {
       {.kind = SandboxMount::Kind::kProc, .path = "/proc", .mode = 0, .read_only = true},
-      {.kind = SandboxMount::Kind::kHost, .path = "/dev/shm", .mode = 01777}};
+      {.kind = SandboxMount::Kind::kDevPts, .path = "/dev/pts", .mode = 01777}};
+  request.masked_paths = {"/proc/kcore"};
+  request.read_only_paths = {"/proc/sys", "/proc/bus"};
   request.max_tasks = 17;
   request.strace = true;
   auto back = parse_sandbox(to_text(request));
@@ -58,10 +60,12 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   EXPECT_EQ(request.host_name, back->host_name);
   EXPECT_EQ(request.max_tasks, back->max_tasks);
   EXPECT_TRUE(back->strace);
+  EXPECT_EQ(request.masked_paths, back->masked_paths);
+  EXPECT_EQ(request.read_only_paths, back->read_only_paths);
   ASSERT_EQ(back->mounts.size(), 2U);
   EXPECT_EQ(back->mounts[0].path, "/proc");
   EXPECT_TRUE(back->mounts[0].read_only);
-  EXPECT_EQ(back->mounts[1].kind, SandboxMount::Kind::kHost);
+  EXPECT_EQ(back->mounts[1].kind, SandboxMount::Kind::kDevPts);
   EXPECT_EQ(back->mounts[1].mode, 01777U);
 }
 

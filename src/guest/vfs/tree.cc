@@ -49,13 +49,28 @@ DentryPtr Tree::up(const DentryPtr& at, const DentryPtr& root) {
   }
 }
 
-Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system) {
+bool is_on_read_only_mount(const Dentry& at) {
+  const Dentry* here = &at;
+  while (here->parent) here = here->parent.get();
+  return here->read_only;
+}
+
+void Tree::describe_root(std::string file_system, std::string options) {
+  std::lock_guard lock(mutex_);
+  root_->file_system = std::move(file_system);
+  root_->options = std::move(options);
+}
+
+Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system,
+                  std::string options) {
   std::lock_guard lock(mutex_);
   const DentryPtr place = top(at);
   if (place->inode->is_dir() != root->is_dir()) return Errno(ENOTDIR);
   auto mounted = std::make_shared<Dentry>(nullptr, "/", std::move(root));
   mounted->below = place;
   mounted->file_system = std::move(file_system);
+  mounted->read_only = options == "ro" || options.starts_with("ro,");
+  mounted->options = std::move(options);
   place->covered_by = mounted;
   mounts_.push_back(std::move(mounted));
   return kOk;
@@ -201,6 +216,7 @@ ErrnoOr<DentryPtr> Tree::child(const DentryPtr& dir, std::string_view name) {
 
 Errno Tree::may_change(const Credentials& who, const DentryPtr& dir) {
   if (dir->removed) return Errno(ENOENT);
+  if (is_on_read_only_mount(*dir)) return Errno(EROFS);
   const Stat stat = GUEST_TRY(dir->inode->stat());
   return may_access(who, stat, 3);
 }
@@ -286,6 +302,7 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
   if (!created) {
     const Stat stat = GUEST_TRY(found->inode->stat());
     GUEST_TRY(may_access(from.credentials, stat, access));
+    if (access != 4 && S_ISREG(stat.mode) && is_on_read_only_mount(*found)) return Errno(EROFS);
     if ((flags & O_TRUNC) != 0 && S_ISREG(stat.mode)) GUEST_TRY(found->inode->truncate(0));
   }
   Opened opened;

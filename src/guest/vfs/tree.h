@@ -22,7 +22,10 @@ class Dentry {
   std::map<std::string, DentryPtr, std::less<>> children;
   DentryPtr covered_by;         // the root of what is mounted here
   std::weak_ptr<Dentry> below;  // of a mounted root: what it covers
-  std::string file_system;      // of a mounted root: its type and options, as /proc/mounts has it
+  // Of a mounted root, as /proc/mounts has them:
+  std::string file_system;  // its type
+  std::string options = "rw,relatime";
+  bool read_only = false;  // nothing is made, removed or written below it
   bool removed = false;
 };
 
@@ -41,7 +44,11 @@ class Tree {
   explicit Tree(InodePtr root, std::string file_system);
 
   const DentryPtr& root() const { return root_; }
-  Errno mount(const DentryPtr& at, InodePtr root, std::string file_system);
+  /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.
+  Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
+              std::string options = "rw,relatime");
+  /// Of the root file system: what is shown. Whether it may be written to its inodes know.
+  void describe_root(std::string file_system, std::string options);
   /// What is at `path`, to be mounted on. What the path lacks is made up: directories of the tree
   /// alone, with `stand_in` for their inode, that no file system lists.
   ErrnoOr<DentryPtr> mount_point(const WalkFrom& from, std::string_view path,
@@ -90,6 +97,9 @@ class Tree {
   DentryPtr root_;
   std::vector<DentryPtr> mounts_;
 };
+
+/// Whether the mount that it lies in is read-only.
+bool is_on_read_only_mount(const Dentry& at);
 
 /// access(2) by file-system ids: `want` of 4, 2, 1.
 Errno may_access(const Credentials& who, const Stat& stat, int want);

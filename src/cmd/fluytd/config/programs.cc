@@ -39,6 +39,18 @@ Result<> check_handler_program(const engine::RuntimeHandler& handler) {
   return {};
 }
 
+// The guest kernel's runtime comes with us: where it is, it is a handler, unless somebody has said
+// what one of that name is.
+void add_guest_handler(const std::string& own_dir, Settings& settings) {
+  for (const engine::RuntimeHandler& handler : settings.handlers) {
+    if (handler.name == engine::kGuestHandler) return;
+  }
+  engine::RuntimeHandler handler;
+  handler.name = engine::kGuestHandler;
+  if (find(own_dir, "guest", "rung", handler.path).ok())
+    settings.handlers.push_back(std::move(handler));
+}
+
 Result<> check_default_handler(const Settings& settings) {
   const std::string& chosen = settings.default_handler;
   const bool is_known =
@@ -64,6 +76,7 @@ std::vector<Error> find_programs(Settings& settings) {
   note(find(dir, "monitor", "fluyt-monitor", settings.monitor_program));
   note(find(dir, "pod_init", "fluyt-pod-init", settings.pod_init_program));
   note(find(dir, "unpack", "fluyt-unpack", settings.unpack_program));
+  add_guest_handler(dir, settings);
   for (const engine::RuntimeHandler& handler : settings.handlers) {
     note(check_handler_program(handler));
   }
