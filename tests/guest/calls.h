@@ -33,6 +33,7 @@ inline void truth(const std::string& what, bool holds) { line(what, holds ? "yes
 /// A child that runs `body`; its wait status as text.
 std::string in_child(const std::function<int()>& body);
 
+void epolls();
 void files();
 void memory();
 void processes();

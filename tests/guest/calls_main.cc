@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: guest_calls DIRECTORY\n");
     return 2;
   }
+  calls::epolls();
   calls::files();
   calls::memory();
   calls::processes();

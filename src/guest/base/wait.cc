@@ -42,24 +42,26 @@ void Sleeper::interrupt() {
   changed_.notify_one();
 }
 
-WaitQueue::Entry::Entry(WaitQueue& queue, Sleeper& sleeper) : queue_(queue) {
-  std::lock_guard lock(queue_.mutex_);
-  at_ = queue_.sleepers_.insert(queue_.sleepers_.end(), &sleeper);
+WaitQueue::Entry::Entry(WaitQueue& queue, Waiter& waiter) : state_(queue.state_) {
+  std::lock_guard lock(state_->mutex);
+  at_ = state_->waiters.insert(state_->waiters.end(), &waiter);
 }
 
 WaitQueue::Entry::~Entry() {
-  std::lock_guard lock(queue_.mutex_);
-  queue_.sleepers_.erase(at_);
+  std::lock_guard lock(state_->mutex);
+  state_->waiters.erase(at_);
 }
 
-void WaitQueue::wake_all() {
-  std::lock_guard lock(mutex_);
-  for (Sleeper* sleeper : sleepers_) sleeper->wake();
+void WaitQueue::wake_all(uint32_t events) {
+  // Who is woken may be the queue's last user.
+  const std::shared_ptr<State> state = state_;
+  std::lock_guard lock(state->mutex);
+  for (Waiter* waiter : state->waiters) waiter->wake(events);
 }
 
 bool WaitQueue::empty() {
-  std::lock_guard lock(mutex_);
-  return sleepers_.empty();
+  std::lock_guard lock(state_->mutex);
+  return state_->waiters.empty();
 }
 
 namespace {

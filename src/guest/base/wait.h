@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -16,9 +17,18 @@ namespace fluyt::guest {
 using Clock = std::chrono::steady_clock;
 using Deadline = std::optional<Clock::time_point>;  // none: for ever
 
+/// Who can be in a queue: a sleeping thread, or an epoll that listens on a file.
+class Waiter {
+ public:
+  virtual ~Waiter() = default;
+  /// POLL* bits that may hold now; all of them when the waker cannot tell. Called with the queue
+  /// locked, and perhaps the file's own lock: it must not look at the file.
+  virtual void wake(uint32_t events) = 0;
+};
+
 /// One thread's bed. `interrupt` marks that something concerns the thread itself (a signal, its
 /// end): sleeps end with kInterrupted until the mark is taken off.
-class Sleeper {
+class Sleeper final : public Waiter {
  public:
   enum class Outcome : uint8_t { kWoken, kInterrupted, kTimedOut };
 
@@ -27,6 +37,7 @@ class Sleeper {
   /// The same, deaf to interrupts (vfork's parent, the last of a group).
   Outcome sleep_deeply(const Deadline& deadline);
   void wake();
+  void wake(uint32_t /*events*/) override { wake(); }
   void interrupt();
   bool interrupted() const { return interrupted_.load(); }
   void clear_interrupt() { interrupted_.store(false); }
@@ -39,31 +50,38 @@ class Sleeper {
   std::atomic<bool> interrupted_{false};
 };
 
-/// Those who wait for one thing.
+/// Those who wait for one thing. Who is in it when it ends is in nothing from then on.
 class WaitQueue {
+  struct State {
+    std::mutex mutex;
+    std::list<Waiter*> waiters;
+  };
+
  public:
+  static constexpr uint32_t kAnything = ~uint32_t{0};
+
   WaitQueue() = default;
   WaitQueue(const WaitQueue&) = delete;
   WaitQueue& operator=(const WaitQueue&) = delete;
 
-  /// Being in the queue, as long as it lives. To be entered before the condition is looked at.
+  /// Being in the queue, as long as it lives. To be entered before the condition is looked at. When
+  /// it has ended, the waiter is woken no more.
   class Entry {
    public:
-    Entry(WaitQueue& queue, Sleeper& sleeper);
+    Entry(WaitQueue& queue, Waiter& waiter);
     Entry(const Entry&) = delete;
     Entry& operator=(const Entry&) = delete;
     ~Entry();
 
    private:
-    WaitQueue& queue_;
-    std::list<Sleeper*>::iterator at_;
+    std::shared_ptr<State> state_;
+    std::list<Waiter*>::iterator at_;
   };
-  void wake_all();
+  void wake_all(uint32_t events = kAnything);
   bool empty();
 
  private:
-  std::mutex mutex_;
-  std::list<Sleeper*> sleepers_;
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 /// Sleeps until `ready()` holds: kOk, kRestartSys when interrupted, ETIMEDOUT.

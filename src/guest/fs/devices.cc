@@ -157,7 +157,7 @@ class HostStream final : public File {
       poller_->watch(fd_, wanted & (POLLIN | POLLOUT), queue_);
     return now;
   }
-  WaitQueue* queue() override { return &queue_; }
+  WaitQueue* queue() override { return regular_ ? nullptr : &queue_; }
   Errno truncate(int64_t size) override { return host::truncate(fd_, size); }
   std::string describe() const override { return terminal_ ? "/dev/console" : "pipe:[1]"; }
 

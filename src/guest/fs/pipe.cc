@@ -112,7 +112,7 @@ class Pipe {
     if (count > first) std::memcpy(to.data() + first, ring_.data(), count - first);
     begin_ = (begin_ + count) % ring_.size();
     used -= count;
-    queue.wake_all();
+    queue.wake_all(POLLOUT | POLLWRNORM);
     return count;
   }
   size_t put(std::span<const std::byte> from) {
@@ -122,7 +122,7 @@ class Pipe {
     std::memcpy(ring_.data() + at, from.data(), first);
     if (from.size() > first) std::memcpy(ring_.data(), from.data() + first, from.size() - first);
     used += from.size();
-    queue.wake_all();
+    queue.wake_all(POLLIN | POLLRDNORM);
     return from.size();
   }
   std::vector<std::byte> ring_ = std::vector<std::byte>(kDefaultCapacity);

@@ -180,7 +180,8 @@ bool may_block(int number) {
                                           SYS_timer_settime, SYS_sendfile,
                                           SYS_fallocate,     SYS_wait4,
                                           SYS_waitid,        SYS_rt_sigreturn,
-                                          SYS_mmap};
+                                          SYS_mmap,          SYS_epoll_wait,
+                                          SYS_epoll_pwait,   SYS_epoll_pwait2};
   return kBlocking.contains(number);
 }
 

@@ -531,7 +531,7 @@ class EventFile final : public File {
       if (nonblocking()) return Errno(EAGAIN);
       GUEST_TRY(wait_until(queue_, caller.sleeper, {}, take));
     }
-    queue_.wake_all();
+    queue_.wake_all(POLLOUT | POLLWRNORM);
     std::copy_n(std::as_bytes(std::span(&value, 1)).data(), sizeof value, to.data());
     return sizeof value;
   }
@@ -550,7 +550,7 @@ class EventFile final : public File {
       if (nonblocking()) return Errno(EAGAIN);
       GUEST_TRY(wait_until(queue_, caller.sleeper, {}, give));
     }
-    queue_.wake_all();
+    queue_.wake_all(POLLIN | POLLRDNORM);
     return sizeof value;
   }
   uint32_t ready(uint32_t) override {
@@ -559,6 +559,7 @@ class EventFile final : public File {
            (count_ < ~uint64_t{0} - 1 ? POLLOUT | POLLWRNORM : 0U);
   }
   WaitQueue* queue() override { return &queue_; }
+  ErrnoOr<int64_t> seek(int64_t, int) override { return int64_t{0}; }
   std::string describe() const override { return "anon_inode:[eventfd]"; }
 
  private:
@@ -620,6 +621,11 @@ ErrnoOr<uint64_t> sys_eventfd2(Task& task, Arguments a) {
       std::make_shared<EventFile>(make_anonymous_inode(0600, 0), O_RDWR | (flags & O_NONBLOCK),
                                   static_cast<uint32_t>(a[0]), (flags & 1) != 0);
   return add_file(task, std::move(file), (flags & O_CLOEXEC) != 0);
+}
+
+ErrnoOr<uint64_t> sys_eventfd(Task& task, Arguments a) {
+  const uint64_t with_flags[6] = {a[0], 0};
+  return sys_eventfd2(task, with_flags);
 }
 
 ErrnoOr<uint64_t> sys_memfd_create(Task& task, Arguments a) {

@@ -24,6 +24,10 @@ struct GuestTime {
   int64_t nanoseconds = 0;
 };
 ErrnoOr<GuestTime> get_time(Task& task, uint64_t address);
+struct GuestInterval {
+  GuestTime interval;
+  GuestTime value;
+};
 int64_t in_ns(const GuestTime& time);
 GuestTime from_ns(int64_t ns);
 /// From now on; saturates.
@@ -33,6 +37,20 @@ Clock::time_point after_ns(int64_t ns);
 void swap_mask(Task& task, SignalSet mask);
 /// The wait ended without a signal: the old mask at once.
 void unswap_mask(Task& task);
+
+/// Under another mask for the time of the wait; an address of 0: under the one that is set.
+template <class Wait>
+ErrnoOr<uint64_t> with_mask(Task& task, uint64_t address, uint64_t size, Wait wait) {
+  if (address == 0) return wait();
+  if (size != 8) return Errno(EINVAL);
+  const SignalSet mask = GUEST_TRY(task.get<SignalSet>(address));
+  swap_mask(task, mask);
+  ErrnoOr<uint64_t> done = wait();
+  if (done.ok() || done.error().value() < kRestartSys) unswap_mask(task);
+  return done;
+}
+/// A relative timespec; an address of 0 is for ever.
+ErrnoOr<Deadline> deadline_of(Task& task, uint64_t address);
 
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 

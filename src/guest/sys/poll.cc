@@ -113,12 +113,6 @@ ErrnoOr<uint64_t> select_files(Task& task, int count, uint64_t in, uint64_t out,
   return total;
 }
 
-ErrnoOr<Deadline> deadline_of(Task& task, uint64_t address) {
-  if (address == 0) return Deadline();
-  const GuestTime time = GUEST_TRY(get_time(task, address));
-  return Deadline(after_ns(in_ns(time)));
-}
-
 /// What is left goes back to the program, as Linux does it.
 void put_left(Task& task, uint64_t address, const Deadline& deadline) {
   if (address == 0 || !deadline) return;
@@ -126,19 +120,13 @@ void put_left(Task& task, uint64_t address, const Deadline& deadline) {
   task.put(address, from_ns(std::max<int64_t>(left, 0))).ignore("a read-only timeout is no error");
 }
 
-/// Under another mask for the time of the wait.
-template <class Wait>
-ErrnoOr<uint64_t> with_mask(Task& task, uint64_t address, uint64_t size, Wait wait) {
-  if (address == 0) return wait();
-  if (size != 8) return Errno(EINVAL);
-  const SignalSet mask = GUEST_TRY(task.get<SignalSet>(address));
-  swap_mask(task, mask);
-  ErrnoOr<uint64_t> done = wait();
-  if (done.ok() || done.error().value() < kRestartSys) unswap_mask(task);
-  return done;
-}
-
 }  // namespace
+
+ErrnoOr<Deadline> deadline_of(Task& task, uint64_t address) {
+  if (address == 0) return Deadline();
+  const GuestTime time = GUEST_TRY(get_time(task, address));
+  return Deadline(after_ns(in_ns(time)));
+}
 
 ErrnoOr<uint64_t> sys_poll(Task& task, Arguments a) {
   const int timeout = as_int(a[2]);

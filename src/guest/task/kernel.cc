@@ -114,6 +114,7 @@ void Kernel::send(Process& process, const SignalInfo& info) {
       });
   if ((is_spared(process, info) || is_ignored(process, info.signo)) && !blocked_by_all) return;
   process.pending.add(info);
+  process.signal_sent.wake_all();
   wake_for(process, info);
 }
 
@@ -129,6 +130,7 @@ void Kernel::send_to(Task& task, const SignalInfo& info) {
       (task.blocked & signal_bit(info.signo)) == 0)
     return;
   task.pending.add(info);
+  process.signal_sent.wake_all();
   if ((task.blocked & signal_bit(info.signo)) == 0) task.call_in();
 }
 

@@ -83,6 +83,7 @@ class Process {
   WaitQueue children_changed;
   WaitQueue threads_changed;  // fewer threads, or continued
   WaitQueue released;         // vfork's parent: exec or exit happened
+  WaitQueue signal_sent;      // to it or a thread of it: signalfd
   bool vfork_done = true;
 
   std::array<Limit, kLimits> limits;
