@@ -64,30 +64,76 @@ bool WaitQueue::empty() {
   return state_->waiters.empty();
 }
 
-namespace {
-struct Start {
-  void (*body)(void*);
-  void* argument;
+struct Workers::Worker {
+  Workers* of = nullptr;
+  std::condition_variable wanted;
+  void (*body)(void*) = nullptr;
+  void* argument = nullptr;
 };
-void* enter(void* raw) {
-  std::unique_ptr<Start> start(static_cast<Start*>(raw));
-  start->body(start->argument);
+
+Workers::~Workers() {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  for (Worker* worker : idle_) worker->wanted.notify_one();
+  ended_.wait(lock, [this] { return alive_ == 0; });
+}
+
+void* Workers::enter(void* raw) {
+  const std::unique_ptr<Worker> self(static_cast<Worker*>(raw));
+  self->of->work(*self);
   return nullptr;
 }
-}  // namespace
 
-Errno start_thread(void (*body)(void*), void* argument) {
+void Workers::work(Worker& self) {
+  constexpr size_t kMostIdle = 64;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    while (self.body == nullptr && !stopping_) self.wanted.wait(lock);
+    if (self.body == nullptr) break;
+    lock.unlock();
+    self.body(self.argument);
+    lock.lock();
+    self.body = nullptr;
+    if (stopping_ || idle_.size() >= kMostIdle) break;
+    idle_.push_back(&self);
+  }
+  --alive_;
+  // With the lock held: behind it this may be no more.
+  ended_.notify_all();
+}
+
+Errno Workers::start(void (*body)(void*), void* argument) {
   constexpr size_t kStack = size_t{256} << 10;
+  {
+    std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      Worker* worker = idle_.back();
+      idle_.pop_back();
+      worker->body = body;
+      worker->argument = argument;
+      worker->wanted.notify_one();
+      return kOk;
+    }
+    ++alive_;
+  }
+  auto worker = std::make_unique<Worker>();
+  worker->of = this;
+  worker->body = body;
+  worker->argument = argument;
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStack);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  auto start = std::make_unique<Start>(Start{body, argument});
   pthread_t thread;
-  const int error = pthread_create(&thread, &attributes, enter, start.get());
+  const int error = pthread_create(&thread, &attributes, enter, worker.get());
   pthread_attr_destroy(&attributes);
-  if (error != 0) return Errno(EAGAIN);
-  [[maybe_unused]] Start* given = start.release();  // the thread's now
+  if (error != 0) {
+    std::lock_guard lock(mutex_);
+    --alive_;
+    ended_.notify_all();
+    return Errno(EAGAIN);
+  }
+  [[maybe_unused]] Worker* given = worker.release();  // the thread's now
   return kOk;
 }
 

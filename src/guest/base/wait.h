@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "guest/abi/errno.h"
 
@@ -101,7 +102,27 @@ Errno wait_until(WaitQueue& queue, Sleeper& sleeper, const Deadline& deadline, R
   }
 }
 
-/// Starts a detached thread with a small stack.
-Errno start_thread(void (*body)(void*), void* argument);
+/// Threads with small stacks, kept for the next when their work is done: one that sleeps is there
+/// sooner than a new one, by far when processors are busy.
+class Workers {
+ public:
+  Workers() = default;
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+  /// Waits until all work is done.
+  ~Workers();
+  /// Runs `body` in one of them; EAGAIN: there is none, and none to be had.
+  Errno start(void (*body)(void*), void* argument);
+
+ private:
+  struct Worker;
+  static void* enter(void* raw);
+  void work(Worker& self);
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::vector<Worker*> idle_;
+  size_t alive_ = 0;
+  bool stopping_ = false;
+};
 
 }  // namespace fluyt::guest

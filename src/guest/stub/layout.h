@@ -60,6 +60,9 @@
 // sentry proves what they say.
 #define SLOT_LISTENER (STUB_SLOT_SIZE - 64)
 #define SLOT_HELPER_LISTENER (STUB_SLOT_SIZE - 60)
+// What a thread that is used again loads: its own registers, so its own business.
+#define SLOT_FS_BASE (STUB_SLOT_SIZE - 56)
+#define SLOT_GS_BASE (STUB_SLOT_SIZE - 48)
 #define SLOT_STACK_SIZE (STUB_SLOT_SIZE - 64)
 
 // clone(2) flags of the two things the spawner may make.

@@ -14,7 +14,6 @@
 #define SYS_munmap 11
 #define SYS_rt_sigaction 13
 #define SYS_rt_sigreturn 15
-#define SYS_sched_yield 24
 #define SYS_sendto 44
 #define SYS_recvfrom 45
 #define SYS_clone 56
@@ -24,6 +23,18 @@
 #define SYS_arch_prctl 158
 #define SYS_exit_group 231
 #define SYS_seccomp 317
+
+// A message of %rdx bytes to the sentry.
+.macro say
+  movabs $STUB_REQUEST, %rbx
+  mov REQUEST_SOCKET(%rbx), %rdi
+  movabs $STUB_BOOT, %rsi
+  mov $0x4000, %r10d            // MSG_NOSIGNAL
+  xor %r8d, %r8d
+  xor %r9d, %r9d
+  mov $SYS_sendto, %eax
+  syscall
+.endm
 
   .text
   .globl _start
@@ -42,7 +53,8 @@ launch:
   jmp *%rax
 
   // A host signal: rdi its number, rsi siginfo, rdx ucontext, rsp the frame. The sentry reads the
-  // frame through its own mapping of the slot and edits it; an answer of 1 ends this thread.
+  // frame through its own mapping of the slot and edits it. An answer of 1 ends this thread, one of 2
+  // makes it another guest thread, with the bases that its slot says.
   .org STUB_TRAP_OFFSET
 trap:
   rdfsbase %r10
@@ -52,11 +64,22 @@ trap_without_fsgsbase:
   mov $STUB_CALL_TRAP, %eax
   syscall
   test %eax, %eax
-  jnz leave
+  jnz not_back
+back:
   add $8, %rsp
   mov $SYS_rt_sigreturn, %eax
   syscall
   hlt
+not_back:
+  cmp $2, %eax
+  jne leave
+  mov %rsp, %rbx
+  and $-STUB_SLOT_SIZE, %rbx
+  mov SLOT_FS_BASE(%rbx), %rcx
+  wrfsbase %rcx
+  mov SLOT_GS_BASE(%rbx), %rcx
+  wrgsbase %rcx
+  jmp back
 leave:
   xor %edi, %edi
   mov $SYS_exit, %eax
@@ -117,14 +140,7 @@ reply:
   jns 1f
   sub %rax, %rdx
 1:
-  movabs $STUB_REQUEST, %rbx
-  mov REQUEST_SOCKET(%rbx), %rdi
-  movabs $STUB_BOOT, %rsi
-  mov $0x4000, %r10d            // MSG_NOSIGNAL
-  xor %r8d, %r8d
-  xor %r9d, %r9d
-  mov $SYS_sendto, %eax
-  syscall
+  say
 serve:
   movabs $STUB_REQUEST, %rbx
   mov REQUEST_SOCKET(%rbx), %rdi
@@ -164,7 +180,22 @@ fork:
   mov $SYS_clone, %eax
   syscall
   test %rax, %rax
-  jnz reply
+  js reply
+  jz child
+  // Who it is, in two pieces: should the child end before its first word, somebody has to wait for it.
+  mov %rax, %r13
+  mov $1, %edx
+  say
+  mov %r13, %rdx
+  and $0x7ff, %edx
+  inc %edx
+  say
+  mov %r13, %rdx
+  shr $11, %rdx
+  inc %edx
+  say
+  jmp serve
+child:
   // The child: it dies with the sentry, has no sight of its parent's slots and requests, and does
   // what its own request page says.
   mov $1, %edi                  // PR_SET_PDEATHSIG
@@ -216,8 +247,7 @@ thread:
   mov $SYS_clone, %eax
   syscall
   test %rax, %rax
-  js reply
-  jnz wait_for_listener
+  jnz answer_made
   cmp $OP_HELPER, %r12d
   je helper
 
@@ -269,20 +299,9 @@ helper:
   mov %rax, %rdi
   jmp 1b
 
-  // The spawner answers only when the new thread has a listener: the sentry needs its number. The
-  // guest can hold it up here; the sentry's patience ends.
-wait_for_listener:
-  lea SLOT_LISTENER(%r13), %r14
-  cmp $OP_HELPER, %r12d
-  jne 1f
-  lea SLOT_HELPER_LISTENER(%r13), %r14
-1:
-  cmpl $-1, (%r14)
-  jne 2f
-  mov $SYS_sched_yield, %eax
-  syscall
-  jmp 1b
-2:
+  // The new thread reports its listener in its slot: nothing of a guest's holds the spawner up.
+answer_made:
+  js reply
   xor %eax, %eax
   jmp reply
 

@@ -291,6 +291,7 @@ class Kernel {
   int32_t last_id_ = 0;
   WaitQueue ended_;
   size_t live_ = 0;
+  Workers workers_;  // last: what they do ends before the rest is destroyed
 };
 
 SignalInfo make_signal(int signal, int code, int32_t pid = 0, uint32_t uid = 0);

@@ -98,7 +98,7 @@ std::vector<sock_filter> base_program(int arena_fd) {
   p.load(kArch);
   p.answer_unless_equal(AUDIT_ARCH_X86_64, kKill);
   p.load(kNumber);
-  for (uint32_t number : {SYS_rt_sigreturn, SYS_sched_yield, SYS_getppid, SYS_exit, SYS_exit_group})
+  for (uint32_t number : {SYS_rt_sigreturn, SYS_getppid, SYS_exit, SYS_exit_group})
     p.answer_if_equal(number, kAllow);
   for (uint32_t number : {STUB_CALL_TRAP, STUB_CALL_START, STUB_CALL_HELPER})
     p.answer_if_equal(number, kAllow);

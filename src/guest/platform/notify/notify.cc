@@ -92,6 +92,21 @@ class NotifyContext final : public Context {
         state_(State::kStopped) {
     answer_.id = first.id;
   }
+  /// A thread that stood parked, with `image` in place of what it was.
+  static ErrnoOr<std::unique_ptr<Context>> reuse(std::shared_ptr<StubProcess> process,
+                                                 StubProcess::Parked parked,
+                                                 const ThreadImage& image) {
+    seccomp_notif first{};
+    first.id = parked.notification;
+    const SlotView view(parked.slot);
+    auto context = std::make_unique<NotifyContext>(std::move(process), view,
+                                                   std::move(parked.listener), first, image);
+    if (!context->renew(parked.frame, image)) {
+      context->gone();
+      return Errno(EAGAIN);
+    }
+    return std::unique_ptr<Context>(std::move(context));
+  }
   NotifyContext(const NotifyContext&) = delete;
   NotifyContext& operator=(const NotifyContext&) = delete;
   ~NotifyContext() override = default;
@@ -158,6 +173,7 @@ class NotifyContext final : public Context {
   void interrupt() override { syscall(SYS_tgkill, process_->pid(), listener_.thread(), kCallIn); }
 
   void finish() override {
+    if (park()) return;
     if (state_ == State::kStopped && last_call_ == SYS_exit) {
       carry_out();
       listener_.send(answer_);
@@ -185,6 +201,38 @@ class NotifyContext final : public Context {
  private:
   enum class State { kRunning, kStopped /* in a call */, kTrap /* in the handler */, kGone };
 
+  bool park() {
+    if (!reads_bases || (state_ != State::kStopped && state_ != State::kTrap)) return false;
+    StubProcess::Parked thread;
+    thread.slot = view_.slot();
+    thread.listener = std::move(listener_);
+    thread.notification = answer_.id;
+    if (state_ == State::kTrap)
+      thread.frame = view_.slot().address + static_cast<uint64_t>(frame_ - view_.slot().memory);
+    if (!process_->park(thread)) {
+      listener_ = std::move(thread.listener);
+      return false;
+    }
+    state_ = State::kGone;
+    return true;
+  }
+
+  bool renew(uint64_t frame, const ThreadImage& image) {
+    if (frame == 0) {
+      if (registers() == nullptr) return false;
+    } else if (!enter_frame(frame)) {
+      return false;
+    }
+    if (!set_fp_state(image.fp).ok()) return false;
+    registers_ = image.registers;
+    fs_base_ = image.fs_base;
+    gs_base_ = image.gs_base;
+    std::memcpy(view_.slot().memory + SLOT_FS_BASE, &fs_base_, sizeof fs_base_);
+    std::memcpy(view_.slot().memory + SLOT_GS_BASE, &gs_base_, sizeof gs_base_);
+    renewed_ = true;
+    return true;
+  }
+
   void gone() {
     process_->kill();
     state_ = State::kGone;
@@ -194,7 +242,8 @@ class NotifyContext final : public Context {
     if (state_ == State::kTrap) {
       context_.registers = registers_;
       std::memcpy(frame_, &context_, sizeof context_);
-      answer_.val = 0;
+      answer_.val = renewed_ ? 2 : 0;
+      renewed_ = false;
     }
     if (state_ != State::kGone) {
       listener_.send(answer_);
@@ -233,20 +282,26 @@ class NotifyContext final : public Context {
     if (data.args[0] == 0x1001) gs_base_ = data.args[1];
   }
 
-  Event trap(const seccomp_data& data) {
-    Event event;
-    frame_ = view_.find(data.args[2], sizeof(UserContext), 8);
-    const std::byte* info = view_.find(data.args[1], sizeof(SignalInfo), 8);
-    if (frame_ == nullptr || info == nullptr) {
-      gone();
-      return event;
-    }
+  /// The thread stands in its handler, with the frame at the stub's `address`.
+  bool enter_frame(uint64_t address) {
+    frame_ = view_.find(address, sizeof(UserContext), 8);
+    if (frame_ == nullptr) return false;
     state_ = State::kTrap;
     std::memcpy(&context_, frame_, sizeof context_);
     // Whatever a guest wrote over its frame, our signals stay deliverable and the stack ours.
     context_.signal_mask = 0;
     context_.stack = {view_.slot().address, 0, 0, kStackSize};
     registers_ = context_.registers;
+    return true;
+  }
+
+  Event trap(const seccomp_data& data) {
+    Event event;
+    const std::byte* info = view_.find(data.args[1], sizeof(SignalInfo), 8);
+    if (info == nullptr || !enter_frame(data.args[2])) {
+      gone();
+      return event;
+    }
     if (reads_bases) {
       fs_base_ = data.args[3];
       gs_base_ = data.args[4];
@@ -276,6 +331,7 @@ class NotifyContext final : public Context {
   State state_;
   seccomp_notif_resp answer_{};
   int last_call_ = -1;
+  bool renewed_ = false;
   std::byte* frame_ = nullptr;
   UserContext context_;
   Registers registers_;
@@ -342,6 +398,8 @@ class NotifyAddressSpace final : public AddressSpace {
   }
 
   ErrnoOr<std::unique_ptr<Context>> create_context(const ThreadImage& image) override {
+    if (std::optional<StubProcess::Parked> parked = process_->unpark())
+      return NotifyContext::reuse(process_, std::move(*parked), image);
     const StubProcess::Slot slot = GUEST_TRY(process_->take_slot());
     const uint64_t frame = GUEST_TRY(write_frame(slot, image));
     StubProcess::NewThread made =

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -28,6 +29,7 @@ namespace fluyt::guest {
 namespace {
 
 constexpr int kPatienceMs = 10'000;
+constexpr int kLookMs = 50;  // how often, while we wait for a stub, we look whether it lives
 
 bool kernel_at_least(int major, int minor) {
   utsname name{};
@@ -39,6 +41,13 @@ bool kernel_at_least(int major, int minor) {
 }
 
 bool thread_of(pid_t process, pid_t thread) { return syscall(SYS_tgkill, process, thread, 0) == 0; }
+
+bool has_ended(pid_t process) {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(process), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) !=
+             0 ||
+         info.si_pid == process;
+}
 
 std::atomic_ref<int32_t> word(std::byte* memory, size_t offset) {
   return std::atomic_ref(*reinterpret_cast<int32_t*>(memory + offset));
@@ -137,21 +146,36 @@ void Reaper::take(StubHoldings holdings) {
   changed_.notify_one();
 }
 
+void Reaper::release(StubHoldings& holdings) {
+  if (holdings.has_request) arena_.give_request(holdings.request);
+  for (uint32_t slot : holdings.slots) arena_.give_slot(slot);
+}
+
 void Reaper::run() {
+  std::deque<StubHoldings> dying;
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) return;
-    StubHoldings holdings = std::move(queue_.front());
-    queue_.pop_front();
-    lock.unlock();
-    if (holdings.pid > 0) {
-      while (waitpid(holdings.pid, nullptr, __WALL) < 0 && errno == EINTR) {
-      }
+    if (dying.empty()) changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    while (!queue_.empty()) {
+      dying.push_back(std::move(queue_.front()));
+      queue_.pop_front();
     }
-    if (holdings.has_request) arena_.give_request(holdings.request);
-    for (uint32_t slot : holdings.slots) arena_.give_slot(slot);
-    holdings = {};
+    if (dying.empty()) return;
+    lock.unlock();
+    // Whoever has ended, whatever its place; when none has, there is nothing to do but wait for
+    // one.
+    const size_t before = dying.size();
+    std::erase_if(dying, [this](StubHoldings& each) {
+      if (each.pid > 0 && waitpid(each.pid, nullptr, __WALL | WNOHANG) == 0) return false;
+      release(each);
+      return true;
+    });
+    if (dying.size() == before) {
+      while (waitpid(dying.front().pid, nullptr, __WALL) < 0 && errno == EINTR) {
+      }
+      release(dying.front());
+      dying.pop_front();
+    }
     lock.lock();
   }
 }
@@ -163,7 +187,7 @@ ErrnoOr<StubHoldings> StubProcess::prepare(Arena& arena) {
   holdings.ours = sys::Fd(ends[0]);
   holdings.theirs = sys::Fd(ends[1]);
   const int on = 1;
-  const timeval patience{kPatienceMs / 1000, 0};
+  const timeval patience{0, kLookMs * 1000};
   if (setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
       setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0)
     return Errno(EAGAIN);
@@ -177,8 +201,10 @@ ErrnoOr<StubHoldings> StubProcess::prepare(Arena& arena) {
 
 namespace {
 
-/// The spawner's answer: the length of a message, and who sent it, as the kernel says.
-Errno hear(int fd, pid_t* sender) {
+/// A spawner's word: the length of a message, and who sent it, as the kernel says. Its end of
+/// the socket is in our table as well, so its death alone would never end the wait: `speaker` is
+/// looked at.
+ErrnoOr<int> hear_length(int fd, pid_t speaker, pid_t* sender) {
   iovec nothing{};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
   msghdr message{};
@@ -187,23 +213,39 @@ Errno hear(int fd, pid_t* sender) {
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   ssize_t length = 0;
-  do {
+  for (int waited_ms = 0;;) {
     message.msg_controllen = sizeof control;
     length = recvmsg(fd, &message, MSG_TRUNC);
-  } while (length < 0 && errno == EINTR);
+    if (length >= 0) break;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN || (waited_ms += kLookMs) >= kPatienceMs) break;
+    if (speaker > 0 && has_ended(speaker)) break;
+  }
   if (length <= 0) return Errno(EAGAIN);
-  if (length > 1) return Errno(static_cast<int>(length - 1));
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return Errno(EAGAIN);
   ucred who{};
   std::memcpy(&who, CMSG_DATA(header), sizeof who);
   *sender = who.pid;
-  return kOk;
+  return static_cast<int>(length);
+}
+
+/// Its answer: 1, or 1 + errno.
+Errno hear(int fd, pid_t speaker, pid_t* sender) {
+  const int length = GUEST_TRY(hear_length(fd, speaker, sender));
+  return Errno(length - 1);
 }
 
 }  // namespace
 
-Errno StubProcess::meet(StubHoldings& holdings) { return hear(holdings.ours.raw(), &holdings.pid); }
+Errno StubProcess::meet(StubHoldings& holdings) {
+  // Once it is known by its parent's word, it must be the one that speaks.
+  pid_t sender = 0;
+  GUEST_TRY(hear(holdings.ours.raw(), holdings.pid, &sender));
+  if (holdings.pid > 0 && sender != holdings.pid) return Errno(EAGAIN);
+  holdings.pid = sender;
+  return kOk;
+}
 
 StubProcess::StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubHoldings holdings)
     : arena_(arena), listeners_(listeners), reaper_(reaper), holdings_(std::move(holdings)) {
@@ -242,6 +284,41 @@ ErrnoOr<StubProcess::Slot> StubProcess::take_slot() {
   return make_slot(arena_, slot_in_use_.size() - 1, piece);
 }
 
+bool StubProcess::park(Parked& thread) {
+  constexpr size_t kMost = 64;
+  std::lock_guard lock(mutex_);
+  if (parked_.size() >= kMost) return false;
+  parked_.push_back(std::move(thread));
+  return true;
+}
+
+std::optional<StubProcess::Parked> StubProcess::unpark() {
+  std::lock_guard lock(mutex_);
+  if (parked_.empty()) return std::nullopt;
+  std::optional<Parked> out(std::move(parked_.back()));
+  parked_.pop_back();
+  return out;
+}
+
+/// The number that a new thread writes into its slot. Nothing wakes us for it, and to yield is to
+/// wait for everyone who can run: so a short look, then short sleeps.
+ErrnoOr<int> StubProcess::await_listener(const Slot& slot, size_t where) {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kLook = std::chrono::microseconds(60);
+  constexpr auto kSleep = std::chrono::microseconds(50);
+  const Clock::time_point began = Clock::now();
+  for (;;) {
+    if (const int number = word(slot.memory, where).load(); number != -1) return number;
+    const auto passed = Clock::now() - began;
+    if (passed > std::chrono::milliseconds(kPatienceMs)) return Errno(EAGAIN);
+    if (passed > std::chrono::milliseconds(kLookMs) && has_ended(pid())) return Errno(EAGAIN);
+    if (passed > kLook)
+      std::this_thread::sleep_for(kSleep);
+    else
+      __builtin_ia32_pause();
+  }
+}
+
 void StubProcess::give_slot(size_t index) {
   std::lock_guard lock(mutex_);
   slot_in_use_[index] = false;
@@ -251,7 +328,7 @@ Errno StubProcess::perform(uint64_t op) {
   request(REQUEST_OP) = op;
   if (send(holdings_.ours.raw(), "", 1, MSG_NOSIGNAL) != 1) return Errno(EAGAIN);
   pid_t sender = 0;
-  return hear(holdings_.ours.raw(), &sender);
+  return hear(holdings_.ours.raw(), pid(), &sender);
 }
 
 ErrnoOr<StubProcess::NewThread> StubProcess::start_thread(const Slot& slot, uint64_t frame,
@@ -264,13 +341,14 @@ ErrnoOr<StubProcess::NewThread> StubProcess::start_thread(const Slot& slot, uint
   request(REQUEST_FS_BASE) = fs_base;
   request(REQUEST_GS_BASE) = gs_base;
   GUEST_TRY(perform(OP_THREAD));
+  // With the lock held: the new thread reads the request until it has its listener.
   return first_thread(slot);
 }
 
 ErrnoOr<StubProcess::NewThread> StubProcess::first_thread(const Slot& slot) {
   NewThread made;
-  made.listener = GUEST_TRY(listeners_.claim(word(slot.memory, SLOT_LISTENER).load(), pid(),
-                                             STUB_CALL_START, made.first));
+  const int number = GUEST_TRY(await_listener(slot, SLOT_LISTENER));
+  made.listener = GUEST_TRY(listeners_.claim(number, pid(), STUB_CALL_START, made.first));
   return made;
 }
 
@@ -299,6 +377,11 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
     std::lock_guard lock(mutex_);
     request(REQUEST_CHILD_OFFSET) = Arena::request_offset(child.request);
     done = perform(OP_FORK);
+    if (done.ok()) {
+      ErrnoOr<pid_t> made = hear_child();
+      if (made.ok()) child.pid = made.value();
+      done = made.ok() ? kOk : made.error();
+    }
   }
   if (done.ok()) done = meet(child);
   // From here on whatever exists of it is killed and given back by the destructor.
@@ -306,13 +389,21 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
   if (!done.ok()) return done;
   if (first.frame == 0) {
     seccomp_notif notification{};
-    process->helper_ = GUEST_TRY(listeners_.claim(word(slot.memory, SLOT_HELPER_LISTENER).load(),
-                                                  process->pid(), STUB_CALL_HELPER, notification));
+    const int number = GUEST_TRY(process->await_listener(slot, SLOT_HELPER_LISTENER));
+    process->helper_ =
+        GUEST_TRY(listeners_.claim(number, process->pid(), STUB_CALL_HELPER, notification));
     process->helper_id_ = notification.id;
     process->helper_started_ = true;
     process->slot_in_use_[0] = false;
   }
   return NewProcess{std::move(process), slot};
+}
+
+ErrnoOr<pid_t> StubProcess::hear_child() {
+  pid_t sender = 0;
+  const int low = GUEST_TRY(hear_length(holdings_.ours.raw(), pid(), &sender));
+  const int high = GUEST_TRY(hear_length(holdings_.ours.raw(), pid(), &sender));
+  return (low - 1) | (high - 1) << 11;
 }
 
 Errno StubProcess::ensure_helper() {
@@ -323,8 +414,8 @@ Errno StubProcess::ensure_helper() {
   request(REQUEST_SLOT_OFFSET) = slot.offset;
   GUEST_TRY(perform(OP_HELPER));
   seccomp_notif first{};
-  helper_ = GUEST_TRY(listeners_.claim(word(slot.memory, SLOT_HELPER_LISTENER).load(), pid(),
-                                       STUB_CALL_HELPER, first));
+  const int number = GUEST_TRY(await_listener(slot, SLOT_HELPER_LISTENER));
+  helper_ = GUEST_TRY(listeners_.claim(number, pid(), STUB_CALL_HELPER, first));
   helper_id_ = first.id;
   helper_started_ = true;
   return kOk;

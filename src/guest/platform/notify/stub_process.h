@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <vector>
@@ -78,6 +79,7 @@ class Reaper {
 
  private:
   void run();
+  void release(StubHoldings& holdings);
   Arena& arena_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -117,6 +119,17 @@ class StubProcess {
     Listener listener;
     seccomp_notif first;
   };
+  /// A guest thread whose task has ended. It stands in its last notification until a further one is
+  /// wanted: to be used again costs two hand-offs, to be made anew a clone and a filter.
+  struct Parked {
+    Slot slot;
+    Listener listener;
+    uint64_t notification = 0;
+    uint64_t frame = 0;  // where it stands in the handler; 0: it stands in a call
+  };
+  /// False: there are enough of them, and it is to end.
+  bool park(Parked& thread);
+  std::optional<Parked> unpark();
   ErrnoOr<NewThread> start_thread(const Slot& slot, uint64_t frame, uint64_t fs_base,
                                   uint64_t gs_base);
 
@@ -145,9 +158,11 @@ class StubProcess {
  private:
   ErrnoOr<NewProcess> fork_with(void* with, FirstThread (*fill)(void*, const Slot&));
   Errno perform(uint64_t op);
+  ErrnoOr<pid_t> hear_child();
   Errno ensure_helper();
   uint64_t& request(size_t offset);
   static Slot make_slot(const Arena& arena, size_t index, uint32_t piece);
+  ErrnoOr<int> await_listener(const Slot& slot, size_t where);
 
   Arena& arena_;
   Listeners& listeners_;
@@ -155,6 +170,7 @@ class StubProcess {
   StubHoldings holdings_;
   std::mutex mutex_;  // the socket, the request page and the helper
   std::vector<bool> slot_in_use_;
+  std::vector<Parked> parked_;
   Listener helper_;
   uint64_t helper_id_ = 0;
   bool helper_started_ = false;
