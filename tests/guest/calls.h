@@ -37,6 +37,7 @@ void epolls();
 void files();
 void memory();
 void processes();
+void seccomp();
 void signals();
 void times();
 

@@ -545,7 +545,8 @@ void waiting() {
   timeval none{0, 0};
   value("readable", select(ends[0] + 1, &set, nullptr, nullptr, &none));
   FD_ZERO(&set);
-  // Below 64, which every table of descriptors has room for: select(2) passes over what is beyond it.
+  // Below 64, which every table of descriptors has room for: select(2) passes over what is beyond
+  // it.
   FD_SET(60, &set);
   value("bad descriptor", select(61, &set, nullptr, nullptr, &none));
   value("negative", select(-1, nullptr, nullptr, nullptr, &none));

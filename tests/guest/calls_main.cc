@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   calls::files();
   calls::memory();
   calls::processes();
+  calls::seccomp();
   calls::signals();
   calls::times();
   return 0;

@@ -22,7 +22,9 @@ inline constexpr uint64_t kPageSize = 4096;
 /// A system call as the hardware handed it over.
 struct SyscallRequest {
   int32_t number = -1;
-  bool native = true;  // false: int 0x80, an x32 number or another architecture
+  bool native = true;          // false: int 0x80, an x32 number or another architecture
+  uint32_t arch = 0xc000003e;  // AUDIT_ARCH_*
+  uint64_t instruction_pointer = 0;
   uint64_t args[6] = {};
 };
 

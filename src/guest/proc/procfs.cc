@@ -176,6 +176,9 @@ struct Seen {
   SignalSet blocked = 0;
   SignalSet pending = 0;
   int32_t tid = 0;
+  bool no_new_privileges = false;
+  int seccomp_mode = 0;
+  int seccomp_filters = 0;
 };
 
 /// A process by its pid, or a thread of it.
@@ -196,6 +199,10 @@ class Watched {
       seen.name = task.name;
       seen.credentials = task.credentials;
       seen.blocked = task.blocked;
+      seen.no_new_privileges = task.no_new_privileges;
+      for (const FilterChain* at = task.filters.get(); at != nullptr; at = at->parent().get())
+        ++seen.seccomp_filters;
+      seen.seccomp_mode = task.strict ? 1 : seen.seccomp_filters != 0 ? 2 : 0;
       seen.pending = task.pending.set();
       return seen;
     }
@@ -321,7 +328,10 @@ std::string status_of(const Watched& who, const Seen& seen) {
         "CapInh:\t%016lx\nCapPrm:\t%016lx\nCapEff:\t%016lx\nCapBnd:\t%016lx\nCapAmb:\t%016lx\n",
         c.inheritable, c.permitted, c.effective, c.bounding, c.ambient);
   const unsigned processors = host::processors();
-  print(out, "NoNewPrivs:\t0\nSeccomp:\t0\nCpus_allowed:\t%x\nCpus_allowed_list:\t0-%u\n",
+  print(out,
+        "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\nCpus_allowed:\t%x\nCpus_allowed_list:"
+        "\t0-%u\n",
+        seen.no_new_privileges ? 1 : 0, seen.seccomp_mode, seen.seccomp_filters,
         (1U << std::min(processors, 31U)) - 1, processors - 1);
   return out;
 }

@@ -124,7 +124,7 @@ void serve_one(Server& server, sys::Fd socket) {
   connection->socket = std::move(socket);
   send(connection->socket, {.kind = ControlPacket::kStarted, .value = connection->process->pid});
   auto* held = new std::shared_ptr<Connection>(connection);
-  if (!start_thread(tell_exit, held).ok()) {
+  if (!server.kernel.workers.start(tell_exit, held).ok()) {
     delete held;
   } else {
     while (const std::optional<Packet> packet = receive(connection->socket)) {
@@ -162,7 +162,7 @@ void accept_all(void* argument) {
       continue;
     }
     auto* accepted = new Accepted{server, std::move(socket)};
-    if (!start_thread(serve_accepted, accepted).ok()) delete accepted;
+    if (!server.kernel.workers.start(serve_accepted, accepted).ok()) delete accepted;
   }
 }
 
@@ -184,7 +184,7 @@ void deliver(Kernel& kernel, const ProcessPtr& process, const std::shared_ptr<Te
 Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller) {
   // Lives as long as the sandbox.
   auto* server = new Server{kernel, std::move(listener), std::move(poller)};
-  const Errno started = start_thread(accept_all, server);
+  const Errno started = kernel.workers.start(accept_all, server);
   if (!started.ok()) delete server;
   return started;
 }

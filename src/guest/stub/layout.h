@@ -15,8 +15,9 @@
 #define STUB_ADDRESS_HIGH 0x7fff
 #define STUB_TASK_END 0x7ffffffff000
 
-// The first address that no guest mapping may reach. Chosen so that the filter can prove it with the
-// high halves alone: address_high + length_high <= GUEST_HIGH_MAX implies an end below STUB_TEXT.
+// The first address that no guest mapping may reach. Chosen so that the filter can prove it with
+// the high halves alone: address_high + length_high <= GUEST_HIGH_MAX implies an end below
+// STUB_TEXT.
 #define GUEST_TOP 0x7ffdfffff000
 #define GUEST_HIGH_MAX 0x7ffd
 
@@ -66,7 +67,7 @@
 #define SLOT_STACK_SIZE (STUB_SLOT_SIZE - 64)
 
 // clone(2) flags of the two things the spawner may make.
-#define SPAWN_PROCESS_FLAGS 0x8411   /* CLONE_PARENT | CLONE_FILES | SIGCHLD */
-#define SPAWN_THREAD_FLAGS 0x50f00   /* CLONE_VM|FS|FILES|SIGHAND|THREAD|SYSVSEM */
+#define SPAWN_PROCESS_FLAGS 0x8411 /* CLONE_PARENT | CLONE_FILES | SIGCHLD */
+#define SPAWN_THREAD_FLAGS 0x50f00 /* CLONE_VM|FS|FILES|SIGHAND|THREAD|SYSVSEM */
 
 #endif

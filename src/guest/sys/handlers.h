@@ -51,6 +51,9 @@ ErrnoOr<uint64_t> with_mask(Task& task, uint64_t address, uint64_t size, Wait wa
 }
 /// A relative timespec; an address of 0 is for ever.
 ErrnoOr<Deadline> deadline_of(Task& task, uint64_t address);
+// seccomp(2), which prctl(2) does as well.
+ErrnoOr<uint64_t> set_seccomp_strict(Task& task);
+ErrnoOr<uint64_t> set_seccomp_filter(Task& task, uint32_t flags, uint64_t program);
 
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 

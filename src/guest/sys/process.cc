@@ -82,11 +82,13 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     }
     child = std::make_shared<Task>(kernel, process, id);
     child->blocked = task.blocked;
+    child->install_filter(task.filters);
+    child->strict = task.strict;
     kernel.tasks[id] = child.get();  // the number is taken
   }
   child->name = task.name;
   child->credentials = task.credentials;
-  child->no_new_privileges = task.no_new_privileges;
+  child->no_new_privileges = task.no_new_privileges.load();
   child->files = (flags & CLONE_FILES) != 0 ? task.files : task.files->copy();
   if ((flags & CLONE_FS) != 0) {
     child->fs = task.fs;
@@ -633,6 +635,14 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
       GUEST_TRY(task.put(a[1], name));
       return uint64_t{0};
     }
+    case 21: {  // PR_GET_SECCOMP
+      if (task.strict) return uint64_t{1};
+      return uint64_t{task.filter.load() != nullptr ? 2U : 0U};
+    }
+    case 22:  // PR_SET_SECCOMP
+      if (a[1] == 1) return set_seccomp_strict(task);
+      if (a[1] == 2) return set_seccomp_filter(task, 0, a[2]);
+      return Errno(EINVAL);
     case 23: {  // PR_CAPBSET_READ
       if (a[1] > 40) return Errno(EINVAL);
       return task.credentials.bounding >> a[1] & 1;

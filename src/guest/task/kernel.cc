@@ -179,7 +179,7 @@ void Kernel::enter(const TaskPtr& task) {
 
 Errno Kernel::start(TaskPtr task) {
   auto* handed = new TaskPtr(task);
-  const Errno started = workers_.start(
+  const Errno started = workers.start(
       [](void* raw) {
         TaskPtr self = std::move(*static_cast<TaskPtr*>(raw));
         delete static_cast<TaskPtr*>(raw);

@@ -16,6 +16,7 @@
 #include "guest/mm/mm.h"
 #include "guest/platform/platform.h"
 #include "guest/task/futex.h"
+#include "guest/task/seccomp.h"
 #include "guest/task/signals.h"
 #include "guest/vfs/credentials.h"
 #include "guest/vfs/file.h"
@@ -154,7 +155,12 @@ class Task final : public JobControl {
   uint64_t clear_child_tid = 0;
   uint64_t robust_list = 0;
   int parent_death_signal = 0;
-  bool no_new_privileges = false;
+  std::atomic<bool> no_new_privileges{false};
+  // seccomp(2). Set by `install_filter`; `filter` is what the thread itself looks at, and stays
+  // valid because a chain only ever grows.
+  std::shared_ptr<const FilterChain> filters;  // under Kernel::lock
+  std::atomic<const FilterChain*> filter{nullptr};
+  bool strict = false;  // SECCOMP_MODE_STRICT
   std::optional<Ending> ending;
   int32_t last_call = -1;
   std::vector<std::byte> bounce;  // for reads and writes
@@ -199,6 +205,13 @@ class Task final : public JobControl {
   Errno return_from_signal();
   /// Raises a signal that cannot be blocked or ignored.
   void force(int signal, int code, uint64_t address);
+  void force(const SignalInfo& info);
+  /// Puts a chain that descends from the present one in its place. Under Kernel::lock, or before
+  /// the task is started.
+  void install_filter(std::shared_ptr<const FilterChain> chain) {
+    filters = std::move(chain);
+    filter.store(filters.get());
+  }
 
   // JobControl.
   int32_t process_group() override;
@@ -213,6 +226,7 @@ class Task final : public JobControl {
   void loop();
   void leave();
   void serve(const SyscallRequest& call);
+  bool passes_filter(const SyscallRequest& call);
   void take_signals();
   bool take_one_signal(bool& restart_decided);
   void stop_here(std::unique_lock<std::mutex>& lock);
@@ -291,7 +305,10 @@ class Kernel {
   int32_t last_id_ = 0;
   WaitQueue ended_;
   size_t live_ = 0;
-  Workers workers_;  // last: what they do ends before the rest is destroyed
+
+ public:
+  /// The sentry's threads. The last member: what they do ends before the rest is destroyed.
+  Workers workers;
 };
 
 SignalInfo make_signal(int signal, int code, int32_t pid = 0, uint32_t uid = 0);

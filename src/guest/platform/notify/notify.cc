@@ -271,6 +271,8 @@ class NotifyContext final : public Context {
     event.kind = Event::Kind::kSyscall;
     event.call.native = data.arch == 0xc000003e && data.nr >= 0 && (data.nr & 0x40000000) == 0;
     event.call.number = data.nr;
+    event.call.arch = data.arch;
+    event.call.instruction_pointer = data.instruction_pointer;
     for (int i = 0; i < 6; ++i) event.call.args[i] = data.args[i];
     if (event.call.native && event.call.number == SYS_arch_prctl) note_bases(data);
     return event;
