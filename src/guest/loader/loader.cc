@@ -192,6 +192,7 @@ class StackWriter {
 
 ErrnoOr<uint64_t> write_stack(Mm& mm, uint64_t top, const LoadRequest& request, const Elf& elf,
                               const Placed& program, uint64_t interpreter_base, uint64_t entry) {
+  const uint64_t library = request.platform.clock_pages().library;
   size_t room = 8192;
   for (const auto* list : {&request.arguments, &request.environment})
     for (const std::string& text : *list) room += text.size() + 1 + 16;
@@ -237,6 +238,7 @@ ErrnoOr<uint64_t> write_stack(Mm& mm, uint64_t top, const LoadRequest& request, 
       {AT_EXECFN, name},
       {AT_PLATFORM, platform},
       {AT_MINSIGSTKSZ, getauxval(AT_MINSIGSTKSZ)},
+      {library != 0 ? uint64_t{AT_SYSINFO_EHDR} : uint64_t{AT_NULL}, library},
       {AT_NULL, 0},
   };
   mm.layout.auxv.assign(reinterpret_cast<const char*>(auxv), sizeof auxv);

@@ -42,7 +42,9 @@ bool same_kind(const Mm::Area& a, const Mm::Area& b) {
 
 ErrnoOr<std::shared_ptr<Mm>> Mm::create(Platform& platform) {
   std::unique_ptr<AddressSpace> space = GUEST_TRY(platform.create_address_space());
-  return std::make_shared<Mm>(std::move(space));
+  auto mm = std::make_shared<Mm>(std::move(space));
+  mm->clock_pages_ = platform.clock_pages();
+  return mm;
 }
 
 void Mm::split(uint64_t at) {
@@ -351,6 +353,7 @@ ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> Mm::fork(
   child->break_ = break_;
   child->map_base_ = map_base_;
   child->layout = layout;
+  child->clock_pages_ = clock_pages_;
   return std::pair(std::move(child), std::move(forked.context));
 }
 
@@ -365,7 +368,19 @@ Mm::SharedPlace Mm::place_of(uint64_t address) {
 
 std::map<uint64_t, Mm::Area> Mm::areas() {
   std::lock_guard lock(mutex_);
-  return areas_;
+  std::map<uint64_t, Area> out = areas_;
+  if (clock_pages_.library != 0) {
+    Area pages;
+    pages.protection = PROT_READ;
+    pages.end = clock_pages_.library;
+    pages.name = "[vvar]";
+    out.emplace(clock_pages_.start, pages);
+    pages.protection = PROT_READ | PROT_EXEC;
+    pages.end = clock_pages_.end;
+    pages.name = "[vdso]";
+    out.emplace(clock_pages_.library, std::move(pages));
+  }
+  return out;
 }
 
 uint64_t Mm::mapped_bytes() {

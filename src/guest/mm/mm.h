@@ -52,7 +52,7 @@ class Mm {
     uint64_t offset = 0;
     std::string name;
   };
-  /// A copy, for /proc.
+  /// A copy, for /proc; with the pages for reading the time, which no call can change.
   std::map<uint64_t, Area> areas();
   uint64_t mapped_bytes();
 
@@ -80,6 +80,7 @@ class Mm {
   Areas areas_;
   uint64_t break_start_ = 0;
   uint64_t break_ = 0;
+  ClockPages clock_pages_;
   uint64_t map_base_ = kGuestTop - (uint64_t{16} << 20);
 };
 

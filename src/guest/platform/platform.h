@@ -120,9 +120,18 @@ class AddressSpace {
   virtual void kill() = 0;
 };
 
+/// Where guests find the library with which they read the time without a call (vdso(7)), and what
+/// it reads; the same in every address space. All 0: there is none.
+struct ClockPages {
+  uint64_t start = 0;
+  uint64_t library = 0;
+  uint64_t end = 0;
+};
+
 class Platform {
  public:
   virtual ~Platform() = default;
+  virtual ClockPages clock_pages() const { return {}; }
   virtual ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() = 0;
 };
 

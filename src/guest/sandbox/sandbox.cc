@@ -308,6 +308,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     log = FLUYT_TRY(sys::open(request.log, O_WRONLY | O_CREAT | O_APPEND, 0644));
   sys::Fd procfs = FLUYT_TRY(host::open_procfs());
   const HostFacts facts{host::host_text(procfs, "cpuinfo")};
+  const HostClock clock = find_host_clock(host::host_text(procfs, "self/maps"));
   // In a container's own mount namespace they are what its specification asked for.
   std::vector<HostMount> host_mounts;
   if (scene == Scene::kContainer)
@@ -319,7 +320,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   const uint32_t gid = getegid();
   if (scene == Scene::kContainer) FLUYT_TRY(host::leave_tree());
   FLUYT_TRY(host::drop_privileges());
-  std::unique_ptr<Platform> platform = FLUYT_TRY(create_notify_platform());
+  std::unique_ptr<Platform> platform = FLUYT_TRY(create_notify_platform(clock));
 
   auto host_fs = std::make_shared<HostFs>(
       std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,

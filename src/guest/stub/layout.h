@@ -14,6 +14,8 @@
 #define STUB_SLOT_SIZE 0x8000
 #define STUB_ADDRESS_HIGH 0x7fff
 #define STUB_TASK_END 0x7ffffffff000
+// Where the host's pages for reading the time go: between what a guest may map and the stub.
+#define STUB_CLOCK 0x7ffe00000000
 
 // The first address that no guest mapping may reach. Chosen so that the filter can prove it with
 // the high halves alone: address_high + length_high <= GUEST_HIGH_MAX implies an end below
@@ -40,7 +42,10 @@
 #define BOOT_HELPER_PROGRAM 48
 #define BOOT_ACTION 64
 #define BOOT_LISTENER_FLAGS 96
-#define BOOT_INSTRUCTIONS 128
+#define BOOT_MOVES 104  // from, length, to; a length of 0 ends them
+#define BOOT_MOVES_MAX 5
+#define BOOT_CLOCK_END 248  // STUB_CLOCK when there are none
+#define BOOT_INSTRUCTIONS 256
 
 // The request page: one a stub process.
 #define REQUEST_OP 0

@@ -15,6 +15,7 @@
 #define SYS_rt_sigaction 13
 #define SYS_rt_sigreturn 15
 #define SYS_sendto 44
+#define SYS_mremap 25
 #define SYS_recvfrom 45
 #define SYS_clone 56
 #define SYS_exit 60
@@ -87,17 +88,6 @@ leave:
   hlt
 
 settle:
-  // Nothing of the sentry's memory stays mapped, nor the host's vdso.
-  xor %edi, %edi
-  movabs $STUB_TEXT, %rsi
-  mov $SYS_munmap, %eax
-  syscall
-  movabs $(STUB_TEXT + STUB_TEXT_SIZE), %rdi
-  movabs $(STUB_TASK_END - STUB_TEXT - STUB_TEXT_SIZE), %rsi
-  mov $SYS_munmap, %eax
-  syscall
-  test %eax, %eax
-  jnz die
   movabs $STUB_BOOT, %rdi
   mov %r14, %r9
   mov %r13, %r8
@@ -106,12 +96,58 @@ settle:
   mov $0x11, %r10d              // MAP_SHARED | MAP_FIXED
   mov $SYS_mmap, %eax
   syscall
+  cmp %rdi, %rax
+  jne die
   movabs $STUB_REQUEST, %rdi
   mov %r15, %r9
   mov $SYS_mmap, %eax
   syscall
   cmp %rdi, %rax
   jne die
+  // The host's vdso and what it reads the time from move out of the way; the kernel knows where to.
+  movabs $(STUB_BOOT + BOOT_MOVES), %rbx
+1:
+  mov 8(%rbx), %rsi
+  test %rsi, %rsi
+  jz 2f
+  mov (%rbx), %rdi
+  mov %rsi, %rdx
+  mov $3, %r10d                 // MREMAP_MAYMOVE | MREMAP_FIXED
+  mov 16(%rbx), %r8
+  mov $SYS_mremap, %eax
+  syscall
+  cmp %r8, %rax
+  jne die
+  add $24, %rbx
+  jmp 1b
+2:
+  // Nothing of the sentry's memory stays mapped.
+  xor %edi, %edi
+  movabs $STUB_CLOCK, %rsi
+  mov $SYS_munmap, %eax
+  syscall
+  test %eax, %eax
+  jnz die
+  movabs $(STUB_BOOT + BOOT_CLOCK_END), %rbx
+  mov (%rbx), %rdi
+  movabs $STUB_TEXT, %rsi
+  sub %rdi, %rsi
+  mov $SYS_munmap, %eax
+  syscall
+  test %eax, %eax
+  jnz die
+  movabs $(STUB_TEXT + STUB_TEXT_SIZE), %rdi
+  mov $(STUB_BOOT - STUB_TEXT - STUB_TEXT_SIZE), %esi
+  mov $SYS_munmap, %eax
+  syscall
+  test %eax, %eax
+  jnz die
+  movabs $(STUB_REQUEST + STUB_PAGE_SIZE), %rdi
+  movabs $(STUB_TASK_END - STUB_REQUEST - STUB_PAGE_SIZE), %rsi
+  mov $SYS_munmap, %eax
+  syscall
+  test %eax, %eax
+  jnz die
   // The faults, and SIGUSR1 by which the sentry calls a thread in.
   .irp signal, 4, 5, 7, 8, 11, 10
   mov $\signal, %edi

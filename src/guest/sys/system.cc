@@ -145,7 +145,8 @@ ErrnoOr<uint64_t> sys_getrandom(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_getcpu(Task& task, Arguments a) {
-  if (a[0] != 0) GUEST_TRY(task.put(a[0], uint32_t{0}));
+  // The two threads of a pair stand on one processor while one waits for the other.
+  if (a[0] != 0) GUEST_TRY(task.put(a[0], uint32_t{host::current_processor()}));
   if (a[1] != 0) GUEST_TRY(task.put(a[1], uint32_t{0}));
   return uint64_t{0};
 }

@@ -130,6 +130,11 @@ Result<sys::Fd> open_procfs() {
   return proc;
 }
 
+unsigned current_processor() {
+  const int at = sched_getcpu();
+  return at < 0 ? 0 : static_cast<unsigned>(at);
+}
+
 std::string host_text(sys::FdRef dir, const std::string& path) {
   constexpr size_t kMost = size_t{4} << 20;
   const sys::Fd file(openat(dir.raw(), path.c_str(), O_RDONLY | O_CLOEXEC));

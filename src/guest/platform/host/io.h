@@ -39,6 +39,8 @@ void fill_random(std::span<std::byte> to);
 int64_t clock_ns(int clock);
 ErrnoOr<int64_t> clock_resolution_ns(int clock);
 unsigned processors();
+/// The processor that the calling thread is on.
+unsigned current_processor();
 // Before confinement only:
 /// A procfs of our PID namespace that no name leads to; the one at /proc where none can be mounted.
 Result<sys::Fd> open_procfs();

@@ -479,7 +479,15 @@ class NotifyAddressSpace final : public AddressSpace {
 
 class NotifyPlatform final : public Platform {
  public:
-  explicit NotifyPlatform(Arena arena) : arena_(std::move(arena)), reaper_(arena_) {}
+  NotifyPlatform(Arena arena, const HostClock& clock)
+      : arena_(std::move(arena)), reaper_(arena_), clock_(clock) {
+    if (clock_.pieces.empty()) return;
+    pages_.start = STUB_CLOCK;
+    pages_.library = STUB_CLOCK + (clock_.pieces.back().start - clock_.pieces.front().start);
+    pages_.end = STUB_CLOCK + (clock_.pieces.back().end - clock_.pieces.front().start);
+  }
+
+  ClockPages clock_pages() const override { return pages_; }
 
   Result<> start() {
     FLUYT_TRY(write_boot_page());
@@ -535,6 +543,14 @@ class NotifyPlatform final : public Platform {
     put(BOOT_SENTRY_PID, static_cast<uint64_t>(getpid()));
     put(BOOT_LISTENER_FLAGS,
         uint64_t{SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV});
+    put(BOOT_CLOCK_END, pages_.end != 0 ? pages_.end : uint64_t{STUB_CLOCK});
+    size_t move = BOOT_MOVES;
+    for (const HostClock::Piece& piece : clock_.pieces) {
+      put(move, piece.start);
+      put(move + 8, piece.end - piece.start);
+      put(move + 16, STUB_CLOCK + (piece.start - clock_.pieces.front().start));
+      move += 24;
+    }
     KernelAction action{};
     action.handler =
         STUB_TEXT + (NotifyContext::reads_bases ? STUB_TRAP_OFFSET : STUB_TRAP_NO_FSGSBASE_OFFSET);
@@ -562,6 +578,8 @@ class NotifyPlatform final : public Platform {
   Arena arena_;
   Listeners listeners_;
   Reaper reaper_;
+  HostClock clock_;
+  ClockPages pages_;
   std::unique_ptr<StubProcess> template_;
 };
 
@@ -582,10 +600,38 @@ std::string notify_platform_missing() {
   return {};
 }
 
-Result<std::unique_ptr<Platform>> create_notify_platform() {
+HostClock find_host_clock(const std::string& maps) {
+  HostClock clock;
+  const auto library = getauxval(AT_SYSINFO_EHDR);
+  bool found = false;
+  for (size_t at = 0; !found && at < maps.size();) {
+    const size_t line_end = std::min(maps.find('\n', at), maps.size());
+    const std::string line = maps.substr(at, line_end - at);
+    at = line_end + 1;
+    unsigned long start = 0;
+    unsigned long end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &start, &end) != 2) break;
+    const bool ours = line.find(" [vvar") != line.npos || line.find(" [vdso]") != line.npos;
+    if (!ours || (!clock.pieces.empty() && clock.pieces.back().end != start)) clock.pieces.clear();
+    if (!ours) continue;
+    clock.pieces.push_back({start, end});
+    found = start == library;
+  }
+  if (!found || clock.pieces.size() < 2 || clock.pieces.size() >= BOOT_MOVES_MAX) return {};
+  // Not where the stub or its clock is to be: then a move would go over what it moves.
+  const uint64_t first = clock.pieces.front().start;
+  const uint64_t last = clock.pieces.back().end;
+  const auto meets = [&](uint64_t from, uint64_t to) { return first < to && from < last; };
+  if (meets(STUB_CLOCK, STUB_CLOCK + (last - first)) ||
+      meets(STUB_TEXT, STUB_REQUEST + STUB_PAGE_SIZE))
+    return {};
+  return clock;
+}
+
+Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock) {
   if (std::string missing = notify_platform_missing(); !missing.empty())
     return Error(Code::kUnimplemented, std::move(missing));
-  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()));
+  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()), clock);
   FLUYT_TRY(platform->start());
   return std::unique_ptr<Platform>(std::move(platform));
 }

@@ -1,16 +1,30 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "guest/platform/platform.h"
 
 namespace fluyt::guest {
 
+/// The host's vdso and the pages in front of it, which move into every stub.
+struct HostClock {
+  struct Piece {
+    uint64_t start = 0;
+    uint64_t end = 0;
+  };
+  std::vector<Piece> pieces;  // ascending, each next to the one before; the last is the vdso
+};
+/// As `maps`, /proc/self/maps, has them. Empty: there are none, or none that can be moved.
+HostClock find_host_clock(const std::string& maps);
+
 /// Guest code in stub processes under seccomp user notification: a listener a guest thread, memory
 /// left to the host's MMU. Linux 5.19 or later; works as any user. To be created by a thread that
 /// lives as long as the platform (stubs die with it), before others exist.
-Result<std::unique_ptr<Platform>> create_notify_platform();
+Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock = {});
 
 /// Why this host cannot have it; empty when it can.
 std::string notify_platform_missing();

@@ -5,9 +5,12 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -460,6 +463,35 @@ struct MakeNotify {
   }
 };
 INSTANTIATE_TYPED_TEST_SUITE_P(Notify, PlatformMemory, MakeNotify);
+
+// The pages for reading the time are in every stub, and nobody changes them.
+TEST(NotifyPlatform, TheHostsClockIsInEveryStub) {
+  std::ifstream file("/proc/self/maps");
+  const std::string maps((std::istreambuf_iterator<char>(file)), {});
+  const HostClock clock = find_host_clock(maps);
+  if (clock.pieces.empty()) GTEST_SKIP() << "the host has no vdso that could be moved";
+  auto made = create_notify_platform(clock);
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  const ClockPages pages = (*made)->clock_pages();
+  EXPECT_GE(pages.start, kGuestTop);
+  auto memory = std::move((*made)->create_address_space()).value();
+  const auto starts_well = [&](AddressSpace& space) {
+    std::array<std::byte, 4> magic{};
+    EXPECT_EQ(space.read(pages.library, magic), 0U);  // beyond what the kernel's copies reach
+    return true;
+  };
+  EXPECT_TRUE(starts_well(*memory));
+  EXPECT_FALSE(memory->unmap(pages.start, kPageSize).ok());
+  EXPECT_FALSE(memory->protect(pages.library, kPageSize, PROT_READ | PROT_WRITE).ok());
+  EXPECT_FALSE(
+      memory->map({.address = pages.start, .length = kPageSize, .protection = PROT_READ}).ok());
+}
+
+TEST(NotifyPlatform, AClockThatCannotBeMovedIsLeft) {
+  EXPECT_TRUE(find_host_clock("").pieces.empty());
+  EXPECT_TRUE(find_host_clock("junk\n7f00-7f10 r-xp [vdso]\n").pieces.empty());
+  EXPECT_TRUE(find_host_clock("1000-2000 r--p 0 0:0 0 [vvar]\n").pieces.empty());
+}
 
 }  // namespace
 }  // namespace fluyt::guest
