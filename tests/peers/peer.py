@@ -16,7 +16,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 import images  # noqa: E402  (found in tests/lib)
 
-RUNF = os.environ["FLUYT_BIN"] + "/runf"
+RUNTIME = os.environ["FLUYT_RUNTIME"]  # runf or rung
+RUNF = os.environ["FLUYT_BIN"] + "/" + RUNTIME
 SUITE = os.environ["FLUYT_PEERS"]
 IMAGE = "docker.io/fluyt/busybox:latest"
 

@@ -1,4 +1,5 @@
-"""runf in runc's place under other engines: `./dev peers [SUITE...] [-k WORDS]`, SUITE being bookworm (the default) or sid.
+"""runf, or rung, in runc's place under other engines: `./dev peers [SUITE...] [--runtime rung] [-k WORDS]`, SUITE being bookworm
+(the default) or sid.
 
 Each suite's engines come from Debian, in a tree that debootstrap makes (tree.py). The tests run with that tree as their root:
 own mount, PID, network, IPC, UTS and cgroup namespaces, the tree below an overlay that is gone with them, and nothing of
@@ -104,15 +105,16 @@ def enter(suite):
     subprocess.run(["umount", "-l", "/old"], check=True)
 
 
-def inside(suite, words):
+def inside(suite, runtime, words):
     enter(suite)
     os.umask(0o022)
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8",
-                   "FLUYT_PEERS": suite, "FLUYT_BIN": "/fluyt/build/release/bin", "TERM": "xterm"}
+                   "FLUYT_PEERS": suite, "FLUYT_BIN": "/fluyt/build/release/bin", "FLUYT_RUNTIME": runtime, "TERM": "xterm"}
     if words[:1] == ["--command"]:
         os.execve("/bin/sh", ["sh", "-c", words[1]], environment)
+    more = ["/fluyt/tests/walks/test_checkpoint.py"] if runtime == "runf" else []
     os.execve("/usr/bin/python3", ["python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-v", "-rs",
-                                   "--durations=5", "/fluyt/tests/peers", "/fluyt/tests/walks/test_checkpoint.py", *words], environment)
+                                   "--durations=5", "/fluyt/tests/peers", *more, *words], environment)
 
 
 def host_mounts():
@@ -120,13 +122,13 @@ def host_mounts():
         return sorted(line.split()[4] for line in file)
 
 
-def run(suite, words):
+def run(suite, runtime, words):
     versions = tree.make(suite)
     print(f"{suite}: " + ", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
     before = host_mounts()
     name = f"fluyt-peers-{os.getpid()}"
     command = ["unshare", "--mount", "--net", "--ipc", "--uts", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc",
-               sys.executable, "-B", os.path.abspath(__file__), "--inside", suite, *words]
+               sys.executable, "-B", os.path.abspath(__file__), "--inside", suite, "--runtime", runtime, *words]
     try:
         done = subprocess.run(command, check=False, preexec_fn=lambda: make_cgroups(name), timeout=LIMIT_S,
                               stdin=subprocess.DEVNULL)
@@ -145,6 +147,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--inside")
     parser.add_argument("suites", nargs="*")
+    parser.add_argument("--runtime", choices=("runf", "rung"), default="runf")
     parser.add_argument("-k", dest="words", help="which tests, as pytest's -k")
     parser.add_argument("--command", help="run this shell command in there, in place of the tests")
     options = parser.parse_args()
@@ -152,11 +155,11 @@ def main():
     if options.command:
         words = ["--command", options.command]
     if options.inside:
-        inside(options.inside, words)
+        inside(options.inside, options.runtime, words)
     for suite in options.suites:
         if suite not in tree.suites():
             sys.exit(f"peers: {suite!r}: expected one of {', '.join(tree.suites())}")
-    results = [run(suite, words) for suite in options.suites or ["bookworm"]]
+    results = [run(suite, options.runtime, words) for suite in options.suites or ["bookworm"]]
     return max(results)
 
 

@@ -37,6 +37,8 @@ int run_do(const std::vector<std::string_view>& words) {
   using Kind = guest::SandboxMount::Kind;
   guest::SandboxRequest request;
   request.read_only = true;
+  request.host_name = "guest";
+  request.domain_name = "(none)";
   request.mounts = {{.kind = Kind::kProc, .path = "/proc"},
                     {.kind = Kind::kDev, .path = "/dev"},
                     {.kind = Kind::kDevPts, .path = "/dev/pts"},

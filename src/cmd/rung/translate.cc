@@ -222,8 +222,14 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   guest::SandboxRequest out;
   if (!spec.process) return Error(Code::kInvalidArgument, "process: expected a program");
   out.program = FLUYT_TRY(program_of(*spec.process));
-  if (!spec.hostname.empty()) out.host_name = spec.hostname;
-  if (!spec.domainname.empty()) out.domain_name = spec.domainname;
+  out.host_name = spec.hostname;
+  out.domain_name = spec.domainname;
+  out.init_is_spared =
+      spec.linux_ && std::any_of(spec.linux_->namespaces.begin(), spec.linux_->namespaces.end(),
+                                 [](const oci::Namespace& space) {
+                                   return space.type == oci::NamespaceType::kPid &&
+                                          space.path.empty();
+                                 });
   for (const oci::Mount& mount : spec.mounts) {
     if (is_guests(mount)) out.mounts.push_back(guest_mount(mount));
   }

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -332,8 +333,11 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   // None of it is ever destroyed: tasks of a sandbox that has ended may still be leaving.
   out.kernel = new Kernel(*platform.release(), tree, dispatch);
   Kernel& kernel = *out.kernel;
-  kernel.names.host = request.host_name;
-  kernel.names.domain = request.domain_name;
+  utsname names{};
+  uname(&names);
+  kernel.names.host = request.host_name.empty() ? names.nodename : request.host_name;
+  kernel.names.domain = request.domain_name.empty() ? names.domainname : request.domain_name;
+  kernel.init_is_spared = request.init_is_spared;
   kernel.max_tasks = request.max_tasks;
   out.poller = std::make_shared<host::Poller>();
 

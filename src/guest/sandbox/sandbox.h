@@ -38,8 +38,10 @@ struct SandboxRequest {
   std::string root = "/";
   bool read_only = false;
   ProgramRequest program;
-  std::string host_name = "guest";
-  std::string domain_name = "(none)";
+  // Empty: those of the host's UTS namespace that the sandbox lives in.
+  std::string host_name;
+  std::string domain_name;
+  bool init_is_spared = true;        // see Kernel
   std::vector<SandboxMount> mounts;  // in this order
   // Of files that the guest kernel has of its own: nothing is to be seen there, or changed. What is
   // not there is passed over.

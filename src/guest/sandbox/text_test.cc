@@ -53,6 +53,7 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   request.read_only_paths = {"/proc/sys", "/proc/bus"};
   request.max_tasks = 17;
   request.strace = true;
+  request.init_is_spared = false;
   auto back = parse_sandbox(to_text(request));
   ASSERT_TRUE(back.ok()) << back.error().message();
   expect_same(request.program, back->program);
@@ -60,6 +61,7 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   EXPECT_EQ(request.host_name, back->host_name);
   EXPECT_EQ(request.max_tasks, back->max_tasks);
   EXPECT_TRUE(back->strace);
+  EXPECT_FALSE(back->init_is_spared);
   EXPECT_EQ(request.masked_paths, back->masked_paths);
   EXPECT_EQ(request.read_only_paths, back->read_only_paths);
   ASSERT_EQ(back->mounts.size(), 2U);

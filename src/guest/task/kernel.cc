@@ -70,7 +70,7 @@ bool is_ignored(const Process& process, int signal) {
 
 /// The init of a sandbox gets only what it has handlers for, and what the starter sends.
 bool is_spared(const Process& process, const SignalInfo& info) {
-  return process.pid == 1 && info.code != SI_KERNEL &&
+  return process.pid == 1 && process.kernel.init_is_spared && info.code != SI_KERNEL &&
          process.actions->of[static_cast<size_t>(info.signo)].handler == 0;
 }
 

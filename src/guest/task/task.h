@@ -278,6 +278,9 @@ class Kernel {
 
   ErrnoOr<int32_t> new_id();  // under lock
   size_t max_tasks = 4096;
+  /// Whether process 1 is the first of a PID namespace: deaf to what it has no handler for. Not
+  /// where the sandbox stands for a namespace that others have made.
+  bool init_is_spared = true;
 
   /// Sends to a thread group, or to one thread of it. Under lock. Permission was checked.
   void send(Process& process, const SignalInfo& info);

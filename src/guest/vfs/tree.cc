@@ -72,6 +72,10 @@ Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system,
   mounted->read_only = options == "ro" || options.starts_with("ro,");
   mounted->options = std::move(options);
   place->covered_by = mounted;
+  for (DentryPtr here = place; here->parent; here = here->parent) {
+    here->pinned = true;
+    here->parent->children[here->name] = here;
+  }
   mounts_.push_back(std::move(mounted));
   return kOk;
 }
@@ -93,6 +97,7 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
       // A link that leads nowhere is not to be replaced.
       if (step(at, name).ok()) return Errno(ENOENT);
       next = std::make_shared<Dentry>(at, std::string(name), stand_in);
+      next.value()->pinned = true;
       at->children[std::string(name)] = next.value();
     }
     if (!next.ok()) return next.error();
@@ -105,7 +110,7 @@ ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name) {
   if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
   const auto known = dir->children.find(name);
   const bool cacheable = dir->inode->cacheable();
-  if (known != dir->children.end() && (cacheable || known->second->covered_by)) {
+  if (known != dir->children.end() && (cacheable || known->second->pinned)) {
     if (!known->second->inode) return Errno(ENOENT);
     return top(known->second);
   }
@@ -129,7 +134,7 @@ void Tree::trim(Dentry& dir) {
   if (dir.children.size() < kMaxChildren) return;
   for (auto at = dir.children.begin(); at != dir.children.end();) {
     const bool idle =
-        at->second.use_count() == 1 && at->second->children.empty() && !at->second->covered_by;
+        at->second.use_count() == 1 && at->second->children.empty() && !at->second->pinned;
     at = idle ? dir.children.erase(at) : std::next(at);
   }
 }

@@ -27,6 +27,7 @@ class Dentry {
   std::string options = "rw,relatime";
   bool read_only = false;  // nothing is made, removed or written below it
   bool removed = false;
+  bool pinned = false;  // something is mounted here or below: it is found whatever the inode says
 };
 
 /// Where path names start and who asks.

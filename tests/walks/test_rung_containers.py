@@ -1,0 +1,389 @@
+"""rung with runc's command line: containers on the guest kernel, as containerd and Docker make them."""
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import harness
+import pytest
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+RUNG = os.path.join(harness.BIN, "rung")
+GROUP = "/fluyt-walk-rung"
+LIMIT_S = 120
+
+
+class Box:
+    """A bundle, and rung with its own --root."""
+
+    def __init__(self, folder):
+        self.bundle, self.root = folder + "/bundle", folder + "/state"
+        self.rootfs = self.bundle + "/rootfs"
+        for name in ("bin", "etc", "tmp"):
+            os.makedirs(self.rootfs + "/" + name)
+        shutil.copy("/bin/busybox", self.rootfs + "/bin/busybox")
+        for name in ("sh", "cat", "env", "echo", "sleep", "true", "false", "id", "grep", "mkdir", "ls", "ps", "kill", "hostname", "stty",
+                     "tty", "touch", "ln", "rm", "wc", "stat", "head", "dd", "umount"):
+            os.symlink("busybox", self.rootfs + "/bin/" + name)
+        with open(self.rootfs + "/etc/passwd", "w", encoding="utf-8") as file:
+            file.write("root:x:0:0::/root:/bin/sh\nsailor:x:1000:1000::/home/sailor:/bin/sh\n")
+        self.done("spec", "-b", self.bundle)
+        with open(self.bundle + "/config.json", encoding="utf-8") as file:
+            self.config = json.load(file)
+        self.config["process"]["terminal"] = False
+        self.config["root"]["readonly"] = False
+        self.config["linux"]["cgroupsPath"] = f"{GROUP}/{os.path.basename(folder)}"
+        self.ids = set()
+
+    def write(self, args=None):
+        if args is not None:
+            self.config["process"]["args"] = list(args)
+        with open(self.bundle + "/config.json", "w", encoding="utf-8") as file:
+            json.dump(self.config, file)
+
+    def rung(self, *words, **more):
+        more.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run([RUNG, "--root", self.root, *words], check=False, capture_output=True, text=True,
+                              timeout=LIMIT_S, cwd=self.bundle, **more)
+
+    def done(self, *words, **more):
+        made = self.rung(*words, **more)
+        assert made.returncode == 0, (words, made.stdout, made.stderr)
+        return made.stdout
+
+    def detached(self, *words, out=None):
+        # Its outputs must not be pipes of ours: we would wait for the end of what it starts.
+        with open(out or os.devnull, "wb") as target:
+            made = subprocess.run([RUNG, "--root", self.root, "--log", self.bundle + "/log", *words], check=False,
+                                  cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=target, stderr=target, timeout=LIMIT_S)
+        with open(self.bundle + "/log", encoding="utf-8") as log:
+            assert made.returncode == 0, log.read()
+
+    def start(self, *args, name="one", out=None):
+        self.write(args or ("sleep", "1000"))
+        self.ids.add(name)
+        self.detached("run", "-d", name, out=out)
+        return self.state(name)["pid"]
+
+    def state(self, name="one"):
+        return json.loads(self.done("state", name))
+
+    def once(self, *args, name="once"):
+        """(status, output, error) of a container run to its end."""
+        self.write(args)
+        made = self.rung("run", name)
+        return made.returncode, made.stdout, made.stderr
+
+    def cgroups(self):
+        return sorted(folder for top in harness.cgroup_tops() for folder in [top + self.config["linux"]["cgroupsPath"]]
+                      if os.path.isdir(folder))
+
+    def close(self):
+        for name in self.ids:
+            self.rung("delete", "--force", name)
+        assert self.cgroups() == []
+        for top in harness.cgroup_tops():
+            if os.path.isdir(top + GROUP):
+                os.rmdir(top + GROUP)
+
+
+@pytest.fixture
+def box(tmp_path):
+    made = Box(str(tmp_path))
+    missing = made.once("true")
+    if missing[0] != 0 and "expected 5.19" in missing[2]:
+        pytest.skip(missing[2])
+    yield made
+    made.close()
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+def text_of(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def test_a_program_runs_and_its_end_is_rungs(box):
+    code, out, error = box.once("sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (code, out, error) == (7, "out\n", "err\n")
+    assert box.once("sh", "-c", "kill -9 $$")[0] == 137
+    assert box.rung("list", "-q").stdout == ""
+
+
+def test_what_it_sees_of_a_kernel_is_the_guests(box):
+    box.config["hostname"] = "harbour"
+    code, out, _ = box.once("sh", "-c", "hostname; cat /proc/version; cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; ls /dev | wc -l")
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == "harbour" and lines[2] == "sh", out
+    assert lines[1].strip() != text_of("/proc/version").strip()
+    assert int(lines[3]) <= 3 and int(lines[4]) < 25
+
+
+def test_create_and_start_are_two_steps(box):
+    box.write(("sh", "-c", "echo began; sleep 1000"))
+    box.ids.add("one")
+    box.detached("create", "--pid-file", box.bundle + "/pid", "one", out=box.bundle + "/out")
+    state = box.state()
+    assert state["status"] == "created" and str(state["pid"]) == text_of(box.bundle + "/pid")
+    time.sleep(0.2)
+    assert text_of(box.bundle + "/out") == ""
+    box.done("start", "one")
+    harness.wait_for(lambda: text_of(box.bundle + "/out") == "began\n", "the program's first line")
+    assert box.state()["status"] == "running"
+    assert box.rung("start", "one").returncode == 1
+    assert box.rung("delete", "one").returncode == 1
+    box.done("kill", "one", "KILL")
+    harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+    box.done("delete", "one")
+    assert "does not exist" in box.rung("state", "one").stderr
+
+
+def test_a_missing_program_is_told_before_anything_runs(box):
+    for args, told in ((("nothing",), "executable file not found in $PATH"), (("/bin/nothing",), "no such file or directory"),
+                       (("/etc/passwd",), "permission denied")):
+        code, _, error = box.once(*args)
+        assert code == 1 and told in error, error
+        assert box.cgroups() == [] and box.rung("list", "-q").stdout == ""
+
+
+def test_exec_has_a_keeper_that_lives_as_long_and_ends_alike(box):
+    box.start()
+    done = box.rung("exec", "one", "sh", "-c", "echo in; echo no >&2; exit 9")
+    assert (done.returncode, done.stdout, done.stderr) == (9, "in\n", "no\n")
+    assert box.rung("exec", "one", "sh", "-c", "kill -15 $$").returncode == 143
+    missing = box.rung("exec", "one", "nothing")
+    assert missing.returncode == 255 and "executable file not found in $PATH" in missing.stderr
+    box.detached("exec", "-d", "--pid-file", box.bundle + "/keeper", "one", "sleep", "1234")
+    keeper = int(text_of(box.bundle + "/keeper"))
+    assert "sleep 1234" in box.done("exec", "one", "ps")
+    os.kill(keeper, signal.SIGKILL)
+    harness.wait_for(lambda: "sleep 1234" not in box.done("exec", "one", "ps"), "the end of what it kept")
+    # And the other way round: who ends inside ends its keeper.
+    box.detached("exec", "-d", "--pid-file", box.bundle + "/keeper", "one", "sleep", "4321")
+    keeper = int(text_of(box.bundle + "/keeper"))
+    pid = next(line.split()[0] for line in box.done("exec", "one", "ps").splitlines() if "sleep 4321" in line)
+    box.done("exec", "one", "kill", "-9", pid)
+    harness.wait_for(lambda: is_gone(keeper), "the keeper's end")
+
+
+def test_a_signal_to_the_keeper_is_the_programs(box):
+    box.start()
+    box.detached("exec", "-d", "--pid-file", box.bundle + "/keeper", "one", "sh", "-c",
+                 "trap 'echo caught > /tmp/told; exit 0' USR1; while :; do sleep 0.05; done")
+    time.sleep(0.3)
+    os.kill(int(text_of(box.bundle + "/keeper")), signal.SIGUSR1)
+    harness.wait_for(lambda: os.path.exists(box.rootfs + "/tmp/told"), "the trap")
+
+
+def test_exec_as_another_user(box):
+    box.start()
+    assert box.done("exec", "-u", "1000:1000", "one", "id").startswith("uid=1000")
+    assert box.done("exec", "-e", "A=b", "--cwd", "/tmp", "one", "sh", "-c", "echo $A $(pwd)") == "b /tmp\n"
+    assert "Permission denied" in box.rung("exec", "-u", "1000:1000", "one", "touch", "/etc/new").stderr
+
+
+def test_the_end_of_the_container_ends_its_execs(box):
+    pid = box.start()
+    box.detached("exec", "-d", "--pid-file", box.bundle + "/keeper", "one", "sleep", "1000")
+    keeper = int(text_of(box.bundle + "/keeper"))
+    box.done("kill", "one", "KILL")
+    harness.wait_for(lambda: is_gone(pid) and is_gone(keeper), "both ends")
+
+
+def test_signals_reach_the_program(box):
+    box.start("sh", "-c", "trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.05; done", out=box.bundle + "/out")
+    harness.wait_for(lambda: text_of(box.bundle + "/out") == "up\n", "the trap")
+    box.done("kill", "one", "TERM")
+    harness.wait_for(lambda: text_of(box.bundle + "/out") == "up\nterm\n", "the trap's word")
+    harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+
+
+def test_init_is_deaf_to_what_it_has_no_handler_for(box):
+    box.start()
+    box.done("kill", "one", "TERM")
+    time.sleep(0.3)
+    assert box.state()["status"] == "running"
+
+
+def test_files_are_the_hosts(box):
+    code, out, error = box.once("sh", "-c", "echo kept > /tmp/file; mkdir /new; ln -s /tmp/file /new/link; rm /etc/passwd; stat -c %a /new")
+    assert code == 0 and out == "755\n", error
+    assert text_of(box.rootfs + "/tmp/file") == "kept\n" and os.readlink(box.rootfs + "/new/link") == "/tmp/file"
+    assert not os.path.exists(box.rootfs + "/etc/passwd")
+    # Nothing of the guest's own file systems came with it.
+    assert sorted(os.listdir(box.rootfs)) == ["bin", "etc", "new", "tmp"]
+
+
+def test_volumes_and_their_flags(box):
+    for name in ("data", "fixed", "shm"):
+        os.mkdir(f"{box.bundle}/{name}")
+    with open(box.bundle + "/fixed/file", "w", encoding="utf-8") as file:
+        file.write("fixed\n")
+    with open(box.bundle + "/single", "w", encoding="utf-8") as file:
+        file.write("single\n")
+    box.config["mounts"] = [mount for mount in box.config["mounts"] if mount["destination"] != "/dev/shm"]
+    box.config["mounts"] += [{"source": "data", "destination": "/data", "options": ["bind"]},
+                             {"source": "fixed", "destination": "/fixed", "options": ["bind", "ro"]},
+                             {"source": "single", "destination": "/etc/single", "options": ["bind"]},
+                             {"source": "single", "destination": "/dev/termination-log", "options": ["bind"]},
+                             {"source": "shm", "destination": "/dev/shm", "options": ["bind"]}]
+    code, out, error = box.once("sh", "-c", "cat /fixed/file /etc/single; echo a > /data/new; echo b > /dev/shm/new; echo c > /dev/termination-log;"
+                                " echo x > /fixed/file; grep -c ' /fixed [a-z0-9]* ro,' /proc/mounts")
+    assert code == 0 and out == "fixed\nsingle\n1\n" and "Read-only file system" in error, (out, error)
+    assert text_of(box.bundle + "/data/new") == "a\n" and text_of(box.bundle + "/shm/new") == "b\n"
+    assert text_of(box.bundle + "/single") == "c\n"
+
+
+def test_a_read_only_root_and_masks(box):
+    box.config["root"]["readonly"] = True
+    box.config["linux"]["maskedPaths"] = ["/proc/meminfo", "/etc/passwd", "/sys/kernel"]
+    box.config["linux"]["readonlyPaths"] = ["/proc/sys"]
+    code, out, error = box.once("sh", "-c", "cat /proc/meminfo /etc/passwd | wc -c; echo x > /new; echo x > /dev/null; echo done")
+    assert code == 0 and out == "0\ndone\n" and "/new: Read-only file system" in error, (out, error)
+
+
+def test_the_identity_is_the_specifications(box):
+    box.config["process"]["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o77}
+    box.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}]
+    box.config["process"]["cwd"] = "/made/for/it"
+    code, out, error = box.once("sh", "-c", "id; echo $HOME; pwd; umask; ulimit -n; ulimit -Hn; grep -E 'CapEff|NoNewPrivs' /proc/self/status")
+    assert code == 0, error
+    lines = out.splitlines()
+    assert "uid=1000" in lines[0] and "gid=1000" in lines[0] and lines[0].endswith("7,8"), lines
+    assert lines[1:6] == ["/home/sailor", "/made/for/it", "0077", "77", "99"], lines
+    assert lines[6:] == ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"], lines
+
+
+def receive_terminal(listener):
+    connection, _ = listener.accept()
+    _, fds, _, _ = socket.recv_fds(connection, 64, 1)
+    connection.close()
+    return fds[0]
+
+
+def read_until(master, wanted, seconds=30):
+    seen = b""
+    end = time.monotonic() + seconds
+    while wanted not in seen:
+        assert time.monotonic() < end, seen
+        ready, _, _ = select.select([master], [], [], 0.2)
+        if ready:
+            try:
+                seen += os.read(master, 4096)
+            except OSError:
+                break
+    return seen
+
+
+def test_a_terminal_through_the_console_socket(box):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(box.bundle + "/console")
+    listener.listen(1)
+    box.config["process"]["terminal"] = True
+    box.config["process"]["consoleSize"] = {"height": 33, "width": 77}
+    box.write(("sh", "-c", "stty size; trap 'echo interrupted' INT; read line; echo got $line; read line; echo end"))
+    box.ids.add("one")
+    box.detached("create", "--console-socket", box.bundle + "/console", "one")
+    master = receive_terminal(listener)
+    box.done("start", "one")
+    read_until(master, b"33 77")
+    os.write(master, b"word\n")
+    read_until(master, b"got word")
+    os.write(master, b"\x03")
+    read_until(master, b"interrupted")
+    os.write(master, b"\n")
+    read_until(master, b"end")
+    os.close(master)
+    harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+
+
+def test_exec_on_a_terminal(box):
+    box.start()
+    child, master = pty.fork()
+    if child == 0:
+        os.execv(RUNG, [RUNG, "--root", box.root, "exec", "-t", "one", "sh", "-c", "[ -t 0 ] && echo a terminal; stty -echo; read line; echo got $line; exit 5"])
+    read_until(master, b"a terminal")
+    time.sleep(0.2)
+    os.write(master, b"typed\n")
+    read_until(master, b"got typed")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    os.close(master)
+
+
+def test_what_would_run_on_the_hosts_kernel_is_refused(box):
+    box.config["hooks"] = {"startContainer": [{"path": "/bin/true"}]}
+    code, _, error = box.once("true")
+    assert code == 1 and "hooks.startContainer" in error
+    del box.config["hooks"]
+    box.write(("true",))
+    refused = box.rung("run", "--preserve-fds", "1", "once", stdin=None, pass_fds=(3,)) if os.path.exists("/proc/self/fd/3") else None
+    assert refused is None or (refused.returncode == 1 and "--preserve-fds" in refused.stderr)
+
+
+def test_hooks_of_the_runtime_run_on_the_host(box):
+    hook = box.bundle + "/hook"
+    with open(hook, "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\ncat > {box.bundle}/$1\n")
+    os.chmod(hook, 0o755)
+    names = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    box.config["hooks"] = {name: [{"path": hook, "args": ["hook", name]}] for name in names}
+    assert box.once("true")[0] == 0
+    for name in names:
+        assert json.loads(text_of(f"{box.bundle}/{name}"))["id"] == "once", name
+
+
+def test_a_process_that_takes_too_much_memory_ends_alone(box):
+    box.config["linux"]["resources"]["memory"] = {"limit": 96 << 20, "swap": 96 << 20}
+    code, out, error = box.once("sh", "-c", "sh -c 'dd if=/dev/zero of=/dev/null bs=400M count=1'; echo ended $?; echo still here")
+    assert code == 0 and "still here" in out and "ended 137" in out, (out, error)
+
+
+def test_the_pids_limit_is_the_guests(box):
+    box.config["linux"]["resources"]["pids"] = {"limit": 5}
+    code, out, error = box.once("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo $i")
+    assert code != 0 and "fork" in error, (out, error)
+    box.config["linux"]["resources"]["pids"] = {"limit": 20}
+    assert box.once("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 0.2 & done; echo $i")[1] == "8\n"
+
+
+def test_update_and_events(box):
+    box.config["linux"]["resources"]["pids"] = {"limit": 50}
+    box.start()
+    box.done("update", "--pids-limit", "3", "one")
+    done = box.rung("exec", "one", "sh", "-c", "for i in 1 2 3 4 5; do sleep 3 & done; echo all")
+    assert "all" not in done.stdout, done
+    assert json.loads(box.done("events", "--stats", "one"))["data"]["pids"]["current"] > 0
+
+
+def test_features_tell_the_truth(box):
+    features = json.loads(box.done("features"))
+    assert "startContainer" not in features["hooks"] and "createRuntime" in features["hooks"]
+    assert features["linux"]["apparmor"]["enabled"] is False
+    for command in ("checkpoint", "restore"):
+        assert f"  {command} " not in box.done("--help")
+
+
+def test_containers_that_are_killed_in_the_middle_leave_nothing(box):
+    box.write(("sleep", "1000"))
+    for at in range(8):
+        child = subprocess.Popen([RUNG, "--root", box.root, "run", f"c{at}"], cwd=box.bundle, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.004 * at)
+        child.kill()
+        child.wait()
+        box.rung("delete", "--force", f"c{at}")
+    assert box.cgroups() == [] and box.rung("list", "-q").stdout == ""
