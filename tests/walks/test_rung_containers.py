@@ -369,6 +369,28 @@ def test_update_and_events(box):
     assert json.loads(box.done("events", "--stats", "one"))["data"]["pids"]["current"] > 0
 
 
+def test_a_paused_container_does_nothing_until_it_is_resumed(box):
+    box.start("sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; done")
+    box.detached("exec", "-d", "one", "sh", "-c", "while :; do sleep 0.01; echo x >> /tmp/beats; done")
+
+    def counts():
+        return text_of(box.rootfs + "/tmp/count"), os.path.getsize(box.rootfs + "/tmp/beats")
+    harness.wait_for(lambda: os.path.exists(box.rootfs + "/tmp/beats") and counts()[0], "both at work")
+    box.done("pause", "one")
+    assert box.state()["status"] == "paused"
+    time.sleep(0.1)
+    before = counts()
+    time.sleep(0.3)
+    assert counts() == before
+    assert "paused" in box.rung("exec", "one", "true").stderr and box.rung("pause", "one").returncode == 1
+    box.done("resume", "one")
+    assert box.state()["status"] == "running"
+    harness.wait_for(lambda: counts()[0] != before[0] and counts()[1] != before[1], "both to go on")
+    box.done("pause", "one")
+    box.done("kill", "one", "KILL")
+    harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+
+
 def test_features_tell_the_truth(box):
     features = json.loads(box.done("features"))
     assert "startContainer" not in features["hooks"] and "createRuntime" in features["hooks"]

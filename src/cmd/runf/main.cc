@@ -3,6 +3,7 @@
 #include <array>
 
 #include "cmd/runtime/commands.h"
+#include "runtime/cgroup/cgroup.h"
 
 namespace fluyt::commands {
 
@@ -33,6 +34,12 @@ class Runf final : public Launcher {
   }
   Result<> update(oci::Resources& /*resources*/, const std::string& /*folder*/) const override {
     return {};
+  }
+  Result<> pause(const Folder& /*folder*/, const runtime::CgroupRecord& cgroup) const override {
+    return runtime::cgroup::freeze(cgroup, Deadline::after_ms(10'000));
+  }
+  Result<> resume(const Folder& /*folder*/, const runtime::CgroupRecord& cgroup) const override {
+    return runtime::cgroup::thaw(cgroup);
   }
   void describe(nlohmann::ordered_json& /*features*/) const override {}
 };

@@ -7,6 +7,7 @@
 
 #include "base/strings.h"
 #include "cmd/rung/rung.h"
+#include "cmd/runtime/store.h"
 #include "guest/sandbox/packet.h"
 #include "guest/sandbox/text.h"
 #include "sys/file.h"
@@ -41,6 +42,18 @@ Result<> read_report(sys::FdRef report) {
   const std::string text = FLUYT_TRY(sys::read_all(report, kMaxReport));
   if (text.empty()) return {};
   return Error(static_cast<Code>(text[0]), text.substr(1));
+}
+
+// One word to the guest kernel, and its word that it was done.
+Result<> tell(const std::string& folder, const guest::ControlPacket& packet) {
+  const sys::Fd control = FLUYT_TRY(sys::connect_unix(control_path(folder), SOCK_SEQPACKET));
+  FLUYT_TRY(sys::send_with_fds(
+      control, std::string_view(reinterpret_cast<const char*>(&packet), sizeof packet), {}));
+  guest::ControlPacket answer;
+  const auto got =
+      FLUYT_TRY(sys::receive_with_fds(control, reinterpret_cast<char*>(&answer), sizeof answer));
+  if (got.size == sizeof answer && answer.kind == guest::ControlPacket::kDone) return {};
+  return Error(Code::kFailedPrecondition, "the container's guest kernel did not do it");
 }
 
 }  // namespace
@@ -159,17 +172,27 @@ Result<runtime::Executed> Rung::exec(runtime::ExecRequest& request,
   return executed;
 }
 
+// The host's freezer waits for every thread to come to a stop, and a guest thread within a call is
+// at one already that the freezer does not know. So the guest kernel stops its programs itself.
+Result<> Rung::pause(const commands::Folder& folder,
+                     const runtime::CgroupRecord& /*cgroup*/) const {
+  FLUYT_TRY(tell(folder.path(), {.kind = guest::ControlPacket::kPause, .value = 1}));
+  return folder.mark_paused(true);
+}
+
+Result<> Rung::resume(const commands::Folder& folder,
+                      const runtime::CgroupRecord& /*cgroup*/) const {
+  FLUYT_TRY(tell(folder.path(), {.kind = guest::ControlPacket::kPause, .value = 0}));
+  return folder.mark_paused(false);
+}
+
 Result<> Rung::update(oci::Resources& resources, const std::string& folder) const {
   if (!resources.pids_limit) return {};
   const int64_t limit = *resources.pids_limit;
   resources.pids_limit = host_pids(limit);
-  const sys::Fd control = FLUYT_TRY(sys::connect_unix(control_path(folder), SOCK_SEQPACKET));
   constexpr int64_t kMost = 30000;
-  const guest::ControlPacket packet{
-      .kind = guest::ControlPacket::kLimitTasks,
-      .value = static_cast<int32_t>(limit <= 0 || limit > kMost ? kMost : limit)};
-  return sys::send_with_fds(
-      control, std::string_view(reinterpret_cast<const char*>(&packet), sizeof packet), {});
+  return tell(folder, {.kind = guest::ControlPacket::kLimitTasks,
+                       .value = static_cast<int32_t>(limit <= 0 || limit > kMost ? kMost : limit)});
 }
 
 void Rung::describe(nlohmann::ordered_json& features) const {

@@ -18,6 +18,10 @@ class Rung final : public commands::Launcher {
   Result<runtime::Executed> exec(runtime::ExecRequest& request,
                                  const std::string& folder) const override;
   Result<> update(oci::Resources& resources, const std::string& folder) const override;
+  Result<> pause(const commands::Folder& folder,
+                 const runtime::CgroupRecord& cgroup) const override;
+  Result<> resume(const commands::Folder& folder,
+                  const runtime::CgroupRecord& cgroup) const override;
   void describe(nlohmann::ordered_json& features) const override;
 };
 

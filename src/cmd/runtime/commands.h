@@ -15,6 +15,7 @@
 namespace fluyt::commands {
 
 struct Invocation;
+class Folder;
 
 /// A command's exit status; an Error is logged and is exit status 1 (255 for exec).
 using Function = Result<int> (*)(Invocation&);
@@ -49,6 +50,10 @@ class Launcher {
   /// The container's limits are about to change: sees to those that are not its cgroup's, and may
   /// change what the cgroup gets.
   virtual Result<> update(oci::Resources& resources, const std::string& folder) const = 0;
+  /// Nothing of the container runs until resume(). `folder` shows it by Folder::mark_paused() where
+  /// its cgroup does not.
+  virtual Result<> pause(const Folder& folder, const runtime::CgroupRecord& cgroup) const = 0;
+  virtual Result<> resume(const Folder& folder, const runtime::CgroupRecord& cgroup) const = 0;
   /// Changes what `features` prints of runf.
   virtual void describe(nlohmann::ordered_json& features) const = 0;
 };

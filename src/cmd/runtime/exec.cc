@@ -137,8 +137,10 @@ Result<Packed> load(const Folder& folder) {
 }
 
 // That its first process lives is seen by who joins it.
-Result<> check_not_paused(const Options& o, const Packed& container) {
-  if (o.ignore_paused || !FLUYT_TRY(runtime::cgroup::frozen(container.cgroup))) return {};
+Result<> check_not_paused(const Options& o, const Folder& folder, const Packed& container) {
+  if (o.ignore_paused) return {};
+  if (!folder.is_marked_paused() && !FLUYT_TRY(runtime::cgroup::frozen(container.cgroup)))
+    return {};
   return Error(Code::kFailedPrecondition,
                "cannot exec in a paused container (use --ignore-paused to override)");
 }
@@ -163,7 +165,7 @@ Result<int> exec(Invocation& call) {
   FLUYT_TRY(protect_program(call));
   if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != container.boot_id)
     return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
-  FLUYT_TRY(check_not_paused(o, container));
+  FLUYT_TRY(check_not_paused(o, folder, container));
   runtime::ExecRequest request;
   request.id = container.id;
   request.spec.process = std::move(container.process);

@@ -1,7 +1,6 @@
 #include "base/strings.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/store.h"
-#include "runtime/cgroup/cgroup.h"
 
 namespace fluyt::commands {
 
@@ -16,7 +15,7 @@ Result<int> pause(Invocation& call) {
     return Error(Code::kFailedPrecondition,
                  cat("container not running or created: ", status_name(status)));
   }
-  FLUYT_TRY(runtime::cgroup::freeze(record.cgroup, Deadline::after_ms(10'000)));
+  FLUYT_TRY(call.launcher.pause(folder, record.cgroup));
   return 0;
 }
 
@@ -29,7 +28,7 @@ Result<int> resume(Invocation& call) {
   if (FLUYT_TRY(status_of(folder, record)) != Status::kPaused) {
     return Error(Code::kFailedPrecondition, "container not paused");
   }
-  FLUYT_TRY(runtime::cgroup::thaw(record.cgroup));
+  FLUYT_TRY(call.launcher.resume(folder, record.cgroup));
   return 0;
 }
 

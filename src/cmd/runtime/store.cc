@@ -25,6 +25,7 @@ constexpr const char* kConfig = "config.json";
 constexpr const char* kGate = "exec.fifo";
 constexpr const char* kPacked = "exec.packed";
 constexpr const char* kReport = "report.fifo";
+constexpr const char* kPaused = "paused";
 constexpr size_t kMaxState = 1U << 20U;
 
 using Json = nlohmann::json;
@@ -225,6 +226,19 @@ bool Folder::outlives_boot() const {
   return !magic.ok() || *magic != sys::kTmpfsMagic;
 }
 
+Result<> Folder::mark_paused(bool paused) const {
+  if (paused) {
+    return Result<>(sys::open(fd_, kPaused, O_WRONLY | O_CREAT | O_CLOEXEC, 0600).ok()
+                        ? Result<>()
+                        : Error::from_errno(errno, cat("open(", kPaused, ")")));
+  }
+  if (unlinkat(fd_.raw(), kPaused, 0) != 0 && errno != ENOENT)
+    return Error::from_errno(errno, cat("unlinkat(", kPaused, ")"));
+  return {};
+}
+
+bool Folder::is_marked_paused() const { return faccessat(fd_.raw(), kPaused, F_OK, 0) == 0; }
+
 Result<> Folder::remove() const { return sys::remove_tree(path_); }
 
 namespace {
@@ -282,6 +296,7 @@ Result<Status> status_of(const Folder& folder, const Running& running) {
   if (!now.ok() || now->start_time != running.start_time || now->ended) return Status::kStopped;
   if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != running.boot_id)
     return Status::kStopped;
+  if (folder.is_marked_paused()) return Status::kPaused;
   auto frozen = runtime::cgroup::frozen(running.cgroup);
   if (frozen.ok() && *frozen) return Status::kPaused;
   return folder.has_gate() ? Status::kCreated : Status::kRunning;

@@ -59,6 +59,9 @@ class Folder {
   Result<> save_packed(const Record& record, const oci::Spec& spec) const;
   /// Nothing unless it is there and both files are still those that it was made of.
   std::optional<Packed> find_packed() const;
+  /// For a runtime that pauses containers without freezing their cgroups.
+  Result<> mark_paused(bool paused) const;
+  bool is_marked_paused() const;
   /// One at a time: start, delete, pause, resume. Held until the folder object ends.
   Result<> lock();
   Result<> remove() const;

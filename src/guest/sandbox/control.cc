@@ -105,9 +105,15 @@ void serve_one(Server& server, sys::Fd socket) {
   std::optional<Packet> first = receive(socket);
   if (!first) return;
   if (first->head.kind == ControlPacket::kLimitTasks && first->head.value > 0) {
-    std::lock_guard lock(server.kernel.lock);
-    server.kernel.max_tasks = static_cast<size_t>(first->head.value);
-    return;
+    {
+      std::lock_guard lock(server.kernel.lock);
+      server.kernel.max_tasks = static_cast<size_t>(first->head.value);
+    }
+    return send(socket, {.kind = ControlPacket::kDone});
+  }
+  if (first->head.kind == ControlPacket::kPause) {
+    server.kernel.pause(first->head.value != 0);
+    return send(socket, {.kind = ControlPacket::kDone});
   }
   if (first->head.kind != ControlPacket::kExec) return;
   auto fail = [&](const Error& error) {

@@ -9,12 +9,14 @@
 /// The keeper's first packet is a ControlPacket of kExec with four descriptors: memory with the
 /// program's description, and its standard streams. Then it may send kSignal. It is answered with
 /// kStarted or kFailed, and in the end with kExited. When the keeper is gone the program is killed.
+///
+/// Other connections say one thing, kLimitTasks or kPause, and are answered with kDone.
 namespace fluyt::guest {
 
 struct ControlPacket {
-  enum Kind : uint32_t { kExec = 1, kSignal, kLimitTasks, kStarted, kFailed, kExited };
+  enum Kind : uint32_t { kExec = 1, kSignal, kLimitTasks, kPause, kStarted, kFailed, kExited, kDone };
   uint32_t kind = 0;
-  int32_t value = 0;    // a signal, the most tasks, a process id, an error's Code, a wait status
+  int32_t value = 0;    // a signal, the most tasks, 1 or 0, a process id, a Code, a wait status
   uint32_t flags = 0;   // of a signal: kFromTerminal
   uint32_t length = 0;  // of the text that follows
   static constexpr uint32_t kFromTerminal = 1;

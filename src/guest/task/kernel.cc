@@ -247,6 +247,14 @@ void Kernel::reap_process(Process& process) {
     for (const auto& [pid, other] : std::map(processes)) end_process(*other, SIGKILL);
 }
 
+void Kernel::pause(bool on) {
+  paused_.store(on);
+  if (!on) return resumed_.wake_all();
+  std::lock_guard guard(lock);
+  for (const auto& [tid, task] : tasks)
+    if (task->in_guest_.load() && task->context) task->context->interrupt();
+}
+
 int Kernel::wait_for(const ProcessPtr& process) {
   Sleeper sleeper;
   (void)wait_until(ended_, sleeper, {}, [&] {

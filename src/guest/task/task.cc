@@ -84,6 +84,11 @@ void Task::loop() {
   while (!ending) {
     // A signal that comes after this look finds in_guest_ set and calls the thread in.
     in_guest_.store(true);
+    if (kernel.paused_.load()) {
+      in_guest_.store(false);
+      stay_paused();
+      continue;
+    }
     if (work_.load()) {
       in_guest_.store(false);
       take_signals();
@@ -120,6 +125,20 @@ void Task::loop() {
       }
     }
   }
+}
+
+void Task::stay_paused() {
+  // Only the end of its process gets a thread out of it.
+  WaitQueue::Entry entry(kernel.resumed_, sleeper);
+  while (kernel.paused_.load()) {
+    {
+      std::lock_guard guard(kernel.lock);
+      if (process->exiting) break;
+    }
+    // What interrupts has set work_ too, which is looked at afterwards.
+    if (sleeper.sleep({}) == Sleeper::Outcome::kInterrupted) sleeper.clear_interrupt();
+  }
+  if (kernel.paused_.load()) take_signals();
 }
 
 void Task::serve(const SyscallRequest& call) {

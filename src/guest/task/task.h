@@ -224,6 +224,7 @@ class Task final : public JobControl {
  private:
   friend class Kernel;
   void loop();
+  void stay_paused();
   void leave();
   void serve(const SyscallRequest& call);
   bool passes_filter(const SyscallRequest& call);
@@ -295,6 +296,10 @@ class Kernel {
   /// Starts the sentry thread of a task with a context.
   Errno start(TaskPtr task);
 
+  /// No guest code runs from here on until it is called with false. Without lock. Calls that are
+  /// being carried out come to their end; threads stop before they go back to their programs.
+  void pause(bool on);
+
   /// Waits until the process is a zombie and gives its wait status; for the one who started it.
   int wait_for(const ProcessPtr& process);
   /// Waits until no task is left.
@@ -307,6 +312,8 @@ class Kernel {
   void wake_for(Process& process, const SignalInfo& info);
   int32_t last_id_ = 0;
   WaitQueue ended_;
+  WaitQueue resumed_;
+  std::atomic<bool> paused_{false};
   size_t live_ = 0;
 
  public:

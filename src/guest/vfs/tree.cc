@@ -58,6 +58,7 @@ bool is_on_read_only_mount(const Dentry& at) {
 void Tree::describe_root(std::string file_system, std::string options) {
   std::lock_guard lock(mutex_);
   root_->file_system = std::move(file_system);
+  root_->read_only = options == "ro" || options.starts_with("ro,");
   root_->options = std::move(options);
 }
 

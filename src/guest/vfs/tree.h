@@ -48,7 +48,7 @@ class Tree {
   /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
               std::string options = "rw,relatime");
-  /// Of the root file system: what is shown. Whether it may be written to its inodes know.
+  /// Of the root file system.
   void describe_root(std::string file_system, std::string options);
   /// What is at `path`, to be mounted on. What the path lacks is made up: directories of the tree
   /// alone, with `stand_in` for their inode, that no file system lists.
