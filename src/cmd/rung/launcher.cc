@@ -132,7 +132,9 @@ Result<runtime::Executed> Rung::exec(runtime::ExecRequest& request,
     return Error(
         Code::kUnimplemented,
         "option --preserve-fds: programs of a guest kernel get no descriptor of the host's");
-  const guest::ProgramRequest program = FLUYT_TRY(program_of(request.process));
+  const guest::ProgramRequest program =
+      FLUYT_TRY(program_of(request.process, request.spec.linux_ ? request.spec.linux_->seccomp
+                                                                : std::optional<oci::Seccomp>()));
   const sys::Fd text = FLUYT_TRY(sys::sealed_memfd("program", guest::to_text(program)));
   auto control = sys::connect_unix(control_path(folder), SOCK_SEQPACKET);
   if (!control.ok())
@@ -204,7 +206,13 @@ void Rung::describe(nlohmann::ordered_json& features) const {
     }
   }
   auto& on_linux = features["linux"];
-  on_linux["seccomp"] = {{"enabled", false}};
+  auto& actions = on_linux["seccomp"]["actions"];
+  for (auto action = actions.begin(); action != actions.end(); ++action) {
+    if (*action == "SCMP_ACT_NOTIFY") {
+      actions.erase(action);
+      break;
+    }
+  }
   on_linux["apparmor"] = {{"enabled", false}};
   on_linux["selinux"] = {{"enabled", false}};
   features["annotations"].erase("org.opencontainers.runc.checkpoint.enabled");

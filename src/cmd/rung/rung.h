@@ -29,7 +29,9 @@ int descriptor_of(std::string_view word);
 oci::Spec outer_spec(const oci::Spec& spec);
 /// The other half: what the guest kernel does.
 Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec);
-Result<guest::ProgramRequest> program_of(const oci::Process& process);
+/// `filter`: linux.seccomp, for programs too that are executed later.
+Result<guest::ProgramRequest> program_of(const oci::Process& process,
+                                         const std::optional<oci::Seccomp>& filter);
 /// What of the specification is left out, a sentence each.
 std::vector<std::string> left_out(const oci::Spec& spec);
 

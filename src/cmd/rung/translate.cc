@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "base/strings.h"
 #include "cmd/rung/rung.h"
 #include "runtime/caps/caps.h"
 #include "runtime/plan.h"
+#include "runtime/seccomp/compile.h"
 
 namespace fluyt::rung {
 
@@ -184,7 +186,8 @@ oci::Spec outer_spec(const oci::Spec& spec) {
   return out;
 }
 
-Result<guest::ProgramRequest> program_of(const oci::Process& process) {
+Result<guest::ProgramRequest> program_of(const oci::Process& process,
+                                         const std::optional<oci::Seccomp>& filter) {
   guest::ProgramRequest out;
   if (process.args.empty()) return Error(Code::kInvalidArgument, "process.args: expected words");
   out.arguments = process.args;
@@ -215,13 +218,23 @@ Result<guest::ProgramRequest> program_of(const oci::Process& process) {
                    cat("process.rlimits[", i, "].type: ", limit.type, " stands twice"));
   }
   out.no_new_privileges = process.no_new_privileges;
+  if (filter) {
+    const runtime::seccomp::Program program = FLUYT_TRY(runtime::seccomp::compile(*filter));
+    if (program.notifies)
+      return Error(Code::kUnimplemented,
+                   "linux.seccomp: \"SCMP_ACT_NOTIFY\": the guest kernel notifies nobody");
+    static_assert(sizeof(runtime::seccomp::Instruction) == sizeof(uint64_t));
+    out.filter.resize(program.code.size());
+    std::memcpy(out.filter.data(), program.code.data(), program.code.size() * sizeof(uint64_t));
+  }
   return out;
 }
 
 Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   guest::SandboxRequest out;
   if (!spec.process) return Error(Code::kInvalidArgument, "process: expected a program");
-  out.program = FLUYT_TRY(program_of(*spec.process));
+  out.program = FLUYT_TRY(program_of(
+      *spec.process, spec.linux_ ? spec.linux_->seccomp : std::optional<oci::Seccomp>()));
   out.host_name = spec.hostname;
   out.domain_name = spec.domainname;
   out.init_is_spared =
@@ -255,8 +268,6 @@ std::vector<std::string> left_out(const oci::Spec& spec) {
         "process.selinuxLabel: it is about the host's kernel, which the program does not reach");
   if (spec.linux_ && !spec.linux_->devices.empty())
     out.emplace_back("linux.devices: the guest kernel has none of the host's");
-  if (spec.linux_ && spec.linux_->seccomp)
-    out.emplace_back("linux.seccomp: not enforced by the guest kernel yet");
   return out;
 }
 

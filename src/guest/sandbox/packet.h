@@ -14,7 +14,16 @@
 namespace fluyt::guest {
 
 struct ControlPacket {
-  enum Kind : uint32_t { kExec = 1, kSignal, kLimitTasks, kPause, kStarted, kFailed, kExited, kDone };
+  enum Kind : uint32_t {
+    kExec = 1,
+    kSignal,
+    kLimitTasks,
+    kPause,
+    kStarted,
+    kFailed,
+    kExited,
+    kDone
+  };
   uint32_t kind = 0;
   int32_t value = 0;    // a signal, the most tasks, 1 or 0, a process id, a Code, a wait status
   uint32_t flags = 0;   // of a signal: kFromTerminal

@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "guest/loader/loader.h"
 #include "guest/platform/host/io.h"
+#include "guest/task/seccomp.h"
 
 namespace fluyt::guest {
 namespace {
@@ -156,6 +157,15 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   }
   task->credentials = over_exec(request.credentials);
   task->no_new_privileges = request.no_new_privileges;
+  if (!request.filter.empty()) {
+    std::vector<FilterInstruction> code(request.filter.size());
+    static_assert(sizeof(FilterInstruction) == sizeof(uint64_t));
+    std::memcpy(static_cast<void*>(code.data()), request.filter.data(), code.size() * sizeof(FilterInstruction));
+    ErrnoOr<std::shared_ptr<const FilterChain>> chain = FilterChain::add(nullptr, code);
+    if (!chain.ok()) return Error::from_errno(chain.error().value(), "linux.seccomp");
+    std::lock_guard lock(kernel.lock);
+    task->install_filter(std::move(chain).value());
+  }
   task->fs = std::make_shared<FsContext>();
   task->fs->root = kernel.tree->root();
   task->fs->cwd = kernel.tree->root();

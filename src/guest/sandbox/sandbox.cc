@@ -285,6 +285,23 @@ struct Sandbox {
   bool terminal = false;
 };
 
+constexpr int kMaxScore = 1000;  // proc_pid_oom_score_adj(5)
+
+void set_score(sys::FdRef file, int score) {
+  if (!file.valid()) return;
+  sys::write_all(file, std::to_string(score)).ignore("it is a preference");
+}
+
+/// The score before.
+int raise_score(sys::FdRef file) {
+  constexpr int kAbove = 100;
+  char text[16] = {};
+  if (!file.valid() || pread(file.raw(), text, sizeof text - 1, 0) <= 0) return 0;
+  const int own = std::atoi(text);
+  set_score(file, std::min(own + kAbove, kMaxScore));
+  return own;
+}
+
 enum class Scene : uint8_t {
   kHosts,      // the caller's own tree and processes
   kContainer,  // a mount namespace made for the sandbox
@@ -316,12 +333,18 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     host_mounts = read_host_mounts(host::host_text(procfs, "self/mountinfo"));
   auto broker =
       FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs), "broker for " + request.root);
+  // Where memory runs out a guest program is to end, not the kernel that all of them live on: the
+  // stubs are born with a higher score, and we go back to ours.
+  const sys::Fd score(openat(procfs.raw(), "self/oom_score_adj", O_RDWR | O_CLOEXEC));
   procfs.reset();
   const uint32_t uid = geteuid();
   const uint32_t gid = getegid();
   if (scene == Scene::kContainer) FLUYT_TRY(host::leave_tree());
   FLUYT_TRY(host::drop_privileges());
-  std::unique_ptr<Platform> platform = FLUYT_TRY(create_notify_platform(clock));
+  const int own_score = raise_score(score);
+  auto created = create_notify_platform(clock);
+  set_score(score, own_score);
+  std::unique_ptr<Platform> platform = FLUYT_TRY(std::move(created));
 
   auto host_fs = std::make_shared<HostFs>(
       std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,

@@ -23,6 +23,7 @@ struct ProgramRequest {
   std::optional<uint32_t> umask;
   std::map<int, std::pair<uint64_t, uint64_t>> limits;  // RLIMIT_* to soft and hard
   bool no_new_privileges = false;
+  std::vector<uint64_t> filter;  // seccomp(2): each is a struct sock_filter
 };
 
 /// A file system of the guest kernel's own over the host's tree.

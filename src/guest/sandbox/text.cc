@@ -1,5 +1,6 @@
 #include "guest/sandbox/text.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
@@ -40,6 +41,30 @@ std::vector<std::string> to_list(const Json& json) {
   return out;
 }
 
+// A filter has thousands of words: as one string they cost little to read.
+constexpr size_t kWordDigits = 16;
+
+std::string hex_of(const std::vector<uint64_t>& words) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out;
+  out.reserve(words.size() * kWordDigits);
+  for (const uint64_t word : words) {
+    for (int shift = 60; shift >= 0; shift -= 4) out.push_back(kDigits[word >> shift & 15]);
+  }
+  return out;
+}
+
+// What is not as hex_of() writes it comes out as another filter, which its own check refuses.
+std::vector<uint64_t> to_words(std::string_view text) {
+  std::vector<uint64_t> out;
+  for (size_t at = 0; at + kWordDigits <= text.size(); at += kWordDigits) {
+    uint64_t word = 0;
+    std::from_chars(text.data() + at, text.data() + at + kWordDigits, word, 16);
+    out.push_back(word);
+  }
+  return out;
+}
+
 Json json_of(const Credentials& who) {
   return {
       {"ids", {who.uid, who.euid, who.suid, who.fsuid, who.gid, who.egid, who.sgid, who.fsgid}},
@@ -69,7 +94,8 @@ Json json_of(const ProgramRequest& request) {
           {"credentials", json_of(request.credentials)},
           {"umask", request.umask ? Json(*request.umask) : Json()},
           {"limits", limits},
-          {"noNewPrivileges", request.no_new_privileges}};
+          {"noNewPrivileges", request.no_new_privileges},
+          {"filter", hex_of(request.filter)}};
 }
 
 ProgramRequest to_program(const Json& json) {
@@ -82,6 +108,7 @@ ProgramRequest to_program(const Json& json) {
   for (const Json& limit : json.at("limits"))
     out.limits[limit.at(0).get<int>()] = {limit.at(1).get<uint64_t>(), limit.at(2).get<uint64_t>()};
   json.at("noNewPrivileges").get_to(out.no_new_privileges);
+  out.filter = to_words(json.at("filter").get_ref<const std::string&>());
   return out;
 }
 

@@ -17,6 +17,7 @@ ProgramRequest some_program() {
   out.umask = 027;
   out.limits[7] = {1024, ~uint64_t{0}};
   out.no_new_privileges = true;
+  out.filter = {0, ~uint64_t{0}, 0x7fff000000000006};
   return out;
 }
 
@@ -32,6 +33,7 @@ void expect_same(const ProgramRequest& a, const ProgramRequest& b) {
   EXPECT_EQ(a.umask, b.umask);
   EXPECT_EQ(a.limits, b.limits);
   EXPECT_EQ(a.no_new_privileges, b.no_new_privileges);
+  EXPECT_EQ(a.filter, b.filter);
 }
 
 TEST(SandboxText, AProgramComesBackAsItWent) {
