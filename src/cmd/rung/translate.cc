@@ -250,6 +250,10 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
     out.masked_paths = in_guests_tree(spec.linux_->masked_paths);
     out.read_only_paths = in_guests_tree(spec.linux_->readonly_paths);
   }
+  if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->memory) {
+    // A limit that comes by a later update finds it so only where one was there before.
+    out.memory_is_limited = spec.linux_->resources->memory->limit.value_or(-1) > 0;
+  }
   if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->pids_limit) {
     const int64_t limit = *spec.linux_->resources->pids_limit;
     if (limit > 0) out.max_tasks = static_cast<size_t>(std::min(limit, kMaxTasks));

@@ -160,7 +160,8 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   if (!request.filter.empty()) {
     std::vector<FilterInstruction> code(request.filter.size());
     static_assert(sizeof(FilterInstruction) == sizeof(uint64_t));
-    std::memcpy(static_cast<void*>(code.data()), request.filter.data(), code.size() * sizeof(FilterInstruction));
+    std::memcpy(static_cast<void*>(code.data()), request.filter.data(),
+                code.size() * sizeof(FilterInstruction));
     ErrnoOr<std::shared_ptr<const FilterChain>> chain = FilterChain::add(nullptr, code);
     if (!chain.ok()) return Error::from_errno(chain.error().value(), "linux.seccomp");
     std::lock_guard lock(kernel.lock);

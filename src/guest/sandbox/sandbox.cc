@@ -342,7 +342,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (scene == Scene::kContainer) FLUYT_TRY(host::leave_tree());
   FLUYT_TRY(host::drop_privileges());
   const int own_score = raise_score(score);
-  auto created = create_notify_platform(clock);
+  auto created =
+      create_notify_platform(clock, request.memory_is_limited ? Memory::kLimited : Memory::kPlenty);
   set_score(score, own_score);
   std::unique_ptr<Platform> platform = FLUYT_TRY(std::move(created));
 

@@ -23,6 +23,7 @@ class Arena {
   ~Arena();
 
   int fd() const { return fd_.raw(); }
+  bool memory_is_limited = false;
   std::byte* boot_page() const { return base_; }
   static constexpr uint64_t kBootOffset = 0;
 

@@ -396,7 +396,26 @@ class NotifyAddressSpace final : public AddressSpace {
     return copy(address, to.data(), to.size(), process_vm_readv);
   }
   size_t write(uint64_t address, std::span<const std::byte> from) override {
-    return copy(address, const_cast<std::byte*>(from.data()), from.size(), process_vm_writev);
+    auto* local = const_cast<std::byte*>(from.data());
+    constexpr size_t kLarge = size_t{16} << 10;
+    if (from.size() >= kLarge && process_->memory_is_limited())
+      (void)populate(address, from.size());
+    size_t done = copy(address, local, from.size(), process_vm_writev);
+    // Memory that runs out looks like memory that is not there. Its own process can tell, if not at
+    // once: somebody has to end first.
+    int patience = process_->memory_is_limited() ? 4 : 1;
+    while (done < from.size() && patience > 0) {
+      const Errno populated = populate(address + done, 1);
+      const size_t more =
+          populated.ok() ? copy(address + done, local + done, from.size() - done, process_vm_writev)
+                         : 0;
+      done += more;
+      if (more != 0) continue;
+      if (populated.value() == EFAULT || populated.value() == EINVAL || --patience == 0) break;
+      constexpr timespec kPause{.tv_sec = 0, .tv_nsec = 3'000'000};
+      clock_nanosleep(CLOCK_MONOTONIC, 0, &kPause, nullptr);
+    }
+    return done;
   }
 
   ErrnoOr<std::unique_ptr<Context>> create_context(const ThreadImage& image) override {
@@ -436,6 +455,14 @@ class NotifyAddressSpace final : public AddressSpace {
   }
   static Errno result(int64_t value) { return Errno(value < 0 ? static_cast<int>(-value) : 0); }
 
+  Errno populate(uint64_t address, size_t length) {
+    constexpr uint64_t kPage = 4096;
+    constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
+    const uint64_t first = address & ~(kPage - 1);
+    const uint64_t end = (address + length + kPage - 1) & ~(kPage - 1);
+    if (end <= first) return Errno(EFAULT);
+    return advise(first, end - first, kPopulateWrite);
+  }
   template <class Copy>
   size_t copy(uint64_t address, std::byte* local, size_t length, Copy how) {
     if (address > kGuestTop || length > kGuestTop - address) {
@@ -479,8 +506,9 @@ class NotifyAddressSpace final : public AddressSpace {
 
 class NotifyPlatform final : public Platform {
  public:
-  NotifyPlatform(Arena arena, const HostClock& clock)
+  NotifyPlatform(Arena arena, const HostClock& clock, Memory memory)
       : arena_(std::move(arena)), reaper_(arena_), clock_(clock) {
+    arena_.memory_is_limited = memory == Memory::kLimited;
     if (clock_.pieces.empty()) return;
     pages_.start = STUB_CLOCK;
     pages_.library = STUB_CLOCK + (clock_.pieces.back().start - clock_.pieces.front().start);
@@ -628,10 +656,10 @@ HostClock find_host_clock(const std::string& maps) {
   return clock;
 }
 
-Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock) {
+Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock, Memory memory) {
   if (std::string missing = notify_platform_missing(); !missing.empty())
     return Error(Code::kUnimplemented, std::move(missing));
-  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()), clock);
+  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()), clock, memory);
   FLUYT_TRY(platform->start());
   return std::unique_ptr<Platform>(std::move(platform));
 }

@@ -102,6 +102,7 @@ class StubProcess {
   /// Waits for the first word of a process that was just made, and learns its pid from the kernel.
   static Errno meet(StubHoldings& holdings);
 
+  bool memory_is_limited() const { return arena_.memory_is_limited; }
   pid_t pid() const { return holdings_.pid; }
   void kill();
 
