@@ -465,7 +465,7 @@ struct MakeNotify {
 INSTANTIATE_TYPED_TEST_SUITE_P(Notify, PlatformMemory, MakeNotify);
 
 // The pages for reading the time are in every stub, and nobody changes them.
-TEST(NotifyPlatform, TheHostsClockIsInEveryStub) {
+TEST(NotifyClock, TheHostsClockIsInEveryStub) {
   std::ifstream file("/proc/self/maps");
   const std::string maps((std::istreambuf_iterator<char>(file)), {});
   const HostClock clock = find_host_clock(maps);
@@ -487,7 +487,7 @@ TEST(NotifyPlatform, TheHostsClockIsInEveryStub) {
       memory->map({.address = pages.start, .length = kPageSize, .protection = PROT_READ}).ok());
 }
 
-TEST(NotifyPlatform, AClockThatCannotBeMovedIsLeft) {
+TEST(NotifyClock, AClockThatCannotBeMovedIsLeft) {
   EXPECT_TRUE(find_host_clock("").pieces.empty());
   EXPECT_TRUE(find_host_clock("junk\n7f00-7f10 r-xp [vdso]\n").pieces.empty());
   EXPECT_TRUE(find_host_clock("1000-2000 r--p 0 0:0 0 [vvar]\n").pieces.empty());
