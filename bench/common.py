@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 BIN = os.path.join(ROOT, "build", "release", "bin")
 TREE = os.path.join(ROOT, "build", "bench", "peers")
 PEERS = ("crun", "runc", "containerd", "podman")
-PACKAGES = (*PEERS, "containernetworking-plugins", "iptables", "skopeo", "umoci")
+PACKAGES = (*PEERS, "containernetworking-plugins", "iptables", "skopeo", "umoci", "runsc")
 
 
 def sh(*command, **options):

@@ -16,7 +16,7 @@ import runtime
 
 def main():
     wanted = sys.argv[1:] or ["runtime", "cri", "pull"]
-    if "guest" in wanted:  # has no peers in the tree yet
+    if "guest" in wanted:  # its containers are not the tree's
         guest.bench()
         wanted.remove("guest")
         if not wanted:
