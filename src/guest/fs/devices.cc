@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "guest/fs/ioctl.h"
 #include "guest/platform/host/io.h"
 
 namespace fluyt::guest {
@@ -79,20 +80,17 @@ class AnonymousInode final : public Inode {
   uint64_t number_;
 };
 
-template <class T>
-Errno copy_out(Caller& caller, uint64_t address, const T& value) {
-  return caller.memory->write(address, std::as_bytes(std::span(&value, 1))) == sizeof value
-             ? kOk
-             : Errno(EFAULT);
-}
-template <class T>
-Errno copy_in(Caller& caller, uint64_t address, T& value) {
-  return caller.memory->read(address, std::as_writable_bytes(std::span(&value, 1))) == sizeof value
-             ? kOk
-             : Errno(EFAULT);
-}
-
-}  // namespace
+/// /dev/tty: whatever terminal controls the session of who opens it.
+class ControllingTerminal final : public File {
+ public:
+  using File::File;
+  ErrnoOr<FilePtr> finish_open(Caller& caller) override {
+    const std::shared_ptr<Terminal> terminal =
+        caller.job != nullptr ? caller.job->terminal() : nullptr;
+    if (!terminal) return Errno(ENXIO);
+    return terminal->reopen(path(), inode(), flags());
+  }
+};
 
 class HostStream final : public File {
  public:
@@ -111,7 +109,7 @@ class HostStream final : public File {
       *offset += static_cast<int64_t>(done);
       return done;
     }
-    if (terminal_ && caller.job != nullptr) GUEST_TRY(may_use(*caller.job, SIGTTIN));
+    if (terminal_ && caller.job != nullptr) GUEST_TRY(may_use(*terminal_, *caller.job, SIGTTIN));
     GUEST_TRY(wait(caller, POLLIN));
     return host::read(fd_, to);
   }
@@ -124,7 +122,7 @@ class HostStream final : public File {
     if (terminal_ && caller.job != nullptr) {
       termios settings{};
       if (host::terminal_control(fd_, TCGETS, &settings).ok() && (settings.c_lflag & TOSTOP) != 0)
-        GUEST_TRY(may_use(*caller.job, SIGTTOU));
+        GUEST_TRY(may_use(*terminal_, *caller.job, SIGTTOU));
     }
     GUEST_TRY(wait(caller, POLLOUT));
     // What a pipe of the host has no room for must not hold us up beyond the guest's signals.
@@ -169,6 +167,9 @@ class HostStream final : public File {
       return uint64_t{0};
     }
     if (!terminal_) return Errno(ENOTTY);
+    ErrnoOr<uint64_t> jobs =
+        control_jobs(terminal_, TerminalSide::kSlave, caller, *this, request, argument);
+    if (jobs.ok() || jobs.error().value() != kNoSuchRequest) return jobs;
     switch (request) {
       case TCGETS: {
         std::byte settings[64] = {};  // the kernel's structure is shorter than the library's
@@ -185,7 +186,7 @@ class HostStream final : public File {
         constexpr size_t kKernelSize = 36;
         if (caller.memory->read(argument, std::span(settings, kKernelSize)) != kKernelSize)
           return Errno(EFAULT);
-        if (caller.job != nullptr) GUEST_TRY(may_use(*caller.job, SIGTTOU));
+        if (caller.job != nullptr) GUEST_TRY(may_use(*terminal_, *caller.job, SIGTTOU));
         GUEST_TRY(host::terminal_control(fd_, request, settings));
         return uint64_t{0};
       }
@@ -201,70 +202,12 @@ class HostStream final : public File {
         GUEST_TRY(host::terminal_control(fd_, TIOCSWINSZ, &size));
         return uint64_t{0};
       }
-      case TIOCGPGRP: {
-        std::lock_guard lock(terminal_->mutex);
-        if (caller.job == nullptr || caller.job->session() != terminal_->session)
-          return Errno(ENOTTY);
-        GUEST_TRY(copy_out(caller, argument, terminal_->foreground));
-        return uint64_t{0};
-      }
-      case TIOCGSID: {
-        std::lock_guard lock(terminal_->mutex);
-        if (caller.job == nullptr || caller.job->session() != terminal_->session)
-          return Errno(ENOTTY);
-        GUEST_TRY(copy_out(caller, argument, terminal_->session));
-        return uint64_t{0};
-      }
-      case TIOCSPGRP: {
-        int32_t group = 0;
-        GUEST_TRY(copy_in(caller, argument, group));
-        if (caller.job == nullptr) return Errno(ENOTTY);
-        {
-          std::lock_guard lock(terminal_->mutex);
-          if (caller.job->session() != terminal_->session) return Errno(ENOTTY);
-        }
-        GUEST_TRY(may_use(*caller.job, SIGTTOU));
-        if (group < 0) return Errno(EINVAL);
-        if (!caller.job->has_group(group)) return Errno(EPERM);
-        std::lock_guard lock(terminal_->mutex);
-        terminal_->foreground = group;
-        return uint64_t{0};
-      }
-      case TIOCSCTTY: {
-        if (caller.job == nullptr || !caller.job->leads_session()) return Errno(EPERM);
-        std::lock_guard lock(terminal_->mutex);
-        if (terminal_->session != 0 && terminal_->session != caller.job->session())
-          return Errno(EPERM);
-        terminal_->session = caller.job->session();
-        terminal_->foreground = caller.job->process_group();
-        return uint64_t{0};
-      }
-      case TIOCNOTTY: {
-        std::lock_guard lock(terminal_->mutex);
-        if (caller.job == nullptr || caller.job->session() != terminal_->session)
-          return Errno(ENOTTY);
-        if (caller.job->leads_session()) terminal_->session = terminal_->foreground = 0;
-        return uint64_t{0};
-      }
       default:
         return Errno(ENOTTY);
     }
   }
 
  private:
-  /// A background group reads nothing, and changes nothing.
-  Errno may_use(JobControl& job, int signal) {
-    {
-      std::lock_guard lock(terminal_->mutex);
-      if (job.session() != terminal_->session || terminal_->foreground == 0 ||
-          terminal_->foreground == job.process_group())
-        return kOk;
-    }
-    if (job.deaf_to(signal)) return signal == SIGTTIN ? Errno(EIO) : kOk;
-    job.signal_group(job.process_group(), signal);
-    return Errno(kRestartSys);
-  }
-
   Errno wait(Caller& caller, uint32_t events) {
     if (nonblocking() && (host::ready(fd_, events) & (events | POLLHUP | POLLERR)) == 0)
       return Errno(EAGAIN);
@@ -281,6 +224,15 @@ class HostStream final : public File {
   bool regular_;
   WaitQueue queue_;
 };
+
+}  // namespace
+
+ErrnoOr<FilePtr> HostTerminal::reopen(const DentryPtr& /*path*/, const InodePtr& /*inode*/,
+                                      int /*flags*/) {
+  FilePtr open = stream.lock();
+  if (!open) return Errno(ENXIO);
+  return open;
+}
 
 ErrnoOr<FilePtr> make_host_stream(sys::Fd fd, int flags, std::shared_ptr<host::Poller> poller,
                                   std::shared_ptr<Terminal> terminal) {
@@ -308,8 +260,10 @@ ErrnoOr<FilePtr> open_device(Inode& inode, DentryPtr path, int flags, uint64_t d
   }
   if (device == make_device(1, 8) || device == make_device(1, 9))
     return FilePtr(std::make_shared<RandomFile>(path, self, flags));
-  // The controlling terminal: whoever mounted /dev left its description with the inode.
-  if (device == make_device(5, 0) || device == make_device(5, 1)) {
+  if (device == make_device(5, 0))
+    return FilePtr(std::make_shared<ControllingTerminal>(path, self, flags));
+  // The console: whoever mounted /dev left its description with the inode.
+  if (device == make_device(5, 1)) {
     std::lock_guard lock(inode.attachment_lock);
     if (inode.attachment) return std::static_pointer_cast<File>(inode.attachment);
   }

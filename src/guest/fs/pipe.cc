@@ -213,7 +213,24 @@ class PipeFile final : public File {
     return Errno(ENOTTY);
   }
   std::string describe() const override { return "pipe:[" + std::to_string(pipe_->number) + "]"; }
-  Pipe& pipe() { return *pipe_; }
+  /// A FIFO is open when somebody has the other end.
+  ErrnoOr<FilePtr> finish_open(Caller& caller) override {
+    if (!pipe_->named || nonblocking()) return FilePtr();  // unnamed: /proc/self/fd/N of pipe(2)
+    uint64_t readers = 0;
+    uint64_t writers = 0;
+    {
+      std::lock_guard lock(pipe_->mutex);
+      readers = pipe_->reader_openings;
+      writers = pipe_->writer_openings;
+    }
+    GUEST_TRY(wait_until(pipe_->queue, caller.sleeper, {}, [&] {
+      std::lock_guard lock(pipe_->mutex);
+      const bool other_reader = pipe_->readers != 0 || pipe_->reader_openings != readers;
+      const bool other_writer = pipe_->writers != 0 || pipe_->writer_openings != writers;
+      return readable() ? other_writer : other_reader;
+    }));
+    return FilePtr();
+  }
 
  private:
   std::shared_ptr<Pipe> pipe_;
@@ -252,26 +269,6 @@ ErrnoOr<FilePtr> open_special(Inode& inode, DentryPtr path, int flags) {
   }
   return FilePtr(
       std::make_shared<PipeFile>(std::move(path), inode.shared_from_this(), flags, pipe));
-}
-
-Errno wait_for_other_end(Caller& caller, File& file) {
-  auto* opened = dynamic_cast<PipeFile*>(&file);
-  if (opened == nullptr || file.path() == nullptr || file.nonblocking()) return kOk;
-  Pipe& pipe = opened->pipe();
-  if (!pipe.named) return kOk;  // /proc/self/fd/N of pipe(2)
-  uint64_t readers = 0;
-  uint64_t writers = 0;
-  {
-    std::lock_guard lock(pipe.mutex);
-    readers = pipe.reader_openings;
-    writers = pipe.writer_openings;
-  }
-  return wait_until(pipe.queue, caller.sleeper, {}, [&] {
-    std::lock_guard lock(pipe.mutex);
-    const bool other_reader = pipe.readers != 0 || pipe.reader_openings != readers;
-    const bool other_writer = pipe.writers != 0 || pipe.writer_openings != writers;
-    return file.readable() ? other_writer : other_reader;
-  });
 }
 
 }  // namespace fluyt::guest

@@ -265,12 +265,10 @@ std::string stat_of(const Watched& who, const Seen& seen) {
   const ProcessPtr parent = process.parent.lock();
   int32_t tty = 0;
   int32_t foreground = -1;
-  {
-    std::lock_guard guard(kernel.terminal->mutex);
-    if (kernel.terminal->session == process.session && process.session != 0) {
-      tty = 0x501;
-      foreground = kernel.terminal->foreground;
-    }
+  if (process.terminal) {
+    tty = static_cast<int32_t>(process.terminal->device());
+    std::lock_guard guard(process.terminal->mutex);
+    foreground = process.terminal->foreground;
   }
   std::string out;
   print(out, "%d (%s) %c %d %d %d %d %d 0 0 0 0 0 0 0 0 0 20 0 %zu 0 %ld %lu 0 ", seen.tid,

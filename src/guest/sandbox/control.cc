@@ -82,11 +82,13 @@ Result<Entered> enter(Server& server, Packet& packet) {
   for (size_t i = 0; i < streams.size(); ++i) {
     sys::Fd& fd = packet.descriptors[i + 1];
     const bool is_terminal = host::is_terminal(fd);
-    if (is_terminal && !out.terminal) out.terminal = std::make_shared<Terminal>();
+    std::shared_ptr<HostTerminal> fresh;
+    if (is_terminal && !out.terminal) out.terminal = fresh = std::make_shared<HostTerminal>();
     ErrnoOr<FilePtr> made = make_host_stream(std::move(fd), O_RDWR, server.poller,
                                              is_terminal ? out.terminal : nullptr);
     if (!made.ok()) return Error::from_errno(made.error().value(), cat("standard stream ", i));
     streams[i] = std::move(made).value();
+    if (fresh) fresh->stream = streams[i];
   }
   out.prepared =
       FLUYT_TRY(prepare_program(server.kernel, request, std::move(streams), out.terminal));

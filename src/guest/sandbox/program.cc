@@ -204,6 +204,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   if (terminal) {
     std::lock_guard guard(terminal->mutex);
     terminal->session = terminal->foreground = process->pid;
+    process->terminal = terminal;
   }
   return out;
 }

@@ -16,6 +16,7 @@
 #include "guest/fs/devices.h"
 #include "guest/fs/hostfs.h"
 #include "guest/fs/memfs.h"
+#include "guest/fs/tty.h"
 #include "guest/platform/host/broker.h"
 #include "guest/platform/host/confine.h"
 #include "guest/platform/host/io.h"
@@ -43,7 +44,7 @@ Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev, const F
   for (const Device& device : kDevices) {
     GUEST_TRY(tree.make(from, dev + device.path, S_IFCHR | 0666,
                         make_device(device.major, device.minor)));
-    if (device.major == 5 && terminal) {
+    if (device.major == 5 && device.minor == 1 && terminal) {
       const DentryPtr made = GUEST_TRY(tree.find(from, dev + device.path, LastLink::kFollow));
       made->inode->attachment = terminal;
     }
@@ -51,7 +52,8 @@ Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev, const F
   constexpr const char* kLinks[][2] = {{"/fd", "/proc/self/fd"},
                                        {"/stdin", "/proc/self/fd/0"},
                                        {"/stdout", "/proc/self/fd/1"},
-                                       {"/stderr", "/proc/self/fd/2"}};
+                                       {"/stderr", "/proc/self/fd/2"},
+                                       {"/ptmx", "pts/ptmx"}};
   for (const auto& link : kLinks) GUEST_TRY(tree.symlink(from, dev + link[0], link[1]));
   return kOk;
 }
@@ -103,7 +105,7 @@ InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& f
     case SandboxMount::Kind::kSysfs:
       return make_memfs(0555);
     case SandboxMount::Kind::kDevPts:
-      return make_memfs(0755);
+      return make_devpts({}, kernel)->root();
     case SandboxMount::Kind::kDev:
     case SandboxMount::Kind::kTmpfs:
       break;
@@ -377,6 +379,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     if (is_terminal && !console) console = streams[static_cast<size_t>(i)];
   }
   out.terminal = console != nullptr;
+  kernel.terminal->stream = console;
   kernel.log = std::move(log);
   if (request.strace) kernel.strace = sys::Fd(dup(2));
 

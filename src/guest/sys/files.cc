@@ -10,6 +10,7 @@
 
 #include "guest/fs/devices.h"
 #include "guest/fs/special.h"
+#include "guest/fs/tty.h"
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
 
@@ -319,6 +320,12 @@ ErrnoOr<uint64_t> sys_ioctl(Task& task, Arguments a) {
       const int on = GUEST_TRY(task.get<int>(a[2]));
       file->set_flags(on != 0 ? file->flags() | O_NONBLOCK : file->flags() & ~O_NONBLOCK);
       return uint64_t{0};
+    }
+    case TIOCGPTPEER: {
+      Caller opener = task.caller();
+      const int flags = as_int(a[2]);
+      FilePtr peer = GUEST_TRY(open_peer(opener, *file, flags));
+      return add_file(task, std::move(peer), (flags & O_CLOEXEC) != 0);
     }
     case kPipeSetSize:
     case kPipeGetSize:

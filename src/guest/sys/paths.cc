@@ -30,8 +30,10 @@ ErrnoOr<uint64_t> open_at(Task& task, int dirfd, uint64_t address, int flags, ui
   const WalkFrom from = GUEST_TRY(walk_from(task, dirfd, path));
   Tree::Opened opened = GUEST_TRY(task.kernel.tree->open(from, path, flags, masked(task, mode)));
   Caller caller = task.caller();
-  const Errno waited = wait_for_other_end(caller, *opened.file);
-  if (!waited.ok()) return waited;
+  if ((flags & O_PATH) == 0) {
+    FilePtr other = GUEST_TRY(opened.file->finish_open(caller));
+    if (other) opened.file = std::move(other);
+  }
   return add_file(task, std::move(opened.file), (flags & O_CLOEXEC) != 0);
 }
 

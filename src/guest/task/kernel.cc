@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "guest/platform/host/io.h"
 #include "guest/task/task.h"
@@ -190,25 +191,108 @@ Errno Kernel::start(TaskPtr task) {
   return started;
 }
 
+bool Kernel::is_orphaned(int32_t group, const Process* without) const {
+  for (const auto& [pid, member] : processes) {
+    if (member->group != group || member->zombie || member.get() == without) continue;
+    const ProcessPtr parent = member->parent.lock();
+    if (parent && parent->session == member->session && parent->group != group) return false;
+  }
+  return true;
+}
+
+/// Groups that nobody can continue any more once `leaving` is gone, and of which somebody is
+/// stopped, are told to go on or to end. `children` have their new parent already.
+void Kernel::wake_orphans(const Process& leaving, const std::vector<ProcessPtr>& children) {
+  const auto look = [&](int32_t group) {
+    if (!is_orphaned(group, &leaving)) return;
+    const bool stopped = std::any_of(processes.begin(), processes.end(), [&](const auto& entry) {
+      return entry.second->group == group && entry.second->stopped;
+    });
+    if (!stopped) return;
+    send_to_group(group, make_signal(SIGHUP, SI_KERNEL));
+    send_to_group(group, make_signal(SIGCONT, SI_KERNEL));
+  };
+  const ProcessPtr parent = leaving.parent.lock();
+  if (parent && parent->session == leaving.session && parent->group != leaving.group)
+    look(leaving.group);
+  for (const ProcessPtr& child : children)
+    if (child->session == leaving.session && child->group != leaving.group) look(child->group);
+}
+
+void Kernel::release_terminal_locked(int32_t session) {
+  for (const auto& [pid, process] : processes) {
+    if (process->session != session || !process->terminal) continue;
+    {
+      std::lock_guard guard(process->terminal->mutex);
+      if (process->terminal->session == session)
+        process->terminal->session = process->terminal->foreground = 0;
+    }
+    process->terminal.reset();
+  }
+}
+
+void Kernel::leave_terminal(Process& leader, bool at_exit) {
+  const std::shared_ptr<Terminal> own = leader.terminal;
+  if (!own) {
+    const int32_t group = std::exchange(leader.hung_up_foreground, 0);
+    if (!at_exit || group == 0) return;
+    send_to_group(group, make_signal(SIGHUP, SI_KERNEL));
+    send_to_group(group, make_signal(SIGCONT, SI_KERNEL));
+    return;
+  }
+  int32_t foreground = 0;
+  {
+    std::lock_guard guard(own->mutex);
+    foreground = own->foreground;
+  }
+  release_terminal_locked(leader.session);
+  if (foreground == 0) return;
+  send_to_group(foreground, make_signal(SIGHUP, SI_KERNEL));
+  if (!at_exit) send_to_group(foreground, make_signal(SIGCONT, SI_KERNEL));
+}
+
+void Kernel::signal_foreground(Terminal& of, int signal) {
+  std::lock_guard guard(lock);
+  int32_t group = 0;
+  {
+    std::lock_guard own(of.mutex);
+    group = of.foreground;
+  }
+  if (group != 0) send_to_group(group, make_signal(signal, SI_KERNEL));
+}
+
+void Kernel::hang_up(Terminal& of) {
+  std::lock_guard guard(lock);
+  int32_t session = 0;
+  int32_t foreground = 0;
+  {
+    std::lock_guard own(of.mutex);
+    session = std::exchange(of.session, 0);
+    foreground = std::exchange(of.foreground, 0);
+  }
+  if (session == 0) return;
+  std::vector<std::shared_ptr<Terminal>> let_go;  // the last one may be `of`
+  for (const auto& [pid, process] : std::map(processes)) {
+    if (process->session != session || process->terminal.get() != &of) continue;
+    let_go.push_back(std::move(process->terminal));
+    if (process->pid != session) continue;
+    process->hung_up_foreground = foreground;
+    send(*process, make_signal(SIGHUP, SI_KERNEL));
+    send(*process, make_signal(SIGCONT, SI_KERNEL));
+  }
+}
+
 /// The last thread of a process has left.
 void Kernel::reap_process(Process& process) {
   process.zombie = true;
   process.exiting = true;
   process.executable_path.reset();
-  // Children go to the nearest who asked for them (PR_SET_CHILD_SUBREAPER), or to the sandbox's
-  // init.
-  ProcessPtr init = process.parent.lock();
-  while (init && (!init->child_subreaper || init->zombie)) init = init->parent.lock();
-  if (!init) {
-    const auto found = processes.find(1);
-    if (found != processes.end()) init = found->second;
-  }
+  // Children go to the init of the sandbox.
+  const auto found = processes.find(1);
+  const ProcessPtr init = found != processes.end() ? found->second : nullptr;
   std::vector<ProcessPtr> orphans = std::move(process.children);
   process.children.clear();
   for (const ProcessPtr& child : orphans) {
-    for (Task* task : child->threads)
-      if (task->parent_death_signal != 0)
-        send_to(*task, make_signal(task->parent_death_signal, SI_USER, process.pid, 0));
     if (init && init.get() != &process && !init->zombie) {
       child->parent = init;
       init->children.push_back(child);
@@ -218,22 +302,11 @@ void Kernel::reap_process(Process& process) {
       if (child->zombie) processes.erase(child->pid);
     }
   }
-  // The end of a session's leader hangs up on its terminal.
-  if (process.session == process.pid) {
-    std::unique_lock guard(terminal->mutex);
-    if (terminal->session == process.pid) {
-      const int32_t foreground = terminal->foreground;
-      terminal->session = terminal->foreground = 0;
-      guard.unlock();
-      if (foreground != 0) {
-        send_to_group(foreground, make_signal(SIGHUP, SI_KERNEL));
-        send_to_group(foreground, make_signal(SIGCONT, SI_KERNEL));
-      }
-    }
-  }
+  wake_orphans(process, orphans);
+  if (process.session == process.pid) leave_terminal(process, true);
+  process.terminal.reset();
   process.vfork_done = true;
   process.released.wake_all();
-  process.ended.wake_all();
   const ProcessPtr parent = process.parent.lock();
   const int status = process.exit_status;
   const bool killed = WIFSIGNALED(status);

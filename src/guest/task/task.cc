@@ -75,7 +75,6 @@ Task* Task::current() { return current_task; }
 
 void Task::run(TaskPtr self) {
   current_task = self.get();
-  self->begin_usage();
   self->loop();
   self->leave();
   current_task = nullptr;
@@ -230,6 +229,8 @@ bool Task::take_one_signal(bool& restart_decided) {
         return true;
       case DefaultAction::kStop: {
         if (process->pid == 1) return true;
+        // Nobody could continue an orphaned group that its terminal stops.
+        if (signal != SIGSTOP && kernel.is_orphaned(process->group, nullptr)) return true;
         process->stopped = true;
         process->stop_reported = false;
         process->stop_signal = signal;
@@ -474,20 +475,13 @@ void Task::leave() {
   files.reset();
   fs.reset();
   std::unique_ptr<Context> last;
-  std::shared_ptr<Mm> memory;
   {
     std::lock_guard guard(kernel.lock);
     last = std::move(context);
-    memory = std::move(mm);
-    process->system_before_ns += system_ns();
-    sentry_clock_ = 0;
-    const bool others = std::any_of(process->threads.begin(), process->threads.end(),
-                                    [](const Task* task) { return task->mm != nullptr; });
-    if (!others && memory) process->end_image(*memory);
   }
-  if (last && memory.use_count() > 1) last->finish();
+  if (last && mm.use_count() > 1) last->finish();
   last.reset();
-  memory.reset();
+  mm.reset();
 
   Kernel& of = kernel;
   {
@@ -518,29 +512,46 @@ bool Task::leads_session() {
   std::lock_guard guard(kernel.lock);
   return process->session == process->pid;
 }
-bool Task::has_group(int32_t group) {
+Errno Task::find_group(int32_t group) {
   std::lock_guard guard(kernel.lock);
-  return std::any_of(kernel.processes.begin(), kernel.processes.end(), [&](const auto& entry) {
-    return entry.second->group == group && entry.second->session == process->session;
-  });
+  for (const auto& [pid, other] : kernel.processes)
+    if (other->group == group) return other->session == process->session ? kOk : Errno(EPERM);
+  return Errno(ESRCH);
 }
 void Task::signal_group(int32_t group, int signal) {
   std::lock_guard guard(kernel.lock);
   kernel.send_to_group(group, make_signal(signal, SI_KERNEL));
 }
-bool Task::deaf_to(int signal) {
+bool Task::ignores(int signal) {
   std::lock_guard guard(kernel.lock);
-  if ((blocked & signal_bit(signal)) != 0 ||
-      process->actions->of[static_cast<size_t>(signal)].handler == 1)
-    return true;
-  // Orphaned: no parent in the session outside the group.
-  for (const auto& [pid, other] : kernel.processes) {
-    if (other->group != process->group || other->zombie) continue;
-    const ProcessPtr parent = other->parent.lock();
-    if (parent && parent->session == process->session && parent->group != process->group)
-      return false;
-  }
-  return true;
+  return (blocked & signal_bit(signal)) != 0 ||
+         process->actions->of[static_cast<size_t>(signal)].handler == 1;
+}
+bool Task::is_orphaned() {
+  std::lock_guard guard(kernel.lock);
+  return kernel.is_orphaned(process->group, nullptr);
+}
+std::shared_ptr<Terminal> Task::terminal() {
+  std::lock_guard guard(kernel.lock);
+  return process->terminal;
+}
+void Task::take_terminal(const std::shared_ptr<Terminal>& terminal) {
+  std::lock_guard guard(kernel.lock);
+  std::lock_guard theirs(terminal->mutex);
+  terminal->session = process->session;
+  terminal->foreground = process->group;
+  process->terminal = terminal;
+}
+void Task::give_up_terminal() {
+  std::lock_guard guard(kernel.lock);
+  if (process->session == process->pid)
+    kernel.leave_terminal(*process, false);
+  else
+    process->terminal.reset();
+}
+void Task::release_terminal(int32_t session) {
+  std::lock_guard guard(kernel.lock);
+  kernel.release_terminal_locked(session);
 }
 
 }  // namespace fluyt::guest

@@ -21,19 +21,31 @@ namespace fluyt::guest {
 class Dentry;
 using DentryPtr = std::shared_ptr<Dentry>;
 class Inode;
+class File;
+using FilePtr = std::shared_ptr<File>;
+class Terminal;
 
-/// What a terminal asks of the process behind a call.
+/// What a terminal asks of the process behind a call, and does to it.
 class JobControl {
  public:
   virtual ~JobControl() = default;
   virtual int32_t process_group() = 0;
   virtual int32_t session() = 0;
   virtual bool leads_session() = 0;
-  /// True when `group` is of this session.
-  virtual bool has_group(int32_t group) = 0;
+  /// ESRCH when there is no such group, EPERM when it is of another session.
+  virtual Errno find_group(int32_t group) = 0;
   virtual void signal_group(int32_t group, int signal) = 0;
-  /// True when the caller blocks or ignores `signal`, or its group is orphaned.
-  virtual bool deaf_to(int signal) = 0;
+  /// True when the caller blocks or ignores `signal`.
+  virtual bool ignores(int signal) = 0;
+  /// True when nobody in the session outside its group could continue it (credentials(7)).
+  virtual bool is_orphaned() = 0;
+  /// The controlling terminal, or null.
+  virtual std::shared_ptr<Terminal> terminal() = 0;
+  virtual void take_terminal(const std::shared_ptr<Terminal>& terminal) = 0;
+  /// TIOCNOTTY: of a leader, for its whole session.
+  virtual void give_up_terminal() = 0;
+  /// Takes a session's terminal from all of its processes.
+  virtual void release_terminal(int32_t session) = 0;
 };
 
 /// On whose behalf a file is used: how to sleep, and for ioctl where its memory is.
@@ -59,6 +71,9 @@ class File {
   File& operator=(const File&) = delete;
   virtual ~File() = default;
 
+  /// The rest of opening, which may sleep and knows who opens; without locks. What it gives, if
+  /// anything, is used in place of this file.
+  virtual ErrnoOr<FilePtr> finish_open(Caller& /*caller*/) { return FilePtr(); }
   /// At `*offset`, which moves; streams ignore it. Blocks unless O_NONBLOCK.
   virtual ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, int64_t* offset);
   virtual ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, int64_t* offset);
@@ -105,7 +120,6 @@ class File {
   std::shared_ptr<Inode> inode_;
   std::atomic<int> flags_;
 };
-using FilePtr = std::shared_ptr<File>;
 
 /// A process's descriptors.
 class FdTable {
