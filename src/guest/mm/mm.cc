@@ -383,6 +383,15 @@ std::map<uint64_t, Mm::Area> Mm::areas() {
   return out;
 }
 
+uint64_t Mm::data_bytes() {
+  std::lock_guard lock(mutex_);
+  uint64_t sum = 0;
+  for (const auto& [start, area] : areas_)
+    if (!area.shared && (area.protection & PROT_WRITE) != 0 && area.name != "[stack]")
+      sum += area.end - start;
+  return sum;
+}
+
 uint64_t Mm::mapped_bytes() {
   std::lock_guard lock(mutex_);
   uint64_t sum = 0;

@@ -55,6 +55,8 @@ class Mm {
   /// A copy, for /proc; with the pages for reading the time, which no call can change.
   std::map<uint64_t, Area> areas();
   uint64_t mapped_bytes();
+  /// Private memory that can be written, but for the stack.
+  uint64_t data_bytes();
 
   // Where exec put things, for /proc.
   struct Layout {

@@ -116,6 +116,8 @@ class AddressSpace {
   };
   /// A copy of the private memory with one thread in it, which starts from `image`.
   virtual ErrnoOr<Forked> fork(const ThreadImage& image) = 0;
+  /// The processor time that its threads have taken, those that have ended too.
+  virtual int64_t processor_ns() { return 0; }
   /// Ends every thread in it, now. run() in other threads returns kGone.
   virtual void kill() = 0;
 };

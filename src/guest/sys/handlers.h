@@ -55,6 +55,9 @@ ErrnoOr<Deadline> deadline_of(Task& task, uint64_t address);
 ErrnoOr<uint64_t> set_seccomp_strict(Task& task);
 ErrnoOr<uint64_t> set_seccomp_filter(Task& task, uint32_t flags, uint64_t program);
 
+/// struct rusage, of which processor time is all that is known.
+std::array<int64_t, 18> resource_usage(const Usage& usage);
+
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 
 }  // namespace fluyt::guest

@@ -11,9 +11,13 @@ uint32_t id_of(uint64_t value) { return static_cast<uint32_t>(value); }
 
 /// capabilities(7), "Effect of user ID changes on capabilities".
 void adjust_capabilities(Credentials& who, const Credentials& before) {
+  if ((before.secure_bits & kSecureNoSetuidFixup) != 0) return;
   const bool had_root = before.uid == 0 || before.euid == 0 || before.suid == 0;
   const bool has_root = who.uid == 0 || who.euid == 0 || who.suid == 0;
-  if (had_root && !has_root) who.permitted = who.effective = who.ambient = 0;
+  if (had_root && !has_root) {
+    if ((before.secure_bits & kSecureKeepCaps) == 0) who.permitted = who.effective = 0;
+    who.ambient = 0;
+  }
   if (before.euid == 0 && who.euid != 0) who.effective = 0;
   if (before.euid != 0 && who.euid == 0) who.effective = who.permitted;
 }

@@ -9,6 +9,7 @@
 #include "guest/loader/loader.h"
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
+#include "guest/sys/pidfd.h"
 
 namespace fluyt::guest {
 namespace {
@@ -20,6 +21,7 @@ struct CloneArguments {
   uint64_t child_tid = 0;
   uint64_t tls = 0;
   int exit_signal = 0;
+  uint64_t pidfd = 0;
 };
 
 /// vfork's parent sleeps until the child has executed or ended, or it is killed itself.
@@ -44,7 +46,9 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
   if ((flags & kNamespaces) != 0) return Errno(EPERM);
-  if ((flags & CLONE_PIDFD) != 0) return Errno(EINVAL);
+  // What the flag once meant, and a descriptor of a thread.
+  if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_DETACHED | CLONE_THREAD)) != 0)
+    return Errno(EINVAL);
   if (request.exit_signal < 0 || request.exit_signal > kSignals) return Errno(EINVAL);
   const bool thread = (flags & CLONE_THREAD) != 0;
 
@@ -58,6 +62,16 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   {
     std::lock_guard lock(kernel.lock);
     if (task.process->exiting) return Errno(EINTR);
+    // RLIMIT_NPROC counts threads of the real user; root and its like are spared.
+    constexpr size_t kProcesses = 6;
+    if (const uint64_t limit = task.process->limits[kProcesses].soft;
+        limit != ~uint64_t{0} && task.credentials.uid != 0 &&
+        !task.credentials.can(kCapSysResource) && !task.credentials.can(kCapSysAdmin)) {
+      const auto own = std::count_if(
+          kernel.tasks.begin(), kernel.tasks.end(),
+          [&](const auto& entry) { return entry.second->credentials.uid == task.credentials.uid; });
+      if (static_cast<uint64_t>(own) >= limit) return Errno(EAGAIN);
+    }
     const int32_t id = GUEST_TRY(kernel.new_id());
     ProcessPtr process = task.process;
     if (!thread) {
@@ -75,6 +89,8 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
       // A sibling ends as its maker would: the parent asked for no other signal.
       process->exit_signal = (flags & CLONE_PARENT) != 0 ? from.exit_signal : request.exit_signal;
       process->limits = from.limits;
+      // The child of vfork runs in its parent's address space.
+      if ((flags & CLONE_VM) != 0) process->user_base_ns = task.mm->space().processor_ns();
       process->executable = from.executable;
       process->executable_path = from.executable_path;
       process->arguments = from.arguments;
@@ -85,6 +101,9 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     child->blocked = task.blocked;
     child->install_filter(task.filters);
     child->strict = task.strict;
+    child->schedule = task.schedule;
+    if (task.schedule.reset_on_fork)
+      child->schedule = {0, 0, std::max(task.schedule.nice, 0), false};
     kernel.tasks[id] = child.get();  // the number is taken
   }
   child->name = task.name;
@@ -103,11 +122,19 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   if ((flags & CLONE_VM) == 0 || (flags & CLONE_VFORK) != 0) child->alternate = task.alternate;
 
   const int32_t id = child->tid;
+  int pid_fd = -1;
   const auto give_up = [&](Errno why) {
+    if (pid_fd >= 0) (void)task.files->remove(pid_fd).ok();
     std::lock_guard lock(kernel.lock);
     kernel.tasks.erase(id);
     return why;
   };
+  if ((flags & CLONE_PIDFD) != 0) {
+    ErrnoOr<int> added = task.files->add(make_pid_file(child->process, 0), true);
+    if (!added.ok()) return give_up(added.error());
+    pid_fd = added.value();
+    if (const Errno put = task.put(request.pidfd, pid_fd); !put.ok()) return give_up(put);
+  }
   if ((flags & CLONE_VM) != 0) {
     child->mm = task.mm;
     ErrnoOr<std::unique_ptr<Context>> context = task.mm->space().create_context(image);
@@ -130,6 +157,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     std::lock_guard lock(kernel.lock);
     kernel.tasks.erase(id);
     kernel.enter(child);
+    if (!thread && process->limits[0].soft != ~uint64_t{0}) kernel.watch_processor_time(process);
     // Who is being killed leaves nobody behind.
     if (!thread && task.process->exiting) kernel.end_process(*process, SIGKILL);
     if (process->exiting || (thread && process->executing != nullptr)) child->call_in();
@@ -218,12 +246,16 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
       secure = true;
     }
   }
+  // Without SECBIT_NOROOT root's programs count as if they had every capability (capabilities(7)).
+  const bool root_counts = (who.secure_bits & kSecureNoRoot) == 0;
+  const bool as_root = root_counts && (who.euid == 0 || who.uid == 0);
   who.suid = who.fsuid = who.euid;
   who.sgid = who.fsgid = who.egid;
-  // Root has what the bounding set leaves (capabilities(7)).
-  who.permitted = (who.inheritable & 0) | who.ambient;
-  if (who.euid == 0 || who.uid == 0) who.permitted |= who.bounding | who.inheritable;
-  who.effective = who.euid == 0 ? who.permitted : who.ambient;
+  if (secure) who.ambient = 0;
+  who.permitted = who.ambient;
+  if (as_root) who.permitted |= who.bounding | who.inheritable;
+  who.effective = root_counts && who.euid == 0 ? who.permitted : who.ambient;
+  who.secure_bits &= ~kSecureKeepCaps;
 
   Caller caller = task.caller();
   Loaded loaded = GUEST_TRY(
@@ -234,7 +266,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
 
   // From here on the old program is gone.
   std::unique_ptr<Context> old_context;
-  std::shared_ptr<Mm> old_mm = std::move(task.mm);
+  const std::shared_ptr<Mm> old_mm = task.mm;
   const std::string executable =
       loaded.executable->path()
           ? task.kernel.tree->path_of(loaded.executable->path(), task.kernel.tree->root())
@@ -243,6 +275,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     std::lock_guard lock(task.kernel.lock);
     old_context = std::move(task.context);
     task.context = std::move(context);
+    task.process->end_image(*old_mm);
     task.mm = std::move(loaded.mm);
     Process& process = *task.process;
     auto actions = std::make_shared<SignalActions>();
@@ -263,6 +296,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     task.alternate = {0, 2, 0, 0};
     task.clear_child_tid = 0;
     task.robust_list = 0;
+    if (secure) task.parent_death_signal = 0;
   }
   if (task.files.use_count() > 1) task.files = task.files->copy();
   task.files->close_for_exec();
@@ -273,13 +307,16 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
 }  // namespace
 
 ErrnoOr<uint64_t> sys_clone(Task& task, Arguments a) {
-  return do_clone(task, {a[0] & ~uint64_t{0xff}, a[1], a[2], a[3], a[4], as_int(a[0] & 0xff)});
+  // The descriptor goes where the parent's word of the thread's number would.
+  if ((a[0] & CLONE_PIDFD) != 0 && (a[0] & CLONE_PARENT_SETTID) != 0) return Errno(EINVAL);
+  return do_clone(task,
+                  {a[0] & ~uint64_t{0xff}, a[1], a[2], a[3], a[4], as_int(a[0] & 0xff), a[2]});
 }
 ErrnoOr<uint64_t> sys_fork(Task& task, Arguments) {
-  return do_clone(task, {0, 0, 0, 0, 0, SIGCHLD});
+  return do_clone(task, {0, 0, 0, 0, 0, SIGCHLD, 0});
 }
 ErrnoOr<uint64_t> sys_vfork(Task& task, Arguments) {
-  return do_clone(task, {CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, SIGCHLD});
+  return do_clone(task, {CLONE_VM | CLONE_VFORK, 0, 0, 0, 0, SIGCHLD, 0});
 }
 
 ErrnoOr<uint64_t> sys_clone3(Task& task, Arguments a) {
@@ -302,8 +339,9 @@ ErrnoOr<uint64_t> sys_clone3(Task& task, Arguments a) {
   if ((request.stack == 0) != (request.stack_size == 0)) return Errno(EINVAL);
   if (request.set_tid != 0 || request.set_tid_size != 0 || (request.flags >> 32) != 0)
     return Errno(EINVAL);
-  return do_clone(task, {request.flags, request.stack + request.stack_size, request.parent_tid,
-                         request.child_tid, request.tls, static_cast<int>(request.exit_signal)});
+  return do_clone(
+      task, {request.flags, request.stack + request.stack_size, request.parent_tid,
+             request.child_tid, request.tls, static_cast<int>(request.exit_signal), request.pidfd});
 }
 
 ErrnoOr<uint64_t> sys_execve(Task& task, Arguments a) {
@@ -344,6 +382,7 @@ ErrnoOr<uint64_t> sys_exit_group(Task& task, Arguments a) {
 namespace {
 
 struct Waited {
+  Usage usage;
   int32_t pid = 0;
   int status = 0;  // as wait4 has it
   int code = 0;    // CLD_*
@@ -359,6 +398,7 @@ struct WaitFor {
   bool continued = false;
   bool keep = false;  // WNOWAIT
   bool nohang = false;
+  bool again = false;  // EAGAIN in place of a wait
 };
 
 ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
@@ -380,7 +420,12 @@ ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
         const bool killed = WIFSIGNALED(found.status);
         found.code = killed ? CLD_KILLED : CLD_EXITED;
         found.value = killed ? WTERMSIG(found.status) : WEXITSTATUS(found.status);
+        found.usage = child->usage();
+        found.usage.user_ns += child->children_usage.user_ns;
+        found.usage.system_ns += child->children_usage.system_ns;
         if (!what.keep) {
+          self.children_usage.user_ns += found.usage.user_ns;
+          self.children_usage.system_ns += found.usage.system_ns;
           kernel.processes.erase(child->pid);
           self.children.erase(self.children.begin() + static_cast<ptrdiff_t>(i));
         }
@@ -402,10 +447,11 @@ ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
       }
     }
     found = {};
-    return none || what.nohang;
+    return none || what.nohang || what.again;
   };
   GUEST_TRY(wait_until(self.children_changed, task.sleeper, {}, look));
   if (none) return Errno(ECHILD);
+  if (found.pid == 0 && what.again && !what.nohang) return Errno(EAGAIN);
   return found;
 }
 
@@ -431,8 +477,7 @@ ErrnoOr<uint64_t> sys_wait4(Task& task, Arguments a) {
   const Waited waited = GUEST_TRY(wait_for_child(task, what));
   if (waited.pid != 0 && a[1] != 0) GUEST_TRY(task.put(a[1], waited.status));
   if (waited.pid != 0 && a[3] != 0) {
-    const std::array<uint64_t, 18> usage{};
-    GUEST_TRY(task.put(a[3], usage));
+    GUEST_TRY(task.put(a[3], resource_usage(waited.usage)));
   }
   return static_cast<uint64_t>(waited.pid);
 }
@@ -455,6 +500,13 @@ ErrnoOr<uint64_t> sys_waitid(Task& task, Arguments a) {
       if (as_int(a[1]) < 0) return Errno(EINVAL);
       what.group = as_int(a[1]) == 0 ? task.process_group() : as_int(a[1]);
       break;
+    case 3: {  // P_PIDFD
+      bool nonblocking = false;
+      const ProcessPtr process = GUEST_TRY(process_of(task, as_int(a[1]), &nonblocking));
+      what.pid = process->pid;
+      what.again = nonblocking;
+      break;
+    }
     default:
       return Errno(EINVAL);
   }
@@ -475,8 +527,7 @@ ErrnoOr<uint64_t> sys_waitid(Task& task, Arguments a) {
     GUEST_TRY(task.put(a[2], info));
   }
   if (a[4] != 0) {
-    const std::array<uint64_t, 18> usage{};
-    GUEST_TRY(task.put(a[4], usage));
+    GUEST_TRY(task.put(a[4], resource_usage(waited.usage)));
   }
   return uint64_t{0};
 }
@@ -594,6 +645,55 @@ ErrnoOr<uint64_t> sys_arch_prctl(Task& task, Arguments a) {
   }
 }
 
+namespace {
+
+constexpr uint64_t kTimerSlack = 50'000;
+
+ErrnoOr<uint64_t> set_secure_bits(Task& task, uint64_t wanted) {
+  constexpr uint32_t kLocks = 0xaa;
+  constexpr uint32_t kAll = 0xff;
+  Credentials& who = task.credentials;
+  // A lock is never undone, nor what it locks changed.
+  const uint32_t locked = (who.secure_bits & kLocks) >> 1;
+  if ((wanted & ~uint64_t{kAll}) != 0 || ((who.secure_bits ^ wanted) & locked) != 0 ||
+      (who.secure_bits & kLocks & ~wanted) != 0 || !who.can(kCapSetpcap))
+    return Errno(EPERM);
+  who.secure_bits = static_cast<uint32_t>(wanted);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> change_ambient(Task& task, Arguments a) {
+  constexpr uint64_t kIsSet = 1;
+  constexpr uint64_t kRaise = 2;
+  constexpr uint64_t kLower = 3;
+  constexpr uint64_t kClear = 4;
+  Credentials& who = task.credentials;
+  if (a[1] == kClear) {
+    if (a[2] != 0 || a[3] != 0 || a[4] != 0) return Errno(EINVAL);
+    who.ambient = 0;
+    return uint64_t{0};
+  }
+  if (a[3] != 0 || a[4] != 0 || a[2] > 40) return Errno(EINVAL);
+  const uint64_t bit = uint64_t{1} << a[2];
+  switch (a[1]) {
+    case kIsSet:
+      return uint64_t{(who.ambient & bit) != 0 ? 1U : 0U};
+    case kRaise:
+      if ((who.permitted & bit) == 0 || (who.inheritable & bit) == 0 ||
+          (who.secure_bits & kSecureNoAmbientRaise) != 0)
+        return Errno(EPERM);
+      who.ambient |= bit;
+      return uint64_t{0};
+    case kLower:
+      who.ambient &= ~bit;
+      return uint64_t{0};
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+}  // namespace
+
 ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
   switch (as_int(a[0])) {
     case 1:  // PR_SET_PDEATHSIG
@@ -613,9 +713,17 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
       task.process->dumpable = a[1] == 1;
       return uint64_t{0};
     }
-    case 7:
-      return uint64_t{0};  // PR_GET_KEEPCAPS
+    case 7:  // PR_GET_KEEPCAPS
+      return uint64_t{(task.credentials.secure_bits & kSecureKeepCaps) != 0 ? 1U : 0U};
     case 8:
+      if (a[1] > 1) return Errno(EINVAL);
+      if ((task.credentials.secure_bits & kSecureKeepCapsLocked) != 0) return Errno(EPERM);
+      task.credentials.secure_bits &= ~kSecureKeepCaps;
+      if (a[1] == 1) task.credentials.secure_bits |= kSecureKeepCaps;
+      return uint64_t{0};
+    case 13:  // PR_GET_TIMING
+      return uint64_t{0};
+    case 14:
       return a[1] == 0 ? ErrnoOr<uint64_t>(uint64_t{0}) : Errno(EINVAL);
     case 15: {
       ErrnoOr<std::string> name = task.get_string(a[1], 16);
@@ -655,13 +763,30 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
       task.credentials.bounding &= ~(uint64_t{1} << a[1]);
       return uint64_t{0};
     }
+    case 27:  // PR_GET_SECUREBITS
+      return uint64_t{task.credentials.secure_bits};
+    case 28:
+      return set_secure_bits(task, a[1]);
     case 29:
-      return uint64_t{0};  // timer slack
+      task.timer_slack_ns = a[1] == 0 ? kTimerSlack : a[1];
+      return uint64_t{0};
     case 30:
-      return uint64_t{50000};
+      return std::min<uint64_t>(task.timer_slack_ns, INT32_MAX);
+    case 31:
+    case 32:  // counters of performance, of which there are none
+      return uint64_t{0};
     case 36: {
       std::lock_guard lock(task.kernel.lock);
       task.process->child_subreaper = a[1] != 0;
+      return uint64_t{0};
+    }
+    case 37: {
+      int set = 0;
+      {
+        std::lock_guard lock(task.kernel.lock);
+        set = task.process->child_subreaper ? 1 : 0;
+      }
+      GUEST_TRY(task.put(a[1], set));
       return uint64_t{0};
     }
     case 38:
@@ -671,6 +796,20 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
     case 39:
       if (a[1] != 0 || a[2] != 0 || a[3] != 0 || a[4] != 0) return Errno(EINVAL);
       return uint64_t{task.no_new_privileges ? 1U : 0U};
+    case 40:  // PR_GET_TID_ADDRESS
+      GUEST_TRY(task.put(a[1], task.clear_child_tid));
+      return uint64_t{0};
+    case 41:  // PR_SET_THP_DISABLE
+      if (a[2] != 0 || a[3] != 0 || a[4] != 0) return Errno(EINVAL);
+      task.process->huge_pages_off = a[1] != 0;
+      return uint64_t{0};
+    case 42:
+      if (a[1] != 0 || a[2] != 0 || a[3] != 0 || a[4] != 0) return Errno(EINVAL);
+      return uint64_t{task.process->huge_pages_off ? 1U : 0U};
+    case 47:  // PR_CAP_AMBIENT
+      return change_ambient(task, a);
+    case 0x59616d61:  // PR_SET_PTRACER: nobody traces
+      return uint64_t{0};
     default:
       return Errno(EINVAL);
   }

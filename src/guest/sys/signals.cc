@@ -225,6 +225,23 @@ ErrnoOr<uint64_t> sys_rt_sigqueueinfo(Task& task, Arguments a) {
   return uint64_t{0};
 }
 
+ErrnoOr<uint64_t> sys_rt_tgsigqueueinfo(Task& task, Arguments a) {
+  const int signal = as_int(a[2]);
+  SignalInfo info = GUEST_TRY(task.get<SignalInfo>(a[3]));
+  if (as_int(a[0]) <= 0 || as_int(a[1]) <= 0 || signal < 0 || signal > kSignals)
+    return Errno(EINVAL);
+  if ((info.code >= 0 || info.code == SI_TKILL) && as_int(a[0]) != task.process->pid)
+    return Errno(EPERM);
+  info.signo = signal;
+  std::lock_guard lock(task.kernel.lock);
+  const auto found = task.kernel.tasks.find(as_int(a[1]));
+  if (found == task.kernel.tasks.end() || found->second->process->pid != as_int(a[0]))
+    return Errno(ESRCH);
+  GUEST_TRY(task.kernel.may_signal(task, *found->second->process, signal));
+  if (signal != 0) task.kernel.send_to(*found->second, info);
+  return uint64_t{0};
+}
+
 ErrnoOr<uint64_t> sys_sigaltstack(Task& task, Arguments a) {
   constexpr int kOnStack = 1;
   constexpr int kDisable = 2;

@@ -34,6 +34,7 @@ ErrnoOr<uint64_t> change_limit(Task& task, int32_t pid, int which, uint64_t set,
       constexpr uint64_t kMaxOpen = 1 << 20;  // fs.nr_open
       if (which == kNoFile && wanted.hard > kMaxOpen) return Errno(EPERM);
       slot = wanted;
+      if (which == 0) task.kernel.watch_processor_time(process);  // RLIMIT_CPU
       if (which == kNoFile && process == task.process) task.files->set_limit(wanted.soft);
     }
   }
@@ -55,16 +56,37 @@ ErrnoOr<uint64_t> sys_setrlimit(Task& task, Arguments a) {
   return change_limit(task, 0, as_int(a[0]), a[1], 0);
 }
 
+std::array<int64_t, 18> resource_usage(const Usage& usage) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  std::array<int64_t, 18> out{};
+  out[0] = usage.user_ns / kSecond;
+  out[1] = usage.user_ns % kSecond / 1000;
+  out[2] = usage.system_ns / kSecond;
+  out[3] = usage.system_ns % kSecond / 1000;
+  return out;
+}
+
 ErrnoOr<uint64_t> sys_getrusage(Task& task, Arguments a) {
+  constexpr int kChildren = -1;
+  constexpr int kThread = 1;
   const int who = as_int(a[0]);
-  if (who < -1 || who > 1) return Errno(EINVAL);
-  std::array<int64_t, 18> usage{};
-  if (who != -1) {
-    const int64_t ns = host::clock_ns(7) - task.process->started_ns;
-    usage[0] = ns / 1'000'000'000;
-    usage[1] = ns % 1'000'000'000 / 1000;
+  if (who < kChildren || who > kThread) return Errno(EINVAL);
+  Usage usage;
+  {
+    std::unique_lock lock(task.kernel.lock);
+    if (who == kChildren) {
+      usage = task.process->children_usage;
+    } else if (who == kThread && task.process->threads.size() > 1) {
+      // Only the host can tell one thread of a stub from another.
+      lock.unlock();
+      if (a[1] >= kGuestTop - kPageSize) return Errno(EFAULT);
+      task.context->carry_out();
+      return kCarriedOut;
+    } else {
+      usage = task.process->usage();
+    }
   }
-  GUEST_TRY(task.put(a[1], usage));
+  GUEST_TRY(task.put(a[1], resource_usage(usage)));
   return uint64_t{0};
 }
 
@@ -72,7 +94,13 @@ ErrnoOr<uint64_t> sys_times(Task& task, Arguments a) {
   constexpr int64_t kTick = 10'000'000;
   if (a[0] != 0) {
     std::array<int64_t, 4> out{};
-    out[0] = (host::clock_ns(7) - task.process->started_ns) / kTick;
+    {
+      std::lock_guard lock(task.kernel.lock);
+      const Usage own = task.process->usage();
+      const Usage& children = task.process->children_usage;
+      out = {own.user_ns / kTick, own.system_ns / kTick, children.user_ns / kTick,
+             children.system_ns / kTick};
+    }
     GUEST_TRY(task.put(a[0], out));
   }
   return static_cast<uint64_t>(host::clock_ns(7) / kTick);
@@ -182,15 +210,53 @@ ErrnoOr<uint64_t> sys_sched_setaffinity(Task& task, Arguments a) {
   return Errno(EINVAL);
 }
 
-ErrnoOr<uint64_t> sys_getpriority(Task& task, Arguments a) {
-  if (as_int(a[0]) < 0 || as_int(a[0]) > 2) return Errno(EINVAL);
-  if (as_int(a[0]) == 0) GUEST_TRY(known_thread(task, as_int(a[1])));
-  return uint64_t{20};
+ErrnoOr<uint64_t> sys_setdomainname(Task& task, Arguments a) {
+  if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  const int length = as_int(a[1]);
+  if (length < 0 || length > 64) return Errno(EINVAL);
+  std::string name(static_cast<size_t>(length), 0);
+  GUEST_TRY(task.copy_in(a[0], std::as_writable_bytes(std::span(name))));
+  std::lock_guard lock(task.kernel.lock);
+  task.kernel.names.domain = name.c_str();
+  return uint64_t{0};
 }
-ErrnoOr<uint64_t> sys_setpriority(Task& task, Arguments a) {
-  if (as_int(a[0]) < 0 || as_int(a[0]) > 2) return Errno(EINVAL);
-  if (as_int(a[0]) == 0) GUEST_TRY(known_thread(task, as_int(a[1])));
-  if (as_int(a[2]) < 0 && !task.credentials.can(kCapSysNice)) return Errno(EACCES);
+
+ErrnoOr<uint64_t> sys_personality(Task&, Arguments a) {
+  // Linux's own, PER_LINUX, is all there is; 0xffffffff asks for it.
+  const auto wanted = static_cast<uint32_t>(a[0]);
+  if (wanted == 0 || wanted == ~0U) return uint64_t{0};
+  return Errno(EINVAL);
+}
+
+ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
+  constexpr uint64_t kFs = 0x200, kFiles = 0x400, kSemUndo = 0x40000, kThread = 0x10000,
+                     kHandlers = 0x800, kVm = 0x100;
+  const uint64_t flags = static_cast<uint32_t>(a[0]);
+  constexpr uint64_t kNamespaces = 0x7e020000 | 0x80;
+  if ((flags & ~(kNamespaces | kFs | kFiles | kSemUndo | kThread | kHandlers | kVm)) != 0)
+    return Errno(EINVAL);
+  if ((flags & (kThread | kHandlers | kVm)) != 0) {
+    std::lock_guard lock(task.kernel.lock);
+    if (task.process->threads.size() > 1) return Errno(EINVAL);
+  }
+  // No namespaces of the guest's own.
+  if ((flags & kNamespaces) != 0) return Errno(EPERM);
+  if ((flags & kFs) != 0 && task.fs.use_count() > 1) {
+    auto own = std::make_shared<FsContext>();
+    {
+      std::lock_guard lock(task.fs->lock);
+      own->root = task.fs->root;
+      own->cwd = task.fs->cwd;
+      own->umask = task.fs->umask;
+    }
+    std::lock_guard lock(task.kernel.lock);
+    task.fs = std::move(own);
+  }
+  if ((flags & kFiles) != 0 && task.files.use_count() > 1) {
+    auto own = task.files->copy();
+    std::lock_guard lock(task.kernel.lock);
+    task.files = std::move(own);
+  }
   return uint64_t{0};
 }
 

@@ -287,12 +287,20 @@ void Kernel::reap_process(Process& process) {
   process.zombie = true;
   process.exiting = true;
   process.executable_path.reset();
-  // Children go to the init of the sandbox.
-  const auto found = processes.find(1);
-  const ProcessPtr init = found != processes.end() ? found->second : nullptr;
+  // Children go to the nearest who asked for them (PR_SET_CHILD_SUBREAPER), or to the sandbox's
+  // init.
+  ProcessPtr init = process.parent.lock();
+  while (init && (!init->child_subreaper || init->zombie)) init = init->parent.lock();
+  if (!init) {
+    const auto found = processes.find(1);
+    if (found != processes.end()) init = found->second;
+  }
   std::vector<ProcessPtr> orphans = std::move(process.children);
   process.children.clear();
   for (const ProcessPtr& child : orphans) {
+    for (Task* task : child->threads)
+      if (task->parent_death_signal != 0)
+        send_to(*task, make_signal(task->parent_death_signal, SI_USER, process.pid, 0));
     if (init && init.get() != &process && !init->zombie) {
       child->parent = init;
       init->children.push_back(child);
@@ -307,6 +315,7 @@ void Kernel::reap_process(Process& process) {
   process.terminal.reset();
   process.vfork_done = true;
   process.released.wake_all();
+  process.ended.wake_all();
   const ProcessPtr parent = process.parent.lock();
   const int status = process.exit_status;
   const bool killed = WIFSIGNALED(status);

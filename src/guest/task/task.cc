@@ -75,6 +75,7 @@ Task* Task::current() { return current_task; }
 
 void Task::run(TaskPtr self) {
   current_task = self.get();
+  self->begin_usage();
   self->loop();
   self->leave();
   current_task = nullptr;
@@ -475,13 +476,20 @@ void Task::leave() {
   files.reset();
   fs.reset();
   std::unique_ptr<Context> last;
+  std::shared_ptr<Mm> memory;
   {
     std::lock_guard guard(kernel.lock);
     last = std::move(context);
+    memory = std::move(mm);
+    process->system_before_ns += system_ns();
+    sentry_clock_ = 0;
+    const bool others = std::any_of(process->threads.begin(), process->threads.end(),
+                                    [](const Task* task) { return task->mm != nullptr; });
+    if (!others && memory) process->end_image(*memory);
   }
-  if (last && mm.use_count() > 1) last->finish();
+  if (last && memory.use_count() > 1) last->finish();
   last.reset();
-  mm.reset();
+  memory.reset();
 
   Kernel& of = kernel;
   {

@@ -44,16 +44,42 @@ struct FsContext {
   uint32_t umask = 022;
 };
 
+/// What sched(7) knows of a thread; remembered and shown, the host schedules as it likes.
+struct Schedule {
+  int policy = 0;  // SCHED_OTHER
+  int priority = 0;
+  int nice = 0;
+  bool reset_on_fork = false;
+};
+
 struct Limit {
   uint64_t soft = ~uint64_t{0};
   uint64_t hard = ~uint64_t{0};
 };
 inline constexpr size_t kLimits = 16;
 
+/// Processor time.
+struct Usage {
+  int64_t user_ns = 0;
+  int64_t system_ns = 0;
+};
+
+/// A timer on a clock of processor time: looked at again and again while it is armed.
+struct ProcessorTimer {
+  int64_t due_ns = 0;  // 0: not armed
+  int64_t interval_ns = 0;
+  int overrun = 0;
+};
+
 /// A thread group. Everything under Kernel::lock unless said otherwise.
 class Process {
  public:
-  explicit Process(Kernel& of, int32_t id) : kernel(of), pid(id) {}
+  explicit Process(Kernel& of, int32_t id) : kernel(of), pid(id) {
+    // Where Linux's own defaults are not "unlimited": NICE and RTPRIO.
+    constexpr size_t kNice = 13;
+    constexpr size_t kRtPrio = 14;
+    limits[kNice] = limits[kRtPrio] = {0, 0};
+  }
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
@@ -86,6 +112,7 @@ class Process {
   WaitQueue children_changed;
   WaitQueue threads_changed;  // fewer threads, or continued
   WaitQueue released;         // vfork's parent: exec or exit happened
+  WaitQueue ended;            // for descriptors of it: it is a zombie now
   WaitQueue signal_sent;      // to it or a thread of it: signalfd
   bool vfork_done = true;
 
@@ -94,9 +121,20 @@ class Process {
   DentryPtr executable_path;
   std::vector<std::string> arguments;
   int64_t started_ns = 0;
-  int64_t dead_children_ns = 0;
+  int64_t user_base_ns = 0;      // what its address space had taken before it was the process's
+  int64_t user_before_ns = 0;    // in address spaces that it has left
+  int64_t system_before_ns = 0;  // of threads that have ended
+  Usage children_usage;          // of those that were waited for
+  /// Its own, so far; with the lock held.
+  Usage usage() const;
+  void end_image(Mm& mm);
+  ProcessorTimer virtual_timer;  // ITIMER_VIRTUAL
+  ProcessorTimer profile_timer;  // ITIMER_PROF
+  int64_t next_xcpu_ns = 0;
+  bool processor_watch = false;  // Kernel::check_processor_time comes again
   bool dumpable = true;
   bool child_subreaper = false;
+  std::atomic<bool> huge_pages_off{false};
 
   struct RealTimer {
     Timers::Id id = 0;
@@ -116,6 +154,8 @@ class Process {
     bool armed = false;
     uint64_t generation = 0;
     int overrun = 0;
+    bool processor_time = false;
+    ProcessorTimer by_processor;
   };
   std::map<int, PosixTimer> timers;
   int next_timer = 0;
@@ -145,6 +185,7 @@ class Task final : public JobControl {
   std::shared_ptr<FdTable> files;
   std::shared_ptr<FsContext> fs;
   Credentials credentials;
+  Schedule schedule;                 // under Kernel::lock
   std::unique_ptr<Context> context;  // replaced under Kernel::lock
   Sleeper sleeper;
 
@@ -163,6 +204,7 @@ class Task final : public JobControl {
   std::shared_ptr<const FilterChain> filters;  // under Kernel::lock
   std::atomic<const FilterChain*> filter{nullptr};
   bool strict = false;  // SECCOMP_MODE_STRICT
+  uint64_t timer_slack_ns = 50'000;
   std::optional<Ending> ending;
   int32_t last_call = -1;
   std::vector<std::byte> bounce;  // for reads and writes
@@ -200,6 +242,9 @@ class Task final : public JobControl {
   /// A string up to its zero; ENAMETOOLONG beyond `limit`.
   ErrnoOr<std::string> get_string(uint64_t address, size_t limit);
   ErrnoOr<std::string> get_path(uint64_t address) { return get_string(address, 4096); }
+
+  /// The sentry's processor time on behalf of this thread. Under Kernel::lock.
+  int64_t system_ns() const;
 
   // What the thread starts its children from; needs the registers.
   ErrnoOr<ThreadImage> image();
@@ -241,9 +286,12 @@ class Task final : public JobControl {
   Errno push_frame(const SignalInfo& info, const SignalAction& action, Registers& registers,
                    SignalSet old_mask);
   void give_up_robust_futexes();
+  void begin_usage();
 
   std::atomic<bool> work_{false};
   std::atomic<bool> in_guest_{false};
+  int sentry_clock_ = 0;
+  int64_t sentry_base_ns_ = 0;
   int restart_ = 0;  // the restart code of the call under way, or 0
 };
 
@@ -298,6 +346,11 @@ class Kernel : public TerminalHost {
   bool send_to_group(int32_t group, const SignalInfo& info);
   void end_process(Process& process, int status);  // under lock: kills its threads
 
+  /// To be called when something of the process is armed on a clock of processor time. Under lock.
+  void watch_processor_time(const ProcessPtr& process);
+  /// Sends what a timer_create timer sends. Under lock.
+  void fire_timer(Process& process, int id, const Process::PosixTimer& timer);
+
   /// Nobody outside the group could continue it, when `without` is left out. Under lock.
   bool is_orphaned(int32_t group, const Process* without) const;
   void release_terminal_locked(int32_t session);
@@ -324,6 +377,7 @@ class Kernel : public TerminalHost {
  private:
   friend class Task;
   void reap_process(Process& process);
+  void check_processor_time(const ProcessPtr& process);
   void wake_orphans(const Process& leaving, const std::vector<ProcessPtr>& children);
   void notify_parent(Process& process, int code, int status);
   void wake_for(Process& process, const SignalInfo& info);

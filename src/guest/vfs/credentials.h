@@ -15,6 +15,7 @@ struct Credentials {
   uint64_t inheritable = 0;
   uint64_t bounding = kAllCapabilities;
   uint64_t ambient = 0;
+  uint32_t secure_bits = 0;  // SECBIT_*
 
   static constexpr uint64_t kAllCapabilities = (uint64_t{1} << 41) - 1;
   bool can(int capability) const { return (effective >> capability & 1) != 0; }
@@ -25,6 +26,10 @@ struct Credentials {
     return false;
   }
 };
+
+/// SECBIT_*, those that are asked for.
+inline constexpr uint32_t kSecureNoRoot = 1, kSecureNoSetuidFixup = 4, kSecureKeepCaps = 16,
+                          kSecureKeepCapsLocked = 32, kSecureNoAmbientRaise = 64;
 
 /// capabilities(7), those that are asked for.
 inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3,

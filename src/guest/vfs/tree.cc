@@ -33,6 +33,17 @@ Tree::Tree(InodePtr root, std::string file_system)
   mounts_.push_back(root_);
 }
 
+Tree::~Tree() {
+  std::vector<DentryPtr> todo{root_};
+  while (!todo.empty()) {
+    const DentryPtr at = std::move(todo.back());
+    todo.pop_back();
+    for (auto& [name, child] : at->children) todo.push_back(std::move(child));
+    at->children.clear();
+    if (at->covered_by) todo.push_back(std::move(at->covered_by));
+  }
+}
+
 DentryPtr Tree::top(DentryPtr at) {
   while (at->covered_by) at = at->covered_by;
   return at;

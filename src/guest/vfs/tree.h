@@ -43,6 +43,10 @@ enum class LastLink : uint8_t { kFollow, kKeep };
 class Tree {
  public:
   explicit Tree(InodePtr root, std::string file_system);
+  Tree(const Tree&) = delete;
+  Tree& operator=(const Tree&) = delete;
+  /// Takes names apart: a name and what lies below it hold each other.
+  ~Tree();
 
   const DentryPtr& root() const { return root_; }
   /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.

@@ -123,7 +123,7 @@ std::vector<sock_filter> sentry_program() {
   answer_if(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
   // Its allocator asks /proc for the overcommit mode, and takes a refusal for an answer.
   answer_if(SYS_openat, SECCOMP_RET_ERRNO | EACCES);
-  for (uint32_t number : {SYS_mmap, SYS_mprotect}) {
+  for (const auto number : {uint32_t{SYS_mmap}, uint32_t{SYS_mprotect}}) {
     add(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 4);
     load(argument(2));
     add(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1);

@@ -1,0 +1,173 @@
+#include "guest/sys/pidfd.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <algorithm>
+
+#include "guest/fs/devices.h"
+#include "guest/sys/handlers.h"
+
+namespace fluyt::guest {
+namespace {
+
+/// pidfd_open(2): a process by descriptor; ready to be read when it has ended.
+class PidFile final : public File {
+ public:
+  PidFile(ProcessPtr of, int flags)
+      : File(nullptr, make_anonymous_inode(0600, 0), O_RDWR | flags), process(std::move(of)) {}
+  uint32_t ready(uint32_t /*wanted*/) override {
+    std::lock_guard lock(process->kernel.lock);
+    return process->zombie ? POLLIN | POLLRDNORM : 0;
+  }
+  WaitQueue* queue() override { return &process->ended; }
+  std::string describe() const override { return "anon_inode:[pidfd]"; }
+
+  const ProcessPtr process;
+};
+
+bool may_look_into(const Task& task, const Credentials& other) {
+  constexpr int kCapSysPtrace = 19;
+  const Credentials& own = task.credentials;
+  return task.credentials.can(kCapSysPtrace) ||
+         (own.uid == other.uid && own.uid == other.euid && own.uid == other.suid &&
+          own.gid == other.gid && own.gid == other.egid && own.gid == other.sgid);
+}
+
+}  // namespace
+
+FilePtr make_pid_file(ProcessPtr process, int flags) {
+  return std::make_shared<PidFile>(std::move(process), flags);
+}
+
+ErrnoOr<ProcessPtr> process_of(Task& task, int fd, bool* nonblocking) {
+  const FilePtr file = GUEST_TRY(task.files->get(fd));
+  const auto* pid_file = dynamic_cast<const PidFile*>(file.get());
+  if (pid_file == nullptr) return Errno(EBADF);
+  if (nonblocking != nullptr) *nonblocking = file->nonblocking();
+  return pid_file->process;
+}
+
+ErrnoOr<uint64_t> sys_pidfd_open(Task& task, Arguments a) {
+  const int32_t pid = as_int(a[0]);
+  if (pid <= 0 || (as_int(a[1]) & ~O_NONBLOCK) != 0) return Errno(EINVAL);
+  ProcessPtr process;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    const auto found = task.kernel.processes.find(pid);
+    if (found == task.kernel.processes.end())
+      return Errno(task.kernel.tasks.contains(pid) ? ENOENT : ESRCH);
+    process = found->second;
+  }
+  return add_file(task, make_pid_file(std::move(process), as_int(a[1])), true);
+}
+
+ErrnoOr<uint64_t> sys_pidfd_send_signal(Task& task, Arguments a) {
+  const int signal = as_int(a[1]);
+  if (static_cast<uint32_t>(a[3]) != 0) return Errno(EINVAL);
+  const ProcessPtr process = GUEST_TRY(process_of(task, as_int(a[0])));
+  SignalInfo info = make_signal(signal, SI_USER, task.process->pid, task.credentials.uid);
+  if (a[2] != 0) {
+    info = GUEST_TRY(task.get<SignalInfo>(a[2]));
+    if (info.signo != signal) return Errno(EINVAL);
+    if ((info.code >= 0 || info.code == SI_TKILL) && process != task.process) return Errno(EPERM);
+  }
+  if (signal < 0 || signal > kSignals) return Errno(EINVAL);
+  std::lock_guard lock(task.kernel.lock);
+  if (task.kernel.processes.find(process->pid) == task.kernel.processes.end()) return Errno(ESRCH);
+  GUEST_TRY(task.kernel.may_signal(task, *process, signal));
+  if (signal != 0) task.kernel.send(*process, info);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_pidfd_getfd(Task& task, Arguments a) {
+  if (static_cast<uint32_t>(a[2]) != 0) return Errno(EINVAL);
+  const ProcessPtr process = GUEST_TRY(process_of(task, as_int(a[0])));
+  std::shared_ptr<FdTable> files;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    if (process->threads.empty()) return Errno(ESRCH);
+    const Task& other = *process->threads.front();
+    if (process != task.process && !may_look_into(task, other.credentials)) return Errno(EPERM);
+    files = other.files;
+  }
+  if (!files) return Errno(ESRCH);
+  FilePtr file = GUEST_TRY(files->get(as_int(a[1])));
+  return add_file(task, std::move(file), true);
+}
+
+namespace {
+
+struct Piece {
+  uint64_t address = 0;
+  uint64_t length = 0;
+};
+
+ErrnoOr<std::vector<Piece>> get_pieces(Task& task, uint64_t address, uint64_t count) {
+  constexpr uint64_t kMost = 1024;
+  if (count > kMost) return Errno(EINVAL);
+  std::vector<Piece> pieces(count);
+  GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(pieces))));
+  uint64_t sum = 0;
+  for (const Piece& piece : pieces)
+    if (__builtin_add_overflow(sum, piece.length, &sum) || sum > INT64_MAX) return Errno(EINVAL);
+  return pieces;
+}
+
+/// process_vm_readv(2) and its like: from the pieces of one address space to those of another.
+ErrnoOr<uint64_t> copy_between(Task& task, Arguments a, bool reading) {
+  if (a[5] != 0) return Errno(EINVAL);
+  std::vector<Piece> local = GUEST_TRY(get_pieces(task, a[1], a[2]));
+  std::vector<Piece> remote = GUEST_TRY(get_pieces(task, a[3], a[4]));
+  std::shared_ptr<Mm> other;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    const auto found = task.kernel.tasks.find(as_int(a[0]));
+    if (found == task.kernel.tasks.end()) return Errno(ESRCH);
+    if (found->second->process != task.process && !may_look_into(task, found->second->credentials))
+      return Errno(EPERM);
+    other = found->second->mm;
+  }
+  if (!other) return Errno(ESRCH);
+  AddressSpace& from = reading ? other->space() : task.mm->space();
+  AddressSpace& to = reading ? task.mm->space() : other->space();
+  std::vector<Piece>& sources = reading ? remote : local;
+  std::vector<Piece>& targets = reading ? local : remote;
+  std::byte buffer[16384];
+  uint64_t done = 0;
+  size_t source = 0;
+  size_t target = 0;
+  while (source < sources.size() && target < targets.size()) {
+    Piece& here = sources[source];
+    Piece& there = targets[target];
+    const size_t step = std::min({sizeof buffer, here.length, there.length});
+    if (step != 0) {
+      const size_t got = from.read(here.address, std::span(buffer).first(step));
+      const size_t put = to.write(there.address, std::span(buffer).first(got));
+      done += put;
+      if (put < step) return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
+      here = {here.address + step, here.length - step};
+      there = {there.address + step, there.length - step};
+    }
+    if (here.length == 0) ++source;
+    if (there.length == 0) ++target;
+  }
+  return done;
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_process_vm_readv(Task& task, Arguments a) {
+  return copy_between(task, a, true);
+}
+ErrnoOr<uint64_t> sys_process_vm_writev(Task& task, Arguments a) {
+  return copy_between(task, a, false);
+}
+
+ErrnoOr<uint64_t> sys_ptrace(Task&, Arguments) {
+  // Nobody traces here: what Linux says where a security module forbids it.
+  return Errno(EPERM);
+}
+
+}  // namespace fluyt::guest
