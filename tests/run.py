@@ -12,8 +12,11 @@ import time
 import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+import sanitizers  # noqa: E402  (found beside this file)
+
 UNIT_LIMIT_S = 300
-SLOWER = {"dev": 3, "tsan": 5}  # builds with sanitizers
+SLOWER = {"dev": 3, "mixed": 4, "tsan": 5}  # builds with sanitizers
 WALK_LIMIT_S = 1500
 
 
@@ -64,7 +67,7 @@ def run_unit(program, words, count, limit_s):
           flush=True)
 
 
-def run_pytest(folder, words, count):
+def run_pytest(folder, words, count, limit_s):
     """The tests of a folder, in namespaces of their own: loopback alone, and mounts that nobody else makes."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = ["unshare", "--net", *(["--mount"] if folder == "security" else []), "sh", "-c",
@@ -74,9 +77,9 @@ def run_pytest(folder, words, count):
         if words:
             command += ["-k", " or ".join(words)]
         try:
-            code = subprocess.run(command, check=False, timeout=WALK_LIMIT_S, stdin=subprocess.DEVNULL).returncode
+            code = subprocess.run(command, check=False, timeout=limit_s, stdin=subprocess.DEVNULL).returncode
         except subprocess.TimeoutExpired:
-            code = f"no end after {WALK_LIMIT_S} s"
+            code = f"no end after {limit_s} s"
         try:
             cases = list(xml.etree.ElementTree.parse(report.name).getroot().iter("testcase"))
         except xml.etree.ElementTree.ParseError:
@@ -94,14 +97,6 @@ def run_pytest(folder, words, count):
         count.fail(f"{folder}: pytest ended with {code}")
 
 
-def set_sanitizers():
-    """What the sanitizers' runtimes are told, in a build that has them. A report is a failure: it ends the program, or its exit status."""
-    lists = os.path.join(ROOT, "tests", "sanitizers")
-    os.environ["UBSAN_OPTIONS"] = "print_stacktrace=1"
-    os.environ["LSAN_OPTIONS"] = f"suppressions={lists}/leak.supp:print_suppressions=0"
-    os.environ["TSAN_OPTIONS"] = f"suppressions={lists}/thread.supp:print_suppressions=0:second_deadlock_stack=1"
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
@@ -112,14 +107,15 @@ def main():
     os.umask(0o022)
     os.environ.pop("NOTIFY_SOCKET", None)
     os.environ["FLUYT_BIN"] = os.path.join(ROOT, options.build, "bin")
-    set_sanitizers()
+    sanitizers.set_options(os.environ.get("FLUYT_REPORTS"))
+    slower = SLOWER.get(os.path.basename(options.build), 1)
     count = Count()
     if options.only in (None, "unit"):
         for program in sorted(glob.glob(os.path.join(ROOT, options.build, "test", "*_test"))):
-            run_unit(program, options.words, count, UNIT_LIMIT_S * SLOWER.get(os.path.basename(options.build), 1))
+            run_unit(program, options.words, count, UNIT_LIMIT_S * slower)
     for folder in ("security", "walks"):
         if options.only in (None, folder):
-            run_pytest(folder, options.words, count)
+            run_pytest(folder, options.words, count, WALK_LIMIT_S * slower)
     for name, reason in count.skipped.items():
         print(f"skipped {name}: {reason}")
     for name in count.failures:

@@ -17,6 +17,8 @@ import images  # noqa: E402  (found beside this file)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("FLUYT_BIN", os.path.join(ROOT, "build", "release", "bin"))
+SANITIZED = "FLUYT_REPORTS" in os.environ  # `./dev sanitize walks`
+PATIENCE = float(os.environ.get("FLUYT_PATIENCE", "1"))  # how much longer than usual everything may take: slower programs
 
 
 def free_port():
@@ -27,13 +29,13 @@ def free_port():
 
 def wait_for(condition, what, seconds=15.0):
     """Polls `condition` until it is true; a test that waits for ever tells nobody anything."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"gave up after {seconds} s: {what}")
+            raise TimeoutError(f"gave up after {seconds * PATIENCE} s: {what}")
         time.sleep(0.02)
 
 
@@ -41,7 +43,7 @@ def stop_process(process, sig=signal.SIGTERM, seconds=10):
     if process.poll() is None:
         process.send_signal(sig)
         try:
-            process.wait(seconds)
+            process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
