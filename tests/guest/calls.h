@@ -39,6 +39,7 @@ void memory();
 void processes();
 void seccomp();
 void signals();
+void sockets();
 void tasks();
 void terminals();
 void times();

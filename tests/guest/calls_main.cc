@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   calls::processes();
   calls::seccomp();
   calls::signals();
+  calls::sockets();
   calls::tasks();
   calls::terminals();
   calls::times();

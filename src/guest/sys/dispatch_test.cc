@@ -181,7 +181,12 @@ bool may_block(int number) {
                                           SYS_fallocate,     SYS_wait4,
                                           SYS_waitid,        SYS_rt_sigreturn,
                                           SYS_mmap,          SYS_epoll_wait,
-                                          SYS_epoll_pwait,   SYS_epoll_pwait2};
+                                          SYS_epoll_pwait,   SYS_epoll_pwait2,
+                                          SYS_connect,       SYS_accept,
+                                          SYS_accept4,       SYS_sendto,
+                                          SYS_recvfrom,      SYS_sendmsg,
+                                          SYS_recvmsg,       SYS_sendmmsg,
+                                          SYS_recvmmsg};
   return kBlocking.contains(number);
 }
 

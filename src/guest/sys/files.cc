@@ -11,6 +11,7 @@
 #include "guest/fs/devices.h"
 #include "guest/fs/special.h"
 #include "guest/fs/tty.h"
+#include "guest/net/socket.h"
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
 
@@ -21,10 +22,7 @@ constexpr size_t kMaxTransfer = 0x7ffff000;
 constexpr size_t kBounce = size_t{256} << 10;
 constexpr size_t kMaxVectors = 1024;
 
-struct Vector {
-  uint64_t base;
-  uint64_t length;
-};
+using Vector = IoVector;
 
 ErrnoOr<FilePtr> get_file(Task& task, uint64_t fd) {
   FilePtr file = GUEST_TRY(task.files->get(as_int(fd)));
@@ -120,6 +118,10 @@ ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vect
                              : write_from(task, *file, vectors, &file->position);
   };
   if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
+  // Messages have borders: all vectors make one.
+  if (std::shared_ptr<Socket> socket = std::dynamic_pointer_cast<Socket>(file))
+    return way == Way::kRead ? read_socket(task, *socket, vectors)
+                             : write_socket(task, *socket, vectors);
   if (!file->seekable()) return run();
   std::lock_guard lock(file->position_lock);
   return run();

@@ -58,6 +58,15 @@ ErrnoOr<uint64_t> set_seccomp_filter(Task& task, uint32_t flags, uint64_t progra
 /// struct rusage, of which processor time is all that is known.
 std::array<int64_t, 18> resource_usage(const Usage& usage);
 
+/// struct iovec.
+struct IoVector {
+  uint64_t base = 0;
+  uint64_t length = 0;
+};
+class Socket;
+ErrnoOr<uint64_t> read_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
+ErrnoOr<uint64_t> write_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
+
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 
 }  // namespace fluyt::guest

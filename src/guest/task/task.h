@@ -14,6 +14,7 @@
 #include "guest/base/wait.h"
 #include "guest/fs/devices.h"
 #include "guest/mm/mm.h"
+#include "guest/net/network.h"
 #include "guest/platform/platform.h"
 #include "guest/task/futex.h"
 #include "guest/task/seccomp.h"
@@ -219,7 +220,7 @@ class Task final : public JobControl {
   /// True when a signal would be taken now. Under Kernel::lock.
   bool has_signal() const;
 
-  Caller caller() { return {sleeper, credentials, &mm->space(), this}; }
+  Caller caller() { return {sleeper, credentials, &mm->space(), this, process->pid}; }
   WalkFrom walk_from(DentryPtr base = nullptr);
 
   // Guest memory.
@@ -317,6 +318,7 @@ class Kernel : public TerminalHost {
   Platform& platform;
   std::shared_ptr<Tree> tree;
   const Dispatch dispatch;
+  const std::shared_ptr<Network> network = std::make_shared<Network>();
   Futexes futexes;
   Timers timers;
   std::shared_ptr<HostTerminal> terminal = std::make_shared<HostTerminal>();  // the starter's

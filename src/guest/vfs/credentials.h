@@ -34,7 +34,8 @@ inline constexpr uint32_t kSecureNoRoot = 1, kSecureNoSetuidFixup = 4, kSecureKe
 /// capabilities(7), those that are asked for.
 inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3,
                      kCapKill = 5, kCapSetgid = 6, kCapSetuid = 7, kCapSetpcap = 8,
-                     kCapSysChroot = 18, kCapSysAdmin = 21, kCapSysNice = 23, kCapSysResource = 24,
+                     kCapSysChroot = 18, kCapNetBindService = 10, kCapNetAdmin = 12,
+                     kCapNetRaw = 13, kCapSysAdmin = 21, kCapSysNice = 23, kCapSysResource = 24,
                      kCapMknod = 27;
 
 }  // namespace fluyt::guest

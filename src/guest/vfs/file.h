@@ -54,6 +54,7 @@ struct Caller {
   const Credentials& credentials;
   AddressSpace* memory = nullptr;
   JobControl* job = nullptr;
+  int32_t pid = 0;  // as SCM_CREDENTIALS shows it
 };
 
 struct DirEntry {

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "guest/net/address.h"
+#include "guest/net/network.h"
+
+namespace fluyt::guest {
+
+/// struct ucred.
+struct PeerIds {
+  int32_t pid = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  bool operator==(const PeerIds&) const = default;
+};
+
+/// What one send put there, or several that nothing tells apart.
+struct Segment {
+  std::vector<std::byte> data;
+  size_t taken = 0;
+  SocketAddress from;
+  std::vector<FilePtr> files;
+  PeerIds sender;
+  size_t left() const { return data.size() - taken; }
+};
+
+/// What waits to be received. Its owner's lock guards it.
+class Inbox {
+ public:
+  explicit Inbox(std::shared_ptr<Network> network) : network_(std::move(network)) {}
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
+  ~Inbox() { clear(); }
+
+  bool empty() const { return segments_.empty(); }
+  size_t bytes() const { return bytes_; }      // of data
+  size_t charged() const { return charged_; }  // with what keeping them costs
+  size_t count() const { return segments_.size(); }
+  Segment& front() { return segments_.front(); }
+  std::deque<Segment>& segments() { return segments_; }
+
+  /// Behind the last; ENOBUFS, ETOOMANYREFS.
+  Errno push(Segment segment);
+  /// Bytes that join the last segment when nothing tells them apart.
+  Errno push_bytes(std::span<const std::byte> data, const PeerIds& sender);
+  /// Bytes of the first segment were received.
+  void take(size_t count);
+  /// The first segment, whole.
+  Segment pop();
+  /// The files of the first segment: they are the receiver's now.
+  std::vector<FilePtr> take_files();
+  /// Files whose end must wait until no lock is held.
+  void clear();
+
+ private:
+  static constexpr size_t kOverhead = 256;
+  std::shared_ptr<Network> network_;
+  std::deque<Segment> segments_;
+  size_t bytes_ = 0;
+  size_t charged_ = 0;
+};
+
+}  // namespace fluyt::guest

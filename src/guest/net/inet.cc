@@ -1,0 +1,685 @@
+#include "guest/net/inet.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "guest/net/datagram.h"
+#include "guest/net/stream.h"
+
+namespace fluyt::guest {
+namespace {
+
+constexpr int kWhatever = 0x7fffffff;
+
+/// Where something of ours listens. Everything else is beyond the loopback device.
+bool is_ours(const Endpoint& at) { return at.is_loopback() || at.is_any(); }
+
+/// Who a packet to `to` comes from when its sender is bound to no address.
+Endpoint source_for(const Endpoint& to, uint16_t port) {
+  if (to.is_v4()) return Endpoint::v4(INADDR_LOOPBACK, port);
+  Endpoint out;
+  out.address[15] = 1;
+  out.port = port;
+  return out;
+}
+
+/// An unspecified address as a destination is this machine.
+Endpoint destination(Endpoint to) {
+  if (to.is_any()) to.address = source_for(to, 0).address;
+  return to;
+}
+
+constexpr int kIpv6Only = 26;  // IPV6_V6ONLY
+
+/// What both kinds of socket do about addresses, and the options of IP.
+class Binder {
+ public:
+  Binder(Ports& ports, int family, bool stream) : ports_(ports), family_(family), stream_(stream) {}
+
+  Ports& ports() { return ports_; }
+  bool bound() const { return bound_; }
+  bool v6_only() const { return v6_only_; }
+  void set_v6_only(bool on) { v6_only_ = on; }
+  const Endpoint& local() const { return local_; }
+  void set_local(const Socket& socket, const Endpoint& at) {
+    local_.address = at.address;
+    ports_.set_address(socket, at);
+  }
+
+  Errno bind(const SocketPtr& socket, const Caller& caller, const Endpoint& wanted,
+             bool reuse_address, bool reuse_port) {
+    if (bound_) return Errno(EINVAL);
+    if (wanted.is_v4() && family_ == AF_INET6 && v6_only_) return Errno(EINVAL);
+    if (!is_ours(wanted)) return Errno(EADDRNOTAVAIL);
+    constexpr uint16_t kFirstFree = 1024;
+    if (wanted.port != 0 && wanted.port < kFirstFree && !caller.credentials.can(kCapNetBindService))
+      return Errno(EACCES);
+    Ports::Binding binding;
+    binding.at = wanted;
+    binding.v6 = family_ == AF_INET6;
+    binding.v6_only = v6_only_;
+    // UDP has no listeners: there, either option lets all share.
+    binding.reuse_address = reuse_address;
+    binding.reuse_port = reuse_port || (!stream_ && reuse_address);
+    binding.uid = caller.credentials.euid;
+    binding.socket = socket.get();
+    binding.weak = socket;
+    GUEST_TRY(ports_.bind(binding));
+    local_ = binding.at;
+    bound_ = true;
+    return kOk;
+  }
+  void release(const Socket& socket) {
+    if (bound_) ports_.release(socket);
+    bound_ = false;
+  }
+  Endpoint any() const { return family_ == AF_INET ? Endpoint::v4(0, 0) : Endpoint::v6_any(0); }
+
+ private:
+  Ports& ports_;
+  const int family_;
+  const bool stream_;
+  bool bound_ = false;
+  bool v6_only_ = false;
+  Endpoint local_;
+};
+
+// Options that tune packets, of which there are none on a loopback: kept and shown.
+constexpr int kIpOptions[][5] = {{IPPROTO_IP, IP_TOS, 0, 255, 0},
+                                 {IPPROTO_IP, IP_TTL, -1, 255, 64},
+                                 {IPPROTO_IP, IP_RECVERR, 0, 1, 0},
+                                 {IPPROTO_IP, IP_MTU_DISCOVER, 0, 5, 1},
+                                 {IPPROTO_IP, IP_MULTICAST_TTL, -1, 255, 1},
+                                 {IPPROTO_IP, IP_MULTICAST_LOOP, 0, 1, 1},
+                                 {IPPROTO_IP, IP_FREEBIND, 0, 1, 0},
+                                 {IPPROTO_IP, 24 /* IP_BIND_ADDRESS_NO_PORT */, 0, 1, 0}};
+constexpr int kIpv6Options[][5] = {
+    {IPPROTO_IPV6, IPV6_UNICAST_HOPS, -1, 255, 64}, {IPPROTO_IPV6, IPV6_MULTICAST_HOPS, -1, 255, 1},
+    {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0, 1, 1},   {IPPROTO_IPV6, IPV6_TCLASS, -1, 255, 0},
+    {IPPROTO_IPV6, IPV6_RECVERR, 0, 1, 0},          {IPPROTO_IPV6, IPV6_MTU_DISCOVER, 0, 5, 1}};
+constexpr int kTcpOptions[][5] = {{IPPROTO_TCP, TCP_NODELAY, 0, 1, 0},
+                                  {IPPROTO_TCP, TCP_CORK, 0, 1, 0},
+                                  {IPPROTO_TCP, TCP_MAXSEG, 88, 32767, 32741},
+                                  {IPPROTO_TCP, TCP_KEEPIDLE, 1, 32767, 7200},
+                                  {IPPROTO_TCP, TCP_KEEPINTVL, 1, 32767, 75},
+                                  {IPPROTO_TCP, TCP_KEEPCNT, 1, 127, 9},
+                                  {IPPROTO_TCP, TCP_SYNCNT, 1, 127, 6},
+                                  {IPPROTO_TCP, TCP_LINGER2, -kWhatever, kWhatever, 60},
+                                  {IPPROTO_TCP, TCP_DEFER_ACCEPT, 0, kWhatever, 0},
+                                  {IPPROTO_TCP, TCP_WINDOW_CLAMP, 0, kWhatever, 0},
+                                  {IPPROTO_TCP, TCP_QUICKACK, 0, kWhatever, 1},
+                                  {IPPROTO_TCP, TCP_USER_TIMEOUT, 0, kWhatever, 0},
+                                  {IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0, kWhatever, 0}};
+
+bool is_inet_level(int level) {
+  return level == IPPROTO_IP || level == IPPROTO_IPV6 || level == IPPROTO_TCP ||
+         level == IPPROTO_UDP;
+}
+
+template <size_t N>
+void append(std::vector<std::array<int, 5>>& to, const int (&table)[N][5]) {
+  for (const auto& one : table) to.push_back({one[0], one[1], one[2], one[3], one[4]});
+}
+
+class TcpSocket final : public StreamSocket {
+ public:
+  TcpSocket(std::shared_ptr<Network> network, int family, int flags)
+      : StreamSocket(network, family, SOCK_STREAM, IPPROTO_TCP, flags, Connection::Kind::kTcp),
+        binder_(network->tcp, family, true) {
+    send_buffer_ = 16384;
+    receive_buffer_ = 131072;
+  }
+  ~TcpSocket() override {
+    // Those who wait for a place in the queue of connections are refused.
+    stop_waiting(ECONNRESET);
+    binder_.release(*this);
+  }
+
+  Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
+    const Endpoint wanted = GUEST_TRY(parse_any(address));
+    std::lock_guard lock(binding_);
+    GUEST_TRY(binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
+                           reuse_port_.load()));
+    name_is(binder_.local());
+    return kOk;
+  }
+
+  Errno connect(Caller& caller, const Places&, const SocketAddress& address) override {
+    if (address.length < sizeof(uint16_t)) return Errno(EINVAL);
+    if (address.family() == AF_UNSPEC) return disconnect();
+    bool begun = false;
+    {
+      std::lock_guard lock(mutex_);
+      switch (state_) {
+        case State::kListening:
+          return Errno(EISCONN);
+        case State::kConnected:
+          if (std::exchange(told_, true)) return Errno(EISCONN);
+          return kOk;
+        case State::kConnecting:
+          if (error_ != 0) {
+            state_ = State::kNew;
+            return Errno(std::exchange(error_, 0));
+          }
+          begun = true;
+          break;
+        case State::kNew:
+          break;
+      }
+    }
+    if (!begun) {
+      const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
+      if (wanted.is_v4() && family() == AF_INET6 && binder_.v6_only()) return Errno(ENETUNREACH);
+      const Endpoint to = destination(wanted);
+      if (!is_ours(to)) return Errno(ENETUNREACH);
+      {
+        std::lock_guard lock(binding_);
+        if (!binder_.bound()) {
+          GUEST_TRY(binder_.bind(shared_from_this(), caller, source_for(to, 0), false, false));
+          chosen_ = true;
+        } else if (binder_.local().is_any()) {
+          binder_.set_local(*this, source_for(to, 0));
+        }
+        name_is(binder_.local());
+      }
+      {
+        std::lock_guard lock(mutex_);
+        state_ = State::kConnecting;
+        to_ = to;
+        told_ = false;
+        ids_ = ids_of(caller);
+      }
+      reach();
+      // As if the answer came a little later, which is when Linux has it.
+      if (nonblocking()) return Errno(EINPROGRESS);
+    } else if (nonblocking()) {
+      return Errno(EALREADY);
+    }
+    const Deadline deadline = send_deadline();
+    const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, [&] {
+      std::lock_guard lock(mutex_);
+      return state_ != State::kConnecting || error_ != 0;
+    });
+    if (!waiting.ok())
+      return waiting.value() == ETIMEDOUT ? Errno(EINPROGRESS) : waited(waiting, deadline);
+    std::lock_guard lock(mutex_);
+    if (error_ != 0) {
+      if (state_ == State::kConnecting) state_ = State::kNew;
+      return Errno(std::exchange(error_, 0));
+    }
+    told_ = true;
+    return kOk;
+  }
+
+  Errno shutdown(int how) override {
+    const bool was_listening = is_listening();
+    GUEST_TRY(StreamSocket::shutdown(how));
+    if (was_listening && how != SHUT_WR) {
+      // Linux ends the listening; the port stays.
+      stop_listening();
+      stop_waiting(ECONNRESET);
+      queue_->wake_all();
+    }
+    return kOk;
+  }
+
+  Errno set_option(Caller& caller, int level, int option,
+                   std::span<const std::byte> value) override {
+    if (level == IPPROTO_IPV6 && option == kIpv6Only && family() == AF_INET6) {
+      const int on = GUEST_TRY(as_number(value));
+      std::lock_guard lock(binding_);
+      if (binder_.bound()) return Errno(EINVAL);
+      binder_.set_v6_only(on != 0);
+      return kOk;
+    }
+    if (level == IPPROTO_TCP && option == TCP_CONGESTION) {
+      std::string name(reinterpret_cast<const char*>(value.data()), value.size());
+      name = name.c_str();
+      return name == "cubic" || name == "reno" ? kOk : Errno(ENOENT);
+    }
+    if (level == SOL_SOCKET) return StreamSocket::set_option(caller, level, option, value);
+    if (GUEST_TRY(keep_option(options(), level, option, value))) return kOk;
+    return Errno(ENOPROTOOPT);
+  }
+
+  ErrnoOr<std::vector<std::byte>> get_option(Caller& caller, int level, int option) override {
+    if (level == IPPROTO_IPV6 && option == kIpv6Only && family() == AF_INET6)
+      return from_number(binder_.v6_only() ? 1 : 0);
+    if (level == IPPROTO_TCP && option == TCP_CONGESTION) {
+      const char name[16] = "cubic";
+      const auto bytes = std::as_bytes(std::span(name));
+      return std::vector<std::byte>(bytes.begin(), bytes.end());
+    }
+    if (level == IPPROTO_TCP && option == TCP_INFO) {
+      tcp_info info{};
+      info.tcpi_state = static_cast<uint8_t>(row().state);
+      info.tcpi_snd_mss = info.tcpi_rcv_mss = 32741;
+      info.tcpi_pmtu = 65536;
+      info.tcpi_rtt = info.tcpi_rttvar = 10;
+      info.tcpi_snd_cwnd = 10;
+      const auto bytes = std::as_bytes(std::span(&info, 1));
+      return std::vector<std::byte>(bytes.begin(), bytes.end());
+    }
+    if (level == SOL_SOCKET) return StreamSocket::get_option(caller, level, option);
+    const std::optional<int> kept = kept_option(options(), level, option);
+    if (!kept) return Errno(is_inet_level(level) ? ENOPROTOOPT : EOPNOTSUPP);
+    return from_number(*kept);
+  }
+
+  Row row() override {
+    Row row;
+    row.peer = row.local = binder_.any();
+    {
+      std::lock_guard lock(mutex_);
+      if (name_)
+        if (ErrnoOr<Endpoint> at = parse_endpoint(*name_, family()); at.ok()) row.local = *at;
+    }
+    row.state = 7;  // CLOSE
+    int side = 0;
+    const std::shared_ptr<Connection> at = connection(&side);
+    if (at) {
+      std::lock_guard lock(at->mutex);
+      const Connection::Side& me = at->sides[side];
+      const Connection::Side& other = at->sides[1 - side];
+      const bool finished = !other.open || !other.sends;
+      if (me.reset)
+        row.state = 7;
+      else if (finished)
+        row.state = me.sends ? 8 : 9;  // CLOSE_WAIT, LAST_ACK
+      else
+        row.state = me.sends ? 1 : 5;  // ESTABLISHED, FIN_WAIT2
+      row.connected = true;
+      row.waiting = me.inbox.bytes();
+      if (ErrnoOr<Endpoint> peer = parse_endpoint(other.name, other.name.family()); peer.ok())
+        row.peer = *peer;
+      return row;
+    }
+    std::lock_guard lock(mutex_);
+    row.listening = state_ == State::kListening;
+    if (row.listening) {
+      row.state = 10;
+      row.waiting = backlog_.size();
+    } else if (state_ == State::kConnecting) {
+      row.state = 2;
+      row.peer = to_;
+    }
+    return row;
+  }
+
+ protected:
+  std::shared_ptr<StreamSocket> make_accepted(int flags) override {
+    auto made = std::make_shared<TcpSocket>(network_, family(), flags);
+    made->reuse_address_ = reuse_address_.load();
+    made->reuse_port_ = reuse_port_.load();
+    made->linger_ = linger_.load();
+    made->linger_s_ = linger_s_.load();
+    made->told_ = true;
+    made->binder_.set_v6_only(binder_.v6_only());
+    return made;
+  }
+  Errno prepare_listen(Caller& caller) override {
+    std::lock_guard lock(binding_);
+    if (!binder_.bound()) {
+      GUEST_TRY(binder_.bind(shared_from_this(), caller, binder_.any(), reuse_address_.load(),
+                             reuse_port_.load()));
+      name_is(binder_.local());
+    }
+    return binder_.ports().listen(*this);
+  }
+  void room_made() override {
+    while (const std::shared_ptr<TcpSocket> next = next_waiting()) next->reach();
+  }
+  SocketAddress unnamed() const override { return shown(binder_.any(), family()); }
+
+ private:
+  /// Linux takes AF_UNSPEC with the unspecified address for AF_INET (bind(2) of old programs).
+  ErrnoOr<Endpoint> parse_any(const SocketAddress& address) const {
+    if (family() == AF_INET && address.length >= sizeof(sockaddr_in) &&
+        address.family() == AF_UNSPEC) {
+      SocketAddress as_inet = address;
+      const uint16_t inet = AF_INET;
+      std::memcpy(as_inet.bytes.data(), &inet, sizeof inet);
+      const Endpoint at = GUEST_TRY(parse_endpoint(as_inet, AF_INET));
+      if (at.is_any()) return at;
+      return Errno(EAFNOSUPPORT);
+    }
+    return parse_endpoint(address, family());
+  }
+  std::vector<Kept> options() const {
+    std::vector<std::array<int, 5>> rows;
+    append(rows, kTcpOptions);
+    append(rows, kIpOptions);
+    if (family() == AF_INET6) append(rows, kIpv6Options);
+    std::vector<Kept> out;
+    for (const auto& row : rows) out.push_back({row[0], row[1], row[2], row[3], row[4]});
+    return out;
+  }
+  void name_is(const Endpoint& at) {
+    std::lock_guard lock(mutex_);
+    name_ = shown(at, family());
+  }
+
+  /// Tries to enter the queue of whoever listens; waits there for a place when it is full.
+  void reach() {
+    Endpoint to;
+    auto made = std::make_shared<Connection>(kind_, network_);
+    {
+      std::lock_guard lock(mutex_);
+      if (state_ != State::kConnecting || error_ != 0) return;
+      to = to_;
+      made->sides[0].name = *name_;
+      made->sides[0].queue = queue_;
+      made->sides[0].ids = ids_;
+    }
+    made->sides[1].name = shown(to, family());
+    made->sides[1].capacity = room_for_peer();
+    const SocketPtr found = network_->tcp.find(to, true);
+    auto* listener = static_cast<TcpSocket*>(found.get());
+    // The listener shows addresses of its own family.
+    const Endpoint from = parse_endpoint(made->sides[0].name, family()).value();
+    auto offered = Errno(ECONNREFUSED);
+    if (listener != nullptr) {
+      made->sides[0].name = shown(from, listener->family());
+      made->sides[1].name = shown(to, listener->family());
+      offered = listener->offer(made);
+      if (offered.value() == EAGAIN) {
+        std::unique_lock lock(listener->waiting_mutex_);
+        constexpr size_t kMostWaiting = 4096;
+        if (listener->waiting_.size() < kMostWaiting) {
+          listener->waiting_.push_back(std::static_pointer_cast<TcpSocket>(shared_from_this()));
+          return;
+        }
+        offered = Errno(ETIMEDOUT);
+      }
+    }
+    if (offered.ok()) {
+      adopt(std::move(made), 0);
+      std::lock_guard lock(mutex_);
+      name_ = shown(from, family());
+      peer_shown_ = shown(to, family());
+    } else {
+      std::lock_guard lock(mutex_);
+      error_ = offered.value();
+    }
+    queue_->wake_all();
+  }
+  std::shared_ptr<TcpSocket> next_waiting() {
+    {
+      std::lock_guard lock(mutex_);
+      if (backlog_.size() >= backlog_limit_) return nullptr;
+    }
+    std::lock_guard lock(waiting_mutex_);
+    while (!waiting_.empty()) {
+      std::shared_ptr<TcpSocket> next = waiting_.front().lock();
+      waiting_.pop_front();
+      if (next) return next;
+    }
+    return nullptr;
+  }
+  void stop_waiting(int error) {
+    std::deque<std::weak_ptr<TcpSocket>> waiting;
+    {
+      std::lock_guard lock(waiting_mutex_);
+      waiting.swap(waiting_);
+    }
+    for (const auto& weak : waiting) {
+      const std::shared_ptr<TcpSocket> one = weak.lock();
+      if (!one) continue;
+      {
+        std::lock_guard lock(one->mutex_);
+        if (one->state_ == State::kConnecting) one->error_ = error;
+      }
+      one->queue_->wake_all();
+    }
+  }
+
+  /// connect(2) to AF_UNSPEC: the association is dissolved.
+  Errno disconnect() {
+    std::shared_ptr<Connection> old;
+    int side = 0;
+    {
+      std::lock_guard lock(mutex_);
+      inbox_ = nullptr;
+      old = std::move(connection_);
+      connection_.reset();
+      side = side_;
+      state_ = State::kNew;
+      error_ = 0;
+      told_ = false;
+    }
+    stop_listening();
+    if (old) old->close(side, true);
+    std::lock_guard lock(binding_);
+    if (chosen_) {
+      binder_.release(*this);
+      std::lock_guard guard(mutex_);
+      name_.reset();
+    }
+    chosen_ = false;
+    return kOk;
+  }
+
+ public:
+  ErrnoOr<SocketAddress> peer_name() override {
+    {
+      std::lock_guard lock(mutex_);
+      if (peer_shown_ && connection_) {
+        std::lock_guard guard(connection_->mutex);
+        if (connection_->sides[side_].reset) return Errno(ENOTCONN);
+        return *peer_shown_;
+      }
+    }
+    return StreamSocket::peer_name();
+  }
+
+ private:
+  mutable std::mutex binding_;  // before mutex_
+  Binder binder_;
+  bool chosen_ = false;  // the port was not asked for
+  // Under mutex_:
+  Endpoint to_;
+  PeerIds ids_;
+  bool told_ = false;  // connect said that it is connected
+  std::optional<SocketAddress> peer_shown_;
+  std::mutex waiting_mutex_;
+  std::deque<std::weak_ptr<TcpSocket>> waiting_;  // whose connections found no room
+};
+
+class UdpSocket final : public DatagramSocket {
+ public:
+  UdpSocket(std::shared_ptr<Network> network, int family, int flags)
+      : DatagramSocket(network, family, SOCK_DGRAM, IPPROTO_UDP, flags),
+        binder_(network->udp, family, false) {}
+  ~UdpSocket() override { binder_.release(*this); }
+
+  Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
+    const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
+    std::lock_guard lock(binding_);
+    return binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
+                        reuse_port_.load());
+  }
+
+  Errno connect(Caller& caller, const Places&, const SocketAddress& address) override {
+    if (address.length < sizeof(uint16_t)) return Errno(EINVAL);
+    if (address.family() == AF_UNSPEC) {
+      std::lock_guard lock(binding_);
+      std::lock_guard guard(mutex_);
+      peer_.reset();
+      if (chosen_) binder_.release(*this);
+      chosen_ = false;
+      return kOk;
+    }
+    const Endpoint to = destination(GUEST_TRY(parse_endpoint(address, family())));
+    if (!is_ours(to)) return Errno(ENETUNREACH);
+    std::lock_guard lock(binding_);
+    GUEST_TRY(choose(caller));
+    if (binder_.local().is_any()) {
+      binder_.set_local(*this, source_for(to, 0));
+      chosen_address_ = true;
+    }
+    std::lock_guard guard(mutex_);
+    peer_ = to;
+    return kOk;
+  }
+
+  ErrnoOr<size_t> send(Caller& caller, const Places*, const Outgoing& out) override {
+    if ((out.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+    if (out.data.size() > longest()) return Errno(EMSGSIZE);
+    Endpoint to;
+    bool connected = false;
+    {
+      std::lock_guard lock(mutex_);
+      if (error_ != 0) return Errno(std::exchange(error_, 0));
+      if (no_sending_) return Errno(EPIPE);
+      if (out.to == nullptr || out.to->length == 0) {
+        if (!peer_) return Errno(EDESTADDRREQ);
+        to = *peer_;
+        connected = true;
+      }
+    }
+    if (!connected) {
+      // An IPv6 socket takes addresses of IPv4 as well.
+      const bool inet = out.to->family() == AF_INET;
+      to = GUEST_TRY(parse_endpoint(*out.to, inet ? AF_INET : family()));
+      if (to.port == 0) return Errno(EINVAL);
+      to = destination(to);
+    }
+    if (!is_ours(to)) {
+      if (to == Endpoint::v4(INADDR_BROADCAST, to.port) && !broadcast_) return Errno(EACCES);
+      return Errno(ENETUNREACH);
+    }
+    Endpoint from;
+    {
+      std::lock_guard lock(binding_);
+      GUEST_TRY(choose(caller));
+      from = binder_.local();
+    }
+    if (from.is_any()) from = source_for(to, from.port);
+    const SocketPtr found = network_->udp.find(to, false);
+    auto* target = static_cast<UdpSocket*>(found.get());
+    if (target == nullptr || !target->hears(from)) {
+      // Nobody there: the connected learn of it at their next call.
+      if (connected) set_error(ECONNREFUSED);
+      return out.data.size();
+    }
+    Segment segment;
+    segment.data.assign(out.data.begin(), out.data.end());
+    segment.from = shown(from, target->family());
+    segment.sender = ids_of(caller);
+    GUEST_TRY(target->deliver(std::move(segment), Full::kDrop));
+    return out.data.size();
+  }
+
+  Errno shutdown(int how) override {
+    if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
+    {
+      std::lock_guard lock(mutex_);
+      if (!peer_) return Errno(ENOTCONN);
+      if (how != SHUT_WR) no_receiving_ = true;
+      if (how != SHUT_RD) no_sending_ = true;
+    }
+    queue_->wake_all();
+    return kOk;
+  }
+  ErrnoOr<SocketAddress> name() override {
+    std::lock_guard lock(binding_);
+    return shown(binder_.bound() ? binder_.local() : binder_.any(), family());
+  }
+  ErrnoOr<SocketAddress> peer_name() override {
+    std::lock_guard lock(mutex_);
+    if (!peer_) return Errno(ENOTCONN);
+    return shown(*peer_, family());
+  }
+  size_t longest() const override { return family() == AF_INET ? 65507 : 65487; }
+
+  Errno set_option(Caller& caller, int level, int option,
+                   std::span<const std::byte> value) override {
+    if (level == IPPROTO_IPV6 && option == kIpv6Only && family() == AF_INET6) {
+      const int on = GUEST_TRY(as_number(value));
+      std::lock_guard lock(binding_);
+      if (binder_.bound()) return Errno(EINVAL);
+      binder_.set_v6_only(on != 0);
+      return kOk;
+    }
+    if (level == SOL_SOCKET) return Socket::set_option(caller, level, option, value);
+    if (GUEST_TRY(keep_option(options(), level, option, value))) return kOk;
+    return Errno(ENOPROTOOPT);
+  }
+  ErrnoOr<std::vector<std::byte>> get_option(Caller& caller, int level, int option) override {
+    if (level == IPPROTO_IPV6 && option == kIpv6Only && family() == AF_INET6)
+      return from_number(binder_.v6_only() ? 1 : 0);
+    if (level == SOL_SOCKET) return Socket::get_option(caller, level, option);
+    const std::optional<int> kept = kept_option(options(), level, option);
+    if (!kept) return Errno(is_inet_level(level) ? ENOPROTOOPT : EOPNOTSUPP);
+    return from_number(*kept);
+  }
+  Row row() override {
+    Row row;
+    std::lock_guard lock(binding_);
+    row.local = binder_.bound() ? binder_.local() : binder_.any();
+    std::lock_guard guard(mutex_);
+    row.peer = peer_.value_or(binder_.any());
+    row.state = peer_ ? 1 : 7;
+    row.connected = binder_.bound();
+    row.waiting = received_.bytes();
+    return row;
+  }
+
+ protected:
+  bool full() const override {
+    return received_.charged() >= static_cast<size_t>(receive_buffer_.load());
+  }
+
+ private:
+  Errno choose(Caller& caller) {
+    if (binder_.bound()) return kOk;
+    GUEST_TRY(binder_.bind(shared_from_this(), caller, binder_.any(), false, false));
+    chosen_ = true;
+    return kOk;
+  }
+  bool hears(const Endpoint& from) {
+    std::lock_guard lock(mutex_);
+    return !peer_ || (peer_->address == from.address && peer_->port == from.port);
+  }
+  std::vector<Kept> options() const {
+    std::vector<std::array<int, 5>> rows;
+    append(rows, kIpOptions);
+    if (family() == AF_INET6) append(rows, kIpv6Options);
+    std::vector<Kept> out;
+    for (const auto& row : rows) out.push_back({row[0], row[1], row[2], row[3], row[4]});
+    return out;
+  }
+
+  std::mutex binding_;  // before mutex_
+  Binder binder_;
+  bool chosen_ = false;
+  bool chosen_address_ = false;
+  std::optional<Endpoint> peer_;  // under mutex_
+};
+
+}  // namespace
+
+ErrnoOr<SocketPtr> make_inet_socket(const std::shared_ptr<Network>& network, const Caller& caller,
+                                    int family, int type, int protocol, int flags) {
+  switch (type) {
+    case SOCK_STREAM:
+      if (protocol != 0 && protocol != IPPROTO_TCP) return Errno(EPROTONOSUPPORT);
+      return SocketPtr(std::make_shared<TcpSocket>(network, family, flags));
+    case SOCK_DGRAM:
+      if (protocol != 0 && protocol != IPPROTO_UDP) return Errno(EPROTONOSUPPORT);
+      return SocketPtr(std::make_shared<UdpSocket>(network, family, flags));
+    case SOCK_RAW:
+      return Errno(caller.credentials.can(kCapNetRaw) ? EPROTONOSUPPORT : EPERM);
+    default:
+      return Errno(ESOCKTNOSUPPORT);
+  }
+}
+
+}  // namespace fluyt::guest

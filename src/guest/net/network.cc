@@ -1,0 +1,275 @@
+#include "guest/net/network.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <unordered_set>
+
+#include "guest/net/socket.h"
+#include "guest/platform/host/io.h"
+
+namespace fluyt::guest {
+
+Errno Budget::charge(size_t bytes) {
+  if (used_.fetch_add(bytes) + bytes <= kMost) return kOk;
+  used_.fetch_sub(bytes);
+  return Errno(ENOBUFS);
+}
+
+void bury(std::vector<FilePtr> files) {
+  thread_local std::vector<FilePtr>* grave = nullptr;
+  if (files.empty()) return;
+  if (grave != nullptr) {
+    grave->insert(grave->end(), std::make_move_iterator(files.begin()),
+                  std::make_move_iterator(files.end()));
+    return;
+  }
+  grave = &files;
+  while (!files.empty()) {
+    FilePtr last = std::move(files.back());
+    files.pop_back();
+    last.reset();
+  }
+  grave = nullptr;
+}
+
+Errno Rights::attach(const Inbox& holder, const std::vector<FilePtr>& files) {
+  std::lock_guard lock(mutex_);
+  if (count_ + files.size() > kMost) return Errno(ETOOMANYREFS);
+  count_ += files.size();
+  for (const FilePtr& file : files)
+    if (auto* socket = dynamic_cast<Socket*>(file.get())) holders_[socket].push_back(&holder);
+  return kOk;
+}
+
+void Rights::detach(const Inbox& holder, const std::vector<FilePtr>& files) {
+  std::lock_guard lock(mutex_);
+  count_ -= files.size();
+  for (const FilePtr& file : files) {
+    auto* socket = dynamic_cast<Socket*>(file.get());
+    if (socket == nullptr) continue;
+    const auto found = holders_.find(socket);
+    if (found == holders_.end()) continue;
+    auto& list = found->second;
+    if (const auto at = std::ranges::find(list, &holder); at != list.end()) list.erase(at);
+    if (list.empty()) holders_.erase(found);
+  }
+}
+
+size_t Rights::in_flight() {
+  std::lock_guard lock(mutex_);
+  return count_;
+}
+
+/// While the lock is held no file enters or leaves a queue, so that a socket whose references are
+/// all in queues cannot be got hold of but through them.
+std::vector<std::shared_ptr<Socket>> Rights::find_unreachable() {
+  std::lock_guard lock(mutex_);
+  std::unordered_map<const Inbox*, Socket*> reader;  // of sockets that only queues hold
+  std::unordered_set<Socket*> reached;
+  for (const auto& [socket, holders] : holders_) {
+    if (socket->weak_from_this().use_count() > static_cast<long>(holders.size()))
+      reached.insert(socket);
+    else if (const Inbox* inbox = socket->inbox(); inbox != nullptr)
+      reader[inbox] = socket;
+  }
+  for (bool more = true; more;) {
+    more = false;
+    for (const auto& [socket, holders] : holders_) {
+      if (reached.contains(socket)) continue;
+      for (const Inbox* holder : holders) {
+        const auto found = reader.find(holder);
+        if (found != reader.end() && !reached.contains(found->second)) continue;
+        reached.insert(socket);
+        more = true;
+        break;
+      }
+    }
+  }
+  std::vector<std::shared_ptr<Socket>> out;
+  for (const auto& [socket, holders] : holders_)
+    if (!reached.contains(socket))
+      if (std::shared_ptr<Socket> held = socket->weak_from_this().lock())
+        out.push_back(std::move(held));
+  collect_at_ = std::max<size_t>(64, 2 * (holders_.size() - out.size()));
+  return out;
+}
+
+void Rights::collect() {
+  {
+    std::lock_guard lock(mutex_);
+    if (holders_.size() < collect_at_ && count_ < kMost / 2) return;
+  }
+  for (const std::shared_ptr<Socket>& socket : find_unreachable()) socket->drop_received();
+}
+
+bool Ports::conflict(const Binding& a, const Binding& b) {
+  const bool a_v4 = a.at.is_v4();
+  const bool b_v4 = b.at.is_v4();
+  bool overlap = false;
+  if (a_v4 == b_v4) {
+    overlap = a.at.is_any() || b.at.is_any() || a.at.address == b.at.address;
+  } else {
+    // An IPv6 socket at :: takes IPv4 too, unless told not to.
+    const Binding& six = a_v4 ? b : a;
+    overlap = six.at.is_any() && !six.v6_only;
+  }
+  if (!overlap) return false;
+  if (a.reuse_port && b.reuse_port && a.uid == b.uid) return false;
+  return !(a.reuse_address && b.reuse_address && !a.listening && !b.listening);
+}
+
+Errno Ports::bind(Binding& wanted) {
+  constexpr uint16_t kFirst = 32768;
+  constexpr uint32_t kCount = 60999 - kFirst + 1;
+  std::lock_guard lock(mutex_);
+  const auto is_free = [&](uint16_t port, bool sharing) {
+    const auto [begin, end] = by_port_.equal_range(port);
+    for (auto at = begin; at != end; ++at)
+      if (!sharing || conflict(at->second, wanted)) return false;
+    return true;
+  };
+  if (wanted.at.port == 0) {
+    if (next_ == 0) host::fill_random(std::as_writable_bytes(std::span(&next_, 1)));
+    uint32_t tried = 0;
+    for (; tried < kCount; ++tried) {
+      const auto port = static_cast<uint16_t>(kFirst + (next_ += 2) % kCount);
+      if (!is_free(port, tried >= kCount / 2)) continue;
+      wanted.at.port = port;
+      break;
+    }
+    if (tried == kCount) {
+      // Every second one was taken: any will do.
+      for (uint32_t i = 0; i < kCount && wanted.at.port == 0; ++i)
+        if (is_free(static_cast<uint16_t>(kFirst + i), true))
+          wanted.at.port = static_cast<uint16_t>(kFirst + i);
+      if (wanted.at.port == 0) return Errno(EADDRINUSE);
+    }
+  } else if (!is_free(wanted.at.port, true)) {
+    return Errno(EADDRINUSE);
+  }
+  by_port_.emplace(wanted.at.port, wanted);
+  return kOk;
+}
+
+void Ports::release(const Socket& socket) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(by_port_, [&](const auto& entry) { return entry.second.socket == &socket; });
+}
+
+Errno Ports::listen(const Socket& socket) {
+  std::lock_guard lock(mutex_);
+  Binding* own = nullptr;
+  for (auto& [port, binding] : by_port_)
+    if (binding.socket == &socket) own = &binding;
+  if (own == nullptr) return Errno(EINVAL);
+  Binding wanted = *own;
+  wanted.listening = true;
+  const auto [begin, end] = by_port_.equal_range(own->at.port);
+  for (auto at = begin; at != end; ++at)
+    if (at->second.socket != &socket && at->second.listening && conflict(at->second, wanted))
+      return Errno(EADDRINUSE);
+  own->listening = true;
+  return kOk;
+}
+
+void Ports::set_address(const Socket& socket, const Endpoint& at) {
+  std::lock_guard lock(mutex_);
+  for (auto& [port, binding] : by_port_)
+    if (binding.socket == &socket) binding.at.address = at.address;
+}
+
+std::shared_ptr<Socket> Ports::find(const Endpoint& to, bool listening) {
+  std::vector<std::shared_ptr<Socket>> best;
+  std::vector<std::shared_ptr<Socket>> held;  // their end must wait until we let go
+  std::lock_guard lock(mutex_);
+  int best_score = 0;
+  const auto [begin, end] = by_port_.equal_range(to.port);
+  for (auto at = begin; at != end; ++at) {
+    const Binding& binding = at->second;
+    if (listening && !binding.listening) continue;
+    int score = 0;
+    if (binding.at.address == to.address)
+      score = 3;
+    else if (binding.at.is_any() && binding.at.is_v4() == to.is_v4())
+      score = 2;
+    else if (binding.at.is_any() && !binding.at.is_v4() && to.is_v4() && !binding.v6_only)
+      score = 1;
+    if (score == 0 || score < best_score) continue;
+    std::shared_ptr<Socket> socket = binding.weak.lock();
+    if (!socket) continue;
+    held.push_back(socket);
+    if (score > best_score) best.clear();
+    best_score = score;
+    best.push_back(std::move(socket));
+  }
+  if (best.empty()) return nullptr;
+  return best[best.size() == 1 ? 0 : turn_++ % best.size()];
+}
+
+std::vector<Ports::Binding> Ports::all() {
+  std::lock_guard lock(mutex_);
+  std::vector<Binding> out;
+  for (const auto& [port, binding] : by_port_) out.push_back(binding);
+  return out;
+}
+
+Network::Network() = default;
+Network::~Network() = default;
+
+Errno Network::bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket) {
+  std::lock_guard lock(mutex_);
+  std::weak_ptr<Socket>& at = abstract_[name];
+  if (!at.expired()) return Errno(EADDRINUSE);
+  at = socket;
+  return kOk;
+}
+
+std::shared_ptr<Socket> Network::find_abstract(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  const auto found = abstract_.find(name);
+  return found == abstract_.end() ? nullptr : found->second.lock();
+}
+
+void Network::release_abstract(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  const auto found = abstract_.find(name);
+  if (found != abstract_.end() && found->second.expired()) abstract_.erase(found);
+}
+
+std::string Network::new_abstract(const std::shared_ptr<Socket>& socket) {
+  for (;;) {
+    char text[8];
+    {
+      std::lock_guard lock(mutex_);
+      std::snprintf(text, sizeof text, "%05x", next_abstract_++ & 0xfffff);
+    }
+    std::string name = std::string(1, '\0') + text;
+    if (bind_abstract(name, socket).ok()) return name;
+  }
+}
+
+void Network::enter(Socket& socket) {
+  std::lock_guard lock(mutex_);
+  sockets_[socket.number()] = &socket;
+}
+
+void Network::leave(Socket& socket) {
+  std::lock_guard lock(mutex_);
+  sockets_.erase(socket.number());
+}
+
+std::vector<std::shared_ptr<Socket>> Network::sockets() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Socket>> out;
+  for (const auto& [number, socket] : sockets_)
+    if (std::shared_ptr<Socket> held = socket->weak_from_this().lock())
+      out.push_back(std::move(held));
+  return out;
+}
+
+size_t Network::count() {
+  std::lock_guard lock(mutex_);
+  return sockets_.size();
+}
+
+}  // namespace fluyt::guest
