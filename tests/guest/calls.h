@@ -40,6 +40,7 @@ void processes();
 void seccomp();
 void signals();
 void sockets();
+void sysv();
 void tasks();
 void terminals();
 void times();

@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   calls::seccomp();
   calls::signals();
   calls::sockets();
+  calls::sysv();
   calls::tasks();
   calls::terminals();
   calls::times();

@@ -19,6 +19,7 @@
 #include "guest/task/futex.h"
 #include "guest/task/seccomp.h"
 #include "guest/task/signals.h"
+#include "guest/task/sysv.h"
 #include "guest/vfs/credentials.h"
 #include "guest/vfs/file.h"
 #include "guest/vfs/tree.h"
@@ -135,6 +136,7 @@ class Process {
   bool processor_watch = false;  // Kernel::check_processor_time comes again
   bool dumpable = true;
   bool child_subreaper = false;
+  SemaphoreUndo semaphore_undo;
   std::atomic<bool> huge_pages_off{false};
 
   struct RealTimer {
@@ -320,6 +322,7 @@ class Kernel : public TerminalHost {
   const Dispatch dispatch;
   const std::shared_ptr<Network> network = std::make_shared<Network>();
   Futexes futexes;
+  SysV sysv;
   Timers timers;
   std::shared_ptr<HostTerminal> terminal = std::make_shared<HostTerminal>();  // the starter's
   SystemNames names;
