@@ -1,6 +1,7 @@
 #include <sys/socket.h>
 
 #include "guest/net/inet.h"
+#include "guest/net/netlink.h"
 #include "guest/net/socket.h"
 #include "guest/net/unix.h"
 
@@ -30,6 +31,8 @@ ErrnoOr<SocketPtr> make_socket(const std::shared_ptr<Network>& network, const Ca
     case AF_INET:
     case AF_INET6:
       return make_inet_socket(network, caller, family, type, protocol, flags);
+    case AF_NETLINK:
+      return make_netlink_socket(network, type, protocol, flags);
     default:
       return Errno(EAFNOSUPPORT);
   }

@@ -213,7 +213,7 @@ std::vector<Ports::Binding> Ports::all() {
   return out;
 }
 
-Network::Network() = default;
+Network::Network() : interfaces{loopback()} {}
 Network::~Network() = default;
 
 Errno Network::bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket) {

@@ -11,6 +11,7 @@
 
 #include "guest/abi/errno.h"
 #include "guest/net/address.h"
+#include "guest/net/interfaces.h"
 #include "guest/vfs/file.h"
 
 namespace fluyt::guest {
@@ -95,6 +96,9 @@ class Network {
   Rights rights;
   Ports tcp;
   Ports udp;
+  // Before the first program, and never again.
+  std::vector<Interface> interfaces;
+  std::vector<Route> routes;
 
   // Abstract names of unix(7).
   Errno bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket);

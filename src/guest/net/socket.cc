@@ -107,7 +107,7 @@ ErrnoOr<uint64_t> Socket::ioctl(Caller& caller, uint32_t request, uint64_t argum
       value = static_cast<int>(unread_by_peer());
       break;
     default:
-      return Errno(ENOTTY);
+      return interface_ioctl(*network_, caller, request, argument);
   }
   if (caller.memory->write(argument, std::as_bytes(std::span(&value, 1))) != sizeof value)
     return Errno(EFAULT);

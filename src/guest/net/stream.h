@@ -20,7 +20,7 @@ class Connection {
     PeerIds ids;
     size_t capacity = 0;   // of the inbox
     bool open = true;      // a socket, or the queue of a listener, holds it
-    bool passes = false;      // SO_PASSCRED
+    bool passes = false;   // SO_PASSCRED
     bool receives = true;  // not shut down
     bool sends = true;     // not shut down
     bool reset = false;    // TCP: the peer is gone and has said so

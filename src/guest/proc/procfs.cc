@@ -10,6 +10,7 @@
 #include <functional>
 #include <utility>
 
+#include "guest/net/network.h"
 #include "guest/platform/host/io.h"
 
 namespace fluyt::guest {
@@ -503,6 +504,20 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
   });
   const uint64_t fd_ino = ino + 64;
   dir->add("fd", 4, [who, fd_ino] { return make_fd_dir(who, fd_ino); });
+  dir->add("net", 4, [&kernel, ino]() -> InodePtr {
+    auto net = std::make_shared<Directory>(ino + 65);
+    uint64_t at = ino + 66;
+    for (const std::string& name : proc_net_names())
+      net->add(name, 8, [&kernel, name, number = at++]() -> InodePtr {
+        return std::make_shared<TextInode>(
+            0444, number,
+            [&kernel, name]() -> ErrnoOr<std::string> {
+              return proc_net_text(*kernel.network, name);
+            },
+            nullptr);
+      });
+    return net;
+  });
   if (!is_thread) {
     const auto threads = [&kernel, tid] {
       std::vector<int32_t> out;
@@ -564,6 +579,7 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
     return std::to_string(task->process->pid) + "/task/" + std::to_string(task->tid);
   });
   link("mounts", fixed("self/mounts"));
+  link("net", fixed("self/net"));
   text_in(*root, "cpuinfo", fixed(std::move(facts.cpuinfo)));
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));
   text_in(*root, "filesystems", fixed("nodev\tproc\nnodev\ttmpfs\nnodev\thost\n"));
@@ -634,6 +650,31 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
       add("max_map_count", 122, "65530\n");
       add("mmap_min_addr", 123, "65536\n");
       return dir;
+    });
+    sys->add("net", 4, []() -> InodePtr {
+      auto net = std::make_shared<Directory>(130);
+      const auto folder = [](auto& in, const char* name, uint64_t ino,
+                             std::vector<std::pair<const char*, const char*>> values) {
+        in->add(name, 4, [ino, values]() -> InodePtr {
+          auto dir = std::make_shared<Directory>(ino);
+          uint64_t at = ino + 1;
+          for (const auto& [file, text] : values)
+            dir->add(file, 8, [number = at++, text = std::string(text)]() -> InodePtr {
+              return std::make_shared<TextInode>(
+                  0444, number, [text]() -> ErrnoOr<std::string> { return text; }, nullptr);
+            });
+          return dir;
+        });
+      };
+      folder(net, "core", 131,
+             {{"somaxconn", "4096\n"}, {"rmem_max", "212992\n"}, {"wmem_max", "212992\n"}});
+      folder(net, "ipv4", 140,
+             {{"ip_local_port_range", "32768\t60999\n"},
+              {"ip_unprivileged_port_start", "1024\n"},
+              {"tcp_rmem", "4096\t131072\t6291456\n"},
+              {"tcp_wmem", "4096\t16384\t4194304\n"}});
+      folder(net, "unix", 150, {{"max_dgram_qlen", "512\n"}});
+      return net;
     });
     return sys;
   });
