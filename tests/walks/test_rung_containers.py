@@ -1,5 +1,6 @@
 """rung with runc's command line: containers on the guest kernel, as containerd and Docker make them."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,7 +8,9 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 
 import harness
@@ -295,16 +298,18 @@ def test_a_terminal_through_the_console_socket(box):
     listener.listen(1)
     box.config["process"]["terminal"] = True
     box.config["process"]["consoleSize"] = {"height": 33, "width": 77}
-    box.write(("sh", "-c", "stty size; trap 'echo interrupted' INT; read line; echo got $line; read line; echo end"))
+    box.write(("sh", "-c", "stty size; tty; trap 'echo interrupted' INT; read line; echo got $line; stty size; read line; echo end"))
     box.ids.add("one")
     box.detached("create", "--console-socket", box.bundle + "/console", "one")
     master = receive_terminal(listener)
     box.done("start", "one")
-    read_until(master, b"33 77")
+    read_until(master, b"/dev/pts/0")
+    assert fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 88, 0, 0)) is not None
     os.write(master, b"word\n")
     read_until(master, b"got word")
     os.write(master, b"\x03")
     read_until(master, b"interrupted")
+    read_until(master, b"44 88")
     os.write(master, b"\n")
     read_until(master, b"end")
     os.close(master)
@@ -315,8 +320,8 @@ def test_exec_on_a_terminal(box):
     box.start()
     child, master = pty.fork()
     if child == 0:
-        os.execv(RUNG, [RUNG, "--root", box.root, "exec", "-t", "one", "sh", "-c", "[ -t 0 ] && echo a terminal; stty -echo; read line; echo got $line; exit 5"])
-    read_until(master, b"a terminal")
+        os.execv(RUNG, [RUNG, "--root", box.root, "exec", "-t", "one", "sh", "-c", "tty; stty -echo; read line; echo got $line; exit 5"])
+    read_until(master, b"/dev/pts/0")
     time.sleep(0.2)
     os.write(master, b"typed\n")
     read_until(master, b"got typed")
@@ -422,4 +427,6 @@ def test_containers_that_are_killed_in_the_middle_leave_nothing(box):
         child.kill()
         child.wait()
         box.rung("delete", "--force", f"c{at}")
+    # A cgroup that was just made and is on no record yet is the next one's.
+    assert box.once("true")[0] == 0
     assert box.cgroups() == [] and box.rung("list", "-q").stdout == ""

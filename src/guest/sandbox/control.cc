@@ -13,6 +13,7 @@
 #include "base/strings.h"
 #include "guest/platform/host/io.h"
 #include "guest/sandbox/program.h"
+#include "guest/sandbox/streams.h"
 #include "guest/sandbox/text.h"
 #include "sys/socket.h"
 
@@ -49,18 +50,18 @@ struct Server {
   Kernel& kernel;
   sys::Fd listener;
   std::shared_ptr<host::Poller> poller;
+  std::shared_ptr<Pts> terminals;
 };
 
 struct Connection {
   Server& server;
   sys::Fd socket;
-  ProcessPtr process;
-  std::shared_ptr<Terminal> terminal;
+  Outside program;
 };
 
 struct Entered {
-  Prepared prepared;
-  std::shared_ptr<Terminal> terminal;
+  TaskPtr task;
+  Outside program;
 };
 
 Result<Entered> enter(Server& server, Packet& packet) {
@@ -77,29 +78,25 @@ Result<Entered> enter(Server& server, Packet& packet) {
   if (!got.ok() || got.value() != text.size())
     return Error(Code::kInvalidArgument, "exec: the description cannot be read");
   const ProgramRequest request = FLUYT_TRY(parse_program(text));
-  Entered out;
-  std::array<FilePtr, 3> streams;
-  for (size_t i = 0; i < streams.size(); ++i) {
-    sys::Fd& fd = packet.descriptors[i + 1];
-    const bool is_terminal = host::is_terminal(fd);
-    std::shared_ptr<HostTerminal> fresh;
-    if (is_terminal && !out.terminal) out.terminal = fresh = std::make_shared<HostTerminal>();
-    ErrnoOr<FilePtr> made = make_host_stream(std::move(fd), O_RDWR, server.poller,
-                                             is_terminal ? out.terminal : nullptr);
-    if (!made.ok()) return Error::from_errno(made.error().value(), cat("standard stream ", i));
-    streams[i] = std::move(made).value();
-    if (fresh) fresh->stream = streams[i];
-  }
-  out.prepared =
-      FLUYT_TRY(prepare_program(server.kernel, request, std::move(streams), out.terminal));
-  return out;
+  Streams streams = FLUYT_TRY(open_streams(
+      server.kernel,
+      {std::move(packet.descriptors[1]), std::move(packet.descriptors[2]),
+       std::move(packet.descriptors[3])},
+      server.poller, server.terminals, request.credentials, std::make_shared<HostTerminal>()));
+  Prepared prepared = FLUYT_TRY(
+      prepare_program(server.kernel, request, std::move(streams.files), streams.terminal));
+  return Entered{
+      std::move(prepared.task),
+      {std::move(prepared.process), std::move(streams.terminal), std::move(streams.bridge)}};
 }
 
 void tell_exit(void* argument) {
   const std::unique_ptr<std::shared_ptr<Connection>> held(
       static_cast<std::shared_ptr<Connection>*>(argument));
   Connection& connection = **held;
-  const int status = connection.server.kernel.wait_for(connection.process);
+  const int status = connection.server.kernel.wait_for(connection.program.process);
+  constexpr int kLastWordsMs = 1000;
+  if (connection.program.bridge) connection.program.bridge->drain(kLastWordsMs);
   send(connection.socket, {.kind = ControlPacket::kExited, .value = status});
 }
 
@@ -125,12 +122,12 @@ void serve_one(Server& server, sys::Fd socket) {
   Result<Entered> entered = enter(server, *first);
   first.reset();
   if (!entered.ok()) return fail(entered.error());
-  auto connection = std::make_shared<Connection>(server, sys::Fd(), entered->prepared.process,
-                                                 std::move(entered->terminal));
-  if (const Errno started = server.kernel.start(std::move(entered->prepared.task)); !started.ok())
+  auto connection = std::make_shared<Connection>(server, sys::Fd(), std::move(entered->program));
+  if (const Errno started = server.kernel.start(std::move(entered->task)); !started.ok())
     return fail(Error::from_errno(started.value(), "start of the program"));
   connection->socket = std::move(socket);
-  send(connection->socket, {.kind = ControlPacket::kStarted, .value = connection->process->pid});
+  send(connection->socket,
+       {.kind = ControlPacket::kStarted, .value = connection->program.process->pid});
   auto* held = new std::shared_ptr<Connection>(connection);
   if (!server.kernel.workers.start(tell_exit, held).ok()) {
     delete held;
@@ -138,13 +135,13 @@ void serve_one(Server& server, sys::Fd socket) {
     while (const std::optional<Packet> packet = receive(connection->socket)) {
       const ControlPacket& head = packet->head;
       if (head.kind != ControlPacket::kSignal || head.value < 1 || head.value > kMaxSignal) break;
-      deliver(server.kernel, connection->process, connection->terminal, head.value,
+      deliver(server.kernel, connection->program, head.value,
               (head.flags & ControlPacket::kFromTerminal) != 0);
     }
   }
   // Nobody keeps it any longer.
   std::lock_guard lock(server.kernel.lock);
-  server.kernel.send(*connection->process, make_signal(SIGKILL, SI_KERNEL));
+  server.kernel.send(*connection->program.process, make_signal(SIGKILL, SI_KERNEL));
 }
 
 struct Accepted {
@@ -176,22 +173,26 @@ void accept_all(void* argument) {
 
 }  // namespace
 
-void deliver(Kernel& kernel, const ProcessPtr& process, const std::shared_ptr<Terminal>& terminal,
-             int signal, bool from_terminal) {
+void deliver(Kernel& kernel, const Outside& to, int signal, bool from_terminal) {
+  if (from_terminal && to.bridge) {
+    if (signal == SIGWINCH) to.bridge->refresh_size();
+    return;
+  }
   std::lock_guard lock(kernel.lock);
   int32_t foreground = 0;
-  if (terminal && from_terminal) {
-    std::lock_guard guard(terminal->mutex);
-    foreground = terminal->foreground;
+  if (to.terminal && from_terminal) {
+    std::lock_guard guard(to.terminal->mutex);
+    foreground = to.terminal->foreground;
   }
   if (foreground != 0 && kernel.send_to_group(foreground, make_signal(signal, SI_KERNEL))) return;
   // SIGKILL from outside reaches init too; the rest only what it has a handler for.
-  kernel.send(*process, make_signal(signal, signal == SIGKILL ? SI_KERNEL : SI_USER));
+  kernel.send(*to.process, make_signal(signal, signal == SIGKILL ? SI_KERNEL : SI_USER));
 }
 
-Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller) {
+Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller,
+                    std::shared_ptr<Pts> terminals) {
   // Lives as long as the sandbox.
-  auto* server = new Server{kernel, std::move(listener), std::move(poller)};
+  auto* server = new Server{kernel, std::move(listener), std::move(poller), std::move(terminals)};
   const Errno started = kernel.workers.start(accept_all, server);
   if (!started.ok()) delete server;
   return started;

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "guest/fs/tty.h"
 #include "guest/platform/host/poller.h"
 #include "guest/sandbox/packet.h"
 #include "guest/task/task.h"
@@ -10,12 +11,21 @@
 /// The sandbox's end of the control socket.
 namespace fluyt::guest {
 
-/// Starts the thread that takes connections. `listener` listens already.
-Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller);
+/// A program that was started from outside, as those who did see it.
+struct Outside {
+  ProcessPtr process;
+  std::shared_ptr<Terminal> terminal;  // its controlling one; null without
+  std::shared_ptr<TtyBridge> bridge;   // null where the terminal's discipline is the host's
+};
 
-/// What came from outside: a terminal's to its foreground group, the rest to the process. Without
+/// Starts the thread that takes connections. `listener` listens already; programs with a terminal
+/// get one of `terminals`, or where that is null the host's.
+Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller,
+                    std::shared_ptr<Pts> terminals);
+
+/// A signal that came from outside. What a terminal of the host's raised is its own business where
+/// it only carries bytes, but for its new size; else it goes to the foreground group. Without
 /// kernel.lock.
-void deliver(Kernel& kernel, const ProcessPtr& process, const std::shared_ptr<Terminal>& terminal,
-             int signal, bool from_terminal);
+void deliver(Kernel& kernel, const Outside& to, int signal, bool from_terminal);
 
 }  // namespace fluyt::guest

@@ -25,6 +25,7 @@
 #include "guest/proc/procfs.h"
 #include "guest/sandbox/control.h"
 #include "guest/sandbox/program.h"
+#include "guest/sandbox/streams.h"
 #include "guest/sys/table.h"
 #include "guest/task/task.h"
 #include "sys/file.h"
@@ -32,8 +33,8 @@
 namespace fluyt::guest {
 namespace {
 
-/// /dev: what every program expects, and the starter's terminal when there is one.
-Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev, const FilePtr& terminal) {
+/// /dev: what every program expects.
+Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev) {
   struct Device {
     const char* path;
     uint32_t major, minor;
@@ -44,10 +45,6 @@ Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev, const F
   for (const Device& device : kDevices) {
     GUEST_TRY(tree.make(from, dev + device.path, S_IFCHR | 0666,
                         make_device(device.major, device.minor)));
-    if (device.major == 5 && device.minor == 1 && terminal) {
-      const DentryPtr made = GUEST_TRY(tree.find(from, dev + device.path, LastLink::kFollow));
-      made->inode->attachment = terminal;
-    }
   }
   constexpr const char* kLinks[][2] = {{"/fd", "/proc/self/fd"},
                                        {"/stdin", "/proc/self/fd/0"},
@@ -98,14 +95,16 @@ bool lies_below(std::string_view path, std::string_view folder) {
   return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
 }
 
-InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& facts) {
+InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& facts,
+                   std::shared_ptr<Pts>& terminals) {
   switch (mount.kind) {
     case SandboxMount::Kind::kProc:
       return make_procfs(kernel, facts);
     case SandboxMount::Kind::kSysfs:
       return make_memfs(0555);
     case SandboxMount::Kind::kDevPts:
-      return make_devpts({}, kernel)->root();
+      terminals = make_devpts({}, kernel);
+      return terminals->root();
     case SandboxMount::Kind::kDev:
     case SandboxMount::Kind::kTmpfs:
       break;
@@ -132,12 +131,11 @@ const char* type_name(SandboxMount::Kind kind) {
 /// after it, and what is to be read-only is so once it is filled.
 class Mounter {
  public:
-  Mounter(Kernel& kernel, const SandboxRequest& request, const HostFacts& facts, FilePtr terminal)
+  Mounter(Kernel& kernel, const SandboxRequest& request, const HostFacts& facts)
       : tree_(*kernel.tree),
         kernel_(kernel),
         request_(request),
         facts_(facts),
-        terminal_(std::move(terminal)),
         from_{tree_.root(), tree_.root(), {}},
         stand_in_(make_memfs(0755)) {}
 
@@ -160,10 +158,13 @@ class Mounter {
     for (const SandboxMount& mount : request_.mounts) {
       where_ = mount.path;
       const DentryPtr at = GUEST_TRY(tree_.mount_point(from_, mount.path, stand_in_));
-      GUEST_TRY(tree_.mount(at, make_root(kernel_, mount, facts_), type_name(mount.kind),
-                            "rw,nosuid,relatime"));
-      if (mount.kind == SandboxMount::Kind::kDev)
-        GUEST_TRY(fill_dev(tree_, from_, mount.path, terminal_));
+      GUEST_TRY(tree_.mount(at, make_root(kernel_, mount, facts_, terminals_),
+                            type_name(mount.kind), "rw,nosuid,relatime"));
+      if (mount.kind == SandboxMount::Kind::kDevPts) {
+        const DentryPtr root = GUEST_TRY(tree_.find(from_, mount.path, LastLink::kFollow));
+        terminals_->mounted_at(root);
+      }
+      if (mount.kind == SandboxMount::Kind::kDev) GUEST_TRY(fill_dev(tree_, from_, mount.path));
     }
     for (const auto& [mount, inode] : later) {
       where_ = mount->path;
@@ -186,6 +187,16 @@ class Mounter {
     return kOk;
   }
   const std::string& where() const { return where_; }
+  /// The last devpts; null when there is none.
+  const std::shared_ptr<Pts>& terminals() const { return terminals_; }
+
+  /// /dev/console is this terminal.
+  Errno set_console(const FilePtr& terminal) {
+    const ErrnoOr<DentryPtr> found = tree_.find(from_, "/dev/console", LastLink::kFollow);
+    if (!found.ok()) return found.error().value() == ENOENT ? kOk : found.error();
+    if (S_ISCHR(found.value()->inode->type())) found.value()->inode->attachment = terminal;
+    return kOk;
+  }
 
  private:
   bool is_guests(const std::string& path) const {
@@ -216,7 +227,7 @@ class Mounter {
   Kernel& kernel_;
   const SandboxRequest& request_;
   const HostFacts& facts_;
-  FilePtr terminal_;
+  std::shared_ptr<Pts> terminals_;
   WalkFrom from_;
   InodePtr stand_in_;
   std::string where_;
@@ -264,7 +275,7 @@ sigset_t some_forwarded() {
 
 /// A container's: its first process is an init like any other. Before the program runs, what asks
 /// for an end gets it.
-[[noreturn]] void forward_to_init(Kernel& kernel, const ProcessPtr& first, bool terminal,
+[[noreturn]] void forward_to_init(Kernel& kernel, const Outside& first,
                                   const std::atomic<bool>& started) {
   const sigset_t wanted = all_forwarded();
   for (;;) {
@@ -273,9 +284,9 @@ sigset_t some_forwarded() {
     if (signal <= 0) continue;
     if (!started.load()) {
       for (int end : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2})
-        if (signal == end) _exit(128 + signal);
+        if (signal == end && info.si_code != SI_KERNEL) _exit(128 + signal);
     }
-    deliver(kernel, first, terminal ? kernel.terminal : nullptr, signal, info.si_code == SI_KERNEL);
+    deliver(kernel, first, signal, info.si_code == SI_KERNEL);
   }
 }
 
@@ -284,7 +295,9 @@ struct Sandbox {
   Kernel* kernel = nullptr;
   Prepared first;
   std::shared_ptr<host::Poller> poller;
-  bool terminal = false;
+  std::shared_ptr<Pts> terminals;
+  std::shared_ptr<Terminal> terminal;  // of the first program
+  std::shared_ptr<TtyBridge> bridge;
 };
 
 constexpr int kMaxScore = 1000;  // proc_pid_oom_score_adj(5)
@@ -367,29 +380,31 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.max_tasks = request.max_tasks;
   out.poller = std::make_shared<host::Poller>();
 
-  std::array<FilePtr, 3> streams;
-  FilePtr console;
-  for (int i = 0; i < 3; ++i) {
-    const bool is_terminal = host::is_terminal(sys::FdRef(i));
-    auto made = make_host_stream(sys::Fd(dup(i)), O_RDWR, out.poller,
-                                 is_terminal ? kernel.terminal : nullptr);
-    if (!made.ok())
-      return Error::from_errno(made.error().value(), "standard stream " + std::to_string(i));
-    streams[static_cast<size_t>(i)] = std::move(made).value();
-    if (is_terminal && !console) console = streams[static_cast<size_t>(i)];
-  }
-  out.terminal = console != nullptr;
-  kernel.terminal->stream = console;
   kernel.log = std::move(log);
   if (request.strace) kernel.strace = sys::Fd(dup(2));
 
+  std::array<sys::Fd, 3> standard = {sys::Fd(dup(0)), sys::Fd(dup(1)), sys::Fd(dup(2))};
+
   FLUYT_TRY(host::confine_sentry());
 
-  Mounter mounter(kernel, request, facts, console);
+  Mounter mounter(kernel, request, facts);
   if (const Errno mounted = mounter.mount_all(host_mounts); !mounted.ok())
     return Error::from_errno(mounted.value(), "mount at " + mounter.where());
-  out.first = FLUYT_TRY(prepare_program(kernel, request.program, std::move(streams),
-                                        out.terminal ? kernel.terminal : nullptr));
+  out.terminals = mounter.terminals();
+  // `do` stays on its caller's terminal as it is.
+  Streams streams = FLUYT_TRY(open_streams(kernel, std::move(standard), out.poller,
+                                           scene == Scene::kContainer ? out.terminals : nullptr,
+                                           request.program.credentials, kernel.terminal));
+  for (const FilePtr& file : streams.files) {
+    if (!streams.terminal || file->describe().starts_with("pipe:")) continue;
+    if (const Errno set = mounter.set_console(file); !set.ok())
+      return Error::from_errno(set.value(), "/dev/console");
+    break;
+  }
+  out.terminal = streams.terminal;
+  out.bridge = streams.bridge;
+  out.first =
+      FLUYT_TRY(prepare_program(kernel, request.program, std::move(streams.files), out.terminal));
   return out;
 }
 
@@ -401,7 +416,7 @@ Result<int> run_sandbox(const SandboxRequest& request) {
   const ProcessPtr first = sandbox.first.process;
   if (const Errno started = kernel->start(sandbox.first.task); !started.ok())
     return Error::from_errno(started.value(), "start " + request.program.arguments[0]);
-  const bool terminal = sandbox.terminal;
+  const bool terminal = sandbox.terminal != nullptr;
   std::thread([kernel, first, terminal] { forward_signals(*kernel, first, terminal); }).detach();
   return kernel->wait_for(first);
 }
@@ -419,12 +434,12 @@ Result<int> run_container(ContainerRequest request) {
   const ProcessPtr first = sandbox.first.process;
   // Outlives everybody who looks at it.
   auto* started = new std::atomic<bool>(false);
-  const bool terminal = sandbox.terminal;
-  std::thread([kernel, first, terminal, started] {
-    forward_to_init(*kernel, first, terminal, *started);
+  std::thread([kernel, first, terminal = sandbox.terminal, bridge = sandbox.bridge, started] {
+    forward_to_init(*kernel, {first, terminal, bridge}, *started);
   }).detach();
   if (request.control.valid()) {
-    const Errno served = serve_control(*kernel, std::move(request.control), sandbox.poller);
+    const Errno served =
+        serve_control(*kernel, std::move(request.control), sandbox.poller, sandbox.terminals);
     if (!served.ok()) return Error::from_errno(served.value(), "the control socket's thread");
   }
   if (request.gate.valid()) {
@@ -442,7 +457,10 @@ Result<int> run_container(ContainerRequest request) {
   }
   request.report.reset();
   request.ready.reset();
-  return kernel->wait_for(first);
+  const int status = kernel->wait_for(first);
+  constexpr int kLastWordsMs = 1000;
+  if (sandbox.bridge) sandbox.bridge->drain(kLastWordsMs);
+  return status;
 }
 
 }  // namespace fluyt::guest
