@@ -68,6 +68,29 @@ void keep_small(SyscallRequest& call) {
     case SYS_brk:
       call.args[0] &= kMost;
       break;
+    // And what would fill the host's memory by a descriptor of it.
+    case SYS_fallocate:
+      call.args[2] &= kMost;
+      call.args[3] &= kMost;
+      break;
+    case SYS_pwrite64:
+    case SYS_pwritev:
+      call.args[3] &= kMost;
+      break;
+    case SYS_truncate:
+    case SYS_ftruncate:
+    case SYS_shmget:
+      call.args[1] &= kMost;
+      break;
+    case SYS_lseek:
+      call.args[1] &= kMost;
+      break;
+    case SYS_copy_file_range:
+      call.args[4] &= kMost;
+      break;
+    case SYS_sendfile:
+      call.args[3] &= kMost;
+      break;
     case SYS_mremap:
       call.args[2] &= kMost;
       [[fallthrough]];

@@ -198,7 +198,7 @@ ErrnoOr<uint64_t> sys_close_range(Task& task, Arguments a) {
   const auto last = static_cast<unsigned>(a[1]);
   const auto flags = static_cast<unsigned>(a[2]);
   if ((flags & ~(kUnshare | kCloseOnExec)) != 0 || first > last) return Errno(EINVAL);
-  if ((flags & kUnshare) != 0) task.files = task.files->copy();
+  if ((flags & kUnshare) != 0) task.replace_files(task.files->copy());
   task.files->close_range(first, last, (flags & kCloseOnExec) != 0);
   return uint64_t{0};
 }

@@ -22,6 +22,12 @@ void adjust_capabilities(Credentials& who, const Credentials& before) {
   if (before.euid != 0 && who.euid == 0) who.effective = who.permitted;
 }
 
+/// Others look at a task's credentials, its groups among them, with the lock held.
+void commit(Task& task, Credentials who) {
+  std::lock_guard lock(task.kernel.lock);
+  task.credentials = std::move(who);
+}
+
 bool is_one_of(uint32_t id, uint32_t a, uint32_t b, uint32_t c) {
   return id == a || id == b || id == c;
 }
@@ -44,7 +50,7 @@ ErrnoOr<uint64_t> sys_setuid(Task& task, Arguments a) {
     return Errno(EPERM);
   who.euid = who.fsuid = id;
   adjust_capabilities(who, before);
-  task.credentials = who;
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 
@@ -73,7 +79,7 @@ ErrnoOr<uint64_t> sys_setresuid(Task& task, Arguments a) {
   if (id_of(a[2]) != kKeep) who.suid = id_of(a[2]);
   who.fsuid = who.euid;
   adjust_capabilities(who, before);
-  task.credentials = who;
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 
@@ -88,7 +94,7 @@ ErrnoOr<uint64_t> sys_setresgid(Task& task, Arguments a) {
   if (id_of(a[1]) != kKeep) who.egid = id_of(a[1]);
   if (id_of(a[2]) != kKeep) who.sgid = id_of(a[2]);
   who.fsgid = who.egid;
-  task.credentials = who;
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 
@@ -107,7 +113,7 @@ ErrnoOr<uint64_t> sys_setreuid(Task& task, Arguments a) {
   if (real != kKeep || (effective != kKeep && effective != before.uid)) who.suid = who.euid;
   who.fsuid = who.euid;
   adjust_capabilities(who, before);
-  task.credentials = who;
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 
@@ -125,7 +131,7 @@ ErrnoOr<uint64_t> sys_setregid(Task& task, Arguments a) {
   if (effective != kKeep) who.egid = effective;
   if (real != kKeep || (effective != kKeep && effective != before.gid)) who.sgid = who.egid;
   who.fsgid = who.egid;
-  task.credentials = who;
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 
@@ -183,7 +189,9 @@ ErrnoOr<uint64_t> sys_setgroups(Task& task, Arguments a) {
   std::vector<uint32_t> groups(count);
   GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(groups))));
   std::sort(groups.begin(), groups.end());
-  task.credentials.groups = std::move(groups);
+  Credentials who = task.credentials;
+  who.groups = std::move(groups);
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 

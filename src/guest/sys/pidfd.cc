@@ -18,8 +18,8 @@ class PidFile final : public File {
   PidFile(ProcessPtr of, int flags)
       : File(nullptr, make_anonymous_inode(0600, 0), O_RDWR | flags), process(std::move(of)) {}
   uint32_t ready(uint32_t /*wanted*/) override {
-    std::lock_guard lock(process->kernel.lock);
-    return process->zombie ? POLLIN | POLLRDNORM : 0;
+    // Without the kernel's lock: it is held by who wakes those that ask here.
+    return process->has_ended.load() ? POLLIN | POLLRDNORM : 0;
   }
   WaitQueue* queue() override { return &process->ended; }
   std::string describe() const override { return "anon_inode:[pidfd]"; }

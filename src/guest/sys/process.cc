@@ -104,7 +104,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     child->schedule = task.schedule;
     if (task.schedule.reset_on_fork)
       child->schedule = {0, 0, std::max(task.schedule.nice, 0), false};
-    kernel.tasks[id] = child.get();  // the number is taken
+    kernel.reserved.insert(id);  // nobody sees the task before it is whole
   }
   child->name = task.name;
   child->credentials = task.credentials;
@@ -126,7 +126,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   const auto give_up = [&](Errno why) {
     if (pid_fd >= 0) (void)task.files->remove(pid_fd).ok();
     std::lock_guard lock(kernel.lock);
-    kernel.tasks.erase(id);
+    kernel.reserved.erase(id);
     return why;
   };
   if ((flags & CLONE_PIDFD) != 0) {
@@ -155,7 +155,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   const ProcessPtr process = child->process;
   {
     std::lock_guard lock(kernel.lock);
-    kernel.tasks.erase(id);
+    kernel.reserved.erase(id);
     kernel.enter(child);
     if (!thread && process->limits[0].soft != ~uint64_t{0}) kernel.watch_processor_time(process);
     // Who is being killed leaves nobody behind.
@@ -298,7 +298,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     task.robust_list = 0;
     if (secure) task.parent_death_signal = 0;
   }
-  if (task.files.use_count() > 1) task.files = task.files->copy();
+  if (task.files.use_count() > 1) task.replace_files(task.files->copy());
   task.files->close_for_exec();
   if (old_mm.use_count() > 1) old_context->finish();
   return kCarriedOut;

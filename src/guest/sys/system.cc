@@ -253,9 +253,7 @@ ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
     task.fs = std::move(own);
   }
   if ((flags & kFiles) != 0 && task.files.use_count() > 1) {
-    auto own = task.files->copy();
-    std::lock_guard lock(task.kernel.lock);
-    task.files = std::move(own);
+    task.replace_files(task.files->copy());
   }
   return uint64_t{0};
 }

@@ -26,10 +26,11 @@ Kernel::~Kernel() = default;
 
 ErrnoOr<int32_t> Kernel::new_id() {
   constexpr int32_t kMaxId = 4194304;
-  if (tasks.size() >= max_tasks) return Errno(EAGAIN);
+  if (tasks.size() + reserved.size() >= max_tasks) return Errno(EAGAIN);
   for (int tries = 0; tries < kMaxId; ++tries) {
     last_id_ = last_id_ + 1 >= kMaxId ? 300 : last_id_ + 1;
-    if (tasks.contains(last_id_) || processes.contains(last_id_)) continue;
+    if (tasks.contains(last_id_) || reserved.contains(last_id_) || processes.contains(last_id_))
+      continue;
     const bool is_group = std::any_of(processes.begin(), processes.end(), [&](const auto& entry) {
       return entry.second->group == last_id_ || entry.second->session == last_id_;
     });
@@ -316,6 +317,7 @@ void Kernel::reap_process(Process& process) {
   process.terminal.reset();
   process.vfork_done = true;
   process.released.wake_all();
+  process.has_ended.store(true);
   process.ended.wake_all();
   const ProcessPtr parent = process.parent.lock();
   const int status = process.exit_status;

@@ -71,6 +71,14 @@ ErrnoOr<ThreadImage> Task::image() {
   return out;
 }
 
+void Task::replace_files(std::shared_ptr<FdTable> own) {
+  {
+    std::lock_guard guard(kernel.lock);
+    files.swap(own);
+  }
+  own.reset();  // the last of them closes its files, without the lock
+}
+
 Task* Task::current() { return current_task; }
 
 void Task::run(TaskPtr self) {
@@ -473,8 +481,15 @@ void Task::leave() {
     }
   }
   // Files and memory go before anyone hears of the end, so that a pipe's reader sees its end first.
-  files.reset();
-  fs.reset();
+  std::shared_ptr<FdTable> own_files;
+  std::shared_ptr<FsContext> own_fs;
+  {
+    std::lock_guard guard(kernel.lock);
+    own_files = std::move(files);
+    own_fs = std::move(fs);
+  }
+  own_files.reset();
+  own_fs.reset();
   std::unique_ptr<Context> last;
   std::shared_ptr<Mm> memory;
   {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -114,8 +115,9 @@ class Process {
   WaitQueue children_changed;
   WaitQueue threads_changed;  // fewer threads, or continued
   WaitQueue released;         // vfork's parent: exec or exit happened
-  WaitQueue ended;            // for descriptors of it: it is a zombie now
-  WaitQueue signal_sent;      // to it or a thread of it: signalfd
+  std::atomic<bool> has_ended{false};
+  WaitQueue ended;        // for descriptors of it: it is a zombie now
+  WaitQueue signal_sent;  // to it or a thread of it: signalfd
   bool vfork_done = true;
 
   std::array<Limit, kLimits> limits;
@@ -185,8 +187,10 @@ class Task final : public JobControl {
   std::string name;
 
   std::shared_ptr<Mm> mm;
+  // Read by others under Kernel::lock: replaced under it.
   std::shared_ptr<FdTable> files;
   std::shared_ptr<FsContext> fs;
+  void replace_files(std::shared_ptr<FdTable> own);
   Credentials credentials;
   Schedule schedule;                 // under Kernel::lock
   std::unique_ptr<Context> context;  // replaced under Kernel::lock
@@ -334,6 +338,7 @@ class Kernel : public TerminalHost {
   // Under it:
   std::map<int32_t, ProcessPtr> processes;
   std::map<int32_t, Task*> tasks;
+  std::set<int32_t> reserved;  // numbers of tasks that are still being made
   int64_t booted_ns = 0;
   uint64_t forks = 0;
 
