@@ -323,6 +323,12 @@ ErrnoOr<uint64_t> sys_ioctl(Task& task, Arguments a) {
       file->set_flags(on != 0 ? file->flags() | O_NONBLOCK : file->flags() & ~O_NONBLOCK);
       return uint64_t{0};
     }
+    case FIOASYNC: {
+      // Remembered and shown, as with F_SETFL; nobody is sent SIGIO.
+      const int on = GUEST_TRY(task.get<int>(a[2]));
+      file->set_flags(on != 0 ? file->flags() | O_ASYNC : file->flags() & ~O_ASYNC);
+      return uint64_t{0};
+    }
     case TIOCGPTPEER: {
       Caller opener = task.caller();
       const int flags = as_int(a[2]);
