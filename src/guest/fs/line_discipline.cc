@@ -263,7 +263,7 @@ void LineDiscipline::erase(uint8_t typed) {
       } else {
         const int width = is_control(byte) ? (local_flag(ECHOCTL) ? 2 : 0) : 1;
         for (int i = 0; i < width; ++i)
-          for (uint8_t shown : {'\b', ' ', '\b'}) echo_plain(shown);
+          for (const char shown : {'\b', ' ', '\b'}) echo_plain(static_cast<uint8_t>(shown));
       }
     }
     if (!word && !line) break;

@@ -271,11 +271,15 @@ std::string stat_of(const Watched& who, const Seen& seen) {
     std::lock_guard guard(process.terminal->mutex);
     foreground = process.terminal->foreground;
   }
+  constexpr int64_t kTick = 10'000'000;
+  const Usage own = process.usage();
+  const int nice = process.threads.empty() ? 0 : process.threads.front()->schedule.nice;
   std::string out;
-  print(out, "%d (%s) %c %d %d %d %d %d 0 0 0 0 0 0 0 0 0 20 0 %zu 0 %ld %lu 0 ", seen.tid,
+  print(out, "%d (%s) %c %d %d %d %d %d 0 0 0 0 0 %ld %ld %ld %ld %d %d %zu 0 %ld %lu 0 ", seen.tid,
         seen.name.c_str(), state_of(process), parent ? parent->pid : 0, process.group,
-        process.session, tty, foreground, std::max<size_t>(process.threads.size(), 1),
-        (process.started_ns) / 10'000'000, size);
+        process.session, tty, foreground, own.user_ns / kTick, own.system_ns / kTick,
+        process.children_usage.user_ns / kTick, process.children_usage.system_ns / kTick, 20 + nice,
+        nice, std::max<size_t>(process.threads.size(), 1), (process.started_ns) / 10'000'000, size);
   print(out, "18446744073709551615 %lu %lu %lu 0 0 %lu %lu 0 0 0 0 0 17 0 0 0 0 0 0 ",
         seen.mm ? seen.mm->layout.code_start : 0, seen.mm ? seen.mm->layout.code_end : 0,
         seen.mm ? seen.mm->layout.stack : 0, seen.pending & 0x7fffffff, seen.blocked & 0x7fffffff);
