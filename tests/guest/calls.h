@@ -35,6 +35,7 @@ std::string in_child(const std::function<int()>& body);
 
 void epolls();
 void files();
+void locks();
 void memory();
 void processes();
 void seccomp();

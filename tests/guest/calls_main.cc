@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   }
   calls::epolls();
   calls::files();
+  calls::locks();
   calls::memory();
   calls::processes();
   calls::seccomp();

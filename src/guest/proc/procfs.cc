@@ -586,6 +586,8 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
   link("net", fixed("self/net"));
   text_in(*root, "cpuinfo", fixed(std::move(facts.cpuinfo)));
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));
+  text_in(*root, "locks",
+          [&kernel]() -> ErrnoOr<std::string> { return kernel.file_locks.describe(); });
   text_in(*root, "filesystems", fixed("nodev\tproc\nnodev\ttmpfs\nnodev\thost\n"));
   text_in(*root, "cmdline", fixed("\n"));
   text_in(*root, "loadavg", [&kernel]() -> ErrnoOr<std::string> {

@@ -268,20 +268,12 @@ ErrnoOr<uint64_t> sys_fcntl(Task& task, Arguments a) {
       return uint64_t{0};
     }
     case F_GETLK:
-    case 36: {  // F_OFD_GETLK
-      struct {
-        int16_t type;
-      } lock{F_UNLCK};
-      GUEST_TRY(task.put(a[2], lock));
-      return uint64_t{0};
-    }
     case F_SETLK:
     case F_SETLKW:
-    case 37:
-    case 38: {
-      GUEST_TRY(task.get<int16_t>(a[2]));
-      return uint64_t{0};
-    }
+    case F_OFD_GETLK:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW:
+      return control_lock(task, file, as_int(a[1]), a[2]);
     case F_SETOWN:
       return uint64_t{0};
     case F_GETOWN:
@@ -299,13 +291,6 @@ ErrnoOr<uint64_t> sys_fcntl(Task& task, Arguments a) {
     default:
       return Errno(EINVAL);
   }
-}
-
-ErrnoOr<uint64_t> sys_flock(Task& task, Arguments a) {
-  GUEST_TRY(get_file(task, a[0]));
-  const int what = as_int(a[1]) & ~4;
-  if (what != 1 && what != 2 && what != 8) return Errno(EINVAL);
-  return uint64_t{0};
 }
 
 ErrnoOr<uint64_t> sys_ioctl(Task& task, Arguments a) {

@@ -67,6 +67,9 @@ class Socket;
 ErrnoOr<uint64_t> read_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
 ErrnoOr<uint64_t> write_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
 
+/// fcntl's F_GETLK, F_SETLK, F_SETLKW and those of open file descriptions.
+ErrnoOr<uint64_t> control_lock(Task& task, const FilePtr& file, int command, uint64_t address);
+
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 
 }  // namespace fluyt::guest

@@ -23,6 +23,7 @@
 #include "guest/task/sysv.h"
 #include "guest/vfs/credentials.h"
 #include "guest/vfs/file.h"
+#include "guest/vfs/locks.h"
 #include "guest/vfs/tree.h"
 #include "sys/fd.h"
 
@@ -327,6 +328,7 @@ class Kernel : public TerminalHost {
   const std::shared_ptr<Network> network = std::make_shared<Network>();
   Futexes futexes;
   SysV sysv;
+  FileLocks file_locks;  // outlives every file and table
   Timers timers;
   std::shared_ptr<HostTerminal> terminal = std::make_shared<HostTerminal>();  // the starter's
   SystemNames names;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "guest/vfs/inode.h"
+#include "guest/vfs/locks.h"
 
 namespace fluyt::guest {
 
@@ -53,6 +54,21 @@ ErrnoOr<int64_t> File::seek_within(int64_t offset, int whence, int64_t size) {
   return to;
 }
 
+File::~File() {
+  if (FileLocks* locks = held_locks.load()) locks->release_all(this);
+}
+
+FdTable::~FdTable() {
+  if (FileLocks* locks = held_locks_.load()) locks->release_all(this);
+}
+
+void FdTable::let_go(const FilePtr& closed) const {
+  FileLocks* locks = held_locks_.load();
+  if (locks == nullptr || !closed) return;
+  const ErrnoOr<Stat> stat = closed->stat();
+  if (stat.ok()) locks->release({stat.value().dev, stat.value().ino}, this);
+}
+
 ErrnoOr<FilePtr> FdTable::get(int fd) const {
   std::lock_guard lock(mutex_);
   if (fd < 0 || static_cast<size_t>(fd) >= slots_.size()) return Errno(EBADF);
@@ -73,21 +89,28 @@ ErrnoOr<int> FdTable::add(FilePtr file, bool close_on_exec, int lowest) {
 
 Errno FdTable::put(int fd, FilePtr file, bool close_on_exec) {
   FilePtr before;  // closed outside the lock
-  std::lock_guard lock(mutex_);
-  if (fd < 0 || static_cast<size_t>(fd) >= limit_) return Errno(EBADF);
-  const auto at = static_cast<size_t>(fd);
-  if (at >= slots_.size()) slots_.resize(at + 1);
-  before = std::move(slots_[at].file);
-  slots_[at] = {std::move(file), close_on_exec};
+  {
+    std::lock_guard lock(mutex_);
+    if (fd < 0 || static_cast<size_t>(fd) >= limit_) return Errno(EBADF);
+    const auto at = static_cast<size_t>(fd);
+    if (at >= slots_.size()) slots_.resize(at + 1);
+    before = std::move(slots_[at].file);
+    slots_[at] = {std::move(file), close_on_exec};
+  }
+  let_go(before);
   return kOk;
 }
 
 ErrnoOr<FilePtr> FdTable::remove(int fd) {
-  std::lock_guard lock(mutex_);
-  if (fd < 0 || static_cast<size_t>(fd) >= slots_.size()) return Errno(EBADF);
-  FilePtr file = std::move(slots_[static_cast<size_t>(fd)].file);
-  slots_[static_cast<size_t>(fd)] = {};
+  FilePtr file;
+  {
+    std::lock_guard lock(mutex_);
+    if (fd < 0 || static_cast<size_t>(fd) >= slots_.size()) return Errno(EBADF);
+    file = std::move(slots_[static_cast<size_t>(fd)].file);
+    slots_[static_cast<size_t>(fd)] = {};
+  }
   if (!file) return Errno(EBADF);
+  let_go(file);
   return file;
 }
 
@@ -108,26 +131,32 @@ Errno FdTable::set_close_on_exec(int fd, bool on) {
 
 void FdTable::close_range(unsigned first, unsigned last, bool mark_only) {
   std::vector<FilePtr> closed;
-  std::lock_guard lock(mutex_);
-  for (size_t at = first; at < slots_.size() && at <= last; ++at) {
-    if (!slots_[at].file) continue;
-    if (mark_only) {
-      slots_[at].close_on_exec = true;
-    } else {
-      closed.push_back(std::move(slots_[at].file));
-      slots_[at] = {};
+  {
+    std::lock_guard lock(mutex_);
+    for (size_t at = first; at < slots_.size() && at <= last; ++at) {
+      if (!slots_[at].file) continue;
+      if (mark_only) {
+        slots_[at].close_on_exec = true;
+      } else {
+        closed.push_back(std::move(slots_[at].file));
+        slots_[at] = {};
+      }
     }
   }
+  for (const FilePtr& file : closed) let_go(file);
 }
 
 void FdTable::close_for_exec() {
   std::vector<FilePtr> closed;
-  std::lock_guard lock(mutex_);
-  for (Slot& slot : slots_) {
-    if (!slot.file || !slot.close_on_exec) continue;
-    closed.push_back(std::move(slot.file));
-    slot = {};
+  {
+    std::lock_guard lock(mutex_);
+    for (Slot& slot : slots_) {
+      if (!slot.file || !slot.close_on_exec) continue;
+      closed.push_back(std::move(slot.file));
+      slot = {};
+    }
   }
+  for (const FilePtr& file : closed) let_go(file);
 }
 
 std::shared_ptr<FdTable> FdTable::copy() const {

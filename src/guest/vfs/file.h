@@ -23,6 +23,7 @@ using DentryPtr = std::shared_ptr<Dentry>;
 class Inode;
 class File;
 using FilePtr = std::shared_ptr<File>;
+class FileLocks;
 class Terminal;
 
 /// What a terminal asks of the process behind a call, and does to it.
@@ -70,7 +71,7 @@ class File {
       : path_(std::move(path)), inode_(std::move(inode)), flags_(flags) {}
   File(const File&) = delete;
   File& operator=(const File&) = delete;
-  virtual ~File() = default;
+  virtual ~File();
 
   /// The rest of opening, which may sleep and knows who opens; without locks. What it gives, if
   /// anything, is used in place of this file.
@@ -109,6 +110,8 @@ class File {
 
   std::mutex position_lock;
   int64_t position = 0;
+  /// Where this description has locks of its own: they go with it.
+  std::atomic<FileLocks*> held_locks{nullptr};
   std::vector<DirEntry> listing;  // of a directory, as of position 0
   bool listed = false;
 
@@ -129,6 +132,10 @@ class FdTable {
     FilePtr file;
     bool close_on_exec = false;
   };
+  FdTable() = default;
+  FdTable(const FdTable&) = delete;
+  FdTable& operator=(const FdTable&) = delete;
+  ~FdTable();
   ErrnoOr<FilePtr> get(int fd) const;
   ErrnoOr<int> add(FilePtr file, bool close_on_exec, int lowest = 0);
   Errno put(int fd, FilePtr file, bool close_on_exec);  // dup2
@@ -140,12 +147,16 @@ class FdTable {
   std::shared_ptr<FdTable> copy() const;
   std::vector<int> numbers() const;
   void set_limit(uint64_t limit);
+  /// From now on a file that is closed loses the locks that its process has on it (fcntl(2)).
+  void hold_locks(FileLocks& locks) { held_locks_.store(&locks); }
 
  private:
+  void let_go(const FilePtr& closed) const;
   static constexpr size_t kHardLimit = 1 << 20;
   mutable std::mutex mutex_;
   std::vector<Slot> slots_;
   size_t limit_ = 1024;
+  std::atomic<FileLocks*> held_locks_{nullptr};
 };
 
 }  // namespace fluyt::guest
