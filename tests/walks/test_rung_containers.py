@@ -409,6 +409,19 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(box):
     harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
 
 
+def test_what_programs_ask_for_can_be_seen(box):
+    box.write(("sh", "-c", "mkdir /seen; sleep 1000"))
+    box.ids.add("one")
+    box.detached("--strace", box.bundle + "/strace", "--unsupported", box.bundle + "/unsupported", "run", "-d", "one")
+    harness.wait_for(lambda: os.path.exists(box.rootfs + "/seen"), "the folder")
+    rows = {line.split()[0]: line.split()[1:] for line in box.done("calls", "one").splitlines()}
+    assert rows["CALL"] == ["COUNT", "SUPPORT"] and rows["mkdir"] == ["1", "full"] and int(rows["execve"][0]) >= 1, rows
+    assert 'mkdir("/seen", ' in text_of(box.bundle + "/strace")
+    assert os.path.exists(box.bundle + "/unsupported")
+    refused = box.rung("--strace", "/no/such/folder/file", "run", "two")
+    assert refused.returncode == 1 and "option --strace" in refused.stderr
+
+
 def test_features_tell_the_truth(box):
     features = json.loads(box.done("features"))
     assert "startContainer" not in features["hooks"] and "createRuntime" in features["hooks"]

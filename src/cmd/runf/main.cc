@@ -50,5 +50,6 @@ class Runf final : public Launcher {
 int main(int argc, char** argv) {
   // All output was written by write(2); there is nothing to flush, and no need to take apart what
   // the end of the process takes away.
-  _exit(fluyt::commands::run_program(argc, argv, fluyt::commands::Runf()));
+  fluyt::commands::Runf runf;
+  _exit(fluyt::commands::run_program(argc, argv, runf));
 }

@@ -2,7 +2,11 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
@@ -10,6 +14,7 @@
 #include "cmd/runtime/store.h"
 #include "guest/sandbox/packet.h"
 #include "guest/sandbox/text.h"
+#include "guest/sys/table.h"
 #include "sys/file.h"
 #include "sys/pty.h"
 #include "sys/socket.h"
@@ -44,19 +49,86 @@ Result<> read_report(sys::FdRef report) {
   return Error(static_cast<Code>(text[0]), text.substr(1));
 }
 
-// One word to the guest kernel, and its word that it was done.
-Result<> tell(const std::string& folder, const guest::ControlPacket& packet) {
+// Invalid for no path.
+Result<sys::Fd> open_log(const std::string& path) {
+  if (path.empty()) return sys::Fd();
+  return sys::open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+}
+
+// One word to the guest kernel, and what it answers once it was done.
+Result<std::string> ask(const std::string& folder, const guest::ControlPacket& packet) {
   const sys::Fd control = FLUYT_TRY(sys::connect_unix(control_path(folder), SOCK_SEQPACKET));
   FLUYT_TRY(sys::send_with_fds(
       control, std::string_view(reinterpret_cast<const char*>(&packet), sizeof packet), {}));
+  std::string bytes(sizeof packet + guest::kMaxControlText, '\0');
+  const auto got = FLUYT_TRY(sys::receive_with_fds(control, bytes.data(), bytes.size()));
   guest::ControlPacket answer;
-  const auto got =
-      FLUYT_TRY(sys::receive_with_fds(control, reinterpret_cast<char*>(&answer), sizeof answer));
-  if (got.size == sizeof answer && answer.kind == guest::ControlPacket::kDone) return {};
-  return Error(Code::kFailedPrecondition, "the container's guest kernel did not do it");
+  if (got.size >= sizeof answer) std::memcpy(&answer, bytes.data(), sizeof answer);
+  if (answer.kind != guest::ControlPacket::kDone)
+    return Error(Code::kFailedPrecondition, "the container's guest kernel did not do it");
+  return bytes.substr(sizeof answer, got.size - sizeof answer);
 }
 
+Result<> tell(const std::string& folder, const guest::ControlPacket& packet) {
+  FLUYT_TRY(ask(folder, packet));
+  return {};
+}
+
+// Which system calls the container's programs have asked for, the most frequent first.
+Result<int> print_calls(commands::Invocation& call) {
+  const auto words = FLUYT_TRY(commands::read_words(call, {}, "calls CONTAINER", 1, 1));
+  if (!words) return 0;
+  const auto folder = FLUYT_TRY(commands::Folder::open(call.globals.root, (*words)[0]));
+  const std::string text = FLUYT_TRY(ask(folder.path(), {.kind = guest::ControlPacket::kCount}));
+  std::vector<std::pair<uint64_t, int>> counted;
+  for (const std::string_view line : split(text, '\n')) {
+    const auto fields = split_words(line);
+    if (fields.size() != 2) continue;
+    counted.emplace_back(parse_number<uint64_t>(fields[1]).value_or(0),
+                         parse_number<int>(fields[0]).value_or(-1));
+  }
+  std::sort(counted.rbegin(), counted.rend());
+  std::string out = cat("CALL", std::string(24, ' '), "COUNT  SUPPORT\n");
+  for (const auto& [count, number] : counted) {
+    const guest::CallEntry* entry = guest::find_call(number);
+    std::string name = entry == nullptr ? cat("#", number) : std::string(entry->name);
+    name.resize(std::max<size_t>(name.size(), 22), ' ');
+    std::string shown = std::to_string(count);
+    shown.insert(0, shown.size() < 11 ? 11 - shown.size() : 0, ' ');
+    out += cat(name, shown, "  ",
+               entry == nullptr                          ? "none"
+               : entry->support == guest::Support::kFull ? "full"
+                                                         : "partial",
+               "\n");
+  }
+  FLUYT_TRY(sys::write_all(sys::FdRef(STDOUT_FILENO), out));
+  return 0;
+}
+
+// Run before anything else of the command line is read, as `rung do` and `rung syscalls`; here
+// behind global options.
+Result<int> do_one(commands::Invocation& call) {
+  return run_do({call.words.begin(), call.words.end()});
+}
+Result<int> print_syscalls(commands::Invocation& /*call*/) {
+  FLUYT_TRY(sys::write_all(sys::FdRef(STDOUT_FILENO), guest::describe_calls()));
+  return 0;
+}
+
+constexpr std::array kMore = std::to_array<commands::Command>({
+    {"do", do_one, 1, "run one program, without a bundle"},
+    {"syscalls", print_syscalls, 1, "print what the guest kernel has"},
+    {"calls", print_calls, 1, "count the system calls that its programs have asked for"},
+});
+
 }  // namespace
+
+std::span<const commands::Command> Rung::commands() const { return kMore; }
+
+std::vector<commands::Option> Rung::options() {
+  return {{"strace", 0, &strace_, "file for every system call of a new container's programs"},
+          {"unsupported", 0, &unsupported_, "file for those that there are not, once each"}};
+}
 
 Result<> Rung::check(const oci::Spec& spec) const {
   if (spec.hooks && !spec.hooks->start_container.empty()) {
@@ -86,6 +158,8 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
   const sys::Fd control = FLUYT_TRY(sys::listen_unix(control_path(folder), SOCK_SEQPACKET, 0600));
   const sys::Fd program = FLUYT_TRY(sys::open("/proc/self/exe", O_PATH));
   sys::Pipe ready = FLUYT_TRY(sys::make_pipe());
+  const sys::Fd strace = FLUYT_TRY_CONTEXT(open_log(strace_), "option --strace");
+  const sys::Fd unsupported = FLUYT_TRY_CONTEXT(open_log(unsupported_), "option --unsupported");
 
   runtime::CreateRequest outer = request;
   outer.spec = outer_spec(request.spec);
@@ -96,10 +170,12 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
                               number_of(ready.write),
                               number_of(request.gate),
                               number_of(request.report),
-                              number_of(control)};
+                              number_of(control),
+                              number_of(strace),
+                              number_of(unsupported)};
   outer.program.file = program;
   outer.program.descriptors = {text, ready.write, control};
-  for (const sys::FdRef fd : {request.gate, request.report})
+  for (const sys::FdRef fd : {request.gate, request.report, strace.ref(), unsupported.ref()})
     if (fd.valid()) outer.program.descriptors.push_back(fd);
   outer.gate = outer.report = {};
   outer.fills_dev = false;

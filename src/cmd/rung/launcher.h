@@ -11,7 +11,8 @@ class Rung final : public commands::Launcher {
   std::string_view name() const override { return "rung"; }
   // No program of the container sees a process of ours.
   bool shows_itself() const override { return false; }
-  std::span<const commands::Command> commands() const override { return {}; }
+  std::span<const commands::Command> commands() const override;
+  std::vector<commands::Option> options() override;
   Result<> check(const oci::Spec& spec) const override;
   Result<runtime::Created> create(runtime::CreateRequest& request,
                                   const std::string& folder) const override;
@@ -23,6 +24,10 @@ class Rung final : public commands::Launcher {
   Result<> resume(const commands::Folder& folder,
                   const runtime::CgroupRecord& cgroup) const override;
   void describe(nlohmann::ordered_json& features) const override;
+
+ private:
+  std::string strace_;
+  std::string unsupported_;
 };
 
 }  // namespace fluyt::rung

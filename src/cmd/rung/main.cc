@@ -25,7 +25,8 @@ int main(int argc, char** argv) {
     std::fputs(fluyt::guest::describe_calls().c_str(), stdout);
     return 0;
   }
-  const int code = fluyt::commands::run_program(argc, argv, fluyt::rung::Rung());
+  fluyt::rung::Rung rung;
+  const int code = fluyt::commands::run_program(argc, argv, rung);
   std::fflush(nullptr);
   _exit(code);
 }

@@ -20,15 +20,18 @@ namespace {
 constexpr int kFailed = 1;
 constexpr size_t kMaxText = size_t{64} << 20;
 
-// Words: the container's id, then descriptors: the request's text, ready, gate, report, control.
+// Words: the container's id, then descriptors: the request's text, ready, gate, report, control,
+// strace, log.
 Result<int> live(const std::vector<std::string_view>& words) {
-  if (words.size() != 6) return Error(Code::kInvalidArgument, "sentry: expected six words");
+  if (words.size() != 8) return Error(Code::kInvalidArgument, "sentry: expected eight words");
   const sys::Fd text(descriptor_of(words[1]));
   guest::ContainerRequest request;
   request.ready = sys::Fd(descriptor_of(words[2]));
   request.gate = sys::Fd(descriptor_of(words[3]));
   request.report = sys::Fd(descriptor_of(words[4]));
   request.control = sys::Fd(descriptor_of(words[5]));
+  request.strace = sys::Fd(descriptor_of(words[6]));
+  request.log = sys::Fd(descriptor_of(words[7]));
   request.sandbox = FLUYT_TRY(guest::parse_sandbox(FLUYT_TRY(sys::read_all(text, kMaxText))));
   if (isatty(STDIN_FILENO) == 1) FLUYT_TRY(sys::set_controlling_terminal(sys::FdRef(STDIN_FILENO)));
   return guest::run_container(std::move(request));

@@ -38,8 +38,9 @@ class Launcher {
   virtual std::string_view name() const = 0;
   /// Whether programs of the container come near our own program file (protect_program()).
   virtual bool shows_itself() const = 0;
-  /// Its commands besides those below.
+  /// Its commands besides those below, and its global options.
   virtual std::span<const Command> commands() const = 0;
+  virtual std::vector<Option> options() { return {}; }
   /// What cannot be done is an error, before anything is changed.
   virtual Result<> check(const oci::Spec& spec) const = 0;
   /// As runtime::create() and runtime::exec(). `folder` is the container's state folder.
@@ -86,7 +87,7 @@ struct Invocation {
 Result<> protect_program(const Invocation& call);
 
 /// The whole program: reads the command line and carries out the command. Its exit status.
-int run_program(int argc, char** argv, const Launcher& launcher);
+int run_program(int argc, char** argv, Launcher& launcher);
 
 Result<int> create(Invocation& call);
 Result<int> run(Invocation& call);

@@ -118,7 +118,7 @@ Result<> check_globals(const Globals& g, Log& log) {
   return {};
 }
 
-int main(int argc, char** argv, const Launcher& launcher) {
+int main(int argc, char** argv, Launcher& launcher) {
   // We live for milliseconds: what was freed is used again, and nothing goes back to the kernel.
   mallopt(M_TOP_PAD, 1 << 20);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
@@ -135,7 +135,8 @@ int main(int argc, char** argv, const Launcher& launcher) {
     return kFailed;
   }
   const std::vector<Command> commands = commands_of(launcher);
-  const std::vector<Option> options = global_options(globals);
+  std::vector<Option> options = global_options(globals);
+  for (Option& option : launcher.options()) options.push_back(std::move(option));
   auto words = parse_options(options, {all.begin() + 1, all.end()}, Place::kInFront);
   if (!words.ok()) {
     log.fail(words.error());
@@ -168,9 +169,7 @@ int main(int argc, char** argv, const Launcher& launcher) {
 
 }  // namespace
 
-int run_program(int argc, char** argv, const Launcher& launcher) {
-  return main(argc, argv, launcher);
-}
+int run_program(int argc, char** argv, Launcher& launcher) { return main(argc, argv, launcher); }
 
 Result<> protect_program(const Invocation& call) {
   if (!call.launcher.shows_itself()) return {};

@@ -114,6 +114,14 @@ void serve_one(Server& server, sys::Fd socket) {
     server.kernel.pause(first->head.value != 0);
     return send(socket, {.kind = ControlPacket::kDone});
   }
+  if (first->head.kind == ControlPacket::kCount) {
+    std::string text;
+    for (size_t number = 0; number < server.kernel.call_counts.size(); ++number) {
+      const uint64_t count = server.kernel.call_counts[number].load(std::memory_order_relaxed);
+      if (count != 0) text += cat(number, " ", count, "\n");
+    }
+    return send(socket, {.kind = ControlPacket::kDone}, text);
+  }
   if (first->head.kind != ControlPacket::kExec) return;
   auto fail = [&](const Error& error) {
     send(socket, {.kind = ControlPacket::kFailed, .value = static_cast<int32_t>(error.code())},

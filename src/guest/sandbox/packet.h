@@ -10,7 +10,8 @@
 /// program's description, and its standard streams. Then it may send kSignal. It is answered with
 /// kStarted or kFailed, and in the end with kExited. When the keeper is gone the program is killed.
 ///
-/// Other connections say one thing, kLimitTasks or kPause, and are answered with kDone.
+/// Other connections say one thing, kLimitTasks, kPause or kCount, and are answered with kDone;
+/// that of kCount has a text, a line a system call: its number and how often it was asked for.
 namespace fluyt::guest {
 
 struct ControlPacket {
@@ -19,6 +20,7 @@ struct ControlPacket {
     kSignal,
     kLimitTasks,
     kPause,
+    kCount,
     kStarted,
     kFailed,
     kExited,
@@ -30,7 +32,7 @@ struct ControlPacket {
   uint32_t length = 0;  // of the text that follows
   static constexpr uint32_t kFromTerminal = 1;
 };
-inline constexpr size_t kMaxControlText = 2048;
+inline constexpr size_t kMaxControlText = size_t{16} << 10;
 inline constexpr size_t kMaxProgramText = size_t{16} << 20;
 
 }  // namespace fluyt::guest

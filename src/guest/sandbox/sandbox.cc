@@ -431,6 +431,8 @@ Result<int> run_container(ContainerRequest request) {
   }
   Sandbox sandbox = std::move(*made);
   Kernel* kernel = sandbox.kernel;
+  kernel->strace = std::move(request.strace);
+  kernel->log = std::move(request.log);
   const ProcessPtr first = sandbox.first.process;
   // Outlives everybody who looks at it.
   auto* started = new std::atomic<bool>(false);

@@ -60,6 +60,8 @@ struct ContainerRequest {
   sys::Fd ready;    // gets an error, its code and its sentence; closed without one: the gate waits
   sys::Fd gate;     // one byte starts the program, end of file ends the sandbox; invalid: no gate
   sys::Fd report;   // gets the sentence of the error that kept the program from starting
+  sys::Fd strace;   // gets every system call, a line each; invalid: nobody
+  sys::Fd log;      // gets what is not supported, a line each; invalid: nobody
   sys::Fd control;  // a listening socket: control.h
 };
 

@@ -100,6 +100,9 @@ const CallEntry* find_call(int number) {
 
 ErrnoOr<uint64_t> dispatch(Task& task, const SyscallRequest& call) {
   const CallEntry* entry = call.native ? find_call(call.number) : nullptr;
+  if (call.number >= 0 && static_cast<size_t>(call.number) < task.kernel.call_counts.size())
+    task.kernel.call_counts[static_cast<size_t>(call.number)].fetch_add(1,
+                                                                        std::memory_order_relaxed);
   const bool tracing = task.kernel.strace.valid();
   // What does not come back is shown before it goes.
   if (tracing && entry != nullptr && (call.number == 231 || call.number == 60 || call.number == 59))

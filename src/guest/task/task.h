@@ -334,7 +334,8 @@ class Kernel : public TerminalHost {
   SystemNames names;
   sys::Fd strace;  // every call, a line each; invalid: none
   sys::Fd log;     // what is not supported, once each; invalid: nowhere
-  std::array<std::atomic<bool>, 600> reported{};  // calls that the log has
+  std::array<std::atomic<bool>, 600> reported{};         // calls that the log has
+  std::array<std::atomic<uint64_t>, 600> call_counts{};  // how often each was asked for
 
   std::mutex lock;
   // Under it:
