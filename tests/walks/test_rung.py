@@ -242,6 +242,99 @@ def test_a_program_that_forks_without_end_meets_a_limit(root):
     assert done.returncode == 0 and done.stdout == "alive\n", done
 
 
+LOOPBACK = """
+import select, socket, threading
+server = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+port = server.getsockname()[1]
+def serve():
+    for _ in range(2):
+        peer, _ = server.accept()
+        with peer:
+            while data := peer.recv(65536):
+                peer.sendall(data)
+thread = threading.Thread(target=serve)
+thread.start()
+for host in ("127.0.0.1", "::1"):
+    with socket.create_connection((host, port)) as client:
+        sent = bytes(range(256)) * 4000
+        writer = threading.Thread(target=lambda: (client.sendall(sent), client.shutdown(socket.SHUT_WR)))
+        writer.start()
+        got = b""
+        while data := client.recv(65536):
+            got += data
+        writer.join()
+        print(host, got == sent)
+thread.join()
+left, right = socket.socketpair()
+socket.send_fds(left, [b"take"], [server.fileno()])
+_, fds, _, _ = socket.recv_fds(right, 10, 1)
+print(socket.socket(fileno=fds[0]).getsockname()[1] == port)
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=5)
+except OSError as error:
+    print(error.strerror)
+print(socket.if_nameindex())
+"""
+
+
+def test_sockets_on_loopback(tmp_path):
+    assert out("/usr/bin/python3", "-c", LOOPBACK) == "127.0.0.1 True\n::1 True\nTrue\nNetwork is unreachable\n[(1, 'lo')]\n"
+
+
+OUTWARD = """
+import socket, sys
+host, port, own = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with socket.create_connection((host, port), timeout=30) as client:
+    client.sendall(b"ping")
+    print(client.recv(100))
+try:
+    socket.create_connection(("127.0.0.1", port), timeout=5)
+except OSError as error:
+    print(error.strerror)
+udp = socket.socket(type=socket.SOCK_DGRAM)
+udp.settimeout(30)
+udp.sendto(b"datagram", (host, port))
+print(udp.recvfrom(100)[0])
+server = socket.create_server(("0.0.0.0", own))
+print("listens", flush=True)
+peer, _ = server.accept()
+print(peer.recv(100))
+peer.sendall(b"welcome")
+"""
+
+
+def test_a_network_beyond_loopback_through_the_broker():
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.200", 9))
+        except OSError:
+            pytest.skip("the host has no route but loopback")
+        host = probe.getsockname()[0]
+    with socket.create_server((host, 0)) as server, socket.socket(type=socket.SOCK_DGRAM) as udp, socket.create_server((host, 0)) as other:
+        port, own = server.getsockname()[1], other.getsockname()[1]
+        udp.bind((host, port))
+        other.close()
+        guest = subprocess.Popen([RUNG, "do", "--network", "host", "--", "/usr/bin/python3", "-c", OUTWARD, host, str(port), str(own)],
+                                 stdout=subprocess.PIPE, text=True)
+        try:
+            for one in (server, udp):
+                one.settimeout(60)
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(peer.recv(100) + b" pong")
+                data, sender = udp.recvfrom(100)
+                udp.sendto(data + b" back", sender)
+                lines = [guest.stdout.readline() for _ in range(4)]
+                assert lines == ["b'ping pong'\n", "Connection refused\n", "b'datagram back'\n", "listens\n"]
+            with socket.create_connection((host, own), timeout=60) as client:
+                client.sendall(b"from outside")
+                assert client.recv(100) == b"welcome"
+            assert guest.stdout.read() == "b'from outside'\n" and guest.wait(60) == 0
+        finally:
+            guest.kill()
+            guest.wait()
+
+
 # What the guest kernel answers otherwise than Linux does: "call: case": (native, inside). At most 15.
 DIFFERENCES = {}
 

@@ -22,6 +22,7 @@ constexpr const char* kUsage =
     "  --cwd DIR        where it starts (default /)\n"
     "  --env NAME=VALUE a variable; may be repeated (default: PATH, HOME, TERM alone)\n"
     "  --hostname NAME  (default guest)\n"
+    "  --network WHAT   none: loopback alone (default); host: what the host reaches as well\n"
     "  --pids N         threads that it may have (default 4096)\n"
     "  --log FILE       name every system call that is not supported, once\n"
     "  --strace         print every system call to standard error\n";
@@ -46,6 +47,7 @@ int run_do(const std::vector<std::string_view>& words) {
                     {.kind = Kind::kTmpfs, .path = "/tmp", .mode = 01777}};
   bool root_given = false;
   std::string pids;
+  std::string network;
   bool keep_read_only = false;
   size_t at = 0;
   for (; at < words.size(); ++at) {
@@ -77,6 +79,8 @@ int run_do(const std::vector<std::string_view>& words) {
       value = &request.host_name;
     } else if (word == "--pids") {
       value = &pids;
+    } else if (word == "--network") {
+      value = &network;
     } else if (word == "--log") {
       value = &request.log;
     } else if (word == "--env") {
@@ -95,6 +99,12 @@ int run_do(const std::vector<std::string_view>& words) {
       if (error != std::errc() || end != pids.data() + pids.size() || request.max_tasks == 0 ||
           request.max_tasks > 30000)
         return complain("do: --pids '" + pids + "': expected 1 to 30000");
+    }
+    if (word == "--network") {
+      if (network != "none" && network != "host")
+        return complain("do: --network '" + network + "': expected none or host");
+      request.network =
+          network == "host" ? guest::SandboxNetwork::kHost : guest::SandboxNetwork::kNone;
     }
     if (word == "--hostname" && (value->empty() || value->size() > 64))
       return complain("do: --hostname '" + *value + "': expected 1 to 64 characters");

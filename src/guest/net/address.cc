@@ -94,6 +94,7 @@ SocketAddress shown(const Endpoint& endpoint, int family) {
   sockaddr_in6 raw{};
   raw.sin6_family = AF_INET6;
   raw.sin6_port = htons(endpoint.port);
+  raw.sin6_scope_id = endpoint.scope;
   std::memcpy(&raw.sin6_addr, endpoint.address.data(), endpoint.address.size());
   return write_as(raw);
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "guest/net/datagram.h"
+#include "guest/net/outside.h"
 #include "guest/net/stream.h"
 
 namespace fluyt::guest {
@@ -41,7 +42,8 @@ constexpr int kIpv6Only = 26;  // IPV6_V6ONLY
 /// What both kinds of socket do about addresses, and the options of IP.
 class Binder {
  public:
-  Binder(Ports& ports, int family, bool stream) : ports_(ports), family_(family), stream_(stream) {}
+  Binder(const Network& network, Ports& ports, int family, bool stream)
+      : network_(network), ports_(ports), family_(family), stream_(stream) {}
 
   Ports& ports() { return ports_; }
   bool bound() const { return bound_; }
@@ -57,7 +59,7 @@ class Binder {
              bool reuse_address, bool reuse_port) {
     if (bound_) return Errno(EINVAL);
     if (wanted.is_v4() && family_ == AF_INET6 && v6_only_) return Errno(EINVAL);
-    if (!is_ours(wanted)) return Errno(EADDRNOTAVAIL);
+    if (!is_ours(wanted) && !network_.has_address(wanted)) return Errno(EADDRNOTAVAIL);
     constexpr uint16_t kFirstFree = 1024;
     if (wanted.port != 0 && wanted.port < kFirstFree && !caller.credentials.can(kCapNetBindService))
       return Errno(EACCES);
@@ -83,6 +85,7 @@ class Binder {
   Endpoint any() const { return family_ == AF_INET ? Endpoint::v4(0, 0) : Endpoint::v6_any(0); }
 
  private:
+  const Network& network_;
   Ports& ports_;
   const int family_;
   const bool stream_;
@@ -132,7 +135,7 @@ class TcpSocket final : public StreamSocket {
  public:
   TcpSocket(std::shared_ptr<Network> network, int family, int flags)
       : StreamSocket(network, family, SOCK_STREAM, IPPROTO_TCP, flags, Connection::Kind::kTcp),
-        binder_(network->tcp, family, true) {
+        binder_(*network, network->tcp, family, true) {
     send_buffer_ = 16384;
     receive_buffer_ = 131072;
   }
@@ -155,6 +158,7 @@ class TcpSocket final : public StreamSocket {
     if (address.length < sizeof(uint16_t)) return Errno(EINVAL);
     if (address.family() == AF_UNSPEC) return disconnect();
     bool begun = false;
+    if (const HostEndPtr end = outside()) return connect_again(caller, *end);
     {
       std::lock_guard lock(mutex_);
       switch (state_) {
@@ -178,7 +182,7 @@ class TcpSocket final : public StreamSocket {
       const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
       if (wanted.is_v4() && family() == AF_INET6 && binder_.v6_only()) return Errno(ENETUNREACH);
       const Endpoint to = destination(wanted);
-      if (!is_ours(to)) return Errno(ENETUNREACH);
+      if (!is_ours(to)) return connect_outside(caller, to);
       {
         std::lock_guard lock(binding_);
         if (!binder_.bound()) {
@@ -219,12 +223,21 @@ class TcpSocket final : public StreamSocket {
   }
 
   Errno shutdown(int how) override {
+    if (const HostEndPtr end = outside()) {
+      if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
+      return host::net_shut_down(end->fd(), how);
+    }
     const bool was_listening = is_listening();
     GUEST_TRY(StreamSocket::shutdown(how));
     if (was_listening && how != SHUT_WR) {
       // Linux ends the listening; the port stays.
       stop_listening();
       stop_waiting(ECONNRESET);
+      HostEndPtr closed;
+      {
+        std::lock_guard lock(mutex_);
+        closed.swap(host_listener_);
+      }
       queue_->wake_all();
     }
     return kOk;
@@ -244,9 +257,16 @@ class TcpSocket final : public StreamSocket {
       name = name.c_str();
       return name == "cubic" || name == "reno" ? kOk : Errno(ENOENT);
     }
-    if (level == SOL_SOCKET) return StreamSocket::set_option(caller, level, option, value);
-    if (GUEST_TRY(keep_option(options(), level, option, value))) return kOk;
-    return Errno(ENOPROTOOPT);
+    if (level == SOL_SOCKET) {
+      GUEST_TRY(StreamSocket::set_option(caller, level, option, value));
+      const HostEndPtr end = outside();
+      if (!end || option != SO_KEEPALIVE) return kOk;
+      return host::net_set_option(end->fd(), level, option, GUEST_TRY(as_number(value)));
+    }
+    if (!GUEST_TRY(keep_option(options(), level, option, value))) return Errno(ENOPROTOOPT);
+    const HostEndPtr end = outside();
+    if (!end || !passes_outside(level, option)) return kOk;
+    return host::net_set_option(end->fd(), level, option, *kept_option(options(), level, option));
   }
 
   ErrnoOr<std::vector<std::byte>> get_option(Caller& caller, int level, int option) override {
@@ -283,6 +303,15 @@ class TcpSocket final : public StreamSocket {
     }
     row.state = 7;  // CLOSE
     int side = 0;
+    if (outside()) {
+      row.state = 1;
+      row.connected = true;
+      for (auto [from, to] : {std::pair(name(), &row.local), std::pair(peer_name(), &row.peer)})
+        if (from.ok())
+          if (ErrnoOr<Endpoint> parsed = parse_endpoint(*from, family()); parsed.ok())
+            *to = *parsed;
+      return row;
+    }
     const std::shared_ptr<Connection> at = connection(&side);
     if (at) {
       std::lock_guard lock(at->mutex);
@@ -331,7 +360,19 @@ class TcpSocket final : public StreamSocket {
                              reuse_port_.load()));
       name_is(binder_.local());
     }
-    return binder_.ports().listen(*this);
+    GUEST_TRY(binder_.ports().listen(*this));
+    return listen_outside();
+  }
+  ErrnoOr<Accepted> accept_outside(int flags) override {
+    if (!host_listener_) return Errno(EAGAIN);
+    host::NetAddress peer;
+    sys::Fd fd = GUEST_TRY(host::net_accept(host_listener_->fd(), &peer));
+    auto made = std::make_shared<TcpSocket>(network_, family(), flags);
+    HostEndPtr end = GUEST_TRY(network_->outside->adopt(std::move(fd), made->queue_));
+    made->told_ = true;
+    made->outside_ = std::move(end);
+    const Endpoint from = GUEST_TRY(endpoint_of(peer));
+    return Accepted{std::move(made), shown(from, family())};
   }
   void room_made() override {
     while (const std::shared_ptr<TcpSocket> next = next_waiting()) next->reach();
@@ -361,6 +402,87 @@ class TcpSocket final : public StreamSocket {
     for (const auto& row : rows) out.push_back({row[0], row[1], row[2], row[3], row[4]});
     return out;
   }
+  HostEndPtr outside() {
+    std::lock_guard lock(mutex_);
+    return outside_;
+  }
+  uint32_t request_flags() const {
+    using host::NetRequest;
+    return (reuse_address_ ? NetRequest::kReuseAddress : 0U) |
+           (reuse_port_ ? NetRequest::kReusePort : 0U) |
+           (binder_.v6_only() ? NetRequest::kV6Only : 0U);
+  }
+  /// What is open to all is open to those outside as well.
+  Errno listen_outside() {
+    const Endpoint local = binder_.local();
+    if (network_->outside == nullptr || local.is_loopback() || host_listener_) return kOk;
+    host::NetRequest request;
+    request.op = host::NetRequest::kListen;
+    request.type = SOCK_STREAM;
+    request.flags = request_flags() | host::NetRequest::kReuseAddress;
+    request.backlog = 128;
+    HostEndPtr end = GUEST_TRY(network_->outside->make(request, &local, nullptr, queue_));
+    std::lock_guard lock(mutex_);
+    host_listener_ = std::move(end);
+    return kOk;
+  }
+  Errno connect_outside(Caller& caller, const Endpoint& to) {
+    if (network_->outside == nullptr) return Errno(ENETUNREACH);
+    host::NetRequest request;
+    request.op = host::NetRequest::kConnect;
+    request.type = SOCK_STREAM;
+    request.flags = request_flags();
+    std::optional<Endpoint> local;
+    {
+      std::lock_guard lock(binding_);
+      if (binder_.bound()) local = binder_.local();
+    }
+    if (local && local->is_loopback()) return Errno(EINVAL);
+    HostEndPtr end =
+        GUEST_TRY(network_->outside->make(request, local ? &*local : nullptr, &to, queue_));
+    {
+      std::lock_guard lock(mutex_);
+      outside_ = end;
+      told_ = false;
+    }
+    pass_options(*end);
+    if (nonblocking()) return Errno(EINPROGRESS);
+    return connect_again(caller, *end);
+  }
+  /// How it goes on: not yet, done (said once), or failed.
+  Errno connect_again(Caller& caller, HostEnd& end) {
+    const Deadline deadline = send_deadline();
+    const auto settled = [&end] { return (end.ready() & (POLLOUT | POLLERR | POLLHUP)) != 0; };
+    if (!settled()) {
+      if (nonblocking()) return Errno(EALREADY);
+      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, settled);
+      if (!waiting.ok())
+        return waiting.value() == ETIMEDOUT ? Errno(EINPROGRESS) : waited(waiting, deadline);
+    }
+    const int error = host::net_error(end.fd());
+    std::lock_guard lock(mutex_);
+    if (error != 0) {
+      outside_.reset();
+      return Errno(error);
+    }
+    return std::exchange(told_, true) ? Errno(EISCONN) : kOk;
+  }
+  /// Options that were set before there was anything to tune.
+  void pass_options(HostEnd& end) {
+    for (const Kept& kept : options())
+      if (passes_outside(kept.level, kept.option))
+        if (const std::optional<int> value = kept_option(options(), kept.level, kept.option);
+            value && *value != kept.initial)
+          host::net_set_option(end.fd(), kept.level, kept.option, *value)
+              .ignore("what only tunes may fail");
+  }
+  static bool passes_outside(int level, int option) {
+    return (level == IPPROTO_TCP &&
+            (option == TCP_NODELAY || option == TCP_CORK || option == TCP_KEEPIDLE ||
+             option == TCP_KEEPINTVL || option == TCP_KEEPCNT || option == TCP_USER_TIMEOUT)) ||
+           (level == IPPROTO_IP && option == IP_TOS);
+  }
+
   void name_is(const Endpoint& at) {
     std::lock_guard lock(mutex_);
     name_ = shown(at, family());
@@ -443,9 +565,12 @@ class TcpSocket final : public StreamSocket {
   /// connect(2) to AF_UNSPEC: the association is dissolved.
   Errno disconnect() {
     std::shared_ptr<Connection> old;
+    HostEndPtr closed[2];
     int side = 0;
     {
       std::lock_guard lock(mutex_);
+      closed[0].swap(outside_);
+      closed[1].swap(host_listener_);
       inbox_ = nullptr;
       old = std::move(connection_);
       connection_.reset();
@@ -467,7 +592,86 @@ class TcpSocket final : public StreamSocket {
   }
 
  public:
+  ErrnoOr<size_t> send(Caller& caller, const Places* places, const Outgoing& out) override {
+    const HostEndPtr end = outside();
+    if (!end) return StreamSocket::send(caller, places, out);
+    if ((out.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
+    const Deadline deadline = send_deadline();
+    size_t done = 0;
+    do {
+      ErrnoOr<size_t> sent = Errno(EAGAIN);
+      const auto attempt = [&] {
+        sent = host::net_send(end->fd(), out.data.subspan(done), nullptr);
+        return sent.ok() || sent.error().value() != EAGAIN;
+      };
+      if (!attempt()) {
+        if (dont_wait(out.flags)) return done != 0 ? ErrnoOr<size_t>(done) : Errno(EAGAIN);
+        const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
+        if (!waiting.ok()) return done != 0 ? ErrnoOr<size_t>(done) : waited(waiting, deadline);
+      }
+      if (!sent.ok()) return done != 0 ? ErrnoOr<size_t>(done) : sent.error();
+      done += sent.value();
+    } while (done < out.data.size());
+    return done;
+  }
+  ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) override {
+    const HostEndPtr end = outside();
+    if (!end) return StreamSocket::receive(caller, to, flags);
+    if ((flags & MSG_ERRQUEUE) != 0) return Errno(EAGAIN);
+    if ((flags & MSG_OOB) != 0) return Errno(EINVAL);
+    const Deadline deadline = receive_deadline();
+    const bool peek = (flags & MSG_PEEK) != 0;
+    Incoming in;
+    for (;;) {
+      ErrnoOr<host::NetReceived> got = Errno(EAGAIN);
+      const auto attempt = [&] {
+        got = host::net_receive(end->fd(), to.subspan(in.count), peek);
+        return got.ok() || got.error().value() != EAGAIN;
+      };
+      if (!attempt()) {
+        if (dont_wait(flags)) return in.count != 0 ? ErrnoOr<Incoming>(in) : Errno(EAGAIN);
+        const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
+        if (!waiting.ok()) return in.count != 0 ? ErrnoOr<Incoming>(in) : waited(waiting, deadline);
+      }
+      if (!got.ok()) return in.count != 0 ? ErrnoOr<Incoming>(in) : got.error();
+      in.count += got->count;
+      in.whole = in.count;
+      if (got->count == 0 || peek || (flags & MSG_WAITALL) == 0 || in.count == to.size()) return in;
+    }
+  }
+  uint32_t ready(uint32_t wanted) override {
+    HostEndPtr end;
+    HostEndPtr listener;
+    {
+      std::lock_guard lock(mutex_);
+      end = outside_;
+      listener = host_listener_;
+    }
+    if (end) return end->ready();
+    const uint32_t out = StreamSocket::ready(wanted);
+    return listener && is_listening() ? out | (listener->ready() & (POLLIN | POLLRDNORM)) : out;
+  }
+  ErrnoOr<SocketAddress> name() override {
+    const HostEndPtr end = outside();
+    if (!end) return StreamSocket::name();
+    const host::NetAddress at = GUEST_TRY(host::net_name(end->fd()));
+    const Endpoint own = GUEST_TRY(endpoint_of(at));
+    return shown(own, family());
+  }
+  int take_error() override {
+    const HostEndPtr end = outside();
+    return end ? host::net_error(end->fd()) : StreamSocket::take_error();
+  }
+  ErrnoOr<size_t> readable_bytes() override {
+    const HostEndPtr end = outside();
+    return end ? end->readable_bytes() : StreamSocket::readable_bytes();
+  }
   ErrnoOr<SocketAddress> peer_name() override {
+    if (const HostEndPtr end = outside()) {
+      const host::NetAddress at = GUEST_TRY(host::net_peer(end->fd()));
+      const Endpoint peer = GUEST_TRY(endpoint_of(at));
+      return shown(peer, family());
+    }
     {
       std::lock_guard lock(mutex_);
       if (peer_shown_ && connection_) {
@@ -488,6 +692,8 @@ class TcpSocket final : public StreamSocket {
   PeerIds ids_;
   bool told_ = false;  // connect said that it is connected
   std::optional<SocketAddress> peer_shown_;
+  HostEndPtr outside_;        // connected beyond the sandbox
+  HostEndPtr host_listener_;  // listens there as well
   std::mutex waiting_mutex_;
   std::deque<std::weak_ptr<TcpSocket>> waiting_;  // whose connections found no room
 };
@@ -496,14 +702,25 @@ class UdpSocket final : public DatagramSocket {
  public:
   UdpSocket(std::shared_ptr<Network> network, int family, int flags)
       : DatagramSocket(network, family, SOCK_DGRAM, IPPROTO_UDP, flags),
-        binder_(network->udp, family, false) {}
+        binder_(*network, network->udp, family, false) {}
   ~UdpSocket() override { binder_.release(*this); }
 
   Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
     const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
     std::lock_guard lock(binding_);
-    return binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
-                        reuse_port_.load());
+    GUEST_TRY(binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
+                           reuse_port_.load()));
+    if (network_->outside == nullptr || wanted.is_loopback()) return kOk;
+    // What is open to all hears those outside as well.
+    const Endpoint local = binder_.local();
+    ErrnoOr<HostEndPtr> end = make_outside(host::NetRequest::kBind, &local, nullptr);
+    if (!end.ok()) {
+      binder_.release(*this);
+      return end.error();
+    }
+    std::lock_guard guard(mutex_);
+    outside_ = std::move(end).value();
+    return kOk;
   }
 
   Errno connect(Caller& caller, const Places&, const SocketAddress& address) override {
@@ -512,12 +729,13 @@ class UdpSocket final : public DatagramSocket {
       std::lock_guard lock(binding_);
       std::lock_guard guard(mutex_);
       peer_.reset();
+      outside_peer_ = false;
       if (chosen_) binder_.release(*this);
       chosen_ = false;
       return kOk;
     }
     const Endpoint to = destination(GUEST_TRY(parse_endpoint(address, family())));
-    if (!is_ours(to)) return Errno(ENETUNREACH);
+    if (!is_ours(to)) return connect_outside(to);
     std::lock_guard lock(binding_);
     GUEST_TRY(choose(caller));
     if (binder_.local().is_any()) {
@@ -552,6 +770,7 @@ class UdpSocket final : public DatagramSocket {
       to = destination(to);
     }
     if (!is_ours(to)) {
+      if (network_->outside != nullptr) return send_outside(caller, to, connected, out);
       if (to == Endpoint::v4(INADDR_BROADCAST, to.port) && !broadcast_) return Errno(EACCES);
       return Errno(ENETUNREACH);
     }
@@ -588,7 +807,33 @@ class UdpSocket final : public DatagramSocket {
     queue_->wake_all();
     return kOk;
   }
+  ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) override {
+    const Deadline deadline = receive_deadline();
+    ErrnoOr<Incoming> got = Errno(EAGAIN);
+    const auto attempt = [&] {
+      got = DatagramSocket::receive(caller, to, flags | MSG_DONTWAIT);
+      const HostEndPtr end = outside();
+      if (!got.ok() && got.error().value() == EAGAIN && end && (flags & MSG_ERRQUEUE) == 0)
+        got = receive_outside(*end, to, flags);
+      return got.ok() || got.error().value() != EAGAIN;
+    };
+    if (!attempt() && !dont_wait(flags)) {
+      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
+      if (!waiting.ok()) return waited(waiting, deadline);
+    }
+    return got;
+  }
+  uint32_t ready(uint32_t wanted) override {
+    const uint32_t out = DatagramSocket::ready(wanted);
+    const HostEndPtr end = outside();
+    return end ? out | (end->ready() & (POLLIN | POLLRDNORM | POLLERR)) : out;
+  }
   ErrnoOr<SocketAddress> name() override {
+    if (const HostEndPtr end = outside(); end && outside_peer_) {
+      const host::NetAddress at = GUEST_TRY(host::net_name(end->fd()));
+      const Endpoint own = GUEST_TRY(endpoint_of(at));
+      return shown(own, family());
+    }
     std::lock_guard lock(binding_);
     return shown(binder_.bound() ? binder_.local() : binder_.any(), family());
   }
@@ -644,6 +889,73 @@ class UdpSocket final : public DatagramSocket {
     chosen_ = true;
     return kOk;
   }
+  HostEndPtr outside() {
+    std::lock_guard lock(mutex_);
+    return outside_;
+  }
+  ErrnoOr<HostEndPtr> make_outside(uint32_t op, const Endpoint* local, const Endpoint* remote) {
+    using host::NetRequest;
+    NetRequest request;
+    request.op = op;
+    request.type = SOCK_DGRAM;
+    request.flags = (reuse_address_ ? NetRequest::kReuseAddress : 0U) |
+                    (reuse_port_ ? NetRequest::kReusePort : 0U) |
+                    (broadcast_ ? NetRequest::kBroadcast : 0U) |
+                    (binder_.v6_only() ? NetRequest::kV6Only : 0U);
+    return network_->outside->make(request, local, remote, queue_);
+  }
+  Errno connect_outside(const Endpoint& to) {
+    if (network_->outside == nullptr) return Errno(ENETUNREACH);
+    std::lock_guard lock(binding_);
+    HostEndPtr end;
+    // One that is bound keeps its socket, and its peer is kept to here.
+    if (!outside()) end = GUEST_TRY(make_outside(host::NetRequest::kConnect, nullptr, &to));
+    std::lock_guard guard(mutex_);
+    if (end) outside_ = std::move(end);
+    outside_peer_ = true;
+    peer_ = to;
+    return kOk;
+  }
+  ErrnoOr<size_t> send_outside(Caller& caller, const Endpoint& to, bool connected,
+                               const Outgoing& out) {
+    HostEndPtr end = outside();
+    if (!end) {
+      std::lock_guard lock(binding_);
+      const Endpoint any = to.is_v4() ? Endpoint::v4(0, 0) : Endpoint::v6_any(0);
+      end = GUEST_TRY(make_outside(host::NetRequest::kBind, &any, nullptr));
+      std::lock_guard guard(mutex_);
+      outside_ = end;
+    }
+    const host::NetAddress own = GUEST_TRY(host::net_name(end->fd()));
+    const ErrnoOr<Endpoint> own_at = endpoint_of(own);
+    const bool four = own_at.ok() && own.length == sizeof(sockaddr_in);
+    const bool has_peer = connected && host::net_peer(end->fd()).ok();
+    const host::NetAddress address = net_address(to, four ? AF_INET : AF_INET6);
+    ErrnoOr<size_t> sent = Errno(EAGAIN);
+    const auto attempt = [&] {
+      sent = host::net_send(end->fd(), out.data, has_peer ? nullptr : &address);
+      return sent.ok() || sent.error().value() != EAGAIN;
+    };
+    if (!attempt() && !dont_wait(out.flags)) {
+      const Deadline deadline = send_deadline();
+      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
+      if (!waiting.ok()) return waited(waiting, deadline);
+    }
+    return sent;
+  }
+  ErrnoOr<Incoming> receive_outside(HostEnd& end, std::span<std::byte> to, int flags) {
+    const ErrnoOr<host::NetReceived> got = host::net_receive(end.fd(), to, (flags & MSG_PEEK) != 0);
+    if (!got.ok()) return got.error();
+    const host::NetReceived& from_host = got.value();
+    const Endpoint from = GUEST_TRY(endpoint_of(from_host.from));
+    if (!hears(from)) return Errno(EAGAIN);
+    Incoming in;
+    in.count = from_host.count;
+    in.whole = from_host.whole;
+    in.flags = in.whole > in.count ? MSG_TRUNC : 0;
+    in.from = shown(from, family());
+    return in;
+  }
   bool hears(const Endpoint& from) {
     std::lock_guard lock(mutex_);
     return !peer_ || (peer_->address == from.address && peer_->port == from.port);
@@ -661,7 +973,10 @@ class UdpSocket final : public DatagramSocket {
   Binder binder_;
   bool chosen_ = false;
   bool chosen_address_ = false;
-  std::optional<Endpoint> peer_;  // under mutex_
+  // Under mutex_:
+  std::optional<Endpoint> peer_;
+  HostEndPtr outside_;
+  std::atomic<bool> outside_peer_{false};
 };
 
 }  // namespace

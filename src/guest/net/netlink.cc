@@ -315,12 +315,14 @@ class NetlinkSocket final : public DatagramSocket {
     writer.text(3, device.name);           // IFLA_IFNAME
     writer.attribute(13, uint32_t{1000});  // IFLA_TXQLEN
     const bool loop = (device.flags & IFF_LOOPBACK) != 0;
-    writer.attribute(16, uint8_t{loop ? uint8_t{0} : uint8_t{6}});  // IFLA_OPERSTATE
-    writer.attribute(17, uint8_t{0});                               // IFLA_LINKMODE
-    writer.attribute(4, device.mtu);                                // IFLA_MTU
-    writer.attribute(27, uint32_t{0});                              // IFLA_GROUP
-    writer.text(6, "noqueue");                                      // IFLA_QDISC
-    writer.attribute(1, device.hardware);                           // IFLA_ADDRESS
+    // Unknown, up, down (RFC 2863).
+    const uint8_t state = loop ? 0 : (device.flags & IFF_RUNNING) != 0 ? 6 : 2;
+    writer.attribute(16, state);           // IFLA_OPERSTATE
+    writer.attribute(17, uint8_t{0});      // IFLA_LINKMODE
+    writer.attribute(4, device.mtu);       // IFLA_MTU
+    writer.attribute(27, uint32_t{0});     // IFLA_GROUP
+    writer.text(6, "noqueue");             // IFLA_QDISC
+    writer.attribute(1, device.hardware);  // IFLA_ADDRESS
     std::array<uint8_t, 6> everyone{};
     if (!loop) everyone.fill(0xff);
     writer.attribute(2, everyone);  // IFLA_BROADCAST

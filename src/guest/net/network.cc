@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <unordered_set>
 
+#include "guest/net/outside.h"
 #include "guest/net/socket.h"
 #include "guest/platform/host/io.h"
 
@@ -215,6 +216,13 @@ std::vector<Ports::Binding> Ports::all() {
 
 Network::Network() : interfaces{loopback()} {}
 Network::~Network() = default;
+
+bool Network::has_address(const Endpoint& at) const {
+  for (const Interface& device : interfaces)
+    for (const Interface::Address& address : device.addresses)
+      if (address.at.address == at.address) return true;
+  return false;
+}
 
 Errno Network::bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket) {
   std::lock_guard lock(mutex_);

@@ -17,6 +17,7 @@
 namespace fluyt::guest {
 
 class Inbox;
+class Outside;
 class Socket;
 
 /// Bytes that wait in sockets, of the whole sandbox.
@@ -99,6 +100,8 @@ class Network {
   // Before the first program, and never again.
   std::vector<Interface> interfaces;
   std::vector<Route> routes;
+  std::unique_ptr<Outside> outside;  // null: there is loopback alone
+  bool has_address(const Endpoint& at) const;
 
   // Abstract names of unix(7).
   Errno bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket);

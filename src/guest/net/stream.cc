@@ -314,6 +314,7 @@ Errno StreamSocket::offer(std::shared_ptr<Connection> connection) {
 
 ErrnoOr<Socket::Accepted> StreamSocket::accept(Caller& caller, int flags) {
   std::shared_ptr<Connection> taken;
+  ErrnoOr<Accepted> from_outside = Errno(EAGAIN);
   Errno refused;
   const Deadline deadline = receive_deadline();
   const auto take = [&] {
@@ -322,7 +323,10 @@ ErrnoOr<Socket::Accepted> StreamSocket::accept(Caller& caller, int flags) {
       refused = Errno(EINVAL);
       return true;
     }
-    if (backlog_.empty()) return false;
+    if (backlog_.empty()) {
+      from_outside = accept_outside(flags);
+      return from_outside.error().value() != EAGAIN;
+    }
     taken = std::move(backlog_.front());
     backlog_.pop_front();
     return true;
@@ -333,6 +337,7 @@ ErrnoOr<Socket::Accepted> StreamSocket::accept(Caller& caller, int flags) {
       return waited(waiting, deadline);
   }
   if (!refused.ok()) return refused;
+  if (!taken) return from_outside;
   room_.wake_all();
   room_made();
   std::shared_ptr<StreamSocket> made = make_accepted(flags);

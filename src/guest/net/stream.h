@@ -87,6 +87,8 @@ class StreamSocket : public Socket {
   Errno offer(std::shared_ptr<Connection> connection);
   virtual std::shared_ptr<StreamSocket> make_accepted(int flags) = 0;
   virtual Errno prepare_listen(Caller& caller) = 0;
+  /// One that came from outside the sandbox, if any.
+  virtual ErrnoOr<Accepted> accept_outside(int /*flags*/) { return Errno(EAGAIN); }
   /// There is room in the queue of connections.
   virtual void room_made() {}
   virtual SocketAddress unnamed() const = 0;

@@ -24,6 +24,7 @@
 #include "guest/platform/notify/notify.h"
 #include "guest/proc/procfs.h"
 #include "guest/sandbox/control.h"
+#include "guest/sandbox/network.h"
 #include "guest/sandbox/program.h"
 #include "guest/sandbox/streams.h"
 #include "guest/sys/table.h"
@@ -348,6 +349,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     host_mounts = read_host_mounts(host::host_text(procfs, "self/mountinfo"));
   auto broker =
       FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs), "broker for " + request.root);
+  WayOut way_out = FLUYT_TRY(open_way_out(request.network));
   // Where memory runs out a guest program is to end, not the kernel that all of them live on: the
   // stubs are born with a higher score, and we go back to ours.
   const sys::Fd score(openat(procfs.raw(), "self/oom_score_adj", O_RDWR | O_CLOEXEC));
@@ -379,6 +381,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.init_is_spared = request.init_is_spared;
   kernel.max_tasks = request.max_tasks;
   out.poller = std::make_shared<host::Poller>();
+  install(std::move(way_out), out.poller, *kernel.network);
 
   kernel.log = std::move(log);
   if (request.strace) kernel.strace = sys::Fd(dup(2));

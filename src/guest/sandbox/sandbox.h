@@ -35,6 +35,9 @@ struct SandboxMount {
   bool read_only = false;
 };
 
+/// What sockets reach: loopback alone, or what the network namespace that we are in reaches.
+enum class SandboxNetwork : uint8_t { kNone, kHost };
+
 struct SandboxRequest {
   std::string root = "/";
   bool read_only = false;
@@ -50,6 +53,7 @@ struct SandboxRequest {
   std::vector<std::string> read_only_paths;
   size_t max_tasks = 4096;
   bool memory_is_limited = false;  // by the cgroup that it lives in
+  SandboxNetwork network = SandboxNetwork::kNone;
   bool strace = false;
   std::string log;  // a file for what is not supported, a line a call; empty: nowhere
 };

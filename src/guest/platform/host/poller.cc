@@ -34,6 +34,17 @@ void Poller::watch(sys::FdRef fd, uint32_t events, WaitQueue& queue) {
   }
 }
 
+Errno Poller::follow(sys::FdRef fd, WaitQueue& queue) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+  event.data.fd = fd.raw();
+  std::lock_guard lock(mutex_);
+  watched_[fd.raw()] = &queue;
+  if (epoll_ctl(epoll_.raw(), EPOLL_CTL_ADD, fd.raw(), &event) == 0) return kOk;
+  watched_.erase(fd.raw());
+  return Errno(ENOMEM);
+}
+
 void Poller::forget(sys::FdRef fd) {
   std::lock_guard lock(mutex_);
   if (watched_.erase(fd.raw()) != 0) epoll_ctl(epoll_.raw(), EPOLL_CTL_DEL, fd.raw(), nullptr);
@@ -47,7 +58,7 @@ void Poller::run() {
       if (events[i].data.fd == stop_.raw()) return;
       std::lock_guard lock(mutex_);
       auto found = watched_.find(events[i].data.fd);
-      if (found != watched_.end()) found->second->wake_all();
+      if (found != watched_.end()) found->second->wake_all(events[i].events);
     }
   }
 }

@@ -21,6 +21,8 @@ class Poller {
   /// Wakes `queue` once when one of `events` (POLL*) holds on `fd`. What cannot be polled (a
   /// regular file) is always ready, and wakes at once. The queue lives until `forget`.
   void watch(sys::FdRef fd, uint32_t events, WaitQueue& queue);
+  /// Wakes `queue` whenever anything of `fd` changes, with what holds, until `forget`.
+  Errno follow(sys::FdRef fd, WaitQueue& queue);
   void forget(sys::FdRef fd);
 
  private:
