@@ -4,19 +4,72 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <mutex>
+
 #include "guest/fs/special.h"
 #include "guest/platform/host/io.h"
 
 namespace fluyt::guest {
 namespace {
 
+/// Attributes of one file, as long as nothing of ours has changed them.
+class KeptStat {
+ public:
+  explicit KeptStat(bool keeps) : keeps_(keeps) {}
+
+  template <class Fetch>
+  ErrnoOr<Stat> get(const std::atomic<uint64_t>& changes, Fetch fetch) {
+    if (!keeps_.load()) return fetch();
+    uint64_t before = 0;
+    {
+      std::lock_guard lock(mutex_);
+      if (known_ && changes_then_ == changes.load()) return stat_;
+      before = generation_;
+    }
+    const uint64_t changes_before = changes.load();
+    const Stat stat = GUEST_TRY(fetch());
+    // Another name of the file has attributes of its own here: no way to tell when they change.
+    if (!S_ISDIR(stat.mode) && stat.nlink > 1) return stat;
+    std::lock_guard lock(mutex_);
+    if (generation_ == before) {
+      stat_ = stat;
+      changes_then_ = changes_before;
+      known_ = true;
+    }
+    return stat;
+  }
+  /// To be called behind every change.
+  void forget() {
+    if (!keeps_.load()) return;
+    std::lock_guard lock(mutex_);
+    known_ = false;
+    ++generation_;
+  }
+  /// It changes without our doing from now on: a program writes to it through its memory.
+  void stop() { keeps_.store(false); }
+
+ private:
+  std::atomic<bool> keeps_;
+  std::mutex mutex_;
+  Stat stat_;
+  bool known_ = false;
+  uint64_t generation_ = 0;
+  uint64_t changes_then_ = 0;
+};
+
 class HostFile final : public File {
  public:
-  HostFile(DentryPtr path, InodePtr inode, int flags, std::shared_ptr<HostFs> fs, sys::Fd fd)
-      : File(std::move(path), std::move(inode), flags), fs_(std::move(fs)), fd_(std::move(fd)) {}
+  HostFile(DentryPtr path, InodePtr inode, int flags, std::shared_ptr<HostFs> fs, sys::Fd fd,
+           std::shared_ptr<KeptStat> kept)
+      : File(std::move(path), std::move(inode), flags),
+        fs_(std::move(fs)),
+        fd_(std::move(fd)),
+        kept_(std::move(kept)) {}
 
   ErrnoOr<size_t> read(Caller& /*caller*/, std::span<std::byte> to, int64_t* offset) override {
     const size_t done = GUEST_TRY(host::read_at(fd_, to, *offset));
+    kept_->forget();  // the time of access
     *offset += static_cast<int64_t>(done);
     return done;
   }
@@ -25,10 +78,12 @@ class HostFile final : public File {
     if (appending()) {
       // The host's own O_APPEND is on this descriptor: the write goes to the end, wherever we say.
       const size_t done = GUEST_TRY(host::write(fd_, from));
+      kept_->forget();
       *offset = GUEST_TRY(host::seek(fd_, 0, SEEK_CUR));
       return done;
     }
     const size_t done = GUEST_TRY(host::write_at(fd_, from, *offset));
+    kept_->forget();
     *offset += static_cast<int64_t>(done);
     return done;
   }
@@ -56,33 +111,53 @@ class HostFile final : public File {
     for (const host::HostEntry& entry : entries) out.push_back({entry.name, entry.ino, entry.type});
     return out;
   }
-  Errno truncate(int64_t size) override { return host::truncate(fd_, size); }
+  Errno truncate(int64_t size) override {
+    const Errno done = host::truncate(fd_, size);
+    kept_->forget();
+    return done;
+  }
   Errno allocate(int mode, int64_t offset, int64_t length) override {
-    return host::allocate(fd_, mode, offset, length);
+    const Errno done = host::allocate(fd_, mode, offset, length);
+    kept_->forget();
+    return done;
   }
   Errno sync() override { return host::sync(fd_); }
-  ErrnoOr<int> host_descriptor() override { return fd_.raw(); }
+  ErrnoOr<int> host_descriptor() override {
+    if (writable()) kept_->stop();
+    return fd_.raw();
+  }
 
  private:
   std::shared_ptr<HostFs> fs_;
   sys::Fd fd_;
+  std::shared_ptr<KeptStat> kept_;
 };
 
 class HostInode final : public Inode {
  public:
-  HostInode(std::shared_ptr<HostFs> fs, uint64_t handle, uint32_t type)
-      : fs_(std::move(fs)), handle_(handle), type_(type) {}
+  HostInode(std::shared_ptr<HostFs> fs, uint64_t handle, uint32_t type, bool keeps)
+      : fs_(std::move(fs)),
+        handle_(handle),
+        type_(type),
+        kept_(std::make_shared<KeptStat>(keeps)) {}
   ~HostInode() override {
     if (handle_ != host::Broker::kRoot) fs_->broker().forget(handle_);
   }
 
   uint32_t type() const override { return type_; }
   ErrnoOr<Stat> stat() override {
-    const Stat stat = GUEST_TRY(fs_->broker().stat(handle_));
-    return fs_->shown(stat);
+    return kept_->get(fs_->changes, [&]() -> ErrnoOr<Stat> {
+      const Stat stat = GUEST_TRY(fs_->broker().stat(handle_));
+      return fs_->shown(stat);
+    });
   }
   Errno set_attributes(const SetAttributes& change) override {
     GUEST_TRY(fs_->may_change());
+    const Errno done = change_attributes(change);
+    kept_->forget();
+    return done;
+  }
+  Errno change_attributes(const SetAttributes& change) {
     if (change.uid || change.gid)
       GUEST_TRY(fs_->broker().chown(handle_, change.uid ? fs_->host_uid(*change.uid) : ~0U,
                                     change.gid ? fs_->host_gid(*change.gid) : ~0U));
@@ -99,7 +174,9 @@ class HostInode final : public Inode {
   Errno truncate(int64_t size) override {
     GUEST_TRY(fs_->may_change());
     const sys::Fd fd = GUEST_TRY(fs_->broker().open(handle_, O_WRONLY));
-    return host::truncate(fd, size);
+    const Errno done = host::truncate(fd, size);
+    kept_->forget();
+    return done;
   }
   ErrnoOr<StatfsBuffer> statfs() override { return fs_->broker().statfs(handle_); }
 
@@ -108,8 +185,8 @@ class HostInode final : public Inode {
     if ((flags & O_ACCMODE) != O_RDONLY) GUEST_TRY(fs_->may_change());
     sys::Fd fd = GUEST_TRY(
         fs_->broker().open(handle_, flags & (O_ACCMODE | O_APPEND | O_DIRECTORY | O_NOATIME)));
-    return FilePtr(
-        std::make_shared<HostFile>(std::move(path), shared_from_this(), flags, fs_, std::move(fd)));
+    return FilePtr(std::make_shared<HostFile>(std::move(path), shared_from_this(), flags, fs_,
+                                              std::move(fd), kept_));
   }
   ErrnoOr<std::string> readlink() override {
     if (!S_ISLNK(type_)) return Errno(EINVAL);
@@ -121,6 +198,7 @@ class HostInode final : public Inode {
   ErrnoOr<std::vector<DirEntry>> list() override { return Errno(EINVAL); }  // through the file
   ErrnoOr<InodePtr> make(std::string_view name, const NewNode& node) override {
     GUEST_TRY(fs_->may_change());
+    const Changing here(*kept_);
     const uint32_t uid = fs_->host_uid(node.uid);
     const uint32_t gid = fs_->host_gid(node.gid);
     if (S_ISDIR(node.mode))
@@ -129,11 +207,12 @@ class HostInode final : public Inode {
       return adopt(fs_->broker().make_node(handle_, name, node.mode, 0, uid, gid));
     host::Broker::Created made =
         GUEST_TRY(fs_->broker().create(handle_, name, O_RDWR, node.mode, uid, gid));
-    return fs_->adopt({made.handle, made.stat});
+    return fs_->adopt({made.handle, made.stat, made.mount});
   }
   ErrnoOr<InodePtr> symlink(std::string_view name, std::string_view target,
                             const NewNode& owner) override {
     GUEST_TRY(fs_->may_change());
+    const Changing here(*kept_);
     return adopt(fs_->broker().symlink(handle_, name, target, fs_->host_uid(owner.uid),
                                        fs_->host_gid(owner.gid)));
   }
@@ -141,24 +220,45 @@ class HostInode final : public Inode {
     GUEST_TRY(fs_->may_change());
     auto* other = dynamic_cast<HostInode*>(&target);
     if (other == nullptr || other->fs_ != fs_) return Errno(EXDEV);
+    const Changing here(*kept_);
+    const Changing there(*other->kept_);
     return fs_->broker().link(other->handle_, handle_, name);
   }
-  Errno unlink(std::string_view name, Inode& /*target*/) override {
+  Errno unlink(std::string_view name, Inode& target) override {
     GUEST_TRY(fs_->may_change());
-    return fs_->broker().unlink(handle_, name, 0);
+    return remove(name, target, 0);
   }
-  Errno remove_dir(std::string_view name, Inode& /*target*/) override {
+  Errno remove_dir(std::string_view name, Inode& target) override {
     GUEST_TRY(fs_->may_change());
-    return fs_->broker().unlink(handle_, name, AT_REMOVEDIR);
+    return remove(name, target, AT_REMOVEDIR);
   }
   Errno rename(std::string_view name, Inode& to, std::string_view new_name, int flags) override {
     GUEST_TRY(fs_->may_change());
     auto* other = dynamic_cast<HostInode*>(&to);
     if (other == nullptr || other->fs_ != fs_) return Errno(EXDEV);
-    return fs_->broker().rename(handle_, name, other->handle_, new_name, flags);
+    const Errno done = fs_->broker().rename(handle_, name, other->handle_, new_name, flags);
+    fs_->changes.fetch_add(1);  // both directories, what moved and what it replaced
+    return done;
   }
 
  private:
+  /// Forgets what was known once a change is over, however it ended.
+  class Changing {
+   public:
+    explicit Changing(KeptStat& kept) : kept_(kept) {}
+    Changing(const Changing&) = delete;
+    Changing& operator=(const Changing&) = delete;
+    ~Changing() { kept_.forget(); }
+
+   private:
+    KeptStat& kept_;
+  };
+  Errno remove(std::string_view name, Inode& target, int flags) {
+    const Errno done = fs_->broker().unlink(handle_, name, flags);
+    kept_->forget();
+    if (auto* other = dynamic_cast<HostInode*>(&target)) other->kept_->forget();
+    return done;
+  }
   ErrnoOr<InodePtr> adopt(ErrnoOr<host::Broker::Found> found) {
     if (!found.ok()) return found.error();
     return fs_->adopt(found.value());
@@ -166,17 +266,22 @@ class HostInode final : public Inode {
   std::shared_ptr<HostFs> fs_;
   uint64_t handle_;
   uint32_t type_;
+  std::shared_ptr<KeptStat> kept_;
 };
 
 }  // namespace
 
 ErrnoOr<InodePtr> HostFs::root() {
-  const Stat stat = GUEST_TRY(broker_->stat(host::Broker::kRoot));
-  return adopt({host::Broker::kRoot, stat});
+  const host::Broker::Found found = GUEST_TRY(broker_->find_root());
+  own_mount_ = found.mount;
+  return adopt(found);
 }
 
 InodePtr HostFs::adopt(const host::Broker::Found& found) {
-  return std::make_shared<HostInode>(shared_from_this(), found.handle, found.stat.mode & S_IFMT);
+  const bool keeps =
+      sharing_ == Sharing::kExclusive && own_mount_ != 0 && found.mount == own_mount_;
+  return std::make_shared<HostInode>(shared_from_this(), found.handle, found.stat.mode & S_IFMT,
+                                     keeps);
 }
 
 Stat HostFs::shown(Stat stat) const {

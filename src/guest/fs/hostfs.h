@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "guest/platform/host/broker.h"
@@ -7,17 +8,21 @@
 
 namespace fluyt::guest {
 
-/// The container's tree of the host, through its broker. The sentry has the tree for itself: names
-/// once seen are not asked for again.
+/// The container's tree of the host, through its broker. Names once seen are not asked for
+/// again; attributes neither, where the tree is the sentry's alone.
 class HostFs : public std::enable_shared_from_this<HostFs> {
  public:
   /// How ids of the host are shown and made: as they are, or everything of ours as root's.
   enum class Ids : uint8_t { kAsTheyAre, kOursAreRoot };
   enum class Access : uint8_t { kReadWrite, kReadOnly };
-  HostFs(std::unique_ptr<host::Broker> broker, Access access, Ids ids, uint32_t our_uid,
-         uint32_t our_gid)
+  /// Whether somebody else changes files of the root's mount: then attributes are asked for each
+  /// time. Those of other mounts (volumes) always are.
+  enum class Sharing : uint8_t { kShared, kExclusive };
+  HostFs(std::unique_ptr<host::Broker> broker, Access access, Sharing sharing, Ids ids,
+         uint32_t our_uid, uint32_t our_gid)
       : broker_(std::move(broker)),
         access_(access),
+        sharing_(sharing),
         ids_(ids),
         our_uid_(our_uid),
         our_gid_(our_gid) {}
@@ -30,10 +35,14 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
   uint32_t host_uid(uint32_t uid) const;
   uint32_t host_gid(uint32_t gid) const;
   InodePtr adopt(const host::Broker::Found& found);
+  /// Counts what changes attributes of files that are not at hand (rename).
+  std::atomic<uint64_t> changes{0};
 
  private:
   std::unique_ptr<host::Broker> broker_;
   Access access_;
+  Sharing sharing_;
+  uint64_t own_mount_ = 0;
   Ids ids_;
   uint32_t our_uid_;
   uint32_t our_gid_;

@@ -366,6 +366,9 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
 
   auto host_fs = std::make_shared<HostFs>(
       std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
+      // The caller's own tree is everybody's; a folder that was named is ours alone.
+      scene == Scene::kContainer || request.root != "/" ? HostFs::Sharing::kExclusive
+                                                        : HostFs::Sharing::kShared,
       uid == 0 ? HostFs::Ids::kAsTheyAre : HostFs::Ids::kOursAreRoot, uid, gid);
   ErrnoOr<InodePtr> root = host_fs->root();
   if (!root.ok()) return Error::from_errno(root.error().value(), "stat of the root");

@@ -73,12 +73,19 @@ class Keeper {
     }
     return found;
   }
+  static uint64_t mount_of(int number) {
+    struct statx raw;
+    raw.stx_mask = 0;
+    if (statx(number, "", AT_EMPTY_PATH, STATX_MNT_ID, &raw) != 0) return 0;
+    return (raw.stx_mask & STATX_MNT_ID) != 0 ? raw.stx_mnt_id : 0;
+  }
   int keep(int number, BrokerMessage& m) {
     sys::Fd owned(number);
     if (!owned.valid()) return errno;
     struct stat raw;
     if (fstatat(number, "", &raw, AT_EMPTY_PATH) != 0) return errno;
     std::memcpy(static_cast<void*>(&m.stat), &raw, sizeof m.stat);
+    m.mount = mount_of(number);
     if (!free_.empty()) {
       m.new_handle = free_.back();
       free_.pop_back();
@@ -198,6 +205,7 @@ class Keeper {
         struct stat raw;
         if (fstatat(at, "", &raw, AT_EMPTY_PATH) != 0) return errno;
         std::memcpy(static_cast<void*>(&m.stat), &raw, sizeof m.stat);
+        if (m.handle == Broker::kRoot) m.mount = mount_of(at);
         return 0;
       }
       case BrokerMessage::kChmod:
@@ -236,11 +244,11 @@ class Keeper {
 /// Only what carry_out calls, and what the C library's allocator needs. Gives the listener.
 int confine_keeper() {
   constexpr uint32_t kAllowed[] = {
-      SYS_openat,       SYS_openat2,    SYS_newfstatat, SYS_mkdirat,   SYS_mknodat,
-      SYS_symlinkat,    SYS_linkat,     SYS_unlinkat,   SYS_renameat2, SYS_readlinkat,
-      SYS_fchmodat,     SYS_fchownat,   SYS_utimensat,  SYS_fstatfs,   SYS_close,
-      SYS_sendmsg,      SYS_geteuid,    SYS_getegid,    SYS_brk,       SYS_munmap,
-      SYS_rt_sigreturn, SYS_exit_group, SYS_mmap,       SYS_mremap,    SYS_madvise};
+      SYS_openat,    SYS_openat2,   SYS_newfstatat, SYS_statx,        SYS_mkdirat,    SYS_mknodat,
+      SYS_symlinkat, SYS_linkat,    SYS_unlinkat,   SYS_renameat2,    SYS_readlinkat, SYS_fchmodat,
+      SYS_fchownat,  SYS_utimensat, SYS_fstatfs,    SYS_close,        SYS_sendmsg,    SYS_geteuid,
+      SYS_getegid,   SYS_brk,       SYS_munmap,     SYS_rt_sigreturn, SYS_exit_group, SYS_mmap,
+      SYS_mremap,    SYS_madvise};
   std::vector<sock_filter> code;
   code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)));
   code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
@@ -405,12 +413,19 @@ ErrnoOr<sys::Fd> Broker::take_descriptor() {
   return receive_descriptor(socket_.raw(), MSG_DONTWAIT);
 }
 
+ErrnoOr<Broker::Found> Broker::find_root() {
+  std::lock_guard lock(mutex_);
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kStat, [&](BrokerMessage& q) { q.handle = kRoot; }));
+  return Found{kRoot, m->stat, m->mount};
+}
+
 ErrnoOr<Broker::Found> Broker::lookup(uint64_t dir, std::string_view name) {
   std::lock_guard lock(mutex_);
   GUEST_TRY(put_name(message_->name, name));
   const BrokerMessage* m =
       GUEST_TRY(ask(BrokerMessage::kLookup, [&](BrokerMessage& q) { q.handle = dir; }));
-  return Found{m->new_handle, m->stat};
+  return Found{m->new_handle, m->stat, m->mount};
 }
 
 ErrnoOr<sys::Fd> Broker::open(uint64_t handle, int flags) {
@@ -433,7 +448,7 @@ ErrnoOr<Broker::Created> Broker::create(uint64_t dir, std::string_view name, int
     q.uid = uid;
     q.gid = gid;
   }));
-  Created created{m->new_handle, m->stat, {}};
+  Created created{m->new_handle, m->stat, m->mount, {}};
   created.fd = GUEST_TRY(take_descriptor());
   return created;
 }
@@ -448,7 +463,7 @@ ErrnoOr<Broker::Found> Broker::make_dir(uint64_t dir, std::string_view name, uin
     q.uid = uid;
     q.gid = gid;
   }));
-  return Found{m->new_handle, m->stat};
+  return Found{m->new_handle, m->stat, m->mount};
 }
 
 ErrnoOr<Broker::Found> Broker::make_node(uint64_t dir, std::string_view name, uint32_t mode,
@@ -462,7 +477,7 @@ ErrnoOr<Broker::Found> Broker::make_node(uint64_t dir, std::string_view name, ui
     q.uid = uid;
     q.gid = gid;
   }));
-  return Found{m->new_handle, m->stat};
+  return Found{m->new_handle, m->stat, m->mount};
 }
 
 ErrnoOr<Broker::Found> Broker::symlink(uint64_t dir, std::string_view name, std::string_view target,
@@ -477,7 +492,7 @@ ErrnoOr<Broker::Found> Broker::symlink(uint64_t dir, std::string_view name, std:
     q.uid = uid;
     q.gid = gid;
   }));
-  return Found{m->new_handle, m->stat};
+  return Found{m->new_handle, m->stat, m->mount};
 }
 
 Errno Broker::link(uint64_t handle, uint64_t dir, std::string_view name) {

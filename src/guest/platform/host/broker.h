@@ -56,6 +56,7 @@ struct BrokerMessage {
   uint64_t new_handle = 0;
   uint32_t length = 0;
   Stat stat;
+  uint64_t mount = 0;  // of what was looked up or made: its id, 0 where the host tells none
   StatfsBuffer statfs;
 };
 
@@ -74,12 +75,15 @@ class Broker {
   struct Found {
     uint64_t handle = 0;
     Stat stat;
+    uint64_t mount = 0;
   };
   struct Created {
     uint64_t handle = 0;
     Stat stat;
+    uint64_t mount = 0;
     sys::Fd fd;
   };
+  ErrnoOr<Found> find_root();
   ErrnoOr<Found> lookup(uint64_t dir, std::string_view name);
   ErrnoOr<sys::Fd> open(uint64_t handle, int flags);
   ErrnoOr<Created> create(uint64_t dir, std::string_view name, int flags, uint32_t mode,
