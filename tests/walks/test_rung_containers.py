@@ -33,7 +33,7 @@ class Box:
             os.makedirs(self.rootfs + "/" + name)
         shutil.copy("/bin/busybox", self.rootfs + "/bin/busybox")
         for name in ("sh", "cat", "env", "echo", "sleep", "true", "false", "id", "grep", "mkdir", "ls", "ps", "kill", "hostname", "stty",
-                     "tty", "touch", "ln", "rm", "wc", "stat", "head", "awk", "umount"):
+                     "tty", "touch", "ln", "rm", "wc", "stat", "head", "awk", "umount", "mount", "cp"):
             os.symlink("busybox", self.rootfs + "/bin/" + name)
         with open(self.rootfs + "/etc/passwd", "w", encoding="utf-8") as file:
             file.write("root:x:0:0::/root:/bin/sh\nsailor:x:1000:1000::/home/sailor:/bin/sh\n")
@@ -407,6 +407,28 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(box):
     box.done("pause", "one")
     box.done("kill", "one", "KILL")
     harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+
+
+def test_who_administers_may_mount_inside(box):
+    script = ("set -e; cd /; mkdir /m /n; mount -t tmpfs -o mode=700 none /m; stat -c %a /m; echo a > /m/f; mount --bind /m /n; cat /n/f; echo b > /n/g; cat /m/g;"
+              " mount -o remount,ro,bind /m /m || mount -o remount,ro /m; echo c > /m/h || echo read-only; umount /n; ls /n; umount /m; ls /m;"
+              " umount /proc || echo stays; mount -t proc none /m; grep -c ^ /m/self/comm; cp /bin/busybox /tmp/b; mount -t tmpfs -o noexec none /n; cp /bin/busybox /n/b;"
+              " /n/b true || echo not executed; grep ' /n ' /proc/mounts")
+    for group in self_and_bounding(box.config):
+        group.append("CAP_SYS_ADMIN")
+    code, out, error = box.once("sh", "-c", script)
+    assert code == 0, (out, error)
+    assert out.splitlines() == ["700", "a", "b", "read-only", "stays", "1", "not executed", "tmpfs /n tmpfs rw,noexec,relatime 0 0"], (out, error)
+    # Nothing of it is the host's.
+    assert sorted(os.listdir(box.rootfs + "/m") + os.listdir(box.rootfs + "/n")) == []
+    for group in self_and_bounding(box.config):
+        group.remove("CAP_SYS_ADMIN")
+    code, out, error = box.once("mount", "-t", "tmpfs", "none", "/m")
+    assert code != 0 and ("Operation not permitted" in error or "permission denied" in error), error
+
+
+def self_and_bounding(config):
+    return [config["process"]["capabilities"][name] for name in ("bounding", "effective", "permitted")]
 
 
 def test_what_programs_ask_for_can_be_seen(box):

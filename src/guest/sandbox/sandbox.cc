@@ -396,6 +396,17 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   Mounter mounter(kernel, request, facts);
   if (const Errno mounted = mounter.mount_all(host_mounts); !mounted.ok())
     return Error::from_errno(mounted.value(), "mount at " + mounter.where());
+  kernel.tree->lock_mounts();
+  kernel.file_systems = {{"proc", [&kernel, facts] { return make_procfs(kernel, facts); }},
+                         {"tmpfs", [] { return make_memfs(01777); }},
+                         {"ramfs", [] { return make_memfs(0755); }},
+                         {"mqueue", [] { return make_memfs(01777); }},
+                         {"devpts", [&kernel] { return make_devpts({}, kernel)->root(); }},
+                         {"sysfs", [&kernel, facts] {
+                            std::shared_ptr<Pts> none;
+                            return make_root(kernel, {.kind = SandboxMount::Kind::kSysfs}, facts,
+                                             none);
+                          }}};
   out.terminals = mounter.terminals();
   // `do` stays on its caller's terminal as it is.
   Streams streams = FLUYT_TRY(open_streams(kernel, std::move(standard), out.poller,

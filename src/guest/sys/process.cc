@@ -236,7 +236,8 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   Credentials who = task.credentials;
   const Stat stat = GUEST_TRY(file->stat());
   bool secure = false;
-  if (!task.no_new_privileges) {
+  const DentryPtr place = file->path();
+  if (!task.no_new_privileges && !(place && has_mount_option(*place, "nosuid"))) {
     if ((stat.mode & S_ISUID) != 0 && stat.uid != who.euid) {
       who.euid = stat.uid;
       secure = true;

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -347,6 +348,8 @@ class Kernel : public TerminalHost {
 
   ErrnoOr<int32_t> new_id();  // under lock
   size_t max_tasks = 4096;
+  /// What mount(2) can make, by name. Set before the first program starts.
+  std::map<std::string, std::function<InodePtr()>, std::less<>> file_systems;
   /// Whether process 1 is the first of a PID namespace: deaf to what it has no handler for. Not
   /// where the sandbox stands for a namespace that others have made.
   bool init_is_spared = true;

@@ -66,6 +66,90 @@ bool is_on_read_only_mount(const Dentry& at) {
   return here->read_only;
 }
 
+bool has_mount_option(const Dentry& at, std::string_view option) {
+  const Dentry* here = &at;
+  while (here->parent) here = here->parent.get();
+  const std::string& options = here->options;
+  for (size_t begin = 0; begin < options.size();) {
+    size_t end = options.find(',', begin);
+    if (end == std::string::npos) end = options.size();
+    if (std::string_view(options).substr(begin, end - begin) == option) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+void Tree::lock_mounts() {
+  std::lock_guard lock(mutex_);
+  for (const DentryPtr& mount : mounts_) mount->locked = true;
+}
+
+namespace {
+void forget_names(Dentry& dir) {
+  dir.no_cache = true;
+  for (auto at = dir.children.begin(); at != dir.children.end();) {
+    if (!at->second->pinned) {
+      at = dir.children.erase(at);
+      continue;
+    }
+    forget_names(*at->second);
+    ++at;
+  }
+}
+}  // namespace
+
+Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
+  {
+    std::lock_guard lock(mutex_);
+    if (from->removed) return Errno(ENOENT);
+    forget_names(*from);
+  }
+  std::string type;
+  std::string options;
+  {
+    const Dentry* here = from.get();
+    while (here->parent) here = here->parent.get();
+    type = here->file_system;
+    options = here->options;
+  }
+  GUEST_TRY(mount(at, from->inode, std::move(type), std::move(options)));
+  std::lock_guard lock(mutex_);
+  mounts_.back()->no_cache = true;
+  return kOk;
+}
+
+Errno Tree::remount(const DentryPtr& at, std::string options) {
+  std::lock_guard lock(mutex_);
+  if (!is_mount_root(*at)) return Errno(EINVAL);
+  const bool read_only = options == "ro" || options.starts_with("ro,");
+  if (at->locked && at->read_only && !read_only) return Errno(EPERM);
+  at->read_only = read_only;
+  at->options = std::move(options);
+  return kOk;
+}
+
+Errno Tree::unmount(const DentryPtr& at, bool detach) {
+  std::lock_guard lock(mutex_);
+  const DentryPtr below = at->below.lock();
+  if (!is_mount_root(*at) || at == root_ || !below) return Errno(EINVAL);
+  // What lies below goes with it: nothing of it may be locked.
+  const auto lies_in = [&](const DentryPtr& mount) {
+    for (DentryPtr here = mount; here;) {
+      if (here == at) return true;
+      here = here->parent ? here->parent : here->below.lock();
+    }
+    return false;
+  };
+  for (const DentryPtr& mount : mounts_) {
+    if (!lies_in(mount)) continue;
+    if (mount->locked) return Errno(EINVAL);
+    if (mount != at && !detach) return Errno(EBUSY);
+  }
+  std::erase_if(mounts_, lies_in);
+  below->covered_by.reset();
+  return kOk;
+}
+
 void Tree::describe_root(std::string file_system, std::string options) {
   std::lock_guard lock(mutex_);
   root_->file_system = std::move(file_system);
@@ -121,7 +205,7 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
 ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name) {
   if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
   const auto known = dir->children.find(name);
-  const bool cacheable = dir->inode->cacheable();
+  const bool cacheable = dir->inode->cacheable() && !dir->no_cache;
   if (known != dir->children.end() && (cacheable || known->second->pinned)) {
     if (!known->second->inode) return Errno(ENOENT);
     return top(known->second);
@@ -135,6 +219,7 @@ ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name) {
     return found.error();
   }
   auto made = std::make_shared<Dentry>(dir, std::string(name), std::move(found).value());
+  made->no_cache = dir->no_cache;
   if (cacheable) {
     trim(*dir);
     dir->children[std::string(name)] = made;
@@ -320,6 +405,8 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
     const Stat stat = GUEST_TRY(found->inode->stat());
     GUEST_TRY(may_access(from.credentials, stat, access));
     if (access != 4 && S_ISREG(stat.mode) && is_on_read_only_mount(*found)) return Errno(EROFS);
+    if ((S_ISCHR(stat.mode) || S_ISBLK(stat.mode)) && has_mount_option(*found, "nodev"))
+      return Errno(EACCES);
     if ((flags & O_TRUNC) != 0 && S_ISREG(stat.mode)) GUEST_TRY(found->inode->truncate(0));
   }
   Opened opened;

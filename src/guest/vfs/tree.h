@@ -26,6 +26,8 @@ class Dentry {
   std::string file_system;  // its type
   std::string options = "rw,relatime";
   bool read_only = false;  // nothing is made, removed or written below it
+  bool locked = false;     // of a mounted root: it stays
+  bool no_cache = false;   // the same is to be seen elsewhere too: names are looked up each time
   bool removed = false;
   bool pinned = false;  // something is mounted here or below: it is found whatever the inode says
 };
@@ -52,6 +54,17 @@ class Tree {
   /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
               std::string options = "rw,relatime");
+  /// The tree at `from` at one more place. Names below are looked up anew at both from then on, for
+  /// each has its own idea of what there is.
+  Errno bind(const DentryPtr& from, const DentryPtr& at);
+  /// EINVAL where nothing is mounted; EPERM where a locked mount is to be writable.
+  Errno remount(const DentryPtr& at, std::string options);
+  /// EINVAL where nothing is mounted or what is mounted is locked; EBUSY while something is mounted
+  /// below, unless it is to be `detached` from the tree with all of that.
+  Errno unmount(const DentryPtr& at, bool detach);
+  /// What is mounted now stays.
+  void lock_mounts();
+  static bool is_mount_root(const Dentry& at) { return !at.parent; }
   /// Of the root file system.
   void describe_root(std::string file_system, std::string options);
   /// What is at `path`, to be mounted on. What the path lacks is made up: directories of the tree
@@ -105,6 +118,8 @@ class Tree {
 
 /// Whether the mount that it lies in is read-only.
 bool is_on_read_only_mount(const Dentry& at);
+/// Whether "noexec" and the like is among the options of the mount that it lies in.
+bool has_mount_option(const Dentry& at, std::string_view option);
 
 /// access(2) by file-system ids: `want` of 4, 2, 1.
 Errno may_access(const Credentials& who, const Stat& stat, int want);
