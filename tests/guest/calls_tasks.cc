@@ -2,9 +2,11 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/time.h>
 #include <sys/times.h>
 #include <sys/uio.h>
@@ -14,6 +16,7 @@
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <string>
 
 #include "calls.h"
 
@@ -253,6 +256,11 @@ void pid_files() {
          if (write(taken, &byte, 1) != 1 || read(ends[0], &byte, 1) != 1) return 10;
          return call(SYS_pidfd_getfd, fd, 0, 1) == -1 ? errno : 0;
        }));
+  line("a folder of /proc", in_child([] {
+         const int fd = open("/proc/self", O_RDONLY | O_DIRECTORY);
+         if (call(SYS_pidfd_send_signal, fd, 0, 0, 0) != 0) return 10;
+         return call(SYS_pidfd_getfd, fd, 0, 0) == -1 ? errno : 0;
+       }));
   line("clone with one", in_child([] {
          int fd = -1;
          constexpr long kPidfd = 0x1000;
@@ -289,6 +297,62 @@ void pid_files() {
          kill(child, SIGKILL);
          return word == 1 ? got : 0;
        }));
+}
+
+std::string host() {
+  char name[65] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+void namespaces() {
+  begin("namespaces");
+  value("unknown flags", unshare(1));
+  line("as nobody", in_child([] {
+         if (setuid(1000) != 0) return 99;
+         return unshare(CLONE_NEWUTS) == -1 ? errno : 0;
+       }));
+  const std::string before = host();
+  line("own names", in_child([] {
+         if (unshare(CLONE_NEWUTS) != 0) return 99;
+         if (sethostname("inner", 5) != 0) return 98;
+         int status = 0;
+         const pid_t child = fork();
+         if (child == 0) _exit(host() == "inner" ? 1 : 0);
+         waitpid(child, &status, 0);
+         return WEXITSTATUS(status) + (host() == "inner" ? 1 : 0);
+       }));
+  truth("ours stay", host() == before);
+  line("clone with names", in_child([] {
+         const long child = syscall(SYS_clone, CLONE_NEWUTS | SIGCHLD, 0, 0, 0, 0);
+         if (child == 0) _exit(sethostname("x", 1) == 0 && host() == "x" ? 1 : 0);
+         int status = 0;
+         waitpid(static_cast<pid_t>(child), &status, 0);
+         return WEXITSTATUS(status) + (host() == "x" ? 10 : 0);
+       }));
+  line("own objects", in_child([] {
+         constexpr key_t kKey = 0x5e7a22;
+         const int outer = shmget(kKey, 4096, IPC_CREAT | 0600);
+         if (unshare(CLONE_NEWIPC) != 0) return 99;
+         const int got = shmget(kKey, 4096, 0600);
+         const int why = errno;
+         if (got == -1 && shmctl(outer, IPC_RMID, nullptr) == -1) return why;
+         return 0;
+       }));
+  line("the parent's again", in_child([] {
+         constexpr key_t kKey = 0x5e7a22;
+         const int again = shmget(kKey, 4096, 0600);
+         return again >= 0 && shmctl(again, IPC_RMID, nullptr) == 0 ? 1 : 0;
+       }));
+  line("entered by pidfd", in_child([] {
+         const int fd = static_cast<int>(call(SYS_pidfd_open, getppid(), 0));
+         const std::string outer = host();
+         if (unshare(CLONE_NEWUTS) != 0 || sethostname("inner", 5) != 0) return 99;
+         if (setns(fd, CLONE_NEWUTS) != 0) return 98;
+         return host() == outer ? 1 : 0;
+       }));
+  value("by a file", setns(0, CLONE_NEWUTS));
+  value("by nothing", setns(999, CLONE_NEWUTS));
 }
 
 void descent() {
@@ -399,6 +463,7 @@ void tasks() {
   scheduling();
   limits_hold();
   pid_files();
+  namespaces();
   descent();
   capabilities();
 }

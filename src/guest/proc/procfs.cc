@@ -138,6 +138,8 @@ class Directory final : public ProcInode {
     find_ = std::move(find);
     more_ = std::move(more);
   }
+  void show(const ProcessPtr& process) { process_ = process; }
+  std::shared_ptr<void> process() override { return process_.lock(); }
   ErrnoOr<InodePtr> lookup(std::string_view name) override {
     for (const auto& [own, entry] : entries_)
       if (own == name) return entry.second();
@@ -157,6 +159,7 @@ class Directory final : public ProcInode {
   std::vector<std::pair<std::string, std::pair<uint8_t, Make>>> entries_;
   Find find_;
   More more_;
+  std::weak_ptr<Process> process_;
 };
 
 template <class... Values>
@@ -413,6 +416,11 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
   const uint64_t ino =
       uint64_t{0x10000} + static_cast<uint64_t>(tid) * 4096 + (is_thread ? 2048 : 0);
   auto dir = std::make_shared<Directory>(ino);
+  if (!is_thread) {
+    std::lock_guard lock(kernel.lock);
+    if (const auto found = kernel.processes.find(tid); found != kernel.processes.end())
+      dir->show(found->second);
+  }
   uint64_t next = ino;
   const auto text = [&](const char* name, uint32_t mode, auto make) {
     const uint64_t number = ++next;
@@ -640,7 +648,8 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
       add("threads-max", 109, is("4096\n"));
       add("hostname", 110, [&kernel]() -> ErrnoOr<std::string> {
         std::lock_guard lock(kernel.lock);
-        return kernel.names.host + "\n";
+        const Task* reader = Task::current();
+        return (reader != nullptr ? reader->names() : kernel.names).host + "\n";
       });
       return dir;
     });

@@ -27,6 +27,17 @@ class PidFile final : public File {
   const ProcessPtr process;
 };
 
+/// For signals a folder of /proc names a process as well.
+ErrnoOr<ProcessPtr> signalled_process(Task& task, int fd) {
+  ErrnoOr<ProcessPtr> process = process_of(task, fd);
+  if (process.ok()) return process;
+  const FilePtr file = GUEST_TRY(task.files->get(fd));
+  auto shown =
+      std::static_pointer_cast<Process>(file->inode() ? file->inode()->process() : nullptr);
+  if (!shown) return process;
+  return shown;
+}
+
 bool may_look_into(const Task& task, const Credentials& other) {
   constexpr int kCapSysPtrace = 19;
   const Credentials& own = task.credentials;
@@ -66,7 +77,7 @@ ErrnoOr<uint64_t> sys_pidfd_open(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_pidfd_send_signal(Task& task, Arguments a) {
   const int signal = as_int(a[1]);
   if (static_cast<uint32_t>(a[3]) != 0) return Errno(EINVAL);
-  const ProcessPtr process = GUEST_TRY(process_of(task, as_int(a[0])));
+  const ProcessPtr process = GUEST_TRY(signalled_process(task, as_int(a[0])));
   SignalInfo info = make_signal(signal, SI_USER, task.process->pid, task.credentials.uid);
   if (a[2] != 0) {
     info = GUEST_TRY(task.get<SignalInfo>(a[2]));
@@ -75,7 +86,8 @@ ErrnoOr<uint64_t> sys_pidfd_send_signal(Task& task, Arguments a) {
   }
   if (signal < 0 || signal > kSignals) return Errno(EINVAL);
   std::lock_guard lock(task.kernel.lock);
-  if (task.kernel.processes.find(process->pid) == task.kernel.processes.end()) return Errno(ESRCH);
+  const auto found = task.kernel.processes.find(process->pid);
+  if (found == task.kernel.processes.end() || found->second != process) return Errno(ESRCH);
   GUEST_TRY(task.kernel.may_signal(task, *process, signal));
   if (signal != 0) task.kernel.send(*process, info);
   return uint64_t{0};

@@ -45,7 +45,10 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   const uint64_t flags = request.flags;
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
-  if ((flags & kNamespaces) != 0) return Errno(EPERM);
+  constexpr uint64_t kHad = CLONE_NEWUTS | CLONE_NEWIPC;
+  if ((flags & kNamespaces & ~kHad) != 0) return Errno(EPERM);
+  if ((flags & kHad) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if ((flags & CLONE_NEWIPC) != 0 && (flags & CLONE_SYSVSEM) != 0) return Errno(EINVAL);
   // What the flag once meant, and a descriptor of a thread.
   if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_DETACHED | CLONE_THREAD)) != 0)
     return Errno(EINVAL);
@@ -101,6 +104,9 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     child->blocked = task.blocked;
     child->install_filter(task.filters);
     child->strict = task.strict;
+    child->uts =
+        (flags & CLONE_NEWUTS) != 0 ? std::make_shared<SystemNames>(task.names()) : task.uts;
+    child->ipc = (flags & CLONE_NEWIPC) != 0 ? std::make_shared<SysV>() : task.ipc;
     child->schedule = task.schedule;
     if (task.schedule.reset_on_fork)
       child->schedule = {0, 0, std::max(task.schedule.nice, 0), false};

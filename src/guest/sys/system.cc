@@ -3,6 +3,7 @@
 
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
+#include "guest/sys/pidfd.h"
 
 namespace fluyt::guest {
 namespace {
@@ -139,8 +140,8 @@ ErrnoOr<uint64_t> sys_uname(Task& task, Arguments a) {
   } out;
   {
     std::lock_guard lock(task.kernel.lock);
-    task.kernel.names.host.copy(out.node, 64);
-    task.kernel.names.domain.copy(out.domain, 64);
+    task.names().host.copy(out.node, 64);
+    task.names().domain.copy(out.domain, 64);
   }
   GUEST_TRY(task.put(a[0], out));
   return uint64_t{0};
@@ -153,7 +154,7 @@ ErrnoOr<uint64_t> sys_sethostname(Task& task, Arguments a) {
   std::string name(static_cast<size_t>(length), 0);
   GUEST_TRY(task.copy_in(a[0], std::as_writable_bytes(std::span(name))));
   std::lock_guard lock(task.kernel.lock);
-  task.kernel.names.host = name.c_str();
+  task.names().host = name.c_str();
   return uint64_t{0};
 }
 
@@ -217,7 +218,7 @@ ErrnoOr<uint64_t> sys_setdomainname(Task& task, Arguments a) {
   std::string name(static_cast<size_t>(length), 0);
   GUEST_TRY(task.copy_in(a[0], std::as_writable_bytes(std::span(name))));
   std::lock_guard lock(task.kernel.lock);
-  task.kernel.names.domain = name.c_str();
+  task.names().domain = name.c_str();
   return uint64_t{0};
 }
 
@@ -226,6 +227,38 @@ ErrnoOr<uint64_t> sys_personality(Task&, Arguments a) {
   const auto wanted = static_cast<uint32_t>(a[0]);
   if (wanted == 0 || wanted == ~0U) return uint64_t{0};
   return Errno(EINVAL);
+}
+
+namespace {
+/// What semaphores of the old one would be given back at the end is given back now.
+void enter_ipc(Task& task, std::shared_ptr<SysV> ipc) {
+  std::lock_guard lock(task.kernel.lock);
+  Process& process = *task.process;
+  (process.undo_in ? *process.undo_in : task.kernel.sysv).undo(process.semaphore_undo, process.pid);
+  process.semaphore_undo.clear();
+  task.ipc = std::move(ipc);
+}
+}  // namespace
+
+ErrnoOr<uint64_t> sys_setns(Task& task, Arguments a) {
+  constexpr uint64_t kUts = 0x4000000;
+  constexpr uint64_t kIpc = 0x8000000;
+  const uint64_t flags = static_cast<uint32_t>(a[1]);
+  const ErrnoOr<ProcessPtr> of = process_of(task, as_int(a[0]));
+  if (!of.ok()) return task.files->get(as_int(a[0])).ok() ? Errno(EINVAL) : of.error();
+  if (flags == 0 || (flags & ~(kUts | kIpc)) != 0) return Errno(EINVAL);
+  std::shared_ptr<SystemNames> uts;
+  std::shared_ptr<SysV> ipc;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    if (of.value()->threads.empty()) return Errno(ESRCH);
+    if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+    uts = of.value()->threads.front()->uts;
+    ipc = of.value()->threads.front()->ipc;
+    if ((flags & kUts) != 0) task.uts.swap(uts);
+  }
+  if ((flags & kIpc) != 0 && ipc != task.ipc) enter_ipc(task, std::move(ipc));
+  return uint64_t{0};
 }
 
 ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
@@ -239,8 +272,16 @@ ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
     std::lock_guard lock(task.kernel.lock);
     if (task.process->threads.size() > 1) return Errno(EINVAL);
   }
-  // No namespaces of the guest's own.
-  if ((flags & kNamespaces) != 0) return Errno(EPERM);
+  constexpr uint64_t kUts = 0x4000000;
+  constexpr uint64_t kIpc = 0x8000000;
+  // The others are not to be had.
+  if ((flags & kNamespaces & ~(kUts | kIpc)) != 0) return Errno(EPERM);
+  if ((flags & (kUts | kIpc)) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if ((flags & kUts) != 0) {
+    std::lock_guard lock(task.kernel.lock);
+    task.uts = std::make_shared<SystemNames>(task.names());
+  }
+  if ((flags & kIpc) != 0) enter_ipc(task, std::make_shared<SysV>());
   if ((flags & kFs) != 0 && task.fs.use_count() > 1) {
     auto own = std::make_shared<FsContext>();
     {

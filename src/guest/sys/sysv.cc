@@ -137,7 +137,7 @@ uint64_t attachments(Task& task, const FilePtr& memory) {
 }  // namespace
 
 ErrnoOr<uint64_t> sys_shmget(Task& task, Arguments a) {
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   const int32_t key = as_int(a[0]);
   const uint64_t size = a[1];
   std::lock_guard lock(ipc.lock);
@@ -161,7 +161,7 @@ ErrnoOr<uint64_t> sys_shmget(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_shmat(Task& task, Arguments a) {
   constexpr int kReadOnly = 010000, kRound = 020000, kRemap = 040000, kExecute = 0100000;
   const int flags = as_int(a[2]);
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   FilePtr memory;
   uint64_t size = 0;
   std::shared_ptr<SharedSegment> segment;
@@ -203,7 +203,7 @@ ErrnoOr<uint64_t> sys_shmdt(Task& task, Arguments a) {
   for (auto at = first; at != areas.end(); ++at)
     if (at->second.file == first->second.file && at->first - at->second.offset == address)
       GUEST_TRY(task.mm->unmap(at->first, at->second.end - at->first));
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   std::lock_guard lock(ipc.lock);
   for (auto& [id, segment] : ipc.segments.by_id) {
     if (memory_of(*segment) != first->second.file) continue;
@@ -217,7 +217,7 @@ ErrnoOr<uint64_t> sys_shmctl(Task& task, Arguments a) {
   constexpr int kInfo = 3, kLock = 11, kUnlock = 12, kStatIndex = 13, kStatAny = 15;
   const int id = as_int(a[0]);
   const int command = as_int(a[1]);
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   if (id < 0 || command < 0) return Errno(EINVAL);
   switch (command) {
     case kInfo: {
@@ -334,7 +334,7 @@ ErrnoOr<uint64_t> operate(Task& task, int id, uint64_t address, uint64_t count,
   if (count > kMostOperations) return Errno(E2BIG);
   std::vector<Operation> operations(count);
   GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(operations))));
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   std::shared_ptr<SemaphoreSet> set;
   {
     std::lock_guard lock(ipc.lock);
@@ -379,6 +379,7 @@ ErrnoOr<uint64_t> operate(Task& task, int id, uint64_t address, uint64_t count,
   GUEST_TRY(outcome);
   {
     std::lock_guard lock(task.kernel.lock);
+    task.process->undo_in = task.ipc;
     for (const Operation& operation : operations)
       if ((operation.flags & kUndoFlag) != 0 && operation.change != 0)
         task.process->semaphore_undo[{id, operation.number}] -= operation.change;
@@ -397,7 +398,7 @@ ErrnoOr<uint64_t> sys_semget(Task& task, Arguments a) {
   constexpr int kMostInASet = 32000;
   const int count = as_int(a[1]);
   if (count < 0 || count > kMostInASet) return Errno(EINVAL);
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   std::lock_guard lock(ipc.lock);
   const int id = GUEST_TRY(find_or_make(
       task, ipc.sets, as_int(a[0]), as_int(a[2]),
@@ -433,7 +434,7 @@ ErrnoOr<uint64_t> sys_semctl(Task& task, Arguments a) {
                 kSetValue = 16, kSetAll = 17;
   const int id = as_int(a[0]);
   const int command = as_int(a[2]);
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   if (id < 0) return Errno(EINVAL);
   // What comes from memory is read before the lock, what goes there written behind it.
   SetInfo info;
@@ -535,7 +536,7 @@ static_assert(sizeof(QueueInfo) == 120);
 }  // namespace
 
 ErrnoOr<uint64_t> sys_msgget(Task& task, Arguments a) {
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   std::lock_guard lock(ipc.lock);
   const int id = GUEST_TRY(find_or_make(
       task, ipc.queues, as_int(a[0]), as_int(a[1]), [](const MessageQueue&) { return kOk; },
@@ -550,7 +551,7 @@ ErrnoOr<uint64_t> sys_msgsnd(Task& task, Arguments a) {
   if (message.type < 1) return Errno(EINVAL);
   message.text.resize(a[2]);
   GUEST_TRY(task.copy_in(a[1] + 8, message.text));
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   std::shared_ptr<MessageQueue> queue;
   {
     std::lock_guard lock(ipc.lock);
@@ -589,7 +590,7 @@ ErrnoOr<uint64_t> sys_msgrcv(Task& task, Arguments a) {
   const uint64_t room = a[2];
   if (room > INT64_MAX || as_int(a[0]) < 0) return Errno(EINVAL);
   if ((flags & kCopy) != 0) return Errno(ENOSYS);
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   std::shared_ptr<MessageQueue> queue;
   {
     std::lock_guard lock(ipc.lock);
@@ -642,7 +643,7 @@ ErrnoOr<uint64_t> sys_msgrcv(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_msgctl(Task& task, Arguments a) {
   const int id = as_int(a[0]);
   const int command = as_int(a[1]);
-  SysV& ipc = task.kernel.sysv;
+  SysV& ipc = task.sysv();
   if (id < 0) return Errno(EINVAL);
   QueueInfo info;
   if (command == kSet) info = GUEST_TRY(task.get<QueueInfo>(a[2]));

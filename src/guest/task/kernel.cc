@@ -288,7 +288,7 @@ void Kernel::reap_process(Process& process) {
   process.zombie = true;
   process.exiting = true;
   process.executable_path.reset();
-  sysv.undo(process.semaphore_undo, process.pid);
+  (process.undo_in ? *process.undo_in : sysv).undo(process.semaphore_undo, process.pid);
   // Children go to the nearest who asked for them (PR_SET_CHILD_SUBREAPER), or to the sandbox's
   // init.
   ProcessPtr init = process.parent.lock();

@@ -71,6 +71,9 @@ ErrnoOr<ThreadImage> Task::image() {
   return out;
 }
 
+SystemNames& Task::names() const { return uts ? *uts : kernel.names; }
+SysV& Task::sysv() const { return ipc ? *ipc : kernel.sysv; }
+
 void Task::replace_files(std::shared_ptr<FdTable> own) {
   {
     std::lock_guard guard(kernel.lock);

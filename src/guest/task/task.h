@@ -141,6 +141,7 @@ class Process {
   bool dumpable = true;
   bool child_subreaper = false;
   SemaphoreUndo semaphore_undo;
+  std::shared_ptr<SysV> undo_in;  // whose semaphores; null: the sandbox's first
   std::atomic<bool> huge_pages_off{false};
 
   struct RealTimer {
@@ -174,6 +175,12 @@ struct Ending {
   int status = 0;  // as wait has it
 };
 
+/// What uname(2) tells of a UTS namespace.
+struct SystemNames {
+  std::string host = "guest";
+  std::string domain = "(none)";
+};
+
 /// One guest thread and the sentry thread that serves it. Fields are its own thread's, but for
 /// those under Kernel::lock.
 class Task final : public JobControl {
@@ -193,6 +200,12 @@ class Task final : public JobControl {
   std::shared_ptr<FdTable> files;
   std::shared_ptr<FsContext> fs;
   void replace_files(std::shared_ptr<FdTable> own);
+  // Its namespaces where they are not the sandbox's first; replaced by the thread itself, under
+  // lock.
+  std::shared_ptr<SystemNames> uts;
+  std::shared_ptr<SysV> ipc;
+  SystemNames& names() const;  // under lock
+  SysV& sysv() const;
   Credentials credentials;
   Schedule schedule;                 // under Kernel::lock
   std::unique_ptr<Context> context;  // replaced under Kernel::lock
@@ -302,11 +315,6 @@ class Task final : public JobControl {
   int sentry_clock_ = 0;
   int64_t sentry_base_ns_ = 0;
   int restart_ = 0;  // the restart code of the call under way, or 0
-};
-
-struct SystemNames {
-  std::string host = "guest";
-  std::string domain = "(none)";
 };
 
 /// A call's "value" when the host was told to carry the call out (Context::carry_out), or when the

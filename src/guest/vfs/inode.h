@@ -48,6 +48,10 @@ class Inode : public std::enable_shared_from_this<Inode> {
   /// A magic link's target (/proc/self/fd/N); null when it is an ordinary link.
   virtual ErrnoOr<DentryPtr> jump() { return DentryPtr(); }
 
+  /// The process that a folder of /proc shows, for who takes its descriptor for one of the process
+  /// (pidfd_send_signal(2)); null: it is none, or the process is gone.
+  virtual std::shared_ptr<void> process() { return nullptr; }
+
   virtual ErrnoOr<std::shared_ptr<Inode>> lookup(std::string_view /*name*/) {
     return Errno(ENOTDIR);
   }
