@@ -464,3 +464,46 @@ def test_containers_that_are_killed_in_the_middle_leave_nothing(box):
     # A cgroup that was just made and is on no record yet is the next one's.
     assert box.once("true")[0] == 0
     assert box.cgroups() == [] and box.rung("list", "-q").stdout == ""
+
+
+@pytest.fixture
+def namespace():
+    """A network namespace as a CNI plugin leaves it: its path, and the two ends' addresses."""
+    name, ours, theirs = f"fluyt-rung-{os.getpid()}", f"frh{os.getpid()}", f"frg{os.getpid()}"
+    steps = [f"netns add {name}", f"link add {ours} type veth peer name {theirs} netns {name}", f"addr add 198.18.77.1/30 dev {ours}",
+             f"link set {ours} up", f"-n {name} link set lo up", f"-n {name} addr add 198.18.77.2/30 dev {theirs}", f"-n {name} link set {theirs} up",
+             f"-n {name} route add default via 198.18.77.1"]
+    try:
+        for step in steps:
+            subprocess.run(["ip", *step.split()], check=True, timeout=30)
+        yield f"/var/run/netns/{name}", "198.18.77.1", "198.18.77.2"
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, timeout=30)
+
+
+def test_the_network_is_the_namespaces(box, namespace):
+    path, host, guest = namespace
+    for one in box.config["linux"]["namespaces"]:
+        if one["type"] == "network":
+            one["path"] = path
+    code, output, error = box.once("sh", "-c", "/bin/busybox ip -4 -o addr; /bin/busybox ip route")
+    assert code == 0, error
+    assert f"inet {guest}/30" in output and f"default via {host}" in output and "inet 127.0.0.1/8" in output
+    # Outward.
+    with socket.create_server((host, 0)) as server:
+        server.settimeout(LIMIT_S)
+        box.start("sh", "-c", f"echo hello | /bin/busybox nc {host} {server.getsockname()[1]}; "
+                  "echo served | /bin/busybox nc -l -p 80; sleep 1000")
+        peer, (address, _) = server.accept()
+        with peer:
+            assert address == guest and peer.recv(100) == b"hello\n"
+    # Inward: what a probe or a port forward does.
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            with socket.create_connection((guest, 80), timeout=LIMIT_S) as client:
+                assert client.recv(100) == b"served\n"
+            break
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

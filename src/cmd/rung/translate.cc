@@ -125,9 +125,10 @@ caps::Resolved capabilities_of(const oci::Process& process) {
 
 std::vector<std::string> sentrys_capabilities() {
   // The broker's, those that making the rest takes, and CAP_SYS_PTRACE for hosts whose Yama asks
-  // for it (ptrace_scope of 2).
-  return {"CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER",
-          "CAP_FSETID", "CAP_SYS_ADMIN",    "CAP_SYS_CHROOT",      "CAP_SYS_PTRACE"};
+  // for it (ptrace_scope of 2). CAP_NET_BIND_SERVICE is the net broker's.
+  return {"CAP_CHOWN",     "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH",
+          "CAP_FOWNER",    "CAP_FSETID",       "CAP_NET_BIND_SERVICE",
+          "CAP_SYS_ADMIN", "CAP_SYS_CHROOT",   "CAP_SYS_PTRACE"};
 }
 
 oci::Process outer_process(const oci::Process& asked) {
@@ -235,6 +236,8 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   if (!spec.process) return Error(Code::kInvalidArgument, "process: expected a program");
   out.program = FLUYT_TRY(program_of(
       *spec.process, spec.linux_ ? spec.linux_->seccomp : std::optional<oci::Seccomp>()));
+  // Whatever namespace the specification gave the container: its devices are the guest's.
+  out.network = guest::SandboxNetwork::kHost;
   out.host_name = spec.hostname;
   out.domain_name = spec.domainname;
   out.init_is_spared =

@@ -39,14 +39,16 @@ ErrnoOr<size_t> Connection::send(Caller& caller, int side, const Socket::Outgoin
       if (const Errno may = may_send(side); !may.ok()) return ended_with(may);
       if (is_stream() && out.data.empty()) return size_t{0};
       if (!peer.open) {
-        // The other end answers what comes now with a reset, which the next call will see.
+        // The other end answers what comes now with a reset, which the next call will see; a
+        // buffer's worth has left until then.
         me.error = EPIPE;
         me.sends = false;
         me.reset = true;
+        done += std::min(out.data.size() - done, peer.capacity);
         const std::shared_ptr<WaitQueue> queue = me.queue;
         lock.unlock();
         queue->wake_all();
-        return out.data.size();
+        return done;
       }
       const size_t left = out.data.size() - done;
       const size_t room =

@@ -57,6 +57,7 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   request.strace = true;
   request.init_is_spared = false;
   request.memory_is_limited = true;
+  request.network = SandboxNetwork::kHost;
   auto back = parse_sandbox(to_text(request));
   ASSERT_TRUE(back.ok()) << back.error().message();
   expect_same(request.program, back->program);
@@ -66,6 +67,7 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   EXPECT_TRUE(back->strace);
   EXPECT_FALSE(back->init_is_spared);
   EXPECT_TRUE(back->memory_is_limited);
+  EXPECT_EQ(back->network, SandboxNetwork::kHost);
   EXPECT_EQ(request.masked_paths, back->masked_paths);
   EXPECT_EQ(request.read_only_paths, back->read_only_paths);
   ASSERT_EQ(back->mounts.size(), 2U);
