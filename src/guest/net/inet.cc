@@ -349,6 +349,10 @@ class TcpSocket final : public StreamSocket {
     made->reuse_port_ = reuse_port_.load();
     made->linger_ = linger_.load();
     made->linger_s_ = linger_s_.load();
+    made->send_buffer_ = send_buffer_.load();
+    made->receive_buffer_ = receive_buffer_.load();
+    made->send_sized_ = send_sized_.load();
+    made->receive_sized_ = receive_sized_.load();
     made->told_ = true;
     made->binder_.set_v6_only(binder_.v6_only());
     return made;
@@ -501,7 +505,7 @@ class TcpSocket final : public StreamSocket {
       made->sides[0].ids = ids_;
     }
     made->sides[1].name = shown(to, family());
-    made->sides[1].capacity = room_for_peer();
+    size(*made, 0);
     const SocketPtr found = network_->tcp.find(to, true);
     auto* listener = static_cast<TcpSocket*>(found.get());
     // The listener shows addresses of its own family.

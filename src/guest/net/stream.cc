@@ -272,7 +272,7 @@ void StreamSocket::adopt(std::shared_ptr<Connection> connection, int side) {
     queue_ = connection_->sides[1].queue;
   else
     connection_->sides[0].queue = queue_;
-  connection_->sides[1 - side].capacity = room_for_peer();
+  size(*connection_, side);
   connection_->sides[side].passes = passes_credentials();
   name_ = connection_->sides[side].name;
   inbox_ = &connection_->sides[side].inbox;
@@ -422,26 +422,31 @@ ErrnoOr<SocketAddress> StreamSocket::peer_name() {
 Errno StreamSocket::set_option(Caller& caller, int level, int option,
                                std::span<const std::byte> value) {
   GUEST_TRY(Socket::set_option(caller, level, option, value));
-  if (level != SOL_SOCKET ||
-      (option != SO_SNDBUF && option != SO_SNDBUFFORCE && option != SO_PASSCRED))
-    return kOk;
-  if (option != SO_PASSCRED) sized_ = true;
+  if (level != SOL_SOCKET) return kOk;
+  if (option == SO_SNDBUF || option == SO_SNDBUFFORCE) send_sized_ = true;
+  if (option == SO_RCVBUF || option == SO_RCVBUFFORCE) receive_sized_ = true;
   int side = 0;
   if (const std::shared_ptr<Connection> at = connection(&side)) {
     std::lock_guard lock(at->mutex);
-    at->sides[1 - side].capacity = room_for_peer();
+    size(*at, side);
     at->sides[side].passes = passes_credentials();
   }
   return kOk;
 }
 
-size_t StreamSocket::room_for_peer() const {
-  const auto asked = static_cast<size_t>(send_buffer_.load());
-  if (kind_ != Connection::Kind::kTcp) return asked;
-  // Linux tunes buffers that nobody set; both ends' make one here.
-  constexpr size_t kTuned = size_t{512} << 10;
-  constexpr size_t kReceivers = size_t{128} << 10;
-  return sized_ ? asked + kReceivers : kTuned;
+void StreamSocket::size(Connection& at, int side) const {
+  // Linux tunes TCP's buffers that nobody set; both ends' make one here. unix(7) knows the
+  // sender's.
+  constexpr size_t kTuned = size_t{256} << 10;
+  const bool tcp = kind_ == Connection::Kind::kTcp;
+  Connection::Side& mine = at.sides[side];
+  Connection::Side& peers = at.sides[1 - side];
+  peers.sender_room = tcp && !send_sized_ ? kTuned : static_cast<size_t>(send_buffer_.load());
+  mine.receiver_room = !tcp             ? 0
+                       : receive_sized_ ? static_cast<size_t>(receive_buffer_.load())
+                                        : kTuned;
+  if (tcp && peers.receiver_room == 0) peers.receiver_room = kTuned;  // not accepted yet
+  for (Connection::Side& one : at.sides) one.capacity = one.sender_room + one.receiver_room;
 }
 
 size_t StreamSocket::longest() const {

@@ -18,7 +18,9 @@ class Connection {
     std::shared_ptr<WaitQueue> queue = std::make_shared<WaitQueue>();
     SocketAddress name;
     PeerIds ids;
-    size_t capacity = 0;   // of the inbox
+    size_t capacity = 0;     // of the inbox
+    size_t sender_room = 0;  // its parts
+    size_t receiver_room = 0;
     bool open = true;      // a socket, or the queue of a listener, holds it
     bool passes = false;   // SO_PASSCRED
     bool receives = true;  // not shut down
@@ -100,11 +102,12 @@ class StreamSocket : public Socket {
   size_t unread_by_peer() override;
   std::shared_ptr<Connection> connection(int* side);
   void stop_listening();
-  /// How much may wait for the peer.
-  size_t room_for_peer() const;
+  /// Tells a connection how much may wait, as our end has it. Under its lock.
+  void size(Connection& at, int side) const;
 
   const Connection::Kind kind_;
-  std::atomic<bool> sized_{false};  // SO_SNDBUF was set
+  std::atomic<bool> send_sized_{false};     // SO_SNDBUF was set
+  std::atomic<bool> receive_sized_{false};  // SO_RCVBUF was set
   std::mutex mutex_;
   // Under it:
   State state_ = State::kNew;

@@ -128,7 +128,7 @@ class UnixStream final : public StreamSocket {
       }
       made->sides[0].ids = ids_of(caller);
       made->sides[1].name = GUEST_TRY(listener->name());
-      made->sides[1].capacity = room_for_peer();
+      size(*made, 0);
       const Errno offered = listener->offer(made);
       if (offered.ok()) {
         adopt(std::move(made), 0);
