@@ -34,6 +34,7 @@ inline void truth(const std::string& what, bool holds) { line(what, holds ? "yes
 std::string in_child(const std::function<int()>& body);
 
 void epolls();
+void extended_attributes();
 void files();
 void locks();
 void memory();

@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   calls::epolls();
+  calls::extended_attributes();
   calls::files();
   calls::locks();
   calls::memory();

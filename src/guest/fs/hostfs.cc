@@ -7,6 +7,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "base/strings.h"
 #include "guest/fs/special.h"
 #include "guest/platform/host/io.h"
 
@@ -223,6 +224,30 @@ class HostInode final : public Inode {
     const Changing here(*kept_);
     const Changing there(*other->kept_);
     return fs_->broker().link(other->handle_, handle_, name);
+  }
+  ErrnoOr<std::string> get_attribute(const std::string& name) override {
+    return fs_->broker().get_attribute(handle_, name);
+  }
+  Errno set_attribute(const std::string& name, std::string_view value,
+                      AttributeMode mode) override {
+    GUEST_TRY(fs_->may_change());
+    const Changing here(*kept_);
+    return fs_->broker().set_attribute(handle_, name, value, static_cast<int>(mode));
+  }
+  ErrnoOr<std::vector<std::string>> list_attributes() override {
+    std::vector<std::string> out;
+    const ErrnoOr<std::string> all = fs_->broker().list_attributes(handle_);
+    if (!all.ok())
+      return all.error().value() == EOPNOTSUPP ? ErrnoOr<std::vector<std::string>>(out)
+                                               : all.error();
+    for (const std::string_view name : split(all.value(), '\0'))
+      if (name.starts_with("user.") || name == "security.capability") out.emplace_back(name);
+    return out;
+  }
+  Errno remove_attribute(const std::string& name) override {
+    GUEST_TRY(fs_->may_change());
+    const Changing here(*kept_);
+    return fs_->broker().remove_attribute(handle_, name);
   }
   Errno unlink(std::string_view name, Inode& target) override {
     GUEST_TRY(fs_->may_change());

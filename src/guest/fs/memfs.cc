@@ -151,6 +151,38 @@ class MemInode final : public Inode {
     GUEST_TRY(add(name, made));
     return InodePtr(made);
   }
+  ErrnoOr<std::string> get_attribute(const std::string& name) override {
+    std::lock_guard lock(mount_->mutex);
+    const auto found = attributes_.find(name);
+    if (found == attributes_.end()) return Errno(ENODATA);
+    return found->second;
+  }
+  Errno set_attribute(const std::string& name, std::string_view value,
+                      AttributeMode mode) override {
+    std::lock_guard lock(mount_->mutex);
+    const auto found = attributes_.find(name);
+    if (found == attributes_.end() && mode == AttributeMode::kReplace) return Errno(ENODATA);
+    if (found != attributes_.end() && mode == AttributeMode::kCreate) return Errno(EEXIST);
+    size_t bytes = name.size() + value.size();
+    for (const auto& [other, kept] : attributes_)
+      if (other != name) bytes += other.size() + kept.size();
+    if (bytes > kMaxAttributes) return Errno(ENOSPC);
+    attributes_[name] = value;
+    stat_.changed = now();
+    return kOk;
+  }
+  ErrnoOr<std::vector<std::string>> list_attributes() override {
+    std::lock_guard lock(mount_->mutex);
+    std::vector<std::string> out;
+    for (const auto& [name, value] : attributes_) out.push_back(name);
+    return out;
+  }
+  Errno remove_attribute(const std::string& name) override {
+    std::lock_guard lock(mount_->mutex);
+    if (attributes_.erase(name) == 0) return Errno(ENODATA);
+    stat_.changed = now();
+    return kOk;
+  }
   Errno link(std::string_view name, Inode& target) override {
     auto* other = dynamic_cast<MemInode*>(&target);
     if (other == nullptr || other->mount_ != mount_) return Errno(EXDEV);
@@ -228,6 +260,8 @@ class MemInode final : public Inode {
   Stat stat_;
   sys::Fd data_;
   std::string target_;
+  static constexpr size_t kMaxAttributes = size_t{128} << 10;  // names and values of one file
+  std::map<std::string, std::string> attributes_;
   std::map<std::string, std::shared_ptr<MemInode>, std::less<>> children_;
 };
 

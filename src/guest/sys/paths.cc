@@ -505,29 +505,4 @@ ErrnoOr<uint64_t> sys_fstatfs(Task& task, Arguments a) {
   return uint64_t{0};
 }
 
-ErrnoOr<uint64_t> sys_getxattr(Task& task, Arguments a) {
-  GUEST_TRY(named_inode(task, kAtCwd, a[0], 0));
-  return Errno(EOPNOTSUPP);
-}
-ErrnoOr<uint64_t> sys_lgetxattr(Task& task, Arguments a) {
-  GUEST_TRY(named_inode(task, kAtCwd, a[0], AT_SYMLINK_NOFOLLOW));
-  return Errno(EOPNOTSUPP);
-}
-ErrnoOr<uint64_t> sys_fgetxattr(Task& task, Arguments a) {
-  GUEST_TRY(task.files->get(as_int(a[0])));
-  return Errno(EOPNOTSUPP);
-}
-ErrnoOr<uint64_t> sys_listxattr(Task& task, Arguments a) {
-  GUEST_TRY(named_inode(task, kAtCwd, a[0], 0));
-  return uint64_t{0};
-}
-ErrnoOr<uint64_t> sys_llistxattr(Task& task, Arguments a) {
-  GUEST_TRY(named_inode(task, kAtCwd, a[0], AT_SYMLINK_NOFOLLOW));
-  return uint64_t{0};
-}
-ErrnoOr<uint64_t> sys_flistxattr(Task& task, Arguments a) {
-  GUEST_TRY(task.files->get(as_int(a[0])));
-  return uint64_t{0};
-}
-
 }  // namespace fluyt::guest

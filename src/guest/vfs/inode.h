@@ -28,6 +28,10 @@ struct SetAttributes {
   std::optional<Timestamp> modified;
 };
 
+/// What setxattr does when the attribute is there already, or is not.
+enum class AttributeMode : uint8_t { kAny, kCreate, kReplace };
+inline constexpr size_t kMaxAttribute = 65536;  // XATTR_SIZE_MAX, and what a list may take
+
 /// A file system object. Names are single components, never "." or "..". Permissions were checked.
 class Inode : public std::enable_shared_from_this<Inode> {
  public:
@@ -71,6 +75,17 @@ class Inode : public std::enable_shared_from_this<Inode> {
                        int /*flags*/) {
     return Errno(EXDEV);
   }
+  /// Extended attributes (xattr(7)), by full names; permissions and sizes were checked. ENODATA
+  /// when there is none of the name, EOPNOTSUPP where the file system has none of the kind.
+  virtual ErrnoOr<std::string> get_attribute(const std::string& /*name*/) {
+    return Errno(EOPNOTSUPP);
+  }
+  virtual Errno set_attribute(const std::string& /*name*/, std::string_view /*value*/,
+                              AttributeMode /*mode*/) {
+    return Errno(EOPNOTSUPP);
+  }
+  virtual ErrnoOr<std::vector<std::string>> list_attributes() { return std::vector<std::string>(); }
+  virtual Errno remove_attribute(const std::string& /*name*/) { return Errno(EOPNOTSUPP); }
   /// False: what lookup said may be wrong at the next look (/proc).
   virtual bool cacheable() const { return true; }
 

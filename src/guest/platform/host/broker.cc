@@ -15,6 +15,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -229,9 +230,50 @@ class Keeper {
         handles_[m.handle].reset();
         free_.push_back(m.handle);
         return 0;
+      case BrokerMessage::kGetAttribute:
+      case BrokerMessage::kSetAttribute:
+      case BrokerMessage::kListAttributes:
+      case BrokerMessage::kRemoveAttribute:
+        return on_attributes(at, m);
       default:
         return ENOSYS;
     }
+  }
+
+  /// No call takes a descriptor of O_PATH, so the file is opened: only what opening does nothing
+  /// to.
+  int on_attributes(int at, BrokerMessage& m) {
+    struct stat raw;
+    if (fstatat(at, "", &raw, AT_EMPTY_PATH) != 0) return errno;
+    if (!S_ISREG(raw.st_mode) && !S_ISDIR(raw.st_mode)) return EOPNOTSUPP;
+    const bool list = m.op == BrokerMessage::kListAttributes;
+    const bool user = std::strncmp(m.name, "user.", 5) == 0;
+    // The rest is the host's own: what overlay keeps of its layers, labels, access lists.
+    if (!list && !user &&
+        !(m.op == BrokerMessage::kGetAttribute && std::strcmp(m.name, "security.capability") == 0))
+      return EOPNOTSUPP;
+    char buffer[16];
+    const sys::Fd file(openat(own_fds_.raw(), number_of(at, buffer),
+                              O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (!file.valid()) return errno;
+    ssize_t length = 0;
+    const uint32_t size = m.length;
+    switch (m.op) {
+      case BrokerMessage::kSetAttribute:
+        if (size > sizeof m.value) return E2BIG;
+        return outcome(fsetxattr(file.raw(), m.name, m.value, size, m.flags));
+      case BrokerMessage::kRemoveAttribute:
+        return outcome(fremovexattr(file.raw(), m.name));
+      case BrokerMessage::kGetAttribute:
+        length = fgetxattr(file.raw(), m.name, m.value, sizeof m.value);
+        break;
+      default:
+        length = flistxattr(file.raw(), m.value, sizeof m.value);
+        break;
+    }
+    if (length < 0) return errno;
+    m.length = static_cast<uint32_t>(length);
+    return 0;
   }
 
   sys::Fd own_fds_;
@@ -244,11 +286,11 @@ class Keeper {
 /// Only what carry_out calls, and what the C library's allocator needs. Gives the listener.
 int confine_keeper() {
   constexpr uint32_t kAllowed[] = {
-      SYS_openat,    SYS_openat2,   SYS_newfstatat, SYS_statx,        SYS_mkdirat,    SYS_mknodat,
-      SYS_symlinkat, SYS_linkat,    SYS_unlinkat,   SYS_renameat2,    SYS_readlinkat, SYS_fchmodat,
-      SYS_fchownat,  SYS_utimensat, SYS_fstatfs,    SYS_close,        SYS_sendmsg,    SYS_geteuid,
-      SYS_getegid,   SYS_brk,       SYS_munmap,     SYS_rt_sigreturn, SYS_exit_group, SYS_mmap,
-      SYS_mremap,    SYS_madvise};
+      SYS_openat,     SYS_openat2,      SYS_newfstatat, SYS_statx,    SYS_fgetxattr, SYS_fsetxattr,
+      SYS_flistxattr, SYS_fremovexattr, SYS_mkdirat,    SYS_mknodat,  SYS_symlinkat, SYS_linkat,
+      SYS_unlinkat,   SYS_renameat2,    SYS_readlinkat, SYS_fchmodat, SYS_fchownat,  SYS_utimensat,
+      SYS_fstatfs,    SYS_close,        SYS_sendmsg,    SYS_geteuid,  SYS_getegid,   SYS_brk,
+      SYS_munmap,     SYS_rt_sigreturn, SYS_exit_group, SYS_mmap,     SYS_mremap,    SYS_madvise};
   std::vector<sock_filter> code;
   code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)));
   code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
@@ -584,6 +626,46 @@ void Broker::forget(uint64_t handle) {
   std::lock_guard lock(mutex_);
   // Nothing follows from a broker that is gone.
   (void)ask(BrokerMessage::kForget, [&](BrokerMessage& q) { q.handle = handle; }).ok();
+}
+
+ErrnoOr<std::string> Broker::get_attribute(uint64_t handle, std::string_view name) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kGetAttribute, [&](BrokerMessage& q) { q.handle = handle; }));
+  const uint32_t length = m->length;
+  if (length > sizeof m->value) return Errno(EIO);
+  return std::string(m->value, length);
+}
+
+Errno Broker::set_attribute(uint64_t handle, std::string_view name, std::string_view value,
+                            int flags) {
+  std::lock_guard lock(mutex_);
+  if (value.size() > sizeof message_->value) return Errno(E2BIG);
+  GUEST_TRY(put_name(message_->name, name));
+  std::memcpy(message_->value, value.data(), value.size());
+  GUEST_TRY(ask(BrokerMessage::kSetAttribute, [&](BrokerMessage& q) {
+    q.handle = handle;
+    q.flags = flags;
+    q.length = static_cast<uint32_t>(value.size());
+  }));
+  return kOk;
+}
+
+ErrnoOr<std::string> Broker::list_attributes(uint64_t handle) {
+  std::lock_guard lock(mutex_);
+  const BrokerMessage* m =
+      GUEST_TRY(ask(BrokerMessage::kListAttributes, [&](BrokerMessage& q) { q.handle = handle; }));
+  const uint32_t length = m->length;
+  if (length > sizeof m->value) return Errno(EIO);
+  return std::string(m->value, length);
+}
+
+Errno Broker::remove_attribute(uint64_t handle, std::string_view name) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(put_name(message_->name, name));
+  GUEST_TRY(ask(BrokerMessage::kRemoveAttribute, [&](BrokerMessage& q) { q.handle = handle; }));
+  return kOk;
 }
 
 ErrnoOr<std::vector<HostEntry>> list_directory(sys::FdRef fd) {

@@ -37,6 +37,10 @@ struct BrokerMessage {
     kSetTimes,
     kStatfs,
     kForget,
+    kGetAttribute,
+    kSetAttribute,
+    kListAttributes,
+    kRemoveAttribute,
   };
   uint32_t op = 0;
   int32_t flags = 0;
@@ -50,6 +54,7 @@ struct BrokerMessage {
   char name[256] = {};
   char other_name[256] = {};
   char text[4096] = {};
+  char value[65536] = {};  // of an attribute, or the names of all
   // The answer.
   int32_t error = 0;
   uint32_t has_descriptor = 0;
@@ -105,6 +110,12 @@ class Broker {
   Errno set_times(uint64_t handle, const Timestamp times[2]);
   ErrnoOr<StatfsBuffer> statfs(uint64_t handle);
   void forget(uint64_t handle);
+  /// user.* of regular files and directories; security.capability may be read.
+  ErrnoOr<std::string> get_attribute(uint64_t handle, std::string_view name);
+  Errno set_attribute(uint64_t handle, std::string_view name, std::string_view value, int flags);
+  /// Names that end in zeros.
+  ErrnoOr<std::string> list_attributes(uint64_t handle);
+  Errno remove_attribute(uint64_t handle, std::string_view name);
 
  private:
   Broker(pid_t pid, sys::Fd socket, sys::Fd listener, BrokerMessage* message, uint64_t first_id);

@@ -1,0 +1,155 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include <algorithm>
+
+#include "guest/sys/handlers.h"
+
+// Extended attributes: xattr(7), setxattr(2), getxattr(2), listxattr(2), removexattr(2).
+namespace fluyt::guest {
+namespace {
+
+constexpr size_t kMaxName = 255;
+constexpr int kSetFileCapabilities = 31;  // CAP_SETFCAP
+
+enum class Use : uint8_t { kRead, kWrite };
+
+ErrnoOr<InodePtr> open_inode(Task& task, uint64_t fd) {
+  const FilePtr file = GUEST_TRY(task.files->get(as_int(fd)));
+  if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
+  return file->inode();
+}
+
+ErrnoOr<std::string> attribute_name(Task& task, uint64_t address) {
+  ErrnoOr<std::string> name = task.get_string(address, kMaxName + 1);
+  if (!name.ok()) return name.error().value() == ENAMETOOLONG ? Errno(ERANGE) : name.error();
+  if (name.value().empty()) return Errno(ERANGE);
+  return name;
+}
+
+/// Who may use which kind of name (xattr(7), "Extended attribute namespaces").
+Errno may_use_attribute(Task& task, Inode& inode, const std::string& name, Use use) {
+  const Credentials& who = task.credentials;
+  if (name.starts_with("trusted.")) {
+    if (who.can(kCapSysAdmin)) return kOk;
+    return Errno(use == Use::kWrite ? EPERM : ENODATA);
+  }
+  if (name.starts_with("security.")) {
+    if (use == Use::kRead) return kOk;
+    const int needed = name == "security.capability" ? kSetFileCapabilities : kCapSysAdmin;
+    return who.can(needed) ? kOk : Errno(EPERM);
+  }
+  if (!name.starts_with("user.") || name.size() == 5)
+    return Errno(name == "user." ? EINVAL : EOPNOTSUPP);
+  const Stat stat = GUEST_TRY(inode.stat());
+  if (!S_ISREG(stat.mode) && !S_ISDIR(stat.mode))
+    return Errno(use == Use::kWrite ? EPERM : ENODATA);
+  const bool owner = stat.uid == who.fsuid || who.can(kCapFowner);
+  if (use == Use::kWrite && S_ISDIR(stat.mode) && (stat.mode & S_ISVTX) != 0 && !owner)
+    return Errno(EPERM);
+  return may_access(who, stat, use == Use::kWrite ? 2 : 4);
+}
+
+ErrnoOr<uint64_t> set(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+  const int flags = as_int(a[4]);
+  if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) return Errno(EINVAL);
+  const std::string name = GUEST_TRY(attribute_name(task, a[1]));
+  if (a[3] > kMaxAttribute) return Errno(E2BIG);
+  std::string value(a[3], '\0');
+  if (!value.empty()) GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(value))));
+  if (!inode.ok()) return inode.error();
+  GUEST_TRY(may_use_attribute(task, *inode.value(), name, Use::kWrite));
+  // Both at once is what neither allows: there already, or not there.
+  if (flags == (XATTR_CREATE | XATTR_REPLACE)) {
+    const bool there = inode.value()->get_attribute(name).ok();
+    return Errno(there ? EEXIST : ENODATA);
+  }
+  GUEST_TRY(inode.value()->set_attribute(name, value, static_cast<AttributeMode>(flags)));
+  return uint64_t{0};
+}
+static_assert(static_cast<int>(AttributeMode::kCreate) == XATTR_CREATE);
+static_assert(static_cast<int>(AttributeMode::kReplace) == XATTR_REPLACE);
+
+/// Into the caller's buffer, or its length alone when that has no room at all.
+ErrnoOr<uint64_t> give(Task& task, const std::string& bytes, uint64_t address, uint64_t room) {
+  if (room == 0) return uint64_t{bytes.size()};
+  if (bytes.size() > room) return Errno(ERANGE);
+  GUEST_TRY(task.copy_out(address, std::as_bytes(std::span(bytes))));
+  return uint64_t{bytes.size()};
+}
+
+ErrnoOr<uint64_t> get(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+  const std::string name = GUEST_TRY(attribute_name(task, a[1]));
+  if (!inode.ok()) return inode.error();
+  GUEST_TRY(may_use_attribute(task, *inode.value(), name, Use::kRead));
+  const std::string value = GUEST_TRY(inode.value()->get_attribute(name));
+  return give(task, value, a[2], a[3]);
+}
+
+ErrnoOr<uint64_t> list(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+  if (!inode.ok()) return inode.error();
+  const std::vector<std::string> names = GUEST_TRY(inode.value()->list_attributes());
+  std::string out;
+  for (const std::string& name : names) {
+    if (name.starts_with("trusted.") && !task.credentials.can(kCapSysAdmin)) continue;
+    out += name;
+    out += '\0';
+  }
+  if (out.size() > kMaxAttribute) return Errno(E2BIG);
+  return give(task, out, a[1], a[2]);
+}
+
+ErrnoOr<uint64_t> remove(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+  const std::string name = GUEST_TRY(attribute_name(task, a[1]));
+  if (!inode.ok()) return inode.error();
+  GUEST_TRY(may_use_attribute(task, *inode.value(), name, Use::kWrite));
+  GUEST_TRY(inode.value()->remove_attribute(name));
+  return uint64_t{0};
+}
+
+ErrnoOr<InodePtr> followed(Task& task, uint64_t path) { return named_inode(task, kAtCwd, path, 0); }
+ErrnoOr<InodePtr> itself(Task& task, uint64_t path) {
+  return named_inode(task, kAtCwd, path, AT_SYMLINK_NOFOLLOW);
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_setxattr(Task& task, Arguments a) {
+  return set(task, followed(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_lsetxattr(Task& task, Arguments a) {
+  return set(task, itself(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_fsetxattr(Task& task, Arguments a) {
+  return set(task, open_inode(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_getxattr(Task& task, Arguments a) {
+  return get(task, followed(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_lgetxattr(Task& task, Arguments a) {
+  return get(task, itself(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_fgetxattr(Task& task, Arguments a) {
+  return get(task, open_inode(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_listxattr(Task& task, Arguments a) {
+  return list(task, followed(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_llistxattr(Task& task, Arguments a) {
+  return list(task, itself(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_flistxattr(Task& task, Arguments a) {
+  return list(task, open_inode(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_removexattr(Task& task, Arguments a) {
+  return remove(task, followed(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_lremovexattr(Task& task, Arguments a) {
+  return remove(task, itself(task, a[0]), a);
+}
+ErrnoOr<uint64_t> sys_fremovexattr(Task& task, Arguments a) {
+  return remove(task, open_inode(task, a[0]), a);
+}
+
+}  // namespace fluyt::guest
