@@ -467,6 +467,25 @@ void attributes() {
   close(fd);
 }
 
+void descriptors_in_proc() {
+  begin("/proc/self/fdinfo");
+  const int fd = open("info", O_CREAT | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+  write(fd, "12345", 5);
+  lseek(fd, 3, SEEK_SET);
+  const int info = open(("/proc/self/fdinfo/" + std::to_string(fd)).c_str(), O_RDONLY);
+  char text[256] = {};
+  read(info, text, sizeof text - 1);
+  long position = -1;
+  unsigned flags = 0;
+  value("lines that count", std::sscanf(text, "pos: %ld flags: 0%o", &position, &flags));
+  value("position", position);
+  value("flags", static_cast<long>(flags));
+  close(info);
+  close(fd);
+  value("closed", open(("/proc/self/fdinfo/" + std::to_string(fd)).c_str(), O_RDONLY) < 0 ? -1 : 0);
+  unlink("info");
+}
+
 void directories() {
   begin("getdents");
   mkdir("list", 0755);
@@ -565,6 +584,7 @@ void files() {
   pipes();
   names();
   attributes();
+  descriptors_in_proc();
   directories();
   waiting();
 }

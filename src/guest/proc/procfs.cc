@@ -351,18 +351,65 @@ ErrnoOr<std::string> memory_text(const Seen& seen, uint64_t start, uint64_t end)
   return out;
 }
 
+/// The number of a descriptor that is open.
+ErrnoOr<int> open_descriptor(const Watched& who, std::string_view name) {
+  int fd = 0;
+  if (name.empty() || name.size() > 9) return Errno(ENOENT);
+  for (char digit : name) {
+    if (digit < '0' || digit > '9') return Errno(ENOENT);
+    fd = fd * 10 + (digit - '0');
+  }
+  const Seen seen = GUEST_TRY(who.look());
+  if (!seen.files || !seen.files->get(fd).ok()) return Errno(ENOENT);
+  return fd;
+}
+
+/// proc_pid_fdinfo(5).
+ErrnoOr<std::string> describe_descriptor(const Watched& who, int fd) {
+  const Seen seen = GUEST_TRY(who.look());
+  if (!seen.files) return Errno(ENOENT);
+  const FilePtr file = GUEST_TRY(seen.files->get(fd));
+  const bool close_on_exec = GUEST_TRY(seen.files->close_on_exec(fd));
+  int64_t position = 0;
+  if (file->seekable()) {  // a stream's lock may be held for as long as a read waits
+    std::lock_guard lock(file->position_lock);
+    position = file->position;
+  }
+  const ErrnoOr<Stat> stat = file->stat();
+  constexpr int kLargeFile = 0100000;
+  constexpr int kCloseOnExec = 02000000;
+  std::string out;
+  print(out, "pos:\t%ld\nflags:\t0%o\nmnt_id:\t0\nino:\t%lu\n", position,
+        static_cast<unsigned>(file->flags() | kLargeFile | (close_on_exec ? kCloseOnExec : 0)),
+        stat.ok() ? stat.value().ino : uint64_t{0});
+  return out;
+}
+
+InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino) {
+  auto dir = std::make_shared<Directory>(ino, 0500);
+  dir->add_dynamic(
+      [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
+        const int fd = GUEST_TRY(open_descriptor(who, name));
+        return InodePtr(std::make_shared<TextInode>(
+            0444, ino + static_cast<uint64_t>(fd) + 1,
+            [who, fd]() -> ErrnoOr<std::string> { return describe_descriptor(who, fd); }, nullptr));
+      },
+      [who, ino] {
+        std::vector<DirEntry> out;
+        ErrnoOr<Seen> seen = who.look();
+        if (!seen.ok() || !seen->files) return out;
+        for (int fd : seen->files->numbers())
+          out.push_back({std::to_string(fd), ino + static_cast<uint64_t>(fd) + 1, 8});
+        return out;
+      });
+  return dir;
+}
+
 InodePtr make_fd_dir(const Watched& who, uint64_t ino) {
   auto dir = std::make_shared<Directory>(ino, 0500);
   dir->add_dynamic(
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
-        int fd = 0;
-        if (name.empty() || name.size() > 9) return Errno(ENOENT);
-        for (char digit : name) {
-          if (digit < '0' || digit > '9') return Errno(ENOENT);
-          fd = fd * 10 + (digit - '0');
-        }
-        const Seen seen = GUEST_TRY(who.look());
-        if (!seen.files || !seen.files->get(fd).ok()) return Errno(ENOENT);
+        const int fd = GUEST_TRY(open_descriptor(who, name));
         const auto file = [who, fd]() -> ErrnoOr<FilePtr> {
           const Seen now = GUEST_TRY(who.look());
           if (!now.files) return Errno(ENOENT);
@@ -516,6 +563,8 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
   });
   const uint64_t fd_ino = ino + 64;
   dir->add("fd", 4, [who, fd_ino] { return make_fd_dir(who, fd_ino); });
+  const uint64_t fdinfo_ino = ino + (uint64_t{1} << 40);
+  dir->add("fdinfo", 4, [who, fdinfo_ino] { return make_fdinfo_dir(who, fdinfo_ino); });
   dir->add("net", 4, [&kernel, ino]() -> InodePtr {
     auto net = std::make_shared<Directory>(ino + 65);
     uint64_t at = ino + 66;
@@ -596,7 +645,7 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));
   text_in(*root, "locks",
           [&kernel]() -> ErrnoOr<std::string> { return kernel.file_locks.describe(); });
-  text_in(*root, "filesystems", fixed("nodev\tproc\nnodev\ttmpfs\nnodev\thost\n"));
+  text_in(*root, "filesystems", fixed("nodev\tproc\nnodev\ttmpfs\nnodev\tdevpts\nnodev\thost\n"));
   text_in(*root, "cmdline", fixed("\n"));
   text_in(*root, "loadavg", [&kernel]() -> ErrnoOr<std::string> {
     std::lock_guard lock(kernel.lock);
