@@ -21,6 +21,7 @@
 #include "streaming/context.h"
 #include "streaming/port_forward.h"
 #include "streaming/spdy/frames.h"
+#include "streaming/spdy/pieces.h"
 #include "sys/file.h"
 
 /// What a hostile client may send to the door and behind it: a request, then frames of WebSocket
@@ -249,19 +250,15 @@ class World final : public Admission {
     }
   }
 
-  /// Well-formed frames: of each, a byte for its kind, one for its length, and its payload.
+  /// Well-formed frames, of what was agreed.
   std::string framed(std::string_view input) const {
     const bool socket = std::holds_alternative<WebSocketUpgrade>(heard_.upgrade.how);
     const bool spdy = !socket || heard_.upgrade.verb == "portforward";
     spdy::HeaderDeflater deflater;
     std::string all;
-    while (input.size() >= 2) {
-      const auto kind = static_cast<uint8_t>(input[0]);
-      const size_t length = static_cast<uint8_t>(input[1]) * ((kind & 0x80U) != 0 ? 257UL : 1UL);
-      std::string payload(input.substr(2, length));
-      input.remove_prefix(std::min(input.size(), length + 2));
-      if (spdy) payload = spdy_frame(kind, payload, deflater);
-      all += socket ? socket_frame(kind, std::move(payload)) : payload;
+    for (spdy::Piece& piece : spdy::read_pieces(input)) {
+      if (spdy) piece.bytes = spdy::frame_of(piece, deflater);
+      all += socket ? socket_frame(piece.kind, std::move(piece.bytes)) : piece.bytes;
     }
     return all;
   }
@@ -281,32 +278,6 @@ class World final : public Admission {
     frame += std::string(4, mask);
     for (char& c : payload) c = static_cast<char>(c ^ mask);
     return frame + payload;
-  }
-
-  /// The frames that a fuzzer does not find: those with header blocks, which are compressed.
-  static std::string spdy_frame(uint8_t kind, const std::string& payload,
-                                spdy::HeaderDeflater& deflater) {
-    constexpr std::array<std::string_view, 8> kTypes = {"data",   "error",  "stdin", "stdout",
-                                                        "stderr", "resize", "",      "data"};
-    if (payload.empty()) return spdy::write_ping(kind);
-    const uint32_t stream = static_cast<uint8_t>(payload[0]);
-    const std::string rest = payload.substr(1);
-    switch ((kind >> 4U) & 0x03U) {
-      case 0: {
-        const size_t cut = rest.find(' ');
-        spdy::Headers headers = {{"streamtype", std::string(kTypes.at(kind & 0x07U))},
-                                 {"port", rest.substr(0, cut)}};
-        if (cut != std::string::npos) headers.emplace_back("requestid", rest.substr(cut + 1));
-        return spdy::write_syn_stream(
-            {.id = stream, .fin = (kind & 0x08U) != 0, .headers = headers}, deflater);
-      }
-      case 1:
-        return spdy::write_data(stream, rest, (kind & 0x08U) != 0);
-      case 2:
-        return spdy::write_reset(stream, spdy::ResetStatus::kCancel);
-      default:
-        return payload;
-    }
   }
 
   // What was sent ------------------------------------------------------------------------------

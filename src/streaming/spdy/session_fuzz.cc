@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 
+#include "streaming/spdy/pieces.h"
 #include "streaming/spdy/session.h"
 
 namespace {
@@ -31,11 +34,19 @@ class Handler final : public SessionHandler {
 
 }  // namespace
 
-/// Bytes of a client, fed in pieces whose sizes the first byte chooses.
+/// Bytes of a client, or frames that are well formed, where the second byte is odd; fed in pieces
+/// whose sizes the first one chooses.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
-  const size_t piece = data[0] + 1U;
-  std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
+  if (size < 2) return 0;
+  std::string_view bytes(reinterpret_cast<const char*>(data) + 2, size - 2);
+  std::string frames;
+  if ((data[1] & 1U) != 0) {
+    HeaderDeflater deflater;
+    for (const Piece& each : read_pieces(bytes)) frames += frame_of(each, deflater);
+    bytes = frames;
+  }
+  constexpr size_t kMaxFeeds = 4096;  // a mebibyte byte by byte takes half a second
+  const size_t piece = std::max(data[0] + size_t{1}, bytes.size() / kMaxFeeds);
   Handler handler;
   Session session(handler, 8, [](const std::string& /*bytes*/) {});
   handler.session = &session;
