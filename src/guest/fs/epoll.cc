@@ -59,8 +59,9 @@ class Epoll::Item final : public Waiter, public std::enable_shared_from_this<Ite
   const std::weak_ptr<File> file;
   std::atomic<uint32_t> interest{0};  // 0: a shot that was fired
   std::atomic<uint64_t> data{0};
-  bool noted = false;    // under ready_mutex_
-  bool retired = false;  // under ready_mutex_
+  bool noted = false;                  // under ready_mutex_
+  std::list<ItemPtr>::iterator place;  // when it is noted
+  bool retired = false;                // under ready_mutex_
 
  private:
   std::optional<WaitQueue::Entry> entry_;
@@ -86,7 +87,7 @@ void Epoll::note(const ItemPtr& item) {
   {
     std::lock_guard lock(ready_mutex_);
     if (item->retired) return;
-    if (!item->noted) ready_.push_back(item);
+    if (!item->noted) item->place = ready_.insert(ready_.end(), item);
     item->noted = true;
   }
   queue_.wake_all(POLLIN | POLLRDNORM);
@@ -106,7 +107,7 @@ void Epoll::retire(const ItemPtr& item) {
   item->stop();
   std::lock_guard lock(ready_mutex_);
   item->retired = true;
-  if (item->noted) ready_.remove(item);
+  if (item->noted) ready_.erase(item->place);
   item->noted = false;
 }
 
@@ -263,7 +264,7 @@ ErrnoOr<size_t> Epoll::collect(size_t most, const Deliver& deliver) {
   const auto put_back = [&](const ItemPtr& item, bool front) {
     if (item->noted || item->retired) return;
     item->noted = true;
-    ready_.insert(front ? ready_.begin() : ready_.end(), item);
+    item->place = ready_.insert(front ? ready_.begin() : ready_.end(), item);
   };
   if (!delivered.ok()) {
     for (auto at = found.rbegin(); at != found.rend(); ++at) {
