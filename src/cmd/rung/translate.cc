@@ -237,7 +237,7 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   out.program = FLUYT_TRY(program_of(
       *spec.process, spec.linux_ ? spec.linux_->seccomp : std::optional<oci::Seccomp>()));
   // Whatever namespace the specification gave the container: its devices are the guest's.
-  out.network = guest::SandboxNetwork::kHost;
+  out.network = guest::SandboxNetwork::kNamespace;
   out.host_name = spec.hostname;
   out.domain_name = spec.domainname;
   out.init_is_spared =

@@ -21,6 +21,11 @@ constexpr int kWhatever = 0x7fffffff;
 
 /// Where something of ours listens. Everything else is beyond the loopback device.
 bool is_ours(const Endpoint& at) { return at.is_loopback() || at.is_any(); }
+/// On a loopback that the sandbox shares with others, and nobody of ours is there.
+bool is_beside(const Network& network, Ports& ports, const Endpoint& at, bool listening) {
+  return network.shares_loopback && network.outside != nullptr && at.is_loopback() &&
+         ports.find(at, listening) == nullptr;
+}
 
 /// Who a packet to `to` comes from when its sender is bound to no address.
 Endpoint source_for(const Endpoint& to, uint16_t port) {
@@ -182,7 +187,8 @@ class TcpSocket final : public StreamSocket {
       const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
       if (wanted.is_v4() && family() == AF_INET6 && binder_.v6_only()) return Errno(ENETUNREACH);
       const Endpoint to = destination(wanted);
-      if (!is_ours(to)) return connect_outside(caller, to);
+      if (!is_ours(to) || is_beside(*network_, network_->tcp, to, true))
+        return connect_outside(caller, to);
       {
         std::lock_guard lock(binding_);
         if (!binder_.bound()) {
@@ -419,7 +425,8 @@ class TcpSocket final : public StreamSocket {
   /// What is open to all is open to those outside as well.
   Errno listen_outside() {
     const Endpoint local = binder_.local();
-    if (network_->outside == nullptr || local.is_loopback() || host_listener_) return kOk;
+    if (network_->outside == nullptr || host_listener_) return kOk;
+    if (local.is_loopback() && !network_->shares_loopback) return kOk;
     host::NetRequest request;
     request.op = host::NetRequest::kListen;
     request.type = SOCK_STREAM;
@@ -441,7 +448,7 @@ class TcpSocket final : public StreamSocket {
       std::lock_guard lock(binding_);
       if (binder_.bound()) local = binder_.local();
     }
-    if (local && local->is_loopback()) return Errno(EINVAL);
+    if (local && local->is_loopback() && !network_->shares_loopback) return Errno(EINVAL);
     HostEndPtr end =
         GUEST_TRY(network_->outside->make(request, local ? &*local : nullptr, &to, queue_));
     {
@@ -714,7 +721,8 @@ class UdpSocket final : public DatagramSocket {
     std::lock_guard lock(binding_);
     GUEST_TRY(binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
                            reuse_port_.load()));
-    if (network_->outside == nullptr || wanted.is_loopback()) return kOk;
+    if (network_->outside == nullptr) return kOk;
+    if (wanted.is_loopback() && !network_->shares_loopback) return kOk;
     // What is open to all hears those outside as well.
     const Endpoint local = binder_.local();
     ErrnoOr<HostEndPtr> end = make_outside(host::NetRequest::kBind, &local, nullptr);
@@ -739,7 +747,7 @@ class UdpSocket final : public DatagramSocket {
       return kOk;
     }
     const Endpoint to = destination(GUEST_TRY(parse_endpoint(address, family())));
-    if (!is_ours(to)) return connect_outside(to);
+    if (!is_ours(to) || is_beside(*network_, network_->udp, to, false)) return connect_outside(to);
     std::lock_guard lock(binding_);
     GUEST_TRY(choose(caller));
     if (binder_.local().is_any()) {
@@ -773,7 +781,7 @@ class UdpSocket final : public DatagramSocket {
       if (to.port == 0) return Errno(EINVAL);
       to = destination(to);
     }
-    if (!is_ours(to)) {
+    if (!is_ours(to) || is_beside(*network_, network_->udp, to, false)) {
       if (network_->outside != nullptr) return send_outside(caller, to, connected, out);
       if (to == Endpoint::v4(INADDR_BROADCAST, to.port) && !broadcast_) return Errno(EACCES);
       return Errno(ENETUNREACH);

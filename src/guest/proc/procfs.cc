@@ -169,6 +169,28 @@ void print(std::string& to, const char* format, Values... values) {
   if (length > 0) to.append(line, std::min(static_cast<size_t>(length), sizeof line - 1));
 }
 
+/// Files by their paths, and the folders that they lie in.
+void add_settings(Directory& dir, const std::map<std::string, std::string>& values,
+                  uint64_t& number) {
+  std::map<std::string, std::map<std::string, std::string>> folders;
+  for (const auto& [path, text] : values) {
+    const size_t slash = path.find('/');
+    if (slash != std::string::npos) {
+      folders[path.substr(0, slash)][path.substr(slash + 1)] = text;
+      continue;
+    }
+    dir.add(path.c_str(), 8, [ino = number++, value = text]() -> InodePtr {
+      return std::make_shared<TextInode>(
+          0444, ino, [value]() -> ErrnoOr<std::string> { return value; }, nullptr);
+    });
+  }
+  for (const auto& [name, below] : folders) {
+    auto made = std::make_shared<Directory>(number++);
+    add_settings(*made, below, number);
+    dir.add(name.c_str(), 4, [made]() -> InodePtr { return made; });
+  }
+}
+
 /// What a thread is, for as long as somebody looks at it under /proc. Its task may end meanwhile.
 struct Seen {
   ProcessPtr process;
@@ -519,6 +541,10 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
     return s.mm ? s.mm->layout.auxv : std::string();
   });
   text("cgroup", 0444, [](const Watched&, const Seen&) -> Out { return std::string("0::/\n"); });
+  text("uid_map", 0644, [](const Watched& w, const Seen&) -> Out { return w.kernel().uid_map; });
+  text("gid_map", 0644, [](const Watched& w, const Seen&) -> Out { return w.kernel().gid_map; });
+  text("setgroups", 0644,
+       [](const Watched&, const Seen&) -> Out { return std::string("allow\n"); });
   text("oom_score_adj", 0644,
        [](const Watched&, const Seen&) -> Out { return std::string("0\n"); });
   text("oom_score", 0444, [](const Watched&, const Seen&) -> Out { return std::string("0\n"); });
@@ -611,6 +637,29 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
 
 }  // namespace
 
+std::vector<std::string> namespaced_settings() {
+  std::vector<std::string> out;
+  for (const char* name : {"shmmax", "shmall", "shmmni", "shm_rmid_forced", "msgmax", "msgmnb",
+                           "msgmni", "sem", "auto_msgmni"})
+    out.push_back(std::string("kernel/") + name);
+  for (const char* name :
+       {"msg_default", "msg_max", "msgsize_default", "msgsize_max", "queues_max"})
+    out.push_back(std::string("fs/mqueue/") + name);
+  for (const char* name :
+       {"ip_forward", "ip_local_port_range", "ip_unprivileged_port_start", "ip_nonlocal_bind",
+        "ping_group_range", "tcp_fin_timeout", "tcp_keepalive_intvl", "tcp_keepalive_probes",
+        "tcp_keepalive_time", "tcp_max_syn_backlog", "tcp_rmem", "tcp_syncookies", "tcp_tw_reuse",
+        "tcp_wmem"})
+    out.push_back(std::string("net/ipv4/") + name);
+  out.emplace_back("net/core/somaxconn");
+  out.emplace_back("net/unix/max_dgram_qlen");
+  for (const char* where : {"all", "default", "lo", "eth0"}) {
+    out.push_back(std::string("net/ipv6/conf/") + where + "/disable_ipv6");
+    out.push_back(std::string("net/ipv4/conf/") + where + "/rp_filter");
+  }
+  return out;
+}
+
 InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
   auto root = std::make_shared<Directory>(1);
   uint64_t next = 2;
@@ -676,9 +725,9 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
     return out;
   });
 
-  root->add("sys", 4, [&kernel]() -> InodePtr {
+  root->add("sys", 4, [&kernel, settings = std::move(facts.settings)]() -> InodePtr {
     auto sys = std::make_shared<Directory>(100);
-    sys->add("kernel", 4, [&kernel]() -> InodePtr {
+    sys->add("kernel", 4, [&kernel, settings]() -> InodePtr {
       auto dir = std::make_shared<Directory>(101);
       const auto add = [&dir](const char* name, uint64_t ino, Text value) {
         dir->add(name, 8,
@@ -687,6 +736,10 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
       const auto is = [](std::string value) {
         return [value = std::move(value)]() -> ErrnoOr<std::string> { return value; };
       };
+      uint64_t number = 2000;
+      for (const auto& [path, text] : settings)
+        if (path.starts_with("kernel/"))
+          add(path.c_str() + std::strlen("kernel/"), number++, is(text));
       add("ostype", 102, is("Linux\n"));
       add("osrelease", 103, is("6.1.0-fluyt\n"));
       add("version", 104, is("#1 SMP fluyt guest\n"));
@@ -715,31 +768,23 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
       add("mmap_min_addr", 123, "65536\n");
       return dir;
     });
-    sys->add("net", 4, []() -> InodePtr {
-      auto net = std::make_shared<Directory>(130);
-      const auto folder = [](auto& in, const char* name, uint64_t ino,
-                             std::vector<std::pair<const char*, const char*>> values) {
-        in->add(name, 4, [ino, values]() -> InodePtr {
-          auto dir = std::make_shared<Directory>(ino);
-          uint64_t at = ino + 1;
-          for (const auto& [file, text] : values)
-            dir->add(file, 8, [number = at++, text = std::string(text)]() -> InodePtr {
-              return std::make_shared<TextInode>(
-                  0444, number, [text]() -> ErrnoOr<std::string> { return text; }, nullptr);
-            });
-          return dir;
-        });
-      };
-      folder(net, "core", 131,
-             {{"somaxconn", "4096\n"}, {"rmem_max", "212992\n"}, {"wmem_max", "212992\n"}});
-      folder(net, "ipv4", 140,
-             {{"ip_local_port_range", "32768\t60999\n"},
-              {"ip_unprivileged_port_start", "1024\n"},
-              {"tcp_rmem", "4096\t131072\t6291456\n"},
-              {"tcp_wmem", "4096\t16384\t4194304\n"}});
-      folder(net, "unix", 150, {{"max_dgram_qlen", "512\n"}});
-      return net;
-    });
+    std::map<std::string, std::string> below = {{"net/core/somaxconn", "4096\n"},
+                                                {"net/core/rmem_max", "212992\n"},
+                                                {"net/core/wmem_max", "212992\n"},
+                                                {"net/ipv4/ip_local_port_range", "32768\t60999\n"},
+                                                {"net/ipv4/ip_unprivileged_port_start", "1024\n"},
+                                                {"net/ipv4/tcp_rmem", "4096\t131072\t6291456\n"},
+                                                {"net/ipv4/tcp_wmem", "4096\t16384\t4194304\n"},
+                                                {"net/unix/max_dgram_qlen", "512\n"},
+                                                {"fs/file-max", "9223372036854775807\n"},
+                                                {"fs/nr_open", "1048576\n"},
+                                                {"fs/pipe-max-size", "1048576\n"},
+                                                {"fs/inotify/max_user_watches", "65536\n"},
+                                                {"fs/inotify/max_user_instances", "128\n"}};
+    for (const auto& [path, text] : settings)
+      if (!path.starts_with("kernel/")) below.insert_or_assign(path, text);
+    uint64_t number = 1000;
+    add_settings(*sys, below, number);
     return sys;
   });
 

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include "guest/task/task.h"
 #include "guest/vfs/inode.h"
 
@@ -8,7 +12,12 @@ namespace fluyt::guest {
 /// What of the host is shown as it is; read before confinement.
 struct HostFacts {
   std::string cpuinfo;
+  /// What is below /proc/sys by namespace, as those that the sandbox lives in have it: "net/..." to
+  /// its text.
+  std::map<std::string, std::string> settings;
 };
+/// Those of HostFacts::settings that are looked for.
+std::vector<std::string> namespaced_settings();
 
 /// proc(5). `self` is whoever asks: Task::current().
 InodePtr make_procfs(Kernel& kernel, HostFacts facts);

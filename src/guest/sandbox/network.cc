@@ -8,7 +8,9 @@ Result<WayOut> open_way_out(SandboxNetwork network) {
   WayOut out;
   if (network == SandboxNetwork::kNone) return out;
   out.view = FLUYT_TRY(host::look_at_network());
-  out.broker = FLUYT_TRY(host::NetBroker::start());
+  out.shares_loopback = network == SandboxNetwork::kNamespace;
+  out.broker = FLUYT_TRY(host::NetBroker::start(
+      out.shares_loopback ? host::HostLoopback::kOurs : host::HostLoopback::kNotOurs));
   return out;
 }
 
@@ -31,6 +33,7 @@ void install(WayOut way, const std::shared_ptr<host::Poller>& poller, Network& n
   for (const host::NetRoute& route : way.view.routes)
     network.routes.push_back(
         {{route.to, 0, 0}, route.prefix, {route.gateway, 0, 0}, route.index, route.metric});
+  network.shares_loopback = way.shares_loopback;
   network.outside = std::make_unique<Outside>(std::move(way.broker), poller);
 }
 

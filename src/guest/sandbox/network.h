@@ -13,6 +13,7 @@ namespace fluyt::guest {
 /// The broker of sockets and what the namespace looked like; nothing when there is loopback alone.
 struct WayOut {
   std::unique_ptr<host::NetBroker> broker;
+  bool shares_loopback = false;
   host::NetView view;
 };
 /// Before any thread exists, and before confinement.

@@ -341,7 +341,15 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (!request.log.empty())
     log = FLUYT_TRY(sys::open(request.log, O_WRONLY | O_CREAT | O_APPEND, 0644));
   sys::Fd procfs = FLUYT_TRY(host::open_procfs());
-  const HostFacts facts{host::host_text(procfs, "cpuinfo")};
+  HostFacts facts{.cpuinfo = host::host_text(procfs, "cpuinfo"), .settings = {}};
+  if (scene == Scene::kContainer) {
+    for (const std::string& path : namespaced_settings()) {
+      std::string text = host::host_text(procfs, "sys/" + path);
+      if (!text.empty()) facts.settings.emplace(path, std::move(text));
+    }
+  }
+  const std::string uid_map = host::host_text(procfs, "self/uid_map");
+  const std::string gid_map = host::host_text(procfs, "self/gid_map");
   const HostClock clock = find_host_clock(host::host_text(procfs, "self/maps"));
   // In a container's own mount namespace they are what its specification asked for.
   std::vector<HostMount> host_mounts;
@@ -382,6 +390,10 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.names.host = request.host_name.empty() ? names.nodename : request.host_name;
   kernel.names.domain = request.domain_name.empty() ? names.domainname : request.domain_name;
   kernel.init_is_spared = request.init_is_spared;
+  if (scene == Scene::kContainer && !uid_map.empty()) {
+    kernel.uid_map = uid_map;
+    kernel.gid_map = gid_map;
+  }
   kernel.max_tasks = request.max_tasks;
   out.poller = std::make_shared<host::Poller>();
   install(std::move(way_out), out.poller, *kernel.network);

@@ -35,8 +35,9 @@ struct SandboxMount {
   bool read_only = false;
 };
 
-/// What sockets reach: loopback alone, or what the network namespace that we are in reaches.
-enum class SandboxNetwork : uint8_t { kNone, kHost };
+/// What sockets reach: loopback alone; what the network namespace that we are in reaches, beside a
+/// loopback of their own; or all of that namespace, its loopback too, which others may share.
+enum class SandboxNetwork : uint8_t { kNone, kHost, kNamespace };
 
 struct SandboxRequest {
   std::string root = "/";

@@ -124,7 +124,7 @@ Json json_of(const SandboxRequest& request) {
           {"domainName", bytes_of(request.domain_name)},
           {"initIsSpared", request.init_is_spared},
           {"memoryIsLimited", request.memory_is_limited},
-          {"network", request.network == SandboxNetwork::kHost},
+          {"network", static_cast<int>(request.network)},
           {"masked", list_of(request.masked_paths)},
           {"readOnlyPaths", list_of(request.read_only_paths)},
           {"mounts", mounts},
@@ -147,7 +147,7 @@ SandboxRequest to_sandbox(const Json& json) {
                           .read_only = mount.at(3).get<bool>()});
   json.at("memoryIsLimited").get_to(out.memory_is_limited);
   json.at("initIsSpared").get_to(out.init_is_spared);
-  out.network = json.at("network").get<bool>() ? SandboxNetwork::kHost : SandboxNetwork::kNone;
+  out.network = static_cast<SandboxNetwork>(json.at("network").get<uint8_t>());
   out.masked_paths = to_list(json.at("masked"));
   out.read_only_paths = to_list(json.at("readOnlyPaths"));
   json.at("maxTasks").get_to(out.max_tasks);

@@ -356,6 +356,9 @@ class Kernel : public TerminalHost {
 
   ErrnoOr<int32_t> new_id();  // under lock
   size_t max_tasks = 4096;
+  // user_namespaces(7), as /proc shows them: of the namespace that the sandbox lives in.
+  std::string uid_map = "         0          0 4294967295\n";
+  std::string gid_map = uid_map;
   /// What mount(2) can make, by name. Set before the first program starts.
   std::map<std::string, std::function<InodePtr()>, std::less<>> file_systems;
   /// Whether process 1 is the first of a PID namespace: deaf to what it has no handler for. Not

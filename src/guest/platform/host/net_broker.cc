@@ -79,7 +79,7 @@ Reach reach_of(const NetAddress& address) {
 /// The process itself: one request after the other, one descriptor each.
 class Maker {
  public:
-  explicit Maker(int socket) : socket_(socket) {}
+  Maker(int socket, HostLoopback loopback) : socket_(socket), loopback_(loopback) {}
 
   [[noreturn]] void serve() {
     for (;;) {
@@ -102,8 +102,8 @@ class Maker {
     return setsockopt(fd, level, option, &one, sizeof one) == 0;
   }
 
-  static int carry_out(const NetRequest& request, sys::Fd& made) {
-    if (const int refused = refusal(request); refused != 0) return refused;
+  int carry_out(const NetRequest& request, sys::Fd& made) const {
+    if (const int refused = refusal(request, loopback_); refused != 0) return refused;
     const uint16_t family =
         request.local.length != 0 ? family_of(request.local) : family_of(request.remote);
     sys::Fd fd(socket(family, static_cast<int>(request.type) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -150,6 +150,7 @@ class Maker {
   }
 
   int socket_;
+  HostLoopback loopback_;
 };
 
 /// Only what the Maker calls; socket with its arguments.
@@ -206,18 +207,19 @@ Errno outcome(long value) { return value >= 0 ? kOk : Errno(errno); }
 
 }  // namespace
 
-int refusal(const NetRequest& request) {
+int refusal(const NetRequest& request, HostLoopback loopback) {
   if (request.type != SOCK_STREAM && request.type != SOCK_DGRAM) return EPROTONOSUPPORT;
   if (!is_well_formed(request.local) || !is_well_formed(request.remote)) return EINVAL;
   const bool has_local = request.local.length != 0;
   const bool has_remote = request.remote.length != 0;
-  if (has_local && reach_of(request.local).loopback) return EADDRNOTAVAIL;
+  const bool ours = loopback == HostLoopback::kOurs;
+  if (has_local && reach_of(request.local).loopback && !ours) return EADDRNOTAVAIL;
   switch (request.op) {
     case NetRequest::kConnect: {
       if (!has_remote) return EINVAL;
       if (has_local && family_of(request.local) != family_of(request.remote)) return EINVAL;
       const Reach reach = reach_of(request.remote);
-      return reach.loopback || reach.any ? ENETUNREACH : 0;
+      return (reach.loopback && !ours) || reach.any ? ENETUNREACH : 0;
     }
     case NetRequest::kListen:
       if (request.type != SOCK_STREAM) return EINVAL;
@@ -229,7 +231,7 @@ int refusal(const NetRequest& request) {
   }
 }
 
-Result<std::unique_ptr<NetBroker>> NetBroker::start() {
+Result<std::unique_ptr<NetBroker>> NetBroker::start(HostLoopback loopback) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return Error::from_errno(errno, "socketpair(net broker)");
@@ -247,7 +249,7 @@ Result<std::unique_ptr<NetBroker>> NetBroker::start() {
     if (!sys::close_all_but({theirs.raw()}).ok()) _exit(1);
     if (!keep_port_capability()) _exit(1);
     if (!confine_maker()) _exit(1);
-    Maker(theirs.raw()).serve();
+    Maker(theirs.raw(), loopback).serve();
   }
   return std::unique_ptr<NetBroker>(new NetBroker(pid, std::move(ours)));
 }

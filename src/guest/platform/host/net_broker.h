@@ -36,10 +36,13 @@ struct NetRequest {
   NetAddress remote;
 };
 
+/// Whether the loopback device of the namespace is to be reached, or the guest has one of its own.
+enum class HostLoopback : uint8_t { kNotOurs, kOurs };
+
 class NetBroker {
  public:
   /// Forks it. Before any thread exists.
-  static Result<std::unique_ptr<NetBroker>> start();
+  static Result<std::unique_ptr<NetBroker>> start(HostLoopback loopback = HostLoopback::kNotOurs);
   NetBroker(const NetBroker&) = delete;
   NetBroker& operator=(const NetBroker&) = delete;
   ~NetBroker();
@@ -56,7 +59,7 @@ class NetBroker {
 
 /// What the broker refuses before it asks the kernel: anything but the two Internet families, and
 /// whatever is the host's loopback, which is not the guest's. 0 when it may be.
-int refusal(const NetRequest& request);
+int refusal(const NetRequest& request, HostLoopback loopback = HostLoopback::kNotOurs);
 
 // The sentry's calls on such sockets. None blocks.
 ErrnoOr<size_t> net_send(sys::FdRef fd, std::span<const std::byte> data, const NetAddress* to);

@@ -50,6 +50,9 @@ TEST(NetBrokerRules, TheHostsLoopbackIsOutOfReach) {
   for (const char* text : {"::1", "::ffff:127.0.0.1"})
     EXPECT_EQ(refusal(listen_at(v6(text, 80))), EADDRNOTAVAIL) << text;
   EXPECT_EQ(refusal(connect_to(v4("192.0.2.1", 80))), 0);
+  EXPECT_EQ(refusal(connect_to(v4("127.0.0.1", 80)), HostLoopback::kOurs), 0);
+  EXPECT_EQ(refusal(listen_at(v6("::1", 80)), HostLoopback::kOurs), 0);
+  EXPECT_EQ(refusal(connect_to(v4("0.0.0.0", 80)), HostLoopback::kOurs), ENETUNREACH);
   EXPECT_EQ(refusal(connect_to(v6("2001:db8::1", 80))), 0);
   EXPECT_EQ(refusal(connect_to(v6("::ffff:192.0.2.1", 80))), 0);
   EXPECT_EQ(refusal(listen_at(v4("0.0.0.0", 80))), 0);
