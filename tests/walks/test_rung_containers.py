@@ -514,8 +514,9 @@ def test_containers_of_one_namespace_reach_each_other_on_loopback(box, namespace
     for one in box.config["linux"]["namespaces"]:
         if one["type"] == "network":
             one["path"] = path
-    box.start("sh", "-c", "while :; do echo beside | /bin/busybox nc -l -p 7000 -s 127.0.0.1; done", name="server")
+    box.start("sh", "-c", "while :; do echo beside | /bin/busybox nc -l -p 7000; done", name="server")
     # A second guest kernel in the same network.
+    own, box.config["linux"]["cgroupsPath"] = box.config["linux"]["cgroupsPath"], box.config["linux"]["cgroupsPath"] + "-beside"
     code, output, error = box.once("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox nc 127.0.0.1 7000 </dev/null && exit 0; sleep 0.1; done; exit 1")
     assert code == 0 and output == "beside\n", (output, error)
     # And one of the host's programs there: a probe, a port forward to loopback.
@@ -523,5 +524,6 @@ def test_containers_of_one_namespace_reach_each_other_on_loopback(box, namespace
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S)
     assert seen.stdout == "beside\n"
     # Within one sandbox nothing changes.
-    code, output, _ = box.once("sh", "-c", "echo own | /bin/busybox nc -l -p 7001 -s 127.0.0.1 & sleep 0.3; /bin/busybox nc 127.0.0.1 7001; /bin/busybox nc 127.0.0.1 9 || echo refused")
+    code, output, _ = box.once("sh", "-c", "echo own | /bin/busybox nc -l -p 7001 & sleep 0.3; /bin/busybox nc 127.0.0.1 7001; /bin/busybox nc 127.0.0.1 9 || echo refused")
     assert code == 0 and output == "own\nrefused\n", output
+    box.config["linux"]["cgroupsPath"] = own
