@@ -222,6 +222,15 @@ def test_init_is_deaf_to_what_it_has_no_handler_for(box):
     assert box.state()["status"] == "running"
 
 
+def test_a_signal_that_comes_before_its_handler_is_not_lost(box):
+    box.write(("sh", "-c", "sleep 0.5; trap 'exit 4' TERM; while :; do sleep 0.05; done"))
+    child = subprocess.Popen([RUNG, "--root", box.root, "run", "one"], cwd=box.bundle, stdin=subprocess.DEVNULL)
+    box.ids.add("one")
+    harness.wait_for(lambda: box.rung("state", "one").returncode == 0 and box.state()["status"] == "running", "its start")
+    box.done("kill", "one", "TERM")
+    assert child.wait(timeout=LIMIT_S) == 4
+
+
 def test_files_are_the_hosts(box):
     code, out, error = box.once("sh", "-c", "echo kept > /tmp/file; mkdir /new; ln -s /tmp/file /new/link; rm /etc/passwd; stat -c %a /new")
     assert code == 0 and out == "755\n", error

@@ -637,6 +637,55 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
 
 }  // namespace
 
+namespace {
+
+/// proc_sysvipc(5), of the namespace of whoever asks.
+std::string sysv_text(const char* kind) {
+  Task* task = Task::current();
+  std::string out;
+  if (task == nullptr) return out;
+  SysV& sysv = task->sysv();
+  std::lock_guard lock(sysv.lock);
+  const auto owner = [&out](const IpcPermissions& p) {
+    print(out, "%5u %5u %5u %5u", p.uid, p.gid, p.cuid, p.cgid);
+  };
+  if (std::string_view(kind) == "shm") {
+    out =
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  "
+        "cgid      atime      dtime      ctime                   rss                  swap\n";
+    for (const auto& [id, one] : sysv.segments.by_id) {
+      const long attached = one->mapped.use_count() - (one->memory ? 1 : 0);
+      print(out, "%10d %10d  %4o %21lu %5d %5d  %5ld ", one->permissions.key, id,
+            one->permissions.mode, one->size, one->creator, one->last, std::max(attached, 0L));
+      owner(one->permissions);
+      print(out, " %10ld %10ld %10ld %21d %21d\n", one->attached_s, one->detached_s, one->changed_s,
+            0, 0);
+    }
+  } else if (std::string_view(kind) == "sem") {
+    out = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
+    for (const auto& [id, one] : sysv.sets.by_id) {
+      print(out, "%10d %10d  %4o %10zu ", one->permissions.key, id, one->permissions.mode,
+            one->semaphores.size());
+      owner(one->permissions);
+      print(out, " %10ld %10ld\n", one->operated_s, one->changed_s);
+    }
+  } else {
+    out =
+        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid    "
+        "  stime      rtime      ctime\n";
+    for (const auto& [id, one] : sysv.queues.by_id) {
+      print(out, "%10d %10d  %4o  %10lu %10zu %5d %5d ", one->permissions.key, id,
+            one->permissions.mode, one->bytes, one->messages.size(), one->last_sender,
+            one->last_receiver);
+      owner(one->permissions);
+      print(out, " %10ld %10ld %10ld\n", one->sent_s, one->received_s, one->changed_s);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::string> namespaced_settings() {
   std::vector<std::string> out;
   for (const char* name : {"shmmax", "shmall", "shmmni", "shm_rmid_forced", "msgmax", "msgmnb",
@@ -689,6 +738,16 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
     return std::to_string(task->process->pid) + "/task/" + std::to_string(task->tid);
   });
   link("mounts", fixed("self/mounts"));
+  root->add("sysvipc", 4, []() -> InodePtr {
+    auto dir = std::make_shared<Directory>(90);
+    uint64_t number = 91;
+    for (const char* kind : {"shm", "sem", "msg"})
+      dir->add(kind, 8, [kind, ino = number++]() -> InodePtr {
+        return std::make_shared<TextInode>(
+            0444, ino, [kind]() -> ErrnoOr<std::string> { return sysv_text(kind); }, nullptr);
+      });
+    return dir;
+  });
   link("net", fixed("self/net"));
   text_in(*root, "cpuinfo", fixed(std::move(facts.cpuinfo)));
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));

@@ -117,14 +117,6 @@ Errno enter_directory(Tree& tree, const WalkFrom& from, const std::string& path,
   return kOk;
 }
 
-/// What execve(2) makes of the sets for a program without file capabilities (capabilities(7)).
-Credentials over_exec(Credentials who) {
-  who.permitted = who.ambient;
-  if (who.uid == 0 || who.euid == 0) who.permitted |= who.bounding | who.inheritable;
-  who.effective = who.euid == 0 ? who.permitted : who.ambient;
-  return who;
-}
-
 }  // namespace
 
 Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
@@ -155,7 +147,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
     const ErrnoOr<int> added = task->files->add(std::move(stream), false);
     if (!added.ok()) return Error::from_errno(added.error().value(), "standard streams");
   }
-  task->credentials = over_exec(request.credentials);
+  task->credentials = request.credentials;
   task->no_new_privileges = request.no_new_privileges;
   if (!request.filter.empty()) {
     std::vector<FilterInstruction> code(request.filter.size());
@@ -186,6 +178,17 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
         cat("HOME=", home_of(*kernel.tree, task->walk_from(), caller, task->credentials.uid)));
   Executable found = FLUYT_TRY(
       find_executable(*kernel.tree, task->walk_from(), request.arguments[0], environment));
+  const ErrnoOr<Stat> stat = found.file->stat();
+  if (!stat.ok()) return not_runnable(request.arguments[0], stat.error());
+  const DentryPtr place = found.file->path();
+  bool secure = false;
+  task->credentials = over_exec(
+      task->credentials,
+      {.mode = stat.value().mode,
+       .uid = stat.value().uid,
+       .gid = stat.value().gid,
+       .changes_ids = !request.no_new_privileges && !(place && has_mount_option(*place, "nosuid"))},
+      secure);
   ErrnoOr<Loaded> loaded = load_program({kernel.platform, *kernel.tree, caller, task->walk_from(),
                                          found.path, std::move(found.file), request.arguments,
                                          environment, task->credentials, false});

@@ -239,30 +239,16 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   std::vector<std::string> environment = GUEST_TRY(get_strings(task, envp, left));
   if (arguments.empty()) arguments.emplace_back();
 
-  Credentials who = task.credentials;
   const Stat stat = GUEST_TRY(file->stat());
-  bool secure = false;
   const DentryPtr place = file->path();
-  if (!task.no_new_privileges && !(place && has_mount_option(*place, "nosuid"))) {
-    if ((stat.mode & S_ISUID) != 0 && stat.uid != who.euid) {
-      who.euid = stat.uid;
-      secure = true;
-    }
-    if ((stat.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && stat.gid != who.egid) {
-      who.egid = stat.gid;
-      secure = true;
-    }
-  }
-  // Without SECBIT_NOROOT root's programs count as if they had every capability (capabilities(7)).
-  const bool root_counts = (who.secure_bits & kSecureNoRoot) == 0;
-  const bool as_root = root_counts && (who.euid == 0 || who.uid == 0);
-  who.suid = who.fsuid = who.euid;
-  who.sgid = who.fsgid = who.egid;
-  if (secure) who.ambient = 0;
-  who.permitted = who.ambient;
-  if (as_root) who.permitted |= who.bounding | who.inheritable;
-  who.effective = root_counts && who.euid == 0 ? who.permitted : who.ambient;
-  who.secure_bits &= ~kSecureKeepCaps;
+  bool secure = false;
+  const Credentials who = over_exec(
+      task.credentials,
+      {.mode = stat.mode,
+       .uid = stat.uid,
+       .gid = stat.gid,
+       .changes_ids = !task.no_new_privileges && !(place && has_mount_option(*place, "nosuid"))},
+      secure);
 
   Caller caller = task.caller();
   Loaded loaded = GUEST_TRY(

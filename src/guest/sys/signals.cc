@@ -65,6 +65,10 @@ ErrnoOr<uint64_t> sys_rt_sigaction(Task& task, Arguments a) {
         task.process->pending.discard(signal_bit(signal));
         for (Task* thread : task.process->threads) thread->pending.discard(signal_bit(signal));
       }
+      if (wanted.handler > 1 && (task.process->early & signal_bit(signal)) != 0) {
+        task.process->early &= ~signal_bit(signal);
+        task.kernel.send(*task.process, make_signal(signal, SI_USER));
+      }
     }
   }
   if (a[2] != 0) GUEST_TRY(task.put(a[2], before));

@@ -114,7 +114,14 @@ void Kernel::send(Process& process, const SignalInfo& info) {
         return (task->blocked & signal_bit(info.signo)) != 0 ||
                (task->restore_blocked && (*task->restore_blocked & signal_bit(info.signo)) != 0);
       });
-  if ((is_spared(process, info) || is_ignored(process, info.signo)) && !blocked_by_all) return;
+  if ((is_spared(process, info) || is_ignored(process, info.signo)) && !blocked_by_all) {
+    // A program that was started a moment ago may be about to install one.
+    constexpr int64_t kYoungNs = 1'000'000'000;
+    if (is_spared(process, info) && !is_ignored(process, info.signo) &&
+        host::clock_ns(7) - process.started_ns < kYoungNs)
+      process.early |= signal_bit(info.signo);
+    return;
+  }
   process.pending.add(info);
   process.signal_sent.wake_all();
   wake_for(process, info);

@@ -101,6 +101,7 @@ class Process {
 
   std::shared_ptr<SignalActions> actions = std::make_shared<SignalActions>();
   PendingSignals pending;
+  SignalSet early = 0;   // came to an init that had no handler for them yet, in its first second
   int exit_signal = 17;  // SIGCHLD
 
   // Its end: the status that wait shows, when the last thread is gone.

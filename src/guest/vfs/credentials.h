@@ -31,6 +31,14 @@ struct Credentials {
 inline constexpr uint32_t kSecureNoRoot = 1, kSecureNoSetuidFixup = 4, kSecureKeepCaps = 16,
                           kSecureKeepCapsLocked = 32, kSecureNoAmbientRaise = 64;
 
+struct ExecFile {
+  uint32_t mode = 0, uid = 0, gid = 0;
+  bool changes_ids = true;  // set-user-id and set-group-id bits count
+};
+/// What execve(2) makes of them for a file without capabilities (capabilities(7)); `secure` is
+/// AT_SECURE.
+Credentials over_exec(Credentials who, const ExecFile& file, bool& secure);
+
 /// capabilities(7), those that are asked for.
 inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3,
                      kCapKill = 5, kCapSetgid = 6, kCapSetuid = 7, kCapSetpcap = 8,
