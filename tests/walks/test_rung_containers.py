@@ -231,6 +231,18 @@ def test_a_signal_that_comes_before_its_handler_is_not_lost(box):
     assert child.wait(timeout=LIMIT_S) == 4
 
 
+def test_who_is_no_init_is_not_spared(box):
+    box.config["linux"]["namespaces"] = [one for one in box.config["linux"]["namespaces"] if one["type"] != "pid"]
+    for at in range(10):
+        box.write(("sleep", "1000"))
+        box.ids.add(f"c{at}")
+        box.detached("create", f"c{at}")
+        box.done("start", f"c{at}")
+        box.done("kill", f"c{at}", "TERM")
+        harness.wait_for(lambda at=at: box.state(f"c{at}")["status"] == "stopped", "its end")
+        box.done("delete", f"c{at}")
+
+
 def test_files_are_the_hosts(box):
     code, out, error = box.once("sh", "-c", "echo kept > /tmp/file; mkdir /new; ln -s /tmp/file /new/link; rm /etc/passwd; stat -c %a /new")
     assert code == 0 and out == "755\n", error

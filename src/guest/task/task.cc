@@ -240,7 +240,7 @@ bool Task::take_one_signal(bool& restart_decided) {
       case DefaultAction::kContinue:
         return true;
       case DefaultAction::kStop: {
-        if (process->pid == 1) return true;
+        if (process->pid == 1 && kernel.init_is_spared) return true;
         // Nobody could continue an orphaned group that its terminal stops.
         if (signal != SIGSTOP && kernel.is_orphaned(process->group, nullptr)) return true;
         process->stopped = true;
@@ -254,7 +254,7 @@ bool Task::take_one_signal(bool& restart_decided) {
       }
       case DefaultAction::kTerminate:
       case DefaultAction::kCore: {
-        if (process->pid == 1 && info->code <= 0) return true;
+        if (process->pid == 1 && kernel.init_is_spared && info->code <= 0) return true;
         kernel.end_process(*process, signal);
         ending = Ending{true, process->exit_status};
         return true;
