@@ -55,7 +55,7 @@ def upper_of(engine, container):
 def test_the_feature_is_offered(cri):
     status = cri.runtime.Status(c.pb.StatusRequest(), timeout=30)
     assert {handler.name: handler.features.user_namespaces for handler in status.runtime_handlers} == {
-        "": True, "runf": True}
+        "": True, "runf": True, "guest": True}
     assert status.features.user_namespaces_host_network
 
 
