@@ -63,6 +63,23 @@ create table t(a integer primary key, b text); insert into t(b) select hex(rando
 begin; update t set b = 'x' where a % 3 = 0; commit; select count(*) from t where b = 'x'; pragma integrity_check; vacuum; select count(*) from t;
 """
 
+WATCH = """
+import ctypes, os, select, struct, subprocess
+libc = ctypes.CDLL(None); os.mkdir("/tmp/w"); fd = libc.inotify_init(); assert libc.inotify_add_watch(fd, b"/tmp/w", 0xfff) == 1
+child = subprocess.Popen(["/bin/sh", "-c", "sleep 0.2; echo a > /tmp/w/f; cat /tmp/w/f > /dev/null; mv /tmp/w/f /tmp/w/g; rm -r /tmp/w"])
+cookies, seen = set(), []
+names = {1: "access", 2: "modify", 4: "attrib", 8: "wrote", 16: "closed", 32: "open", 64: "from", 128: "to", 256: "create", 512: "delete", 1024: "gone", 0x8000: "end"}
+while "end" not in seen:
+    assert select.select([fd], [], [], 30)[0]
+    data = os.read(fd, 4096)
+    while data:
+        watch, mask, cookie, length = struct.unpack("iIII", data[:16]); name = data[16:16 + length].rstrip(b"\\0").decode(); data = data[16 + length:]
+        if cookie: cookies.add(cookie)
+        if name: seen.append(names[mask & 0xffff] + " " + name)
+        elif mask & 0x8400: seen.append(names[mask & 0xffff])
+child.wait(); print(" ".join(seen)); print(len(cookies))
+"""
+
 PERL = """
 use strict; my $pid = fork; if (!$pid) { exit 3 } waitpid($pid, 0); print $? >> 8, "\\n"; pipe(my $r, my $w); if (!fork) { print $w "piped\\n"; exit } close $w; print <$r>;
 local $SIG{ALRM} = sub { print "alarm\\n" }; alarm 1; select(undef, undef, undef, 5); print join(",", sort { $b <=> $a } map { $_ * 2 } 1 .. 5), "\\n"; print scalar(glob("/etc/deb*_version")), "\\n";
@@ -95,6 +112,14 @@ def run(*words, text=None):
 def test_coreutils_tar_find_and_grep():
     lines = run("/bin/bash", "-c", TOOLS.replace("; echo $?", " || echo $?"))
     assert lines == ["same", "2", "1", "1", "line 50", "1", "whole", "72", "1", "124"], lines
+
+
+def test_who_watches_files():
+    program("python3", "tail")
+    assert run("/usr/bin/python3", "-c", WATCH) == [
+        "create f open f modify f wrote f open f access f closed f from f to g delete g gone end", "1"]
+    lines = run("/bin/bash", "-c", "cd /tmp; echo first > f; (sleep 0.5; echo more >> f) & timeout 4 tail -n +1 -f f > out 2>&1; cat out")
+    assert lines == ["first", "more"], lines  # and no word of polling
 
 
 def test_perl():

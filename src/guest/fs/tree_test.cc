@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include "guest/fs/memfs.h"
@@ -124,6 +125,44 @@ TEST_F(TreeTest, RemovalHasItsRules) {
   EXPECT_EQ(tree_.remove(from(), "/a/b", true).value(), 0);
   EXPECT_EQ(tree_.remove(from(), "/a/b", true).value(), ENOENT);
   EXPECT_EQ(tree_.remove(from(), "/", true).value(), EBUSY);
+}
+
+TEST_F(TreeTest, ARemovedDirectoryIsLetGoWithTheNamesItHadNot) {
+  dir("/a");
+  EXPECT_EQ(find("/a/none"), ENOENT);
+  const std::weak_ptr<Dentry> gone = tree_.find(from(), "/a", LastLink::kFollow).value();
+  EXPECT_FALSE(gone.expired());
+  EXPECT_EQ(tree_.remove(from(), "/a", true).value(), 0);
+  EXPECT_TRUE(gone.expired());
+}
+
+TEST_F(TreeTest, AWatchEndsWithTheLastWhoHasTheFileOpen) {
+  EXPECT_EQ(open("/f", O_CREAT | O_RDWR), 0);
+  const std::shared_ptr<Watcher> watcher = tree_.watches->make_watcher().value();
+  const InodePtr inode = tree_.find(from(), "/f", LastLink::kFollow).value()->inode;
+  ASSERT_TRUE(tree_.watches->add(*watcher, inode, IN_DELETE_SELF).ok());
+  FilePtr file = tree_.open(from(), "/f", O_RDWR, 0).value().file;
+  EXPECT_EQ(tree_.remove(from(), "/f", false).value(), 0);
+  EXPECT_EQ(tree_.watches->waiting_bytes(*watcher), 0U);
+  file.reset();
+  EXPECT_EQ(tree_.watches->waiting_bytes(*watcher), 2 * sizeof(inotify_event));
+  EXPECT_FALSE(tree_.watches->any());
+  tree_.watches->close(*watcher);
+}
+
+TEST_F(TreeTest, WhatGoesThroughAFifoIsNotForItsDirectory) {
+  ASSERT_TRUE(tree_.make(from(), "/fifo", S_IFIFO | 0600, 0).ok());
+  const DentryPtr fifo = tree_.find(from(), "/fifo", LastLink::kFollow).value();
+  const std::shared_ptr<Watcher> watcher = tree_.watches->make_watcher().value();
+  ASSERT_TRUE(tree_.watches->add(*watcher, tree_.root()->inode, IN_ALL_EVENTS).ok());
+  tree_.watches->tell(fifo, IN_MODIFY, Watches::By::kOpenFile);
+  EXPECT_EQ(tree_.watches->waiting_bytes(*watcher), 0U);
+  tree_.watches->tell(fifo, IN_OPEN, Watches::By::kOpenFile);
+  EXPECT_EQ(tree_.watches->waiting_bytes(*watcher), 2 * sizeof(inotify_event));
+  ASSERT_TRUE(tree_.watches->add(*watcher, fifo->inode, IN_ALL_EVENTS).ok());
+  tree_.watches->tell(fifo, IN_MODIFY, Watches::By::kOpenFile);
+  EXPECT_EQ(tree_.watches->waiting_bytes(*watcher), 3 * sizeof(inotify_event));
+  tree_.watches->close(*watcher);
 }
 
 TEST_F(TreeTest, MountsCoverAndAreLeftByDotDot) {

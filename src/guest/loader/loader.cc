@@ -267,7 +267,9 @@ ErrnoOr<FilePtr> open_executable(Tree& tree, const WalkFrom& from, const std::st
   if (!S_ISREG(stat.mode)) return Errno(EACCES);
   GUEST_TRY(may_access(from.credentials, stat, 1));
   if ((stat.mode & 0111) == 0 || has_mount_option(*found, "noexec")) return Errno(EACCES);
-  return found->inode->open(found, O_RDONLY);
+  FilePtr file = GUEST_TRY(found->inode->open(found, O_RDONLY));
+  file->tell_opened(tree.watches);
+  return file;
 }
 
 ErrnoOr<Loaded> load_program(LoadRequest request) {

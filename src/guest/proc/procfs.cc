@@ -838,6 +838,7 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
                                                 {"fs/file-max", "9223372036854775807\n"},
                                                 {"fs/nr_open", "1048576\n"},
                                                 {"fs/pipe-max-size", "1048576\n"},
+                                                {"fs/inotify/max_queued_events", "16384\n"},
                                                 {"fs/inotify/max_user_watches", "65536\n"},
                                                 {"fs/inotify/max_user_instances", "128\n"}};
     for (const auto& [path, text] : settings)

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -110,12 +111,20 @@ ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vec
 
 enum class Way : uint8_t { kRead, kWrite };
 
+/// Who watches hears of bytes that went, however many.
+ErrnoOr<uint64_t> told(const File& file, ErrnoOr<uint64_t> done, Way way) {
+  if (done.ok() && done.value() != 0) file.tell(way == Way::kRead ? IN_ACCESS : IN_MODIFY);
+  return done;
+}
+
 ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vectors, Way way) {
   const FilePtr file = GUEST_TRY(get_file(task, fd));
   if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
   const auto run = [&] {
-    return way == Way::kRead ? read_into(task, *file, vectors, &file->position)
-                             : write_from(task, *file, vectors, &file->position);
+    return told(*file,
+                way == Way::kRead ? read_into(task, *file, vectors, &file->position)
+                                  : write_from(task, *file, vectors, &file->position),
+                way);
   };
   if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
   // Messages have borders: all vectors make one.
@@ -135,8 +144,10 @@ ErrnoOr<uint64_t> transfer_at(Task& task, uint64_t fd, std::span<const Vector> v
   if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
   if (!file->seekable()) return Errno(ESPIPE);
   if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
-  return way == Way::kRead ? read_into(task, *file, vectors, &at)
-                           : write_from(task, *file, vectors, &at);
+  return told(*file,
+              way == Way::kRead ? read_into(task, *file, vectors, &at)
+                                : write_from(task, *file, vectors, &at),
+              way);
 }
 
 ErrnoOr<Vector> one_vector(uint64_t address, uint64_t length) {
@@ -378,6 +389,7 @@ ErrnoOr<uint64_t> sys_ftruncate(Task& task, Arguments a) {
   const auto size = static_cast<int64_t>(a[1]);
   if (size < 0 || !file->writable()) return Errno(EINVAL);
   GUEST_TRY(file->truncate(size));
+  file->tell(IN_MODIFY);
   return uint64_t{0};
 }
 
@@ -388,6 +400,7 @@ ErrnoOr<uint64_t> sys_fallocate(Task& task, Arguments a) {
   if (offset < 0 || length <= 0) return Errno(EINVAL);
   if (!file->writable()) return Errno(EBADF);
   GUEST_TRY(file->allocate(as_int(a[1]), offset, length));
+  file->tell(IN_MODIFY);
   return uint64_t{0};
 }
 
@@ -433,6 +446,7 @@ ErrnoOr<uint64_t> sys_getdents64(Task& task, Arguments a) {
   }
   GUEST_TRY(task.copy_out(a[1], out));
   file->position = static_cast<int64_t>(at);
+  file->tell(IN_ACCESS);
   return uint64_t{out.size()};
 }
 
@@ -465,6 +479,12 @@ ErrnoOr<uint64_t> copy_between(Task& task, File& in, int64_t* in_at, File& out, 
   return done;
 }
 
+void tell_copied(const File& in, const File& out, uint64_t bytes) {
+  if (bytes == 0) return;
+  in.tell(IN_ACCESS);
+  out.tell(IN_MODIFY);
+}
+
 }  // namespace
 
 ErrnoOr<uint64_t> sys_sendfile(Task& task, Arguments a) {
@@ -476,6 +496,7 @@ ErrnoOr<uint64_t> sys_sendfile(Task& task, Arguments a) {
   int64_t offset = in->position;
   if (a[2] != 0) offset = GUEST_TRY(task.get<int64_t>(a[2]));
   const uint64_t done = GUEST_TRY(copy_between(task, *in, &offset, *out, &out->position, a[3]));
+  tell_copied(*in, *out, done);
   if (a[2] != 0)
     GUEST_TRY(task.put(a[2], offset));
   else
@@ -500,6 +521,7 @@ ErrnoOr<uint64_t> sys_copy_file_range(Task& task, Arguments a) {
   if (in->inode() == out->inode() && from < to + length && to < from + length && length != 0)
     return Errno(EINVAL);
   const uint64_t done = GUEST_TRY(copy_between(task, *in, &from, *out, &to, a[4]));
+  tell_copied(*in, *out, done);
   if (a[1] != 0)
     GUEST_TRY(task.put(a[1], from));
   else

@@ -15,8 +15,16 @@ inline constexpr int kAtCwd = -100;
 
 /// Where a path of an ...at call starts.
 ErrnoOr<WalkFrom> walk_from(Task& task, int dirfd, const std::string& path);
+/// A file, and where it was found: null for what has no name.
+struct NamedFile {
+  DentryPtr path;
+  InodePtr inode;
+};
 /// The file that dirfd and path name; an empty path with AT_EMPTY_PATH is dirfd itself.
+ErrnoOr<NamedFile> named_file(Task& task, int dirfd, uint64_t path, int flags);
 ErrnoOr<InodePtr> named_inode(Task& task, int dirfd, uint64_t path, int flags);
+/// Something of it was changed: IN_* of inotify(7).
+void tell_changed(Task& task, const NamedFile& file, uint32_t event);
 
 /// timespec of the guest: EINVAL when it is none.
 struct GuestTime {

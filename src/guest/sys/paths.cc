@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -33,6 +34,8 @@ ErrnoOr<uint64_t> open_at(Task& task, int dirfd, uint64_t address, int flags, ui
   if ((flags & O_PATH) == 0) {
     FilePtr other = GUEST_TRY(opened.file->finish_open(caller));
     if (other) opened.file = std::move(other);
+    opened.file->tell_opened(task.kernel.tree->watches);
+    if (opened.truncated) opened.file->tell(IN_MODIFY);
   }
   return add_file(task, std::move(opened.file), (flags & O_CLOEXEC) != 0);
 }
@@ -99,17 +102,20 @@ Errno may_own(const Credentials& who, const Stat& stat) {
   return who.fsuid == stat.uid || who.can(kCapFowner) ? kOk : Errno(EPERM);
 }
 
-Errno change_mode(Task& task, Inode& inode, uint32_t mode) {
-  const Stat stat = GUEST_TRY(inode.stat());
+Errno change_mode(Task& task, const NamedFile& file, uint32_t mode) {
+  const Stat stat = GUEST_TRY(file.inode->stat());
   GUEST_TRY(may_own(task.credentials, stat));
   if (!task.credentials.in_group(stat.gid) && !task.credentials.can(kCapFowner))
     mode &= ~uint32_t{S_ISGID};
   SetAttributes change;
   change.mode = mode & 07777;
-  return inode.set_attributes(change);
+  GUEST_TRY(file.inode->set_attributes(change));
+  tell_changed(task, file, IN_ATTRIB);
+  return kOk;
 }
 
-Errno change_owner(Task& task, Inode& inode, uint32_t uid, uint32_t gid) {
+Errno change_owner(Task& task, const NamedFile& file, uint32_t uid, uint32_t gid) {
+  Inode& inode = *file.inode;
   const Stat stat = GUEST_TRY(inode.stat());
   const Credentials& who = task.credentials;
   SetAttributes change;
@@ -125,7 +131,9 @@ Errno change_owner(Task& task, Inode& inode, uint32_t uid, uint32_t gid) {
     SetAttributes dropped;
     dropped.mode = stat.mode & 07777 & ~uint32_t{S_ISUID | S_ISGID};
     GUEST_TRY(inode.set_attributes(dropped));
+    change.mode = dropped.mode;
   }
+  if (change.uid || change.gid || change.mode) tell_changed(task, file, IN_ATTRIB);
   return kOk;
 }
 
@@ -200,19 +208,29 @@ ErrnoOr<WalkFrom> walk_from(Task& task, int dirfd, const std::string& path) {
   return task.walk_from(file->path());
 }
 
-ErrnoOr<InodePtr> named_inode(Task& task, int dirfd, uint64_t address, int flags) {
+ErrnoOr<NamedFile> named_file(Task& task, int dirfd, uint64_t address, int flags) {
   const std::string path = GUEST_TRY(task.get_path(address));
   if (path.empty() && (flags & kEmptyPath) != 0) {
     if (dirfd == kAtCwd) {
       std::lock_guard lock(task.fs->lock);
-      return task.fs->cwd->inode;
+      return NamedFile{task.fs->cwd, task.fs->cwd->inode};
     }
     const FilePtr file = GUEST_TRY(task.files->get(dirfd));
-    return file->inode();
+    return NamedFile{file->path(), file->inode()};
   }
   const WalkFrom from = GUEST_TRY(walk_from(task, dirfd, path));
   const DentryPtr found = GUEST_TRY(task.kernel.tree->find(from, path, last_link(flags)));
-  return found->inode;
+  return NamedFile{found, found->inode};
+}
+
+ErrnoOr<InodePtr> named_inode(Task& task, int dirfd, uint64_t address, int flags) {
+  const NamedFile file = GUEST_TRY(named_file(task, dirfd, address, flags));
+  return file.inode;
+}
+
+void tell_changed(Task& task, const NamedFile& file, uint32_t event) {
+  Watches& watches = *task.kernel.tree->watches;
+  if (file.path && watches.any()) watches.tell(file.path, event, Watches::By::kName);
 }
 
 ErrnoOr<uint64_t> sys_open(Task& task, Arguments a) {
@@ -364,42 +382,42 @@ ErrnoOr<uint64_t> sys_symlinkat(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_chmod(Task& task, Arguments a) {
-  const InodePtr inode = GUEST_TRY(named_inode(task, kAtCwd, a[0], 0));
-  GUEST_TRY(change_mode(task, *inode, static_cast<uint32_t>(a[1])));
+  const NamedFile file = GUEST_TRY(named_file(task, kAtCwd, a[0], 0));
+  GUEST_TRY(change_mode(task, file, static_cast<uint32_t>(a[1])));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_fchmodat(Task& task, Arguments a) {
-  const InodePtr inode = GUEST_TRY(named_inode(task, as_int(a[0]), a[1], 0));
-  GUEST_TRY(change_mode(task, *inode, static_cast<uint32_t>(a[2])));
+  const NamedFile file = GUEST_TRY(named_file(task, as_int(a[0]), a[1], 0));
+  GUEST_TRY(change_mode(task, file, static_cast<uint32_t>(a[2])));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_fchmod(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  GUEST_TRY(change_mode(task, *file->inode(), static_cast<uint32_t>(a[1])));
+  GUEST_TRY(change_mode(task, {file->path(), file->inode()}, static_cast<uint32_t>(a[1])));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_chown(Task& task, Arguments a) {
-  const InodePtr inode = GUEST_TRY(named_inode(task, kAtCwd, a[0], 0));
-  GUEST_TRY(change_owner(task, *inode, static_cast<uint32_t>(a[1]), static_cast<uint32_t>(a[2])));
+  const NamedFile file = GUEST_TRY(named_file(task, kAtCwd, a[0], 0));
+  GUEST_TRY(change_owner(task, file, static_cast<uint32_t>(a[1]), static_cast<uint32_t>(a[2])));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_lchown(Task& task, Arguments a) {
-  const InodePtr inode = GUEST_TRY(named_inode(task, kAtCwd, a[0], AT_SYMLINK_NOFOLLOW));
-  GUEST_TRY(change_owner(task, *inode, static_cast<uint32_t>(a[1]), static_cast<uint32_t>(a[2])));
+  const NamedFile file = GUEST_TRY(named_file(task, kAtCwd, a[0], AT_SYMLINK_NOFOLLOW));
+  GUEST_TRY(change_owner(task, file, static_cast<uint32_t>(a[1]), static_cast<uint32_t>(a[2])));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_fchown(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  GUEST_TRY(
-      change_owner(task, *file->inode(), static_cast<uint32_t>(a[1]), static_cast<uint32_t>(a[2])));
+  GUEST_TRY(change_owner(task, {file->path(), file->inode()}, static_cast<uint32_t>(a[1]),
+                         static_cast<uint32_t>(a[2])));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_fchownat(Task& task, Arguments a) {
   if ((as_int(a[4]) & ~(AT_SYMLINK_NOFOLLOW | kEmptyPath)) != 0) return Errno(EINVAL);
-  const InodePtr inode = GUEST_TRY(named_inode(task, as_int(a[0]), a[1], as_int(a[4])));
-  GUEST_TRY(change_owner(task, *inode, static_cast<uint32_t>(a[2]), static_cast<uint32_t>(a[3])));
+  const NamedFile file = GUEST_TRY(named_file(task, as_int(a[0]), a[1], as_int(a[4])));
+  GUEST_TRY(change_owner(task, file, static_cast<uint32_t>(a[2]), static_cast<uint32_t>(a[3])));
   return uint64_t{0};
 }
 
@@ -419,13 +437,14 @@ ErrnoOr<uint64_t> sys_utimensat(Task& task, Arguments a) {
     if (times[i].nanoseconds < 0 || times[i].nanoseconds >= 1'000'000'000) return Errno(EINVAL);
     (i == 0 ? change.accessed : change.modified) = times[i];
   }
-  InodePtr inode;
+  NamedFile file;
   if (a[1] == 0) {
-    const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
-    inode = file->inode();
+    const FilePtr opened = GUEST_TRY(task.files->get(as_int(a[0])));
+    file = {opened->path(), opened->inode()};
   } else {
-    inode = GUEST_TRY(named_inode(task, as_int(a[0]), a[1], flags));
+    file = GUEST_TRY(named_file(task, as_int(a[0]), a[1], flags));
   }
+  const InodePtr& inode = file.inode;
   if (!change.accessed && !change.modified) return uint64_t{0};
   const Stat stat = GUEST_TRY(inode->stat());
   if (!may_own(task.credentials, stat).ok()) {
@@ -433,18 +452,22 @@ ErrnoOr<uint64_t> sys_utimensat(Task& task, Arguments a) {
     GUEST_TRY(may_access(task.credentials, stat, 2));
   }
   GUEST_TRY(inode->set_attributes(change));
+  // One time alone looks like what moves it.
+  const uint32_t event = !change.modified ? IN_ACCESS : !change.accessed ? IN_MODIFY : IN_ATTRIB;
+  tell_changed(task, file, event);
   return uint64_t{0};
 }
 
 ErrnoOr<uint64_t> sys_truncate(Task& task, Arguments a) {
   const auto size = static_cast<int64_t>(a[1]);
   if (size < 0) return Errno(EINVAL);
-  const InodePtr inode = GUEST_TRY(named_inode(task, kAtCwd, a[0], 0));
-  const Stat stat = GUEST_TRY(inode->stat());
+  const NamedFile file = GUEST_TRY(named_file(task, kAtCwd, a[0], 0));
+  const Stat stat = GUEST_TRY(file.inode->stat());
   if (S_ISDIR(stat.mode)) return Errno(EISDIR);
   if (!S_ISREG(stat.mode)) return Errno(EINVAL);
   GUEST_TRY(may_access(task.credentials, stat, 2));
-  GUEST_TRY(inode->truncate(size));
+  GUEST_TRY(file.inode->truncate(size));
+  tell_changed(task, file, IN_MODIFY);
   return uint64_t{0};
 }
 

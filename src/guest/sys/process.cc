@@ -352,6 +352,7 @@ ErrnoOr<uint64_t> sys_execveat(Task& task, Arguments a) {
     if (!S_ISREG(stat.mode)) return Errno(EACCES);
     GUEST_TRY(may_access(task.credentials, stat, 1));
     FilePtr file = GUEST_TRY(opened->inode()->open(opened->path(), O_RDONLY));
+    file->tell_opened(task.kernel.tree->watches);
     return do_exec(task, "/dev/fd/" + std::to_string(as_int(a[0])), std::move(file), a[2], a[3]);
   }
   const WalkFrom from = GUEST_TRY(walk_from(task, as_int(a[0]), path));

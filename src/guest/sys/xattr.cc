@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -15,10 +16,10 @@ constexpr int kSetFileCapabilities = 31;  // CAP_SETFCAP
 
 enum class Use : uint8_t { kRead, kWrite };
 
-ErrnoOr<InodePtr> open_inode(Task& task, uint64_t fd) {
+ErrnoOr<NamedFile> open_file(Task& task, uint64_t fd) {
   const FilePtr file = GUEST_TRY(task.files->get(as_int(fd)));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
-  return file->inode();
+  return NamedFile{file->path(), file->inode()};
 }
 
 ErrnoOr<std::string> attribute_name(Task& task, uint64_t address) {
@@ -51,21 +52,22 @@ Errno may_use_attribute(Task& task, Inode& inode, const std::string& name, Use u
   return may_access(who, stat, use == Use::kWrite ? 2 : 4);
 }
 
-ErrnoOr<uint64_t> set(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+ErrnoOr<uint64_t> set(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   const int flags = as_int(a[4]);
   if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) return Errno(EINVAL);
   const std::string name = GUEST_TRY(attribute_name(task, a[1]));
   if (a[3] > kMaxAttribute) return Errno(E2BIG);
   std::string value(a[3], '\0');
   if (!value.empty()) GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(value))));
-  if (!inode.ok()) return inode.error();
-  GUEST_TRY(may_use_attribute(task, *inode.value(), name, Use::kWrite));
+  if (!file.ok()) return file.error();
+  GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kWrite));
   // Both at once is what neither allows: there already, or not there.
   if (flags == (XATTR_CREATE | XATTR_REPLACE)) {
-    const bool there = inode.value()->get_attribute(name).ok();
+    const bool there = file.value().inode->get_attribute(name).ok();
     return Errno(there ? EEXIST : ENODATA);
   }
-  GUEST_TRY(inode.value()->set_attribute(name, value, static_cast<AttributeMode>(flags)));
+  GUEST_TRY(file.value().inode->set_attribute(name, value, static_cast<AttributeMode>(flags)));
+  tell_changed(task, file.value(), IN_ATTRIB);
   return uint64_t{0};
 }
 static_assert(static_cast<int>(AttributeMode::kCreate) == XATTR_CREATE);
@@ -79,17 +81,17 @@ ErrnoOr<uint64_t> give(Task& task, const std::string& bytes, uint64_t address, u
   return uint64_t{bytes.size()};
 }
 
-ErrnoOr<uint64_t> get(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+ErrnoOr<uint64_t> get(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   const std::string name = GUEST_TRY(attribute_name(task, a[1]));
-  if (!inode.ok()) return inode.error();
-  GUEST_TRY(may_use_attribute(task, *inode.value(), name, Use::kRead));
-  const std::string value = GUEST_TRY(inode.value()->get_attribute(name));
+  if (!file.ok()) return file.error();
+  GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kRead));
+  const std::string value = GUEST_TRY(file.value().inode->get_attribute(name));
   return give(task, value, a[2], a[3]);
 }
 
-ErrnoOr<uint64_t> list(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
-  if (!inode.ok()) return inode.error();
-  const std::vector<std::string> names = GUEST_TRY(inode.value()->list_attributes());
+ErrnoOr<uint64_t> list(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
+  if (!file.ok()) return file.error();
+  const std::vector<std::string> names = GUEST_TRY(file.value().inode->list_attributes());
   std::string out;
   for (const std::string& name : names) {
     if (name.starts_with("trusted.") && !task.credentials.can(kCapSysAdmin)) continue;
@@ -100,17 +102,18 @@ ErrnoOr<uint64_t> list(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) 
   return give(task, out, a[1], a[2]);
 }
 
-ErrnoOr<uint64_t> remove(Task& task, const ErrnoOr<InodePtr>& inode, Arguments a) {
+ErrnoOr<uint64_t> remove(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   const std::string name = GUEST_TRY(attribute_name(task, a[1]));
-  if (!inode.ok()) return inode.error();
-  GUEST_TRY(may_use_attribute(task, *inode.value(), name, Use::kWrite));
-  GUEST_TRY(inode.value()->remove_attribute(name));
+  if (!file.ok()) return file.error();
+  GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kWrite));
+  GUEST_TRY(file.value().inode->remove_attribute(name));
+  tell_changed(task, file.value(), IN_ATTRIB);
   return uint64_t{0};
 }
 
-ErrnoOr<InodePtr> followed(Task& task, uint64_t path) { return named_inode(task, kAtCwd, path, 0); }
-ErrnoOr<InodePtr> itself(Task& task, uint64_t path) {
-  return named_inode(task, kAtCwd, path, AT_SYMLINK_NOFOLLOW);
+ErrnoOr<NamedFile> followed(Task& task, uint64_t path) { return named_file(task, kAtCwd, path, 0); }
+ErrnoOr<NamedFile> itself(Task& task, uint64_t path) {
+  return named_file(task, kAtCwd, path, AT_SYMLINK_NOFOLLOW);
 }
 
 }  // namespace
@@ -122,7 +125,7 @@ ErrnoOr<uint64_t> sys_lsetxattr(Task& task, Arguments a) {
   return set(task, itself(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_fsetxattr(Task& task, Arguments a) {
-  return set(task, open_inode(task, a[0]), a);
+  return set(task, open_file(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_getxattr(Task& task, Arguments a) {
   return get(task, followed(task, a[0]), a);
@@ -131,7 +134,7 @@ ErrnoOr<uint64_t> sys_lgetxattr(Task& task, Arguments a) {
   return get(task, itself(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_fgetxattr(Task& task, Arguments a) {
-  return get(task, open_inode(task, a[0]), a);
+  return get(task, open_file(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_listxattr(Task& task, Arguments a) {
   return list(task, followed(task, a[0]), a);
@@ -140,7 +143,7 @@ ErrnoOr<uint64_t> sys_llistxattr(Task& task, Arguments a) {
   return list(task, itself(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_flistxattr(Task& task, Arguments a) {
-  return list(task, open_inode(task, a[0]), a);
+  return list(task, open_file(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_removexattr(Task& task, Arguments a) {
   return remove(task, followed(task, a[0]), a);
@@ -149,7 +152,7 @@ ErrnoOr<uint64_t> sys_lremovexattr(Task& task, Arguments a) {
   return remove(task, itself(task, a[0]), a);
 }
 ErrnoOr<uint64_t> sys_fremovexattr(Task& task, Arguments a) {
-  return remove(task, open_inode(task, a[0]), a);
+  return remove(task, open_file(task, a[0]), a);
 }
 
 }  // namespace fluyt::guest

@@ -1,6 +1,7 @@
 #include "guest/vfs/file.h"
 
 #include <poll.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,7 +55,14 @@ ErrnoOr<int64_t> File::seek_within(int64_t offset, int whence, int64_t size) {
   return to;
 }
 
+void File::tell_opened(std::shared_ptr<Watches> watches) {
+  if (!path_) return;
+  watches_ = std::move(watches);
+  tell(IN_OPEN);
+}
+
 File::~File() {
+  tell(writable() ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   if (FileLocks* locks = held_locks.load()) locks->release_all(this);
 }
 

@@ -15,6 +15,7 @@
 #include "guest/base/wait.h"
 #include "guest/platform/platform.h"
 #include "guest/vfs/credentials.h"
+#include "guest/vfs/watches.h"
 
 namespace fluyt::guest {
 
@@ -108,6 +109,13 @@ class File {
   const DentryPtr& path() const { return path_; }
   const std::shared_ptr<Inode>& inode() const { return inode_; }
 
+  /// It was opened by its path: who watches hears of that, and of what is done with it from now on.
+  void tell_opened(std::shared_ptr<Watches> watches);
+  /// IN_* of inotify(7).
+  void tell(uint32_t event) const {
+    if (watches_ && watches_->any()) watches_->tell(path_, event, Watches::By::kOpenFile);
+  }
+
   std::mutex position_lock;
   int64_t position = 0;
   /// Where this description has locks of its own: they go with it.
@@ -123,6 +131,7 @@ class File {
   DentryPtr path_;
   std::shared_ptr<Inode> inode_;
   std::atomic<int> flags_;
+  std::shared_ptr<Watches> watches_;  // null: nothing is told of it
 };
 
 /// A process's descriptors.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "guest/abi/errno.h"
 #include "guest/abi/file.h"
 #include "guest/vfs/file.h"
+#include "guest/vfs/watches.h"
 
 namespace fluyt::guest {
 
@@ -89,12 +91,30 @@ class Inode : public std::enable_shared_from_this<Inode> {
   /// False: what lookup said may be wrong at the next look (/proc).
   virtual bool cacheable() const { return true; }
 
+  /// Asked for once: a file keeps it for life.
+  ErrnoOr<FileKey> key() {
+    if (!key_known_.load(std::memory_order_acquire)) {
+      const Stat now = GUEST_TRY(stat());
+      // Two at once write the same.
+      device_.store(now.dev, std::memory_order_relaxed);
+      number_.store(now.ino, std::memory_order_relaxed);
+      key_known_.store(true, std::memory_order_release);
+    }
+    return FileKey{device_.load(std::memory_order_relaxed),
+                   number_.load(std::memory_order_relaxed)};
+  }
+
   bool is_dir() const { return (type() & 0170000) == 0040000; }
   bool is_link() const { return (type() & 0170000) == 0120000; }
 
   /// What a FIFO's or a socket's name stands for: kept by who opens it.
   std::shared_ptr<void> attachment;
   std::mutex attachment_lock;
+
+ private:
+  std::atomic<bool> key_known_{false};
+  std::atomic<uint64_t> device_{0};
+  std::atomic<uint64_t> number_{0};
 };
 using InodePtr = std::shared_ptr<Inode>;
 

@@ -1,6 +1,7 @@
 #include "guest/vfs/tree.h"
 
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -25,6 +26,10 @@ Errno may_access(const Credentials& who, const Stat& stat, int want) {
   if (who.can(kCapDacOverride) && (dir || (want & 1) == 0 || (mode & 0111) != 0)) return kOk;
   if (who.can(kCapDacReadSearch) && (want == 4 || (dir && (want & 2) == 0))) return kOk;
   return Errno(EACCES);
+}
+
+Dentry::~Dentry() {
+  if (tell_at_end) tell_at_end->tell_gone(*inode);
 }
 
 Tree::Tree(InodePtr root, std::string file_system)
@@ -377,6 +382,7 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
             parent.name, owned(from.credentials, dir, S_IFREG | (mode & 07777), 0)));
         found = std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
         parent.dir->children[parent.name] = found;
+        if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
         created = true;
         break;
       }
@@ -401,18 +407,21 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
   const bool dir = found->inode->is_dir();
   if ((flags & O_DIRECTORY) != 0 && !dir) return Errno(ENOTDIR);
   if (dir && (access != 4 || create)) return Errno(EISDIR);
+  bool truncated = false;
   if (!created) {
     const Stat stat = GUEST_TRY(found->inode->stat());
     GUEST_TRY(may_access(from.credentials, stat, access));
     if (access != 4 && S_ISREG(stat.mode) && is_on_read_only_mount(*found)) return Errno(EROFS);
     if ((S_ISCHR(stat.mode) || S_ISBLK(stat.mode)) && has_mount_option(*found, "nodev"))
       return Errno(EACCES);
-    if ((flags & O_TRUNC) != 0 && S_ISREG(stat.mode)) GUEST_TRY(found->inode->truncate(0));
+    truncated = (flags & O_TRUNC) != 0 && S_ISREG(stat.mode);
+    if (truncated) GUEST_TRY(found->inode->truncate(0));
   }
   Opened opened;
   opened.file =
       GUEST_TRY(found->inode->open(found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC)));
   opened.created = created;
+  opened.truncated = truncated;
   return opened;
 }
 
@@ -430,6 +439,9 @@ Errno Tree::make(const WalkFrom& from, std::string_view path, uint32_t mode, uin
       GUEST_TRY(parent.dir->inode->make(parent.name, owned(from.credentials, dir, mode, device)));
   parent.dir->children[parent.name] =
       std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+  if (watches->any())
+    watches->tell_directory(*parent.dir->inode, parent.name,
+                            S_ISDIR(mode) ? IN_CREATE | IN_ISDIR : IN_CREATE);
   return kOk;
 }
 
@@ -448,6 +460,7 @@ Errno Tree::symlink(const WalkFrom& from, std::string_view path, std::string_vie
       parent.name, target, owned(from.credentials, dir, S_IFLNK | 0777, 0)));
   parent.dir->children[parent.name] =
       std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+  if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
   return kOk;
 }
 
@@ -463,6 +476,10 @@ Errno Tree::link(const DentryPtr& what, const WalkFrom& from, std::string_view p
   GUEST_TRY(parent.dir->inode->link(parent.name, *what->inode));
   parent.dir->children[parent.name] =
       std::make_shared<Dentry>(parent.dir, parent.name, what->inode);
+  if (watches->any()) {
+    watches->tell_file(*what->inode, IN_ATTRIB);  // the number of its names
+    watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
+  }
   return kOk;
 }
 
@@ -472,7 +489,7 @@ Errno Tree::remove(const WalkFrom& from, std::string_view path, bool dir) {
   if (parent.name.empty()) return Errno(dir ? EBUSY : EISDIR);
   if (parent.name == ".") return Errno(dir ? EINVAL : EISDIR);
   if (parent.name == "..") return Errno(dir ? ENOTEMPTY : EISDIR);
-  const DentryPtr victim = GUEST_TRY(step(parent.dir, parent.name));
+  DentryPtr victim = GUEST_TRY(step(parent.dir, parent.name));
   if (!victim->parent) return Errno(EBUSY);  // something is mounted there
   if (parent.must_be_dir && !victim->inode->is_dir()) return Errno(ENOTDIR);
   GUEST_TRY(may_remove(from.credentials, parent.dir, victim));
@@ -483,10 +500,43 @@ Errno Tree::remove(const WalkFrom& from, std::string_view path, bool dir) {
     if (victim->inode->is_dir()) return Errno(EISDIR);
     GUEST_TRY(parent.dir->inode->unlink(parent.name, *victim->inode));
   }
-  victim->removed = true;
+  leave(victim);
   parent.dir->children.erase(parent.name);
+  if (watches->any()) {
+    if (!dir) watches->tell_file(*victim->inode, IN_ATTRIB);
+    // When nobody has it open, it ends here, before its directory's watchers hear of it.
+    victim.reset();
+    watches->tell_directory(*parent.dir->inode, parent.name,
+                            dir ? IN_DELETE | IN_ISDIR : IN_DELETE);
+  }
   return kOk;
 }
+
+/// A name that stands for nothing any more.
+void Tree::leave(const DentryPtr& gone) {
+  gone->removed = true;
+  // Names that are known not to exist below it would keep it.
+  std::erase_if(gone->children, [](const auto& entry) { return !entry.second->inode; });
+  if (!watches->any()) return;
+  bool last = gone->inode->is_dir();
+  if (!last) {
+    const ErrnoOr<Stat> stat = gone->inode->stat();
+    last = stat.ok() && stat.value().nlink == 0;
+  }
+  if (last) gone->tell_at_end = watches;
+}
+
+namespace {
+void tell_moved(Watches& watches, const Tree::Parent& from, const Tree::Parent& to, Inode& moved,
+                Inode* replaced) {
+  const uint32_t cookie = watches.next_cookie();
+  const uint32_t kind = moved.is_dir() ? IN_ISDIR : 0;
+  watches.tell_directory(*from.dir->inode, from.name, IN_MOVED_FROM | kind, cookie);
+  watches.tell_directory(*to.dir->inode, to.name, IN_MOVED_TO | kind, cookie);
+  if (replaced != nullptr) watches.tell_file(*replaced, IN_ATTRIB);
+  watches.tell_file(moved, IN_MOVE_SELF);
+}
+}  // namespace
 
 Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& to,
                    std::string_view new_path, int flags) {
@@ -523,18 +573,29 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
   GUEST_TRY(
       old_place.dir->inode->rename(old_place.name, *new_place.dir->inode, new_place.name, flags));
   old_place.dir->children.erase(old_place.name);
-  if ((flags & kExchange) != 0) {
+  const bool exchange = (flags & kExchange) != 0;
+  if (exchange) {
     const DentryPtr& other = there.value();
-    other->parent = old_place.dir;
-    other->name = old_place.name;
+    {
+      std::lock_guard names(watches->names);
+      other->parent = old_place.dir;
+      other->name = old_place.name;
+    }
     old_place.dir->children[old_place.name] = other;
   } else if (there.ok()) {
-    there.value()->removed = true;
+    leave(there.value());
   }
-  moved->parent = new_place.dir;
-  moved->name = new_place.name;
+  {
+    std::lock_guard names(watches->names);
+    moved->parent = new_place.dir;
+    moved->name = new_place.name;
+  }
   new_place.dir->children[new_place.name] = moved;
-  return kOk;
+  if (!watches->any()) return kOk;
+  tell_moved(*watches, old_place, new_place, *moved->inode,
+             there.ok() && !exchange ? there.value()->inode.get() : nullptr);
+  if (exchange) tell_moved(*watches, new_place, old_place, *there.value()->inode, nullptr);
+  return kOk;  // what was replaced ends behind this, when nobody has it open
 }
 
 std::string Tree::path_of(const DentryPtr& dentry, const DentryPtr& root) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,6 +17,9 @@ class Dentry {
  public:
   Dentry(DentryPtr up, std::string called, InodePtr what)
       : parent(std::move(up)), name(std::move(called)), inode(std::move(what)) {}
+  Dentry(const Dentry&) = delete;
+  Dentry& operator=(const Dentry&) = delete;
+  ~Dentry();
   DentryPtr parent;  // null: the root of a file system; `below` says where it is mounted
   std::string name;
   InodePtr inode;  // null: known not to exist
@@ -28,7 +32,10 @@ class Dentry {
   bool read_only = false;  // nothing is made, removed or written below it
   bool locked = false;     // of a mounted root: it stays
   bool no_cache = false;   // the same is to be seen elsewhere too: names are looked up each time
-  bool removed = false;
+  std::atomic<bool> removed{false};
+  /// Set when the file's last name went: they are told of its end when nobody has this open any
+  /// more.
+  std::shared_ptr<Watches> tell_at_end;
   bool pinned = false;  // something is mounted here or below: it is found whatever the inode says
 };
 
@@ -51,6 +58,7 @@ class Tree {
   ~Tree();
 
   const DentryPtr& root() const { return root_; }
+  const std::shared_ptr<Watches> watches = std::make_shared<Watches>();
   /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
               std::string options = "rw,relatime");
@@ -86,6 +94,7 @@ class Tree {
   struct Opened {
     FilePtr file;
     bool created = false;
+    bool truncated = false;
   };
   ErrnoOr<Opened> open(const WalkFrom& from, std::string_view path, int flags, uint32_t mode);
   Errno make(const WalkFrom& from, std::string_view path, uint32_t mode, uint64_t device);
@@ -108,6 +117,7 @@ class Tree {
   Errno may_change(const Credentials& who, const DentryPtr& dir);
   Errno may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim);
   void trim(Dentry& dir);
+  void leave(const DentryPtr& gone);
   static DentryPtr top(DentryPtr at);
   static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
 
