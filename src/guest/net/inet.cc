@@ -126,9 +126,13 @@ constexpr int kTcpOptions[][5] = {{IPPROTO_TCP, TCP_NODELAY, 0, 1, 0},
                                   {IPPROTO_TCP, TCP_USER_TIMEOUT, 0, kWhatever, 0},
                                   {IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0, kWhatever, 0}};
 
+// UDPLITE_SEND_CSCOV and UDPLITE_RECV_CSCOV: how much of a datagram its checksum is about.
+constexpr int kUdpLiteOptions[][5] = {{IPPROTO_UDPLITE, 10, 0, 65535, 0},
+                                      {IPPROTO_UDPLITE, 11, 0, 65535, 0}};
+
 bool is_inet_level(int level) {
   return level == IPPROTO_IP || level == IPPROTO_IPV6 || level == IPPROTO_TCP ||
-         level == IPPROTO_UDP;
+         level == IPPROTO_UDP || level == IPPROTO_UDPLITE;
 }
 
 template <size_t N>
@@ -711,9 +715,10 @@ class TcpSocket final : public StreamSocket {
 
 class UdpSocket final : public DatagramSocket {
  public:
-  UdpSocket(std::shared_ptr<Network> network, int family, int flags)
-      : DatagramSocket(network, family, SOCK_DGRAM, IPPROTO_UDP, flags),
-        binder_(*network, network->udp, family, false) {}
+  UdpSocket(std::shared_ptr<Network> network, int family, int flags, Ports& ports, int protocol)
+      : DatagramSocket(network, family, SOCK_DGRAM, protocol, flags),
+        ports_(ports),
+        binder_(*network, ports, family, false) {}
   ~UdpSocket() override { binder_.release(*this); }
 
   Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
@@ -721,7 +726,7 @@ class UdpSocket final : public DatagramSocket {
     std::lock_guard lock(binding_);
     GUEST_TRY(binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
                            reuse_port_.load()));
-    if (network_->outside == nullptr) return kOk;
+    if (!has_outside()) return kOk;
     if (wanted.is_loopback() && !network_->shares_loopback) return kOk;
     // What is open to all hears those outside as well.
     const Endpoint local = binder_.local();
@@ -747,7 +752,8 @@ class UdpSocket final : public DatagramSocket {
       return kOk;
     }
     const Endpoint to = destination(GUEST_TRY(parse_endpoint(address, family())));
-    if (!is_ours(to) || is_beside(*network_, network_->udp, to, false)) return connect_outside(to);
+    if (!is_ours(to) || (has_outside() && is_beside(*network_, ports_, to, false)))
+      return connect_outside(to);
     std::lock_guard lock(binding_);
     GUEST_TRY(choose(caller));
     if (binder_.local().is_any()) {
@@ -781,8 +787,8 @@ class UdpSocket final : public DatagramSocket {
       if (to.port == 0) return Errno(EINVAL);
       to = destination(to);
     }
-    if (!is_ours(to) || is_beside(*network_, network_->udp, to, false)) {
-      if (network_->outside != nullptr) return send_outside(caller, to, connected, out);
+    if (!is_ours(to) || (has_outside() && is_beside(*network_, ports_, to, false))) {
+      if (has_outside()) return send_outside(caller, to, connected, out);
       if (to == Endpoint::v4(INADDR_BROADCAST, to.port) && !broadcast_) return Errno(EACCES);
       return Errno(ENETUNREACH);
     }
@@ -793,7 +799,7 @@ class UdpSocket final : public DatagramSocket {
       from = binder_.local();
     }
     if (from.is_any()) from = source_for(to, from.port);
-    const SocketPtr found = network_->udp.find(to, false);
+    const SocketPtr found = ports_.find(to, false);
     auto* target = static_cast<UdpSocket*>(found.get());
     if (target == nullptr || !target->hears(from)) {
       // Nobody there: the connected learn of it at their next call.
@@ -917,7 +923,7 @@ class UdpSocket final : public DatagramSocket {
     return network_->outside->make(request, local, remote, queue_);
   }
   Errno connect_outside(const Endpoint& to) {
-    if (network_->outside == nullptr) return Errno(ENETUNREACH);
+    if (!has_outside()) return Errno(ENETUNREACH);
     std::lock_guard lock(binding_);
     HostEndPtr end;
     // One that is bound keeps its socket, and its peer is kept to here.
@@ -976,11 +982,16 @@ class UdpSocket final : public DatagramSocket {
     std::vector<std::array<int, 5>> rows;
     append(rows, kIpOptions);
     if (family() == AF_INET6) append(rows, kIpv6Options);
+    if (protocol() == IPPROTO_UDPLITE) append(rows, kUdpLiteOptions);
     std::vector<Kept> out;
     for (const auto& row : rows) out.push_back({row[0], row[1], row[2], row[3], row[4]});
     return out;
   }
 
+  /// UDP-Lite stays within the sandbox.
+  bool has_outside() const { return network_->outside != nullptr && protocol() == IPPROTO_UDP; }
+
+  Ports& ports_;
   std::mutex binding_;  // before mutex_
   Binder binder_;
   bool chosen_ = false;
@@ -1000,8 +1011,12 @@ ErrnoOr<SocketPtr> make_inet_socket(const std::shared_ptr<Network>& network, con
       if (protocol != 0 && protocol != IPPROTO_TCP) return Errno(EPROTONOSUPPORT);
       return SocketPtr(std::make_shared<TcpSocket>(network, family, flags));
     case SOCK_DGRAM:
+      if (protocol == IPPROTO_UDPLITE)
+        return SocketPtr(
+            std::make_shared<UdpSocket>(network, family, flags, network->udp_lite, protocol));
       if (protocol != 0 && protocol != IPPROTO_UDP) return Errno(EPROTONOSUPPORT);
-      return SocketPtr(std::make_shared<UdpSocket>(network, family, flags));
+      return SocketPtr(
+          std::make_shared<UdpSocket>(network, family, flags, network->udp, IPPROTO_UDP));
     case SOCK_RAW:
       return Errno(caller.credentials.can(kCapNetRaw) ? EPROTONOSUPPORT : EPERM);
     default:

@@ -97,12 +97,13 @@ class Network {
   Rights rights;
   Ports tcp;
   Ports udp;
+  Ports udp_lite;  // udplite(7): within the sandbox alone
   // Before the first program, and never again.
   std::vector<Interface> interfaces;
   std::vector<Route> routes;
   std::unique_ptr<Outside> outside;  // null: there is loopback alone
-  /// The loopback of the host's namespace is ours too: what listens on one of the two can be reached
-  /// from the other. For a pod, whose containers each have a network of this kind.
+  /// The loopback of the host's namespace is ours too: what listens on one of the two can be
+  /// reached from the other. For a pod, whose containers each have a network of this kind.
   bool shares_loopback = false;
   bool has_address(const Endpoint& at) const;
 
