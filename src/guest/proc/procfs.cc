@@ -1,9 +1,5 @@
 #include "guest/proc/procfs.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -12,162 +8,34 @@
 
 #include "guest/net/network.h"
 #include "guest/platform/host/io.h"
+#include "guest/proc/nodes.h"
 
 namespace fluyt::guest {
 namespace {
 
-constexpr int64_t kProcMagic = 0x9fa0;
-const uint64_t kDevice = make_device(0, 15);
+constexpr NodeSystem kProc{.magic = 0x9fa0, .device = make_device(0, 15), .block_size = 1024};
 
-uint64_t number_of(std::string_view path) { return std::hash<std::string_view>()(path) >> 8 | 1; }
-
-/// What all of /proc has in common.
-class ProcInode : public Inode {
+class TextInode final : public TextNode {
  public:
-  ProcInode(uint32_t mode, uint64_t ino) : mode_(mode), ino_(ino) {}
-  uint32_t type() const override { return mode_ & S_IFMT; }
-  ErrnoOr<Stat> stat() override {
-    Stat out;
-    out.dev = kDevice;
-    out.ino = ino_;
-    out.mode = mode_;
-    out.nlink = is_dir() ? 2 : 1;
-    out.block_size = 1024;
-    const int64_t now = host::clock_ns(0);
-    out.accessed = out.modified = out.changed = {now / 1'000'000'000, 0};
-    return out;
-  }
-  Errno set_attributes(const SetAttributes&) override { return Errno(EPERM); }
-  ErrnoOr<StatfsBuffer> statfs() override {
-    StatfsBuffer out;
-    out.type = kProcMagic;
-    return out;
-  }
-  bool cacheable() const override { return false; }
-  ErrnoOr<FilePtr> open(DentryPtr path, int flags) override;
-  uint64_t ino() const { return ino_; }
-
- private:
-  uint32_t mode_;
-  uint64_t ino_;
+  TextInode(uint32_t mode, uint64_t ino, Text text, TakeText write)
+      : TextNode(kProc, mode, ino, std::move(text), std::move(write)) {}
 };
 
-class DirFile final : public File {
+class LinkInode final : public LinkNode {
  public:
-  using File::File;
-  ErrnoOr<std::vector<DirEntry>> list() override { return inode()->list(); }
+  LinkInode(uint64_t ino, Text target, Jump jump)
+      : LinkNode(kProc, ino, std::move(target), std::move(jump)) {}
 };
 
-ErrnoOr<FilePtr> ProcInode::open(DentryPtr path, int flags) {
-  return FilePtr(std::make_shared<DirFile>(std::move(path), shared_from_this(), flags));
-}
-
-/// Text as it was when the file was opened.
-class TextFile final : public File {
+class Directory final : public DirectoryNode {
  public:
-  TextFile(DentryPtr path, InodePtr inode, int flags, std::string text,
-           std::function<Errno(std::string_view)> write)
-      : File(std::move(path), std::move(inode), flags),
-        text_(std::move(text)),
-        write_(std::move(write)) {}
-  ErrnoOr<size_t> read(Caller&, std::span<std::byte> to, int64_t* offset) override {
-    if (*offset >= static_cast<int64_t>(text_.size())) return size_t{0};
-    const size_t count = std::min(to.size(), text_.size() - static_cast<size_t>(*offset));
-    std::memcpy(to.data(), text_.data() + *offset, count);
-    *offset += static_cast<int64_t>(count);
-    return count;
-  }
-  ErrnoOr<size_t> write(Caller&, std::span<const std::byte> from, int64_t* offset) override {
-    if (!write_) return Errno(EIO);
-    GUEST_TRY(write_({reinterpret_cast<const char*>(from.data()), from.size()}));
-    *offset += static_cast<int64_t>(from.size());
-    return from.size();
-  }
-  bool seekable() const override { return true; }
-  ErrnoOr<int64_t> seek(int64_t offset, int whence) override {
-    if (whence == SEEK_END) return Errno(EINVAL);
-    return seek_within(offset, whence, static_cast<int64_t>(text_.size()));
-  }
-
- private:
-  std::string text_;
-  std::function<Errno(std::string_view)> write_;
-};
-
-using Text = std::function<ErrnoOr<std::string>()>;
-
-class TextInode final : public ProcInode {
- public:
-  TextInode(uint32_t mode, uint64_t ino, Text text, std::function<Errno(std::string_view)> write)
-      : ProcInode(S_IFREG | mode, ino), text_(std::move(text)), write_(std::move(write)) {}
-  Errno truncate(int64_t) override { return kOk; }
-  ErrnoOr<FilePtr> open(DentryPtr path, int flags) override {
-    std::string text = GUEST_TRY(text_());
-    return FilePtr(std::make_shared<TextFile>(std::move(path), shared_from_this(), flags,
-                                              std::move(text), write_));
-  }
-
- private:
-  Text text_;
-  std::function<Errno(std::string_view)> write_;
-};
-
-class LinkInode final : public ProcInode {
- public:
-  LinkInode(uint64_t ino, Text target, std::function<ErrnoOr<DentryPtr>()> jump)
-      : ProcInode(S_IFLNK | 0777, ino), target_(std::move(target)), jump_(std::move(jump)) {}
-  ErrnoOr<std::string> readlink() override { return target_(); }
-  ErrnoOr<DentryPtr> jump() override { return jump_ ? jump_() : DentryPtr(); }
-
- private:
-  Text target_;
-  std::function<ErrnoOr<DentryPtr>()> jump_;
-};
-
-/// Entries made when they are looked up.
-class Directory final : public ProcInode {
- public:
-  using Make = std::function<InodePtr()>;
-  using Find = std::function<ErrnoOr<InodePtr>(std::string_view)>;
-  using More = std::function<std::vector<DirEntry>()>;
-  Directory(uint64_t ino, uint32_t mode = 0555) : ProcInode(S_IFDIR | mode, ino) {}
-  void add(std::string name, uint8_t type, Make make) {
-    entries_.push_back({std::move(name), {type, std::move(make)}});
-  }
-  void add_dynamic(Find find, More more) {
-    find_ = std::move(find);
-    more_ = std::move(more);
-  }
+  explicit Directory(uint64_t ino, uint32_t mode = 0555) : DirectoryNode(kProc, ino, mode) {}
   void show(const ProcessPtr& process) { process_ = process; }
   std::shared_ptr<void> process() override { return process_.lock(); }
-  ErrnoOr<InodePtr> lookup(std::string_view name) override {
-    for (const auto& [own, entry] : entries_)
-      if (own == name) return entry.second();
-    if (find_) return find_(name);
-    return Errno(ENOENT);
-  }
-  ErrnoOr<std::vector<DirEntry>> list() override {
-    std::vector<DirEntry> out;
-    for (const auto& [name, entry] : entries_)
-      out.push_back({name, number_of(name) ^ ino(), entry.first});
-    if (more_)
-      for (DirEntry& entry : more_()) out.push_back(std::move(entry));
-    return out;
-  }
 
  private:
-  std::vector<std::pair<std::string, std::pair<uint8_t, Make>>> entries_;
-  Find find_;
-  More more_;
   std::weak_ptr<Process> process_;
 };
-
-template <class... Values>
-void print(std::string& to, const char* format, Values... values) {
-  char line[512];
-  const int length = std::snprintf(line, sizeof line, format, values...);
-  if (length > 0) to.append(line, std::min(static_cast<size_t>(length), sizeof line - 1));
-}
 
 /// Files by their paths, and the folders that they lie in.
 void add_settings(Directory& dir, const std::map<std::string, std::string>& values,
