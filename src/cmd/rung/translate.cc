@@ -255,7 +255,8 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   }
   if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->memory) {
     // A limit that comes by a later update finds it so only where one was there before.
-    out.memory_is_limited = spec.linux_->resources->memory->limit.value_or(-1) > 0;
+    const int64_t limit = spec.linux_->resources->memory->limit.value_or(-1);
+    if (limit > 0) out.memory_limit_bytes = static_cast<uint64_t>(limit);
   }
   if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->pids_limit) {
     const int64_t limit = *spec.linux_->resources->pids_limit;

@@ -392,6 +392,22 @@ uint64_t Mm::data_bytes() {
   return sum;
 }
 
+Mm::Sizes Mm::sizes() {
+  Sizes out;
+  out.data = data_bytes();
+  std::lock_guard lock(mutex_);
+  for (const auto& [start, area] : areas_) {
+    const uint64_t size = area.end - start;
+    out.mapped += size;
+    if (area.protection != PROT_NONE) {
+      out.usable += size;
+      if (area.file) out.of_files += size;
+    }
+    if (area.name == "[stack]") out.stack += size;
+  }
+  return out;
+}
+
 uint64_t Mm::mapped_bytes() {
   std::lock_guard lock(mutex_);
   uint64_t sum = 0;

@@ -54,6 +54,14 @@ class Mm {
   };
   /// A copy, for /proc; with the pages for reading the time, which no call can change.
   std::map<uint64_t, Area> areas();
+  struct Sizes {  // in bytes
+    uint64_t mapped = 0;
+    uint64_t usable = 0;    // of it, what has a protection other than none
+    uint64_t of_files = 0;  // of that
+    uint64_t data = 0;      // as data_bytes()
+    uint64_t stack = 0;
+  };
+  Sizes sizes();
   uint64_t mapped_bytes();
   /// Private memory that can be written, but for the stack.
   uint64_t data_bytes();

@@ -1,8 +1,11 @@
 #include "guest/proc/procfs.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <utility>
 
@@ -112,6 +115,25 @@ class Watched {
   int32_t tid_;
 };
 
+/// proc_pid_smaps(5). What of it has pages the host alone knows: at most all that can be used.
+void add_details(std::string& out, const Mm::Area& area, uint64_t size) {
+  const uint64_t most = area.protection == PROT_NONE ? 0 : size / 1024;
+  const bool written = (area.protection & PROT_WRITE) != 0;
+  print(out,
+        "Size:           %8lu kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n"
+        "Rss:            %8lu kB\nPss:            %8lu kB\n",
+        size / 1024, most, most);
+  const auto row = [&](const char* name, bool shared, bool dirty) {
+    print(out, "%s %8lu kB\n", name, area.shared == shared && written == dirty ? most : 0);
+  };
+  row("Shared_Clean:  ", true, false);
+  row("Shared_Dirty:  ", true, true);
+  row("Private_Clean: ", false, false);
+  row("Private_Dirty: ", false, true);
+  print(out, "Anonymous:      %8lu kB\nSwap:           %8d kB\n",
+        area.file || area.shared ? 0 : most, 0);
+}
+
 std::string maps_of(const Watched& who, const Seen& seen, bool detailed) {
   std::string out;
   if (!seen.mm) return out;
@@ -140,7 +162,7 @@ std::string maps_of(const Watched& who, const Seen& seen, bool detailed) {
       out += path;
     }
     out += '\n';
-    if (detailed) print(out, "Size: %15lu kB\nRss: %16d kB\n", (area.end - start) / 1024, 0);
+    if (detailed) add_details(out, area, area.end - start);
   }
   return out;
 }
@@ -148,12 +170,13 @@ std::string maps_of(const Watched& who, const Seen& seen, bool detailed) {
 char state_of(const Process& process) {
   if (process.zombie) return 'Z';
   if (process.stopped) return 'T';
-  return Task::current() != nullptr && Task::current()->process.get() == &process ? 'R' : 'S';
+  if (Task::current() != nullptr && Task::current()->process.get() == &process) return 'R';
+  return std::ranges::any_of(process.threads, &Task::is_running) ? 'R' : 'S';
 }
 
 std::string stat_of(const Watched& who, const Seen& seen) {
   Kernel& kernel = who.kernel();
-  const uint64_t size = seen.mm ? seen.mm->mapped_bytes() : 0;
+  const Mm::Sizes sizes = seen.mm ? seen.mm->sizes() : Mm::Sizes();
   std::lock_guard lock(kernel.lock);
   const Process& process = *seen.process;
   const ProcessPtr parent = process.parent.lock();
@@ -168,11 +191,12 @@ std::string stat_of(const Watched& who, const Seen& seen) {
   const Usage own = process.usage();
   const int nice = process.threads.empty() ? 0 : process.threads.front()->schedule.nice;
   std::string out;
-  print(out, "%d (%s) %c %d %d %d %d %d 0 0 0 0 0 %ld %ld %ld %ld %d %d %zu 0 %ld %lu 0 ", seen.tid,
-        seen.name.c_str(), state_of(process), parent ? parent->pid : 0, process.group,
+  print(out, "%d (%s) %c %d %d %d %d %d 0 0 0 0 0 %ld %ld %ld %ld %d %d %zu 0 %ld %lu %lu ",
+        seen.tid, seen.name.c_str(), state_of(process), parent ? parent->pid : 0, process.group,
         process.session, tty, foreground, own.user_ns / kTick, own.system_ns / kTick,
         process.children_usage.user_ns / kTick, process.children_usage.system_ns / kTick, 20 + nice,
-        nice, std::max<size_t>(process.threads.size(), 1), (process.started_ns) / 10'000'000, size);
+        nice, std::max<size_t>(process.threads.size(), 1), process.started_ns / kTick, sizes.mapped,
+        sizes.usable / kPageSize);
   print(out, "18446744073709551615 %lu %lu %lu 0 0 %lu %lu 0 0 0 0 0 17 0 0 0 0 0 0 ",
         seen.mm ? seen.mm->layout.code_start : 0, seen.mm ? seen.mm->layout.code_end : 0,
         seen.mm ? seen.mm->layout.stack : 0, seen.pending & 0x7fffffff, seen.blocked & 0x7fffffff);
@@ -182,8 +206,34 @@ std::string stat_of(const Watched& who, const Seen& seen) {
   return out;
 }
 
+uint64_t code_bytes(const Seen& seen) {
+  return seen.mm ? seen.mm->layout.code_end - seen.mm->layout.code_start : 0;
+}
+
+/// proc_pid_statm(5). Resident is what can be used: of what of it has pages the host alone knows.
+std::string statm_of(const Seen& seen) {
+  const Mm::Sizes sizes = seen.mm ? seen.mm->sizes() : Mm::Sizes();
+  std::string out;
+  print(out, "%lu %lu %lu %lu 0 %lu 0\n", sizes.mapped / kPageSize, sizes.usable / kPageSize,
+        sizes.of_files / kPageSize, code_bytes(seen) / kPageSize,
+        (sizes.data + sizes.stack) / kPageSize);
+  return out;
+}
+
+/// proc_pid_io(5). What reaches storage is the host's business, and not known.
+std::string io_of(const Seen& seen) {
+  const Process::Traffic& traffic = seen.process->traffic;
+  std::string out;
+  print(out,
+        "rchar: %lu\nwchar: %lu\nsyscr: %lu\nsyscw: %lu\nread_bytes: 0\nwrite_bytes: 0\n"
+        "cancelled_write_bytes: 0\n",
+        traffic.read_bytes.load(), traffic.written_bytes.load(), traffic.reads.load(),
+        traffic.writes.load());
+  return out;
+}
+
 std::string status_of(const Watched& who, const Seen& seen) {
-  const uint64_t size = seen.mm ? seen.mm->mapped_bytes() : 0;
+  const Mm::Sizes sizes = seen.mm ? seen.mm->sizes() : Mm::Sizes();
   uint32_t mask = 022;
   if (seen.fs) {
     std::lock_guard guard(seen.fs->lock);
@@ -213,8 +263,14 @@ std::string status_of(const Watched& who, const Seen& seen) {
   print(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t", c.uid, c.euid,
         c.suid, c.fsuid, c.gid, c.egid, c.sgid, c.fsgid);
   for (uint32_t group : c.groups) print(out, "%u ", group);
-  print(out, "\nVmSize:\t%8lu kB\nVmRSS:\t%8lu kB\nThreads:\t%zu\n", size / 1024, size / 4096,
-        std::max<size_t>(process.threads.size(), 1));
+  out += '\n';
+  if (seen.mm)
+    print(out,
+          "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\nRssAnon:\t%8lu kB\nRssFile:\t%8lu kB\n"
+          "VmData:\t%8lu kB\nVmStk:\t%8lu kB\nVmExe:\t%8lu kB\nVmSwap:\t%8d kB\n",
+          sizes.mapped / 1024, sizes.usable / 1024, (sizes.usable - sizes.of_files) / 1024,
+          sizes.of_files / 1024, sizes.data / 1024, sizes.stack / 1024, code_bytes(seen) / 1024, 0);
+  print(out, "Threads:\t%zu\n", std::max<size_t>(process.threads.size(), 1));
   print(
       out,
       "SigQ:\t0/"
@@ -275,8 +331,14 @@ ErrnoOr<std::string> describe_descriptor(const Watched& who, int fd) {
   return out;
 }
 
-InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino) {
+struct Owner {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+};
+
+InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino, Owner owner) {
   auto dir = std::make_shared<Directory>(ino, 0500);
+  dir->set_owner(owner.uid, owner.gid);
   dir->add_dynamic(
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
         const int fd = GUEST_TRY(open_descriptor(who, name));
@@ -295,8 +357,9 @@ InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino) {
   return dir;
 }
 
-InodePtr make_fd_dir(const Watched& who, uint64_t ino) {
+InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
   auto dir = std::make_shared<Directory>(ino, 0500);
+  dir->set_owner(owner.uid, owner.gid);
   dir->add_dynamic(
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
         const int fd = GUEST_TRY(open_descriptor(who, name));
@@ -353,22 +416,30 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
   const uint64_t ino =
       uint64_t{0x10000} + static_cast<uint64_t>(tid) * 4096 + (is_thread ? 2048 : 0);
   auto dir = std::make_shared<Directory>(ino);
-  if (!is_thread) {
+  Owner owner;
+  {
     std::lock_guard lock(kernel.lock);
-    if (const auto found = kernel.processes.find(tid); found != kernel.processes.end())
-      dir->show(found->second);
+    const auto found = kernel.processes.find(tid);
+    if (!is_thread && found != kernel.processes.end()) dir->show(found->second);
+    const auto thread = kernel.tasks.find(tid);
+    // What may not be dumped is root's (prctl(2), PR_SET_DUMPABLE).
+    if (thread != kernel.tasks.end() && thread->second->process->dumpable)
+      owner = {thread->second->credentials.euid, thread->second->credentials.egid};
   }
+  dir->set_owner(owner.uid, owner.gid);
   uint64_t next = ino;
   const auto text = [&](const char* name, uint32_t mode, auto make) {
     const uint64_t number = ++next;
-    dir->add(name, 8, [who, number, mode, make] {
-      return std::make_shared<TextInode>(
+    dir->add(name, 8, [who, number, mode, make, owner] {
+      auto node = std::make_shared<TextInode>(
           mode, number,
           [who, make]() -> ErrnoOr<std::string> {
             const Seen seen = GUEST_TRY(who.look());
             return make(who, seen);
           },
           nullptr);
+      node->set_owner(owner.uid, owner.gid);
+      return node;
     });
   };
   const auto link = [&](const char* name, auto target) {
@@ -392,10 +463,8 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
   text("smaps", 0444, [](const Watched& w, const Seen& s) -> Out { return maps_of(w, s, true); });
   text("stat", 0444, [](const Watched& w, const Seen& s) -> Out { return stat_of(w, s); });
   text("status", 0444, [](const Watched& w, const Seen& s) -> Out { return status_of(w, s); });
-  text("statm", 0444, [](const Watched&, const Seen& s) -> Out {
-    const uint64_t pages = s.mm ? s.mm->mapped_bytes() / kPageSize : 0;
-    return std::to_string(pages) + " " + std::to_string(pages) + " 0 0 0 0 0\n";
-  });
+  text("statm", 0444, [](const Watched&, const Seen& s) -> Out { return statm_of(s); });
+  text("io", 0400, [](const Watched&, const Seen& s) -> Out { return io_of(s); });
   text("comm", 0644, [](const Watched&, const Seen& s) -> Out { return s.name + "\n"; });
   text("cmdline", 0444, [](const Watched&, const Seen& s) -> Out {
     return s.mm ? memory_text(s, s.mm->layout.arguments, s.mm->layout.arguments_end)
@@ -456,9 +525,10 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
     return s.fs->root;
   });
   const uint64_t fd_ino = ino + 64;
-  dir->add("fd", 4, [who, fd_ino] { return make_fd_dir(who, fd_ino); });
+  dir->add("fd", 4, [who, fd_ino, owner] { return make_fd_dir(who, fd_ino, owner); });
   const uint64_t fdinfo_ino = ino + (uint64_t{1} << 40);
-  dir->add("fdinfo", 4, [who, fdinfo_ino] { return make_fdinfo_dir(who, fdinfo_ino); });
+  dir->add("fdinfo", 4,
+           [who, fdinfo_ino, owner] { return make_fdinfo_dir(who, fdinfo_ino, owner); });
   dir->add("net", 4, [&kernel, ino]() -> InodePtr {
     auto net = std::make_shared<Directory>(ino + 65);
     uint64_t at = ino + 66;
@@ -552,6 +622,82 @@ std::string sysv_text(const char* kind) {
   return out;
 }
 
+/// Of what the host says of its processors, as many as programs are told of.
+std::string first_processors(const std::string& cpuinfo, unsigned count) {
+  size_t end = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    const size_t gap = cpuinfo.find("\n\n", end);
+    if (gap == std::string::npos) return cpuinfo;
+    end = gap + 2;
+  }
+  return cpuinfo.substr(0, end);
+}
+
+std::string meminfo_of(const host::MemoryFigures& figures) {
+  std::string out;
+  const auto row = [&out](const char* name, uint64_t bytes) {
+    print(out, "%-15s %8lu kB\n", name, bytes / 1024);
+  };
+  row("MemTotal:", figures.total);
+  row("MemFree:", figures.free);
+  row("MemAvailable:", figures.available);
+  row("Buffers:", figures.buffers);
+  row("Cached:", figures.cached);
+  row("SwapCached:", 0);
+  row("Active:", figures.active);
+  row("Inactive:", figures.inactive);
+  row("SwapTotal:", figures.swap_total);
+  row("SwapFree:", figures.swap_free);
+  row("Shmem:", figures.shared);
+  row("SReclaimable:", figures.reclaimable);
+  out += "HugePages_Total:       0\nHugePages_Free:        0\n";
+  row("Hugepagesize:", uint64_t{2} << 20);
+  return out;
+}
+
+/// Since the kernel's start, of all processors together.
+struct ProcessorTimes {
+  int64_t up_ns = 0;  // of one
+  int64_t user_ns = 0;
+  int64_t system_ns = 0;
+  int64_t idle_ns = 0;
+};
+
+ProcessorTimes processor_times(const Kernel& kernel) {  // under lock
+  const Usage used = kernel.usage();
+  ProcessorTimes out;
+  out.up_ns = host::clock_ns(CLOCK_BOOTTIME) - kernel.booted_ns;
+  out.user_ns = used.user_ns;
+  out.system_ns = used.system_ns;
+  out.idle_ns =
+      std::max<int64_t>(out.up_ns * host::processors() - used.user_ns - used.system_ns, 0);
+  return out;
+}
+
+/// proc_stat(5).
+std::string kernel_stat(Kernel& kernel) {
+  constexpr int64_t kTick = 10'000'000;
+  constexpr int64_t kSecond = 1'000'000'000;
+  std::string out;
+  std::lock_guard lock(kernel.lock);
+  const ProcessorTimes times = processor_times(kernel);
+  const int64_t count = host::processors();
+  // Which of them was used the host alone knows: each gets the same, and all of it is given.
+  const auto row = [&](const std::string& name, int64_t first, int64_t end) {
+    const auto ticks = [&](int64_t ns) {
+      return ns / kTick * end / count - ns / kTick * first / count;
+    };
+    print(out, "%s %ld 0 %ld %ld 0 0 0 0 0 0\n", name.c_str(), ticks(times.user_ns),
+          ticks(times.system_ns), ticks(times.idle_ns));
+  };
+  row("cpu ", 0, count);
+  for (int64_t i = 0; i < count; ++i) row("cpu" + std::to_string(i), i, i + 1);
+  print(out, "intr 0\nctxt 0\nbtime %ld\nprocesses %lu\nprocs_running %zu\nprocs_blocked 0\n",
+        host::clock_ns(CLOCK_REALTIME) / kSecond - times.up_ns / kSecond, kernel.forks,
+        kernel.running());
+  return out;
+}
+
 }  // namespace
 
 std::vector<std::string> namespaced_settings() {
@@ -617,40 +763,33 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
     return dir;
   });
   link("net", fixed("self/net"));
-  text_in(*root, "cpuinfo", fixed(std::move(facts.cpuinfo)));
+  text_in(*root, "cpuinfo", fixed(first_processors(facts.cpuinfo, host::processors())));
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));
   text_in(*root, "locks",
           [&kernel]() -> ErrnoOr<std::string> { return kernel.file_locks.describe(); });
-  text_in(*root, "filesystems", fixed("nodev\tproc\nnodev\ttmpfs\nnodev\tdevpts\nnodev\thost\n"));
+  text_in(*root, "filesystems",
+          fixed("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\n"
+                "nodev\tramfs\nnodev\tmqueue\nnodev\thost\n"));
   text_in(*root, "cmdline", fixed("\n"));
   text_in(*root, "loadavg", [&kernel]() -> ErrnoOr<std::string> {
+    std::string out;
     std::lock_guard lock(kernel.lock);
-    return "0.00 0.00 0.00 1/" + std::to_string(kernel.tasks.size()) + " " +
-           std::to_string(kernel.tasks.empty() ? 0 : kernel.tasks.rbegin()->first) + "\n";
+    const auto load = kernel.load();
+    print(out, "%.2f %.2f %.2f %zu/%zu %d\n", load[0], load[1], load[2], kernel.running(),
+          kernel.tasks.size(), kernel.tasks.empty() ? 0 : kernel.tasks.rbegin()->first);
+    return out;
   });
   text_in(*root, "uptime", [&kernel]() -> ErrnoOr<std::string> {
-    const double up = static_cast<double>(host::clock_ns(7) - kernel.booted_ns) / 1e9;
     std::string out;
-    print(out, "%.2f %.2f\n", up, up);
+    std::lock_guard lock(kernel.lock);
+    const ProcessorTimes times = processor_times(kernel);
+    print(out, "%.2f %.2f\n", static_cast<double>(times.up_ns) / 1e9,
+          static_cast<double>(times.idle_ns) / 1e9);
     return out;
   });
   text_in(*root, "meminfo",
-          fixed("MemTotal:        2097152 kB\nMemFree:         1048576 kB\n"
-                "MemAvailable:    1572864 kB\nBuffers:               0 kB\n"
-                "Cached:           524288 kB\nSwapCached:            0 kB\n"
-                "SwapTotal:             0 kB\nSwapFree:              0 kB\n"
-                "Shmem:                 0 kB\nHugePages_Total:       0\n"
-                "Hugepagesize:       2048 kB\n"));
-  text_in(*root, "stat", [&kernel]() -> ErrnoOr<std::string> {
-    std::string out = "cpu  0 0 0 0 0 0 0 0 0 0\n";
-    for (unsigned i = 0; i < host::processors(); ++i) print(out, "cpu%u 0 0 0 0 0 0 0 0 0 0\n", i);
-    std::lock_guard lock(kernel.lock);
-    print(
-        out, "intr 0\nctxt 0\nbtime %ld\nprocesses %lu\nprocs_running 1\nprocs_blocked 0\n",
-        host::clock_ns(0) / 1'000'000'000 - (host::clock_ns(7) - kernel.booted_ns) / 1'000'000'000,
-        kernel.forks);
-    return out;
-  });
+          [&kernel]() -> ErrnoOr<std::string> { return meminfo_of(kernel.memory.read()); });
+  text_in(*root, "stat", [&kernel]() -> ErrnoOr<std::string> { return kernel_stat(kernel); });
 
   root->add("sys", 4, [&kernel, settings = std::move(facts.settings)]() -> InodePtr {
     auto sys = std::make_shared<Directory>(100);

@@ -348,6 +348,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
       if (!text.empty()) facts.settings.emplace(path, std::move(text));
     }
   }
+  host::MemoryGauge memory = host::MemoryGauge::open(procfs, request.memory_limit_bytes);
   const std::string uid_map = host::host_text(procfs, "self/uid_map");
   const std::string gid_map = host::host_text(procfs, "self/gid_map");
   const HostClock clock = find_host_clock(host::host_text(procfs, "self/maps"));
@@ -367,8 +368,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (scene == Scene::kContainer) FLUYT_TRY(host::leave_tree());
   FLUYT_TRY(host::drop_privileges());
   const int own_score = raise_score(score);
-  auto created =
-      create_notify_platform(clock, request.memory_is_limited ? Memory::kLimited : Memory::kPlenty);
+  auto created = create_notify_platform(
+      clock, request.memory_limit_bytes != 0 ? Memory::kLimited : Memory::kPlenty);
   set_score(score, own_score);
   std::unique_ptr<Platform> platform = FLUYT_TRY(std::move(created));
 
@@ -395,6 +396,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     kernel.gid_map = gid_map;
   }
   kernel.max_tasks = request.max_tasks;
+  kernel.memory = std::move(memory);
   out.poller = std::make_shared<host::Poller>();
   install(std::move(way_out), out.poller, *kernel.network);
 

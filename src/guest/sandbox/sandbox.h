@@ -53,7 +53,7 @@ struct SandboxRequest {
   std::vector<std::string> masked_paths;
   std::vector<std::string> read_only_paths;
   size_t max_tasks = 4096;
-  bool memory_is_limited = false;  // by the cgroup that it lives in
+  uint64_t memory_limit_bytes = 0;  // of the cgroup that it lives in; 0: none
   SandboxNetwork network = SandboxNetwork::kNone;
   bool strace = false;
   std::string log;  // a file for what is not supported, a line a call; empty: nowhere

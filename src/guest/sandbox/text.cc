@@ -123,7 +123,7 @@ Json json_of(const SandboxRequest& request) {
           {"hostName", bytes_of(request.host_name)},
           {"domainName", bytes_of(request.domain_name)},
           {"initIsSpared", request.init_is_spared},
-          {"memoryIsLimited", request.memory_is_limited},
+          {"memoryLimitBytes", request.memory_limit_bytes},
           {"network", static_cast<int>(request.network)},
           {"masked", list_of(request.masked_paths)},
           {"readOnlyPaths", list_of(request.read_only_paths)},
@@ -145,7 +145,7 @@ SandboxRequest to_sandbox(const Json& json) {
                           .path = to_bytes(mount.at(1)),
                           .mode = mount.at(2).get<uint32_t>(),
                           .read_only = mount.at(3).get<bool>()});
-  json.at("memoryIsLimited").get_to(out.memory_is_limited);
+  json.at("memoryLimitBytes").get_to(out.memory_limit_bytes);
   json.at("initIsSpared").get_to(out.init_is_spared);
   out.network = static_cast<SandboxNetwork>(json.at("network").get<uint8_t>());
   out.masked_paths = to_list(json.at("masked"));

@@ -111,8 +111,22 @@ ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vec
 
 enum class Way : uint8_t { kRead, kWrite };
 
-/// Who watches hears of bytes that went, however many.
-ErrnoOr<uint64_t> told(const File& file, ErrnoOr<uint64_t> done, Way way) {
+/// For /proc/[pid]/io.
+void count(const Task& task, Way way, uint64_t bytes) {
+  Process::Traffic& traffic = task.process->traffic;
+  const bool reads = way == Way::kRead;
+  (reads ? traffic.reads : traffic.writes).fetch_add(1, std::memory_order_relaxed);
+  (reads ? traffic.read_bytes : traffic.written_bytes).fetch_add(bytes, std::memory_order_relaxed);
+}
+
+ErrnoOr<uint64_t> counted(const Task& task, Way way, const ErrnoOr<uint64_t>& result) {
+  count(task, way, result.ok() ? result.value() : 0);
+  return result;
+}
+
+/// Who watches hears of bytes that went, however many. They are counted.
+ErrnoOr<uint64_t> told(const Task& task, const File& file, ErrnoOr<uint64_t> done, Way way) {
+  count(task, way, done.ok() ? done.value() : 0);
   if (done.ok() && done.value() != 0) file.tell(way == Way::kRead ? IN_ACCESS : IN_MODIFY);
   return done;
 }
@@ -121,7 +135,7 @@ ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vect
   const FilePtr file = GUEST_TRY(get_file(task, fd));
   if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
   const auto run = [&] {
-    return told(*file,
+    return told(task, *file,
                 way == Way::kRead ? read_into(task, *file, vectors, &file->position)
                                   : write_from(task, *file, vectors, &file->position),
                 way);
@@ -129,8 +143,9 @@ ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vect
   if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
   // Messages have borders: all vectors make one.
   if (std::shared_ptr<Socket> socket = std::dynamic_pointer_cast<Socket>(file))
-    return way == Way::kRead ? read_socket(task, *socket, vectors)
-                             : write_socket(task, *socket, vectors);
+    return counted(task, way,
+                   way == Way::kRead ? read_socket(task, *socket, vectors)
+                                     : write_socket(task, *socket, vectors));
   if (!file->seekable()) return run();
   std::lock_guard lock(file->position_lock);
   return run();
@@ -144,7 +159,7 @@ ErrnoOr<uint64_t> transfer_at(Task& task, uint64_t fd, std::span<const Vector> v
   if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
   if (!file->seekable()) return Errno(ESPIPE);
   if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
-  return told(*file,
+  return told(task, *file,
               way == Way::kRead ? read_into(task, *file, vectors, &at)
                                 : write_from(task, *file, vectors, &at),
               way);
@@ -479,7 +494,9 @@ ErrnoOr<uint64_t> copy_between(Task& task, File& in, int64_t* in_at, File& out, 
   return done;
 }
 
-void tell_copied(const File& in, const File& out, uint64_t bytes) {
+void tell_copied(const Task& task, const File& in, const File& out, uint64_t bytes) {
+  count(task, Way::kRead, bytes);
+  count(task, Way::kWrite, bytes);
   if (bytes == 0) return;
   in.tell(IN_ACCESS);
   out.tell(IN_MODIFY);
@@ -496,7 +513,7 @@ ErrnoOr<uint64_t> sys_sendfile(Task& task, Arguments a) {
   int64_t offset = in->position;
   if (a[2] != 0) offset = GUEST_TRY(task.get<int64_t>(a[2]));
   const uint64_t done = GUEST_TRY(copy_between(task, *in, &offset, *out, &out->position, a[3]));
-  tell_copied(*in, *out, done);
+  tell_copied(task, *in, *out, done);
   if (a[2] != 0)
     GUEST_TRY(task.put(a[2], offset));
   else
@@ -521,7 +538,7 @@ ErrnoOr<uint64_t> sys_copy_file_range(Task& task, Arguments a) {
   if (in->inode() == out->inode() && from < to + length && to < from + length && length != 0)
     return Errno(EINVAL);
   const uint64_t done = GUEST_TRY(copy_between(task, *in, &from, *out, &to, a[4]));
-  tell_copied(*in, *out, done);
+  tell_copied(task, *in, *out, done);
   if (a[1] != 0)
     GUEST_TRY(task.put(a[1], from));
   else

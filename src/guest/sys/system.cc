@@ -119,10 +119,19 @@ ErrnoOr<uint64_t> sys_sysinfo(Task& task, Arguments a) {
   } out;
   static_assert(sizeof out == 112);
   out.uptime = (host::clock_ns(7) - task.kernel.booted_ns) / 1'000'000'000;
-  out.total = uint64_t{2} << 30;
-  out.free = uint64_t{1} << 30;
+  const host::MemoryFigures memory = task.kernel.memory.read();
+  out.total = memory.total;
+  out.free = memory.free;
+  out.shared = memory.shared;
+  out.buffers = memory.buffers;
+  out.swap = memory.swap_total;
+  out.swap_free = memory.swap_free;
   {
+    constexpr double kFixedPoint = 65536;  // SI_LOAD_SHIFT
     std::lock_guard lock(task.kernel.lock);
+    const LoadAverage::Values load = task.kernel.load();
+    for (size_t i = 0; i < load.size(); ++i)
+      out.loads[i] = static_cast<uint64_t>(load[i] * kFixedPoint);
     out.processes = static_cast<uint16_t>(std::min<size_t>(task.kernel.tasks.size(), 65535));
   }
   GUEST_TRY(task.put(a[0], out));

@@ -292,6 +292,9 @@ void Kernel::hang_up(Terminal& of) {
 
 /// The last thread of a process has left.
 void Kernel::reap_process(Process& process) {
+  const Usage used = process.usage();
+  ended_usage.user_ns += used.user_ns;
+  ended_usage.system_ns += used.system_ns;
   process.zombie = true;
   process.exiting = true;
   process.executable_path.reset();

@@ -17,6 +17,7 @@
 #include "guest/fs/devices.h"
 #include "guest/mm/mm.h"
 #include "guest/net/network.h"
+#include "guest/platform/host/memory.h"
 #include "guest/platform/platform.h"
 #include "guest/task/futex.h"
 #include "guest/task/seccomp.h"
@@ -67,6 +68,21 @@ inline constexpr size_t kLimits = 16;
 struct Usage {
   int64_t user_ns = 0;
   int64_t system_ns = 0;
+};
+
+/// getloadavg(3). Linux counts who could run, which the host alone knows: this is the processor
+/// time that was used per second. Nothing wakes up for it: between two looks it is taken as even.
+class LoadAverage {
+ public:
+  using Values = std::array<double, 3>;  // of the last 1, 5 and 15 minutes
+  explicit LoadAverage(int64_t now_ns) : seen_ns_(now_ns) {}
+  /// `used_ns` since the beginning.
+  Values look(int64_t now_ns, int64_t used_ns);
+
+ private:
+  int64_t seen_ns_;
+  int64_t used_ns_ = 0;
+  Values values_{};
 };
 
 /// A timer on a clock of processor time: looked at again and again while it is armed.
@@ -132,6 +148,10 @@ class Process {
   int64_t user_before_ns = 0;    // in address spaces that it has left
   int64_t system_before_ns = 0;  // of threads that have ended
   Usage children_usage;          // of those that were waited for
+  /// What went through read(2), write(2) and those like them; without lock.
+  struct Traffic {
+    std::atomic<uint64_t> read_bytes{0}, written_bytes{0}, reads{0}, writes{0};
+  } traffic;
   /// Its own, so far; with the lock held.
   Usage usage() const;
   void end_image(Mm& mm);
@@ -239,6 +259,8 @@ class Task final : public JobControl {
 
   /// Something concerns this task: it looks at its signals soon. Under Kernel::lock.
   void call_in();
+  /// In its program's own code, not in a call.
+  bool is_running() const { return in_guest_.load(); }
   /// True when a signal would be taken now. Under Kernel::lock.
   bool has_signal() const;
 
@@ -338,7 +360,8 @@ class Kernel : public TerminalHost {
   const std::shared_ptr<Network> network = std::make_shared<Network>();
   Futexes futexes;
   SysV sysv;
-  FileLocks file_locks;  // outlives every file and table
+  FileLocks file_locks;      // outlives every file and table
+  host::MemoryGauge memory;  // set before the first program starts
   Timers timers;
   std::shared_ptr<HostTerminal> terminal = std::make_shared<HostTerminal>();  // the starter's
   SystemNames names;
@@ -354,6 +377,12 @@ class Kernel : public TerminalHost {
   std::set<int32_t> reserved;  // numbers of tasks that are still being made
   int64_t booted_ns = 0;
   uint64_t forks = 0;
+  Usage ended_usage;  // of processes that are no more, or zombies
+  /// Of all there were.
+  Usage usage() const;
+  LoadAverage::Values load();
+  /// Threads in their programs' code, and the one that asks.
+  size_t running() const;
 
   ErrnoOr<int32_t> new_id();  // under lock
   size_t max_tasks = 4096;
@@ -414,6 +443,7 @@ class Kernel : public TerminalHost {
   WaitQueue resumed_;
   std::atomic<bool> paused_{false};
   size_t live_ = 0;
+  std::optional<LoadAverage> load_;
 
  public:
   /// The sentry's threads. The last member: what they do ends before the rest is destroyed.

@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "guest/platform/host/io.h"
 #include "guest/task/task.h"
@@ -57,6 +58,41 @@ Usage Process::usage() const {
     counted = true;
   }
   return out;
+}
+
+Usage Kernel::usage() const {
+  Usage out = ended_usage;
+  for (const auto& [pid, process] : processes) {
+    if (process->zombie) continue;
+    const Usage own = process->usage();
+    out.user_ns += own.user_ns;
+    out.system_ns += own.system_ns;
+  }
+  return out;
+}
+
+LoadAverage::Values LoadAverage::look(int64_t now_ns, int64_t used_ns) {
+  constexpr std::array<double, 3> kSeconds = {60, 300, 900};
+  const auto passed = static_cast<double>(now_ns - seen_ns_);
+  if (passed <= 0) return values_;
+  const double mean = std::max(static_cast<double>(used_ns - used_ns_), 0.0) / passed;
+  for (size_t i = 0; i < kSeconds.size(); ++i)
+    values_[i] = mean + (values_[i] - mean) * std::exp(-passed / 1e9 / kSeconds[i]);
+  seen_ns_ = now_ns;
+  used_ns_ = std::max(used_ns, used_ns_);
+  return values_;
+}
+
+LoadAverage::Values Kernel::load() {
+  if (!load_) load_.emplace(booted_ns);
+  const Usage used = usage();
+  return load_->look(host::clock_ns(CLOCK_BOOTTIME), used.user_ns + used.system_ns);
+}
+
+size_t Kernel::running() const {
+  const auto in_guest =
+      std::ranges::count_if(tasks, [](const auto& entry) { return entry.second->is_running(); });
+  return static_cast<size_t>(in_guest) + 1;
 }
 
 void Kernel::watch_processor_time(const ProcessPtr& process) {

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "sys/file.h"
 #include "sys/mount.h"
 
@@ -128,6 +130,20 @@ Result<sys::Fd> open_procfs() {
   if (FLUYT_TRY(sys::fs_magic(proc)) != sys::kProcMagic)
     return Error(Code::kFailedPrecondition, "/proc: expected a procfs");
   return proc;
+}
+
+sys::Fd find_host_mount(const HostMountWanted& wanted) {
+  if (auto named = sys::open(wanted.path, O_PATH | O_DIRECTORY); named.ok()) {
+    const auto magic = sys::fs_magic(*named);
+    if (magic.ok() && *magic == wanted.magic) return std::move(*named);
+  }
+  auto context = sys::FsContext::open(wanted.type);
+  if (!context.ok()) return {};
+  const bool set = std::ranges::all_of(
+      wanted.flags, [&](const std::string& flag) { return context->set_flag(flag).ok(); });
+  if (!set) return {};
+  auto mounted = context->mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  return mounted.ok() ? std::move(*mounted) : sys::Fd();
 }
 
 unsigned current_processor() {

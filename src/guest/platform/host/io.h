@@ -44,6 +44,16 @@ unsigned current_processor();
 // Before confinement only:
 /// A procfs of our PID namespace that no name leads to; the one at /proc where none can be mounted.
 Result<sys::Fd> open_procfs();
+/// One of the host's own file systems. What is at `path` may be an image's, so that it has to be of
+/// the type; else it is mounted where no name leads to.
+struct HostMountWanted {
+  std::string path;
+  std::string type;
+  uint64_t magic = 0;  // of the type: statfs(2)
+  std::vector<std::string> flags;
+};
+/// Invalid: it is not there and cannot be mounted.
+sys::Fd find_host_mount(const HostMountWanted& wanted);
 std::string host_text(sys::FdRef dir, const std::string& path);
 
 }  // namespace fluyt::guest::host
