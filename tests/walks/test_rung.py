@@ -436,3 +436,115 @@ def test_stubs_may_be_killed_at_any_moment(root):
         program.kill()
         program.wait()
     assert killed > 20 and (program.returncode, told) == (0, "survived: made some, lost some\n"), (killed, told)
+
+
+def test_sys_is_the_guests_own():
+    assert out("/bin/cat", "/sys/class/net/lo/operstate", "/sys/class/net/lo/mtu") == "unknown\n65536\n"
+    assert out("/bin/sh", "-c", "cd /sys; ls -d * class/* class/net/*; stat -f -c %T . ; cd class/net/lo && pwd -P").split() == [
+        "block", "bus", "class", "class/net", "class/net/lo", "dev", "devices", "firmware", "fs", "kernel", "module", "power",
+        "sysfs", "/sys/devices/virtual/net/lo"]
+    # Every file can be read, but for what a device that is none cannot say; none can be written.
+    done = rung("/usr/bin/python3", "-c", """
+import errno, os
+failed = {}
+for folder, _, files in os.walk("/sys"):
+    for path in (os.path.join(folder, name) for name in files):
+        if os.path.islink(path):
+            continue
+        try:
+            assert open(path).read(), path
+        except OSError as error:
+            failed[path] = error.errno
+        try:
+            os.write(os.open(path, os.O_WRONLY), b"1")
+        except OSError:
+            continue
+        raise AssertionError(path)
+print(sorted((os.path.basename(path), errno.errorcode[number]) for path, number in failed.items()))
+""")
+    assert done.stdout == "[('duplex', 'EINVAL'), ('speed', 'EINVAL')]\n", done
+    for name in ("enabled", "hpage_pmd_size"):
+        path = "/sys/kernel/mm/transparent_hugepage/" + name
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                assert out("/bin/cat", path) == file.read()
+
+
+def test_processors_are_counted_alike_by_everybody():
+    count = len(os.sched_getaffinity(0))
+    assert out("/usr/bin/nproc") == f"{count}\n"
+    assert out("/usr/bin/nproc", "--all") == f"{count}\n"
+    assert out("/usr/bin/python3", "-c", "import os; print(os.cpu_count(), os.sysconf('SC_NPROCESSORS_CONF'), os.sysconf('SC_NPROCESSORS_ONLN'))",
+               ) == f"{count} {count} {count}\n"
+    assert out("/bin/grep", "-c", "^processor", "/proc/cpuinfo") == f"{count}\n"
+    if shutil.which("lscpu"):
+        assert out("/usr/bin/lscpu", "-p=CPU,CORE,SOCKET,NODE").split("\n")[-count - 1:] == [f"{i},{i},0,0" for i in range(count)] + [""]
+        nodes = re.findall(r"NUMA node(\d+) CPU\(s\): +(\S+)", out("/usr/bin/lscpu"))
+        assert nodes == [("0", {1: "0", 2: "0,1"}.get(count, f"0-{count - 1}"))], nodes
+
+
+FIGURES = r"""
+import os, re, time
+
+def table(path):
+    with open(path) as file:
+        return {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+)(?: kB)?$", file.read(), re.MULTILINE)}
+
+def processors():
+    with open("/proc/stat") as file:
+        rows = [line.split() for line in file if line.startswith("cpu")]
+    assert [row[0] for row in rows] == ["cpu"] + [f"cpu{i}" for i in range(os.cpu_count())]
+    values = [[int(word) for word in row[1:]] for row in rows]
+    assert values[0] == [sum(column) for column in zip(*values[1:])], values
+    return values[0]
+
+before = processors()
+end = time.process_time() + 1
+while time.process_time() < end:
+    sum(range(100000))
+after = processors()
+print("user", 80 <= after[0] - before[0] <= 130, "idle", after[3] >= before[3])
+if os.fork() == 0:  # what an ended process has used is not forgotten
+    end = time.process_time() + 0.5
+    while time.process_time() < end:
+        sum(range(100000))
+    os._exit(0)
+os.wait()
+print("child", 40 <= processors()[0] - after[0] <= 90)
+load = os.getloadavg()
+print("load", load[0] > 0.005, load[0] >= load[1] >= load[2])
+
+io = table("/proc/self/io")
+with open("/tmp/written", "wb", buffering=0) as file:
+    for _ in range(3):
+        file.write(b"x" * 1000)
+now = table("/proc/self/io")
+print("io", now["wchar"] - io["wchar"], now["syscw"] - io["syscw"], now["rchar"] > io["rchar"])
+
+memory = table("/proc/meminfo")
+print("memory", memory["MemTotal"], memory["MemTotal"] >= memory["MemAvailable"] > 0)
+node = open("/sys/devices/system/node/node0/meminfo").read().split()
+print("node", node[node.index("MemTotal:") + 1], os.sysconf("SC_PHYS_PAGES") * 4)
+
+import mmap
+page = os.sysconf("SC_PAGESIZE")
+size, resident = [int(word) for word in open("/proc/self/statm").read().split()[:2]]
+nothing = mmap.mmap(-1, 64 << 20, prot=0, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+reserved, still = [int(word) for word in open("/proc/self/statm").read().split()[:2]]
+status = table("/proc/self/status")
+print("statm", (reserved - size) * page >> 20, still - resident < 1024, status["VmSize"] * 1024 // page >= reserved, status["VmRSS"] > 0)
+rows = open("/proc/self/smaps").read().splitlines()
+total = sum(int(row.split()[1]) for row in rows if row.startswith("Rss:"))
+print("smaps", abs(total - table("/proc/self/status")["VmRSS"]) < 4096)
+"""
+
+
+def test_proc_has_figures_and_not_words():
+    lines = dict(line.split(" ", 1) for line in out("/usr/bin/python3", "-c", FIGURES).splitlines())
+    total = int(lines["memory"].split()[0])
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        hosts = int(file.readline().split()[1])
+    assert 0 < total <= hosts and lines["memory"].endswith("True"), lines
+    assert lines["node"] == f"{total} {total}", lines
+    assert {name: lines[name] for name in ("user", "child", "load", "io", "statm", "smaps")} == {
+        "user": "True idle True", "child": "True", "load": "True True", "io": "3000 3 True", "statm": "64 True True True", "smaps": "True"}, lines

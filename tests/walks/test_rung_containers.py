@@ -378,6 +378,22 @@ def test_a_process_that_takes_too_much_memory_ends_alone(box):
     assert sum(code == 0 and "still here" in out and "ended 137" in out for code, out, _ in tries) >= 2, tries
 
 
+def test_a_memory_limit_is_all_the_memory_there_is(box):
+    box.config["linux"]["resources"]["memory"] = {"limit": 96 << 20, "swap": 96 << 20}
+    code, out, error = box.once("sh", "-c", "head -3 /proc/meminfo; head -1 /sys/devices/system/node/node0/meminfo")
+    words = out.split()
+    assert code == 0 and words[0::3][:3] == ["MemTotal:", "MemFree:", "MemAvailable:"], (out, error)
+    total, free, available = (int(word) for word in words[1:9:3])
+    assert total == 96 << 10 and 0 < free <= available < total and words[-2:] == ["98304", "kB"], out
+
+
+def test_what_proc_has_of_a_process_is_its_users(box):
+    box.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    code, out, error = box.once("sh", "-c", "stat -c '%u:%g' /proc/self/ /proc/self/environ /proc/self/fd; ls /proc/self/fd | head -3 | wc -l;"
+                                            " head -1 /proc/self/io | grep -c rchar")
+    assert code == 0 and out.split() == ["1000:1000"] * 3 + ["3", "1"], (out, error)
+
+
 def test_the_pids_limit_is_the_guests(box):
     box.config["linux"]["resources"]["pids"] = {"limit": 5}
     code, out, error = box.once("sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo $i")

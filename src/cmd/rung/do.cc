@@ -41,6 +41,7 @@ int run_do(const std::vector<std::string_view>& words) {
   request.host_name = "guest";
   request.domain_name = "(none)";
   request.mounts = {{.kind = Kind::kProc, .path = "/proc"},
+                    {.kind = Kind::kSysfs, .path = "/sys"},
                     {.kind = Kind::kDev, .path = "/dev"},
                     {.kind = Kind::kDevPts, .path = "/dev/pts"},
                     {.kind = Kind::kTmpfs, .path = "/dev/shm", .mode = 01777},

@@ -15,6 +15,7 @@ struct HostFacts {
   /// What is below /proc/sys by namespace, as those that the sandbox lives in have it: "net/..." to
   /// its text.
   std::map<std::string, std::string> settings;
+  std::map<std::string, std::string> huge_pages;  // SysfsView's
 };
 /// Those of HostFacts::settings that are looked for.
 std::vector<std::string> namespaced_settings();

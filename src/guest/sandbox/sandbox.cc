@@ -23,6 +23,7 @@
 #include "guest/platform/host/poller.h"
 #include "guest/platform/notify/notify.h"
 #include "guest/proc/procfs.h"
+#include "guest/proc/sysfs.h"
 #include "guest/sandbox/control.h"
 #include "guest/sandbox/network.h"
 #include "guest/sandbox/program.h"
@@ -30,6 +31,7 @@
 #include "guest/sys/table.h"
 #include "guest/task/task.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace fluyt::guest {
 namespace {
@@ -102,7 +104,10 @@ InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& f
     case SandboxMount::Kind::kProc:
       return make_procfs(kernel, facts);
     case SandboxMount::Kind::kSysfs:
-      return make_memfs(0555);
+      return make_sysfs({.interfaces = kernel.network->interfaces,
+                         .processors = host::processors(),
+                         .huge_pages = facts.huge_pages,
+                         .memory = [&kernel] { return kernel.memory.read(); }});
     case SandboxMount::Kind::kDevPts:
       terminals = make_devpts({}, kernel);
       return terminals->root();
@@ -301,6 +306,17 @@ struct Sandbox {
   std::shared_ptr<TtyBridge> bridge;
 };
 
+std::map<std::string, std::string> read_huge_pages() {
+  std::map<std::string, std::string> out;
+  const sys::Fd sysfs = host::find_host_mount({"/sys", "sysfs", sys::kSysfsMagic, {}});
+  if (!sysfs.valid()) return out;
+  for (const std::string& name : huge_page_settings()) {
+    std::string text = host::host_text(sysfs, cat(kHugePagesFolder, "/", name));
+    if (!text.empty()) out.emplace(name, std::move(text));
+  }
+  return out;
+}
+
 constexpr int kMaxScore = 1000;  // proc_pid_oom_score_adj(5)
 
 void set_score(sys::FdRef file, int score) {
@@ -341,13 +357,14 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (!request.log.empty())
     log = FLUYT_TRY(sys::open(request.log, O_WRONLY | O_CREAT | O_APPEND, 0644));
   sys::Fd procfs = FLUYT_TRY(host::open_procfs());
-  HostFacts facts{.cpuinfo = host::host_text(procfs, "cpuinfo"), .settings = {}};
+  HostFacts facts{.cpuinfo = host::host_text(procfs, "cpuinfo"), .settings = {}, .huge_pages = {}};
   if (scene == Scene::kContainer) {
     for (const std::string& path : namespaced_settings()) {
       std::string text = host::host_text(procfs, "sys/" + path);
       if (!text.empty()) facts.settings.emplace(path, std::move(text));
     }
   }
+  facts.huge_pages = read_huge_pages();
   host::MemoryGauge memory = host::MemoryGauge::open(procfs, request.memory_limit_bytes);
   const std::string uid_map = host::host_text(procfs, "self/uid_map");
   const std::string gid_map = host::host_text(procfs, "self/gid_map");
