@@ -557,9 +557,10 @@ def test_containers_of_one_namespace_reach_each_other_on_loopback(box, namespace
     code, output, error = box.once("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox nc 127.0.0.1 7000 </dev/null && exit 0; sleep 0.1; done; exit 1")
     assert code == 0 and output == "beside\n", (output, error)
     # And one of the host's programs there: a probe, a port forward to loopback.
-    seen = subprocess.run(["ip", "netns", "exec", os.path.basename(path), "/bin/busybox", "nc", "127.0.0.1", "7000"], check=False,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S)
-    assert seen.stdout == "beside\n"
+    def asked():
+        return subprocess.run(["ip", "netns", "exec", os.path.basename(path), "/bin/busybox", "nc", "127.0.0.1", "7000"], check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LIMIT_S).stdout
+    harness.wait_for(lambda: asked() == "beside\n", "an answer to a program of the host's")
     # Within one sandbox nothing changes.
     code, output, _ = box.once("sh", "-c", "echo own | /bin/busybox nc -l -p 7001 & sleep 0.3; /bin/busybox nc 127.0.0.1 7001; /bin/busybox nc 127.0.0.1 9 || echo refused")
     assert code == 0 and output == "own\nrefused\n", output

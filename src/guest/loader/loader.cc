@@ -266,7 +266,7 @@ ErrnoOr<FilePtr> open_executable(Tree& tree, const WalkFrom& from, const std::st
   const Stat stat = GUEST_TRY(found->inode->stat());
   if (!S_ISREG(stat.mode)) return Errno(EACCES);
   GUEST_TRY(may_access(from.credentials, stat, 1));
-  if ((stat.mode & 0111) == 0 || has_mount_option(*found, "noexec")) return Errno(EACCES);
+  if ((stat.mode & 0111) == 0 || tree.has_mount_option(found, "noexec")) return Errno(EACCES);
   FilePtr file = GUEST_TRY(found->inode->open(found, O_RDONLY));
   file->tell_opened(tree.watches);
   return file;

@@ -182,13 +182,14 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   if (!stat.ok()) return not_runnable(request.arguments[0], stat.error());
   const DentryPtr place = found.file->path();
   bool secure = false;
-  task->credentials = over_exec(
-      task->credentials,
-      {.mode = stat.value().mode,
-       .uid = stat.value().uid,
-       .gid = stat.value().gid,
-       .changes_ids = !request.no_new_privileges && !(place && has_mount_option(*place, "nosuid"))},
-      secure);
+  task->credentials =
+      over_exec(task->credentials,
+                {.mode = stat.value().mode,
+                 .uid = stat.value().uid,
+                 .gid = stat.value().gid,
+                 .changes_ids = !request.no_new_privileges &&
+                                !(place && kernel.tree->has_mount_option(place, "nosuid"))},
+                secure);
   ErrnoOr<Loaded> loaded = load_program({kernel.platform, *kernel.tree, caller, task->walk_from(),
                                          found.path, std::move(found.file), request.arguments,
                                          environment, task->credentials, false});

@@ -242,13 +242,14 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   const Stat stat = GUEST_TRY(file->stat());
   const DentryPtr place = file->path();
   bool secure = false;
-  const Credentials who = over_exec(
-      task.credentials,
-      {.mode = stat.mode,
-       .uid = stat.uid,
-       .gid = stat.gid,
-       .changes_ids = !task.no_new_privileges && !(place && has_mount_option(*place, "nosuid"))},
-      secure);
+  const Credentials who =
+      over_exec(task.credentials,
+                {.mode = stat.mode,
+                 .uid = stat.uid,
+                 .gid = stat.gid,
+                 .changes_ids = !task.no_new_privileges &&
+                                !(place && task.kernel.tree->has_mount_option(place, "nosuid"))},
+                secure);
 
   Caller caller = task.caller();
   Loaded loaded = GUEST_TRY(

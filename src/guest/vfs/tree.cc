@@ -65,13 +65,16 @@ DentryPtr Tree::up(const DentryPtr& at, const DentryPtr& root) {
   }
 }
 
+namespace {
+
+// Under the tree's lock: names move.
 bool is_on_read_only_mount(const Dentry& at) {
   const Dentry* here = &at;
   while (here->parent) here = here->parent.get();
   return here->read_only;
 }
 
-bool has_mount_option(const Dentry& at, std::string_view option) {
+bool mount_has_option(const Dentry& at, std::string_view option) {
   const Dentry* here = &at;
   while (here->parent) here = here->parent.get();
   const std::string& options = here->options;
@@ -82,6 +85,13 @@ bool has_mount_option(const Dentry& at, std::string_view option) {
     begin = end + 1;
   }
   return false;
+}
+
+}  // namespace
+
+bool Tree::has_mount_option(const DentryPtr& at, std::string_view option) {
+  std::lock_guard lock(mutex_);
+  return mount_has_option(*at, option);
 }
 
 void Tree::lock_mounts() {
@@ -104,14 +114,12 @@ void forget_names(Dentry& dir) {
 }  // namespace
 
 Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
+  std::string type;
+  std::string options;
   {
     std::lock_guard lock(mutex_);
     if (from->removed) return Errno(ENOENT);
     forget_names(*from);
-  }
-  std::string type;
-  std::string options;
-  {
     const Dentry* here = from.get();
     while (here->parent) here = here->parent.get();
     type = here->file_system;
@@ -119,7 +127,7 @@ Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
   }
   GUEST_TRY(mount(at, from->inode, std::move(type), std::move(options)));
   std::lock_guard lock(mutex_);
-  mounts_.back()->no_cache = true;
+  top(at)->no_cache = true;
   return kOk;
 }
 
@@ -354,6 +362,8 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
   const int access = (flags & O_ACCMODE) == O_RDONLY ? 4 : (flags & O_ACCMODE) == O_WRONLY ? 2 : 6;
   DentryPtr found;
   bool created = false;
+  bool read_only = false;
+  bool no_devices = false;
   {
     std::lock_guard lock(mutex_);
     std::string current(path);
@@ -398,6 +408,8 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
       current = GUEST_TRY(found->inode->readlink());
       start.base = parent.dir;
     }
+    read_only = is_on_read_only_mount(*found);
+    no_devices = mount_has_option(*found, "nodev");
   }
   if ((flags & O_PATH) != 0) {
     if ((flags & O_DIRECTORY) != 0 && !found->inode->is_dir()) return Errno(ENOTDIR);
@@ -411,9 +423,8 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
   if (!created) {
     const Stat stat = GUEST_TRY(found->inode->stat());
     GUEST_TRY(may_access(from.credentials, stat, access));
-    if (access != 4 && S_ISREG(stat.mode) && is_on_read_only_mount(*found)) return Errno(EROFS);
-    if ((S_ISCHR(stat.mode) || S_ISBLK(stat.mode)) && has_mount_option(*found, "nodev"))
-      return Errno(EACCES);
+    if (access != 4 && S_ISREG(stat.mode) && read_only) return Errno(EROFS);
+    if ((S_ISCHR(stat.mode) || S_ISBLK(stat.mode)) && no_devices) return Errno(EACCES);
     truncated = (flags & O_TRUNC) != 0 && S_ISREG(stat.mode);
     if (truncated) GUEST_TRY(found->inode->truncate(0));
   }

@@ -70,6 +70,9 @@ class Tree {
   /// EINVAL where nothing is mounted or what is mounted is locked; EBUSY while something is mounted
   /// below, unless it is to be `detached` from the tree with all of that.
   Errno unmount(const DentryPtr& at, bool detach);
+  /// Whether "noexec" and the like is among the options of the mount that it lies in; "ro" is said
+  /// of its root's inodes too, by EROFS.
+  bool has_mount_option(const DentryPtr& at, std::string_view option);
   /// What is mounted now stays.
   void lock_mounts();
   static bool is_mount_root(const Dentry& at) { return !at.parent; }
@@ -125,11 +128,6 @@ class Tree {
   DentryPtr root_;
   std::vector<DentryPtr> mounts_;
 };
-
-/// Whether the mount that it lies in is read-only.
-bool is_on_read_only_mount(const Dentry& at);
-/// Whether "noexec" and the like is among the options of the mount that it lies in.
-bool has_mount_option(const Dentry& at, std::string_view option);
 
 /// access(2) by file-system ids: `want` of 4, 2, 1.
 Errno may_access(const Credentials& who, const Stat& stat, int want);
