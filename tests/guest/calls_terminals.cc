@@ -329,6 +329,8 @@ void jobs() {
   line("typed signals", in_child([] {
          const Pair pair = open_pair();
          lead(pair);
+         // Else whether the echo of a key is flushed away is a matter of time.
+         change(pair.slave, [](termios& t) { t.c_lflag |= NOFLSH; });
          struct sigaction action{};
          action.sa_handler = note;
          for (int signal : {SIGINT, SIGQUIT, SIGTSTP, SIGWINCH})
