@@ -440,6 +440,20 @@ def test_stubs_may_be_killed_at_any_moment(root):
     assert killed > 20 and (program.returncode, told) == (0, "survived: made some, lost some\n"), (killed, told)
 
 
+def test_a_process_that_the_host_ends_in_its_sleep_is_noticed(root):
+    """None of its threads waits for its stub: each is in a call of the guest kernel's. What ends it is most often the OOM killer."""
+    program = subprocess.Popen([RUNG, "do", "--root", root, "--", "/bin/sh", "-c", "sh -c 'echo up; exec sleep 1000'; echo $?"],
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        assert program.stdout.readline() == "up\n"
+        time.sleep(1)  # it is asleep by then; were it not, it would be no test, and no failure either
+        os.kill(max(children(program.pid)), signal.SIGKILL)
+        assert program.communicate(timeout=LIMIT_S)[0] == "137\n"
+    finally:
+        program.kill()
+        program.wait()
+
+
 def test_sys_is_the_guests_own():
     assert out("/bin/cat", "/sys/class/net/lo/operstate", "/sys/class/net/lo/mtu") == "unknown\n65536\n"
     assert out("/bin/sh", "-c", "cd /sys; ls -d * class/* class/net/*; stat -f -c %T . ; cd class/net/lo && pwd -P").split() == [

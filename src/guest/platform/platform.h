@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -120,6 +121,8 @@ class AddressSpace {
   virtual int64_t processor_ns() { return 0; }
   /// Ends every thread in it, now. run() in other threads returns kGone.
   virtual void kill() = 0;
+  /// Which one it is, for Platform::on_loss.
+  virtual int64_t id() const { return 0; }
 };
 
 /// Where guests find the library with which they read the time without a call (vdso(7)), and what
@@ -135,6 +138,10 @@ class Platform {
   virtual ~Platform() = default;
   virtual ClockPages clock_pages() const { return {}; }
   virtual ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() = 0;
+  /// From now on `lost` is called, by a thread of the platform's, with the id of an address space
+  /// that ended though nobody here had killed it: its threads may be in calls, of which none sees
+  /// it.
+  virtual void on_loss(std::function<void(int64_t id)> /*lost*/) {}
 };
 
 }  // namespace fluyt::guest

@@ -20,9 +20,14 @@ SignalInfo make_signal(int signal, int code, int32_t pid, uint32_t uid) {
 Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
     : platform(runs_on), tree(std::move(files)), dispatch(calls) {
   booted_ns = host::clock_ns(7 /* CLOCK_BOOTTIME */);
+  platform.on_loss([this](int64_t id) {
+    std::lock_guard guard(lock);
+    for (const auto& [tid, task] : tasks)
+      if (task->mm && task->mm->space().id() == id) end_process(*task->process, SIGKILL);
+  });
 }
 
-Kernel::~Kernel() = default;
+Kernel::~Kernel() { platform.on_loss({}); }
 
 ErrnoOr<int32_t> Kernel::new_id() {
   constexpr int32_t kMaxId = 4194304;

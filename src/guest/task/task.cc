@@ -478,10 +478,10 @@ void Task::give_up_robust_futexes() {
 void Task::leave() {
   give_up_robust_futexes();
   if (clear_child_tid != 0 && mm.use_count() > 1) {
-    if (put(clear_child_tid, uint32_t{0}).ok()) {
-      kernel.futexes.wake(mm->place_of(clear_child_tid), 1, ~0U);
-      kernel.futexes.wake(Futexes::private_place(*mm, clear_child_tid), 1, ~0U);
-    }
+    // Whoever waits there is woken whether it could be written or not.
+    (void)put(clear_child_tid, uint32_t{0});
+    kernel.futexes.wake(mm->place_of(clear_child_tid), 1, ~0U);
+    kernel.futexes.wake(Futexes::private_place(*mm, clear_child_tid), 1, ~0U);
   }
   // Files and memory go before anyone hears of the end, so that a pipe's reader sees its end first.
   std::shared_ptr<FdTable> own_files;

@@ -449,6 +449,7 @@ class NotifyAddressSpace final : public AddressSpace {
   }
 
   void kill() override { process_->kill(); }
+  int64_t id() const override { return process_->pid(); }
 
   int64_t processor_ns() override {
     // A process's clock by its pid (clock_getcpuclockid(3)); one that is gone has none.
@@ -564,6 +565,8 @@ class NotifyPlatform final : public Platform {
     if (!met.ok()) return Error::from_errno(met.value(), "first word of the first stub");
     return {};
   }
+
+  void on_loss(std::function<void(int64_t)> lost) override { reaper_.on_loss(std::move(lost)); }
 
   ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() override {
     StubProcess::NewProcess made = GUEST_TRY(

@@ -4,13 +4,17 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <fstream>
 #include <initializer_list>
 #include <iterator>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -149,20 +153,22 @@ TEST_F(NotifyPlatform, RegistersAreSwappedAfterACallAndAnywhere) {
 
 TEST_F(NotifyPlatform, AThreadThatComputesIsCalledIn) {
   auto thread = start(LOAD(spin));
+  std::atomic<bool> enough = false;
   std::thread caller([&] {
-    for (int i = 0; i < 20; ++i) {
+    while (!enough) {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
       thread->interrupt();
     }
   });
   uint64_t before = 0;
   for (int i = 0; i < 5; ++i) {
-    ASSERT_EQ(thread->run().kind, Event::Kind::kInterrupt);
+    EXPECT_EQ(thread->run().kind, Event::Kind::kInterrupt);
     const uint64_t now = thread->registers()->rbx;
     EXPECT_GE(now, before);  // two calls may come in one
     before = now;
   }
   EXPECT_GT(before, 0U);
+  enough = true;
   caller.join();
 }
 
@@ -266,6 +272,34 @@ TEST_F(NotifyPlatform, CallsFromTheStubsTextAreOursOrDeadly) {
   }
   EXPECT_GT(killed, 550);
   EXPECT_EQ(killed + seen, 600);
+}
+
+TEST_F(NotifyPlatform, ALossIsToldWhereNobodyWaitsAndAnOrderlyEndIsNone) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<int64_t> lost;
+  platform_->on_loss([&](int64_t id) {
+    std::lock_guard lock(mutex);
+    lost.push_back(id);
+    changed.notify_one();
+  });
+  auto orderly = memory_->fork(LOAD(getppid_loop));
+  auto victim = memory_->fork(LOAD(getppid_loop));
+  ASSERT_TRUE(orderly.ok() && victim.ok());
+  expect_call(orderly->context->run(), SYS_getppid);
+  expect_call(victim->context->run(), SYS_getppid);
+  orderly->memory->kill();
+  siginfo_t info{};
+  ASSERT_EQ(
+      waitid(P_PID, static_cast<id_t>(orderly->memory->id()), &info, WEXITED | WNOWAIT | __WALL),
+      0);
+  ASSERT_EQ(kill(static_cast<pid_t>(victim->memory->id()), SIGKILL), 0);
+  {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(changed.wait_for(lock, std::chrono::minutes(1), [&] { return !lost.empty(); }));
+    EXPECT_EQ(lost, std::vector{victim->memory->id()});
+  }
+  platform_->on_loss({});
 }
 
 TEST_F(NotifyPlatform, AForgedTrapHarmsTheForgerAlone) {

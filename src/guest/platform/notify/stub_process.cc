@@ -2,6 +2,8 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -127,23 +129,74 @@ ErrnoOr<Listener> Listeners::claim(int number, pid_t process, int magic, seccomp
   return listener;
 }
 
-Reaper::Reaper(Arena& arena) : arena_(arena), thread_([this] { run(); }) {}
+Reaper::Reaper(Arena& arena)
+    : arena_(arena),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = 0;  // no pid
+  epoll_ctl(epoll_.raw(), EPOLL_CTL_ADD, wake_.raw(), &event);
+  thread_ = std::thread([this] { run(); });
+}
 
 Reaper::~Reaper() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  changed_.notify_one();
+  poke();
   thread_.join();
 }
 
+void Reaper::poke() {
+  const uint64_t one = 1;
+  while (write(wake_.raw(), &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+bool Reaper::watch(pid_t pid) {
+  sys::Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.valid()) return false;
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLONESHOT;
+  event.data.fd = pid;
+  std::lock_guard lock(mutex_);
+  if (epoll_ctl(epoll_.raw(), EPOLL_CTL_ADD, pidfd.raw(), &event) != 0) return false;
+  watched_[pid].pidfd = std::move(pidfd);
+  return true;
+}
+
+void Reaper::kill(pid_t pid) {
+  std::lock_guard lock(mutex_);
+  if (const auto found = watched_.find(pid); found != watched_.end()) found->second.killed = true;
+  ::kill(pid, SIGKILL);
+}
+
 void Reaper::take(StubHoldings holdings) {
+  bool ended = false;
   {
     std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(holdings));
+    const auto found = watched_.find(holdings.pid);
+    if (found != watched_.end()) {
+      ended = found->second.ended;
+      if (ended) late_.push_back(holdings.pid);
+      found->second.holdings = std::move(holdings);
+      ++taken_;
+    }
   }
-  changed_.notify_one();
+  if (ended) poke();
+  // Nobody looks at one without a descriptor, and one without a pid is none.
+  if (holdings.pid > 0 && holdings.ours.valid()) {
+    while (waitpid(holdings.pid, nullptr, __WALL) < 0 && errno == EINTR) {
+    }
+  }
+  if (holdings.ours.valid()) release(holdings);
+}
+
+void Reaper::on_loss(std::function<void(pid_t)> lost) {
+  std::lock_guard lock(loss_mutex_);
+  lost_ = std::move(lost);
 }
 
 void Reaper::release(StubHoldings& holdings) {
@@ -152,31 +205,47 @@ void Reaper::release(StubHoldings& holdings) {
 }
 
 void Reaper::run() {
-  std::deque<StubHoldings> dying;
-  std::unique_lock lock(mutex_);
+  std::vector<pid_t> ended;
   for (;;) {
-    if (dying.empty()) changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-    while (!queue_.empty()) {
-      dying.push_back(std::move(queue_.front()));
-      queue_.pop_front();
-    }
-    if (dying.empty()) return;
-    lock.unlock();
-    // Whoever has ended, whatever its place; when none has, there is nothing to do but wait for
-    // one.
-    const size_t before = dying.size();
-    std::erase_if(dying, [this](StubHoldings& each) {
-      if (each.pid > 0 && waitpid(each.pid, nullptr, __WALL | WNOHANG) == 0) return false;
-      release(each);
-      return true;
-    });
-    if (dying.size() == before) {
-      while (waitpid(dying.front().pid, nullptr, __WALL) < 0 && errno == EINTR) {
+    epoll_event events[16];
+    const int count = epoll_wait(epoll_.raw(), events, 16, -1);
+    std::vector<pid_t> lost;
+    ended.clear();
+    {
+      std::lock_guard lock(mutex_);
+      for (int i = 0; i < count; ++i) {
+        const pid_t pid = events[i].data.fd;
+        uint64_t pokes = 0;
+        if (pid == 0) {
+          (void)!read(wake_.raw(), &pokes, sizeof pokes);
+          continue;
+        }
+        Watched& which = watched_[pid];
+        which.ended = true;
+        if (which.holdings) ended.push_back(pid);
+        if (!which.killed) lost.push_back(pid);
       }
-      release(dying.front());
-      dying.pop_front();
+      ended.insert(ended.end(), late_.begin(), late_.end());
+      late_.clear();
     }
-    lock.lock();
+    // Its pid is its own until it is waited for, which is done here alone.
+    for (const pid_t pid : lost) {
+      std::lock_guard lock(loss_mutex_);
+      if (lost_) lost_(pid);
+    }
+    for (const pid_t pid : ended) {
+      Watched gone;
+      {
+        std::lock_guard lock(mutex_);
+        gone = std::move(watched_.extract(pid).mapped());
+        --taken_;
+      }
+      while (waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) {
+      }
+      release(*gone.holdings);
+    }
+    std::lock_guard lock(mutex_);
+    if (stopping_ && taken_ == 0) return;
   }
 }
 
@@ -249,6 +318,7 @@ Errno StubProcess::meet(StubHoldings& holdings) {
 
 StubProcess::StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubHoldings holdings)
     : arena_(arena), listeners_(listeners), reaper_(reaper), holdings_(std::move(holdings)) {
+  if (holdings_.pid > 0) watched_ = reaper_.watch(holdings_.pid);
   slot_in_use_.resize(holdings_.slots.size(), true);
 }
 
@@ -258,7 +328,7 @@ StubProcess::~StubProcess() {
 }
 
 void StubProcess::kill() {
-  if (holdings_.pid > 0) ::kill(holdings_.pid, SIGKILL);
+  if (holdings_.pid > 0) reaper_.kill(holdings_.pid);
 }
 
 uint64_t& StubProcess::request(size_t offset) {
@@ -383,10 +453,17 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
       done = made.ok() ? kOk : made.error();
     }
   }
-  if (done.ok()) done = meet(child);
+  if (done.ok()) {
+    done = meet(child);
+  } else if (has_ended(pid())) {
+    // It may have been made all the same, and lives until we end: nobody else gets what it maps.
+    child.slots.clear();
+    child.has_request = false;
+  }
   // From here on whatever exists of it is killed and given back by the destructor.
   auto process = std::make_unique<StubProcess>(arena_, listeners_, reaper_, std::move(child));
   if (!done.ok()) return done;
+  if (!process->watched_) return Errno(EAGAIN);
   if (first.frame == 0) {
     seccomp_notif notification{};
     const int number = GUEST_TRY(process->await_listener(slot, SLOT_HELPER_LISTENER));

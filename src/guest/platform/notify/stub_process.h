@@ -6,12 +6,13 @@
 #include <array>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "guest/abi/errno.h"
@@ -70,21 +71,42 @@ struct StubHoldings {
   std::vector<uint32_t> slots;
 };
 
-/// Waits for killed stubs to end and gives back what they held.
+/// Waits for stubs to end, gives back what they held, and says who ended without our doing.
 class Reaper {
  public:
   explicit Reaper(Arena& arena);
+  /// Waits until all that were taken have ended.
   ~Reaper();
+  /// A process that was just made: its end is noticed from now on. False: no descriptor for it.
+  bool watch(pid_t pid);
+  /// SIGKILL to a watched process; its end is no loss.
+  void kill(pid_t pid);
+  /// What a process holds that was killed, or is ending.
   void take(StubHoldings holdings);
+  /// Called by a thread of ours with the pid of who ended by itself or by the host's doing; no more
+  /// once this has set another.
+  void on_loss(std::function<void(pid_t)> lost);
 
  private:
+  struct Watched {
+    sys::Fd pidfd;
+    bool killed = false;
+    bool ended = false;
+    std::optional<StubHoldings> holdings;
+  };
   void run();
   void release(StubHoldings& holdings);
+  void poke();
   Arena& arena_;
+  sys::Fd epoll_;
+  sys::Fd wake_;
   std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<StubHoldings> queue_;
+  std::unordered_map<pid_t, Watched> watched_;
+  std::vector<pid_t> late_;  // taken after they had ended
+  size_t taken_ = 0;         // of those watched
   bool stopping_ = false;
+  std::mutex loss_mutex_;
+  std::function<void(pid_t)> lost_;
   std::thread thread_;
 };
 
@@ -175,6 +197,7 @@ class StubProcess {
   Listener helper_;
   uint64_t helper_id_ = 0;
   bool helper_started_ = false;
+  bool watched_ = false;
 };
 
 }  // namespace fluyt::guest
