@@ -6,8 +6,8 @@
 
 #include "base/strings.h"
 #include "control/service.h"
-#include "control/status.h"
 #include "control/streams.h"
+#include "rpc/status.h"
 #include "sys/file.h"
 
 namespace fluyt::control {

@@ -1,7 +1,7 @@
 #include "base/strings.h"
 #include "control/image_message.h"
 #include "control/service.h"
-#include "control/status.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

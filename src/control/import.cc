@@ -5,7 +5,7 @@
 #include "control/image_message.h"
 #include "control/layer_reports.h"
 #include "control/service.h"
-#include "control/status.h"
+#include "rpc/status.h"
 #include "sys/file.h"
 
 namespace fluyt::control {

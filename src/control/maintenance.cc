@@ -1,8 +1,8 @@
 #include "base/strings.h"
 #include "control/layer_reports.h"
 #include "control/service.h"
-#include "control/status.h"
 #include "engine/root_names.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

@@ -3,7 +3,7 @@
 #include "control/image_message.h"
 #include "control/layer_reports.h"
 #include "control/service.h"
-#include "control/status.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

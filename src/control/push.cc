@@ -1,8 +1,8 @@
 #include "control/image_message.h"
 #include "control/layer_reports.h"
 #include "control/service.h"
-#include "control/status.h"
 #include "oci/reference.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

@@ -1,6 +1,6 @@
 #include "control/image_message.h"
 #include "control/service.h"
-#include "control/status.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

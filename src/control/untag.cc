@@ -1,5 +1,5 @@
 #include "control/service.h"
-#include "control/status.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

@@ -1,6 +1,6 @@
 #include "base/strings.h"
 #include "control/service.h"
-#include "control/status.h"
+#include "rpc/status.h"
 
 namespace fluyt::control {
 

@@ -1,8 +1,8 @@
 #include "cri/runtime_service.h"
 // after api.h
-#include "cri/errors.h"
 #include "cri/info.h"
 #include "cri/to_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

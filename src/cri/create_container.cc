@@ -1,8 +1,8 @@
 #include "cri/runtime_service.h"
 // after api.h
 #include "base/strings.h"
-#include "cri/errors.h"
 #include "cri/from_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

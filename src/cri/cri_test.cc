@@ -7,7 +7,6 @@
 
 #include "cri/batches.h"
 #include "cri/credentials.h"
-#include "cri/errors.h"
 #include "cri/events.h"
 
 namespace fluyt::cri {
@@ -19,29 +18,6 @@ std::string refused(const Result<T>& result) {
   if (result.ok()) return "accepted";
   EXPECT_EQ(result.error().code(), Code::kInvalidArgument);
   return result.error().message();
-}
-
-TEST(ErrorTable, EveryCodeHasItsOwnStatus) {
-  EXPECT_EQ(status_code(Code::kInvalidArgument), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(status_code(Code::kNotFound), grpc::StatusCode::NOT_FOUND);
-  EXPECT_EQ(status_code(Code::kAlreadyExists), grpc::StatusCode::ALREADY_EXISTS);
-  EXPECT_EQ(status_code(Code::kFailedPrecondition), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_EQ(status_code(Code::kPermissionDenied), grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_EQ(status_code(Code::kUnauthenticated), grpc::StatusCode::UNAUTHENTICATED);
-  EXPECT_EQ(status_code(Code::kResourceExhausted), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(status_code(Code::kDeadlineExceeded), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_EQ(status_code(Code::kUnavailable), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(status_code(Code::kUnimplemented), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_EQ(status_code(Code::kAborted), grpc::StatusCode::ABORTED);
-  EXPECT_EQ(status_code(Code::kCancelled), grpc::StatusCode::CANCELLED);
-  EXPECT_EQ(status_code(Code::kDataLoss), grpc::StatusCode::DATA_LOSS);
-  EXPECT_EQ(status_code(Code::kInternal), grpc::StatusCode::INTERNAL);
-}
-
-TEST(ErrorTable, TheSentenceComesAlong) {
-  const grpc::Status status = to_status(Error(Code::kNotFound, "no such thing"));
-  EXPECT_EQ(status.error_message(), "no such thing");
-  EXPECT_TRUE(to_status(Result<>()).ok());
 }
 
 TEST(FromApi, ASandboxNeedsItsName) {

@@ -1,6 +1,6 @@
 #include "cri/runtime_service.h"
 // after api.h
-#include "cri/errors.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

@@ -2,7 +2,7 @@
 // after api.h
 #include <algorithm>
 
-#include "cri/errors.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 namespace {

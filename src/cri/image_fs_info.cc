@@ -1,7 +1,7 @@
 #include "cri/image_service.h"
 // after api.h
-#include "cri/errors.h"
 #include "cri/to_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

@@ -1,9 +1,9 @@
 #include "cri/image_service.h"
 // after api.h
-#include "cri/errors.h"
 #include "cri/from_api.h"
 #include "cri/info.h"
 #include "cri/to_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

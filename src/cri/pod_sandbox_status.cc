@@ -2,9 +2,9 @@
 // after api.h
 #include <google/protobuf/util/json_util.h>
 
-#include "cri/errors.h"
 #include "cri/info.h"
 #include "cri/to_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 namespace {

@@ -2,8 +2,8 @@
 // after api.h
 #include "base/strings.h"
 #include "cri/credentials.h"
-#include "cri/errors.h"
 #include "cri/from_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

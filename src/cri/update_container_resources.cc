@@ -1,7 +1,7 @@
 #include "cri/runtime_service.h"
 // after api.h
-#include "cri/errors.h"
 #include "cri/from_api.h"
+#include "rpc/status.h"
 
 namespace fluyt::cri {
 

@@ -3,53 +3,12 @@
 #include <algorithm>
 
 #include "base/strings.h"
+#include "oci/capability_names.h"
 
 namespace fluyt::spec {
 namespace {
 
 constexpr std::string_view kPrefix = "CAP_";
-
-constexpr std::string_view kAll[] = {"CAP_CHOWN",
-                                     "CAP_DAC_OVERRIDE",
-                                     "CAP_DAC_READ_SEARCH",
-                                     "CAP_FOWNER",
-                                     "CAP_FSETID",
-                                     "CAP_KILL",
-                                     "CAP_SETGID",
-                                     "CAP_SETUID",
-                                     "CAP_SETPCAP",
-                                     "CAP_LINUX_IMMUTABLE",
-                                     "CAP_NET_BIND_SERVICE",
-                                     "CAP_NET_BROADCAST",
-                                     "CAP_NET_ADMIN",
-                                     "CAP_NET_RAW",
-                                     "CAP_IPC_LOCK",
-                                     "CAP_IPC_OWNER",
-                                     "CAP_SYS_MODULE",
-                                     "CAP_SYS_RAWIO",
-                                     "CAP_SYS_CHROOT",
-                                     "CAP_SYS_PTRACE",
-                                     "CAP_SYS_PACCT",
-                                     "CAP_SYS_ADMIN",
-                                     "CAP_SYS_BOOT",
-                                     "CAP_SYS_NICE",
-                                     "CAP_SYS_RESOURCE",
-                                     "CAP_SYS_TIME",
-                                     "CAP_SYS_TTY_CONFIG",
-                                     "CAP_MKNOD",
-                                     "CAP_LEASE",
-                                     "CAP_AUDIT_WRITE",
-                                     "CAP_AUDIT_CONTROL",
-                                     "CAP_SETFCAP",
-                                     "CAP_MAC_OVERRIDE",
-                                     "CAP_MAC_ADMIN",
-                                     "CAP_SYSLOG",
-                                     "CAP_WAKE_ALARM",
-                                     "CAP_BLOCK_SUSPEND",
-                                     "CAP_AUDIT_READ",
-                                     "CAP_PERFMON",
-                                     "CAP_BPF",
-                                     "CAP_CHECKPOINT_RESTORE"};
 
 constexpr std::string_view kDefault[] = {
     "CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",
@@ -83,7 +42,7 @@ Result<Names> single_names(const Names& list, std::string_view field) {
 
 }  // namespace
 
-std::span<const std::string_view> all_capabilities() { return kAll; }
+std::span<const std::string_view> all_capabilities() { return oci::kCapabilityNames; }
 std::span<const std::string_view> default_capabilities() { return kDefault; }
 
 Result<std::string> capability_name(std::string_view text) {
@@ -93,7 +52,8 @@ Result<std::string> capability_name(std::string_view text) {
   if (!name.starts_with(kPrefix)) {
     name.insert(0, kPrefix);
   }
-  if (std::find(std::begin(kAll), std::end(kAll), name) == std::end(kAll)) {
+  const auto all = all_capabilities();
+  if (std::find(all.begin(), all.end(), name) == all.end()) {
     return Error(Code::kInvalidArgument,
                  cat(quote(text), ": expected a capability such as NET_ADMIN, or ALL"));
   }

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/strings.h"
-#include "streaming/pump.h"
+#include "streaming/client_pumps.h"
 #include "sys/file.h"
 
 namespace fluyt::streaming {
@@ -38,16 +38,14 @@ class Attach final : public Relay, public std::enable_shared_from_this<Attach> {
       : context_(context), call_(std::move(call)), client_(client) {}
 
   void on_ready() override;
-  void on_input(std::string_view bytes) override;
-  void on_input_end() override;
+  void on_input(std::string_view bytes) override { pumps_.on_input(bytes); }
+  void on_input_end() override { pumps_.on_input_end(); }
   void on_resize(TerminalSize size) override;
-  void on_room() override;
+  void on_room() override { pumps_.on_room(); }
 
  private:
   void connected(Result<Pipes> pipes);
   Result<> take(Pipes pipes);
-  Result<std::unique_ptr<Source>> output_of(sys::Fd fd, Channel channel);
-  void output(Channel channel, std::string_view bytes);
   void output_ended();
   void send_size();
   void end(const Outcome& outcome);
@@ -55,13 +53,11 @@ class Attach final : public Relay, public std::enable_shared_from_this<Attach> {
   Context& context_;
   const AttachCall call_;
   Client& client_;
-  std::unique_ptr<Sink> in_;
-  std::unique_ptr<Source> out_;
-  std::unique_ptr<Source> err_;
+  ClientPumps pumps_{context_.loop, client_, call_.streams.in, [this] {
+                       if (!pumps_.has_output()) output_ended();
+                     }};
   bool connected_ = false;
   bool ended_ = false;
-  std::string early_;
-  bool input_done_ = false;
   std::optional<TerminalSize> size_;  // not told yet
   bool telling_size_ = false;
 };
@@ -92,37 +88,16 @@ void Attach::connected(Result<Pipes> pipes) {
   }
   connected_ = true;
   send_size();
-  on_input(std::exchange(early_, {}));
-  if (input_done_) on_input_end();
+  pumps_.open();
 }
 
 Result<> Attach::take(Pipes pipes) {
-  if (call_.streams.in) {
-    in_ = FLUYT_TRY(Sink::create(context_.loop, std::move(pipes.in.write), Sink::End::kClose,
-                                 [this] { client_.resume_input(); }));
-  }
-  out_ = FLUYT_TRY(output_of(std::move(pipes.out.read), Channel::kOut));
-  if (!call_.container_terminal) {
-    err_ = FLUYT_TRY(output_of(std::move(pipes.err.read), Channel::kErr));
-  }
+  if (call_.streams.in)
+    FLUYT_TRY(pumps_.connect_input(std::move(pipes.in.write), Sink::End::kClose));
+  FLUYT_TRY(pumps_.connect_output(std::move(pipes.out.read), Channel::kOut));
+  if (!call_.container_terminal)
+    FLUYT_TRY(pumps_.connect_output(std::move(pipes.err.read), Channel::kErr));
   return {};
-}
-
-Result<std::unique_ptr<Source>> Attach::output_of(sys::Fd fd, Channel channel) {
-  return Source::create(context_.loop, std::move(fd),
-                        [this, channel](std::string_view bytes) { output(channel, bytes); });
-}
-
-void Attach::output(Channel channel, std::string_view bytes) {
-  if (bytes.empty()) {
-    (channel == Channel::kOut ? out_ : err_).reset();
-    if (!out_ && !err_) output_ended();
-    return;
-  }
-  client_.send(channel, bytes);
-  if (!client_.is_full()) return;
-  if (out_) out_->pause();
-  if (err_) err_->pause();
 }
 
 /// The container has ended, or the monitor has dropped a client that was too slow: who was cut off
@@ -139,32 +114,6 @@ void Attach::output_ended() {
       }
     });
   });
-}
-
-void Attach::on_room() {
-  if (out_) out_->resume();
-  if (err_) err_->resume();
-}
-
-void Attach::on_input(std::string_view bytes) {
-  if (!call_.streams.in || bytes.empty() || ended_) return;
-  if (!connected_) {
-    early_ += bytes;
-    client_.hold_input();
-    return;
-  }
-  if (!in_) return;
-  in_->write(bytes);
-  if (in_->is_full()) {
-    client_.hold_input();
-  } else {
-    client_.resume_input();
-  }
-}
-
-void Attach::on_input_end() {
-  input_done_ = true;
-  if (in_) in_->finish();
 }
 
 void Attach::on_resize(TerminalSize size) {
@@ -193,6 +142,7 @@ void Attach::send_size() {
 
 void Attach::end(const Outcome& outcome) {
   if (std::exchange(ended_, true)) return;
+  pumps_.refuse_input();
   client_.end(outcome);
 }
 

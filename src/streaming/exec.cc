@@ -3,7 +3,7 @@
 #include <optional>
 #include <utility>
 
-#include "streaming/pump.h"
+#include "streaming/client_pumps.h"
 #include "sys/file.h"
 #include "sys/pty.h"
 
@@ -18,26 +18,21 @@ class Exec final : public Relay, public std::enable_shared_from_this<Exec> {
   Exec& operator=(const Exec&) = delete;
   ~Exec() override {
     exit_.reset();
-    out_.reset();
-    err_.reset();
-    in_.reset();
+    pumps_.close();
     console_.reset();
     if (session_) context_.farewells.add(std::move(session_));
   }
 
   void on_ready() override;
-  void on_input(std::string_view bytes) override;
-  void on_input_end() override;
+  void on_input(std::string_view bytes) override { pumps_.on_input(bytes); }
+  void on_input_end() override { pumps_.on_input_end(); }
   void on_resize(TerminalSize size) override;
-  void on_room() override;
+  void on_room() override { pumps_.on_room(); }
 
  private:
   using Session = std::unique_ptr<engine::ExecSession>;
   void started(Result<Session> session);
   Result<> connect();
-  Result<> connect_input(sys::Fd fd, Sink::End end);
-  Result<std::unique_ptr<Source>> connect_output(sys::Fd fd, Channel channel);
-  void output(Channel channel, std::string_view bytes);
   void exited();
   void end_if_done();
   void end(const Outcome& outcome);
@@ -47,12 +42,8 @@ class Exec final : public Relay, public std::enable_shared_from_this<Exec> {
   Client& client_;
   Session session_;
   std::unique_ptr<Loop::Watch> exit_;
-  std::unique_ptr<Sink> in_;
-  std::unique_ptr<Source> out_;
-  std::unique_ptr<Source> err_;
-  sys::Fd console_;    // for its size
-  std::string early_;  // input from before the process
-  bool input_done_ = false;
+  ClientPumps pumps_{context_.loop, client_, call_.streams.in, [this] { end_if_done(); }};
+  sys::Fd console_;  // for its size
   std::optional<TerminalSize> size_;
   std::optional<int32_t> code_;
   bool ended_ = false;
@@ -92,72 +83,24 @@ void Exec::started(Result<Session> session) {
     return;
   }
   if (size_) on_resize(*size_);
-  on_input(std::exchange(early_, {}));
-  if (input_done_) on_input_end();
+  pumps_.open();
 }
 
 Result<> Exec::connect() {
   if (session_->console.valid()) {
     console_ = FLUYT_TRY(sys::duplicate(session_->console));
-    FLUYT_TRY(connect_input(FLUYT_TRY(sys::duplicate(session_->console)), Sink::End::kNothing));
-    out_ = FLUYT_TRY(connect_output(std::move(session_->console), Channel::kOut));
+    FLUYT_TRY(
+        pumps_.connect_input(FLUYT_TRY(sys::duplicate(session_->console)), Sink::End::kNothing));
+    FLUYT_TRY(pumps_.connect_output(std::move(session_->console), Channel::kOut));
   } else {
-    if (session_->in.valid()) FLUYT_TRY(connect_input(std::move(session_->in), Sink::End::kClose));
-    out_ = FLUYT_TRY(connect_output(std::move(session_->out), Channel::kOut));
-    err_ = FLUYT_TRY(connect_output(std::move(session_->err), Channel::kErr));
+    if (session_->in.valid())
+      FLUYT_TRY(pumps_.connect_input(std::move(session_->in), Sink::End::kClose));
+    FLUYT_TRY(pumps_.connect_output(std::move(session_->out), Channel::kOut));
+    FLUYT_TRY(pumps_.connect_output(std::move(session_->err), Channel::kErr));
   }
   exit_ = FLUYT_TRY(context_.loop.watch(FLUYT_TRY(sys::duplicate(FLUYT_TRY(session_->exit_fd())))));
   exit_->when_readable([this] { exited(); });
   return {};
-}
-
-Result<> Exec::connect_input(sys::Fd fd, Sink::End end) {
-  in_ = FLUYT_TRY(
-      Sink::create(context_.loop, std::move(fd), end, [this] { client_.resume_input(); }));
-  return {};
-}
-
-Result<std::unique_ptr<Source>> Exec::connect_output(sys::Fd fd, Channel channel) {
-  return Source::create(context_.loop, std::move(fd),
-                        [this, channel](std::string_view bytes) { output(channel, bytes); });
-}
-
-void Exec::output(Channel channel, std::string_view bytes) {
-  if (bytes.empty()) {
-    (channel == Channel::kOut ? out_ : err_).reset();
-    end_if_done();
-    return;
-  }
-  client_.send(channel, bytes);
-  if (!client_.is_full()) return;
-  if (out_) out_->pause();
-  if (err_) err_->pause();
-}
-
-void Exec::on_room() {
-  if (out_) out_->resume();
-  if (err_) err_->resume();
-}
-
-void Exec::on_input(std::string_view bytes) {
-  if (!call_.streams.in || bytes.empty() || ended_) return;
-  if (!session_) {
-    early_ += bytes;
-    client_.hold_input();  // until there is somebody to read it
-    return;
-  }
-  if (!in_) return;
-  in_->write(bytes);
-  if (in_->is_full()) {
-    client_.hold_input();
-  } else {
-    client_.resume_input();
-  }
-}
-
-void Exec::on_input_end() {
-  input_done_ = true;
-  if (in_ && !console_.valid()) in_->finish();
 }
 
 void Exec::on_resize(TerminalSize size) {
@@ -172,21 +115,22 @@ void Exec::exited() {
   code_ = code.ok() ? code->value_or(-1) : -1;
   exit_.reset();
   // A child that was left behind may hold the output for ever: what is there now still counts.
-  if (out_ && console_.valid()) {
-    out_->end_when_quiet();
+  if (pumps_.out() != nullptr && console_.valid()) {
+    pumps_.out()->end_when_quiet();
   } else {
-    if (out_) out_->end_after_what_is_there();
-    if (err_) err_->end_after_what_is_there();
+    if (pumps_.out() != nullptr) pumps_.out()->end_after_what_is_there();
+    if (pumps_.err() != nullptr) pumps_.err()->end_after_what_is_there();
   }
   end_if_done();
 }
 
 void Exec::end_if_done() {
-  if (code_ && !out_ && !err_) end(streaming::exited(*code_));
+  if (code_ && !pumps_.has_output()) end(streaming::exited(*code_));
 }
 
 void Exec::end(const Outcome& outcome) {
   if (std::exchange(ended_, true)) return;
+  pumps_.refuse_input();
   client_.end(outcome);
 }
 

@@ -60,6 +60,15 @@ def cri(engine):
     client.close()
 
 
+@pytest.fixture(scope="module")
+def kubelet(node):
+    """A client of an engine whose configuration the file changes, its own fixture `node`."""
+    from cri import Client
+    client = Client(node.socket, node.folder + "/logs")
+    yield client
+    client.close()
+
+
 @pytest.fixture
 def pod(cri, busybox):
     """A pod of an ordinary kind: (sandbox id, its configuration)."""

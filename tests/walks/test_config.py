@@ -73,13 +73,6 @@ def node():
 
 
 @pytest.fixture(scope="module")
-def kubelet(node):
-    client = c.Client(node.socket, node.folder + "/logs")
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
 def running(node, kubelet, busybox):
     """A container that runs through all of it, and counts."""
     kubelet.pull(busybox)

@@ -23,13 +23,6 @@ def node():
     made.close()
 
 
-@pytest.fixture(scope="module")
-def kubelet(node):
-    client = c.Client(node.socket, node.folder + "/logs")
-    yield client
-    client.close()
-
-
 def test_the_page_says_what_happened(node, kubelet, busybox):
     before = prometheus.scrape(node.address)
     assert before["fluyt_sandboxes"].value(state="ready") == 0

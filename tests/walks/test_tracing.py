@@ -82,13 +82,6 @@ def node(collector):
     made.close()
 
 
-@pytest.fixture(scope="module")
-def kubelet(node):
-    client = c.Client(node.socket, node.folder + "/logs")
-    yield client
-    client.close()
-
-
 def attributes(of):
     return {item["key"]: next(iter(item["value"].values())) for item in of["attributes"]}
 

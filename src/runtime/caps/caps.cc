@@ -9,56 +9,17 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "oci/capability_names.h"
 #include "sys/file.h"
 
 namespace fluyt::runtime::caps {
 
 namespace {
 
-// By number, in the order of linux/capability.h.
-constexpr std::array<std::string_view, kLastNamed + 1> kNames{"CAP_CHOWN",
-                                                              "CAP_DAC_OVERRIDE",
-                                                              "CAP_DAC_READ_SEARCH",
-                                                              "CAP_FOWNER",
-                                                              "CAP_FSETID",
-                                                              "CAP_KILL",
-                                                              "CAP_SETGID",
-                                                              "CAP_SETUID",
-                                                              "CAP_SETPCAP",
-                                                              "CAP_LINUX_IMMUTABLE",
-                                                              "CAP_NET_BIND_SERVICE",
-                                                              "CAP_NET_BROADCAST",
-                                                              "CAP_NET_ADMIN",
-                                                              "CAP_NET_RAW",
-                                                              "CAP_IPC_LOCK",
-                                                              "CAP_IPC_OWNER",
-                                                              "CAP_SYS_MODULE",
-                                                              "CAP_SYS_RAWIO",
-                                                              "CAP_SYS_CHROOT",
-                                                              "CAP_SYS_PTRACE",
-                                                              "CAP_SYS_PACCT",
-                                                              "CAP_SYS_ADMIN",
-                                                              "CAP_SYS_BOOT",
-                                                              "CAP_SYS_NICE",
-                                                              "CAP_SYS_RESOURCE",
-                                                              "CAP_SYS_TIME",
-                                                              "CAP_SYS_TTY_CONFIG",
-                                                              "CAP_MKNOD",
-                                                              "CAP_LEASE",
-                                                              "CAP_AUDIT_WRITE",
-                                                              "CAP_AUDIT_CONTROL",
-                                                              "CAP_SETFCAP",
-                                                              "CAP_MAC_OVERRIDE",
-                                                              "CAP_MAC_ADMIN",
-                                                              "CAP_SYSLOG",
-                                                              "CAP_WAKE_ALARM",
-                                                              "CAP_BLOCK_SUSPEND",
-                                                              "CAP_AUDIT_READ",
-                                                              "CAP_PERFMON",
-                                                              "CAP_BPF",
-                                                              "CAP_CHECKPOINT_RESTORE"};
-static_assert(kLastNamed >= CAP_CHECKPOINT_RESTORE);
-static_assert(kNames[CAP_SYS_ADMIN] == "CAP_SYS_ADMIN" && kNames[CAP_BPF] == "CAP_BPF");
+using oci::kCapabilityNames;
+static_assert(kLastNamed == CAP_CHECKPOINT_RESTORE && kCapabilityNames.size() == kLastNamed + 1);
+static_assert(kCapabilityNames[CAP_SYS_ADMIN] == "CAP_SYS_ADMIN" &&
+              kCapabilityNames[CAP_BPF] == "CAP_BPF");
 
 constexpr int kMaxBits = 64;
 
@@ -119,14 +80,15 @@ class Resolver {
 }  // namespace
 
 std::optional<int> find_number(std::string_view name) {
-  for (size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return static_cast<int>(i);
+  for (size_t i = 0; i < kCapabilityNames.size(); ++i) {
+    if (kCapabilityNames[i] == name) return static_cast<int>(i);
   }
   return std::nullopt;
 }
 
 std::string name_of(int number) {
-  if (number >= 0 && number <= kLastNamed) return std::string(kNames[static_cast<size_t>(number)]);
+  if (number >= 0 && number <= kLastNamed)
+    return std::string(kCapabilityNames[static_cast<size_t>(number)]);
   return cat("CAP_", number);
 }
 

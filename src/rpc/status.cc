@@ -1,13 +1,14 @@
-#include "control/status.h"
+#include "rpc/status.h"
 
-namespace fluyt::control {
-
+namespace fluyt {
 namespace {
 
 // gRPC refuses metadata of more than 8 KiB, and escapes three bytes for one.
 constexpr size_t kMaxMessage = 2048;
 
-grpc::StatusCode code_of(Code code) {
+}  // namespace
+
+grpc::StatusCode status_code(Code code) {
   switch (code) {
     case Code::kInvalidArgument:
       return grpc::StatusCode::INVALID_ARGUMENT;
@@ -41,12 +42,14 @@ grpc::StatusCode code_of(Code code) {
   return grpc::StatusCode::INTERNAL;
 }
 
-}  // namespace
-
 grpc::Status to_status(const Error& error) {
   const std::string& message = error.message();
-  if (message.size() <= kMaxMessage) return {code_of(error.code()), message};
-  return {code_of(error.code()), message.substr(0, kMaxMessage) + "..."};
+  if (message.size() <= kMaxMessage) return {status_code(error.code()), message};
+  return {status_code(error.code()), message.substr(0, kMaxMessage) + "..."};
 }
 
-}  // namespace fluyt::control
+grpc::Status to_status(const Result<>& result) {
+  return result.ok() ? grpc::Status::OK : to_status(result.error());
+}
+
+}  // namespace fluyt
