@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -762,3 +763,99 @@ def test_bad_options(box):
         error = made.stderr.replace('\\"', '"')
         assert made.returncode == (255 if words[0] == "exec" else 1) and told in error, (words, made.stderr)
     assert json.loads(box.done("state", "one"))["status"] == "running"
+
+
+# The service manager ---------------------------------------------------------------------------------------------------------
+
+SPEAKER = """
+import os, socket, sys, time
+assert os.environ["NOTIFY_SOCKET"] == "/run/notify/notify.sock", os.environ
+def say(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.connect(os.environ["NOTIFY_SOCKET"])
+        to.send(text.encode())
+say("STATUS=warming up\\nMAINPID=1\\nFDSTORE=1")
+say("READY=1\\nSTATUS=up")
+time.sleep(float(sys.argv[1]))
+try:
+    open("/run/notify/mine", "w")
+except OSError as error:
+    say(f"STATUS={error.strerror}")
+"""
+
+
+class Manager:
+    """What systemd is to a service: NOTIFY_SOCKET, and whoever sent something may go on once its barrier was seen."""
+
+    def __init__(self, folder):
+        self.path = folder + "/manager"
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.settimeout(30)
+
+    def hear(self):
+        data, fds, _, _ = socket.recv_fds(self.socket, 4096, 4)
+        for fd in fds:
+            os.close(fd)
+        return data.decode()
+
+
+@pytest.fixture
+def manager(box):
+    made = Manager(os.path.dirname(box.root))
+    box.config["root"] = {"path": "/", "readonly": True}  # with a python
+    box.config["process"]["user"] = {"uid": 65534, "gid": 65534}
+    box.config["mounts"].append({"destination": "/run", "type": "tmpfs", "source": "tmpfs"})
+    yield made
+    made.socket.close()
+
+
+def speaking(box, manager, *words, args=(), seconds=0):
+    box.config["process"]["args"] = list(args) or ["/usr/bin/python3", "-c", SPEAKER, str(seconds)]
+    box.write()
+    return subprocess.Popen([RUNF, "--root", box.root, *words], stdin=subprocess.DEVNULL, cwd=box.bundle,
+                            env={**os.environ, "NOTIFY_SOCKET": manager.path})
+
+
+def test_a_program_in_the_foreground_speaks_to_the_service_manager(box, manager):
+    with speaking(box, manager, "run", "one") as run:
+        assert [manager.hear() for _ in range(3)] == [
+            "STATUS=warming up\n", "READY=1\nSTATUS=up\n", "STATUS=Read-only file system\n"]
+    assert run.returncode == 0
+
+
+def test_who_does_not_stay_waits_until_the_program_is_ready(box, manager):
+    box.ids.add("one")
+    with speaking(box, manager, "run", "-d", "one", seconds=1000) as run:
+        assert [manager.hear() for _ in range(2)] == ["STATUS=warming up\n", "READY=1\nSTATUS=up\n"]
+        pid = json.loads(box.done("state", "one"))["pid"]
+        assert [manager.hear() for _ in range(2)] == [f"MAINPID={pid}\n", "BARRIER=1"]
+    assert run.returncode == 0
+    box.done("delete", "-f", "one")
+
+
+def test_a_start_waits_for_ready_and_lets_others_delete(box, manager):
+    box.ids.add("one")
+    with speaking(box, manager, "create", "one", seconds=1000) as create:
+        pass
+    assert create.returncode == 0
+    environment = {**os.environ, "NOTIFY_SOCKET": manager.path}
+    with subprocess.Popen([RUNF, "--root", box.root, "start", "one"], env=environment) as start:
+        heard = [manager.hear() for _ in range(4)]
+    assert start.returncode == 0 and heard[1] == "READY=1\nSTATUS=up\n" and heard[3] == "BARRIER=1"
+    box.done("delete", "-f", "one")
+    # One that never gets ready.
+    with speaking(box, manager, "create", "one", args=["/bin/sleep", "1000"]) as create:
+        pass
+    assert create.returncode == 0
+    with subprocess.Popen([RUNF, "--root", box.root, "start", "one"], env=environment) as start:
+        harness.wait_for(lambda: json.loads(box.done("state", "one"))["status"] == "running", "the start")
+        assert start.poll() is None
+        box.done("delete", "-f", "one")
+    assert start.returncode == 0
+
+
+def test_an_address_that_is_none_is_refused(box):
+    done = box.runf("run", "one", env={**os.environ, "NOTIFY_SOCKET": "relative"})
+    assert done.returncode == 1 and "relative" in done.stderr and "expected a path, or a name" in done.stderr
+    assert not os.path.exists(box.root + "/one")

@@ -11,6 +11,7 @@ class Rung final : public commands::Launcher {
   std::string_view name() const override { return "rung"; }
   // No program of the container sees a process of ours.
   bool shows_itself() const override { return false; }
+  bool reaches_host_sockets() const override { return false; }
   std::span<const commands::Command> commands() const override;
   std::vector<commands::Option> options() override;
   Result<> check(const oci::Spec& spec) const override;

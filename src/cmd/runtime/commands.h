@@ -43,6 +43,9 @@ class Launcher {
   virtual std::vector<Option> options() { return {}; }
   /// What cannot be done is an error, before anything is changed.
   virtual Result<> check(const oci::Spec& spec) const = 0;
+  /// Whether its programs could reach a socket of the host's that is bound into the root
+  /// (notify.h).
+  virtual bool reaches_host_sockets() const { return true; }
   /// As runtime::create() and runtime::exec(). `folder` is the container's state folder.
   virtual Result<runtime::Created> create(runtime::CreateRequest& request,
                                           const std::string& folder) const = 0;

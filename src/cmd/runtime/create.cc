@@ -87,6 +87,7 @@ struct Raised {
   runtime::Created created;
   Gate gate;
   Record record;
+  std::optional<NotifyRelay> notify;  // of a run
 };
 
 void undo(const Loaded& loaded, const Record& record, const runtime::Created& created) {
@@ -154,8 +155,15 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
   FLUYT_TRY(protect_program(call));
   const uid_t owner = getuid();
   const bool without_rights = FLUYT_TRY(take_rights(loaded));
+  std::optional<std::string> manager;
+  if (call.launcher.reaches_host_sockets()) manager = FLUYT_TRY(NotifyRelay::manager());
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   auto make = [&]() -> Result<Raised> {
+    std::optional<NotifyRelay> notify;
+    if (manager) {
+      FLUYT_TRY(NotifyRelay::prepare(folder, loaded.spec));
+      if (verb != Verb::kCreate) notify = FLUYT_TRY(NotifyRelay::open(folder, *manager));
+    }
     Gate gate = FLUYT_TRY(
         make_gate(folder, verb == Verb::kCreate ? GateKind::kFifos : gate_of_run(o, loaded.spec)));
     runtime::CreateRequest request;
@@ -197,8 +205,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
       undo(loaded, record, created);
       return std::move(done).error();
     }
-    return Raised{std::move(folder), std::move(loaded), std::move(created), std::move(gate),
-                  std::move(record)};
+    return Raised{std::move(folder), std::move(loaded), std::move(created),
+                  std::move(gate),   std::move(record), std::move(notify)};
   };
   auto raised = make();
   if (!raised.ok()) folder.remove().ignore("the error above is the one to tell");
@@ -272,8 +280,12 @@ Result<int> run(Invocation& call) {
     return std::move(started).error();
   }
   call.log.debug(cat("container ", raised.record.id, ": its program runs"));
-  if (o.detach) return 0;
-  const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console)));
+  NotifyRelay* notify = raised.notify ? &*raised.notify : nullptr;
+  if (o.detach) {
+    if (notify != nullptr) FLUYT_TRY(notify->pass_until_ready(raised.created.init));
+    return 0;
+  }
+  const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console), notify));
   if (!o.keep) FLUYT_TRY(destroy_ended(call, raised.folder, raised.record, raised.loaded.spec));
   return code;
 }

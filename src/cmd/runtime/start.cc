@@ -1,6 +1,7 @@
 #include "base/strings.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/destroy.h"
+#include "cmd/runtime/notify.h"
 #include "cmd/runtime/store.h"
 #include "runtime/hooks.h"
 
@@ -21,12 +22,15 @@ Result<> run_poststart(const Folder& folder, const Record& record) {
                             {.cwd = record.bundle});
 }
 
-}  // namespace
+/// What is left to do without the folder's lock, which a container that never gets ready must not
+/// hold.
+struct Begun {
+  std::optional<NotifyRelay> notify;
+  std::optional<sys::Process> process;  // beside `notify`
+};
 
-Result<int> start(Invocation& call) {
-  const auto words = FLUYT_TRY(read_words(call, {}, "start CONTAINER", 1, 1));
-  if (!words) return 0;
-  Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
+Result<Begun> begin(Invocation& call, const std::string& id) {
+  Folder folder = FLUYT_TRY(Folder::open(call.globals.root, id));
   FLUYT_TRY(folder.lock());
   const Record record = FLUYT_TRY(folder.load());
   switch (FLUYT_TRY(status_of(folder, record))) {
@@ -39,17 +43,31 @@ Result<int> start(Invocation& call) {
     case Status::kPaused:
       return Error(Code::kFailedPrecondition, "cannot start an already running container");
   }
+  Begun begun;
+  if (auto manager = FLUYT_TRY(NotifyRelay::manager()))
+    begun.notify = FLUYT_TRY(NotifyRelay::open(folder, std::move(*manager)));
+  if (begun.notify) begun.process = FLUYT_TRY(sys::Process::open(record.pid));
   auto started = [&]() -> Result<> {
     FLUYT_TRY(folder.open_gate());
     return run_poststart(folder, record);
   }();
-  if (started.ok()) return 0;
+  if (started.ok()) return begun;
   // A hook that fails ends the container; a program that could not be executed has ended it itself.
   if (started.error().message().starts_with("error running ")) {
     auto destroyed = destroy(call, folder, record);
     if (!destroyed.ok()) call.log.warn(destroyed.error().message());
   }
   return std::move(started).error();
+}
+
+}  // namespace
+
+Result<int> start(Invocation& call) {
+  const auto words = FLUYT_TRY(read_words(call, {}, "start CONTAINER", 1, 1));
+  if (!words) return 0;
+  Begun begun = FLUYT_TRY(begin(call, (*words)[0]));
+  if (begun.notify) FLUYT_TRY(begun.notify->pass_until_ready(*begun.process));
+  return 0;
 }
 
 }  // namespace fluyt::commands

@@ -161,7 +161,7 @@ void debug_filter(Log& log, const oci::Spec& spec) {
   }
 }
 
-Result<int> stay(const sys::Process& process, sys::Fd console) {
+Result<int> stay(const sys::Process& process, sys::Fd console, NotifyRelay* notify) {
   const sys::Fd signals = FLUYT_TRY(all_signals());
   std::optional<RawTerminal> raw;
   if (console.valid()) {
@@ -171,15 +171,17 @@ Result<int> stay(const sys::Process& process, sys::Fd console) {
   bool input = console.valid();
   bool output = console.valid();
   while (true) {
-    std::array<pollfd, 4> entries{{{process.pidfd().raw(), POLLIN, 0},
+    std::array<pollfd, 5> entries{{{process.pidfd().raw(), POLLIN, 0},
                                    {signals.raw(), POLLIN, 0},
                                    {output ? console.raw() : -1, POLLIN, 0},
-                                   {input ? STDIN_FILENO : -1, POLLIN, 0}}};
+                                   {input ? STDIN_FILENO : -1, POLLIN, 0},
+                                   {notify != nullptr ? notify->fd().raw() : -1, POLLIN, 0}}};
     if (poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR)
       return Error::from_errno(errno, "poll()");
     if (entries[1].revents != 0) FLUYT_TRY(pass_signal(signals, process, console));
     if (entries[2].revents != 0) output = copy_some(console, kOut);
     if (entries[3].revents != 0) input = copy_some(kIn, console);
+    if (entries[4].revents != 0) notify->pass();
     if (entries[0].revents == 0) continue;
     // What it wrote last is still in the pty: the read ends with EIO once nobody has it open.
     if (output && (entries[2].revents & POLLIN) != 0) continue;

@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/log.h"
+#include "cmd/runtime/notify.h"
 #include "oci/runtime_spec.h"
 #include "sys/fd.h"
 #include "sys/process.h"
@@ -22,8 +23,9 @@ Result<> write_pid_file(const std::string& path, pid_t pid);
 /// With --debug: the flags of the seccomp filter, and the names in it that nobody knows.
 void debug_filter(Log& log, const oci::Spec& spec);
 /// Passes signals on to the process and, with a valid `console`, our terminal's input and its
-/// output, until the process ends. Returns its shell code.
-Result<int> stay(const sys::Process& process, sys::Fd console);
+/// output, until the process ends; with `notify`, what it says to the service manager. Returns its
+/// shell code.
+Result<int> stay(const sys::Process& process, sys::Fd console, NotifyRelay* notify = nullptr);
 /// How many descriptors from 3 up to keep of the `count` asked for: up to the last one that was
 /// given to us. Fewer are a warning. Asked before we open any of our own.
 Result<int> open_descriptors(int count, Log& log);
