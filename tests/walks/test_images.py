@@ -293,3 +293,12 @@ def _manifest(registry, repository, tag):
                                      headers={"Accept": images.OCI + "manifest.v1+json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return answer.read()
+
+
+def test_the_first_word_of_two_lists_its_commands(engine):
+    asked = engine.fluyt("image", "--help")
+    assert "  image verify  Read images'" in asked.stdout and "  pull" not in asked.stdout and asked.stderr == ""
+    alone = engine.fluyt("image", check=False)
+    assert (alone.returncode, alone.stdout, alone.stderr) == (2, "", asked.stdout)
+    wrong = engine.fluyt("image", "rub", check=False)
+    assert wrong.returncode == 2 and wrong.stderr == 'fluyt: there is no command "image rub"\n' + asked.stdout

@@ -83,8 +83,9 @@ class ImageVerify final : public Command {
       }
     }
     print(cat(report.images(), report.images() == 1 ? " image: " : " images: ", report.blobs(),
-              " blobs hashed, ", report.layers_compared(), " layers compared with their blobs, ",
-              report.layers_counted(), " counted against their records; ",
+              report.blobs() == 1 ? " blob hashed, " : " blobs hashed, ", report.layers_compared(),
+              report.layers_compared() == 1 ? " layer" : " layers", " compared with blobs, ",
+              report.layers_counted(), " counted against records; ",
               report.damages_size() == 0 ? std::string("all is well")
                                          : cat(report.damages_size(), " damaged"),
               "\n"));

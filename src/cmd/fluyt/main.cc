@@ -27,16 +27,21 @@ std::vector<CommandInfo> commands() {
           info_command(),    log_level_command(),  version_command()};
 }
 
-std::string main_help() {
-  std::string out =
-      "Usage: fluyt [--socket PATH] COMMAND [ARGUMENTS]\n\n"
-      "Runs containers, together with fluytd.\n\nCommands:\n";
-  const auto all = commands();
+std::string list_of(const std::vector<CommandInfo>& all) {
   size_t width = 0;
   for (const CommandInfo& info : all) width = std::max(width, info.name.size());
+  std::string out = "\nCommands:\n";
   for (const CommandInfo& info : all) {
     out += cat("  ", info.name, std::string(width + 2 - info.name.size(), ' '), info.summary, "\n");
   }
+  return out;
+}
+
+std::string main_help() {
+  std::string out =
+      "Usage: fluyt [--socket PATH] COMMAND [ARGUMENTS]\n\n"
+      "Runs containers, together with fluytd.\n";
+  out += list_of(commands());
   out +=
       cat("\nOptions:\n"
           "      --socket PATH   where fluytd listens (FLUYT_SOCKET; ",
@@ -53,6 +58,12 @@ std::string command_help(const CommandInfo& info, const Options& options) {
                         info.arguments, "\n\n", info.summary, "\n");
   if (!info.details.empty()) out += cat("\n", info.details, "\n");
   return out + cat("\nOptions:\n", options.help());
+}
+
+/// Of commands of two words with the first one in common.
+std::string group_help(std::string_view first, const std::vector<CommandInfo>& commands) {
+  return cat("Usage: fluyt ", first, " COMMAND [ARGUMENTS]\n", list_of(commands), "\nfluyt ", first,
+             " COMMAND --help says more about a command.\n");
 }
 
 void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
@@ -110,18 +121,23 @@ int run(const std::vector<std::string>& arguments) {
     return kExitUsage;
   }
   const std::string two_words = rest.size() > 1 ? cat(rest[0], " ", rest[1]) : rest[0];
-  std::vector<std::string> longer;  // commands of two words that begin with this one
+  std::vector<CommandInfo> longer;  // commands of two words that begin with this one
   for (const CommandInfo& info : commands()) {
     if (info.name == rest[0]) return run_command_line(info, {rest.begin() + 1, rest.end()}, socket);
     if (rest.size() > 1 && info.name == two_words) {
       return run_command_line(info, {rest.begin() + 2, rest.end()}, socket);
     }
-    if (info.name.starts_with(rest[0] + " ")) longer.emplace_back(info.name);
+    if (info.name.starts_with(rest[0] + " ")) longer.push_back(info);
   }
   if (!longer.empty()) {
-    return fail(Error(Code::kInvalidArgument, cat("fluyt ", rest[0], ": expected one of: fluyt ",
-                                                  join(longer, ", fluyt "))),
-                kExitUsage);
+    const bool asked = rest.size() > 1 && (rest[1] == "--help" || rest[1] == "-h");
+    if (rest.size() > 1 && !asked) {
+      fail(Error(Code::kInvalidArgument,
+                 cat("there is no command ", quote(cat(rest[0], " ", rest[1]), 64))),
+           kExitUsage);
+    }
+    std::fputs(group_help(rest[0], longer).c_str(), asked ? stdout : stderr);
+    return asked ? 0 : kExitUsage;
   }
   return fail(Error(Code::kInvalidArgument,
                     cat("there is no command ", quote(rest[0], 64), "; fluyt --help lists them")),
