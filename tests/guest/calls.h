@@ -36,6 +36,7 @@ std::string in_child(const std::function<int()>& body);
 void epolls();
 void extended_attributes();
 void files();
+void futexes();
 void inotify();
 void locks();
 void memory();

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   calls::epolls();
   calls::extended_attributes();
   calls::files();
+  calls::futexes();
   calls::inotify();
   calls::locks();
   calls::memory();

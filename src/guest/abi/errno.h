@@ -25,6 +25,8 @@ class [[nodiscard]] Errno {
 inline constexpr Errno kOk{};
 /// Made again after a handler installed with SA_RESTART, else EINTR.
 inline constexpr int kRestartSys = 512;
+/// Made again whatever handler ran.
+inline constexpr int kRestartNoIntr = 513;
 /// Made again unless a handler ran: then EINTR (pause, sigsuspend, nanosleep, poll).
 inline constexpr int kRestartNoHand = 514;
 

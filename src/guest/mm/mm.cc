@@ -353,6 +353,7 @@ ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> Mm::fork(
   child->break_ = break_;
   child->map_base_ = map_base_;
   child->layout = layout;
+  child->barriers = barriers.load();
   child->clock_pages_ = clock_pages_;
   return std::pair(std::move(child), std::move(forked.context));
 }

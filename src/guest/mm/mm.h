@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -65,6 +66,9 @@ class Mm {
   uint64_t mapped_bytes();
   /// Private memory that can be written, but for the stack.
   uint64_t data_bytes();
+
+  /// membarrier(2): what was registered, as its bits there.
+  std::atomic<uint32_t> barriers{0};
 
   // Where exec put things, for /proc.
   struct Layout {

@@ -142,6 +142,9 @@ class Platform {
   /// that ended though nobody here had killed it: its threads may be in calls, of which none sees
   /// it.
   virtual void on_loss(std::function<void(int64_t id)> /*lost*/) {}
+  /// Every guest thread that runs at this moment passes a full memory barrier before this comes
+  /// back (membarrier(2)). ENOSYS: the host has no such thing.
+  virtual Errno barrier() { return Errno(ENOSYS); }
 };
 
 }  // namespace fluyt::guest

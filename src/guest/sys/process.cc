@@ -256,6 +256,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
       load_program({task.kernel.platform, *task.kernel.tree, caller, task.walk_from(), path,
                     std::move(file), std::move(arguments), std::move(environment), who, secure}));
   std::unique_ptr<Context> context = GUEST_TRY(loaded.mm->space().create_context(loaded.image));
+  task.give_up_futexes();
   GUEST_TRY(be_alone(task));
 
   // From here on the old program is gone.
@@ -807,60 +808,6 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
       return uint64_t{0};
     default:
       return Errno(EINVAL);
-  }
-}
-
-ErrnoOr<uint64_t> sys_futex(Task& task, Arguments a) {
-  constexpr int kPrivate = 128;
-  constexpr int kRealtime = 256;
-  const int op = as_int(a[1]);
-  const int command = op & ~(kPrivate | kRealtime);
-  Mm& mm = *task.mm;
-  Futexes& futexes = task.kernel.futexes;
-  const auto place = [&](uint64_t address) {
-    return (op & kPrivate) != 0 ? Futexes::private_place(mm, address) : mm.place_of(address);
-  };
-  if (a[0] % 4 != 0) return Errno(EINVAL);
-  if (a[0] >= kGuestTop) return Errno(EFAULT);
-  const auto count = as_int(a[2]);
-  switch (command) {
-    case 0:    // WAIT
-    case 9: {  // WAIT_BITSET
-      Deadline deadline;
-      if (a[3] != 0) {
-        const GuestTime time = GUEST_TRY(get_time(task, a[3]));
-        int64_t ns = in_ns(time);
-        if (command == 9) ns -= host::clock_ns((op & kRealtime) != 0 ? 0 : 1);
-        deadline = after_ns(std::max<int64_t>(ns, 0));
-      }
-      const uint32_t bits = command == 9 ? static_cast<uint32_t>(a[5]) : ~0U;
-      const Errno done = futexes.wait(mm, place(a[0]), a[0], static_cast<uint32_t>(a[2]), bits,
-                                      task.sleeper, deadline);
-      // A relative timeout made again would begin anew.
-      if (done.value() == kRestartSys && command == 0 && a[3] != 0) return Errno(kRestartNoHand);
-      if (!done.ok()) return done;
-      return uint64_t{0};
-    }
-    case 1:   // WAKE
-    case 10:  // WAKE_BITSET
-      if (command == 10 && static_cast<uint32_t>(a[5]) == 0) return Errno(EINVAL);
-      return static_cast<uint64_t>(futexes.wake(place(a[0]), std::max(count, 1),
-                                                command == 10 ? static_cast<uint32_t>(a[5]) : ~0U));
-    case 3:    // REQUEUE
-    case 4: {  // CMP_REQUEUE
-      const auto expected = static_cast<uint32_t>(a[5]);
-      const int done =
-          GUEST_TRY(futexes.requeue(mm, place(a[0]), a[0], command == 4 ? &expected : nullptr,
-                                    count, place(a[4]), as_int(a[3])));
-      return static_cast<uint64_t>(done);
-    }
-    case 5: {  // WAKE_OP
-      const int done = GUEST_TRY(futexes.wake_op(mm, place(a[0]), count, place(a[4]), a[4],
-                                                 as_int(a[3]), static_cast<uint32_t>(a[5])));
-      return static_cast<uint64_t>(done);
-    }
-    default:
-      return Errno(ENOSYS);
   }
 }
 

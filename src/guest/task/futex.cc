@@ -1,7 +1,9 @@
 #include "guest/task/futex.h"
 
+#include <algorithm>
 #include <climits>
 #include <span>
+#include <vector>
 
 namespace fluyt::guest {
 namespace {
@@ -12,6 +14,24 @@ Errno load(Mm& mm, uint64_t address, uint32_t& value) {
              ? kOk
              : Errno(EFAULT);
 }
+
+Errno store(Mm& mm, uint64_t address, uint32_t value) {
+  return mm.space().write(address, std::as_bytes(std::span(&value, 1))) == sizeof value
+             ? kOk
+             : Errno(EFAULT);
+}
+
+/// Sets the waiters' bit of what was `value` just now, by a store to its own byte alone, and looks
+/// again.
+Errno mark_waited_for(Mm& mm, uint64_t address, uint32_t& value) {
+  if ((value & Futexes::kHasWaiters) == 0) {
+    const auto byte = static_cast<std::byte>((value | Futexes::kHasWaiters) >> 24);
+    if (mm.space().write(address + 3, std::span(&byte, 1)) != 1) return Errno(EFAULT);
+  }
+  return load(mm, address, value);
+}
+
+int32_t owner_in(uint32_t word) { return static_cast<int32_t>(word & Futexes::kTidMask); }
 
 }  // namespace
 
@@ -45,12 +65,46 @@ Errno Futexes::wait(Mm& mm, const Mm::SharedPlace& place, uint64_t address, uint
   }
 }
 
-int Futexes::wake_locked(const Key& key, int count, uint32_t bits) {
+ErrnoOr<int> Futexes::wait_for_any(Mm& mm, std::span<const Wanted> wanted, Sleeper& sleeper,
+                                   const Deadline& deadline) {
+  std::vector<Waiter> waiters(wanted.size());
+  std::unique_lock lock(mutex_);
+  for (const Wanted& one : wanted) {
+    uint32_t value = 0;
+    GUEST_TRY(load(mm, one.address, value));
+    if (value != one.expected) return Errno(EAGAIN);
+  }
+  for (size_t i = 0; i < waiters.size(); ++i) {
+    Waiter& waiter = waiters[i];
+    waiter.sleeper = &sleeper;
+    waiter.bits = ~0U;
+    waiter.key = {wanted[i].place.object, wanted[i].place.offset};
+    std::list<Waiter*>& queue = queues_[waiter.key];
+    waiter.at = queue.insert(queue.end(), &waiter);
+  }
+  Sleeper::Outcome outcome = Sleeper::Outcome::kWoken;
+  int woken = -1;
+  while (woken < 0 && outcome == Sleeper::Outcome::kWoken) {
+    lock.unlock();
+    outcome = sleeper.sleep(deadline);
+    lock.lock();
+    for (size_t i = 0; i < waiters.size(); ++i)
+      if (waiters[i].woken) woken = static_cast<int>(i);
+  }
+  for (Waiter& waiter : waiters)
+    if (!waiter.woken) leave(waiter);
+  if (woken >= 0) return woken;
+  return Errno(outcome == Sleeper::Outcome::kTimedOut ? ETIMEDOUT : kRestartSys);
+}
+
+ErrnoOr<int> Futexes::wake_locked(const Key& key, int count, uint32_t bits) {
+  if (locks_.contains(key)) return Errno(EINVAL);
   const auto queue = queues_.find(key);
   if (queue == queues_.end()) return 0;
   int woken = 0;
   for (auto at = queue->second.begin(); at != queue->second.end() && woken < count;) {
     Waiter* waiter = *at;
+    if (waiter->locker != nullptr) return Errno(EINVAL);
     if ((waiter->bits & bits) == 0) {
       ++at;
       continue;
@@ -64,7 +118,7 @@ int Futexes::wake_locked(const Key& key, int count, uint32_t bits) {
   return woken;
 }
 
-int Futexes::wake(const Mm::SharedPlace& place, int count, uint32_t bits) {
+ErrnoOr<int> Futexes::wake(const Mm::SharedPlace& place, int count, uint32_t bits) {
   std::lock_guard lock(mutex_);
   return wake_locked({place.object, place.offset}, count, bits);
 }
@@ -81,13 +135,14 @@ ErrnoOr<int> Futexes::requeue(Mm& mm, const Mm::SharedPlace& from, uint64_t addr
   }
   const Key source{from.object, from.offset};
   const Key target{to.object, to.offset};
-  int done = wake_locked(source, count, ~0U);
+  int done = GUEST_TRY(wake_locked(source, count, ~0U));
   const auto queue = queues_.find(source);
   if (queue == queues_.end() || source == target) return done;
   int moved = 0;
   std::list<Waiter*>& destination = queues_[target];
   while (!queue->second.empty() && moved < move) {
     Waiter* waiter = queue->second.front();
+    if (waiter->locker != nullptr) break;
     destination.splice(destination.end(), queue->second, queue->second.begin());
     waiter->key = target;
     waiter->at = std::prev(destination.end());
@@ -157,9 +212,241 @@ ErrnoOr<int> Futexes::wake_op(Mm& mm, const Mm::SharedPlace& first, int count,
     default:
       return Errno(ENOSYS);
   }
-  int woken = wake_locked({first.object, first.offset}, count, ~0U);
-  if (holds) woken += wake_locked({second.object, second.offset}, second_count, ~0U);
+  int woken = GUEST_TRY(wake_locked({first.object, first.offset}, count, ~0U));
+  if (holds) woken += GUEST_TRY(wake_locked({second.object, second.offset}, second_count, ~0U));
   return woken;
+}
+
+ErrnoOr<Futexes::Looked> Futexes::look(const Lock& lock, const Lives& lives) {
+  Looked looked;
+  uint32_t word = 0;
+  {
+    std::lock_guard guard(mutex_);
+    looked.endings = endings_;
+    GUEST_TRY(load(lock.mm, lock.address, word));
+  }
+  looked.owner = owner_in(word);
+  looked.lives = looked.owner != 0 && lives(looked.owner);
+  return looked;
+}
+
+/// Of a lock that nobody waits for.
+ErrnoOr<Futexes::Taken> Futexes::take_free(const Lock& lock, uint32_t flags) {
+  uint32_t word = 0;
+  GUEST_TRY(load(lock.mm, lock.address, word));
+  // From here on only calls change it.
+  GUEST_TRY(mark_waited_for(lock.mm, lock.address, word));
+  if (owner_in(word) != 0) return Taken::kAnothers;
+  GUEST_TRY(
+      store(lock.mm, lock.address, (word & kOwnerDied) | static_cast<uint32_t>(lock.tid) | flags));
+  return Taken::kMine;
+}
+
+ErrnoOr<Futexes::Taken> Futexes::take(const Lock& lock, uint32_t flags, const Looked& looked) {
+  const Key key{lock.place.object, lock.place.offset};
+  uint32_t word = 0;
+  GUEST_TRY(load(lock.mm, lock.address, word));
+  if (owner_in(word) == lock.tid) return Errno(EDEADLK);
+  if (queues_.contains(key)) return Errno(EINVAL);
+  if (const auto known = locks_.find(key); known != locks_.end()) {
+    // Its owner may be between the end of its list of robust locks and leave_locks.
+    const bool is_ending = (word & kOwnerDied) != 0 && owner_in(word) == 0;
+    if (!is_ending && owner_in(word) != known->second.owner) return Errno(EINVAL);
+    return Taken::kAnothers;
+  }
+  const Taken taken = GUEST_TRY(take_free(lock, flags));
+  if (taken == Taken::kMine) return taken;
+  GUEST_TRY(load(lock.mm, lock.address, word));
+  if (owner_in(word) != looked.owner || endings_ != looked.endings) return Taken::kLookAgain;
+  if (!looked.lives) return Errno(ESRCH);
+  return Taken::kAnothers;
+}
+
+Errno Futexes::queue_up(const Lock& lock, Locker& locker) {
+  locker.key = {lock.place.object, lock.place.offset};
+  int32_t owner = 0;
+  if (const auto known = locks_.find(locker.key); known != locks_.end()) {
+    owner = known->second.owner;
+  } else {
+    uint32_t word = 0;
+    GUEST_TRY(load(lock.mm, lock.address, word));
+    owner = owner_in(word);
+  }
+  // Nobody waits for itself, however long the chain: each thread is in it once.
+  size_t steps = 0;
+  for (int32_t at = owner; steps <= lockers_.size(); ++steps) {
+    if (at == locker.tid) return Errno(EDEADLK);
+    const auto waits = lockers_.find(at);
+    if (waits == lockers_.end()) break;
+    at = locks_.at(waits->second->key).owner;
+  }
+  LockQueue& queue = locks_[locker.key];
+  queue.owner = owner;
+  queue.lockers.push_back(&locker);
+  lockers_[locker.tid] = &locker;
+  locker.waits_there = true;
+  return kOk;
+}
+
+void Futexes::stop_waiting(Locker& locker) {
+  const auto queue = locks_.find(locker.key);
+  std::erase(queue->second.lockers, &locker);
+  if (queue->second.lockers.empty()) locks_.erase(queue);
+  lockers_.erase(locker.tid);
+  locker.waits_there = false;
+}
+
+void Futexes::hand_over(std::map<Key, LockQueue>::iterator queue, uint32_t flags) {
+  Locker& next = *queue->second.lockers.front();
+  queue->second.lockers.pop_front();
+  queue->second.owner = next.tid;
+  if (queue->second.lockers.empty()) locks_.erase(queue);
+  lockers_.erase(next.tid);
+  next.waits_there = false;
+  next.result =
+      store(*next.mm, next.address, static_cast<uint32_t>(next.tid) | kHasWaiters | flags);
+  next.served = true;
+  next.sleeper->wake();
+}
+
+Errno Futexes::lock(const Lock& lock, Way way, const Lives& lives, Sleeper& sleeper,
+                    const Deadline& deadline) {
+  Locker locker{&lock.mm, lock.address, lock.tid, &sleeper, {}, false, false, {}};
+  std::unique_lock guard(mutex_, std::defer_lock);
+  for (;;) {
+    const Looked looked = GUEST_TRY(look(lock, lives));
+    guard.lock();
+    const Taken taken = GUEST_TRY(take(lock, 0, looked));
+    if (taken == Taken::kMine) return kOk;
+    if (taken == Taken::kAnothers) break;
+    guard.unlock();
+    // A program may change the word for ever.
+    if (sleeper.interrupted()) return Errno(kRestartNoIntr);
+  }
+  if (way == Way::kTry) return Errno(EAGAIN);
+  GUEST_TRY(queue_up(lock, locker));
+  for (;;) {
+    guard.unlock();
+    const Sleeper::Outcome outcome = sleeper.sleep(deadline);
+    guard.lock();
+    if (locker.served) return locker.result;
+    if (outcome == Sleeper::Outcome::kWoken) continue;
+    stop_waiting(locker);
+    return Errno(outcome == Sleeper::Outcome::kTimedOut ? ETIMEDOUT : kRestartNoIntr);
+  }
+}
+
+Errno Futexes::unlock(const Lock& lock) {
+  const Key key{lock.place.object, lock.place.offset};
+  std::lock_guard guard(mutex_);
+  uint32_t word = 0;
+  GUEST_TRY(load(lock.mm, lock.address, word));
+  if (owner_in(word) != lock.tid) return Errno(EPERM);
+  if (queues_.contains(key)) return Errno(EINVAL);
+  const auto queue = locks_.find(key);
+  if (queue == locks_.end()) return store(lock.mm, lock.address, 0);
+  if (queue->second.owner != lock.tid) return Errno(EINVAL);
+  hand_over(queue, 0);
+  return kOk;
+}
+
+Errno Futexes::wait_for_lock(const Mm::SharedPlace& place, uint64_t address, uint32_t expected,
+                             const Lock& lock, Sleeper& sleeper, const Deadline& deadline) {
+  Locker locker{&lock.mm, lock.address, lock.tid, &sleeper, {}, false, false, {}};
+  locker.key = {lock.place.object, lock.place.offset};
+  Waiter waiter;
+  waiter.sleeper = &sleeper;
+  waiter.locker = &locker;
+  waiter.key = {place.object, place.offset};
+  if (waiter.key == locker.key) return Errno(EINVAL);
+  std::unique_lock guard(mutex_);
+  uint32_t value = 0;
+  GUEST_TRY(load(lock.mm, address, value));
+  if (value != expected) return Errno(EAGAIN);
+  std::list<Waiter*>& queue = queues_[waiter.key];
+  waiter.at = queue.insert(queue.end(), &waiter);
+  for (;;) {
+    guard.unlock();
+    const Sleeper::Outcome outcome = sleeper.sleep(deadline);
+    guard.lock();
+    if (locker.served) return locker.result;
+    if (outcome == Sleeper::Outcome::kWoken) continue;
+    const bool moved = locker.waits_there;
+    if (moved)
+      stop_waiting(locker);
+    else
+      leave(waiter);
+    if (outcome == Sleeper::Outcome::kTimedOut) return Errno(ETIMEDOUT);
+    // Who was moved on cannot wait at the first place again.
+    return Errno(moved ? EAGAIN : kRestartNoIntr);
+  }
+}
+
+ErrnoOr<int> Futexes::requeue_to_lock(const Mm::SharedPlace& from, uint64_t address,
+                                      uint32_t expected, const Lock& to, int move,
+                                      const Lives& lives) {
+  const Key source{from.object, from.offset};
+  const Key target{to.place.object, to.place.offset};
+  if (source == target || move < 0) return Errno(EINVAL);
+  // A program that changes the words all the time gets the call back.
+  constexpr int kTries = 100;
+  for (int tries = 0; tries < kTries; ++tries) {
+    const Looked looked = GUEST_TRY(look(to, lives));
+    std::lock_guard guard(mutex_);
+    uint32_t value = 0;
+    GUEST_TRY(load(to.mm, address, value));
+    if (value != expected) return Errno(EAGAIN);
+    const auto queue = queues_.find(source);
+    if (queue == queues_.end()) return 0;
+    const auto belongs = [&](const Waiter& waiter) {
+      return waiter.locker != nullptr && waiter.locker->key == target;
+    };
+    Waiter& first = *queue->second.front();
+    if (!belongs(first)) return Errno(EINVAL);
+    const Lock for_first{to.mm, to.place, to.address, first.locker->tid};
+    const Taken taken = GUEST_TRY(take(for_first, move > 0 ? kHasWaiters : 0, looked));
+    if (taken == Taken::kLookAgain) continue;
+    int done = 0;
+    std::list<Waiter*>& waiters = queue->second;
+    const auto pop = [&] {
+      Locker& locker = *waiters.front()->locker;
+      waiters.pop_front();
+      return &locker;
+    };
+    if (taken == Taken::kMine) {
+      Locker& locker = *pop();
+      locker.served = true;
+      locker.sleeper->wake();
+      ++done;
+    }
+    Errno failure;
+    while (!waiters.empty() && done <= move) {
+      if (!belongs(*waiters.front())) {
+        failure = Errno(EINVAL);
+        break;
+      }
+      Locker& locker = *pop();
+      ++done;
+      if (const Errno queued = queue_up(to, locker); !queued.ok()) {
+        locker.result = queued;
+        locker.served = true;
+        locker.sleeper->wake();
+      }
+    }
+    if (waiters.empty()) queues_.erase(queue);
+    if (!failure.ok()) return failure;
+    return done;
+  }
+  return Errno(EAGAIN);
+}
+
+void Futexes::leave_locks(int32_t tid) {
+  std::lock_guard guard(mutex_);
+  ++endings_;
+  for (auto at = locks_.begin(); at != locks_.end();) {
+    const auto queue = at++;
+    if (queue->second.owner == tid) hand_over(queue, kOwnerDied);
+  }
 }
 
 }  // namespace fluyt::guest

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <mutex>
+#include <span>
 #include <utility>
 
 #include "guest/base/wait.h"
@@ -12,13 +14,32 @@
 namespace fluyt::guest {
 
 /// Who waits on which word of guest memory (futex(2)).
+///
+/// The word of a lock with priority inheritance holds its owner's thread number. Once its waiters'
+/// bit is set, no program of good will changes it without a call; that bit lies in a byte of its
+/// own, no number being so large, so that setting it takes nothing from a program's atomic
+/// instruction. Waiters are served in order: the host schedules threads as it likes, and there is
+/// no priority to be lent.
 class Futexes {
  public:
+  static constexpr uint32_t kTidMask = 0x3fffffff;
+  static constexpr uint32_t kOwnerDied = 0x40000000;
+  static constexpr uint32_t kHasWaiters = 0x80000000;
+
   static Mm::SharedPlace private_place(Mm& mm, uint64_t address) { return {&mm, address}; }
 
   Errno wait(Mm& mm, const Mm::SharedPlace& place, uint64_t address, uint32_t expected,
              uint32_t bits, Sleeper& sleeper, const Deadline& deadline);
-  int wake(const Mm::SharedPlace& place, int count, uint32_t bits);
+  struct Wanted {
+    Mm::SharedPlace place;
+    uint64_t address = 0;
+    uint32_t expected = 0;
+  };
+  /// futex_waitv(2): which of them was woken.
+  ErrnoOr<int> wait_for_any(Mm& mm, std::span<const Wanted> wanted, Sleeper& sleeper,
+                            const Deadline& deadline);
+  /// EINVAL: who waits there waits for a lock.
+  ErrnoOr<int> wake(const Mm::SharedPlace& place, int count, uint32_t bits);
   /// Wakes `count`, moves up to `move` of the rest to `to`. With `expected`, only while the word at
   /// `address` is that (EAGAIN). Gives the number woken, and moved as well when it was compared.
   ErrnoOr<int> requeue(Mm& mm, const Mm::SharedPlace& from, uint64_t address,
@@ -27,20 +48,79 @@ class Futexes {
                        const Mm::SharedPlace& second, uint64_t address, int second_count,
                        uint32_t op);
 
+  /// A lock's word, as one thread sees it.
+  struct Lock {
+    Mm& mm;
+    Mm::SharedPlace place;
+    uint64_t address = 0;
+    int32_t tid = 0;  // of the thread
+  };
+  /// Whether there is a thread of the number that has not begun to end; called without locks.
+  using Lives = std::function<bool(int32_t)>;
+  enum class Way : uint8_t { kWait, kTry };
+  /// EDEADLK, ESRCH (its owner is gone), EAGAIN (kTry), EINVAL (the word is not what is known of
+  /// it).
+  Errno lock(const Lock& lock, Way way, const Lives& lives, Sleeper& sleeper,
+             const Deadline& deadline);
+  Errno unlock(const Lock& lock);
+  /// Waits at `place` to be moved on to the lock, and for the lock then.
+  Errno wait_for_lock(const Mm::SharedPlace& place, uint64_t address, uint32_t expected,
+                      const Lock& lock, Sleeper& sleeper, const Deadline& deadline);
+  /// Gives the lock at `to` to the first of those, or has it wait there with up to `move` more; how
+  /// many that were. `to.tid` counts for nothing.
+  ErrnoOr<int> requeue_to_lock(const Mm::SharedPlace& from, uint64_t address, uint32_t expected,
+                               const Lock& to, int move, const Lives& lives);
+  /// The thread ends, or its memory is another from here on: its locks go to who waits for them,
+  /// with kOwnerDied. Whoever asks whether it lives hears no from now on.
+  void leave_locks(int32_t tid);
+
  private:
   using Key = std::pair<const void*, uint64_t>;
+  /// Who waits for a lock, or to be moved on to one.
+  struct Locker {
+    Mm* mm = nullptr;
+    uint64_t address = 0;
+    int32_t tid = 0;
+    Sleeper* sleeper = nullptr;
+    Key key;  // of the lock
+    bool waits_there = false;
+    bool served = false;
+    Errno result;
+  };
   struct Waiter {
     Sleeper* sleeper = nullptr;
     uint32_t bits = 0;
     bool woken = false;
+    Locker* locker = nullptr;
     Key key;
     std::list<Waiter*>::iterator at;
   };
-  int wake_locked(const Key& key, int count, uint32_t bits);
+  struct LockQueue {
+    int32_t owner = 0;
+    std::list<Locker*> lockers;  // never empty
+  };
+  /// What was found of an owner without the lock.
+  struct Looked {
+    int32_t owner = 0;
+    uint64_t endings = 0;
+    bool lives = false;
+  };
+  enum class Taken : uint8_t { kMine, kAnothers, kLookAgain };
+
+  ErrnoOr<int> wake_locked(const Key& key, int count, uint32_t bits);
   void leave(Waiter& waiter);
+  ErrnoOr<Looked> look(const Lock& lock, const Lives& lives);
+  ErrnoOr<Taken> take(const Lock& lock, uint32_t flags, const Looked& looked);
+  ErrnoOr<Taken> take_free(const Lock& lock, uint32_t flags);
+  Errno queue_up(const Lock& lock, Locker& locker);
+  void stop_waiting(Locker& locker);
+  void hand_over(std::map<Key, LockQueue>::iterator queue, uint32_t flags);
 
   std::mutex mutex_;
   std::map<Key, std::list<Waiter*>> queues_;
+  std::map<Key, LockQueue> locks_;
+  std::map<int32_t, Locker*> lockers_;  // who waits for a lock, by thread
+  uint64_t endings_ = 0;                // leave_locks so far
 };
 
 }  // namespace fluyt::guest

@@ -272,7 +272,8 @@ bool Task::take_one_signal(bool& restart_decided) {
   }
   if (!restart_decided) {
     restart_decided = true;
-    if (restart_ == kRestartSys && (action.flags & SA_RESTART) != 0) {
+    if (restart_ == kRestartNoIntr ||
+        (restart_ == kRestartSys && (action.flags & SA_RESTART) != 0)) {
       registers->rip -= 2;
       registers->rax = static_cast<uint64_t>(last_call);
     } else {
@@ -446,8 +447,6 @@ bool Task::passes_filter(const SyscallRequest& call) {
 void Task::give_up_robust_futexes() {
   if (robust_list == 0) return;
   constexpr int kMaxEntries = 2048;
-  constexpr uint32_t kOwnerDied = 0x40000000;
-  constexpr uint32_t kTidMask = 0x3fffffff;
   struct Head {
     uint64_t next;
     int64_t offset;
@@ -458,12 +457,11 @@ void Task::give_up_robust_futexes() {
   const auto give_up = [&](uint64_t entry) {
     const uint64_t address = (entry & ~uint64_t{1}) + static_cast<uint64_t>(head.value().offset);
     const ErrnoOr<uint32_t> word = get<uint32_t>(address);
-    if (!word.ok() || (word.value() & kTidMask) != static_cast<uint32_t>(tid)) return;
-    if (!put(address, (word.value() & 0x80000000U) | kOwnerDied).ok()) return;
-    if ((word.value() & 0x80000000U) != 0) {
-      kernel.futexes.wake(mm->place_of(address), 1, ~0U);
-      kernel.futexes.wake(Futexes::private_place(*mm, address), 1, ~0U);
-    }
+    if (!word.ok() || (word.value() & Futexes::kTidMask) != static_cast<uint32_t>(tid)) return;
+    const uint32_t waited_for = word.value() & Futexes::kHasWaiters;
+    if (!put(address, waited_for | Futexes::kOwnerDied).ok()) return;
+    // Of a lock with priority inheritance, which the lowest bit tells, leave_locks wakes the next.
+    if (waited_for != 0 && (entry & 1) == 0) wake_futex(address);
   };
   uint64_t at = head.value().next;
   for (int i = 0; i < kMaxEntries && (at & ~uint64_t{1}) != robust_list; ++i) {
@@ -475,13 +473,27 @@ void Task::give_up_robust_futexes() {
   if (head.value().pending != 0) give_up(head.value().pending);
 }
 
-void Task::leave() {
+/// Whichever way it is waited for.
+void Task::wake_futex(uint64_t address) {
+  (void)kernel.futexes.wake(mm->place_of(address), 1, ~0U).ok();
+  (void)kernel.futexes.wake(Futexes::private_place(*mm, address), 1, ~0U).ok();
+}
+
+void Task::give_up_futexes() {
   give_up_robust_futexes();
+  kernel.futexes.leave_locks(tid);
+}
+
+void Task::leave() {
+  {
+    std::lock_guard guard(kernel.lock);
+    leaving = true;
+  }
+  give_up_futexes();
   if (clear_child_tid != 0 && mm.use_count() > 1) {
     // Whoever waits there is woken whether it could be written or not.
-    (void)put(clear_child_tid, uint32_t{0});
-    kernel.futexes.wake(mm->place_of(clear_child_tid), 1, ~0U);
-    kernel.futexes.wake(Futexes::private_place(*mm, clear_child_tid), 1, ~0U);
+    put(clear_child_tid, uint32_t{0}).ignore("nobody is left to be told");
+    wake_futex(clear_child_tid);
   }
   // Files and memory go before anyone hears of the end, so that a pipe's reader sees its end first.
   std::shared_ptr<FdTable> own_files;

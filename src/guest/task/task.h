@@ -213,7 +213,8 @@ class Task final : public JobControl {
 
   Kernel& kernel;
   ProcessPtr process;
-  int32_t tid;  // exec may make it the leader's
+  int32_t tid;           // exec may make it the leader's
+  bool leaving = false;  // under Kernel::lock: it runs no more
   std::string name;
 
   std::shared_ptr<Mm> mm;
@@ -295,6 +296,8 @@ class Task final : public JobControl {
   ErrnoOr<ThreadImage> image();
 
   Errno return_from_signal();
+  /// What it has locked is others' from here on, as its memory goes (execve(2), its end).
+  void give_up_futexes();
   /// Raises a signal that cannot be blocked or ignored.
   void force(int signal, int code, uint64_t address);
   void force(const SignalInfo& info);
@@ -331,6 +334,7 @@ class Task final : public JobControl {
   Errno push_frame(const SignalInfo& info, const SignalAction& action, Registers& registers,
                    SignalSet old_mask);
   void give_up_robust_futexes();
+  void wake_futex(uint64_t address);
   void begin_usage();
 
   std::atomic<bool> work_{false};

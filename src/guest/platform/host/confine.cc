@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
+#include <linux/membarrier.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -135,6 +136,11 @@ std::vector<sock_filter> sentry_program() {
     answer(kKill);
     answer(kAllow);
   }
+  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 4);
+  load(argument(0));
+  add(BPF_JMP | BPF_JEQ | BPF_K, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 1, 0);
+  answer(kKill);
+  answer(kAllow);
   add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
   load(argument(0));
   add(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0);

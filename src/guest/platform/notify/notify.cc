@@ -1,6 +1,7 @@
 #include "guest/platform/notify/notify.h"
 
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -548,6 +549,8 @@ class NotifyPlatform final : public Platform {
     if (!holdings.ok())
       return Error::from_errno(holdings.error().value(), "socketpair for the first stub");
     const uint64_t request = Arena::request_offset(holdings->request);
+    // Every stub descends from us, and so is one of those that `barrier` reaches.
+    has_barrier_ = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
@@ -573,6 +576,11 @@ class NotifyPlatform final : public Platform {
         template_->fork([](const StubProcess::Slot&) -> StubProcess::FirstThread { return {}; }));
     return std::unique_ptr<AddressSpace>(std::make_unique<NotifyAddressSpace>(
         std::shared_ptr<StubProcess>(std::move(made.process))));
+  }
+
+  Errno barrier() override {
+    if (!has_barrier_) return Errno(ENOSYS);
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 ? kOk : Errno(errno);
   }
 
  private:
@@ -622,6 +630,7 @@ class NotifyPlatform final : public Platform {
   Reaper reaper_;
   HostClock clock_;
   ClockPages pages_;
+  bool has_barrier_ = false;
   std::unique_ptr<StubProcess> template_;
 };
 
