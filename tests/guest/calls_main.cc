@@ -42,10 +42,12 @@ int main(int argc, char** argv) {
   calls::inotify();
   calls::locks();
   calls::memory();
+  calls::opening_ways();
   calls::processes();
   calls::seccomp();
   calls::signals();
   calls::sockets();
+  calls::splicing();
   calls::sysv();
   calls::tasks();
   calls::terminals();

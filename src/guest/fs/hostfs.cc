@@ -210,6 +210,13 @@ class HostInode final : public Inode {
         GUEST_TRY(fs_->broker().create(handle_, name, O_RDWR, node.mode, uid, gid));
     return fs_->adopt({made.handle, made.stat, made.mount});
   }
+  ErrnoOr<InodePtr> make_unnamed(const NewNode& node, bool linkable) override {
+    GUEST_TRY(fs_->may_change());
+    host::Broker::Created made =
+        GUEST_TRY(fs_->broker().create(handle_, "", linkable ? O_RDWR : O_RDWR | O_EXCL, node.mode,
+                                       fs_->host_uid(node.uid), fs_->host_gid(node.gid)));
+    return fs_->adopt({made.handle, made.stat, made.mount});
+  }
   ErrnoOr<InodePtr> symlink(std::string_view name, std::string_view target,
                             const NewNode& owner) override {
     GUEST_TRY(fs_->may_change());

@@ -144,6 +144,13 @@ class MemInode final : public Inode {
     GUEST_TRY(add(name, made));
     return InodePtr(made);
   }
+  ErrnoOr<InodePtr> make_unnamed(const NewNode& node, bool linkable) override {
+    auto made = std::make_shared<MemInode>(mount_, node);
+    GUEST_TRY(made->prepare());
+    made->stat_.nlink = 0;
+    made->linkable_ = linkable;
+    return InodePtr(made);
+  }
   ErrnoOr<InodePtr> symlink(std::string_view name, std::string_view target,
                             const NewNode& owner) override {
     auto made = std::make_shared<MemInode>(mount_, owner);
@@ -186,9 +193,15 @@ class MemInode final : public Inode {
   Errno link(std::string_view name, Inode& target) override {
     auto* other = dynamic_cast<MemInode*>(&target);
     if (other == nullptr || other->mount_ != mount_) return Errno(EXDEV);
+    {
+      // What has lost its last name gets none again.
+      std::lock_guard lock(mount_->mutex);
+      if (other->stat_.nlink == 0 && !other->linkable_) return Errno(ENOENT);
+    }
     GUEST_TRY(add(name, std::static_pointer_cast<MemInode>(other->shared_from_this())));
     std::lock_guard lock(mount_->mutex);
     ++other->stat_.nlink;
+    other->linkable_ = false;
     other->stat_.changed = now();
     return kOk;
   }
@@ -260,6 +273,7 @@ class MemInode final : public Inode {
   Stat stat_;
   sys::Fd data_;
   std::string target_;
+  bool linkable_ = false;                                      // though it has no name
   static constexpr size_t kMaxAttributes = size_t{128} << 10;  // names and values of one file
   std::map<std::string, std::string> attributes_;
   std::map<std::string, std::shared_ptr<MemInode>, std::less<>> children_;

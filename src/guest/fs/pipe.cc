@@ -48,7 +48,7 @@ class Pipe {
       {
         std::lock_guard lock(mutex);
         if (readers == 0) return Errno(EPIPE);
-        const size_t room = capacity - used;
+        const size_t room = this->room();
         const size_t left = from.size() - done;
         // Up to PIPE_BUF bytes go whole or not at all.
         if (room >= left || (room > 0 && from.size() > kAtomic)) {
@@ -62,6 +62,60 @@ class Pipe {
     }
   }
 
+  ErrnoOr<size_t> wait_for_room(Caller& caller, PipeEnd::Wait wait) {
+    size_t found = 0;
+    bool broken = false;
+    const auto look = [&] {
+      std::lock_guard lock(mutex);
+      broken = readers == 0;
+      found = room();
+      return broken || found != 0;
+    };
+    if (!look()) {
+      if (wait == PipeEnd::Wait::kNever) return Errno(EAGAIN);
+      GUEST_TRY(wait_until(queue, caller.sleeper, {}, look));
+    }
+    return broken ? ErrnoOr<size_t>(Errno(EPIPE)) : found;
+  }
+  ErrnoOr<size_t> wait_for_bytes(Caller& caller, PipeEnd::Wait wait) {
+    size_t found = 0;
+    const auto look = [&] {
+      std::lock_guard lock(mutex);
+      found = used;
+      return found != 0 || writers == 0;
+    };
+    if (!look()) {
+      if (wait == PipeEnd::Wait::kNever) return Errno(EAGAIN);
+      GUEST_TRY(wait_until(queue, caller.sleeper, {}, look));
+    }
+    return found;
+  }
+  size_t peek(std::span<std::byte> to) {
+    std::lock_guard lock(mutex);
+    return copy(to);
+  }
+  size_t take_some(std::span<std::byte> to) {
+    std::lock_guard lock(mutex);
+    return take(to);
+  }
+  size_t put_some(std::span<const std::byte> bytes, PipeEnd::Room how) {
+    std::lock_guard lock(mutex);
+    if (how == PipeEnd::Room::kAsThereIs) bytes = bytes.first(std::min(bytes.size(), room()));
+    grow(bytes.size());
+    return put(bytes);
+  }
+  void put_back(std::span<const std::byte> bytes) {
+    if (bytes.empty()) return;
+    std::lock_guard lock(mutex);
+    grow(bytes.size());
+    begin_ = (begin_ + ring_.size() - bytes.size()) % ring_.size();
+    used += bytes.size();
+    const size_t first = std::min(bytes.size(), ring_.size() - begin_);
+    std::memcpy(ring_.data() + begin_, bytes.data(), first);
+    std::memcpy(ring_.data(), bytes.data() + first, bytes.size() - first);
+    queue.wake_all(POLLIN | POLLRDNORM);
+  }
+
   uint32_t ready(bool reader, bool writer) {
     std::lock_guard lock(mutex);
     uint32_t out = 0;
@@ -70,7 +124,7 @@ class Pipe {
       if (writers == 0 && had_writer) out |= POLLHUP;
     }
     if (writer) {
-      if (capacity - used >= kAtomic) out |= POLLOUT | POLLWRNORM;
+      if (room() >= kAtomic) out |= POLLOUT | POLLWRNORM;
       if (readers == 0) out |= POLLERR;
     }
     return out;
@@ -95,28 +149,38 @@ class Pipe {
     wanted = std::max(wanted, kAtomic);
     size_t size = kAtomic;
     while (size < wanted) size *= 2;
-    std::vector<std::byte> moved(size);
-    const size_t count = used;
-    for (size_t i = 0; i < count; ++i) moved[i] = ring_[(begin_ + i) % ring_.size()];
-    ring_ = std::move(moved);
-    begin_ = 0;
+    relocate(size);
     capacity = size;
     return kOk;
   }
 
  private:
-  size_t take(std::span<std::byte> to) {
+  size_t room() const { return used < capacity ? capacity - used : 0; }
+  void relocate(size_t size) {
+    std::vector<std::byte> moved(size);
+    copy(moved);
+    ring_ = std::move(moved);
+    begin_ = 0;
+  }
+  /// For so many bytes more, whatever the capacity.
+  void grow(size_t more) {
+    if (ring_.size() < std::max(capacity, used + more)) relocate(std::max(capacity, used + more));
+  }
+  size_t copy(std::span<std::byte> to) const {
     const size_t count = std::min(to.size(), used);
     const size_t first = std::min(count, ring_.size() - begin_);
     std::memcpy(to.data(), ring_.data() + begin_, first);
     if (count > first) std::memcpy(to.data() + first, ring_.data(), count - first);
+    return count;
+  }
+  size_t take(std::span<std::byte> to) {
+    const size_t count = copy(to);
     begin_ = (begin_ + count) % ring_.size();
     used -= count;
     queue.wake_all(POLLOUT | POLLWRNORM);
     return count;
   }
   size_t put(std::span<const std::byte> from) {
-    if (ring_.size() < capacity) ring_.resize(capacity);
     const size_t at = (begin_ + used) % ring_.size();
     const size_t first = std::min(from.size(), ring_.size() - at);
     std::memcpy(ring_.data() + at, from.data(), first);
@@ -154,10 +218,10 @@ class PipeInode final : public Inode {
   Timestamp made_;
 };
 
-class PipeFile final : public File {
+class PipeFile final : public PipeEnd {
  public:
   PipeFile(DentryPtr path, InodePtr inode, int flags, std::shared_ptr<Pipe> pipe)
-      : File(std::move(path), std::move(inode), flags), pipe_(std::move(pipe)) {
+      : PipeEnd(std::move(path), std::move(inode), flags), pipe_(std::move(pipe)) {
     {
       std::lock_guard lock(pipe_->mutex);
       if (readable()) {
@@ -212,6 +276,19 @@ class PipeFile final : public File {
     }
     return Errno(ENOTTY);
   }
+  ErrnoOr<size_t> wait_for_room(Caller& caller, Wait wait) override {
+    return pipe_->wait_for_room(caller, nonblocking() ? Wait::kNever : wait);
+  }
+  ErrnoOr<size_t> wait_for_bytes(Caller& caller, Wait wait) override {
+    return pipe_->wait_for_bytes(caller, nonblocking() ? Wait::kNever : wait);
+  }
+  size_t peek(std::span<std::byte> to) override { return pipe_->peek(to); }
+  size_t take(std::span<std::byte> to) override { return pipe_->take_some(to); }
+  void put_back(std::span<const std::byte> bytes) override { pipe_->put_back(bytes); }
+  size_t put(std::span<const std::byte> bytes, Room room) override {
+    return pipe_->put_some(bytes, room);
+  }
+  const void* pipe() const override { return pipe_.get(); }
   std::string describe() const override { return "pipe:[" + std::to_string(pipe_->number) + "]"; }
   /// A FIFO is open when somebody has the other end.
   ErrnoOr<FilePtr> finish_open(Caller& caller) override {

@@ -35,7 +35,7 @@ class SharedMemory final : public File {
 
 bool same_kind(const Mm::Area& a, const Mm::Area& b) {
   return a.protection == b.protection && a.shared == b.shared && a.file == b.file &&
-         a.name == b.name;
+         a.name == b.name && a.may_write == b.may_write && a.hold == b.hold;
 }
 
 }  // namespace
@@ -149,6 +149,11 @@ ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int
       return Errno(EACCES);
     mapping.host_fd = GUEST_TRY(file->host_descriptor());
     if (file->inode()->is_dir()) return Errno(ENODEV);
+    if (shared) {
+      File::SharedUse use = GUEST_TRY(file->map_shared((protection & PROT_WRITE) != 0));
+      area.may_write = use.may_write;
+      area.hold = std::move(use.hold);
+    }
     mapping.backing = shared ? Backing::kSharedFile : Backing::kPrivateFile;
     mapping.offset = offset;
     area.file = file;
@@ -207,8 +212,7 @@ Errno Mm::protect(uint64_t address, uint64_t length, int protection) {
   split(address);
   split(end);
   for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
-    if (at->second.shared && at->second.file && (protection & PROT_WRITE) != 0 &&
-        !at->second.file->writable())
+    if (at->second.shared && (protection & PROT_WRITE) != 0 && !at->second.may_write)
       return Errno(EACCES);
   GUEST_TRY(space_->protect(address, length, protection));
   std::vector<std::pair<uint64_t, Area>> changed;

@@ -49,6 +49,8 @@ class Mm {
     uint64_t end = 0;
     int protection = 0;
     bool shared = false;
+    bool may_write = true;  // of a shared one: mprotect(2) can make it writable
+    std::shared_ptr<void> hold;
     FilePtr file;
     uint64_t offset = 0;
     std::string name;

@@ -10,6 +10,7 @@
 #include <climits>
 
 #include "guest/fs/devices.h"
+#include "guest/fs/memory_file.h"
 #include "guest/fs/special.h"
 #include "guest/fs/tty.h"
 #include "guest/net/socket.h"
@@ -131,9 +132,31 @@ ErrnoOr<uint64_t> told(const Task& task, const File& file, ErrnoOr<uint64_t> don
   return done;
 }
 
-ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vectors, Way way) {
+/// RWF_* of preadv2(2).
+constexpr uint32_t kHighPriority = 1, kDataSync = 2, kSync = 4, kNoWait = 8, kAppend = 16,
+                   kNoAppend = 32;
+
+/// What the flags ask for before the bytes go.
+Errno apply_flags(const FilePtr& file, uint32_t flags, Way way) {
+  constexpr uint32_t kKnown = kHighPriority | kDataSync | kSync | kNoWait | kAppend | kNoAppend;
+  if ((flags & ~kKnown) != 0) return Errno(EOPNOTSUPP);
+  if ((flags & kAppend) != 0 && (flags & kNoAppend) != 0) return Errno(EINVAL);
+  // The host's descriptor of such a file appends whatever we say.
+  if ((flags & kNoAppend) != 0 && way == Way::kWrite && file->appending()) return Errno(EOPNOTSUPP);
+  if ((flags & kNoWait) != 0 && !file->seekable()) {
+    if (!S_ISFIFO(file->inode()->type()) && !S_ISSOCK(file->inode()->type()))
+      return Errno(EOPNOTSUPP);
+    const uint32_t wanted = way == Way::kRead ? POLLIN | POLLHUP : POLLOUT | POLLERR;
+    if ((file->ready(wanted) & wanted) == 0) return Errno(EAGAIN);
+  }
+  return kOk;
+}
+
+ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vectors, Way way,
+                           uint32_t flags = 0) {
   const FilePtr file = GUEST_TRY(get_file(task, fd));
   if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
+  if (flags != 0) GUEST_TRY(apply_flags(file, flags, way));
   const auto run = [&] {
     return told(task, *file,
                 way == Way::kRead ? read_into(task, *file, vectors, &file->position)
@@ -148,21 +171,44 @@ ErrnoOr<uint64_t> transfer(Task& task, uint64_t fd, std::span<const Vector> vect
                                      : write_socket(task, *socket, vectors));
   if (!file->seekable()) return run();
   std::lock_guard lock(file->position_lock);
-  return run();
+  if ((flags & kAppend) != 0 && way == Way::kWrite) {
+    const Stat now = GUEST_TRY(file->stat());
+    file->position = now.size;
+  }
+  ErrnoOr<uint64_t> done = run();
+  if ((flags & (kDataSync | kSync)) != 0 && way == Way::kWrite && done.ok())
+    GUEST_TRY(file->sync());
+  return done;
 }
 
 ErrnoOr<uint64_t> transfer_at(Task& task, uint64_t fd, std::span<const Vector> vectors,
-                              uint64_t offset, Way way) {
+                              uint64_t offset, Way way, uint32_t flags = 0) {
   auto at = static_cast<int64_t>(offset);
   if (at < 0) return Errno(EINVAL);
   const FilePtr file = GUEST_TRY(get_file(task, fd));
   if (way == Way::kRead ? !file->readable() : !file->writable()) return Errno(EBADF);
   if (!file->seekable()) return Errno(ESPIPE);
   if (way == Way::kRead && file->inode()->is_dir()) return Errno(EISDIR);
-  return told(task, *file,
-              way == Way::kRead ? read_into(task, *file, vectors, &at)
-                                : write_from(task, *file, vectors, &at),
-              way);
+  if (flags != 0) GUEST_TRY(apply_flags(file, flags, way));
+  if ((flags & kAppend) != 0 && way == Way::kWrite) {
+    const Stat now = GUEST_TRY(file->stat());
+    at = now.size;
+  }
+  ErrnoOr<uint64_t> done = told(task, *file,
+                                way == Way::kRead ? read_into(task, *file, vectors, &at)
+                                                  : write_from(task, *file, vectors, &at),
+                                way);
+  if ((flags & (kDataSync | kSync)) != 0 && way == Way::kWrite && done.ok())
+    GUEST_TRY(file->sync());
+  return done;
+}
+
+/// preadv2(2) and its like: an offset of -1 is the file's position.
+ErrnoOr<uint64_t> transfer_with_flags(Task& task, Arguments a, Way way) {
+  const std::vector<Vector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
+  const auto flags = static_cast<uint32_t>(a[5]);
+  if (static_cast<int64_t>(a[3]) == -1) return transfer(task, a[0], vectors, way, flags);
+  return transfer_at(task, a[0], vectors, a[3], way, flags);
 }
 
 ErrnoOr<Vector> one_vector(uint64_t address, uint64_t length) {
@@ -210,6 +256,13 @@ ErrnoOr<uint64_t> sys_preadv(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_pwritev(Task& task, Arguments a) {
   const std::vector<Vector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
   return transfer_at(task, a[0], vectors, a[3], Way::kWrite);
+}
+
+ErrnoOr<uint64_t> sys_preadv2(Task& task, Arguments a) {
+  return transfer_with_flags(task, a, Way::kRead);
+}
+ErrnoOr<uint64_t> sys_pwritev2(Task& task, Arguments a) {
+  return transfer_with_flags(task, a, Way::kWrite);
 }
 
 ErrnoOr<uint64_t> sys_close(Task& task, Arguments a) {
@@ -300,6 +353,11 @@ ErrnoOr<uint64_t> sys_fcntl(Task& task, Arguments a) {
     case F_OFD_SETLK:
     case F_OFD_SETLKW:
       return control_lock(task, file, as_int(a[1]), a[2]);
+    case 1033:  // F_ADD_SEALS
+      GUEST_TRY(file->add_seals(static_cast<uint32_t>(a[2])));
+      return uint64_t{0};
+    case 1034:
+      return uint64_t{GUEST_TRY(file->seals())};
     case F_SETOWN:
       return uint64_t{0};
     case F_GETOWN:
@@ -608,49 +666,6 @@ class EventFile final : public File {
   WaitQueue queue_;
 };
 
-/// memfd_create(2): a file without a name.
-class MemoryFile final : public File {
- public:
-  MemoryFile(InodePtr inode, sys::Fd fd, std::string name)
-      : File(nullptr, std::move(inode), O_RDWR), fd_(std::move(fd)), name_(std::move(name)) {}
-  ErrnoOr<size_t> read(Caller&, std::span<std::byte> to, int64_t* offset) override {
-    const size_t done = GUEST_TRY(host::read_at(fd_, to, *offset));
-    *offset += static_cast<int64_t>(done);
-    return done;
-  }
-  ErrnoOr<size_t> write(Caller&, std::span<const std::byte> from, int64_t* offset) override {
-    if (appending()) {
-      const Stat now = GUEST_TRY(host::stat(fd_));
-      *offset = now.size;
-    }
-    const size_t done = GUEST_TRY(host::write_at(fd_, from, *offset));
-    *offset += static_cast<int64_t>(done);
-    return done;
-  }
-  bool seekable() const override { return true; }
-  ErrnoOr<int64_t> seek(int64_t offset, int whence) override {
-    const Stat now = GUEST_TRY(host::stat(fd_));
-    return seek_within(offset, whence, now.size);
-  }
-  ErrnoOr<Stat> stat() override {
-    Stat out = GUEST_TRY(inode()->stat());
-    const Stat now = GUEST_TRY(host::stat(fd_));
-    out.size = now.size;
-    out.blocks = now.blocks;
-    return out;
-  }
-  Errno truncate(int64_t size) override { return host::truncate(fd_, size); }
-  Errno allocate(int mode, int64_t offset, int64_t length) override {
-    return host::allocate(fd_, mode, offset, length);
-  }
-  ErrnoOr<int> host_descriptor() override { return fd_.raw(); }
-  std::string describe() const override { return "/memfd:" + name_ + " (deleted)"; }
-
- private:
-  sys::Fd fd_;
-  std::string name_;
-};
-
 }  // namespace
 
 ErrnoOr<uint64_t> sys_eventfd2(Task& task, Arguments a) {
@@ -668,15 +683,27 @@ ErrnoOr<uint64_t> sys_eventfd(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_memfd_create(Task& task, Arguments a) {
-  constexpr unsigned kKnown = 1 | 2 | 8 | 16;  // CLOEXEC, ALLOW_SEALING, NOEXEC_SEAL, EXEC
+  constexpr unsigned kCloseOnExec = 1;
+  constexpr unsigned kAllowSealing = 2;
+  constexpr unsigned kNoExec = 8;  // MFD_NOEXEC_SEAL
+  constexpr unsigned kExec = 16;
   const auto flags = static_cast<unsigned>(a[1]);
-  if ((flags & ~kKnown) != 0) return Errno(EINVAL);
-  const ErrnoOr<std::string> name = task.get_string(a[0], 250);
+  if ((flags & ~(kCloseOnExec | kAllowSealing | kNoExec | kExec)) != 0 ||
+      (flags & (kNoExec | kExec)) == (kNoExec | kExec))
+    return Errno(EINVAL);
+  ErrnoOr<std::string> name = task.get_string(a[0], 250);
   if (!name.ok()) return name.error().value() == ENAMETOOLONG ? Errno(EINVAL) : name.error();
-  sys::Fd fd = GUEST_TRY(host::make_memory("guest-memfd"));
-  auto file = std::make_shared<MemoryFile>(make_anonymous_inode(S_IFREG | 0777, 0), std::move(fd),
-                                           name.value());
-  return add_file(task, std::move(file), (flags & 1) != 0);
+  MemoryFileRequest request;
+  request.name = std::move(name).value();
+  request.uid = task.credentials.fsuid;
+  request.gid = task.credentials.fsgid;
+  if ((flags & kAllowSealing) != 0) request.seals = 0;
+  if ((flags & kNoExec) != 0) {
+    request.mode = 0666;
+    request.seals = kSealExec;
+  }
+  FilePtr file = GUEST_TRY(make_memory_file(request));
+  return add_file(task, std::move(file), (flags & kCloseOnExec) != 0);
 }
 
 }  // namespace fluyt::guest

@@ -22,14 +22,39 @@ uint32_t masked(Task& task, uint64_t mode) {
   return static_cast<uint32_t>(mode) & 07777 & ~task.fs->umask;
 }
 
-ErrnoOr<uint64_t> open_at(Task& task, int dirfd, uint64_t address, int flags, uint64_t mode) {
-  constexpr int kTmpFile = 020000000;
-  if ((flags & kTmpFile) != 0) return Errno(EOPNOTSUPP);
+constexpr int kTmpFile = 020000000;  // O_TMPFILE without its O_DIRECTORY
+
+/// Where openat2(2) starts: what it does not leave, where it is not to.
+ErrnoOr<WalkFrom> open_from(Task& task, int dirfd, const std::string& path, uint32_t resolve) {
+  constexpr uint32_t kScoped = kResolveBeneath | kResolveInRoot;
+  if ((resolve & kScoped) == 0) {
+    WalkFrom from = GUEST_TRY(walk_from(task, dirfd, path));
+    from.resolve = resolve;
+    return from;
+  }
+  // An absolute path starts at the descriptor as well.
+  WalkFrom from = GUEST_TRY(walk_from(task, dirfd, "."));
+  if (!from.base->inode->is_dir()) return Errno(ENOTDIR);
+  from.root = from.base;
+  from.resolve = resolve;
+  return from;
+}
+
+ErrnoOr<uint64_t> open_at(Task& task, int dirfd, uint64_t address, int flags, uint64_t mode,
+                          uint32_t resolve = 0) {
   if ((flags & O_ACCMODE) == O_ACCMODE) return Errno(EINVAL);
+  const bool unnamed = (flags & kTmpFile) != 0 && (flags & O_PATH) == 0;
+  if (unnamed) {
+    if ((flags & O_DIRECTORY) == 0 || (flags & O_CREAT) != 0 || (flags & O_ACCMODE) == O_RDONLY)
+      return Errno(EINVAL);
+  }
   if ((flags & O_CREAT) != 0 && (flags & O_DIRECTORY) != 0) return Errno(EINVAL);
   const std::string path = GUEST_TRY(task.get_path(address));
-  const WalkFrom from = GUEST_TRY(walk_from(task, dirfd, path));
-  Tree::Opened opened = GUEST_TRY(task.kernel.tree->open(from, path, flags, masked(task, mode)));
+  const WalkFrom from = GUEST_TRY(open_from(task, dirfd, path, resolve));
+  Tree& tree = *task.kernel.tree;
+  Tree::Opened opened = unnamed
+                            ? GUEST_TRY(tree.open_unnamed(from, path, flags, masked(task, mode)))
+                            : GUEST_TRY(tree.open(from, path, flags, masked(task, mode)));
   Caller caller = task.caller();
   if ((flags & O_PATH) == 0) {
     FilePtr other = GUEST_TRY(opened.file->finish_open(caller));
@@ -238,6 +263,37 @@ ErrnoOr<uint64_t> sys_open(Task& task, Arguments a) {
 }
 ErrnoOr<uint64_t> sys_openat(Task& task, Arguments a) {
   return open_at(task, as_int(a[0]), a[1], as_int(a[2]), a[3]);
+}
+ErrnoOr<uint64_t> sys_openat2(Task& task, Arguments a) {
+  struct How {
+    uint64_t flags, mode, resolve;
+  };
+  if (a[3] < sizeof(How)) return Errno(EINVAL);
+  if (a[3] > kPageSize) return Errno(E2BIG);
+  std::vector<std::byte> raw(a[3]);
+  GUEST_TRY(task.copy_in(a[2], raw));
+  if (std::any_of(raw.begin() + sizeof(How), raw.end(),
+                  [](std::byte byte) { return byte != std::byte{0}; }))
+    return Errno(E2BIG);
+  How how{};
+  std::copy_n(raw.data(), sizeof how, std::as_writable_bytes(std::span(&how, 1)).data());
+  constexpr uint64_t kFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND |
+                              O_NONBLOCK | O_DSYNC | O_ASYNC | O_DIRECT | 0100000 /* O_LARGEFILE */
+                              | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_SYNC | O_PATH |
+                              kTmpFile;
+  constexpr uint64_t kResolve = kResolveNoXdev | kResolveNoMagicLinks | kResolveNoSymlinks |
+                                kResolveBeneath | kResolveInRoot | kResolveCached;
+  constexpr uint64_t kWithPath = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC;
+  if ((how.flags & ~kFlags) != 0 || (how.resolve & ~kResolve) != 0) return Errno(EINVAL);
+  if ((how.resolve & kResolveBeneath) != 0 && (how.resolve & kResolveInRoot) != 0)
+    return Errno(EINVAL);
+  const bool makes = (how.flags & (O_CREAT | kTmpFile)) != 0;
+  if (makes ? (how.mode & ~uint64_t{07777}) != 0 : how.mode != 0) return Errno(EINVAL);
+  if ((how.flags & O_PATH) != 0 && (how.flags & ~kWithPath) != 0) return Errno(EINVAL);
+  // What is in memory and what is not is not known here: its caller asks again without this.
+  if ((how.resolve & kResolveCached) != 0) return Errno(EAGAIN);
+  return open_at(task, as_int(a[0]), a[1], static_cast<int>(how.flags), how.mode,
+                 static_cast<uint32_t>(how.resolve));
 }
 ErrnoOr<uint64_t> sys_creat(Task& task, Arguments a) {
   return open_at(task, kAtCwd, a[0], O_CREAT | O_WRONLY | O_TRUNC, a[1]);

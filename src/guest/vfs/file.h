@@ -95,6 +95,16 @@ class File {
   virtual Errno sync() { return kOk; }
   /// A descriptor of the host that memory can be mapped from; it lives as long as this file.
   virtual ErrnoOr<int> host_descriptor() { return Errno(ENODEV); }
+  /// What a shared mapping of it keeps as long as it lives, and whether it may be written through.
+  struct SharedUse {
+    bool may_write = false;
+    std::shared_ptr<void> hold;
+  };
+  /// EPERM: it is sealed against what is wanted.
+  virtual ErrnoOr<SharedUse> map_shared(bool /*writes*/) { return SharedUse{writable(), nullptr}; }
+  /// F_SEAL_* of fcntl(2); EINVAL for what cannot be sealed.
+  virtual ErrnoOr<uint32_t> seals() { return Errno(EINVAL); }
+  virtual Errno add_seals(uint32_t /*seals*/) { return Errno(EINVAL); }
   /// A shared mapping of zeros, as of /dev/zero.
   virtual bool maps_anonymous() const { return false; }
   /// What readlink of /proc/self/fd/N says when there is no path.

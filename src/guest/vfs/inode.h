@@ -65,6 +65,10 @@ class Inode : public std::enable_shared_from_this<Inode> {
   virtual ErrnoOr<std::shared_ptr<Inode>> make(std::string_view /*name*/, const NewNode& /*node*/) {
     return Errno(EROFS);
   }
+  /// A file without a name (O_TMPFILE); `linkable`: it may get one later.
+  virtual ErrnoOr<std::shared_ptr<Inode>> make_unnamed(const NewNode& /*node*/, bool /*linkable*/) {
+    return Errno(EOPNOTSUPP);
+  }
   virtual ErrnoOr<std::shared_ptr<Inode>> symlink(std::string_view /*name*/,
                                                   std::string_view /*target*/,
                                                   const NewNode& /*owner*/) {

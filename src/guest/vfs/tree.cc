@@ -89,6 +89,28 @@ bool mount_has_option(const Dentry& at, std::string_view option) {
 
 }  // namespace
 
+namespace {
+
+const Dentry* mount_root(const Dentry& at) {
+  const Dentry* here = &at;
+  while (here->parent) here = here->parent.get();
+  return here;
+}
+
+/// openat2(2): from one mount to another.
+Errno may_cross(const WalkFrom& from, const DentryPtr& at, const DentryPtr& to) {
+  if ((from.resolve & kResolveNoXdev) == 0 || mount_root(*at) == mount_root(*to)) return kOk;
+  return Errno(EXDEV);
+}
+/// By a magic link.
+Errno may_jump(const WalkFrom& from, const DentryPtr& at, const DentryPtr& to) {
+  if ((from.resolve & kResolveNoMagicLinks) != 0) return Errno(ELOOP);
+  if ((from.resolve & (kResolveBeneath | kResolveInRoot)) != 0) return Errno(EXDEV);
+  return may_cross(from, at, to);
+}
+
+}  // namespace
+
 bool Tree::has_mount_option(const DentryPtr& at, std::string_view option) {
   std::lock_guard lock(mutex_);
   return mount_has_option(*at, option);
@@ -252,7 +274,12 @@ void Tree::trim(Dentry& dir) {
 ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_view path,
                               LastLink last, int& links, Parent* parent) {
   if (path.size() >= kMaxPath) return Errno(ENAMETOOLONG);
-  if (!path.empty() && path[0] == '/') at = from.root;
+  if (!path.empty() && path[0] == '/') {
+    if ((from.resolve & kResolveBeneath) != 0) return Errno(EXDEV);
+    // The path itself may begin anywhere; a link on the way is what crosses.
+    if (links != 0) GUEST_TRY(may_cross(from, at, from.root));
+    at = from.root;
+  }
   at = top(at);
   size_t begin = 0;
   for (;;) {
@@ -277,14 +304,19 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
     }
     if (name == ".") continue;
     if (name == "..") {
-      at = top(up(at, from.root));
+      if ((from.resolve & kResolveBeneath) != 0 && at == top(from.root)) return Errno(EXDEV);
+      DentryPtr above = top(up(at, from.root));
+      GUEST_TRY(may_cross(from, at, above));
+      at = std::move(above);
       continue;
     }
     DentryPtr next_at = GUEST_TRY(step(at, name));
+    GUEST_TRY(may_cross(from, at, next_at));
     if (next_at->inode->is_link() && (!is_last || slash || last == LastLink::kFollow)) {
-      if (++links > kMaxLinks) return Errno(ELOOP);
+      if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
       DentryPtr jumped = GUEST_TRY(next_at->inode->jump());
       if (jumped) {
+        GUEST_TRY(may_jump(from, at, jumped));
         at = top(jumped);
         continue;
       }
@@ -399,9 +431,10 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
       found = std::move(there).value();
       if ((flags & O_EXCL) != 0) return Errno(EEXIST);
       if (!found->inode->is_link() || (flags & O_NOFOLLOW) != 0) break;
-      if (++links > kMaxLinks) return Errno(ELOOP);
+      if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
       DentryPtr jumped = GUEST_TRY(found->inode->jump());
       if (jumped) {
+        GUEST_TRY(may_jump(from, parent.dir, jumped));
         found = top(jumped);
         break;
       }
@@ -433,6 +466,29 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
       GUEST_TRY(found->inode->open(found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC)));
   opened.created = created;
   opened.truncated = truncated;
+  return opened;
+}
+
+ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view path, int flags,
+                                         uint32_t mode) {
+  DentryPtr made;
+  {
+    if (path.empty()) return Errno(ENOENT);
+    std::lock_guard lock(mutex_);
+    int links = 0;
+    const DentryPtr dir = GUEST_TRY(walk(from, from.base, path, LastLink::kFollow, links, nullptr));
+    if (!dir->inode->is_dir()) return Errno(ENOTDIR);
+    GUEST_TRY(may_change(from.credentials, dir));
+    const Stat stat = GUEST_TRY(dir->inode->stat());
+    InodePtr inode = GUEST_TRY(dir->inode->make_unnamed(
+        owned(from.credentials, stat, S_IFREG | (mode & 07777), 0), (flags & O_EXCL) == 0));
+    const Stat own = GUEST_TRY(inode->stat());
+    made = std::make_shared<Dentry>(dir, "#" + std::to_string(own.ino), std::move(inode));
+    made->removed = true;
+  }
+  Opened opened;
+  opened.file = GUEST_TRY(made->inode->open(made, flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)));
+  opened.created = true;
   return opened;
 }
 

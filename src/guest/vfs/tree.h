@@ -44,7 +44,10 @@ struct WalkFrom {
   DentryPtr root;
   DentryPtr base;  // for relative paths
   Credentials credentials;
+  uint32_t resolve = 0;  // RESOLVE_* of openat2(2), for the last two `root` is `base`
 };
+inline constexpr uint32_t kResolveNoXdev = 1, kResolveNoMagicLinks = 2, kResolveNoSymlinks = 4,
+                          kResolveBeneath = 8, kResolveInRoot = 16, kResolveCached = 32;
 
 enum class LastLink : uint8_t { kFollow, kKeep };
 
@@ -100,6 +103,9 @@ class Tree {
     bool truncated = false;
   };
   ErrnoOr<Opened> open(const WalkFrom& from, std::string_view path, int flags, uint32_t mode);
+  /// O_TMPFILE: a file in the file system of the directory at `path`, without a name.
+  ErrnoOr<Opened> open_unnamed(const WalkFrom& from, std::string_view path, int flags,
+                               uint32_t mode);
   Errno make(const WalkFrom& from, std::string_view path, uint32_t mode, uint64_t device);
   Errno symlink(const WalkFrom& from, std::string_view path, std::string_view target);
   Errno link(const DentryPtr& what, const WalkFrom& from, std::string_view path);

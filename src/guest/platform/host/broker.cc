@@ -144,6 +144,19 @@ class Keeper {
   }
   static int outcome(int value) { return value == 0 ? 0 : errno; }
 
+  /// A file in the file system of the directory, without a name (O_TMPFILE).
+  int make_unnamed(int dir, BrokerMessage& m) {
+    sys::Fd made(
+        openat(dir, ".", O_TMPFILE | O_RDWR | (m.flags & O_EXCL) | O_CLOEXEC, m.mode & 07777));
+    if (!made.valid()) return errno;
+    if (const int error = own(made.raw(), m); error != 0) return error;
+    char buffer[16];
+    const int error =
+        keep(openat(own_fds_.raw(), number_of(made.raw(), buffer), O_PATH | O_CLOEXEC), m);
+    if (error != 0) return error;
+    return give(made.release(), m);
+  }
+
   int carry_out(BrokerMessage& m) {
     const int at = fd(m.handle);
     const int other = fd(m.other);
@@ -159,6 +172,7 @@ class Keeper {
                                O_NONBLOCK),
                     m);
       case BrokerMessage::kCreate: {
+        if (m.name[0] == 0) return make_unnamed(at, m);
         if (!is_name(m.name)) return EINVAL;
         const int made = openat(at, m.name,
                                 (m.flags & (O_ACCMODE | O_APPEND)) | O_CREAT | O_EXCL | O_NOFOLLOW |

@@ -91,6 +91,7 @@ class Broker {
   ErrnoOr<Found> find_root();
   ErrnoOr<Found> lookup(uint64_t dir, std::string_view name);
   ErrnoOr<sys::Fd> open(uint64_t handle, int flags);
+  /// Without a name: a file that has none (O_TMPFILE), of which O_EXCL says that it never will.
   ErrnoOr<Created> create(uint64_t dir, std::string_view name, int flags, uint32_t mode,
                           uint32_t uid, uint32_t gid);
   ErrnoOr<Found> make_dir(uint64_t dir, std::string_view name, uint32_t mode, uint32_t uid,
