@@ -22,6 +22,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
 
 #include "sys/clone.h"
 
@@ -106,7 +107,8 @@ class Maker {
     if (const int refused = refusal(request, loopback_); refused != 0) return refused;
     const uint16_t family =
         request.local.length != 0 ? family_of(request.local) : family_of(request.remote);
-    sys::Fd fd(socket(family, static_cast<int>(request.type) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sys::Fd fd(socket(family, static_cast<int>(request.type) | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                      static_cast<int>(request.protocol)));
     if (!fd.valid()) return errno;
     const int number = fd.raw();
     if ((request.flags & NetRequest::kReuseAddress) != 0 && !on(number, SOL_SOCKET, SO_REUSEADDR))
@@ -115,7 +117,7 @@ class Maker {
       return errno;
     if ((request.flags & NetRequest::kBroadcast) != 0 && !on(number, SOL_SOCKET, SO_BROADCAST))
       return errno;
-    if (family == AF_INET6) {
+    if (family == AF_INET6 && request.protocol == 0) {
       const int only = (request.flags & NetRequest::kV6Only) != 0 ? 1 : 0;
       if (setsockopt(number, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) != 0) return errno;
     }
@@ -166,9 +168,9 @@ bool confine_maker() {
     return static_cast<uint32_t>(offsetof(seccomp_data, args)) +
            8 * static_cast<uint32_t>(argument);
   };
-  const auto kill_unless = [&](uint32_t first, uint32_t second) {
-    add(BPF_JMP | BPF_JEQ | BPF_K, first, 2, 0);
-    add(BPF_JMP | BPF_JEQ | BPF_K, second, 1, 0);
+  const auto kill_unless = [&](std::initializer_list<uint32_t> values) {
+    auto left = static_cast<uint8_t>(values.size());
+    for (const uint32_t value : values) add(BPF_JMP | BPF_JEQ | BPF_K, value, left--, 0);
     add(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
   };
   add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch));
@@ -182,12 +184,12 @@ bool confine_maker() {
   add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0);
   add(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
   add(BPF_LD | BPF_W | BPF_ABS, low_half(0));
-  kill_unless(AF_INET, AF_INET6);
+  kill_unless({AF_INET, AF_INET6});
   add(BPF_LD | BPF_W | BPF_ABS, low_half(1));
-  kill_unless(SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-              SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK);
+  kill_unless(
+      {SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK});
   add(BPF_LD | BPF_W | BPF_ABS, low_half(2));
-  kill_unless(0, 0);
+  kill_unless({0, IPPROTO_ICMP, IPPROTO_ICMPV6});
   add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
   return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
@@ -210,6 +212,13 @@ Errno outcome(long value) { return value >= 0 ? kOk : Errno(errno); }
 int refusal(const NetRequest& request, HostLoopback loopback) {
   if (request.type != SOCK_STREAM && request.type != SOCK_DGRAM) return EPROTONOSUPPORT;
   if (!is_well_formed(request.local) || !is_well_formed(request.remote)) return EINVAL;
+  if (request.protocol != 0) {
+    // Echo requests go out from anywhere; there is nothing to listen on.
+    if (request.type != SOCK_DGRAM || request.op != NetRequest::kBind) return EPROTONOSUPPORT;
+    const uint32_t own =
+        family_of(request.local) == AF_INET ? uint32_t{IPPROTO_ICMP} : uint32_t{IPPROTO_ICMPV6};
+    if (request.local.length == 0 || request.protocol != own) return EPROTONOSUPPORT;
+  }
   const bool has_local = request.local.length != 0;
   const bool has_remote = request.remote.length != 0;
   const bool ours = loopback == HostLoopback::kOurs;
@@ -290,32 +299,68 @@ ErrnoOr<sys::Fd> NetBroker::make(const NetRequest& request) {
   return fd;
 }
 
-ErrnoOr<size_t> net_send(sys::FdRef fd, std::span<const std::byte> data, const NetAddress* to) {
-  const auto* address =
-      to == nullptr ? nullptr : reinterpret_cast<const sockaddr*>(to->bytes.data());
+ErrnoOr<size_t> net_send(sys::FdRef fd, std::span<const std::byte> data, const NetAddress* to,
+                         std::span<const ControlMessage> control) {
+  NetAddress name = to == nullptr ? NetAddress{} : *to;
+  iovec part{const_cast<std::byte*>(data.data()), data.size()};
+  msghdr message{};
+  message.msg_name = to == nullptr ? nullptr : name.bytes.data();
+  message.msg_namelen = to == nullptr ? 0 : name.length;
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  std::vector<std::byte> raw;
+  for (const ControlMessage& one : control) {
+    if (one.level != IPPROTO_IP && one.level != IPPROTO_IPV6) continue;
+    const size_t at = raw.size();
+    raw.resize(at + CMSG_SPACE(one.data.size()));
+    const cmsghdr header{CMSG_LEN(one.data.size()), one.level, one.type};
+    std::memcpy(&raw[at], &header, sizeof header);
+    std::ranges::copy(one.data, raw.begin() + static_cast<std::ptrdiff_t>(at + CMSG_LEN(0)));
+  }
+  message.msg_control = raw.empty() ? nullptr : raw.data();
+  message.msg_controllen = raw.size();
   for (;;) {
-    const ssize_t sent = ::sendto(fd.raw(), data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
-                                  address, to == nullptr ? 0 : to->length);
+    const ssize_t sent = ::sendmsg(fd.raw(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent >= 0) return static_cast<size_t>(sent);
     if (errno != EINTR) return Errno(errno);
   }
 }
 
-ErrnoOr<NetReceived> net_receive(sys::FdRef fd, std::span<std::byte> to, bool peek) {
+namespace {
+std::vector<ControlMessage> controls_of(msghdr& message) {
+  std::vector<ControlMessage> out;
+  for (cmsghdr* at = CMSG_FIRSTHDR(&message); at != nullptr; at = CMSG_NXTHDR(&message, at)) {
+    if (at->cmsg_level != IPPROTO_IP && at->cmsg_level != IPPROTO_IPV6) continue;
+    const auto* data = reinterpret_cast<const std::byte*>(CMSG_DATA(at));
+    out.push_back({at->cmsg_level, at->cmsg_type, {data, data + at->cmsg_len - CMSG_LEN(0)}});
+  }
+  return out;
+}
+}  // namespace
+
+ErrnoOr<NetReceived> net_receive(sys::FdRef fd, std::span<std::byte> to, bool peek,
+                                 Details details) {
   NetReceived out;
   iovec data{to.data(), to.size()};
-  msghdr message{};
-  message.msg_name = out.from.bytes.data();
-  message.msg_namelen = static_cast<socklen_t>(out.from.bytes.size());
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[512];
   for (;;) {
-    const ssize_t got = recvmsg(fd.raw(), &message, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
+    msghdr message{};
+    message.msg_name = out.from.bytes.data();
+    message.msg_namelen = static_cast<socklen_t>(out.from.bytes.size());
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    if (details == Details::kControl) {
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+    }
+    const ssize_t got =
+        recvmsg(fd.raw(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (peek ? MSG_PEEK : 0));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Errno(errno);
     out.count = out.whole = static_cast<size_t>(got);
     if ((message.msg_flags & MSG_TRUNC) != 0) ++out.whole;
     out.from.length = std::min<uint32_t>(message.msg_namelen, 28);
+    if (details == Details::kControl) out.control = controls_of(message);
     return out;
   }
 }
@@ -356,6 +401,17 @@ int net_error(sys::FdRef fd) {
 
 Errno net_set_option(sys::FdRef fd, int level, int option, int value) {
   return outcome(setsockopt(fd.raw(), level, option, &value, sizeof value));
+}
+
+Errno net_set_bytes(sys::FdRef fd, int level, int option, std::span<const std::byte> value) {
+  return outcome(
+      setsockopt(fd.raw(), level, option, value.data(), static_cast<socklen_t>(value.size())));
+}
+
+ErrnoOr<size_t> net_get_bytes(sys::FdRef fd, int level, int option, std::span<std::byte> to) {
+  auto length = static_cast<socklen_t>(to.size());
+  if (getsockopt(fd.raw(), level, option, to.data(), &length) != 0) return Errno(errno);
+  return std::min<size_t>(length, to.size());
 }
 
 namespace {

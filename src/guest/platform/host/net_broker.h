@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "guest/abi/control.h"
 #include "guest/abi/errno.h"
 #include "sys/fd.h"
 
@@ -29,7 +30,8 @@ struct NetRequest {
   enum Op : uint32_t { kConnect = 1, kListen, kBind };
   enum Flag : uint32_t { kReuseAddress = 1, kReusePort = 2, kV6Only = 4, kBroadcast = 8 };
   uint32_t op = 0;
-  uint32_t type = 0;  // SOCK_STREAM, SOCK_DGRAM
+  uint32_t type = 0;      // SOCK_STREAM, SOCK_DGRAM
+  uint32_t protocol = 0;  // 0, or with SOCK_DGRAM the ICMP of its family, for echo requests
   uint32_t flags = 0;
   int32_t backlog = 0;
   NetAddress local;
@@ -62,13 +64,18 @@ class NetBroker {
 int refusal(const NetRequest& request, HostLoopback loopback = HostLoopback::kNotOurs);
 
 // The sentry's calls on such sockets. None blocks.
-ErrnoOr<size_t> net_send(sys::FdRef fd, std::span<const std::byte> data, const NetAddress* to);
+/// Of the control messages only those of IP and IPv6 go out.
+ErrnoOr<size_t> net_send(sys::FdRef fd, std::span<const std::byte> data, const NetAddress* to,
+                         std::span<const ControlMessage> control = {});
 struct NetReceived {
   size_t count = 0;
   size_t whole = 0;  // of a datagram
   NetAddress from;
+  std::vector<ControlMessage> control;
 };
-ErrnoOr<NetReceived> net_receive(sys::FdRef fd, std::span<std::byte> to, bool peek);
+enum class Details : uint8_t { kNone, kControl };
+ErrnoOr<NetReceived> net_receive(sys::FdRef fd, std::span<std::byte> to, bool peek,
+                                 Details details = Details::kNone);
 ErrnoOr<sys::Fd> net_accept(sys::FdRef fd, NetAddress* peer);
 Errno net_shut_down(sys::FdRef fd, int how);
 ErrnoOr<NetAddress> net_name(sys::FdRef fd);
@@ -76,6 +83,9 @@ ErrnoOr<NetAddress> net_peer(sys::FdRef fd);
 int net_error(sys::FdRef fd);
 /// Options of a number that tune; those that could reach further are not passed on by callers.
 Errno net_set_option(sys::FdRef fd, int level, int option, int value);
+Errno net_set_bytes(sys::FdRef fd, int level, int option, std::span<const std::byte> value);
+/// How many bytes of it there are.
+ErrnoOr<size_t> net_get_bytes(sys::FdRef fd, int level, int option, std::span<std::byte> to);
 
 /// The devices, addresses and routes of the namespace that we are in, before confinement.
 struct NetDevice {

@@ -34,10 +34,10 @@ NetAddress v6(const char* text, uint16_t port) {
   return out;
 }
 NetRequest connect_to(const NetAddress& remote) {
-  return {NetRequest::kConnect, SOCK_STREAM, 0, 0, {}, remote};
+  return {NetRequest::kConnect, SOCK_STREAM, 0, 0, 0, {}, remote};
 }
 NetRequest listen_at(const NetAddress& local) {
-  return {NetRequest::kListen, SOCK_STREAM, 0, 5, local, {}};
+  return {NetRequest::kListen, SOCK_STREAM, 0, 0, 5, local, {}};
 }
 
 TEST(NetBrokerRules, TheHostsLoopbackIsOutOfReach) {
@@ -84,6 +84,49 @@ TEST(NetBrokerRules, WhatIsNotOnTheListIsRefused) {
   request = listen_at(v4("0.0.0.0", 80));
   request.local = {};
   EXPECT_EQ(refusal(request), EINVAL);
+}
+
+TEST(NetBrokerRules, EchoRequestsGoOutFromAnywhereOnly) {
+  NetRequest request{NetRequest::kBind, SOCK_DGRAM, IPPROTO_ICMP, 0, 0, v4("0.0.0.0", 0), {}};
+  EXPECT_EQ(refusal(request), 0);
+  request.protocol = IPPROTO_ICMPV6;
+  EXPECT_EQ(refusal(request), EPROTONOSUPPORT);
+  request.local = v6("::", 0);
+  EXPECT_EQ(refusal(request), 0);
+  request.local = v6("::1", 0);
+  EXPECT_EQ(refusal(request), EADDRNOTAVAIL);
+  request.local = {};
+  EXPECT_EQ(refusal(request), EPROTONOSUPPORT);
+  request = connect_to(v4("192.0.2.1", 80));
+  for (const uint32_t protocol : {1U, 6U, 17U, 255U}) {
+    request.protocol = protocol;
+    EXPECT_EQ(refusal(request), EPROTONOSUPPORT) << protocol;
+  }
+}
+
+TEST(NetBroker, ControlMessagesGoOutAndComeIn) {
+  auto started = NetBroker::start(HostLoopback::kOurs);
+  ASSERT_TRUE(started.ok()) << started.error().message();
+  const NetRequest ask{NetRequest::kBind, SOCK_DGRAM, 0, 0, 0, v4("127.0.0.1", 0), {}};
+  ErrnoOr<sys::Fd> server = (*started)->make(ask);
+  ErrnoOr<sys::Fd> client = (*started)->make(ask);
+  ASSERT_TRUE(server.ok() && client.ok());
+  EXPECT_TRUE(net_set_option(*server, IPPROTO_IP, IP_RECVTTL, 1).ok());
+  ErrnoOr<NetAddress> name = net_name(*server);
+  ASSERT_TRUE(name.ok());
+  const std::byte byte{7};
+  const std::vector<ControlMessage> control = {ControlMessage::of(IPPROTO_IP, IP_TTL, 5),
+                                               ControlMessage::of(SOL_SOCKET, SCM_RIGHTS, 0)};
+  ASSERT_TRUE(net_send(*client, std::span(&byte, 1), &*name, control).ok());
+  pollfd entry{server->raw(), POLLIN, 0};
+  ASSERT_EQ(poll(&entry, 1, 5000), 1);
+  std::byte got{};
+  ErrnoOr<NetReceived> received =
+      net_receive(*server, std::span(&got, 1), false, Details::kControl);
+  ASSERT_TRUE(received.ok());
+  ASSERT_EQ(received->control.size(), 1U);
+  EXPECT_EQ(received->control[0].type, IP_TTL);
+  EXPECT_EQ(received->control[0].data, ControlMessage::of(0, 0, 5).data);
 }
 
 TEST(NetBroker, GivesSocketsThatDoNotBlock) {
