@@ -38,6 +38,7 @@ void extended_attributes();
 void files();
 void futexes();
 void inotify();
+void ip_packets();
 void locks();
 void memory();
 void opening_ways();

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   calls::files();
   calls::futexes();
   calls::inotify();
+  calls::ip_packets();
   calls::locks();
   calls::memory();
   calls::opening_ways();

@@ -337,6 +337,94 @@ def test_a_network_beyond_loopback_through_the_broker():
             guest.wait()
 
 
+GROUPS = """
+import select, socket, struct, sys
+host, own = sys.argv[1], sys.argv[2]
+group = socket.inet_aton("239.1.2.3")
+udp = socket.socket(type=socket.SOCK_DGRAM)
+udp.settimeout(30)
+udp.bind(("0.0.0.0", 7000))
+udp.setsockopt(socket.IPPROTO_IP, 12, 1)
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + socket.inet_aton(own))
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(own))
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 3)
+print("joined", flush=True)
+data, control, _, sender = udp.recvmsg(100, 100)
+print(data, sender[0], [(kind, struct.unpack("i", value)[0]) for _, kind, value in control], flush=True)
+udp.sendto(b"from inside", ("239.1.2.4", 7001))
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, group + socket.inet_aton(own))
+print("left", flush=True)
+udp.settimeout(1)
+try:
+    print(udp.recv(100))
+except TimeoutError:
+    print("nothing more")
+udp.sendmsg([b"hops"], [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", 9))], 0, (host, 7001))
+try:
+    udp.sendmsg([b"martian"], [(socket.IPPROTO_IP, socket.IP_PKTINFO, struct.pack("=i4s4x", 0, socket.inet_aton("127.0.0.1")))], 0, (host, 7001))
+except OSError as error:
+    print(error.strerror)
+echo = socket.socket(type=socket.SOCK_DGRAM, proto=socket.IPPROTO_ICMP)
+echo.settimeout(30)
+for target in (host, "127.0.0.1"):
+    echo.sendto(b"\\x08\\0\\0\\0\\0\\0\\0\\x07payload", (target, 0))
+    data, sender = echo.recvfrom(100)
+    whole = data + b"\\0"
+    total = sum(struct.unpack("!%dH" % (len(whole) // 2), whole[:len(whole) // 2 * 2]))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    print(sender[0] == target, data[:2], data[6:], struct.unpack("!H", data[4:6])[0] == echo.getsockname()[1], total == 0xffff)
+"""
+
+
+@pytest.fixture
+def neighbour():
+    """A network namespace with a cable to ours, where all may send echo requests: its name, and both ends' addresses."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes a network namespace")
+    name, ours, theirs = f"fluyt-net-{os.getpid()}", f"fnh{os.getpid()}", f"fng{os.getpid()}"
+    steps = [f"netns add {name}", f"link add {ours} type veth peer name {theirs} netns {name}", f"addr add 198.18.79.1/30 dev {ours}",
+             f"link set {ours} up", f"-n {name} link set lo up", f"-n {name} addr add 198.18.79.2/30 dev {theirs}", f"-n {name} link set {theirs} up",
+             f"netns exec {name} sh -c"]
+    try:
+        for step in steps[:-1]:
+            subprocess.run(["ip", *step.split()], check=True, timeout=30)
+        subprocess.run(["ip", *steps[-1].split(), "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"], check=True, timeout=30)
+        yield name, "198.18.79.1", "198.18.79.2"
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, timeout=30)
+
+
+def test_groups_and_echo_requests_beyond_loopback(neighbour):
+    name, host, own = neighbour
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.settimeout(60)
+        udp.bind(("0.0.0.0", 7001))
+        udp.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.2.4") + socket.inet_aton(host))
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(host))
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 5)
+        guest = subprocess.Popen(["ip", "netns", "exec", name, RUNG, "do", "--network", "host", "--", "/usr/bin/python3", "-c", GROUPS, host, own],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            assert guest.stdout.readline() == "joined\n"
+            udp.sendto(b"from outside", ("239.1.2.3", 7000))
+            assert guest.stdout.readline() == f"b'from outside' {host} [(2, 5)]\n"
+            data, control, _, sender = udp.recvmsg(100, 100)
+            assert (data, sender, control[0][2][0]) == (b"from inside", (own, 7000), 3)
+            assert guest.stdout.readline() == "left\n"
+            udp.sendto(b"too late", ("239.1.2.3", 7000))
+            assert guest.stdout.readline() == "nothing more\n"
+            data, control, _, _ = udp.recvmsg(100, 100)
+            assert (data, control[0][2][0]) == (b"hops", 9)
+            assert guest.stdout.readline() == "Invalid argument\n"
+            answer = "True b'\\x00\\x00' b'\\x00\\x07payload' True True\n"
+            assert guest.stdout.read() == answer * 2 and guest.wait(60) == 0
+        finally:
+            guest.kill()
+            guest.wait()
+
+
 # What the guest kernel answers otherwise than Linux does: "call: case": (native, inside). At most 15.
 DIFFERENCES = {}
 

@@ -65,6 +65,10 @@ bool Endpoint::is_loopback() const {
          address[15] == 1;
 }
 
+bool Endpoint::is_multicast() const {
+  return is_v4() ? (address[12] & 0xf0) == 0xe0 : address[0] == 0xff;
+}
+
 ErrnoOr<Endpoint> parse_endpoint(const SocketAddress& address, int family) {
   if (family == AF_INET) {
     if (address.length < sizeof(sockaddr_in)) return Errno(EINVAL);

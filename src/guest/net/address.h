@@ -33,7 +33,8 @@ struct Endpoint {
   static Endpoint v6_any(uint16_t port) { return {{}, port, 0}; }
   bool is_v4() const;
   bool is_any() const;
-  bool is_loopback() const;  // 127.0.0.0/8, ::1
+  bool is_loopback() const;   // 127.0.0.0/8, ::1
+  bool is_multicast() const;  // 224.0.0.0/4, ff00::/8
   bool operator==(const Endpoint&) const = default;
 };
 

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
+
+#include "guest/platform/host/io.h"
 
 namespace fluyt::guest {
 
@@ -19,9 +22,18 @@ DatagramSocket::~DatagramSocket() { inbox_ = nullptr; }
 Errno DatagramSocket::deliver(Segment segment, Full when_full) {
   {
     std::lock_guard lock(mutex_);
-    if (full()) return when_full == Full::kDrop ? kOk : Errno(EAGAIN);
+    if (full()) {
+      if (when_full == Full::kRefuse) return Errno(EAGAIN);
+      ++dropped_;
+      return kOk;
+    }
+    segment.dropped = dropped_;
+    if (wants_time()) segment.came_ns = host::clock_ns(CLOCK_REALTIME);
     const Errno pushed = received_.push(std::move(segment));
-    if (!pushed.ok()) return when_full == Full::kDrop ? kOk : pushed;
+    if (!pushed.ok()) {
+      ++dropped_;
+      return when_full == Full::kDrop ? kOk : pushed;
+    }
   }
   queue_->wake_all(POLLIN | POLLRDNORM);
   return kOk;
@@ -57,6 +69,10 @@ ErrnoOr<Socket::Incoming> DatagramSocket::receive(Caller& caller, std::span<std:
     in.from = first.from;
     in.sender = first.sender;
     in.flags = in.count < in.whole ? MSG_TRUNC : 0;
+    tell_time(first.came_ns, in.control);
+    if (tells_drops_ && first.dropped != 0)
+      in.control.push_back(ControlMessage::of(SOL_SOCKET, SO_RXQ_OVFL, first.dropped));
+    describe(first, in);
     taken = true;
     if ((flags & MSG_PEEK) != 0)
       in.files = first.files;

@@ -27,6 +27,8 @@ class DatagramSocket : public Socket {
   int take_error() override;
   ErrnoOr<size_t> readable_bytes() override;
   void set_error(int error);
+  /// What else is told of a message; under mutex_.
+  virtual void describe(const Segment& /*segment*/, Incoming& /*in*/) {}
 
   std::mutex mutex_;
   // Under it:
@@ -34,6 +36,7 @@ class DatagramSocket : public Socket {
   int error_ = 0;
   bool no_receiving_ = false;
   bool no_sending_ = false;
+  uint32_t dropped_ = 0;
 };
 
 }  // namespace fluyt::guest

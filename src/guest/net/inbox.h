@@ -7,6 +7,7 @@
 
 #include "guest/net/address.h"
 #include "guest/net/network.h"
+#include "guest/net/packet.h"
 
 namespace fluyt::guest {
 
@@ -25,6 +26,9 @@ struct Segment {
   SocketAddress from;
   std::vector<FilePtr> files;
   PeerIds sender;
+  std::optional<Packet> packet;  // of the Internet families
+  int64_t came_ns = 0;           // of CLOCK_REALTIME; 0: nobody asked
+  uint32_t dropped = 0;          // datagrams that the socket had no room for until then
   size_t left() const { return data.size() - taken; }
 };
 

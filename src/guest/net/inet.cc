@@ -10,141 +10,40 @@
 #include <cstring>
 #include <utility>
 
-#include "guest/net/datagram.h"
+#include "guest/net/binder.h"
 #include "guest/net/outside.h"
+#include "guest/net/ping.h"
 #include "guest/net/stream.h"
+#include "guest/net/udp.h"
 
 namespace fluyt::guest {
 namespace {
 
 constexpr int kWhatever = 0x7fffffff;
+constexpr int kLoopbackMtu = 65536;
 
-/// Where something of ours listens. Everything else is beyond the loopback device.
-bool is_ours(const Endpoint& at) { return at.is_loopback() || at.is_any(); }
-/// On a loopback that the sandbox shares with others, and nobody of ours is there.
-bool is_beside(const Network& network, Ports& ports, const Endpoint& at, bool listening) {
-  return network.shares_loopback && network.outside != nullptr && at.is_loopback() &&
-         ports.find(at, listening) == nullptr;
-}
-
-/// Who a packet to `to` comes from when its sender is bound to no address.
-Endpoint source_for(const Endpoint& to, uint16_t port) {
-  if (to.is_v4()) return Endpoint::v4(INADDR_LOOPBACK, port);
-  Endpoint out;
-  out.address[15] = 1;
-  out.port = port;
-  return out;
-}
-
-/// An unspecified address as a destination is this machine.
-Endpoint destination(Endpoint to) {
-  if (to.is_any()) to.address = source_for(to, 0).address;
-  return to;
-}
-
-constexpr int kIpv6Only = 26;  // IPV6_V6ONLY
-
-/// What both kinds of socket do about addresses, and the options of IP.
-class Binder {
- public:
-  Binder(const Network& network, Ports& ports, int family, bool stream)
-      : network_(network), ports_(ports), family_(family), stream_(stream) {}
-
-  Ports& ports() { return ports_; }
-  bool bound() const { return bound_; }
-  bool v6_only() const { return v6_only_; }
-  void set_v6_only(bool on) { v6_only_ = on; }
-  const Endpoint& local() const { return local_; }
-  void set_local(const Socket& socket, const Endpoint& at) {
-    local_.address = at.address;
-    ports_.set_address(socket, at);
-  }
-
-  Errno bind(const SocketPtr& socket, const Caller& caller, const Endpoint& wanted,
-             bool reuse_address, bool reuse_port) {
-    if (bound_) return Errno(EINVAL);
-    if (wanted.is_v4() && family_ == AF_INET6 && v6_only_) return Errno(EINVAL);
-    if (!is_ours(wanted) && !network_.has_address(wanted)) return Errno(EADDRNOTAVAIL);
-    constexpr uint16_t kFirstFree = 1024;
-    if (wanted.port != 0 && wanted.port < kFirstFree && !caller.credentials.can(kCapNetBindService))
-      return Errno(EACCES);
-    Ports::Binding binding;
-    binding.at = wanted;
-    binding.v6 = family_ == AF_INET6;
-    binding.v6_only = v6_only_;
-    // UDP has no listeners: there, either option lets all share.
-    binding.reuse_address = reuse_address;
-    binding.reuse_port = reuse_port || (!stream_ && reuse_address);
-    binding.uid = caller.credentials.euid;
-    binding.socket = socket.get();
-    binding.weak = socket;
-    GUEST_TRY(ports_.bind(binding));
-    local_ = binding.at;
-    bound_ = true;
-    return kOk;
-  }
-  void release(const Socket& socket) {
-    if (bound_) ports_.release(socket);
-    bound_ = false;
-  }
-  Endpoint any() const { return family_ == AF_INET ? Endpoint::v4(0, 0) : Endpoint::v6_any(0); }
-
- private:
-  const Network& network_;
-  Ports& ports_;
-  const int family_;
-  const bool stream_;
-  bool bound_ = false;
-  bool v6_only_ = false;
-  Endpoint local_;
-};
-
-// Options that tune packets, of which there are none on a loopback: kept and shown.
-constexpr int kIpOptions[][5] = {{IPPROTO_IP, IP_TOS, 0, 255, 0},
-                                 {IPPROTO_IP, IP_TTL, -1, 255, 64},
-                                 {IPPROTO_IP, IP_RECVERR, 0, 1, 0},
-                                 {IPPROTO_IP, IP_MTU_DISCOVER, 0, 5, 1},
-                                 {IPPROTO_IP, IP_MULTICAST_TTL, -1, 255, 1},
-                                 {IPPROTO_IP, IP_MULTICAST_LOOP, 0, 1, 1},
-                                 {IPPROTO_IP, IP_FREEBIND, 0, 1, 0},
-                                 {IPPROTO_IP, 24 /* IP_BIND_ADDRESS_NO_PORT */, 0, 1, 0}};
-constexpr int kIpv6Options[][5] = {
-    {IPPROTO_IPV6, IPV6_UNICAST_HOPS, -1, 255, 64}, {IPPROTO_IPV6, IPV6_MULTICAST_HOPS, -1, 255, 1},
-    {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0, 1, 1},   {IPPROTO_IPV6, IPV6_TCLASS, -1, 255, 0},
-    {IPPROTO_IPV6, IPV6_RECVERR, 0, 1, 0},          {IPPROTO_IPV6, IPV6_MTU_DISCOVER, 0, 5, 1}};
-constexpr int kTcpOptions[][5] = {{IPPROTO_TCP, TCP_NODELAY, 0, 1, 0},
-                                  {IPPROTO_TCP, TCP_CORK, 0, 1, 0},
-                                  {IPPROTO_TCP, TCP_MAXSEG, 88, 32767, 32741},
-                                  {IPPROTO_TCP, TCP_KEEPIDLE, 1, 32767, 7200},
-                                  {IPPROTO_TCP, TCP_KEEPINTVL, 1, 32767, 75},
-                                  {IPPROTO_TCP, TCP_KEEPCNT, 1, 127, 9},
-                                  {IPPROTO_TCP, TCP_SYNCNT, 1, 127, 6},
-                                  {IPPROTO_TCP, TCP_LINGER2, -kWhatever, kWhatever, 60},
-                                  {IPPROTO_TCP, TCP_DEFER_ACCEPT, 0, kWhatever, 0},
-                                  {IPPROTO_TCP, TCP_WINDOW_CLAMP, 0, kWhatever, 0},
-                                  {IPPROTO_TCP, TCP_QUICKACK, 0, kWhatever, 1},
-                                  {IPPROTO_TCP, TCP_USER_TIMEOUT, 0, kWhatever, 0},
-                                  {IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0, kWhatever, 0}};
-
-// UDPLITE_SEND_CSCOV and UDPLITE_RECV_CSCOV: how much of a datagram its checksum is about.
-constexpr int kUdpLiteOptions[][5] = {{IPPROTO_UDPLITE, 10, 0, 65535, 0},
-                                      {IPPROTO_UDPLITE, 11, 0, 65535, 0}};
-
-bool is_inet_level(int level) {
-  return level == IPPROTO_IP || level == IPPROTO_IPV6 || level == IPPROTO_TCP ||
-         level == IPPROTO_UDP || level == IPPROTO_UDPLITE;
-}
-
-template <size_t N>
-void append(std::vector<std::array<int, 5>>& to, const int (&table)[N][5]) {
-  for (const auto& one : table) to.push_back({one[0], one[1], one[2], one[3], one[4]});
-}
+constexpr OptionRule kTcpOptions[] = {
+    {IPPROTO_TCP, TCP_NODELAY, OptionRule::kBool, 0, 1, 0},
+    {IPPROTO_TCP, TCP_CORK, OptionRule::kBool, 0, 1, 0},
+    {IPPROTO_TCP, TCP_KEEPIDLE, OptionRule::kRange, 1, 32767, 7200},
+    {IPPROTO_TCP, TCP_KEEPINTVL, OptionRule::kRange, 1, 32767, 75},
+    {IPPROTO_TCP, TCP_KEEPCNT, OptionRule::kRange, 1, 127, 9},
+    {IPPROTO_TCP, TCP_SYNCNT, OptionRule::kRange, 1, 127, 6},
+    {IPPROTO_TCP, TCP_LINGER2, OptionRule::kRange, -kWhatever, kWhatever, 60},
+    {IPPROTO_TCP, TCP_DEFER_ACCEPT, OptionRule::kRange, -kWhatever, kWhatever, 0},
+    {IPPROTO_TCP, TCP_WINDOW_CLAMP, OptionRule::kRange, 0, kWhatever, 0},
+    {IPPROTO_TCP, TCP_QUICKACK, OptionRule::kBool, 0, 1, 1},
+    {IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, OptionRule::kRange, 0, 1, 0},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT, OptionRule::kRange, 0, kWhatever, 0},
+    {IPPROTO_TCP, TCP_FASTOPEN, OptionRule::kRange, 0, kWhatever, 0},
+    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, OptionRule::kRange, -kWhatever, kWhatever, 0}};
 
 class TcpSocket final : public StreamSocket {
  public:
   TcpSocket(std::shared_ptr<Network> network, int family, int flags)
       : StreamSocket(network, family, SOCK_STREAM, IPPROTO_TCP, flags, Connection::Kind::kTcp),
-        binder_(*network, network->tcp, family, true) {
+        options_(network, family, SOCK_STREAM),
+        binder_(*network, network->tcp, family, Binder::Protocol::kStream) {
     send_buffer_ = 16384;
     receive_buffer_ = 131072;
   }
@@ -267,16 +166,33 @@ class TcpSocket final : public StreamSocket {
       name = name.c_str();
       return name == "cubic" || name == "reno" ? kOk : Errno(ENOENT);
     }
+    if (level == IPPROTO_TCP && option == TCP_ULP) return Errno(ENOENT);
+    if (level == IPPROTO_TCP && option == TCP_MAXSEG) {
+      constexpr int kLeast = 88;
+      constexpr int kMost = 32767;
+      const int size = GUEST_TRY(as_number(value));
+      if (size != 0 && (size < kLeast || size > kMost)) return Errno(EINVAL);
+      if (size != 0) segment_ = size;
+      return kOk;
+    }
     if (level == SOL_SOCKET) {
       GUEST_TRY(StreamSocket::set_option(caller, level, option, value));
       const HostEndPtr end = outside();
       if (!end || option != SO_KEEPALIVE) return kOk;
       return host::net_set_option(end->fd(), level, option, GUEST_TRY(as_number(value)));
     }
-    if (!GUEST_TRY(keep_option(options(), level, option, value))) return Errno(ENOPROTOOPT);
+    if (level == IPPROTO_IP || level == IPPROTO_IPV6)
+      GUEST_TRY(options_.set(caller, level, option, value));
+    else if (!GUEST_TRY(keep_option(kTcpOptions, level, option, value)))
+      return Errno(ENOPROTOOPT);
     const HostEndPtr end = outside();
-    if (!end || !passes_outside(level, option)) return kOk;
-    return host::net_set_option(end->fd(), level, option, *kept_option(options(), level, option));
+    if (!end) return kOk;
+    if (level != IPPROTO_TCP) {
+      pass_options(*end);
+      return kOk;
+    }
+    if (!passes_outside(option)) return kOk;
+    return host::net_set_option(end->fd(), level, option, *kept_option(kTcpOptions, level, option));
   }
 
   ErrnoOr<std::vector<std::byte>> get_option(Caller& caller, int level, int option) override {
@@ -287,19 +203,18 @@ class TcpSocket final : public StreamSocket {
       const auto bytes = std::as_bytes(std::span(name));
       return std::vector<std::byte>(bytes.begin(), bytes.end());
     }
-    if (level == IPPROTO_TCP && option == TCP_INFO) {
-      tcp_info info{};
-      info.tcpi_state = static_cast<uint8_t>(row().state);
-      info.tcpi_snd_mss = info.tcpi_rcv_mss = 32741;
-      info.tcpi_pmtu = 65536;
-      info.tcpi_rtt = info.tcpi_rttvar = 10;
-      info.tcpi_snd_cwnd = 10;
-      const auto bytes = std::as_bytes(std::span(&info, 1));
-      return std::vector<std::byte>(bytes.begin(), bytes.end());
-    }
+    if (level == IPPROTO_TCP && option == TCP_INFO) return information();
+    if (level == IPPROTO_TCP && option == TCP_ULP) return std::vector<std::byte>();
+    if (level == IPPROTO_TCP && option == TCP_MAXSEG) return from_number(segment_size());
+    if ((level == IPPROTO_IP && option == IP_MTU) ||
+        (level == IPPROTO_IPV6 && option == IPV6_MTU && family() == AF_INET6))
+      return row().connected ? ErrnoOr<std::vector<std::byte>>(from_number(kLoopbackMtu))
+                             : Errno(ENOTCONN);
     if (level == SOL_SOCKET) return StreamSocket::get_option(caller, level, option);
-    const std::optional<int> kept = kept_option(options(), level, option);
-    if (!kept) return Errno(is_inet_level(level) ? ENOPROTOOPT : EOPNOTSUPP);
+    if (level == IPPROTO_IP || (level == IPPROTO_IPV6 && family() == AF_INET6))
+      return options_.get(level, option);
+    const std::optional<int> kept = kept_option(kTcpOptions, level, option);
+    if (!kept) return Errno(level == IPPROTO_TCP ? ENOPROTOOPT : EOPNOTSUPP);
     return from_number(*kept);
   }
 
@@ -365,6 +280,8 @@ class TcpSocket final : public StreamSocket {
     made->receive_sized_ = receive_sized_.load();
     made->told_ = true;
     made->binder_.set_v6_only(binder_.v6_only());
+    made->options_.copy_from(options_);
+    made->segment_ = segment_.load();
     return made;
   }
   Errno prepare_listen(Caller& caller) override {
@@ -407,14 +324,45 @@ class TcpSocket final : public StreamSocket {
     }
     return parse_endpoint(address, family());
   }
-  std::vector<Kept> options() const {
-    std::vector<std::array<int, 5>> rows;
-    append(rows, kTcpOptions);
-    append(rows, kIpOptions);
-    if (family() == AF_INET6) append(rows, kIpv6Options);
-    std::vector<Kept> out;
-    for (const auto& row : rows) out.push_back({row[0], row[1], row[2], row[3], row[4]});
-    return out;
+  /// What a segment carries: over loopback as much as its device takes, less the headers.
+  int segment_size() {
+    constexpr int kUnconnected = 536;
+    constexpr int kLoopback = 65483;
+    if (segment_ != 0) return segment_;
+    return row().connected ? kLoopback : kUnconnected;
+  }
+  ErrnoOr<std::vector<std::byte>> information() {
+    tcp_info info{};
+    if (const HostEndPtr end = outside()) {
+      const size_t length = GUEST_TRY(host::net_get_bytes(
+          end->fd(), IPPROTO_TCP, TCP_INFO, std::as_writable_bytes(std::span(&info, 1))));
+      const auto bytes = std::as_bytes(std::span(&info, 1)).first(length);
+      return std::vector<std::byte>(bytes.begin(), bytes.end());
+    }
+    const Row now = row();
+    info.tcpi_state = static_cast<uint8_t>(now.state);
+    info.tcpi_options = now.connected ? TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK | TCPI_OPT_WSCALE : 0;
+    info.tcpi_snd_wscale = info.tcpi_rcv_wscale = now.connected ? 7 : 0;
+    info.tcpi_rto = now.connected ? 200'000 : 1'000'000;
+    info.tcpi_ato = now.connected ? 40'000 : 0;
+    info.tcpi_snd_mss = static_cast<uint32_t>(segment_size());
+    info.tcpi_rcv_mss = info.tcpi_snd_mss;
+    info.tcpi_advmss = now.connected ? 65483 : 0;
+    info.tcpi_pmtu = now.connected ? kLoopbackMtu : 0;
+    info.tcpi_rtt = now.connected ? 20 : 0;
+    info.tcpi_rttvar = now.connected ? 10 : 250'000;
+    info.tcpi_snd_ssthresh = kWhatever;
+    info.tcpi_snd_cwnd = 10;
+    info.tcpi_reordering = 3;
+    info.tcpi_rcv_space = 65483;
+    if (now.listening) {
+      // Of a listener Linux tells its queue here.
+      info.tcpi_unacked = static_cast<uint32_t>(now.waiting);
+      std::lock_guard lock(mutex_);
+      info.tcpi_sacked = backlog_limit_ == 0 ? 0 : static_cast<uint32_t>(backlog_limit_ - 1);
+    }
+    const auto bytes = std::as_bytes(std::span(&info, 1));
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
   }
   HostEndPtr outside() {
     std::lock_guard lock(mutex_);
@@ -484,18 +432,19 @@ class TcpSocket final : public StreamSocket {
   }
   /// Options that were set before there was anything to tune.
   void pass_options(HostEnd& end) {
-    for (const Kept& kept : options())
-      if (passes_outside(kept.level, kept.option))
-        if (const std::optional<int> value = kept_option(options(), kept.level, kept.option);
+    for (const OptionRule& kept : kTcpOptions)
+      if (passes_outside(kept.option))
+        if (const std::optional<int> value = kept_option(kTcpOptions, kept.level, kept.option);
             value && *value != kept.initial)
           host::net_set_option(end.fd(), kept.level, kept.option, *value)
               .ignore("what only tunes may fail");
+    for (const PacketOptions::Setting& one : options_.for_host())
+      host::net_set_bytes(end.fd(), one.level, one.option, one.value)
+          .ignore("what only tunes may fail");
   }
-  static bool passes_outside(int level, int option) {
-    return (level == IPPROTO_TCP &&
-            (option == TCP_NODELAY || option == TCP_CORK || option == TCP_KEEPIDLE ||
-             option == TCP_KEEPINTVL || option == TCP_KEEPCNT || option == TCP_USER_TIMEOUT)) ||
-           (level == IPPROTO_IP && option == IP_TOS);
+  static bool passes_outside(int option) {
+    return option == TCP_NODELAY || option == TCP_CORK || option == TCP_KEEPIDLE ||
+           option == TCP_KEEPINTVL || option == TCP_KEEPCNT || option == TCP_USER_TIMEOUT;
   }
 
   void name_is(const Endpoint& at) {
@@ -699,7 +648,9 @@ class TcpSocket final : public StreamSocket {
   }
 
  private:
-  mutable std::mutex binding_;  // before mutex_
+  PacketOptions options_;
+  std::atomic<int> segment_{0};  // TCP_MAXSEG, if it was set
+  mutable std::mutex binding_;   // before mutex_
   Binder binder_;
   bool chosen_ = false;  // the port was not asked for
   // Under mutex_:
@@ -713,295 +664,6 @@ class TcpSocket final : public StreamSocket {
   std::deque<std::weak_ptr<TcpSocket>> waiting_;  // whose connections found no room
 };
 
-class UdpSocket final : public DatagramSocket {
- public:
-  UdpSocket(std::shared_ptr<Network> network, int family, int flags, Ports& ports, int protocol)
-      : DatagramSocket(network, family, SOCK_DGRAM, protocol, flags),
-        ports_(ports),
-        binder_(*network, ports, family, false) {}
-  ~UdpSocket() override { binder_.release(*this); }
-
-  Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
-    const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
-    std::lock_guard lock(binding_);
-    GUEST_TRY(binder_.bind(shared_from_this(), caller, wanted, reuse_address_.load(),
-                           reuse_port_.load()));
-    if (!has_outside()) return kOk;
-    if (wanted.is_loopback() && !network_->shares_loopback) return kOk;
-    // What is open to all hears those outside as well.
-    const Endpoint local = binder_.local();
-    ErrnoOr<HostEndPtr> end = make_outside(host::NetRequest::kBind, &local, nullptr);
-    if (!end.ok()) {
-      binder_.release(*this);
-      return end.error();
-    }
-    std::lock_guard guard(mutex_);
-    outside_ = std::move(end).value();
-    return kOk;
-  }
-
-  Errno connect(Caller& caller, const Places&, const SocketAddress& address) override {
-    if (address.length < sizeof(uint16_t)) return Errno(EINVAL);
-    if (address.family() == AF_UNSPEC) {
-      std::lock_guard lock(binding_);
-      std::lock_guard guard(mutex_);
-      peer_.reset();
-      outside_peer_ = false;
-      if (chosen_) binder_.release(*this);
-      chosen_ = false;
-      return kOk;
-    }
-    const Endpoint to = destination(GUEST_TRY(parse_endpoint(address, family())));
-    if (!is_ours(to) || (has_outside() && is_beside(*network_, ports_, to, false)))
-      return connect_outside(to);
-    std::lock_guard lock(binding_);
-    GUEST_TRY(choose(caller));
-    if (binder_.local().is_any()) {
-      binder_.set_local(*this, source_for(to, 0));
-      chosen_address_ = true;
-    }
-    std::lock_guard guard(mutex_);
-    peer_ = to;
-    return kOk;
-  }
-
-  ErrnoOr<size_t> send(Caller& caller, const Places*, const Outgoing& out) override {
-    if ((out.flags & MSG_OOB) != 0) return Errno(EOPNOTSUPP);
-    if (out.data.size() > longest()) return Errno(EMSGSIZE);
-    Endpoint to;
-    bool connected = false;
-    {
-      std::lock_guard lock(mutex_);
-      if (error_ != 0) return Errno(std::exchange(error_, 0));
-      if (no_sending_) return Errno(EPIPE);
-      if (out.to == nullptr || out.to->length == 0) {
-        if (!peer_) return Errno(EDESTADDRREQ);
-        to = *peer_;
-        connected = true;
-      }
-    }
-    if (!connected) {
-      // An IPv6 socket takes addresses of IPv4 as well.
-      const bool inet = out.to->family() == AF_INET;
-      to = GUEST_TRY(parse_endpoint(*out.to, inet ? AF_INET : family()));
-      if (to.port == 0) return Errno(EINVAL);
-      to = destination(to);
-    }
-    if (!is_ours(to) || (has_outside() && is_beside(*network_, ports_, to, false))) {
-      if (has_outside()) return send_outside(caller, to, connected, out);
-      if (to == Endpoint::v4(INADDR_BROADCAST, to.port) && !broadcast_) return Errno(EACCES);
-      return Errno(ENETUNREACH);
-    }
-    Endpoint from;
-    {
-      std::lock_guard lock(binding_);
-      GUEST_TRY(choose(caller));
-      from = binder_.local();
-    }
-    if (from.is_any()) from = source_for(to, from.port);
-    const SocketPtr found = ports_.find(to, false);
-    auto* target = static_cast<UdpSocket*>(found.get());
-    if (target == nullptr || !target->hears(from)) {
-      // Nobody there: the connected learn of it at their next call.
-      if (connected) set_error(ECONNREFUSED);
-      return out.data.size();
-    }
-    Segment segment;
-    segment.data.assign(out.data.begin(), out.data.end());
-    segment.from = shown(from, target->family());
-    segment.sender = ids_of(caller);
-    GUEST_TRY(target->deliver(std::move(segment), Full::kDrop));
-    return out.data.size();
-  }
-
-  Errno shutdown(int how) override {
-    if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
-    {
-      std::lock_guard lock(mutex_);
-      if (!peer_) return Errno(ENOTCONN);
-      if (how != SHUT_WR) no_receiving_ = true;
-      if (how != SHUT_RD) no_sending_ = true;
-    }
-    queue_->wake_all();
-    return kOk;
-  }
-  ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) override {
-    const Deadline deadline = receive_deadline();
-    ErrnoOr<Incoming> got = Errno(EAGAIN);
-    const auto attempt = [&] {
-      got = DatagramSocket::receive(caller, to, flags | MSG_DONTWAIT);
-      const HostEndPtr end = outside();
-      if (!got.ok() && got.error().value() == EAGAIN && end && (flags & MSG_ERRQUEUE) == 0)
-        got = receive_outside(*end, to, flags);
-      return got.ok() || got.error().value() != EAGAIN;
-    };
-    if (!attempt() && !dont_wait(flags)) {
-      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
-      if (!waiting.ok()) return waited(waiting, deadline);
-    }
-    return got;
-  }
-  uint32_t ready(uint32_t wanted) override {
-    const uint32_t out = DatagramSocket::ready(wanted);
-    const HostEndPtr end = outside();
-    return end ? out | (end->ready() & (POLLIN | POLLRDNORM | POLLERR)) : out;
-  }
-  ErrnoOr<SocketAddress> name() override {
-    if (const HostEndPtr end = outside(); end && outside_peer_) {
-      const host::NetAddress at = GUEST_TRY(host::net_name(end->fd()));
-      const Endpoint own = GUEST_TRY(endpoint_of(at));
-      return shown(own, family());
-    }
-    std::lock_guard lock(binding_);
-    return shown(binder_.bound() ? binder_.local() : binder_.any(), family());
-  }
-  ErrnoOr<SocketAddress> peer_name() override {
-    std::lock_guard lock(mutex_);
-    if (!peer_) return Errno(ENOTCONN);
-    return shown(*peer_, family());
-  }
-  size_t longest() const override { return family() == AF_INET ? 65507 : 65487; }
-
-  Errno set_option(Caller& caller, int level, int option,
-                   std::span<const std::byte> value) override {
-    if (level == IPPROTO_IPV6 && option == kIpv6Only && family() == AF_INET6) {
-      const int on = GUEST_TRY(as_number(value));
-      std::lock_guard lock(binding_);
-      if (binder_.bound()) return Errno(EINVAL);
-      binder_.set_v6_only(on != 0);
-      return kOk;
-    }
-    if (level == SOL_SOCKET) return Socket::set_option(caller, level, option, value);
-    if (GUEST_TRY(keep_option(options(), level, option, value))) return kOk;
-    return Errno(ENOPROTOOPT);
-  }
-  ErrnoOr<std::vector<std::byte>> get_option(Caller& caller, int level, int option) override {
-    if (level == IPPROTO_IPV6 && option == kIpv6Only && family() == AF_INET6)
-      return from_number(binder_.v6_only() ? 1 : 0);
-    if (level == SOL_SOCKET) return Socket::get_option(caller, level, option);
-    const std::optional<int> kept = kept_option(options(), level, option);
-    if (!kept) return Errno(is_inet_level(level) ? ENOPROTOOPT : EOPNOTSUPP);
-    return from_number(*kept);
-  }
-  Row row() override {
-    Row row;
-    std::lock_guard lock(binding_);
-    row.local = binder_.bound() ? binder_.local() : binder_.any();
-    std::lock_guard guard(mutex_);
-    row.peer = peer_.value_or(binder_.any());
-    row.state = peer_ ? 1 : 7;
-    row.connected = binder_.bound();
-    row.waiting = received_.bytes();
-    return row;
-  }
-
- protected:
-  bool full() const override {
-    return received_.charged() >= static_cast<size_t>(receive_buffer_.load());
-  }
-
- private:
-  Errno choose(Caller& caller) {
-    if (binder_.bound()) return kOk;
-    GUEST_TRY(binder_.bind(shared_from_this(), caller, binder_.any(), false, false));
-    chosen_ = true;
-    return kOk;
-  }
-  HostEndPtr outside() {
-    std::lock_guard lock(mutex_);
-    return outside_;
-  }
-  ErrnoOr<HostEndPtr> make_outside(uint32_t op, const Endpoint* local, const Endpoint* remote) {
-    using host::NetRequest;
-    NetRequest request;
-    request.op = op;
-    request.type = SOCK_DGRAM;
-    request.flags = (reuse_address_ ? NetRequest::kReuseAddress : 0U) |
-                    (reuse_port_ ? NetRequest::kReusePort : 0U) |
-                    (broadcast_ ? NetRequest::kBroadcast : 0U) |
-                    (binder_.v6_only() ? NetRequest::kV6Only : 0U);
-    return network_->outside->make(request, local, remote, queue_);
-  }
-  Errno connect_outside(const Endpoint& to) {
-    if (!has_outside()) return Errno(ENETUNREACH);
-    std::lock_guard lock(binding_);
-    HostEndPtr end;
-    // One that is bound keeps its socket, and its peer is kept to here.
-    if (!outside()) end = GUEST_TRY(make_outside(host::NetRequest::kConnect, nullptr, &to));
-    std::lock_guard guard(mutex_);
-    if (end) outside_ = std::move(end);
-    outside_peer_ = true;
-    peer_ = to;
-    return kOk;
-  }
-  ErrnoOr<size_t> send_outside(Caller& caller, const Endpoint& to, bool connected,
-                               const Outgoing& out) {
-    HostEndPtr end = outside();
-    if (!end) {
-      std::lock_guard lock(binding_);
-      const Endpoint any = to.is_v4() ? Endpoint::v4(0, 0) : Endpoint::v6_any(0);
-      end = GUEST_TRY(make_outside(host::NetRequest::kBind, &any, nullptr));
-      std::lock_guard guard(mutex_);
-      outside_ = end;
-    }
-    const host::NetAddress own = GUEST_TRY(host::net_name(end->fd()));
-    const ErrnoOr<Endpoint> own_at = endpoint_of(own);
-    const bool four = own_at.ok() && own.length == sizeof(sockaddr_in);
-    const bool has_peer = connected && host::net_peer(end->fd()).ok();
-    const host::NetAddress address = net_address(to, four ? AF_INET : AF_INET6);
-    ErrnoOr<size_t> sent = Errno(EAGAIN);
-    const auto attempt = [&] {
-      sent = host::net_send(end->fd(), out.data, has_peer ? nullptr : &address);
-      return sent.ok() || sent.error().value() != EAGAIN;
-    };
-    if (!attempt() && !dont_wait(out.flags)) {
-      const Deadline deadline = send_deadline();
-      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
-      if (!waiting.ok()) return waited(waiting, deadline);
-    }
-    return sent;
-  }
-  ErrnoOr<Incoming> receive_outside(HostEnd& end, std::span<std::byte> to, int flags) {
-    const ErrnoOr<host::NetReceived> got = host::net_receive(end.fd(), to, (flags & MSG_PEEK) != 0);
-    if (!got.ok()) return got.error();
-    const host::NetReceived& from_host = got.value();
-    const Endpoint from = GUEST_TRY(endpoint_of(from_host.from));
-    if (!hears(from)) return Errno(EAGAIN);
-    Incoming in;
-    in.count = from_host.count;
-    in.whole = from_host.whole;
-    in.flags = in.whole > in.count ? MSG_TRUNC : 0;
-    in.from = shown(from, family());
-    return in;
-  }
-  bool hears(const Endpoint& from) {
-    std::lock_guard lock(mutex_);
-    return !peer_ || (peer_->address == from.address && peer_->port == from.port);
-  }
-  std::vector<Kept> options() const {
-    std::vector<std::array<int, 5>> rows;
-    append(rows, kIpOptions);
-    if (family() == AF_INET6) append(rows, kIpv6Options);
-    if (protocol() == IPPROTO_UDPLITE) append(rows, kUdpLiteOptions);
-    std::vector<Kept> out;
-    for (const auto& row : rows) out.push_back({row[0], row[1], row[2], row[3], row[4]});
-    return out;
-  }
-
-  /// UDP-Lite stays within the sandbox.
-  bool has_outside() const { return network_->outside != nullptr && protocol() == IPPROTO_UDP; }
-
-  Ports& ports_;
-  std::mutex binding_;  // before mutex_
-  Binder binder_;
-  bool chosen_ = false;
-  bool chosen_address_ = false;
-  // Under mutex_:
-  std::optional<Endpoint> peer_;
-  HostEndPtr outside_;
-  std::atomic<bool> outside_peer_{false};
-};
-
 }  // namespace
 
 ErrnoOr<SocketPtr> make_inet_socket(const std::shared_ptr<Network>& network, const Caller& caller,
@@ -1012,11 +674,11 @@ ErrnoOr<SocketPtr> make_inet_socket(const std::shared_ptr<Network>& network, con
       return SocketPtr(std::make_shared<TcpSocket>(network, family, flags));
     case SOCK_DGRAM:
       if (protocol == IPPROTO_UDPLITE)
-        return SocketPtr(
-            std::make_shared<UdpSocket>(network, family, flags, network->udp_lite, protocol));
+        return make_udp_socket(network, family, flags, network->udp_lite, protocol);
+      if (protocol == (family == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6}))
+        return make_ping_socket(network, family, flags);
       if (protocol != 0 && protocol != IPPROTO_UDP) return Errno(EPROTONOSUPPORT);
-      return SocketPtr(
-          std::make_shared<UdpSocket>(network, family, flags, network->udp, IPPROTO_UDP));
+      return make_udp_socket(network, family, flags, network->udp, IPPROTO_UDP);
     case SOCK_RAW:
       return Errno(caller.credentials.can(kCapNetRaw) ? EPROTONOSUPPORT : EPERM);
     default:

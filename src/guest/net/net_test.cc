@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <thread>
@@ -117,6 +118,179 @@ TEST_F(NetTest, APortIsFreeAgainWhenItsSocketEnds) {
   EXPECT_EQ(second->bind(caller_, places, address), Errno(EADDRINUSE));
   first.reset();
   EXPECT_TRUE(second->bind(caller_, places, address).ok());
+}
+
+/// Two datagram sockets and what passes between them.
+class PacketTest : public NetTest {
+ protected:
+  SocketPtr udp(int family) {
+    return make_socket(network_, caller_, family, SOCK_DGRAM, 0, O_NONBLOCK).value();
+  }
+  Errno bind(const SocketPtr& socket, const Endpoint& at) {
+    return socket->bind(caller_, places_, shown(at, socket->family()));
+  }
+  Errno connect(const SocketPtr& socket, const Endpoint& at) {
+    return socket->connect(caller_, places_, shown(at, socket->family()));
+  }
+  static std::vector<std::byte> bytes(int value) {
+    const auto raw = std::as_bytes(std::span(&value, 1));
+    return {raw.begin(), raw.end()};
+  }
+  Errno set(const SocketPtr& socket, int level, int option, int value) {
+    return socket->set_option(caller_, level, option, bytes(value));
+  }
+  ErrnoOr<size_t> send_to(const SocketPtr& from, const Endpoint& at,
+                          const std::vector<ControlMessage>& control = {}) {
+    const SocketAddress to = shown(at, from->family());
+    const std::byte data[3] = {};
+    Socket::Outgoing out;
+    out.data = data;
+    out.to = &to;
+    out.control = control;
+    return from->send(caller_, &places_, out);
+  }
+  ErrnoOr<Socket::Incoming> receive(const SocketPtr& from) {
+    return from->receive(caller_, buffer_, 0);
+  }
+  Tree tree_{make_memfs(0755), "tmpfs"};
+  const Places places_{tree_, {tree_.root(), tree_.root(), {}}};
+  std::byte buffer_[256];
+  const Endpoint here_ = Endpoint::v4(INADDR_LOOPBACK, 4000);
+};
+
+TEST_F(PacketTest, WhatWasAskedForIsTold) {
+  const SocketPtr server = udp(AF_INET);
+  const SocketPtr client = udp(AF_INET);
+  ASSERT_TRUE(bind(server, here_).ok());
+  ASSERT_TRUE(send_to(client, here_).ok());
+  EXPECT_TRUE(receive(server)->control.empty());
+  EXPECT_TRUE(set(server, IPPROTO_IP, IP_RECVTTL, 1).ok());
+  ASSERT_TRUE(send_to(client, here_, {{IPPROTO_IP, IP_TTL, bytes(9)}}).ok());
+  ErrnoOr<Socket::Incoming> got = receive(server);
+  ASSERT_TRUE(got.ok());
+  ASSERT_EQ(got->control.size(), 1U);
+  EXPECT_EQ(got->control[0].type, IP_TTL);
+  EXPECT_EQ(got->control[0].data, bytes(9));
+}
+
+TEST_F(PacketTest, WrongControlMessagesSendNothing) {
+  const SocketPtr server = udp(AF_INET6);
+  const SocketPtr client = udp(AF_INET6);
+  Endpoint at;
+  at.address[15] = 1;
+  at.port = 4000;
+  ASSERT_TRUE(bind(server, at).ok());
+  const ControlMessage wrong[] = {{IPPROTO_IPV6, IPV6_HOPLIMIT, bytes(256)},
+                                  {IPPROTO_IPV6, IPV6_HOPLIMIT, {}},
+                                  {IPPROTO_IPV6, IPV6_TCLASS, bytes(-2)},
+                                  {IPPROTO_IPV6, IPV6_RTHDR, bytes(0)},
+                                  {IPPROTO_IPV6, IPV6_HOPOPTS, bytes(0)},
+                                  {IPPROTO_IPV6, IPV6_PKTINFO, bytes(1)},
+                                  {IPPROTO_IPV6, IPV6_DONTFRAG, std::vector<std::byte>(8)},
+                                  {IPPROTO_IPV6, 1000, std::vector<std::byte>(4096)}};
+  for (const ControlMessage& one : wrong)
+    EXPECT_EQ(send_to(client, at, {one}).error(), Errno(EINVAL)) << one.type;
+  EXPECT_EQ(receive(server).error(), Errno(EAGAIN));
+}
+
+TEST_F(PacketTest, GroupsAreLeftWithTheSocket) {
+  const Endpoint group = Endpoint::v4(0xe0010203, 4000);
+  const ip_mreqn asked{{htonl(0xe0010203)}, {htonl(INADDR_LOOPBACK)}, 0};
+  const auto raw = std::as_bytes(std::span(&asked, 1));
+  SocketPtr one = udp(AF_INET);
+  SocketPtr other = udp(AF_INET);
+  EXPECT_TRUE(one->set_option(caller_, IPPROTO_IP, IP_ADD_MEMBERSHIP, raw).ok());
+  EXPECT_TRUE(other->set_option(caller_, IPPROTO_IP, IP_ADD_MEMBERSHIP, raw).ok());
+  EXPECT_TRUE(network_->groups.joined(group, 1));
+  one.reset();
+  EXPECT_TRUE(network_->groups.joined(group, 1));
+  other.reset();
+  EXPECT_FALSE(network_->groups.joined(group, 1));
+}
+
+TEST_F(PacketTest, AGroupsPacketReachesEveryMember) {
+  const Endpoint group = Endpoint::v4(0xe0010203, 4000);
+  const ip_mreqn asked{{htonl(0xe0010203)}, {htonl(INADDR_LOOPBACK)}, 0};
+  std::vector<SocketPtr> members;
+  for (int i = 0; i < 3; ++i) {
+    members.push_back(udp(AF_INET));
+    ASSERT_TRUE(set(members.back(), SOL_SOCKET, SO_REUSEADDR, 1).ok());
+    ASSERT_TRUE(bind(members.back(), Endpoint::v4(INADDR_ANY, 4000)).ok());
+    ASSERT_TRUE(members.back()
+                    ->set_option(caller_, IPPROTO_IP, IP_ADD_MEMBERSHIP,
+                                 std::as_bytes(std::span(&asked, 1)))
+                    .ok());
+  }
+  const SocketPtr sender = udp(AF_INET);
+  EXPECT_EQ(send_to(sender, group).error(), Errno(ENETUNREACH));
+  ASSERT_TRUE(sender
+                  ->set_option(caller_, IPPROTO_IP, IP_MULTICAST_IF,
+                               std::as_bytes(std::span(&asked.imr_address, 1)))
+                  .ok());
+  ASSERT_TRUE(send_to(sender, group).ok());
+  for (const SocketPtr& member : members) EXPECT_TRUE(receive(member).ok());
+}
+
+TEST_F(PacketTest, AConnectedSocketTakesOnlyItsPeersShare) {
+  const SocketPtr open = udp(AF_INET);
+  const SocketPtr connected = udp(AF_INET);
+  const SocketPtr peer = udp(AF_INET);
+  const SocketPtr stranger = udp(AF_INET);
+  for (const SocketPtr& one : {open, connected}) {
+    ASSERT_TRUE(set(one, SOL_SOCKET, SO_REUSEADDR, 1).ok());
+    ASSERT_TRUE(bind(one, here_).ok());
+  }
+  const Endpoint at_peer = Endpoint::v4(INADDR_LOOPBACK, 4001);
+  ASSERT_TRUE(bind(peer, at_peer).ok());
+  ASSERT_TRUE(connect(connected, at_peer).ok());
+  ASSERT_TRUE(send_to(peer, here_).ok());
+  EXPECT_TRUE(receive(connected).ok());
+  ASSERT_TRUE(send_to(stranger, here_).ok());
+  EXPECT_EQ(receive(connected).error(), Errno(EAGAIN));
+  EXPECT_TRUE(receive(open).ok());
+}
+
+TEST_F(PacketTest, SharersOfAPortKeepTheirSenders) {
+  std::vector<SocketPtr> sharers;
+  for (int i = 0; i < 4; ++i) {
+    sharers.push_back(udp(AF_INET));
+    ASSERT_TRUE(set(sharers.back(), SOL_SOCKET, SO_REUSEPORT, 1).ok());
+    ASSERT_TRUE(bind(sharers.back(), here_).ok());
+  }
+  std::vector<size_t> shares(sharers.size());
+  for (int sender = 0; sender < 64; ++sender) {
+    const SocketPtr from = udp(AF_INET);
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(send_to(from, here_).ok());
+    for (size_t i = 0; i < sharers.size(); ++i) {
+      int count = 0;
+      while (receive(sharers[i]).ok()) ++count;
+      EXPECT_TRUE(count == 0 || count == 4) << count;
+      shares[i] += count == 0 ? 0U : 1U;
+    }
+  }
+  for (const size_t share : shares) EXPECT_GT(share, 2U);
+}
+
+TEST_F(PacketTest, EchoRequestsAreAnswered) {
+  const SocketPtr socket =
+      make_socket(network_, caller_, AF_INET, SOCK_DGRAM, IPPROTO_ICMP, O_NONBLOCK).value();
+  const SocketAddress to = shown(Endpoint::v4(INADDR_LOOPBACK, 0), AF_INET);
+  std::vector<std::byte> request(20);
+  request[0] = std::byte{8};
+  Socket::Outgoing out;
+  out.to = &to;
+  for (size_t length = 0; length < 8; ++length) {
+    out.data = std::span(request).first(length);
+    EXPECT_EQ(socket->send(caller_, nullptr, out).error(), Errno(EINVAL));
+  }
+  out.data = request;
+  ASSERT_TRUE(socket->send(caller_, nullptr, out).ok());
+  ErrnoOr<Socket::Incoming> got = receive(socket);
+  ASSERT_TRUE(got.ok());
+  EXPECT_EQ(got->count, request.size());
+  EXPECT_EQ(buffer_[0], std::byte{0});
+  request[0] = std::byte{13};
+  EXPECT_EQ(socket->send(caller_, nullptr, out).error(), Errno(EINVAL));
 }
 
 }  // namespace

@@ -103,6 +103,24 @@ void Rights::collect() {
   for (const std::shared_ptr<Socket>& socket : find_unreachable()) socket->drop_received();
 }
 
+void Groups::join(const Endpoint& group, int device) {
+  std::lock_guard lock(mutex_);
+  ++counts_[{group.address, device}];
+}
+
+void Groups::leave(const Endpoint& group, int device) {
+  std::lock_guard lock(mutex_);
+  const auto found = counts_.find({group.address, device});
+  if (found != counts_.end() && --found->second == 0) counts_.erase(found);
+}
+
+bool Groups::joined(const Endpoint& group, int device) {
+  constexpr uint32_t kAllHosts = 0xe0000001;
+  if (group.address == Endpoint::v4(kAllHosts, 0).address) return true;
+  std::lock_guard lock(mutex_);
+  return counts_.contains({group.address, device});
+}
+
 bool Ports::conflict(const Binding& a, const Binding& b) {
   const bool a_v4 = a.at.is_v4();
   const bool b_v4 = b.at.is_v4();
@@ -179,11 +197,44 @@ void Ports::set_address(const Socket& socket, const Endpoint& at) {
     if (binding.socket == &socket) binding.at.address = at.address;
 }
 
-std::shared_ptr<Socket> Ports::find(const Endpoint& to, bool listening) {
+void Ports::set_peer(const Socket& socket, const std::optional<Endpoint>& peer) {
+  std::lock_guard lock(mutex_);
+  for (auto& [port, binding] : by_port_)
+    if (binding.socket == &socket) binding.peer = peer;
+}
+
+namespace {
+bool hears(const Ports::Binding& binding, const Endpoint& from) {
+  return !binding.peer ||
+         (binding.peer->address == from.address && binding.peer->port == from.port);
+}
+size_t hash_of(const Endpoint& at) {
+  size_t out = 14695981039346656037U ^ at.port;
+  for (const uint8_t byte : at.address) out = (out ^ byte) * 1099511628211U;
+  return out ^ (out >> 32);
+}
+}  // namespace
+
+std::vector<std::shared_ptr<Socket>> Ports::find_group(const Endpoint& to, const Endpoint& from) {
+  std::vector<std::shared_ptr<Socket>> out;
+  std::lock_guard lock(mutex_);
+  const auto [begin, end] = by_port_.equal_range(to.port);
+  for (auto at = begin; at != end; ++at) {
+    const Binding& binding = at->second;
+    const bool any = binding.at.is_any() &&
+                     (binding.at.is_v4() == to.is_v4() || (to.is_v4() && !binding.v6_only));
+    if ((!any && binding.at.address != to.address) || !hears(binding, from)) continue;
+    if (std::shared_ptr<Socket> socket = binding.weak.lock()) out.push_back(std::move(socket));
+  }
+  return out;
+}
+
+std::shared_ptr<Socket> Ports::find(const Endpoint& to, bool listening, const Endpoint* from) {
   std::vector<std::shared_ptr<Socket>> best;
   std::vector<std::shared_ptr<Socket>> held;  // their end must wait until we let go
   std::lock_guard lock(mutex_);
   int best_score = 0;
+  bool balances = false;
   const auto [begin, end] = by_port_.equal_range(to.port);
   for (auto at = begin; at != end; ++at) {
     const Binding& binding = at->second;
@@ -195,16 +246,23 @@ std::shared_ptr<Socket> Ports::find(const Endpoint& to, bool listening) {
       score = 2;
     else if (binding.at.is_any() && !binding.at.is_v4() && to.is_v4() && !binding.v6_only)
       score = 1;
+    if (from != nullptr && binding.peer) {
+      constexpr int kConnected = 4;
+      if (!hears(binding, *from)) continue;
+      if (score != 0) score += kConnected;
+    }
     if (score == 0 || score < best_score) continue;
     std::shared_ptr<Socket> socket = binding.weak.lock();
     if (!socket) continue;
     held.push_back(socket);
     if (score > best_score) best.clear();
     best_score = score;
+    balances = binding.balances;
     best.push_back(std::move(socket));
   }
   if (best.empty()) return nullptr;
-  return best[best.size() == 1 ? 0 : turn_++ % best.size()];
+  if (!balances) return best.back();
+  return best[best.size() == 1 ? 0 : (from != nullptr ? hash_of(*from) : turn_++) % best.size()];
 }
 
 std::vector<Ports::Binding> Ports::all() {
@@ -222,6 +280,44 @@ bool Network::has_address(const Endpoint& at) const {
     for (const Interface::Address& address : device.addresses)
       if (address.at.address == at.address) return true;
   return false;
+}
+
+const Interface* Network::device(int index) const {
+  const auto found = std::ranges::find(interfaces, index, &Interface::index);
+  return found == interfaces.end() ? nullptr : &*found;
+}
+
+const Interface* Network::device_of(const Endpoint& address) const {
+  if (address.is_loopback()) return device(1);
+  for (const Interface& device : interfaces)
+    for (const Interface::Address& one : device.addresses)
+      if (one.at.address == address.address) return &device;
+  return nullptr;
+}
+
+const Interface* Network::route_to(const Endpoint& to) const {
+  const auto covers = [&](const Route& route) {
+    if (route.to.is_v4() != to.is_v4()) return false;
+    const size_t bits = route.prefix + (to.is_v4() ? 96U : 0U);
+    for (size_t bit = 0; bit < std::min<size_t>(bits, 128); ++bit)
+      if (((route.to.address[bit / 8] ^ to.address[bit / 8]) & (0x80U >> bit % 8)) != 0)
+        return false;
+    return true;
+  };
+  const Route* best = nullptr;
+  for (const Route& route : routes)
+    if (covers(route) && (best == nullptr || route.prefix > best->prefix ||
+                          (route.prefix == best->prefix && route.metric < best->metric)))
+      best = &route;
+  if (best != nullptr) return device(best->index);
+  // Linux has a route for IPv6's groups with every device but loopback.
+  if (!to.is_v4() && to.is_multicast())
+    for (const Interface& one : interfaces)
+      if (one.index != 1 && std::ranges::any_of(one.addresses, [](const Interface::Address& at) {
+            return !at.at.is_v4();
+          }))
+        return &one;
+  return nullptr;
 }
 
 Errno Network::bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket) {

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "guest/abi/errno.h"
@@ -53,6 +56,19 @@ class Rights {
       holders_;  // a holder each time it holds it
 };
 
+/// Multicast groups that sockets of the sandbox have joined, each on a device.
+class Groups {
+ public:
+  void join(const Endpoint& group, int device);
+  void leave(const Endpoint& group, int device);
+  /// Whether what is sent to the group is taken in at all; all hosts are of some.
+  bool joined(const Endpoint& group, int device);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<std::array<uint8_t, 16>, int>, size_t> counts_;
+};
+
 /// Which socket has which port. One a protocol.
 class Ports {
  public:
@@ -62,8 +78,10 @@ class Ports {
     bool v6 = false;
     bool reuse_address = false;
     bool reuse_port = false;
+    bool balances = false;  // SO_REUSEPORT: those who share take turns
     bool listening = false;
     uint32_t uid = 0;
+    std::optional<Endpoint> peer;  // the only one that it hears
     Socket* socket = nullptr;
     std::weak_ptr<Socket> weak;
   };
@@ -73,8 +91,12 @@ class Ports {
   /// A socket that is to listen shares its address with no other but by SO_REUSEPORT.
   Errno listen(const Socket& socket);
   void set_address(const Socket& socket, const Endpoint& at);
-  /// Who gets what is sent to `to`: the closest binding; among equals they take turns.
-  std::shared_ptr<Socket> find(const Endpoint& to, bool listening);
+  void set_peer(const Socket& socket, const std::optional<Endpoint>& peer);
+  /// Who gets what is sent to `to`: the closest binding. Among equals that balance, listeners take
+  /// turns, and others get what is of the same sender; else it is the one that was bound last.
+  std::shared_ptr<Socket> find(const Endpoint& to, bool listening, const Endpoint* from = nullptr);
+  /// All who may get what is sent to a group.
+  std::vector<std::shared_ptr<Socket>> find_group(const Endpoint& to, const Endpoint& from);
   std::vector<Binding> all();
 
  private:
@@ -98,6 +120,9 @@ class Network {
   Ports tcp;
   Ports udp;
   Ports udp_lite;  // udplite(7): within the sandbox alone
+  Ports echo;      // ICMP: identifiers in place of ports
+  Ports echo6;
+  Groups groups;
   // Before the first program, and never again.
   std::vector<Interface> interfaces;
   std::vector<Route> routes;
@@ -106,6 +131,11 @@ class Network {
   /// reached from the other. For a pod, whose containers each have a network of this kind.
   bool shares_loopback = false;
   bool has_address(const Endpoint& at) const;
+  const Interface* device(int index) const;
+  /// That has the address; all of 127.0.0.0/8 is the loopback's.
+  const Interface* device_of(const Endpoint& address) const;
+  /// By which `to` is reached, if not by loopback; null: by none.
+  const Interface* route_to(const Endpoint& to) const;
 
   // Abstract names of unix(7).
   Errno bind_abstract(const std::string& name, const std::shared_ptr<Socket>& socket);

@@ -139,18 +139,11 @@ std::vector<std::byte> Socket::from_number(int value) {
   return {bytes.begin(), bytes.end()};
 }
 
-ErrnoOr<bool> Socket::keep_option(std::span<const Kept> table, int level, int option,
+ErrnoOr<bool> Socket::keep_option(std::span<const OptionRule> table, int level, int option,
                                   std::span<const std::byte> value) {
-  for (const Kept& kept : table) {
+  for (const OptionRule& kept : table) {
     if (kept.level != level || kept.option != option) continue;
-    int number = 0;
-    // Options of IP take a byte as well.
-    if (value.size() == 1 && level == 0)
-      number = static_cast<int>(value[0]);
-    else
-      number = GUEST_TRY(as_number(value));
-    if (kept.lowest == 0 && kept.highest == 1) number = number != 0 ? 1 : 0;
-    if (number < kept.lowest || number > kept.highest) return Errno(EINVAL);
+    const int number = GUEST_TRY(checked(kept, value));
     std::lock_guard lock(options_mutex_);
     options_[{level, option}] = number;
     return true;
@@ -158,8 +151,8 @@ ErrnoOr<bool> Socket::keep_option(std::span<const Kept> table, int level, int op
   return false;
 }
 
-std::optional<int> Socket::kept_option(std::span<const Kept> table, int level, int option) {
-  for (const Kept& kept : table) {
+std::optional<int> Socket::kept_option(std::span<const OptionRule> table, int level, int option) {
+  for (const OptionRule& kept : table) {
     if (kept.level != level || kept.option != option) continue;
     std::lock_guard lock(options_mutex_);
     const auto found = options_.find({level, option});
@@ -171,11 +164,31 @@ std::optional<int> Socket::kept_option(std::span<const Kept> table, int level, i
 namespace {
 constexpr int kWhatever = 0x7fffffff;
 /// Options of every socket that change nothing here.
-constexpr int kKept[][5] = {
-    {SOL_SOCKET, SO_KEEPALIVE, 0, 1, 0},         {SOL_SOCKET, SO_OOBINLINE, 0, 1, 0},
-    {SOL_SOCKET, SO_DONTROUTE, 0, 1, 0},         {SOL_SOCKET, SO_PRIORITY, 0, 6, 0},
-    {SOL_SOCKET, SO_BUSY_POLL, 0, kWhatever, 0}, {SOL_SOCKET, SO_NO_CHECK, 0, 1, 0}};
+constexpr OptionRule kKept[] = {
+    {SOL_SOCKET, SO_DEBUG, OptionRule::kBool, 0, 1, 0},
+    {SOL_SOCKET, SO_KEEPALIVE, OptionRule::kBool, 0, 1, 0},
+    {SOL_SOCKET, SO_OOBINLINE, OptionRule::kBool, 0, 1, 0},
+    {SOL_SOCKET, SO_DONTROUTE, OptionRule::kBool, 0, 1, 0},
+    {SOL_SOCKET, SO_PRIORITY, OptionRule::kRange, -kWhatever - 1, kWhatever, 0},
+    {SOL_SOCKET, SO_MARK, OptionRule::kRange, -kWhatever - 1, kWhatever, 0},
+    {SOL_SOCKET, SO_BUSY_POLL, OptionRule::kRange, 0, kWhatever, 0},
+    {SOL_SOCKET, SO_NO_CHECK, OptionRule::kBool, 0, 1, 0},
+    {SOL_SOCKET, SO_LOCK_FILTER, OptionRule::kBool, 0, 1, 0},
+    {SOL_SOCKET, SO_SELECT_ERR_QUEUE, OptionRule::kBool, 0, 1, 0}};
+/// How SO_TIMESTAMP and SO_TIMESTAMPNS were renumbered for 64-bit times.
+constexpr int kSoTimestampNew = 63;
+constexpr int kSoTimestampNsNew = 64;
 }  // namespace
+
+void Socket::tell_time(int64_t came_ns, std::vector<ControlMessage>& out) const {
+  const int which = stamp_.load();
+  if (which == 0) return;
+  if (came_ns == 0) came_ns = host::clock_ns(0);
+  constexpr int64_t kSecond = 1'000'000'000;
+  const bool fine = which == SO_TIMESTAMPNS || which == kSoTimestampNsNew;
+  const int64_t time[2] = {came_ns / kSecond, came_ns % kSecond / (fine ? 1 : 1000)};
+  out.push_back(ControlMessage::of(SOL_SOCKET, which, time));
+}
 
 Errno Socket::set_option(Caller& caller, int level, int option, std::span<const std::byte> value) {
   if (level != SOL_SOCKET) return Errno(EOPNOTSUPP);
@@ -219,7 +232,7 @@ Errno Socket::set_option(Caller& caller, int level, int option, std::span<const 
     case SO_RCVBUF: {
       // Linux doubles what is asked for, to make room for its own bookkeeping.
       constexpr int kMostAsked = 212992;
-      const int asked = std::clamp(number, 0, kMostAsked);
+      const int asked = number < 0 ? kMostAsked : std::min(number, kMostAsked);
       const bool sending = option == SO_SNDBUF || option == SO_SNDBUFFORCE;
       if (sending)
         send_buffer_ = std::max(asked * 2, 2 * kLeastBuffer);
@@ -248,8 +261,27 @@ Errno Socket::set_option(Caller& caller, int level, int option, std::span<const 
         low_water_ = std::max(number, 1);
       }
       return kOk;
+    case SO_RXQ_OVFL:
+      tells_drops_ = number != 0;
+      return kOk;
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+    case kSoTimestampNew:
+    case kSoTimestampNsNew:
+      stamp_ = number != 0 ? option : 0;
+      return kOk;
+    case SO_BSDCOMPAT:
+      return kOk;
+    case SO_DETACH_FILTER:
+      return Errno(ENOENT);
     case SO_PRIORITY:
       if ((number < 0 || number > 6) && !caller.credentials.can(kCapNetAdmin)) return Errno(EPERM);
+      break;
+    case SO_DEBUG:
+      if (number != 0 && !caller.credentials.can(kCapNetAdmin)) return Errno(EACCES);
+      break;
+    case SO_MARK:
+      if (!caller.credentials.can(kCapNetAdmin)) return Errno(EPERM);
       break;
     case SO_TYPE:
     case SO_ERROR:
@@ -262,9 +294,7 @@ Errno Socket::set_option(Caller& caller, int level, int option, std::span<const 
     default:
       break;
   }
-  std::vector<Kept> table;
-  for (const auto& kept : kKept) table.push_back({kept[0], kept[1], kept[2], kept[3], kept[4]});
-  return GUEST_TRY(keep_option(table, level, option, value)) ? kOk : Errno(ENOPROTOOPT);
+  return GUEST_TRY(keep_option(kKept, level, option, value)) ? kOk : Errno(ENOPROTOOPT);
 }
 
 ErrnoOr<std::vector<std::byte>> Socket::get_option(Caller&, int level, int option) {
@@ -320,12 +350,35 @@ ErrnoOr<std::vector<std::byte>> Socket::get_option(Caller&, int level, int optio
       return raw(GUEST_TRY(peer_ids()));
     case SO_COOKIE:
       return raw(number_);
+    case SO_RXQ_OVFL:
+      return from_number(tells_drops_);
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+    case kSoTimestampNew:
+    case kSoTimestampNsNew:
+      return from_number(stamp_ == option ? 1 : 0);
+    case SO_BSDCOMPAT:
+    case SO_INCOMING_NAPI_ID:
+      return from_number(0);
+    case SO_BPF_EXTENSIONS:
+      return from_number(64);
+    case SO_PEERNAME: {
+      const SocketAddress peer = GUEST_TRY(peer_name());
+      return std::vector<std::byte>(peer.view().begin(), peer.view().end());
+    }
+    case SO_MEMINFO: {
+      // sock_diag(7): used and most of receiving, of sending, and what only Linux counts.
+      uint32_t words[9] = {};
+      if (const ErrnoOr<size_t> waiting = readable_bytes(); waiting.ok())
+        words[0] = static_cast<uint32_t>(waiting.value());
+      words[1] = static_cast<uint32_t>(receive_buffer_.load());
+      words[3] = static_cast<uint32_t>(send_buffer_.load());
+      return raw(words);
+    }
     default:
       break;
   }
-  std::vector<Kept> table;
-  for (const auto& kept : kKept) table.push_back({kept[0], kept[1], kept[2], kept[3], kept[4]});
-  const std::optional<int> kept = kept_option(table, level, option);
+  const std::optional<int> kept = kept_option(kKept, level, option);
   if (!kept) return Errno(ENOPROTOOPT);
   return from_number(*kept);
 }

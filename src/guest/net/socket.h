@@ -10,6 +10,7 @@
 #include "guest/net/address.h"
 #include "guest/net/inbox.h"
 #include "guest/net/network.h"
+#include "guest/net/packet.h"
 #include "guest/vfs/file.h"
 #include "guest/vfs/tree.h"
 
@@ -39,8 +40,9 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
     std::span<const std::byte> data;
     const SocketAddress* to = nullptr;
     std::vector<FilePtr> files;
-    std::optional<PeerIds> sender;  // SCM_CREDENTIALS, checked
-    int flags = 0;                  // MSG_*
+    std::optional<PeerIds> sender;            // SCM_CREDENTIALS, checked
+    std::span<const ControlMessage> control;  // of the levels below; not checked
+    int flags = 0;                            // MSG_*
   };
   struct Incoming {
     size_t count = 0;  // bytes stored
@@ -48,6 +50,7 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
     SocketAddress from;
     std::vector<FilePtr> files;
     std::optional<PeerIds> sender;
+    std::vector<ControlMessage> control;
     int flags = 0;  // MSG_TRUNC, MSG_EOR
   };
   struct Accepted {
@@ -94,6 +97,10 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
 
  protected:
   bool dont_wait(int flags) const;
+  /// SO_TIMESTAMP and its kin are on.
+  bool wants_time() const { return stamp_.load() != 0; }
+  /// When a message came, as it was asked for; 0: now.
+  void tell_time(int64_t came_ns, std::vector<ControlMessage>& out) const;
   Deadline receive_deadline() const { return deadline(receive_timeout_ns_); }
   Deadline send_deadline() const { return deadline(send_timeout_ns_); }
   /// What a wait that did not end well says (socket(7), SO_RCVTIMEO).
@@ -106,13 +113,10 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
   virtual ErrnoOr<size_t> readable_bytes() { return size_t{0}; }
   virtual size_t unread_by_peer() { return 0; }
 
-  /// An option that tunes what a loopback has not: kept, and shown again.
-  struct Kept {
-    int level, option, lowest, highest, initial;
-  };
-  ErrnoOr<bool> keep_option(std::span<const Kept> table, int level, int option,
+  /// Options that tune what a loopback has not: kept, and shown again.
+  ErrnoOr<bool> keep_option(std::span<const OptionRule> table, int level, int option,
                             std::span<const std::byte> value);
-  std::optional<int> kept_option(std::span<const Kept> table, int level, int option);
+  std::optional<int> kept_option(std::span<const OptionRule> table, int level, int option);
   static ErrnoOr<int> as_number(std::span<const std::byte> value);
   static std::vector<std::byte> from_number(int value);
 
@@ -128,6 +132,7 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
   std::atomic<bool> reuse_port_{false};
   std::atomic<bool> broadcast_{false};
   std::atomic<bool> pass_credentials_{false};
+  std::atomic<bool> tells_drops_{false};  // SO_RXQ_OVFL
   std::atomic<bool> linger_{false};
   std::atomic<int> linger_s_{0};
 
@@ -137,6 +142,7 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
   const int type_;
   const int protocol_;
   const uint64_t number_;
+  std::atomic<int> stamp_{0};                   // SO_TIMESTAMP..., which of them
   std::atomic<int64_t> receive_timeout_ns_{0};  // 0: for ever
   std::atomic<int64_t> send_timeout_ns_{0};
   std::mutex options_mutex_;

@@ -839,6 +839,8 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
                                                 {"net/core/wmem_max", "212992\n"},
                                                 {"net/ipv4/ip_local_port_range", "32768\t60999\n"},
                                                 {"net/ipv4/ip_unprivileged_port_start", "1024\n"},
+                                                {"net/ipv4/igmp_max_memberships", "20\n"},
+                                                {"net/ipv4/ping_group_range", "0\t2147483647\n"},
                                                 {"net/ipv4/tcp_rmem", "4096\t131072\t6291456\n"},
                                                 {"net/ipv4/tcp_wmem", "4096\t16384\t4194304\n"},
                                                 {"net/unix/max_dgram_qlen", "512\n"},

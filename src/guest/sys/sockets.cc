@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -168,9 +169,26 @@ std::span<std::byte> bounce(Task& task, size_t size) {
 struct Control {
   std::vector<FilePtr> files;
   std::optional<PeerIds> sender;
+  std::vector<ControlMessage> others;  // of the levels of IP
 };
 
-/// The program's control messages: files and credentials (unix(7)), each checked.
+/// What is for the socket as such, but for those of unix(7), which there are everywhere and
+/// ignored.
+Errno check_control(const Task& task, const ControlMessage& one) {
+  switch (one.type) {
+    case SCM_RIGHTS:
+    case SCM_CREDENTIALS:
+      return kOk;
+    case SO_MARK:
+      if (!task.credentials.can(kCapNetAdmin)) return Errno(EPERM);
+      return one.data.size() == sizeof(uint32_t) ? kOk : Errno(EINVAL);
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+/// The program's control messages: files and credentials (unix(7)), each checked; those of packets
+/// are the socket's to check.
 ErrnoOr<Control> get_control(Task& task, const Socket& socket, const MessageHeader& header) {
   Control out;
   if (header.control == 0 || header.control_length == 0) return out;
@@ -184,8 +202,14 @@ ErrnoOr<Control> get_control(Task& task, const Socket& socket, const MessageHead
     const std::span<const std::byte> data =
         std::span(raw).subspan(at + sizeof one, one.length - sizeof one);
     at += aligned(one.length);
+    if (socket.family() == AF_INET || socket.family() == AF_INET6) {
+      ControlMessage other{one.level, one.type, {data.begin(), data.end()}};
+      if (one.level == SOL_SOCKET) GUEST_TRY(check_control(task, other));
+      if (one.level == IPPROTO_IP || one.level == IPPROTO_IPV6)
+        out.others.push_back(std::move(other));
+      continue;
+    }
     if (one.level != SOL_SOCKET) {
-      // Options of IP for one packet: of a loopback's packets none is kept.
       if (socket.family() == AF_UNIX) continue;
       return Errno(EINVAL);
     }
@@ -236,6 +260,7 @@ ErrnoOr<uint64_t> send_from(Task& task, Socket& socket, std::span<const Vector> 
   out.to = to;
   out.files = std::move(control.files);
   out.sender = control.sender;
+  out.control = control.others;
   out.flags = flags;
   uint64_t done = 0;
   do {
@@ -362,6 +387,7 @@ ErrnoOr<uint64_t> receive_message(Task& task, Socket& socket, MessageHeader& hea
   Socket::Incoming in = GUEST_TRY(receive_into(task, socket, vectors, flags & ~MSG_CMSG_CLOEXEC));
   ControlOut control(header.control == 0 ? 0 : std::min(header.control_length, kMostControl));
   const bool netlink = socket.family() == AF_NETLINK;
+  for (const ControlMessage& one : in.control) control.put_bytes(one.level, one.type, one.data);
   if (socket.passes_credentials() && (in.sender || netlink))
     control.put(SOL_SOCKET, SCM_CREDENTIALS, in.sender.value_or(PeerIds{}));
   if (!in.files.empty())
