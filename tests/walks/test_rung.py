@@ -361,7 +361,7 @@ except TimeoutError:
     print("nothing more")
 udp.sendmsg([b"hops"], [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", 9))], 0, (host, 7001))
 try:
-    udp.sendmsg([b"martian"], [(socket.IPPROTO_IP, socket.IP_PKTINFO, struct.pack("=i4s4x", 0, socket.inet_aton("127.0.0.1")))], 0, (host, 7001))
+    udp.sendmsg([b"martian"], [(socket.IPPROTO_IP, 8, struct.pack("=i4s4x", 0, socket.inet_aton("127.0.0.1")))], 0, (host, 7001))
 except OSError as error:
     print(error.strerror)
 echo = socket.socket(type=socket.SOCK_DGRAM, proto=socket.IPPROTO_ICMP)
