@@ -70,11 +70,23 @@ std::optional<uint32_t> mode_of(const oci::Mount& mount) {
   return std::nullopt;
 }
 
+/// What limits a tmpfs.
+std::string limits_of(const oci::Mount& mount) {
+  std::string out;
+  for (const std::string_view option : mount.options) {
+    if (!option.starts_with("size=") && !option.starts_with("nr_")) continue;
+    if (!out.empty()) out += ',';
+    out += option;
+  }
+  return out;
+}
+
 guest::SandboxMount guest_mount(const oci::Mount& mount) {
   guest::SandboxMount out;
   out.path = runtime::clean_path(mount.destination);
   out.read_only = has_option(mount, "ro");
   out.mode = mode_of(mount).value_or(01777);
+  if (mount.type == "tmpfs") out.data = limits_of(mount);
   if (mount.type == "proc") {
     out.kind = Kind::kProc;
   } else if (mount.type == "sysfs") {

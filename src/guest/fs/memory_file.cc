@@ -4,9 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/fs/charged_memory.h"
 #include "guest/fs/devices.h"
 #include "guest/platform/host/io.h"
-#include "sys/fd.h"
 
 namespace fluyt::guest {
 namespace {
@@ -24,7 +24,7 @@ Timestamp now() {
 /// so that none is under way when a seal is there.
 class MemoryInode final : public Inode {
  public:
-  MemoryInode(const MemoryFileRequest& request, sys::Fd memory)
+  MemoryInode(const MemoryFileRequest& request, std::unique_ptr<ChargedMemory> memory)
       : name(request.name), memory_(std::move(memory)), seals_(request.seals) {
     static std::atomic<uint64_t> next{1};
     stat_.dev = make_device(0, 1);
@@ -39,7 +39,7 @@ class MemoryInode final : public Inode {
   uint32_t type() const override { return S_IFREG; }
   ErrnoOr<Stat> stat() override {
     std::lock_guard lock(mutex_);
-    const Stat memory = GUEST_TRY(host::stat(memory_));
+    const Stat memory = GUEST_TRY(memory_->stat());
     Stat out = stat_;
     out.size = memory.size;
     out.blocks = memory.blocks;
@@ -61,10 +61,10 @@ class MemoryInode final : public Inode {
   }
   Errno truncate(int64_t size) override {
     std::lock_guard lock(mutex_);
-    const Stat memory = GUEST_TRY(host::stat(memory_));
+    const Stat memory = GUEST_TRY(memory_->stat());
     if (size < memory.size && (seals_ & kSealShrink) != 0) return Errno(EPERM);
     if (size > memory.size && (seals_ & kSealGrow) != 0) return Errno(EPERM);
-    GUEST_TRY(host::truncate(memory_, size));
+    GUEST_TRY(memory_->truncate(size));
     touch();
     return kOk;
   }
@@ -74,7 +74,7 @@ class MemoryInode final : public Inode {
     std::lock_guard lock(mutex_);
     if ((seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Errno(EPERM);
     if (append || (seals_ & kSealGrow) != 0) {
-      const Stat memory = GUEST_TRY(host::stat(memory_));
+      const Stat memory = GUEST_TRY(memory_->stat());
       if (append) offset = memory.size;
       if ((seals_ & kSealGrow) != 0 &&
           static_cast<int64_t>(from.size()) > memory.size - std::min(offset, memory.size)) {
@@ -84,7 +84,7 @@ class MemoryInode final : public Inode {
         from = from.first(static_cast<size_t>(fits));
       }
     }
-    const size_t done = GUEST_TRY(host::write_at(memory_, from, offset));
+    const size_t done = GUEST_TRY(memory_->write(from, offset));
     offset += static_cast<int64_t>(done);
     touch();
     return done;
@@ -94,10 +94,10 @@ class MemoryInode final : public Inode {
     if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) {
       if ((seals_ & (kSealWrite | kSealFutureWrite)) != 0) return Errno(EPERM);
     } else if ((seals_ & kSealGrow) != 0) {
-      const Stat memory = GUEST_TRY(host::stat(memory_));
+      const Stat memory = GUEST_TRY(memory_->stat());
       if (offset > memory.size || length > memory.size - offset) return Errno(EPERM);
     }
-    GUEST_TRY(host::allocate(memory_, mode, offset, length));
+    GUEST_TRY(memory_->allocate(mode, offset, length));
     touch();
     return kOk;
   }
@@ -132,14 +132,14 @@ class MemoryInode final : public Inode {
     return kOk;
   }
 
-  sys::FdRef memory() const { return memory_; }
+  ChargedMemory& memory() { return *memory_; }
   const std::string name;
 
  private:
   void touch() { stat_.modified = stat_.changed = now(); }
 
   std::mutex mutex_;
-  const sys::Fd memory_;
+  const std::unique_ptr<ChargedMemory> memory_;
   uint32_t seals_;
   Stat stat_;
   std::weak_ptr<void> writable_use_;  // shared mappings that are written through, or may be
@@ -150,7 +150,7 @@ class MemoryFile final : public File {
   MemoryFile(DentryPtr path, std::shared_ptr<MemoryInode> inode, int flags)
       : File(std::move(path), inode, flags), memory_(std::move(inode)) {}
   ErrnoOr<size_t> read(Caller& /*caller*/, std::span<std::byte> to, int64_t* offset) override {
-    const size_t done = GUEST_TRY(host::read_at(memory_->memory(), to, *offset));
+    const size_t done = GUEST_TRY(memory_->memory().read(to, *offset));
     *offset += static_cast<int64_t>(done);
     return done;
   }
@@ -161,17 +161,17 @@ class MemoryFile final : public File {
   bool seekable() const override { return true; }
   ErrnoOr<int64_t> seek(int64_t offset, int whence) override {
     if (whence == SEEK_DATA || whence == SEEK_HOLE) {
-      position = GUEST_TRY(host::seek(memory_->memory(), offset, whence));
+      position = GUEST_TRY(memory_->memory().seek(offset, whence));
       return position;
     }
-    const Stat stat = GUEST_TRY(host::stat(memory_->memory()));
+    const Stat stat = GUEST_TRY(memory_->memory().stat());
     return seek_within(offset, whence, stat.size);
   }
   Errno truncate(int64_t size) override { return memory_->truncate(size); }
   Errno allocate(int mode, int64_t offset, int64_t length) override {
     return memory_->allocate(mode, offset, length);
   }
-  ErrnoOr<int> host_descriptor() override { return memory_->memory().raw(); }
+  ErrnoOr<int> host_descriptor() override { return memory_->memory().map(); }
   ErrnoOr<SharedUse> map_shared(bool writes) override {
     return memory_->map_shared(writable(), writes);
   }
@@ -193,7 +193,8 @@ ErrnoOr<FilePtr> MemoryInode::open(DentryPtr path, int flags) {
 }  // namespace
 
 ErrnoOr<FilePtr> make_memory_file(const MemoryFileRequest& request) {
-  sys::Fd memory = GUEST_TRY(host::make_memory("guest-memfd"));
+  std::unique_ptr<ChargedMemory> memory =
+      GUEST_TRY(ChargedMemory::create("guest-memfd", request.quota));
   auto inode = std::make_shared<MemoryInode>(request, std::move(memory));
   return inode->open(nullptr, O_RDWR);
 }

@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "guest/fs/devices.h"
-#include "guest/platform/host/io.h"
+#include "guest/vfs/inode.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -20,18 +19,6 @@ namespace {
 
 constexpr size_t kMaxAreas = 65530;  // vm.max_map_count
 uint64_t page_up(uint64_t value) { return (value + kPageSize - 1) & ~(kPageSize - 1); }
-
-/// Memory without a name that processes share: what MAP_SHARED | MAP_ANONYMOUS maps.
-class SharedMemory final : public File {
- public:
-  SharedMemory(InodePtr inode, sys::Fd fd)
-      : File(nullptr, std::move(inode), 2), fd_(std::move(fd)) {}
-  ErrnoOr<int> host_descriptor() override { return fd_.raw(); }
-  std::string describe() const override { return "/dev/zero (deleted)"; }
-
- private:
-  sys::Fd fd_;
-};
 
 bool same_kind(const Mm::Area& a, const Mm::Area& b) {
   return a.protection == b.protection && a.shared == b.shared && a.file == b.file &&
@@ -159,11 +146,7 @@ ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int
     area.file = file;
     area.offset = offset;
   } else if (shared) {
-    sys::Fd memory = GUEST_TRY(host::make_memory("guest-shared"));
-    GUEST_TRY(host::truncate(memory, static_cast<int64_t>(length)));
-    mapping.host_fd = memory.raw();
-    mapping.backing = Backing::kSharedFile;
-    area.file = std::make_shared<SharedMemory>(make_anonymous_inode(0100600, 0), std::move(memory));
+    return Errno(EINVAL);  // memory that processes share is a file here: make_shared_memory
   }
 
   std::lock_guard lock(mutex_);

@@ -115,7 +115,11 @@ InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& f
     case SandboxMount::Kind::kTmpfs:
       break;
   }
-  return make_memfs(mount.mode);
+  MemfsRequest wanted{.root_mode = mount.mode, .within = kernel.shared_memory};
+  const uint64_t half = kernel.memory.read().total / 2;
+  wanted.limit_to(half);
+  read_memfs_options(mount.data, half, wanted).ignore("the host has mounted it with the same");
+  return make_memfs(wanted);
 }
 
 const char* type_name(SandboxMount::Kind kind) {
@@ -414,6 +418,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   }
   kernel.max_tasks = request.max_tasks;
   kernel.memory = std::move(memory);
+  kernel.limit_shared_memory();
   out.poller = std::make_shared<host::Poller>();
   install(std::move(way_out), out.poller, *kernel.network);
 
@@ -428,10 +433,15 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (const Errno mounted = mounter.mount_all(host_mounts); !mounted.ok())
     return Error::from_errno(mounted.value(), "mount at " + mounter.where());
   kernel.tree->lock_mounts();
+  const auto memory_system = [&kernel](uint32_t mode) {
+    return [&kernel, mode] {
+      return make_memfs(MemfsRequest{.root_mode = mode, .within = kernel.shared_memory});
+    };
+  };
   kernel.file_systems = {{"proc", [&kernel, facts] { return make_procfs(kernel, facts); }},
-                         {"tmpfs", [] { return make_memfs(01777); }},
-                         {"ramfs", [] { return make_memfs(0755); }},
-                         {"mqueue", [] { return make_memfs(01777); }},
+                         {"tmpfs", memory_system(01777)},
+                         {"ramfs", memory_system(0755)},
+                         {"mqueue", memory_system(01777)},
                          {"devpts", [&kernel] { return make_devpts({}, kernel)->root(); }},
                          {"sysfs", [&kernel, facts] {
                             std::shared_ptr<Pts> none;

@@ -32,6 +32,7 @@ struct SandboxMount {
   Kind kind = Kind::kTmpfs;
   std::string path;
   uint32_t mode = 0755;  // of a tmpfs's root
+  std::string data;      // of a tmpfs: its other options
   bool read_only = false;
 };
 

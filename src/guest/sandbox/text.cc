@@ -115,8 +115,8 @@ ProgramRequest to_program(const Json& json) {
 Json json_of(const SandboxRequest& request) {
   Json mounts = Json::array();
   for (const SandboxMount& mount : request.mounts)
-    mounts.push_back(
-        {static_cast<int>(mount.kind), bytes_of(mount.path), mount.mode, mount.read_only});
+    mounts.push_back({static_cast<int>(mount.kind), bytes_of(mount.path), mount.mode,
+                      mount.read_only, bytes_of(mount.data)});
   return {{"root", bytes_of(request.root)},
           {"readOnly", request.read_only},
           {"program", json_of(request.program)},
@@ -144,6 +144,7 @@ SandboxRequest to_sandbox(const Json& json) {
     out.mounts.push_back({.kind = static_cast<SandboxMount::Kind>(mount.at(0).get<uint8_t>()),
                           .path = to_bytes(mount.at(1)),
                           .mode = mount.at(2).get<uint32_t>(),
+                          .data = to_bytes(mount.at(4)),
                           .read_only = mount.at(3).get<bool>()});
   json.at("memoryLimitBytes").get_to(out.memory_limit_bytes);
   json.at("initIsSpared").get_to(out.init_is_spared);

@@ -50,7 +50,8 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   request.host_name = "box";
   request.mounts = {
       {.kind = SandboxMount::Kind::kProc, .path = "/proc", .mode = 0, .read_only = true},
-      {.kind = SandboxMount::Kind::kDevPts, .path = "/dev/pts", .mode = 01777}};
+      {.kind = SandboxMount::Kind::kDevPts, .path = "/dev/pts", .mode = 01777},
+      {.path = "/dev/shm", .data = "size=64k"}};
   request.masked_paths = {"/proc/kcore"};
   request.read_only_paths = {"/proc/sys", "/proc/bus"};
   request.max_tasks = 17;
@@ -70,11 +71,12 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   EXPECT_EQ(back->network, SandboxNetwork::kHost);
   EXPECT_EQ(request.masked_paths, back->masked_paths);
   EXPECT_EQ(request.read_only_paths, back->read_only_paths);
-  ASSERT_EQ(back->mounts.size(), 2U);
+  ASSERT_EQ(back->mounts.size(), 3U);
   EXPECT_EQ(back->mounts[0].path, "/proc");
   EXPECT_TRUE(back->mounts[0].read_only);
   EXPECT_EQ(back->mounts[1].kind, SandboxMount::Kind::kDevPts);
   EXPECT_EQ(back->mounts[1].mode, 01777U);
+  EXPECT_EQ(back->mounts[2].data, "size=64k");
 }
 
 TEST(SandboxText, WhatIsNoRequestIsRefused) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "guest/fs/charged_memory.h"
 #include "guest/sys/handlers.h"
 
 namespace fluyt::guest {
@@ -33,9 +34,16 @@ ErrnoOr<uint64_t> sys_mmap(Task& task, Arguments a) {
   const int flags = as_int(a[3]);
   FilePtr file;
   if ((flags & MAP_ANONYMOUS) == 0) file = GUEST_TRY(task.files->get(as_int(a[4])));
-  if (file && (file->flags() & 010000000) != 0) return Errno(EBADF);  // O_PATH
+  if (file && (file->flags() & 010000000) != 0) return Errno(EBADF);      // O_PATH
+  const bool shared = (flags & 0xf) == MAP_SHARED || (flags & 0xf) == 3;  // MAP_SHARED_VALIDATE
+  const bool anonymous = (flags & MAP_ANONYMOUS) != 0 || (file && file->maps_anonymous());
   GUEST_TRY(
       within_limits(task, a[1], (flags & MAP_PRIVATE) != 0 && (as_int(a[2]) & PROT_WRITE) != 0));
+  if (shared && anonymous && a[1] != 0) {
+    // What its processes share counts against the sandbox.
+    const FilePtr memory = GUEST_TRY(make_shared_memory(a[1], task.kernel.shared_memory));
+    return task.mm->map(a[0], a[1], as_int(a[2]), flags & ~MAP_ANONYMOUS, memory, 0);
+  }
   return task.mm->map(a[0], a[1], as_int(a[2]), flags, file, a[5]);
 }
 

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "guest/fs/memfs.h"
 #include "guest/sys/handlers.h"
 
 // mount(2) and umount2(2) in the one mount namespace of a sandbox. What the sandbox began with
@@ -31,25 +32,8 @@ ErrnoOr<DentryPtr> target_of(Task& task, uint64_t address, LastLink last) {
   return task.kernel.tree->find(task.walk_from(), path, last);
 }
 
-/// "mode=" of a tmpfs, the one option that changes what is made here.
-Errno apply_data(InodePtr& root, const std::string& data) {
-  for (size_t begin = 0; begin < data.size();) {
-    size_t end = data.find(',', begin);
-    if (end == std::string::npos) end = data.size();
-    const std::string option = data.substr(begin, end - begin);
-    begin = end + 1;
-    if (!option.starts_with("mode=")) continue;
-    uint32_t mode = 0;
-    for (const char digit : option.substr(5)) {
-      if (digit < '0' || digit > '7' || mode > 07777) return Errno(EINVAL);
-      mode = mode * 8 + static_cast<uint32_t>(digit - '0');
-    }
-    SetAttributes change;
-    change.mode = mode & 07777;
-    GUEST_TRY(root->set_attributes(change));
-  }
-  return kOk;
-}
+/// Half of what there is: what "size=50%" is.
+uint64_t half_of(Kernel& kernel) { return kernel.memory.read().total / 2; }
 
 }  // namespace
 
@@ -59,6 +43,11 @@ ErrnoOr<uint64_t> sys_mount(Task& task, Arguments a) {
   Tree& tree = *task.kernel.tree;
   const DentryPtr at = GUEST_TRY(target_of(task, a[1], LastLink::kFollow));
   if ((flags & MS_REMOUNT) != 0) {
+    if (a[4] != 0 && (flags & MS_BIND) == 0 && Tree::is_mount_root(*at)) {
+      const std::string data = GUEST_TRY(task.get_string(a[4], kMaxData));
+      if (!data.empty() && at->file_system == "tmpfs")
+        GUEST_TRY(limit_memfs(*at->inode, data, half_of(task.kernel)));
+    }
     GUEST_TRY(tree.remount(at, options_of(flags)));
     return uint64_t{0};
   }
@@ -79,8 +68,18 @@ ErrnoOr<uint64_t> sys_mount(Task& task, Arguments a) {
   if (maker == task.kernel.file_systems.end()) return Errno(ENODEV);
   std::string data;
   if (a[4] != 0) data = GUEST_TRY(task.get_string(a[4], kMaxData));
-  InodePtr root = maker->second();
-  if (type == "tmpfs") GUEST_TRY(apply_data(root, data));
+  InodePtr root;
+  if (type == "tmpfs") {
+    MemfsRequest request;
+    request.within = task.kernel.shared_memory;
+    task.kernel.limit_shared_memory();
+    const uint64_t half = half_of(task.kernel);
+    request.limit_to(half);
+    GUEST_TRY(read_memfs_options(data, half, request));
+    root = make_memfs(request);
+  } else {
+    root = maker->second();
+  }
   GUEST_TRY(tree.mount(at, std::move(root), type, options_of(flags)));
   return uint64_t{0};
 }

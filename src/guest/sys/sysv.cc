@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "guest/fs/charged_memory.h"
 #include "guest/fs/devices.h"
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
@@ -90,9 +91,11 @@ Errno set_owner(Task& task, IpcObject& object, const IpcPermissions& given) {
 
 class SegmentFile final : public File {
  public:
-  SegmentFile(sys::Fd fd, int32_t key)
-      : File(nullptr, make_anonymous_inode(0100600, 0), O_RDWR), fd_(std::move(fd)), key_(key) {}
-  ErrnoOr<int> host_descriptor() override { return fd_.raw(); }
+  SegmentFile(std::unique_ptr<ChargedMemory> memory, int32_t key)
+      : File(nullptr, make_anonymous_inode(0100600, 0), O_RDWR),
+        memory_(std::move(memory)),
+        key_(key) {}
+  ErrnoOr<int> host_descriptor() override { return memory_->map(); }
   std::string describe() const override {
     char name[32];
     std::snprintf(name, sizeof name, "/SYSV%08x (deleted)", static_cast<uint32_t>(key_));
@@ -100,7 +103,7 @@ class SegmentFile final : public File {
   }
 
  private:
-  sys::Fd fd_;
+  std::unique_ptr<ChargedMemory> memory_;
   int32_t key_;
 };
 
@@ -148,8 +151,11 @@ ErrnoOr<uint64_t> sys_shmget(Task& task, Arguments a) {
         if (size == 0 || size > kGuestTop) return Errno(EINVAL);
         segment.size = size;
         const uint64_t pages = (size + kPageSize - 1) & ~(kPageSize - 1);
-        sys::Fd memory = GUEST_TRY(host::make_memory("guest-sysv"));
-        GUEST_TRY(host::truncate(memory, static_cast<int64_t>(pages)));
+        std::unique_ptr<ChargedMemory> memory =
+            GUEST_TRY(ChargedMemory::create("guest-sysv", task.kernel.shared_memory));
+        GUEST_TRY(memory->truncate(static_cast<int64_t>(pages)));
+        // All of it is charged now: who attaches it later is not refused.
+        GUEST_TRY(memory->map());
         segment.memory = std::make_shared<SegmentFile>(std::move(memory), key);
         segment.mapped = segment.memory;
         segment.creator = task.process->pid;

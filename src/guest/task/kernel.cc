@@ -148,6 +148,12 @@ void Kernel::send_to(Task& task, const SignalInfo& info) {
   if ((task.blocked & signal_bit(info.signo)) == 0) task.call_in();
 }
 
+void Kernel::limit_shared_memory() {
+  const host::MemoryFigures now = memory.read();
+  if (now.total == 0) return;  // nothing is known
+  shared_memory->set_limit(memory.is_limited() ? now.total : now.total / 2);
+}
+
 Errno Kernel::may_signal(const Task& from, Process& to, int signal) {
   if (from.process.get() == &to || from.credentials.can(kCapKill)) return kOk;
   if (to.threads.empty()) return kOk;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "guest/base/quota.h"
 #include "guest/base/timers.h"
 #include "guest/base/wait.h"
 #include "guest/fs/devices.h"
@@ -366,6 +367,12 @@ class Kernel : public TerminalHost {
   SysV sysv;
   FileLocks file_locks;      // outlives every file and table
   host::MemoryGauge memory;  // set before the first program starts
+  /// What guests take of the host through memory that is files: tmpfs, memfds, what processes
+  /// share, pipes. Its limit follows the sandbox's.
+  const std::shared_ptr<Quota> shared_memory = std::make_shared<Quota>();
+  /// As `memory` says at this moment: all that the sandbox's cgroup may have, or where there is no
+  /// limit half of the host's.
+  void limit_shared_memory();
   Timers timers;
   std::shared_ptr<HostTerminal> terminal = std::make_shared<HostTerminal>();  // the starter's
   SystemNames names;

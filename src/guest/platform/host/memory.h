@@ -40,6 +40,8 @@ class MemoryGauge {
   static MemoryGauge open(sys::FdRef procfs, uint64_t limit_bytes);
   /// All 0 when nothing can be read.
   MemoryFigures read() const;
+  /// Whether that is less than the host's.
+  bool is_limited() const { return limit_.valid() || given_limit_ != 0; }
 
  private:
   sys::Fd host_;   // meminfo
