@@ -33,12 +33,16 @@ inline void truth(const std::string& what, bool holds) { line(what, holds ? "yes
 /// A child that runs `body`; its wait status as text.
 std::string in_child(const std::function<int()>& body);
 
+/// What --capabilities tells: CAP_NET_BIND_SERVICE effective, permitted, AT_SECURE, a bit each.
+int effective_capabilities();
+
 void epolls();
 void extended_attributes();
 void files();
 void futexes();
 void inotify();
 void ip_packets();
+void tmpfs_limits();
 void locks();
 void memory();
 void opening_ways();

@@ -31,6 +31,8 @@ std::string in_child(const std::function<int()>& body) {
 }  // namespace calls
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "--capabilities") == 0)
+    return calls::effective_capabilities();
   if (argc != 2 || chdir(argv[1]) != 0) {
     std::fprintf(stderr, "usage: guest_calls DIRECTORY\n");
     return 2;
@@ -41,6 +43,7 @@ int main(int argc, char** argv) {
   calls::futexes();
   calls::inotify();
   calls::ip_packets();
+  calls::tmpfs_limits();
   calls::locks();
   calls::memory();
   calls::opening_ways();

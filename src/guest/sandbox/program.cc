@@ -182,14 +182,18 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   if (!stat.ok()) return not_runnable(request.arguments[0], stat.error());
   const DentryPtr place = found.file->path();
   bool secure = false;
-  task->credentials =
+  const bool changes_ids =
+      !request.no_new_privileges && !(place && kernel.tree->has_mount_option(place, "nosuid"));
+  ErrnoOr<Credentials> made =
       over_exec(task->credentials,
                 {.mode = stat.value().mode,
                  .uid = stat.value().uid,
                  .gid = stat.value().gid,
-                 .changes_ids = !request.no_new_privileges &&
-                                !(place && kernel.tree->has_mount_option(place, "nosuid"))},
+                 .changes_ids = changes_ids,
+                 .capabilities = changes_ids ? capabilities_of(*found.file) : std::nullopt},
                 secure);
+  if (!made.ok()) return not_executed(found.path, made.error());
+  task->credentials = std::move(made).value();
   ErrnoOr<Loaded> loaded = load_program({kernel.platform, *kernel.tree, caller, task->walk_from(),
                                          found.path, std::move(found.file), request.arguments,
                                          environment, task->credentials, false});

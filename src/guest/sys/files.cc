@@ -457,6 +457,34 @@ ErrnoOr<uint64_t> sys_fsync(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_fdatasync(Task& task, Arguments a) { return sys_fsync(task, a); }
 ErrnoOr<uint64_t> sys_sync(Task&, Arguments) { return uint64_t{0}; }
 
+ErrnoOr<uint64_t> sys_syncfs(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  if (file->seekable()) GUEST_TRY(file->sync());
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_sync_file_range(Task& task, Arguments a) {
+  constexpr uint32_t kKnown = 7;  // SYNC_FILE_RANGE_*
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  const auto offset = static_cast<int64_t>(a[1]);
+  int64_t end = 0;
+  if ((static_cast<uint32_t>(a[3]) & ~kKnown) != 0 || offset < 0 ||
+      static_cast<int64_t>(a[2]) < 0 ||
+      __builtin_add_overflow(offset, static_cast<int64_t>(a[2]), &end))
+    return Errno(EINVAL);
+  const uint32_t type = file->inode()->type();
+  if (!S_ISREG(type) && !S_ISDIR(type) && !S_ISBLK(type) && !S_ISLNK(type)) return Errno(ESPIPE);
+  if (static_cast<uint32_t>(a[3]) != 0) GUEST_TRY(file->sync());
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_readahead(Task& task, Arguments a) {
+  const FilePtr file = GUEST_TRY(get_file(task, a[0]));
+  if (!file->readable()) return Errno(EBADF);
+  if (!S_ISREG(file->inode()->type())) return Errno(EINVAL);
+  return uint64_t{0};
+}
+
 ErrnoOr<uint64_t> sys_ftruncate(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(get_file(task, a[0]));
   const auto size = static_cast<int64_t>(a[1]);

@@ -80,6 +80,22 @@ ErrnoOr<uint64_t> sys_mlock(Task& task, Arguments a) {
   return uint64_t{0};
 }
 
+ErrnoOr<uint64_t> sys_mlock2(Task& task, Arguments a) {
+  constexpr uint64_t kOnFault = 1;
+  if ((a[2] & ~kOnFault) != 0) return Errno(EINVAL);
+  return sys_mlock(task, a);
+}
+
+ErrnoOr<uint64_t> sys_mlockall(Task&, Arguments a) {
+  constexpr int kOnFault = 4;
+  const int flags = as_int(a[0]);
+  if ((flags & ~(MCL_CURRENT | MCL_FUTURE | kOnFault)) != 0 || flags == 0 || flags == kOnFault)
+    return Errno(EINVAL);
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_munlockall(Task&, Arguments) { return uint64_t{0}; }
+
 ErrnoOr<uint64_t> sys_munlock(Task& task, Arguments a) { return sys_mlock(task, a); }
 
 ErrnoOr<uint64_t> sys_brk(Task& task, Arguments a) {

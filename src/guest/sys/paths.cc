@@ -447,6 +447,14 @@ ErrnoOr<uint64_t> sys_fchmodat(Task& task, Arguments a) {
   GUEST_TRY(change_mode(task, file, static_cast<uint32_t>(a[2])));
   return uint64_t{0};
 }
+ErrnoOr<uint64_t> sys_fchmodat2(Task& task, Arguments a) {
+  const int flags = as_int(a[3]);
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | kEmptyPath)) != 0) return Errno(EINVAL);
+  const NamedFile file = GUEST_TRY(named_file(task, as_int(a[0]), a[1], flags));
+  if (file.inode->is_link()) return Errno(EOPNOTSUPP);
+  GUEST_TRY(change_mode(task, file, static_cast<uint32_t>(a[2])));
+  return uint64_t{0};
+}
 ErrnoOr<uint64_t> sys_fchmod(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
   if ((file->flags() & O_PATH) != 0) return Errno(EBADF);
@@ -477,22 +485,76 @@ ErrnoOr<uint64_t> sys_fchownat(Task& task, Arguments a) {
   return uint64_t{0};
 }
 
-ErrnoOr<uint64_t> sys_utimensat(Task& task, Arguments a) {
-  constexpr int64_t kNow = 0x3fffffff;
-  constexpr int64_t kOmit = 0x3ffffffe;
-  const int flags = as_int(a[3]);
-  if ((flags & ~(AT_SYMLINK_NOFOLLOW | kEmptyPath)) != 0) return Errno(EINVAL);
-  Timestamp times[2] = {{0, kNow}, {0, kNow}};
-  if (a[2] != 0) GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(times))));
+namespace {
+
+constexpr int64_t kNow = 0x3fffffff;   // UTIME_NOW
+constexpr int64_t kOmit = 0x3ffffffe;  // UTIME_OMIT
+struct Times {
+  Timestamp of[2] = {{0, kNow}, {0, kNow}};
+  bool given = false;
+};
+
+Errno set_times(Task& task, const NamedFile& file, Times times) {
   const int64_t ns = host::clock_ns(0);
   const Timestamp now{ns / 1'000'000'000, ns % 1'000'000'000};
   SetAttributes change;
   for (int i = 0; i < 2; ++i) {
-    if (times[i].nanoseconds == kOmit) continue;
-    if (times[i].nanoseconds == kNow) times[i] = now;
-    if (times[i].nanoseconds < 0 || times[i].nanoseconds >= 1'000'000'000) return Errno(EINVAL);
-    (i == 0 ? change.accessed : change.modified) = times[i];
+    Timestamp& time = times.of[i];
+    if (time.nanoseconds == kOmit) continue;
+    if (time.nanoseconds == kNow) time = now;
+    (i == 0 ? change.accessed : change.modified) = time;
   }
+  const InodePtr& inode = file.inode;
+  if (!change.accessed && !change.modified) return kOk;
+  const Stat stat = GUEST_TRY(inode->stat());
+  if (!may_own(task.credentials, stat).ok()) {
+    if (times.given) return Errno(EPERM);
+    GUEST_TRY(may_access(task.credentials, stat, 2));
+  }
+  GUEST_TRY(inode->set_attributes(change));
+  // One time alone looks like what moves it.
+  const uint32_t event = !change.modified ? IN_ACCESS : !change.accessed ? IN_MODIFY : IN_ATTRIB;
+  tell_changed(task, file, event);
+  return kOk;
+}
+
+/// struct timeval[2] at the address; 0 is now.
+ErrnoOr<Times> get_microseconds(Task& task, uint64_t address) {
+  Times times;
+  if (address == 0) return times;
+  times.given = true;
+  GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(times.of))));
+  for (Timestamp& time : times.of) {
+    if (time.nanoseconds < 0 || time.nanoseconds >= 1'000'000) return Errno(EINVAL);
+    time.nanoseconds *= 1000;
+  }
+  return times;
+}
+
+ErrnoOr<uint64_t> set_times_at(Task& task, int dirfd, uint64_t path, const Times& times) {
+  NamedFile file;
+  if (path == 0 && dirfd != kAtCwd) {
+    const FilePtr opened = GUEST_TRY(task.files->get(dirfd));
+    file = {opened->path(), opened->inode()};
+  } else {
+    file = GUEST_TRY(named_file(task, dirfd, path, 0));
+  }
+  GUEST_TRY(set_times(task, file, times));
+  return uint64_t{0};
+}
+
+}  // namespace
+
+ErrnoOr<uint64_t> sys_utimensat(Task& task, Arguments a) {
+  const int flags = as_int(a[3]);
+  if ((flags & ~(AT_SYMLINK_NOFOLLOW | kEmptyPath)) != 0) return Errno(EINVAL);
+  Times times;
+  times.given = a[2] != 0;
+  if (times.given) GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(times.of))));
+  for (const Timestamp& time : times.of)
+    if (time.nanoseconds != kNow && time.nanoseconds != kOmit &&
+        (time.nanoseconds < 0 || time.nanoseconds >= 1'000'000'000))
+      return Errno(EINVAL);
   NamedFile file;
   if (a[1] == 0) {
     const FilePtr opened = GUEST_TRY(task.files->get(as_int(a[0])));
@@ -500,18 +562,27 @@ ErrnoOr<uint64_t> sys_utimensat(Task& task, Arguments a) {
   } else {
     file = GUEST_TRY(named_file(task, as_int(a[0]), a[1], flags));
   }
-  const InodePtr& inode = file.inode;
-  if (!change.accessed && !change.modified) return uint64_t{0};
-  const Stat stat = GUEST_TRY(inode->stat());
-  if (!may_own(task.credentials, stat).ok()) {
-    if (a[2] != 0) return Errno(EPERM);
-    GUEST_TRY(may_access(task.credentials, stat, 2));
-  }
-  GUEST_TRY(inode->set_attributes(change));
-  // One time alone looks like what moves it.
-  const uint32_t event = !change.modified ? IN_ACCESS : !change.accessed ? IN_MODIFY : IN_ATTRIB;
-  tell_changed(task, file, event);
+  GUEST_TRY(set_times(task, file, times));
   return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_utime(Task& task, Arguments a) {
+  Times times;
+  if (a[1] != 0) {
+    int64_t seconds[2];
+    GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(seconds))));
+    times.given = true;
+    for (int i = 0; i < 2; ++i) times.of[i] = {seconds[i], 0};
+  }
+  return set_times_at(task, kAtCwd, a[0], times);
+}
+ErrnoOr<uint64_t> sys_utimes(Task& task, Arguments a) {
+  const Times times = GUEST_TRY(get_microseconds(task, a[1]));
+  return set_times_at(task, kAtCwd, a[0], times);
+}
+ErrnoOr<uint64_t> sys_futimesat(Task& task, Arguments a) {
+  const Times times = GUEST_TRY(get_microseconds(task, a[2]));
+  return set_times_at(task, as_int(a[0]), a[1], times);
 }
 
 ErrnoOr<uint64_t> sys_truncate(Task& task, Arguments a) {

@@ -177,6 +177,52 @@ ErrnoOr<uint64_t> sys_process_vm_writev(Task& task, Arguments a) {
   return copy_between(task, a, false);
 }
 
+ErrnoOr<uint64_t> sys_kcmp(Task& task, Arguments a) {
+  enum : int { kFile, kVm, kFiles, kFs, kSighand, kIo, kSysvsem };
+  const int what = as_int(a[2]);
+  // Held until they are compared.
+  std::shared_ptr<const void> found[2];
+  std::shared_ptr<FdTable> files[2];
+  {
+    std::lock_guard lock(task.kernel.lock);
+    for (int i = 0; i < 2; ++i) {
+      const auto one = task.kernel.tasks.find(as_int(a[i]));
+      if (one == task.kernel.tasks.end()) return Errno(ESRCH);
+      const Task& other = *one->second;
+      if (other.process != task.process && !may_look_into(task, other.credentials))
+        return Errno(EPERM);
+      files[i] = other.files;
+      switch (what) {
+        case kFile:
+        case kFiles:
+          found[i] = other.files;
+          break;
+        case kVm:
+          found[i] = other.mm;
+          break;
+        case kFs:
+          found[i] = other.fs;
+          break;
+        case kSighand:
+          found[i] = other.process->actions;
+          break;
+        case kSysvsem:  // processes never share them
+          found[i] = other.process;
+          break;
+        default:
+          return Errno(what == kIo ? EOPNOTSUPP : EINVAL);
+      }
+    }
+  }
+  if (what == kFile)
+    for (int i = 0; i < 2; ++i) {
+      if (!files[i]) return Errno(EBADF);
+      found[i] = GUEST_TRY(files[i]->get(as_int(a[3 + i])));
+    }
+  // An order of no meaning that tells nothing of addresses: equal, or not to be compared.
+  return uint64_t{found[0] == found[1] ? 0U : 3U};
+}
+
 ErrnoOr<uint64_t> sys_ptrace(Task&, Arguments) {
   // Nobody traces here: what Linux says where a security module forbids it.
   return Errno(EPERM);

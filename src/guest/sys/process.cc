@@ -242,14 +242,19 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   const Stat stat = GUEST_TRY(file->stat());
   const DentryPtr place = file->path();
   bool secure = false;
+  const bool changes_ids =
+      !task.no_new_privileges && !(place && task.kernel.tree->has_mount_option(place, "nosuid"));
+  // Root has them all whatever the file says.
+  const bool asks = changes_ids && (task.credentials.uid != 0 ||
+                                    (task.credentials.secure_bits & kSecureNoRoot) != 0);
   const Credentials who =
-      over_exec(task.credentials,
-                {.mode = stat.mode,
-                 .uid = stat.uid,
-                 .gid = stat.gid,
-                 .changes_ids = !task.no_new_privileges &&
-                                !(place && task.kernel.tree->has_mount_option(place, "nosuid"))},
-                secure);
+      GUEST_TRY(over_exec(task.credentials,
+                          {.mode = stat.mode,
+                           .uid = stat.uid,
+                           .gid = stat.gid,
+                           .changes_ids = changes_ids,
+                           .capabilities = asks ? capabilities_of(*file) : std::nullopt},
+                          secure));
 
   Caller caller = task.caller();
   Loaded loaded = GUEST_TRY(

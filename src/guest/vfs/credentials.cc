@@ -4,8 +4,42 @@
 
 namespace fluyt::guest {
 
-Credentials over_exec(Credentials who, const ExecFile& file, bool& secure) {
+std::optional<FileCapabilities> read_file_capabilities(std::string_view attribute) {
+  // struct vfs_cap_data, little endian.
+  constexpr uint32_t kVersion1 = 0x01000000, kVersion2 = 0x02000000, kVersion3 = 0x03000000;
+  constexpr uint32_t kEffective = 1;
+  const auto word = [&](size_t index) {
+    uint32_t out = 0;
+    for (size_t i = 0; i < 4; ++i)
+      out |= uint32_t{static_cast<unsigned char>(attribute[4 * index + i])} << (8 * i);
+    return out;
+  };
+  if (attribute.size() < 4) return std::nullopt;
+  const uint32_t magic = word(0);
+  const uint32_t version = magic & 0xff000000;
+  const size_t words = version == kVersion1   ? 3
+                       : version == kVersion2 ? 5
+                       : version == kVersion3 ? 6
+                                              : 0;
+  if (words == 0 || attribute.size() != 4 * words) return std::nullopt;
+  // The root that it is for: ours alone.
+  if (version == kVersion3 && word(5) != 0) return std::nullopt;
+  FileCapabilities out;
+  out.effective = (magic & kEffective) != 0;
+  out.permitted = word(1);
+  out.inheritable = word(2);
+  if (version != kVersion1) {
+    out.permitted |= uint64_t{word(3)} << 32;
+    out.inheritable |= uint64_t{word(4)} << 32;
+  }
+  out.permitted &= Credentials::kAllCapabilities;
+  out.inheritable &= Credentials::kAllCapabilities;
+  return out;
+}
+
+ErrnoOr<Credentials> over_exec(Credentials who, const ExecFile& file, bool& secure) {
   secure = false;
+  const bool was_root = who.uid == 0;
   if (file.changes_ids) {
     if ((file.mode & S_ISUID) != 0 && file.uid != who.euid) {
       who.euid = file.uid;
@@ -21,10 +55,23 @@ Credentials over_exec(Credentials who, const ExecFile& file, bool& secure) {
   const bool as_root = root_counts && (who.euid == 0 || who.uid == 0);
   who.suid = who.fsuid = who.euid;
   who.sgid = who.fsgid = who.egid;
-  if (secure) who.ambient = 0;
-  who.permitted = who.ambient;
-  if (as_root) who.permitted |= who.bounding | who.inheritable;
-  who.effective = root_counts && who.euid == 0 ? who.permitted : who.ambient;
+  const bool has_own = file.changes_ids && file.capabilities.has_value();
+  if (secure || has_own) who.ambient = 0;
+  // Those of the file are all that a set-user-id file of root's has for others; root needs none.
+  const bool counts_as_root = as_root && !(has_own && !was_root && who.euid == 0);
+  if (counts_as_root) {
+    who.permitted = who.bounding | who.inheritable | who.ambient;
+    who.effective = who.euid == 0 ? who.permitted : who.ambient;
+  } else if (has_own) {
+    const FileCapabilities& own = *file.capabilities;
+    who.permitted = (own.permitted & who.bounding) | (own.inheritable & who.inheritable);
+    // A program that expects them at once would not look whether it has them.
+    if (own.effective && (own.permitted & ~who.permitted) != 0) return Errno(EPERM);
+    who.effective = own.effective ? who.permitted : 0;
+    if (!was_root && (own.effective || who.permitted != 0)) secure = true;
+  } else {
+    who.permitted = who.effective = who.ambient;
+  }
   who.secure_bits &= ~kSecureKeepCaps;
   return who;
 }

@@ -1,7 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
+
+#include "guest/abi/errno.h"
 
 namespace fluyt::guest {
 
@@ -31,13 +35,25 @@ struct Credentials {
 inline constexpr uint32_t kSecureNoRoot = 1, kSecureNoSetuidFixup = 4, kSecureKeepCaps = 16,
                           kSecureKeepCapsLocked = 32, kSecureNoAmbientRaise = 64;
 
+/// Capabilities of a file (capabilities(7)).
+struct FileCapabilities {
+  uint64_t permitted = 0;
+  uint64_t inheritable = 0;
+  bool effective = false;
+};
+/// Of the attribute security.capability; none when it is not one that we know, or one for another
+/// user namespace.
+std::optional<FileCapabilities> read_file_capabilities(std::string_view attribute);
+
 struct ExecFile {
   uint32_t mode = 0, uid = 0, gid = 0;
-  bool changes_ids = true;  // set-user-id and set-group-id bits count
+  // Set-user-id and set-group-id bits and capabilities count.
+  bool changes_ids = true;
+  std::optional<FileCapabilities> capabilities;
 };
-/// What execve(2) makes of them for a file without capabilities (capabilities(7)); `secure` is
-/// AT_SECURE.
-Credentials over_exec(Credentials who, const ExecFile& file, bool& secure);
+/// What execve(2) makes of them (capabilities(7)); `secure` is AT_SECURE. EPERM: the file is to
+/// have capabilities at once that it cannot get.
+ErrnoOr<Credentials> over_exec(Credentials who, const ExecFile& file, bool& secure);
 
 /// capabilities(7), those that are asked for.
 inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3,

@@ -122,6 +122,12 @@ class Inode : public std::enable_shared_from_this<Inode> {
 };
 using InodePtr = std::shared_ptr<Inode>;
 
+/// Those of the file (capabilities(7)); none where its file system has no such attribute.
+inline std::optional<FileCapabilities> capabilities_of(const File& file) {
+  const ErrnoOr<std::string> own = file.inode()->get_attribute("security.capability");
+  return own.ok() ? read_file_capabilities(own.value()) : std::nullopt;
+}
+
 /// DT_* of an S_IF*.
 inline uint8_t entry_type(uint32_t mode) { return static_cast<uint8_t>((mode & 0170000) >> 12); }
 

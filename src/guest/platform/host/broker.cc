@@ -263,9 +263,7 @@ class Keeper {
     const bool list = m.op == BrokerMessage::kListAttributes;
     const bool user = std::strncmp(m.name, "user.", 5) == 0;
     // The rest is the host's own: what overlay keeps of its layers, labels, access lists.
-    if (!list && !user &&
-        !(m.op == BrokerMessage::kGetAttribute && std::strcmp(m.name, "security.capability") == 0))
-      return EOPNOTSUPP;
+    if (!list && !user && std::strcmp(m.name, "security.capability") != 0) return EOPNOTSUPP;
     char buffer[16];
     const sys::Fd file(openat(own_fds_.raw(), number_of(at, buffer),
                               O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));

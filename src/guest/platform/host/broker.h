@@ -111,7 +111,7 @@ class Broker {
   Errno set_times(uint64_t handle, const Timestamp times[2]);
   ErrnoOr<StatfsBuffer> statfs(uint64_t handle);
   void forget(uint64_t handle);
-  /// user.* of regular files and directories; security.capability may be read.
+  /// user.* and security.capability of regular files and directories.
   ErrnoOr<std::string> get_attribute(uint64_t handle, std::string_view name);
   Errno set_attribute(uint64_t handle, std::string_view name, std::string_view value, int flags);
   /// Names that end in zeros.
