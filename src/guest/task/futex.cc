@@ -74,6 +74,16 @@ ErrnoOr<int> Futexes::wait_for_any(Mm& mm, std::span<const Wanted> wanted, Sleep
     GUEST_TRY(load(mm, one.address, value));
     if (value != one.expected) return Errno(EAGAIN);
   }
+  // Under the lock; also where there is no memory for one more.
+  struct Leaving {
+    Futexes& of;
+    std::vector<Waiter>& waiters;
+    size_t queued = 0;
+    ~Leaving() {
+      for (size_t i = 0; i < queued; ++i)
+        if (!waiters[i].woken) of.leave(waiters[i]);
+    }
+  } leaving{*this, waiters};
   for (size_t i = 0; i < waiters.size(); ++i) {
     Waiter& waiter = waiters[i];
     waiter.sleeper = &sleeper;
@@ -81,6 +91,7 @@ ErrnoOr<int> Futexes::wait_for_any(Mm& mm, std::span<const Wanted> wanted, Sleep
     waiter.key = {wanted[i].place.object, wanted[i].place.offset};
     std::list<Waiter*>& queue = queues_[waiter.key];
     waiter.at = queue.insert(queue.end(), &waiter);
+    ++leaving.queued;
   }
   Sleeper::Outcome outcome = Sleeper::Outcome::kWoken;
   int woken = -1;
@@ -91,8 +102,6 @@ ErrnoOr<int> Futexes::wait_for_any(Mm& mm, std::span<const Wanted> wanted, Sleep
     for (size_t i = 0; i < waiters.size(); ++i)
       if (waiters[i].woken) woken = static_cast<int>(i);
   }
-  for (Waiter& waiter : waiters)
-    if (!waiter.woken) leave(waiter);
   if (woken >= 0) return woken;
   return Errno(outcome == Sleeper::Outcome::kTimedOut ? ETIMEDOUT : kRestartSys);
 }
@@ -225,8 +234,8 @@ ErrnoOr<Futexes::Looked> Futexes::look(const Lock& lock, const Lives& lives) {
     looked.endings = endings_;
     GUEST_TRY(load(lock.mm, lock.address, word));
   }
-  looked.owner = owner_in(word);
-  looked.lives = looked.owner != 0 && lives(looked.owner);
+  looked.number = owner_in(word);
+  if (looked.number != 0) looked.tid = lives(looked.number);
   return looked;
 }
 
@@ -237,8 +246,8 @@ ErrnoOr<Futexes::Taken> Futexes::take_free(const Lock& lock, uint32_t flags) {
   // From here on only calls change it.
   GUEST_TRY(mark_waited_for(lock.mm, lock.address, word));
   if (owner_in(word) != 0) return Taken::kAnothers;
-  GUEST_TRY(
-      store(lock.mm, lock.address, (word & kOwnerDied) | static_cast<uint32_t>(lock.tid) | flags));
+  GUEST_TRY(store(lock.mm, lock.address,
+                  (word & kOwnerDied) | static_cast<uint32_t>(lock.number) | flags));
   return Taken::kMine;
 }
 
@@ -246,44 +255,49 @@ ErrnoOr<Futexes::Taken> Futexes::take(const Lock& lock, uint32_t flags, const Lo
   const Key key{lock.place.object, lock.place.offset};
   uint32_t word = 0;
   GUEST_TRY(load(lock.mm, lock.address, word));
-  if (owner_in(word) == lock.tid) return Errno(EDEADLK);
+  if (owner_in(word) == lock.number) return Errno(EDEADLK);
   if (queues_.contains(key)) return Errno(EINVAL);
   if (const auto known = locks_.find(key); known != locks_.end()) {
     // Its owner may be between the end of its list of robust locks and leave_locks.
     const bool is_ending = (word & kOwnerDied) != 0 && owner_in(word) == 0;
-    if (!is_ending && owner_in(word) != known->second.owner) return Errno(EINVAL);
+    if (!is_ending && owner_in(word) != known->second.number) return Errno(EINVAL);
     return Taken::kAnothers;
   }
   const Taken taken = GUEST_TRY(take_free(lock, flags));
   if (taken == Taken::kMine) return taken;
   GUEST_TRY(load(lock.mm, lock.address, word));
-  if (owner_in(word) != looked.owner || endings_ != looked.endings) return Taken::kLookAgain;
-  if (!looked.lives) return Errno(ESRCH);
+  if (owner_in(word) != looked.number || endings_ != looked.endings) return Taken::kLookAgain;
+  if (looked.tid == 0) return Errno(ESRCH);
   return Taken::kAnothers;
 }
 
-Errno Futexes::queue_up(const Lock& lock, Locker& locker) {
-  locker.key = {lock.place.object, lock.place.offset};
-  int32_t owner = 0;
-  if (const auto known = locks_.find(locker.key); known != locks_.end()) {
-    owner = known->second.owner;
-  } else {
-    uint32_t word = 0;
-    GUEST_TRY(load(lock.mm, lock.address, word));
-    owner = owner_in(word);
-  }
+/// `owner` is what was found of a lock that nobody waits for yet.
+Errno Futexes::queue_up(Locker& locker, const Looked& owner) {
+  const auto known = locks_.find(locker.key);
+  const int32_t tid = known != locks_.end() ? known->second.owner : owner.tid;
   // Nobody waits for itself, however long the chain: each thread is in it once.
   size_t steps = 0;
-  for (int32_t at = owner; steps <= lockers_.size(); ++steps) {
+  for (int32_t at = tid; steps <= lockers_.size(); ++steps) {
     if (at == locker.tid) return Errno(EDEADLK);
     const auto waits = lockers_.find(at);
     if (waits == lockers_.end()) break;
     at = locks_.at(waits->second->key).owner;
   }
-  LockQueue& queue = locks_[locker.key];
-  queue.owner = owner;
-  queue.lockers.push_back(&locker);
+  // All that may lack memory comes before anything points to the locker.
+  std::list<Locker*> own{&locker};
+  struct Undo {
+    std::map<Key, LockQueue>& locks;
+    const Key& key;
+    bool armed;
+    ~Undo() {
+      if (armed) locks.erase(key);
+    }
+  } undo{locks_, locker.key, known == locks_.end()};
+  LockQueue& queue =
+      locks_.try_emplace(locker.key, LockQueue{owner.tid, owner.number, {}}).first->second;
   lockers_[locker.tid] = &locker;
+  undo.armed = false;
+  queue.lockers.splice(queue.lockers.end(), own);
   locker.waits_there = true;
   return kOk;
 }
@@ -300,21 +314,34 @@ void Futexes::hand_over(std::map<Key, LockQueue>::iterator queue, uint32_t flags
   Locker& next = *queue->second.lockers.front();
   queue->second.lockers.pop_front();
   queue->second.owner = next.tid;
+  queue->second.number = next.number;
   if (queue->second.lockers.empty()) locks_.erase(queue);
   lockers_.erase(next.tid);
   next.waits_there = false;
   next.result =
-      store(*next.mm, next.address, static_cast<uint32_t>(next.tid) | kHasWaiters | flags);
+      store(*next.mm, next.address, static_cast<uint32_t>(next.number) | kHasWaiters | flags);
   next.served = true;
   next.sleeper->wake();
 }
 
+Futexes::Locker Futexes::locker_for(const Lock& lock, Sleeper& sleeper) {
+  Locker out;
+  out.mm = &lock.mm;
+  out.address = lock.address;
+  out.tid = lock.tid;
+  out.number = lock.number;
+  out.sleeper = &sleeper;
+  out.key = {lock.place.object, lock.place.offset};
+  return out;
+}
+
 Errno Futexes::lock(const Lock& lock, Way way, const Lives& lives, Sleeper& sleeper,
                     const Deadline& deadline) {
-  Locker locker{&lock.mm, lock.address, lock.tid, &sleeper, {}, false, false, {}};
+  Locker locker = locker_for(lock, sleeper);
   std::unique_lock guard(mutex_, std::defer_lock);
+  Looked looked;
   for (;;) {
-    const Looked looked = GUEST_TRY(look(lock, lives));
+    looked = GUEST_TRY(look(lock, lives));
     guard.lock();
     const Taken taken = GUEST_TRY(take(lock, 0, looked));
     if (taken == Taken::kMine) return kOk;
@@ -324,7 +351,7 @@ Errno Futexes::lock(const Lock& lock, Way way, const Lives& lives, Sleeper& slee
     if (sleeper.interrupted()) return Errno(kRestartNoIntr);
   }
   if (way == Way::kTry) return Errno(EAGAIN);
-  GUEST_TRY(queue_up(lock, locker));
+  GUEST_TRY(queue_up(locker, looked));
   for (;;) {
     guard.unlock();
     const Sleeper::Outcome outcome = sleeper.sleep(deadline);
@@ -341,7 +368,7 @@ Errno Futexes::unlock(const Lock& lock) {
   std::lock_guard guard(mutex_);
   uint32_t word = 0;
   GUEST_TRY(load(lock.mm, lock.address, word));
-  if (owner_in(word) != lock.tid) return Errno(EPERM);
+  if (owner_in(word) != lock.number) return Errno(EPERM);
   if (queues_.contains(key)) return Errno(EINVAL);
   const auto queue = locks_.find(key);
   if (queue == locks_.end()) return store(lock.mm, lock.address, 0);
@@ -352,8 +379,7 @@ Errno Futexes::unlock(const Lock& lock) {
 
 Errno Futexes::wait_for_lock(const Mm::SharedPlace& place, uint64_t address, uint32_t expected,
                              const Lock& lock, Sleeper& sleeper, const Deadline& deadline) {
-  Locker locker{&lock.mm, lock.address, lock.tid, &sleeper, {}, false, false, {}};
-  locker.key = {lock.place.object, lock.place.offset};
+  Locker locker = locker_for(lock, sleeper);
   Waiter waiter;
   waiter.sleeper = &sleeper;
   waiter.locker = &locker;
@@ -403,9 +429,10 @@ ErrnoOr<int> Futexes::requeue_to_lock(const Mm::SharedPlace& from, uint64_t addr
     };
     Waiter& first = *queue->second.front();
     if (!belongs(first)) return Errno(EINVAL);
-    const Lock for_first{to.mm, to.place, to.address, first.locker->tid};
+    const Lock for_first{to.mm, to.place, to.address, first.locker->tid, first.locker->number};
     const Taken taken = GUEST_TRY(take(for_first, move > 0 ? kHasWaiters : 0, looked));
     if (taken == Taken::kLookAgain) continue;
+    Looked owner = looked;
     int done = 0;
     std::list<Waiter*>& waiters = queue->second;
     const auto pop = [&] {
@@ -415,6 +442,8 @@ ErrnoOr<int> Futexes::requeue_to_lock(const Mm::SharedPlace& from, uint64_t addr
     };
     if (taken == Taken::kMine) {
       Locker& locker = *pop();
+      owner.tid = locker.tid;
+      owner.number = locker.number;
       locker.served = true;
       locker.sleeper->wake();
       ++done;
@@ -427,7 +456,7 @@ ErrnoOr<int> Futexes::requeue_to_lock(const Mm::SharedPlace& from, uint64_t addr
       }
       Locker& locker = *pop();
       ++done;
-      if (const Errno queued = queue_up(to, locker); !queued.ok()) {
+      if (const Errno queued = queue_up(locker, owner); !queued.ok()) {
         locker.result = queued;
         locker.served = true;
         locker.sleeper->wake();

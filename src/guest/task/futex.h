@@ -53,10 +53,12 @@ class Futexes {
     Mm& mm;
     Mm::SharedPlace place;
     uint64_t address = 0;
-    int32_t tid = 0;  // of the thread
+    int32_t tid = 0;     // of the thread, in the whole kernel
+    int32_t number = 0;  // as the word has it
   };
-  /// Whether there is a thread of the number that has not begun to end; called without locks.
-  using Lives = std::function<bool(int32_t)>;
+  /// The thread that the caller knows by the number, when it has not begun to end; 0: there is
+  /// none. Called without locks.
+  using Lives = std::function<int32_t(int32_t number)>;
   enum class Way : uint8_t { kWait, kTry };
   /// EDEADLK, ESRCH (its owner is gone), EAGAIN (kTry), EINVAL (the word is not what is known of
   /// it).
@@ -67,7 +69,7 @@ class Futexes {
   Errno wait_for_lock(const Mm::SharedPlace& place, uint64_t address, uint32_t expected,
                       const Lock& lock, Sleeper& sleeper, const Deadline& deadline);
   /// Gives the lock at `to` to the first of those, or has it wait there with up to `move` more; how
-  /// many that were. `to.tid` counts for nothing.
+  /// many that were. Who `to` says that the thread is counts for nothing.
   ErrnoOr<int> requeue_to_lock(const Mm::SharedPlace& from, uint64_t address, uint32_t expected,
                                const Lock& to, int move, const Lives& lives);
   /// The thread ends, or its memory is another from here on: its locks go to who waits for them,
@@ -81,6 +83,7 @@ class Futexes {
     Mm* mm = nullptr;
     uint64_t address = 0;
     int32_t tid = 0;
+    int32_t number = 0;
     Sleeper* sleeper = nullptr;
     Key key;  // of the lock
     bool waits_there = false;
@@ -96,14 +99,15 @@ class Futexes {
     std::list<Waiter*>::iterator at;
   };
   struct LockQueue {
-    int32_t owner = 0;
+    int32_t owner = 0;           // its tid
+    int32_t number = 0;          // as the word has it
     std::list<Locker*> lockers;  // never empty
   };
   /// What was found of an owner without the lock.
   struct Looked {
-    int32_t owner = 0;
+    int32_t number = 0;
     uint64_t endings = 0;
-    bool lives = false;
+    int32_t tid = 0;  // 0: it is no more
   };
   enum class Taken : uint8_t { kMine, kAnothers, kLookAgain };
 
@@ -112,7 +116,8 @@ class Futexes {
   ErrnoOr<Looked> look(const Lock& lock, const Lives& lives);
   ErrnoOr<Taken> take(const Lock& lock, uint32_t flags, const Looked& looked);
   ErrnoOr<Taken> take_free(const Lock& lock, uint32_t flags);
-  Errno queue_up(const Lock& lock, Locker& locker);
+  static Locker locker_for(const Lock& lock, Sleeper& sleeper);
+  Errno queue_up(Locker& locker, const Looked& owner);
   void stop_waiting(Locker& locker);
   void hand_over(std::map<Key, LockQueue>::iterator queue, uint32_t flags);
 
