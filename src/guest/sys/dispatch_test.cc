@@ -146,6 +146,47 @@ TEST(Dispatch, HugeLengthsAreRefused) {
   EXPECT_EQ(results, (std::vector<int64_t>{0, 0, -EPERM, -EPERM, -EINVAL, -EINVAL}));
 }
 
+// One limit for all that is memory of the host's: what one kind has taken another cannot have.
+TEST(Dispatch, SharedMemoryHasOneLimit) {
+  constexpr uint64_t kLimit = 65536;
+  std::vector<int64_t> results;
+  int step = 0;
+  World world([&](FakeContext& thread) {
+    if (step > 0) results.push_back(returned(thread));
+    constexpr uint64_t kShared = MAP_SHARED | MAP_ANONYMOUS;
+    switch (step++) {
+      case 0:
+        return fake_call(SYS_memfd_create, {kMemory, 0});  // 0
+      case 1:
+        return fake_call(SYS_write, {0, kMemory, kLimit / 2});
+      case 2:
+        return fake_call(SYS_mmap, {0, kLimit, PROT_READ, kShared, ~uint64_t{0}, 0});
+      case 3:
+        return fake_call(SYS_shmget, {0, kLimit / 4, 01600});
+      case 4:
+        return fake_call(SYS_shmget, {0, kLimit, 01600});
+      case 5:
+        return fake_call(SYS_write, {0, kMemory, kLimit / 2});
+      case 6:
+        return fake_call(SYS_write, {0, kMemory, 1});
+      case 7:
+        return fake_call(SYS_close, {0});
+      case 8:
+        return fake_call(SYS_memfd_create, {kMemory, 0});
+      case 9:
+        return fake_call(SYS_ftruncate, {0, kLimit});  // a hole takes nothing
+      case 10:
+        return fake_call(SYS_mmap, {0, kLimit, PROT_READ, MAP_SHARED, 0, 0});
+      default:
+        return fake_call(SYS_exit_group, {0});
+    }
+  });
+  world.kernel().shared_memory->set_limit(kLimit);
+  world.run();
+  EXPECT_EQ(results, (std::vector<int64_t>{0, kLimit / 2, -ENOMEM, 0, -ENOMEM, kLimit / 4, -ENOSPC,
+                                           0, 0, 0, -ENOMEM}));
+}
+
 TEST(Table, IsInOrderAndNamesWhatIsMissing) {
   int last = -1;
   std::set<std::string> names;
