@@ -3,6 +3,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cstring>
+#include <random>
 #include <thread>
 
 #include "guest/fs/memfs.h"
@@ -291,6 +293,59 @@ TEST_F(PacketTest, EchoRequestsAreAnswered) {
   EXPECT_EQ(buffer_[0], std::byte{0});
   request[0] = std::byte{13};
   EXPECT_EQ(socket->send(caller_, nullptr, out).error(), Errno(EINVAL));
+}
+
+TEST_F(PacketTest, JunkDoesNoHarmAndIsGivenBack) {
+  std::mt19937 random(7);  // NOLINT: the same each time
+  const auto below = [&](unsigned limit) { return static_cast<int>(random() % limit); };
+  const auto junk = [&] {
+    std::vector<std::byte> out(static_cast<size_t>(below(3) == 0 ? below(200) : 4 * below(6)));
+    for (std::byte& byte : out) byte = static_cast<std::byte>(below(3) == 0 ? below(256) : 0);
+    constexpr uint8_t kGroup[] = {224, 1, 2, 3, 127, 0, 0, 1};
+    if (out.size() >= sizeof kGroup && below(2) == 0)
+      std::memcpy(out.data(), kGroup, sizeof kGroup);
+    return out;
+  };
+  constexpr int kLevels[] = {SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, 1000};
+  const Endpoint targets[] = {here_, Endpoint::v4(0xe0010203, 4000), Endpoint::v4(0x08080808, 53),
+                              Endpoint::v6_any(4000)};
+  std::vector<SocketPtr> sockets;
+  for (int round = 0; round < 60000; ++round) {
+    if (sockets.size() < 20) {
+      const int family = below(2) == 0 ? AF_INET : AF_INET6;
+      const int protocol = below(3) != 0 ? 0 : family == AF_INET ? 1 : 58;
+      const int type = protocol != 0 || below(3) != 0 ? SOCK_DGRAM : SOCK_STREAM;
+      sockets.push_back(make_socket(network_, caller_, family, type, protocol, O_NONBLOCK).value());
+    }
+    const auto at = static_cast<size_t>(below(static_cast<unsigned>(sockets.size())));
+    const SocketPtr& socket = sockets[at];
+    const int level = kLevels[below(5)];
+    const int option = below(4) == 0 ? below(100000) - 50000 : below(85);
+    const Endpoint& target = targets[below(4)];
+    switch (below(6)) {
+      case 0:
+      case 1:
+        socket->set_option(caller_, level, option, junk()).ignore("junk");
+        break;
+      case 2:
+        socket->get_option(caller_, level, option).error().ignore("junk");
+        break;
+      case 3:
+        send_to(socket, target, {{level, option, junk()}}).error().ignore("junk");
+        break;
+      case 4:
+        receive(socket).error().ignore("nothing may be there");
+        break;
+      default:
+        if (below(3) == 0)
+          bind(socket, target).ignore("it may be taken");
+        else if (below(2) == 0)
+          sockets.erase(sockets.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+  }
+  sockets.clear();
+  EXPECT_FALSE(network_->groups.joined(targets[1], 1));
+  EXPECT_TRUE(network_->budget.charge(size_t{256} << 20).ok());
 }
 
 }  // namespace

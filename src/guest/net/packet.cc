@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "guest/net/interfaces.h"
 #include "guest/vfs/file.h"
@@ -186,6 +187,7 @@ in6_addr raw_v6(const Endpoint& at) {
 }
 
 constexpr size_t kMostMemberships = 20;  // net.ipv4.igmp_max_memberships
+constexpr size_t kMembershipCost = 256;  // of what may wait in the sandbox's sockets
 
 }  // namespace
 
@@ -213,14 +215,20 @@ ErrnoOr<int> checked(const OptionRule& rule, std::span<const std::byte> value) {
 
 PacketOptions::~PacketOptions() {
   for (const Membership& one : memberships_) network_->groups.leave(one.group, one.device);
+  network_->budget.give_back(memberships_.size() * kMembershipCost);
 }
 
 bool PacketOptions::is_stream() const { return type_ == SOCK_STREAM; }
 
+PacketOptions::Number* PacketOptions::find_number(int level, int option) {
+  const auto found = std::ranges::find_if(
+      numbers_, [&](const Number& one) { return one.level == level && one.option == option; });
+  return found == numbers_.end() ? nullptr : &*found;
+}
+
 int PacketOptions::number(int level, int option) {
   std::lock_guard lock(mutex_);
-  if (const auto found = numbers_.find({level, option}); found != numbers_.end())
-    return found->second;
+  if (const Number* found = find_number(level, option)) return found->value;
   const Rule* rule = find_rule(family_, is_stream(), level, option);
   return rule == nullptr ? 0 : rule->initial;
 }
@@ -298,7 +306,10 @@ Errno PacketOptions::set(const Caller& caller, int level, int option,
     number &= 0xfc;
   {
     std::lock_guard lock(mutex_);
-    numbers_[{level, option}] = number;
+    if (Number* found = find_number(level, option))
+      found->value = number;
+    else
+      numbers_.push_back({level, option, number});
   }
   renew_wants();
   return kOk;
@@ -424,6 +435,7 @@ Errno PacketOptions::join(const Endpoint& group, int device) {
   for (const Membership& one : memberships_)
     if (one.group == group && one.device == device) return Errno(EADDRINUSE);
   if (memberships_.size() >= kMostMemberships) return Errno(ENOBUFS);
+  GUEST_TRY(network_->budget.charge(kMembershipCost));
   memberships_.push_back({group, device});
   network_->groups.join(group, device);
   return kOk;
@@ -436,6 +448,7 @@ Errno PacketOptions::leave(const Endpoint& group, int device) {
   });
   if (found == memberships_.end()) return Errno(EADDRNOTAVAIL);
   network_->groups.leave(found->group, found->device);
+  network_->budget.give_back(kMembershipCost);
   if (left_.size() < kMostMemberships) left_.push_back(*found);
   memberships_.erase(found);
   return kOk;
@@ -602,15 +615,15 @@ void PacketOptions::describe(const Packet& packet, std::vector<ControlMessage>& 
 
 std::vector<PacketOptions::Setting> PacketOptions::for_host() {
   std::vector<Setting> out;
-  const auto passes = [](const std::pair<int, int>& name) {
-    return std::ranges::find(kPassed, name) != std::end(kPassed) ||
+  const auto passes = [](const Number& one) {
+    return std::ranges::find(kPassed, std::pair(one.level, one.option)) != std::end(kPassed) ||
            std::ranges::any_of(kWants, [&](const Want& want) {
-             return want.level == name.first && want.option == name.second;
+             return want.level == one.level && want.option == one.option;
            });
   };
   std::lock_guard lock(mutex_);
-  for (const auto& [name, value] : numbers_)
-    if (passes(name)) out.push_back({name.first, name.second, bytes_of(value)});
+  for (const Number& one : numbers_)
+    if (passes(one)) out.push_back({one.level, one.option, bytes_of(one.value)});
   constexpr int kLoopback = 1;
   if (group_device_[0] > kLoopback) {
     ip_mreqn asked{};

@@ -1,11 +1,9 @@
 #pragma once
 
 #include <atomic>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "guest/abi/control.h"
@@ -83,10 +81,16 @@ class PacketOptions {
   std::vector<Setting> for_host();
 
  private:
+  struct Number {
+    int level = 0;
+    int option = 0;
+    int value = 0;
+  };
   struct Membership {
     Endpoint group;
     int device = 0;
   };
+  Number* find_number(int level, int option);  // under mutex_; null: it was not set
   int number(int level, int option);
   Errno set_device(int level, int option, std::span<const std::byte> value);
   Errno change_group(int level, int option, std::span<const std::byte> value);
@@ -101,7 +105,7 @@ class PacketOptions {
   std::atomic<uint32_t> wants_{0};
   std::mutex mutex_;
   // Under it:
-  std::map<std::pair<int, int>, int> numbers_;
+  std::vector<Number> numbers_;  // that were set; few, and a map would be ten times as large
   std::vector<Membership> memberships_;
   std::vector<Membership> left_;  // of which the host is still to be told
   int group_device_[2] = {};      // IP_MULTICAST_IF, IPV6_MULTICAST_IF
