@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "base/escapes.h"
 #include "base/strings.h"
 #include "engine/cgroup_parent.h"
 #include "engine/core.h"
@@ -117,7 +118,9 @@ class Examiner {
     const std::string text = FLUYT_TRY(sys::read_file("/proc/self/mountinfo", kMaxMountInfo));
     for (const std::string_view line : split(text, '\n')) {
       const auto words = split_words(line);
-      if (words.size() > 4 && words[4].starts_with(dir + "/")) points.emplace_back(words[4]);
+      if (words.size() < 5) continue;
+      std::string point = undo_octal_escapes(words[4]);
+      if (point.starts_with(dir + "/")) points.push_back(std::move(point));
     }
     return points;
   }

@@ -71,6 +71,9 @@ struct CreateRequest {
   std::optional<sys::OverlayMount> overlay_root;  // in place of spec.root.path
   /// Trees to be mounted in place of what the spec's binds name as their source: a name to a tree.
   std::map<std::string, sys::OverlayMount> trees;
+  /// For messages: where each of spec.mounts stands in the list that its author wrote. Empty:
+  /// there.
+  std::vector<size_t> mount_places;
   Program program;
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;

@@ -293,6 +293,7 @@ Result<Created> create(const CreateRequest& request) {
                                          .spec = &request.spec,
                                          .overlay_root = &request.overlay_root,
                                          .trees = &request.trees,
+                                         .mount_places = &request.mount_places,
                                          .preserve_fds = request.preserve_fds,
                                          .no_pivot = request.no_pivot,
                                          .no_new_keyring = request.no_new_keyring,

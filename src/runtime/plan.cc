@@ -481,7 +481,9 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   plan.namespaces = FLUYT_TRY(plan_namespaces(config));
   FLUYT_TRY(plan_root(request, plan));
   FLUYT_TRY(plan_root_propagation(config.rootfs_propagation, plan));
-  plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces));
+  const std::vector<size_t> none_moved;
+  const auto& places = request.mount_places != nullptr ? *request.mount_places : none_moved;
+  plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces, places));
   if (request.trees != nullptr) find_trees(*request.trees, plan);
   take_root_bind(plan);
   find_sources_in_root(plan);

@@ -256,6 +256,7 @@ struct PlanRequest {
   const oci::Spec* spec = nullptr;
   const std::optional<sys::OverlayMount>* overlay_root = nullptr;
   const std::map<std::string, sys::OverlayMount>* trees = nullptr;
+  const std::vector<size_t>* mount_places = nullptr;  // CreateRequest
   int preserve_fds = 0;
   bool no_pivot = false;
   bool no_new_keyring = false;
@@ -269,7 +270,8 @@ Result<IdentityPlan> plan_identity(const oci::Process& process, const HostFacts&
                                    std::vector<std::string>& warnings);
 Result<NamespacePlan> plan_namespaces(const oci::Linux& config);
 Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::string& bundle,
-                                           const NamespacePlan& namespaces);
+                                           const NamespacePlan& namespaces,
+                                           const std::vector<size_t>& places);
 Result<std::vector<SysctlPlan>> plan_sysctls(const oci::Spec& spec,
                                              const NamespacePlan& namespaces);
 /// What every process of the container runs under, each exec too: personality, memory policy.

@@ -191,7 +191,8 @@ std::string clean_path(std::string_view path) {
 }
 
 Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::string& bundle,
-                                           const NamespacePlan& namespaces) {
+                                           const NamespacePlan& namespaces,
+                                           const std::vector<size_t>& places) {
   std::vector<MountPlan> plans;
   plans.reserve(spec.mounts.size());
   const std::string at = spec.root ? spec.root->path : "";
@@ -199,7 +200,8 @@ Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::str
   const std::string root = whole == "/" ? "" : whole;
   const std::string label = spec.linux_ ? spec.linux_->mount_label : "";
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
-    plans.push_back(FLUYT_TRY(plan_mount(i, spec.mounts[i], bundle, root, namespaces)));
+    const size_t place = i < places.size() ? places[i] : i;
+    plans.push_back(FLUYT_TRY(plan_mount(place, spec.mounts[i], bundle, root, namespaces)));
     if (!label.empty() && takes_label(plans.back())) {
       plans.back().options.data.emplace_back("context", label);
     }

@@ -257,6 +257,23 @@ TEST(Plan, BindAtSlashIsTheRootAndHidesWhatCameBefore) {
   EXPECT_THAT(error_of(spec), HasSubstr("mounts[1].destination: \"/\": expected a bind"));
 }
 
+TEST(Plan, MessagesNameTheMountByItsPlaceInTheAuthorsList) {
+  oci::Spec spec = base_spec();
+  spec.mounts = {{.destination = "/a", .type = "tmpfs", .source = "tmpfs", .options = {}},
+                 {.destination = "", .type = "tmpfs", .source = "tmpfs", .options = {}}};
+  const std::vector<size_t> places = {2, 5};
+  const auto refused = make_plan(
+      {.id = "one", .bundle = "/bundle", .spec = &spec, .mount_places = &places}, plain_host());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message(), HasSubstr("mounts[5].destination"));
+  spec.mounts[1].destination = "/b";
+  const auto plan = make_plan(
+      {.id = "one", .bundle = "/bundle", .spec = &spec, .mount_places = &places}, plain_host());
+  ASSERT_TRUE(plan.ok()) << plan.error().message();
+  EXPECT_EQ(plan->mounts[0].index, 2U);
+  EXPECT_EQ(plan->mounts[1].index, 5U);
+}
+
 TEST(Plan, OptionsThatABindDoesNotHaveAreRefused) {
   oci::Spec spec = base_spec();
   spec.mounts.push_back({.destination = "/data", .source = "/src", .options = {"bind", "size=3"}});

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <map>
 
+#include "base/escapes.h"
 #include "base/strings.h"
 #include "sys/file.h"
 #include "sys/mount.h"
@@ -176,7 +177,7 @@ Result<sys::Fd> open_mounted() {
     if (dash == std::string_view::npos || !line.substr(dash + 3).starts_with("resctrl ")) continue;
     const auto fields = split(line, ' ');
     if (fields.size() < 5) continue;
-    auto found = sys::open(std::string(fields[4]), O_PATH | O_DIRECTORY);
+    auto found = sys::open(undo_octal_escapes(fields[4]), O_PATH | O_DIRECTORY);
     if (found.ok() && is_resctrl(*found)) return found;
   }
   return Error(Code::kUnimplemented, "no resctrl file system is mounted on this host");

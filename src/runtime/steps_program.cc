@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <unordered_set>
 
+#include "base/program.h"
 #include "base/strings.h"
 #include "runtime/first_process.h"
 #include "runtime/target.h"
@@ -15,19 +16,6 @@
 namespace fluyt::runtime {
 
 namespace {
-
-constexpr size_t kMaxPasswd = 1U << 20U;
-constexpr std::string_view kDefaultPath =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-const std::string* find_variable(const std::vector<std::string>& env, std::string_view name) {
-  // The last one counts, as in a shell.
-  for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {
-    if (entry->size() > name.size() && entry->starts_with(name) && (*entry)[name.size()] == '=')
-      return &*entry;
-  }
-  return nullptr;
-}
 
 // Every variable once, with the last value it was given: programs disagree about which one counts.
 std::vector<std::string> each_once(const std::vector<std::string>& env) {
@@ -53,41 +41,8 @@ std::string home_of(uid_t uid) {
   if (!file.ok()) return "/";
   auto info = sys::stat_of(*file);
   if (!info.ok() || !S_ISREG(info->st_mode)) return "/";
-  auto text = sys::read_all(*file, kMaxPasswd);
-  if (!text.ok()) return "/";
-  for (const std::string_view line : split(*text, '\n')) {
-    const auto fields = split(line, ':');
-    if (fields.size() < 6 || parse_number<uid_t>(fields[2]) != uid) continue;
-    if (fields[5].empty() || has_control_characters(fields[5])) return "/";
-    return std::string(fields[5]);
-  }
-  return "/";
-}
-
-Error not_runnable(const std::string& name, const Error& why) {
-  const std::string field = cat("process.args[0]: ", quote(name, 1024));
-  const int number = why.errno_value();
-  if (number == ENOENT || number == ENOTDIR)
-    return Error(Code::kNotFound, cat(field, ": no such file or directory"));
-  if (number == EACCES)
-    return Error(Code::kPermissionDenied, cat(field, ": permission denied: ", why.message()));
-  return Error(why.code(), cat(field, ": ", why.message()));
-}
-
-Result<std::string> search_path(const std::string& name, std::string_view path) {
-  std::optional<Error> refused;
-  for (const std::string_view folder : split(path, ':')) {
-    // An empty entry would be the working directory, which the image chooses.
-    if (folder.empty()) continue;
-    const std::string candidate = cat(folder, "/", name);
-    auto checked = sys::check_executable(candidate);
-    if (checked.ok()) return candidate;
-    if (checked.error().errno_value() == EACCES) refused = checked.error();
-  }
-  if (refused) return not_runnable(name, *refused);
-  // These words and those above are what callers look for, to tell 127 from 126.
-  return Error(Code::kNotFound, cat("process.args[0]: ", quote(name, 1024),
-                                    ": executable file not found in $PATH ", quote(path, 1024)));
+  auto text = sys::read_all(*file, kMaxPasswdBytes);
+  return text.ok() ? find_home(*text, uid) : "/";
 }
 
 }  // namespace
@@ -136,16 +91,7 @@ Result<> find_program(Inside& in) {
   in.env = each_once(in.plan.env);
   if (std::erase(in.env, "HOME=") != 0 || find_variable(in.env, "HOME") == nullptr)
     in.env.push_back(cat("HOME=", home_of(in.plan.identity.uid)));
-  const std::string& name = in.plan.args[0];
-  if (name.find('/') != std::string::npos) {
-    auto checked = sys::check_executable(name);
-    if (!checked.ok()) return not_runnable(name, checked.error());
-    in.program = name;
-    return {};
-  }
-  const std::string* path = find_variable(in.env, "PATH");
-  in.program = FLUYT_TRY(
-      search_path(name, path == nullptr ? kDefaultPath : std::string_view(*path).substr(5)));
+  in.program = FLUYT_TRY(fluyt::find_program(in.plan.args[0], in.env, sys::check_executable));
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 
+#include "base/escapes.h"
 #include "base/strings.h"
 #include "runtime/first_process.h"
 #include "runtime/target.h"
@@ -77,19 +78,6 @@ Result<> mask_file(Inside& in, sys::FdRef target) {
 
 namespace {
 
-// The place of a mount in mountinfo's spelling: \040 for a space.
-std::string plain_path(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto code = text[i] == '\\' && i + 3 < text.size()
-                          ? parse_number<unsigned>(text.substr(i + 1, 3), 8)
-                          : std::nullopt;
-    out += code ? static_cast<char>(*code) : text[i];
-    if (code) i += 3;
-  }
-  return out;
-}
-
 // Without pivoting the old root stays, out of reach but there: and the kernel lets a user namespace
 // mount a procfs without masks where it knows of another one.
 Result<> drop_kernel_mounts() {
@@ -102,7 +90,7 @@ Result<> drop_kernel_mounts() {
     const auto after = split_words(line->substr(dash + 3));
     if (before.size() < 5 || after.empty() || before[3] != "/") continue;
     if (after[0] != "proc" && after[0] != "sysfs") continue;
-    const std::string place = plain_path(before[4]);
+    const std::string place = undo_octal_escapes(before[4]);
     // EINVAL: in a user namespace they are locked, and those that hide them too.
     auto detached = sys::detach_mount_at(place);
     if (detached.ok()) continue;

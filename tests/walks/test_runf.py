@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 
+import bundle
 import harness
 import pytest
 
@@ -20,74 +21,11 @@ RUNF = os.path.join(harness.BIN, "runf")
 GROUP = "/fluyt-walk-runf"
 
 
-class Box:
-    """A bundle, and runf with its own --root."""
-
+class Box(bundle.Box):
     def __init__(self, folder):
-        self.bundle, self.root = folder + "/bundle", folder + "/state"
-        rootfs = self.bundle + "/rootfs"
-        for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
-            os.makedirs(rootfs + "/" + name)
-        shutil.copy("/bin/busybox", rootfs + "/bin/busybox")
-        for name in ("sh", "cat", "env", "echo", "sleep", "true", "false", "id", "grep", "mkdir", "pwd", "head", "kill"):
-            os.symlink("busybox", rootfs + "/bin/" + name)
-        with open(rootfs + "/etc/passwd", "w", encoding="utf-8") as file:
-            file.write("root:x:0:0::/root:/bin/sh\n")
-        self.done("spec", "-b", self.bundle)
-        with open(self.bundle + "/config.json", encoding="utf-8") as file:
-            self.config = json.load(file)
-        self.config["process"]["terminal"] = False
-        self.config["linux"]["cgroupsPath"] = f"{GROUP}/{os.path.basename(folder)}"
-        self.ids = set()
+        super().__init__(RUNF, GROUP, folder, folders=("proc", "sys", "dev"))
 
-    def write(self):
-        with open(self.bundle + "/config.json", "w", encoding="utf-8") as file:
-            json.dump(self.config, file)
-
-    def runf(self, *words, **more):
-        more.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run([RUNF, "--root", self.root, *words], check=False, capture_output=True, text=True,
-                              timeout=60, cwd=self.bundle, **more)
-
-    def done(self, *words, **more):
-        made = self.runf(*words, **more)
-        assert made.returncode == 0, (words, made.stdout, made.stderr)
-        return made.stdout
-
-    def start(self, name="one", args=("sleep", "1000")):
-        """A detached container of the configuration as it now is."""
-        self.config["process"]["args"] = list(args)
-        self.write()
-        self.ids.add(name)
-        self.detached("run", "-d", name)
-        return json.loads(self.done("state", name))["pid"]
-
-    def detached(self, *words):
-        # Its outputs must not be pipes of ours: we would wait for the end of what it starts.
-        made = subprocess.run([RUNF, "--root", self.root, "--log", self.bundle + "/log", *words], check=False,
-                              cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, timeout=60)
-        with open(self.bundle + "/log", encoding="utf-8") as log:
-            assert made.returncode == 0, log.read()
-
-    def once(self, args, name="once"):
-        """(status, output, error) of a container run to its end."""
-        self.config["process"]["args"] = list(args)
-        self.write()
-        made = self.runf("run", name)
-        return made.returncode, made.stdout, made.stderr
-
-    def cgroups(self):
-        return sorted(folder for top in harness.cgroup_tops() for folder in [top + self.config["linux"]["cgroupsPath"]]
-                      if os.path.isdir(folder))
-
-    def close(self):
-        for name in self.ids:
-            self.runf("delete", "--force", name)
-        assert self.cgroups() == []
-        for top in harness.cgroup_tops():
-            if os.path.isdir(top + GROUP):
-                os.rmdir(top + GROUP)
+    runf = bundle.Box.call
 
 
 @pytest.fixture
@@ -141,16 +79,16 @@ def test_list_tells_a_missing_root_from_an_empty_one(box):
 
 
 def test_a_program_that_cannot_run_is_told_in_the_words_callers_look_for(box):
-    code, _, error = box.once(["no-such"])
+    code, _, error = box.once("no-such")
     assert code == 1 and "executable file not found in $PATH" in error
-    code, _, error = box.once(["/no/such"])
+    code, _, error = box.once("/no/such")
     assert code == 1 and "no such file or directory" in error
-    code, _, error = box.once(["/etc/passwd"])
+    code, _, error = box.once("/etc/passwd")
     assert code == 1 and "permission denied" in error
     with open(box.bundle + "/rootfs/bin/odd", "w", encoding="utf-8") as file:
         file.write("#!/no/interpreter\n")
     os.chmod(box.bundle + "/rootfs/bin/odd", 0o755)
-    code, _, error = box.once(["/bin/odd"])
+    code, _, error = box.once("/bin/odd")
     assert code == 1 and error == "exec /bin/odd: no such file or directory\n"
     box.start()
     refused = box.runf("exec", "one", "/bin/odd")
@@ -159,7 +97,7 @@ def test_a_program_that_cannot_run_is_told_in_the_words_callers_look_for(box):
 
 def test_output_through_a_terminal_has_no_carriage_returns(box):
     box.config["process"]["terminal"] = True
-    assert box.once(["echo", "ship"])[1] == "ship\n"
+    assert box.once("echo", "ship")[1] == "ship\n"
 
 
 def test_debug_lines_go_where_the_log_goes(box):
@@ -180,7 +118,7 @@ def test_a_read_only_dev_is_filled_first(box):
     for mount in box.config["mounts"]:
         if mount["destination"] == "/dev":
             mount["options"].append("ro")
-    code, out, _ = box.once(["sh", "-c", "grep -w /dev /proc/mounts; echo x > /dev/null && ! echo x > /dev/new"])
+    code, out, _ = box.once("sh", "-c", "grep -w /dev /proc/mounts; echo x > /dev/null && ! echo x > /dev/new")
     assert code == 0 and " ro," in out
 
 
@@ -202,7 +140,7 @@ def test_a_bind_of_what_an_earlier_mount_shows(box):
     box.config["mounts"] += [{"source": "source", "destination": "/first", "options": ["bind"]},
                              {"source": "rootfs/first/deep", "destination": box.bundle + "/rootfs/second",
                               "options": ["bind", "ro"]}]
-    code, out, error = box.once(["sh", "-c", "cat /second/file; echo x > /second/file"])
+    code, out, error = box.once("sh", "-c", "cat /second/file; echo x > /second/file")
     assert code == 1 and out == "hold\n" and "Read-only" in error
 
 
@@ -213,7 +151,7 @@ def test_flags_of_a_bind_are_those_that_are_named(box):
         def flags(*options):
             box.config["mounts"] = [mount for mount in box.config["mounts"] if mount["destination"] != "/mnt"]
             box.config["mounts"].append({"source": "source", "destination": "/mnt", "options": list(options)})
-            code, out, error = box.once(["grep", " /mnt ", "/proc/mounts"])
+            code, out, error = box.once("grep", " /mnt ", "/proc/mounts")
             assert code == 0, error
             return set(out.split()[3].split(",")) & {"ro", "rw", "nosuid", "nodev", "noexec", "noatime", "relatime"}
 
@@ -228,7 +166,7 @@ def test_flags_of_a_bind_are_those_that_are_named(box):
         assert flags("bind", "ro") == {"ro", "nosuid", "nodev", "noexec", "noatime"}
         for options in (["bind", "dev"], ["bind", "relatime"]):
             box.config["mounts"][-1]["options"] = options
-            code, _, error = box.once(["true"])
+            code, _, error = box.once("true")
             assert code == 1 and "operation not permitted" in error
     finally:
         subprocess.run(["umount", box.bundle + "/source"], check=True)
@@ -236,26 +174,26 @@ def test_flags_of_a_bind_are_those_that_are_named(box):
 
 def test_masked_paths_that_stand_twice_are_masked_once(box):
     box.config["linux"]["maskedPaths"] = ["/tmp", "/tmp/", "/tmp"]
-    assert box.once(["grep", "-c", " /tmp ", "/proc/mounts"])[1] == "1\n"
+    assert box.once("grep", "-c", " /tmp ", "/proc/mounts")[1] == "1\n"
 
 
 def test_warnings_are_log_lines(box):
     box.config["process"]["capabilities"]["inheritable"] = ["CAP_KILL"]
     box.config["process"]["capabilities"]["ambient"] = ["CAP_KILL", "CAP_CHOWN"]
-    code, _, error = box.once(["true"])
+    code, _, error = box.once("true")
     assert code == 0 and "level=warning" in error and "can't raise ambient capability CAP_CHOWN: " in error
 
 
 def test_exec_cap_is_ambient_only_beside_inheritable_ones(box):
     capabilities = box.config["process"]["capabilities"]
-    box.start("bare")
+    box.start(name="bare")
     status = box.done("exec", "--cap", "CAP_SYSLOG", "bare", "cat", "/proc/self/status")
     assert "CapInh:\t0000000000000000" in status and "CapAmb:\t0000000000000000" in status
     assert "CapEff:\t0000000420000420" in status
     box.done("delete", "-f", "bare")
     capabilities["bounding"].append("CAP_SYSLOG")
     capabilities["inheritable"] = ["CAP_SYSLOG"]
-    box.start("heir")
+    box.start(name="heir")
     status = box.done("exec", "--cap", "CAP_SYSLOG", "heir", "cat", "/proc/self/status")
     assert "CapInh:\t0000000400000000" in status and "CapAmb:\t0000000400000000" in status
 
@@ -393,7 +331,7 @@ def test_exec_joins_a_cgroup_below(box):
 
 def test_a_cgroup_with_processes_or_frozen_is_refused(box):
     box.start()
-    code, _, error = box.once(["true"], "two")
+    code, _, error = box.once("true", name="two")
     assert code == 1 and "container's cgroup is not empty" in error
     assert json.loads(box.done("state", "one"))["status"] == "running"
 
@@ -573,11 +511,11 @@ def test_a_creation_cut_short_is_deleted_with_all_that_it_made(box):
 
 
 def test_a_plain_run_tells_its_end_and_is_on_record_while_it_runs(box):
-    code, _, error = box.once(["/bin/missing"], "missing")
+    code, _, error = box.once("/bin/missing", name="missing")
     assert code == 1 and "/bin/missing" in error
-    assert box.once(["sh", "-c", "exit 7"])[0] == 7
+    assert box.once("sh", "-c", "exit 7")[0] == 7
     assert os.listdir(box.root) == []
-    box.start("plain")
+    box.start(name="plain")
     assert json.loads(box.done("state", "plain"))["status"] == "running"
     assert box.done("exec", "plain", "echo", "hi") == "hi\n"
 
@@ -699,7 +637,7 @@ def test_unknown_capabilities_and_calls_are_passed_over_as_runc_does(box):
     box.config["process"]["capabilities"]["bounding"].append("CAP_STEER")
     box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["set_sail", "ptrace"], "action": "SCMP_ACT_ERRNO"}]}
-    code, _, error = box.once(["true"])
+    code, _, error = box.once("true")
     assert code == 0 and "process.capabilities.bounding[3]" in error and "CAP_STEER" in error
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -13,6 +12,7 @@ import subprocess
 import termios
 import time
 
+import bundle
 import harness
 import pytest
 
@@ -23,78 +23,12 @@ GROUP = "/fluyt-walk-rung"
 LIMIT_S = 120
 
 
-class Box:
-    """A bundle, and rung with its own --root."""
-
+class Box(bundle.Box):
     def __init__(self, folder):
-        self.bundle, self.root = folder + "/bundle", folder + "/state"
-        self.rootfs = self.bundle + "/rootfs"
-        for name in ("bin", "etc", "tmp"):
-            os.makedirs(self.rootfs + "/" + name)
-        shutil.copy("/bin/busybox", self.rootfs + "/bin/busybox")
-        for name in ("sh", "cat", "env", "echo", "sleep", "true", "false", "id", "grep", "mkdir", "ls", "ps", "kill", "hostname", "stty",
-                     "tty", "touch", "ln", "rm", "wc", "stat", "head", "awk", "umount", "mount", "cp"):
-            os.symlink("busybox", self.rootfs + "/bin/" + name)
-        with open(self.rootfs + "/etc/passwd", "w", encoding="utf-8") as file:
-            file.write("root:x:0:0::/root:/bin/sh\nsailor:x:1000:1000::/home/sailor:/bin/sh\n")
-        self.done("spec", "-b", self.bundle)
-        with open(self.bundle + "/config.json", encoding="utf-8") as file:
-            self.config = json.load(file)
-        self.config["process"]["terminal"] = False
+        super().__init__(RUNG, GROUP, folder, limit_s=LIMIT_S)
         self.config["root"]["readonly"] = False
-        self.config["linux"]["cgroupsPath"] = f"{GROUP}/{os.path.basename(folder)}"
-        self.ids = set()
 
-    def write(self, args=None):
-        if args is not None:
-            self.config["process"]["args"] = list(args)
-        with open(self.bundle + "/config.json", "w", encoding="utf-8") as file:
-            json.dump(self.config, file)
-
-    def rung(self, *words, **more):
-        more.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run([RUNG, "--root", self.root, *words], check=False, capture_output=True, text=True,
-                              timeout=LIMIT_S, cwd=self.bundle, **more)
-
-    def done(self, *words, **more):
-        made = self.rung(*words, **more)
-        assert made.returncode == 0, (words, made.stdout, made.stderr)
-        return made.stdout
-
-    def detached(self, *words, out=None):
-        # Its outputs must not be pipes of ours: we would wait for the end of what it starts.
-        with open(out or os.devnull, "wb") as target:
-            made = subprocess.run([RUNG, "--root", self.root, "--log", self.bundle + "/log", *words], check=False,
-                                  cwd=self.bundle, stdin=subprocess.DEVNULL, stdout=target, stderr=target, timeout=LIMIT_S)
-        with open(self.bundle + "/log", encoding="utf-8") as log:
-            assert made.returncode == 0, log.read()
-
-    def start(self, *args, name="one", out=None):
-        self.write(args or ("sleep", "1000"))
-        self.ids.add(name)
-        self.detached("run", "-d", name, out=out)
-        return self.state(name)["pid"]
-
-    def state(self, name="one"):
-        return json.loads(self.done("state", name))
-
-    def once(self, *args, name="once"):
-        """(status, output, error) of a container run to its end."""
-        self.write(args)
-        made = self.rung("run", name)
-        return made.returncode, made.stdout, made.stderr
-
-    def cgroups(self):
-        return sorted(folder for top in harness.cgroup_tops() for folder in [top + self.config["linux"]["cgroupsPath"]]
-                      if os.path.isdir(folder))
-
-    def close(self):
-        for name in self.ids:
-            self.rung("delete", "--force", name)
-        assert self.cgroups() == []
-        for top in harness.cgroup_tops():
-            if os.path.isdir(top + GROUP):
-                os.rmdir(top + GROUP)
+    rung = bundle.Box.call
 
 
 @pytest.fixture
@@ -161,6 +95,14 @@ def test_a_missing_program_is_told_before_anything_runs(box):
         code, _, error = box.once(*args)
         assert code == 1 and told in error, error
         assert box.cgroups() == [] and box.rung("list", "-q").stdout == ""
+
+
+def test_an_error_names_a_mount_by_its_place_in_the_specification(box):
+    # Those before it are the guest kernel's own, and not among the outer container's.
+    place = len(box.config["mounts"])
+    box.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": box.bundle + "/missing", "options": ["rbind"]})
+    code, _, error = box.once("true")
+    assert code == 1 and f'mounts[{place}]: "/mnt"' in error, error
 
 
 def test_exec_has_a_keeper_that_lives_as_long_and_ends_alike(box):

@@ -162,7 +162,9 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
   const sys::Fd unsupported = FLUYT_TRY_CONTEXT(open_log(unsupported_), "option --unsupported");
 
   runtime::CreateRequest outer = request;
-  outer.spec = outer_spec(request.spec);
+  OuterSpec translated = outer_spec(request.spec);
+  outer.spec = std::move(translated.spec);
+  outer.mount_places = std::move(translated.mount_places);
   outer.spec.process->args = {"rung",
                               std::string(kSentry),
                               request.id,

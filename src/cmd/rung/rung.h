@@ -26,7 +26,11 @@ int descriptor_of(std::string_view word);
 /// The specification of the container that the guest kernel itself lives in: namespaces, mounts of
 /// the host's, cgroup and hooks are as asked; the identity is the guest kernel's, and what the
 /// guest has of its own (proc, sysfs, dev, limits, seccomp) is not there.
-oci::Spec outer_spec(const oci::Spec& spec);
+struct OuterSpec {
+  oci::Spec spec;
+  std::vector<size_t> mount_places;  // of its mounts in the specification's
+};
+OuterSpec outer_spec(const oci::Spec& spec);
 /// The other half: what the guest kernel does.
 Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec);
 /// `filter`: linux.seccomp, for programs too that are executed later.

@@ -169,21 +169,25 @@ int64_t host_pids(int64_t guest_limit) {
   return guest_limit <= 0 ? guest_limit : guest_limit * 4 + kOfSandbox;
 }
 
-oci::Spec outer_spec(const oci::Spec& spec) {
-  oci::Spec out = spec;
+OuterSpec outer_spec(const oci::Spec& spec) {
+  OuterSpec translated{spec, {}};
+  oci::Spec& out = translated.spec;
   if (spec.process) out.process = outer_process(*spec.process);
   out.mounts.clear();
   bool bind_in_dev = false;
   for (const oci::Mount& mount : spec.mounts)
     bind_in_dev |= is_bind(mount) && lies_below(runtime::clean_path(mount.destination), "/dev");
-  for (const oci::Mount& mount : spec.mounts) {
+  for (size_t i = 0; i < spec.mounts.size(); ++i) {
+    const oci::Mount& mount = spec.mounts[i];
     // A user namespace gets a procfs only where it sees one already.
     const bool wanted_proc =
         mount.type == "proc" && spec.linux_ && makes_user_namespace(*spec.linux_);
     const bool wanted_dev = bind_in_dev && runtime::clean_path(mount.destination) == "/dev";
-    if (!is_guests(mount) || wanted_proc || wanted_dev) out.mounts.push_back(mount);
+    if (is_guests(mount) && !wanted_proc && !wanted_dev) continue;
+    out.mounts.push_back(mount);
+    translated.mount_places.push_back(i);
   }
-  if (!out.linux_) return out;
+  if (!out.linux_) return translated;
   oci::Linux& config = *out.linux_;
   config.devices.clear();
   config.seccomp.reset();
@@ -196,7 +200,7 @@ oci::Spec outer_spec(const oci::Spec& spec) {
   });
   if (config.resources && config.resources->pids_limit)
     config.resources->pids_limit = host_pids(*config.resources->pids_limit);
-  return out;
+  return translated;
 }
 
 Result<guest::ProgramRequest> program_of(const oci::Process& process,

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/program.h"
 #include "base/strings.h"
 #include "guest/loader/loader.h"
 #include "guest/platform/host/io.h"
@@ -15,26 +16,13 @@
 namespace fluyt::guest {
 namespace {
 
-constexpr std::string_view kDefaultPath =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-constexpr size_t kMaxPasswd = size_t{1} << 20;
-
-const std::string* find_variable(const std::vector<std::string>& env, std::string_view name) {
-  // The last one counts, as in a shell.
-  for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {
-    if (entry->size() > name.size() && entry->starts_with(name) && (*entry)[name.size()] == '=')
-      return &*entry;
-  }
-  return nullptr;
-}
-
 /// The home of `uid` in the image's /etc/passwd: a regular file, of a limited size.
 std::string home_of(Tree& tree, const WalkFrom& from, Caller& caller, uint32_t uid) {
   const ErrnoOr<DentryPtr> found = tree.find(from, "/etc/passwd", LastLink::kFollow);
   if (!found.ok() || !S_ISREG(found.value()->inode->type())) return "/";
   const ErrnoOr<Tree::Opened> opened = tree.open(from, "/etc/passwd", O_RDONLY, 0);
   if (!opened.ok()) return "/";
-  std::string text(kMaxPasswd, '\0');
+  std::string text(kMaxPasswdBytes, '\0');
   int64_t at = 0;
   size_t have = 0;
   while (have < text.size()) {
@@ -44,22 +32,11 @@ std::string home_of(Tree& tree, const WalkFrom& from, Caller& caller, uint32_t u
     have += got.value();
   }
   text.resize(have);
-  for (const std::string_view line : split(text, '\n')) {
-    const auto fields = split(line, ':');
-    if (fields.size() < 6 || parse_number<uint32_t>(fields[2]) != uid) continue;
-    if (fields[5].empty() || has_control_characters(fields[5])) return "/";
-    return std::string(fields[5]);
-  }
-  return "/";
+  return find_home(text, uid);
 }
 
-Error not_runnable(const std::string& name, Errno why) {
-  const std::string field = cat("process.args[0]: ", quote(name, 1024));
-  if (why.value() == ENOENT || why.value() == ENOTDIR)
-    return Error(Code::kNotFound, cat(field, ": no such file or directory"));
-  if (why.value() == EACCES)
-    return Error(Code::kPermissionDenied, cat(field, ": permission denied"));
-  return Error::from_errno(why.value(), field);
+Error at_path(const std::string& path, Errno why) {
+  return Error::from_errno(why.value(), cat("open(", quote(path, 1024), ")"));
 }
 
 /// "exec /bin/x: exec format error": the words that callers look for.
@@ -76,26 +53,14 @@ struct Executable {
 
 Result<Executable> find_executable(Tree& tree, const WalkFrom& from, const std::string& name,
                                    const std::vector<std::string>& env) {
-  if (name.find('/') != std::string::npos) {
-    ErrnoOr<FilePtr> file = open_executable(tree, from, name);
-    if (!file.ok()) return not_runnable(name, file.error());
-    return Executable{name, std::move(file).value()};
-  }
-  const std::string* variable = find_variable(env, "PATH");
-  const std::string_view path =
-      variable == nullptr ? kDefaultPath : std::string_view(*variable).substr(5);
-  Errno refused = kOk;
-  for (const std::string_view folder : split(path, ':')) {
-    // An empty entry would be the working directory, which the image chooses.
-    if (folder.empty()) continue;
-    const std::string candidate = cat(folder, "/", name);
-    ErrnoOr<FilePtr> file = open_executable(tree, from, candidate);
-    if (file.ok()) return Executable{candidate, std::move(file).value()};
-    if (file.error().value() == EACCES) refused = file.error();
-  }
-  if (!refused.ok()) return not_runnable(name, refused);
-  return Error(Code::kNotFound, cat("process.args[0]: ", quote(name, 1024),
-                                    ": executable file not found in $PATH ", quote(path, 1024)));
+  Executable out;
+  out.path = FLUYT_TRY(find_program(name, env, [&](const std::string& path) -> Result<> {
+    ErrnoOr<FilePtr> file = open_executable(tree, from, path);
+    if (!file.ok()) return at_path(path, file.error());
+    out.file = std::move(file).value();
+    return {};
+  }));
+  return out;
 }
 
 /// A missing one is made, as every runtime does.
@@ -179,7 +144,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   Executable found = FLUYT_TRY(
       find_executable(*kernel.tree, task->walk_from(), request.arguments[0], environment));
   const ErrnoOr<Stat> stat = found.file->stat();
-  if (!stat.ok()) return not_runnable(request.arguments[0], stat.error());
+  if (!stat.ok()) return at_path(found.path, stat.error());
   const DentryPtr place = found.file->path();
   bool secure = false;
   const bool changes_ids =

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/escapes.h"
 #include "base/strings.h"
 #include "guest/fs/devices.h"
 #include "guest/fs/hostfs.h"
@@ -65,22 +66,6 @@ struct HostMount {
   std::string options;
 };
 
-/// A field of mountinfo, its escapes undone (proc_pid_mountinfo(5)).
-std::string unescape(std::string_view field) {
-  std::string out;
-  for (size_t i = 0; i < field.size(); ++i) {
-    if (field[i] != '\\' || i + 3 >= field.size()) {
-      out.push_back(field[i]);
-      continue;
-    }
-    int value = 0;
-    for (const char digit : field.substr(i + 1, 3)) value = value * 8 + (digit - '0');
-    out.push_back(static_cast<char>(value));
-    i += 3;
-  }
-  return out;
-}
-
 std::vector<HostMount> read_host_mounts(std::string_view mountinfo) {
   std::vector<HostMount> out;
   for (const std::string_view line : split(mountinfo, '\n')) {
@@ -89,7 +74,7 @@ std::vector<HostMount> read_host_mounts(std::string_view mountinfo) {
     const auto before = split_words(line.substr(0, dash));
     const auto after = split_words(line.substr(dash + 3));
     if (before.size() < 6 || after.empty()) continue;
-    out.push_back({unescape(before[4]), std::string(after[0]), std::string(before[5])});
+    out.push_back({undo_octal_escapes(before[4]), std::string(after[0]), std::string(before[5])});
   }
   return out;
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/escapes.h"
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
@@ -15,22 +16,6 @@ namespace {
 
 constexpr const char* kRoot = "/sys/fs/cgroup";
 constexpr size_t kMaxMountinfoBytes = 16UL << 20U;
-
-// mountinfo writes space, tab, newline and backslash as \ooo.
-std::string unescape(std::string_view text) {
-  std::string out;
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (text[at] == '\\' && at + 3 < text.size()) {
-      if (const auto code = parse_number<uint8_t>(text.substr(at + 1, 3), 8)) {
-        out += static_cast<char>(*code);
-        at += 3;
-        continue;
-      }
-    }
-    out += text[at];
-  }
-  return out;
-}
 
 // The options of a v1 file system that are not controllers.
 bool is_plain_option(std::string_view option) {
@@ -74,9 +59,9 @@ Result<Host> parse_mounts(std::string_view mountinfo, std::string_view unified_c
     const auto after = split_words(line.substr(dash + 3));
     if (before.size() < 5 || after.empty()) continue;
     if (after[0] == "cgroup2" && host.unified.empty()) {
-      host.unified = unescape(before[4]);
+      host.unified = undo_octal_escapes(before[4]);
     } else if (after[0] == "cgroup" && after.size() >= 3) {
-      Host::Legacy mount{.mount_point = unescape(before[4]),
+      Host::Legacy mount{.mount_point = undo_octal_escapes(before[4]),
                          .controllers = controllers_in(after[2])};
       // The same hierarchy may be mounted twice (bind mounts): the first one counts.
       if (mount.controllers.empty() || seen(host, mount.controllers.front())) continue;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/escapes.h"
 #include "base/strings.h"
 #include "sys/file.h"
 
@@ -10,23 +11,6 @@ namespace fluyt::runtime::checkpoint {
 namespace {
 
 constexpr size_t kMaxText = 64U << 20U;
-
-// "\040" is a space: three octal digits.
-std::string unescape(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      const auto value = parse_number<unsigned>(text.substr(i + 1, 3), 8);
-      if (value && *value < 256) {
-        out += static_cast<char>(*value);
-        i += 3;
-        continue;
-      }
-    }
-    out += text[i];
-  }
-  return out;
-}
 
 Result<MountInfo> parse_line(std::string_view line) {
   const auto words = split(line, ' ');
@@ -42,10 +26,10 @@ Result<MountInfo> parse_line(std::string_view line) {
   out.id = *id;
   out.parent = *parent;
   out.device = words[2];
-  out.root = unescape(words[3]);
-  out.point = unescape(words[4]);
+  out.root = undo_octal_escapes(words[3]);
+  out.point = undo_octal_escapes(words[4]);
   for (const std::string_view option : split(words[5], ',')) out.options.emplace_back(option);
-  out.type = unescape(*(dash + 1));
+  out.type = undo_octal_escapes(*(dash + 1));
   return out;
 }
 
