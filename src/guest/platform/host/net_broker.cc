@@ -10,12 +10,10 @@
 #include <linux/seccomp.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,7 +22,7 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "sys/clone.h"
+#include "sys/socket.h"
 
 namespace fluyt::guest::host {
 namespace {
@@ -80,12 +78,12 @@ Reach reach_of(const NetAddress& address) {
 /// The process itself: one request after the other, one descriptor each.
 class Maker {
  public:
-  Maker(int socket, HostLoopback loopback) : socket_(socket), loopback_(loopback) {}
+  Maker(sys::FdRef socket, HostLoopback loopback) : socket_(socket), loopback_(loopback) {}
 
   [[noreturn]] void serve() {
     for (;;) {
       NetRequest request;
-      const ssize_t got = recv(socket_, &request, sizeof request, 0);
+      const ssize_t got = recv(socket_.raw(), &request, sizeof request, 0);
       if (got < 0 && errno == EINTR) continue;
       if (got != static_cast<ssize_t>(sizeof request)) _exit(0);
       sys::Fd made;
@@ -132,26 +130,15 @@ class Maker {
   }
 
   bool answer(int error, const sys::Fd& made) const {
-    NetReply reply{error};
-    iovec data{&reply, sizeof reply};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    if (made.valid()) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      const int number = made.raw();
-      std::memcpy(CMSG_DATA(header), &number, sizeof number);
-    }
-    return sendmsg(socket_, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof reply);
+    const NetReply reply{error};
+    std::vector<sys::FdRef> fds;
+    if (made.valid()) fds.push_back(made);
+    return sys::send_with_fds(
+               socket_, std::string_view(reinterpret_cast<const char*>(&reply), sizeof reply), fds)
+        .ok();
   }
 
-  int socket_;
+  sys::FdRef socket_;
   HostLoopback loopback_;
 };
 
@@ -241,62 +228,25 @@ int refusal(const NetRequest& request, HostLoopback loopback) {
 }
 
 Result<std::unique_ptr<NetBroker>> NetBroker::start(HostLoopback loopback) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    return Error::from_errno(errno, "socketpair(net broker)");
-  sys::Fd ours(ends[0]);
-  sys::Fd theirs(ends[1]);
-  const pid_t sentry = getpid();
-  const pid_t pid = fork();
-  if (pid < 0) return Error::from_errno(errno, "fork(net broker)");
-  if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != sentry) _exit(1);
-    prctl(PR_SET_NAME, "rung-net");
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    setsid();
-    if (!sys::close_all_but({theirs.raw()}).ok()) _exit(1);
-    if (!keep_port_capability()) _exit(1);
-    if (!confine_maker()) _exit(1);
-    Maker(theirs.raw(), loopback).serve();
-  }
-  return std::unique_ptr<NetBroker>(new NetBroker(pid, std::move(ours)));
-}
-
-NetBroker::~NetBroker() {
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  Child child = FLUYT_TRY(Child::start("rung-net", {}, [&](sys::FdRef socket) {
+    if (keep_port_capability() && confine_maker()) Maker(socket, loopback).serve();
+  }));
+  return std::unique_ptr<NetBroker>(new NetBroker(std::move(child)));
 }
 
 ErrnoOr<sys::Fd> NetBroker::make(const NetRequest& request) {
   std::lock_guard lock(mutex_);
-  if (::sendto(socket_.raw(), &request, sizeof request, MSG_NOSIGNAL, nullptr, 0) !=
+  if (::sendto(child_.socket().raw(), &request, sizeof request, MSG_NOSIGNAL, nullptr, 0) !=
       static_cast<ssize_t>(sizeof request))
     return Errno(ENETDOWN);
   NetReply reply;
-  iovec data{&reply, sizeof reply};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t got = 0;
-  do {
-    got = recvmsg(socket_.raw(), &message, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
-  if (got != static_cast<ssize_t>(sizeof reply)) return Errno(ENETDOWN);
-  sys::Fd fd;
-  if (const cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(header), sizeof number);
-    fd = sys::Fd(number);
-  }
+  auto got = sys::receive_with_fds(child_.socket(), reinterpret_cast<char*>(&reply), sizeof reply);
+  // Without an errno: the descriptor found no place with us.
+  if (!got.ok()) return Errno(got.error().errno_value() != 0 ? ENETDOWN : EMFILE);
+  if (got->size != sizeof reply) return Errno(ENETDOWN);
   if (reply.error != 0) return Errno(reply.error);
-  if (!fd.valid()) return Errno(EMFILE);
-  return fd;
+  if (got->fds.size() != 1) return Errno(EMFILE);
+  return std::move(got->fds.front());
 }
 
 ErrnoOr<size_t> net_send(sys::FdRef fd, std::span<const std::byte> data, const NetAddress* to,

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -12,6 +10,7 @@
 #include "base/result.h"
 #include "guest/abi/control.h"
 #include "guest/abi/errno.h"
+#include "guest/platform/host/child.h"
 #include "sys/fd.h"
 
 /// The process that makes sockets of the host's, in the network namespace that it was started in.
@@ -47,16 +46,14 @@ class NetBroker {
   static Result<std::unique_ptr<NetBroker>> start(HostLoopback loopback = HostLoopback::kNotOurs);
   NetBroker(const NetBroker&) = delete;
   NetBroker& operator=(const NetBroker&) = delete;
-  ~NetBroker();
 
   /// A socket that does not block. Connected ones may be so only later, as after EINPROGRESS.
   ErrnoOr<sys::Fd> make(const NetRequest& request);
 
  private:
-  NetBroker(pid_t pid, sys::Fd socket) : pid_(pid), socket_(std::move(socket)) {}
+  explicit NetBroker(Child child) : child_(std::move(child)) {}
   std::mutex mutex_;
-  pid_t pid_;
-  sys::Fd socket_;
+  Child child_;
 };
 
 /// What the broker refuses before it asks the kernel: anything but the two Internet families, and

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "sys/fd.h"
+
+/// A process beside the sentry that does one thing for it.
+namespace fluyt::guest::host {
+
+/// It dies with us, and when this goes. A socket pair of packets lies between the two.
+class Child {
+ public:
+  /// What it does; never returns. It has its end of the pair, the descriptors that it was to keep
+  /// and the standard streams, a session of its own, and can gain no privileges.
+  using Life = std::function<void(sys::FdRef socket)>;
+  /// Forks it. Before any thread exists. `name` is what ps shows, 15 bytes at most.
+  static Result<Child> start(const char* name, const std::vector<sys::FdRef>& kept,
+                             const Life& life);
+  Child(Child&& other) noexcept
+      : pid_(std::exchange(other.pid_, 0)), socket_(std::move(other.socket_)) {}
+  Child& operator=(Child&&) = delete;
+  ~Child();
+
+  sys::FdRef socket() const { return socket_; }
+
+ private:
+  Child(pid_t pid, sys::Fd socket) : pid_(pid), socket_(std::move(socket)) {}
+  pid_t pid_;
+  sys::Fd socket_;
+};
+
+}  // namespace fluyt::guest::host
