@@ -14,7 +14,7 @@
 namespace fluyt::guest {
 namespace {
 
-/// Attributes of one file, as long as nothing of ours has changed them.
+/// Attributes of one file, as long as nothing of ours has changed them and they are not old.
 class KeptStat {
  public:
   explicit KeptStat(bool keeps) : keeps_(keeps) {}
@@ -25,20 +25,32 @@ class KeptStat {
     uint64_t before = 0;
     {
       std::lock_guard lock(mutex_);
-      if (known_ && changes_then_ == changes.load()) return stat_;
+      if (known_ && changes_then_ == changes.load() &&
+          host::clock_ns(CLOCK_MONOTONIC) - known_ns_ < HostFs::kBelievedNs)
+        return stat_;
       before = generation_;
     }
     const uint64_t changes_before = changes.load();
     const Stat stat = GUEST_TRY(fetch());
-    // Another name of the file has attributes of its own here: no way to tell when they change.
-    if (!S_ISDIR(stat.mode) && stat.nlink > 1) return stat;
-    std::lock_guard lock(mutex_);
-    if (generation_ == before) {
-      stat_ = stat;
-      changes_then_ = changes_before;
-      known_ = true;
-    }
+    keep(stat, before, changes_before);
     return stat;
+  }
+  /// What a lookup said of it, which began at this generation and number of changes.
+  void found(const Stat& stat, uint64_t generation, uint64_t changes) {
+    if (keeps_.load()) return keep(stat, generation, changes);
+    std::lock_guard lock(mutex_);
+    stat_ = stat;
+  }
+  /// Under the tree's lock, behind found().
+  template <class Fetch>
+  ErrnoOr<Stat> as_found(const std::atomic<uint64_t>& changes, Fetch fetch) {
+    if (keeps_.load()) return get(changes, fetch);
+    std::lock_guard lock(mutex_);
+    return stat_;
+  }
+  uint64_t generation() {
+    std::lock_guard lock(mutex_);
+    return generation_;
   }
   /// To be called behind every change.
   void forget() {
@@ -49,12 +61,25 @@ class KeptStat {
   }
   /// It changes without our doing from now on: a program writes to it through its memory.
   void stop() { keeps_.store(false); }
+  bool keeps() const { return keeps_.load(); }
 
  private:
+  void keep(const Stat& stat, uint64_t generation, uint64_t changes) {
+    // Another name of the file has attributes of its own here: no way to tell when they change.
+    if (!S_ISDIR(stat.mode) && stat.nlink > 1) return;
+    std::lock_guard lock(mutex_);
+    if (generation_ != generation) return;
+    stat_ = stat;
+    known_ns_ = host::clock_ns(CLOCK_MONOTONIC);
+    changes_then_ = changes;
+    known_ = true;
+  }
+
   std::atomic<bool> keeps_;
   std::mutex mutex_;
   Stat stat_;
   bool known_ = false;
+  int64_t known_ns_ = 0;
   uint64_t generation_ = 0;
   uint64_t changes_then_ = 0;
 };
@@ -140,9 +165,12 @@ class HostInode final : public Inode {
       : fs_(std::move(fs)),
         handle_(handle),
         type_(type),
+        exclusive_(keeps),
         kept_(std::make_shared<KeptStat>(keeps)) {}
   ~HostInode() override {
-    if (handle_ != host::Broker::kRoot) fs_->broker().forget(handle_);
+    using When = host::Broker::When;
+    if (handle_ != host::Broker::kRoot)
+      fs_->broker().forget(handle_, nameless_.load() ? When::kNow : When::kLater);
   }
 
   uint32_t type() const override { return type_; }
@@ -151,6 +179,16 @@ class HostInode final : public Inode {
       const Stat stat = GUEST_TRY(fs_->broker().stat(handle_));
       return fs_->shown(stat);
     });
+  }
+  ErrnoOr<Stat> stat_as_found() override {
+    // A program that writes to it through its memory has it asked for from then on.
+    if (believed_ns() != 0 && !kept_->keeps()) return stat();
+    return kept_->as_found(fs_->changes, [&] { return stat(); });
+  }
+  int64_t believed_ns() const override { return exclusive_ ? HostFs::kBelievedNs : 0; }
+  void distrust() override { fs_->changes.fetch_add(1); }
+  void found(const Stat& stat, uint64_t generation, uint64_t changes) {
+    kept_->found(fs_->shown(stat), generation, changes);
   }
   Errno set_attributes(const SetAttributes& change) override {
     GUEST_TRY(fs_->may_change());
@@ -196,6 +234,16 @@ class HostInode final : public Inode {
   ErrnoOr<InodePtr> lookup(std::string_view name) override {
     return adopt(fs_->broker().lookup(handle_, name));
   }
+  ErrnoOr<InodePtr> lookup_again(std::string_view name, const InodePtr& known) override {
+    auto* same = dynamic_cast<HostInode*>(known.get());
+    if (same == nullptr || same->fs_ != fs_) return lookup(name);
+    const uint64_t generation = same->kept_->generation();
+    const uint64_t changes = fs_->changes.load();
+    const host::Broker::Found found = GUEST_TRY(fs_->broker().lookup(handle_, name, same->handle_));
+    if (found.handle != same->handle_) return fs_->adopt(found);
+    same->found(found.stat, generation, changes);
+    return known;
+  }
   ErrnoOr<std::vector<DirEntry>> list() override { return Errno(EINVAL); }  // through the file
   ErrnoOr<InodePtr> make(std::string_view name, const NewNode& node) override {
     GUEST_TRY(fs_->may_change());
@@ -215,7 +263,9 @@ class HostInode final : public Inode {
     host::Broker::Created made =
         GUEST_TRY(fs_->broker().create(handle_, "", linkable ? O_RDWR : O_RDWR | O_EXCL, node.mode,
                                        fs_->host_uid(node.uid), fs_->host_gid(node.gid)));
-    return fs_->adopt({made.handle, made.stat, made.mount});
+    InodePtr inode = fs_->adopt({made.handle, made.stat, made.mount});
+    dynamic_cast<HostInode&>(*inode).nameless_.store(true);
+    return inode;
   }
   ErrnoOr<InodePtr> symlink(std::string_view name, std::string_view target,
                             const NewNode& owner) override {
@@ -288,7 +338,10 @@ class HostInode final : public Inode {
   Errno remove(std::string_view name, Inode& target, int flags) {
     const Errno done = fs_->broker().unlink(handle_, name, flags);
     kept_->forget();
-    if (auto* other = dynamic_cast<HostInode*>(&target)) other->kept_->forget();
+    if (auto* other = dynamic_cast<HostInode*>(&target)) {
+      other->kept_->forget();
+      if (done.ok()) other->nameless_.store(true);
+    }
     return done;
   }
   ErrnoOr<InodePtr> adopt(ErrnoOr<host::Broker::Found> found) {
@@ -298,6 +351,8 @@ class HostInode final : public Inode {
   std::shared_ptr<HostFs> fs_;
   uint64_t handle_;
   uint32_t type_;
+  bool exclusive_;
+  std::atomic<bool> nameless_{false};  // perhaps
   std::shared_ptr<KeptStat> kept_;
 };
 
@@ -312,8 +367,10 @@ ErrnoOr<InodePtr> HostFs::root() {
 InodePtr HostFs::adopt(const host::Broker::Found& found) {
   const bool keeps =
       sharing_ == Sharing::kExclusive && own_mount_ != 0 && found.mount == own_mount_;
-  return std::make_shared<HostInode>(shared_from_this(), found.handle, found.stat.mode & S_IFMT,
-                                     keeps);
+  auto inode = std::make_shared<HostInode>(shared_from_this(), found.handle,
+                                           found.stat.mode & S_IFMT, keeps);
+  inode->found(found.stat, 0, changes.load());
+  return inode;
 }
 
 Stat HostFs::shown(Stat stat) const {

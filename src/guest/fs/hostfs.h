@@ -8,15 +8,16 @@
 
 namespace fluyt::guest {
 
-/// The container's tree of the host, through its broker. Names once seen are not asked for
-/// again; attributes neither, where the tree is the sentry's alone.
+/// The container's tree of the host, through its broker. Names and attributes are asked for each
+/// time, but for a tree that nobody else should be changing: there they are believed for a second,
+/// as in a network's file systems.
 class HostFs : public std::enable_shared_from_this<HostFs> {
  public:
   /// How ids of the host are shown and made: as they are, or everything of ours as root's.
   enum class Ids : uint8_t { kAsTheyAre, kOursAreRoot };
   enum class Access : uint8_t { kReadWrite, kReadOnly };
-  /// Whether somebody else changes files of the root's mount: then attributes are asked for each
-  /// time. Those of other mounts (volumes) always are.
+  /// Whether somebody else may be changing files of the root's mount at any time. Those of other
+  /// mounts (volumes) always may be.
   enum class Sharing : uint8_t { kShared, kExclusive };
   HostFs(std::unique_ptr<host::Broker> broker, Access access, Sharing sharing, Ids ids,
          uint32_t our_uid, uint32_t our_gid)
@@ -35,6 +36,8 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
   uint32_t host_uid(uint32_t uid) const;
   uint32_t host_gid(uint32_t gid) const;
   InodePtr adopt(const host::Broker::Found& found);
+  /// How long an exclusive tree is believed to be what it was.
+  static constexpr int64_t kBelievedNs = 1'000'000'000;
   /// Counts what changes attributes of files that are not at hand (rename).
   std::atomic<uint64_t> changes{0};
 

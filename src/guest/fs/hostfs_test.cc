@@ -8,6 +8,7 @@
 #include <string>
 
 #include "guest/platform/host/io.h"
+#include "guest/vfs/tree.h"
 #include "sys/file.h"
 
 namespace fluyt::guest {
@@ -78,7 +79,97 @@ TEST_P(HostFsTest, WhatOthersDoIsSeenWhereTheTreeIsShared) {
   EXPECT_EQ(stat(*file_).size, 0);
   ASSERT_EQ(truncate((folder_ + "/f").c_str(), 9), 0);
   EXPECT_EQ(stat(*file_).size, exclusive() ? 0 : 9);
+  root_->distrust();
+  EXPECT_EQ(stat(*file_).size, 9);
 }
+
+/// The same through names.
+class HostTreeTest : public HostFsTest {
+ protected:
+  void SetUp() override {
+    HostFsTest::SetUp();
+    tree_ = std::make_unique<Tree>(root_, "host");
+  }
+  void TearDown() override {
+    for (const char* name : {"/d/x", "/e/x", "/h"}) unlink((folder_ + name).c_str());
+    for (const char* name : {"/d", "/e"}) rmdir((folder_ + name).c_str());
+    HostFsTest::TearDown();
+  }
+  WalkFrom from() { return {tree_->root(), tree_->root(), {}}; }
+  /// The inode number, or a negated errno.
+  int64_t number(const std::string& path) {
+    const ErrnoOr<DentryPtr> found = tree_->find(from(), path, LastLink::kFollow);
+    if (!found.ok()) return -found.error().value();
+    const ErrnoOr<Stat> stat = found.value()->inode->stat();
+    return stat.ok() ? static_cast<int64_t>(stat.value().ino) : -stat.error().value();
+  }
+  int64_t on_host(const std::string& path) {
+    struct stat now{};
+    return ::stat((folder_ + path).c_str(), &now) == 0 ? static_cast<int64_t>(now.st_ino) : -errno;
+  }
+  void make(const std::string& path) {
+    const sys::Fd made(
+        ::open((folder_ + path).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    ASSERT_TRUE(made.valid()) << path;
+  }
+  void move(const std::string& path, const std::string& to) {
+    ASSERT_EQ(::rename((folder_ + path).c_str(), (folder_ + to).c_str()), 0) << path;
+  }
+  /// An exclusive tree is believed for a while; as if that had passed.
+  void expect_seen(const std::string& path, int64_t believed) {
+    const int64_t now = on_host(path);
+    EXPECT_EQ(number(path), exclusive() ? believed : now) << path;
+    tree_->distrust();
+    EXPECT_EQ(number(path), now) << path;
+    EXPECT_EQ(number(path), now) << path << ", again";
+  }
+  std::unique_ptr<Tree> tree_;
+};
+
+TEST_P(HostTreeTest, NamesThatOthersMakeRemoveAndReplaceAreSeen) {
+  EXPECT_EQ(number("/g"), -ENOENT);
+  make("/g");
+  expect_seen("/g", -ENOENT);
+  const int64_t first = on_host("/g");
+  make("/h");
+  move("/h", "/g");
+  expect_seen("/g", first);
+  const int64_t second = on_host("/g");
+  unlink((folder_ + "/g").c_str());
+  expect_seen("/g", second);
+}
+
+TEST_P(HostTreeTest, FoldersThatOthersMoveTakeWhatIsBelowThemAlong) {
+  ASSERT_EQ(mkdir((folder_ + "/d").c_str(), 0755), 0);
+  ASSERT_EQ(mkdir((folder_ + "/e").c_str(), 0755), 0);
+  make("/d/x");
+  const int64_t below = number("/d/x");
+  EXPECT_EQ(number("/e/x"), -ENOENT);
+  const DentryPtr held = tree_->find(from(), "/d", LastLink::kFollow).value();
+  ASSERT_EQ(rmdir((folder_ + "/e").c_str()), 0);
+  move("/d", "/e");
+  expect_seen("/d/x", below);
+  EXPECT_EQ(number("/e/x"), on_host("/e/x"));
+  // Who is in it is in it still.
+  EXPECT_TRUE(tree_->find({tree_->root(), held, {}}, "x", LastLink::kFollow).ok());
+  EXPECT_EQ(tree_->open({tree_->root(), held, {}}, "y", O_CREAT | O_RDWR, 0644).error(), kOk);
+  EXPECT_EQ(unlink((folder_ + "/e/y").c_str()), 0);
+}
+
+TEST_P(HostTreeTest, AFileThatOthersMadeMeanwhileIsOpenedNotMade) {
+  EXPECT_EQ(number("/g"), -ENOENT);
+  make("/g");
+  const ErrnoOr<Tree::Opened> opened = tree_->open(from(), "/g", O_CREAT | O_RDWR, 0644);
+  ASSERT_TRUE(opened.ok()) << opened.error().value();
+  EXPECT_FALSE(opened.value().created);
+  EXPECT_EQ(tree_->open(from(), "/g", O_CREAT | O_EXCL | O_RDWR, 0644).error().value(), EEXIST);
+}
+
+INSTANTIATE_TEST_SUITE_P(Trees, HostTreeTest,
+                         testing::Values(HostFs::Sharing::kShared, HostFs::Sharing::kExclusive),
+                         [](const auto& tested) {
+                           return tested.param == HostFs::Sharing::kShared ? "Shared" : "Exclusive";
+                         });
 
 INSTANTIATE_TEST_SUITE_P(Trees, HostFsTest,
                          testing::Values(HostFs::Sharing::kShared, HostFs::Sharing::kExclusive),

@@ -78,6 +78,22 @@ class MemInode final : public Inode {
     stat_.accessed = stat_.modified = stat_.changed = now();
   }
 
+  ~MemInode() override {
+    // One after the other: folders lie as deep within each other as a program likes.
+    std::vector<std::shared_ptr<MemInode>> todo;
+    const auto take = [&todo](MemInode& from) {
+      for (auto& [name, child] : from.children_) todo.push_back(std::move(child));
+      from.children_.clear();
+    };
+    for (take(*this); !todo.empty();) {
+      const std::shared_ptr<MemInode> at = std::move(todo.back());
+      todo.pop_back();
+      if (at.use_count() == 1) take(*at);
+    }
+  }
+  MemInode(const MemInode&) = delete;
+  MemInode& operator=(const MemInode&) = delete;
+
   /// ENOSPC: there is no room for one more.
   Errno prepare(size_t target = 0) {
     if (!number_.set(1) || !own_bytes_.set(kNodeBytes + target)) return Errno(ENOSPC);

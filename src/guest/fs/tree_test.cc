@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
@@ -186,6 +187,119 @@ TEST_F(TreeTest, ARootBelowKeepsItsUsersIn) {
   EXPECT_TRUE(tree_.find(prisoner, "../../in", LastLink::kFollow).ok());
   EXPECT_EQ(tree_.find(prisoner, "/jail", LastLink::kFollow).error().value(), ENOENT);
   EXPECT_EQ(tree_.path_of(tree_.root(), jail), "/");
+}
+
+/// How many names it remembers.
+size_t remembered(const Dentry& top) {
+  size_t count = 0;
+  std::vector<const Dentry*> todo{&top};
+  while (!todo.empty()) {
+    const Dentry* at = todo.back();
+    todo.pop_back();
+    count += at->children.size();
+    for (const auto& [name, child] : at->children) todo.push_back(child.get());
+  }
+  return count;
+}
+
+TEST_F(TreeTest, NamesThatNobodyUsesAreNotRememberedWithoutBound) {
+  constexpr int kFolders = 30;
+  constexpr int kNames = 2000;
+  for (int folder = 0; folder < kFolders; ++folder) {
+    const std::string path = "/d" + std::to_string(folder);
+    dir(path);
+    for (int name = 0; name < kNames; ++name)
+      ASSERT_EQ(find(path + "/none" + std::to_string(name)), ENOENT);
+  }
+  EXPECT_LT(remembered(*tree_.root()), 20000U);
+  for (int folder = 0; folder < kFolders; ++folder)
+    EXPECT_EQ(find("/d" + std::to_string(folder)), 0);
+}
+
+TEST_F(TreeTest, NamesInUseAreRememberedHoweverManyOthersThereAre) {
+  dir("/held");
+  dir("/held/below");
+  const DentryPtr held = tree_.find(from(), "/held/below", LastLink::kFollow).value();
+  dir("/other");
+  for (int name = 0; name < 40000; ++name)
+    ASSERT_EQ(find("/other/none" + std::to_string(name)), ENOENT);
+  // Not a second name for the same folder.
+  EXPECT_EQ(tree_.find(from(), "/held/below", LastLink::kFollow).value(), held);
+}
+
+/// Folders in folders in folders, the deepest given.
+DentryPtr go_deep(Tree& tree, const DentryPtr& top, int depth) {
+  DentryPtr at = top;
+  for (int i = 0; i < depth; ++i) {
+    const WalkFrom here{tree.root(), at, {}};
+    if (!tree.make(here, "d", S_IFDIR | 0755, 0).ok()) return nullptr;
+    at = tree.find(here, "d", LastLink::kFollow).value();
+  }
+  return at;
+}
+
+constexpr int kDepth = 6000;
+
+/// With a stack that has no room for a few calls a folder.
+template <class Body>
+void on_small_stack(Body body) {
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  ASSERT_EQ(pthread_attr_setstacksize(&small, size_t{128} << 10), 0);
+  pthread_t thread;
+  const auto run = [](void* argument) -> void* {
+    (*static_cast<Body*>(argument))();
+    return nullptr;
+  };
+  ASSERT_EQ(pthread_create(&thread, &small, run, &body), 0);
+  pthread_join(thread, nullptr);
+}
+
+TEST_F(TreeTest, FoldersOfAnyDepthAreLetGoOneAfterTheOther) {
+  DentryPtr deepest = go_deep(tree_, tree_.root(), kDepth);
+  ASSERT_TRUE(deepest);
+  DentryPtr at = deepest;
+  while (at->parent) {
+    const DentryPtr above = at->parent;
+    ASSERT_TRUE(tree_.remove({tree_.root(), above, {}}, "d", true).ok());
+    at = above;
+  }
+  // Who is in the deepest was all that held the others.
+  at.reset();
+  on_small_stack([&] { deepest.reset(); });
+  EXPECT_EQ(remembered(*tree_.root()), 0U);
+}
+
+TEST_F(TreeTest, WhatWasMountedGoesWithItsMount) {
+  dir("/m");
+  InodePtr mounted = make_memfs(0755);
+  const std::weak_ptr<Inode> watched = mounted;
+  ASSERT_TRUE(
+      tree_.mount(tree_.find(from(), "/m", LastLink::kFollow).value(), std::move(mounted), "tmpfs")
+          .ok());
+  DentryPtr top = tree_.find(from(), "/m", LastLink::kFollow).value();
+  ASSERT_TRUE(go_deep(tree_, top, kDepth));
+  EXPECT_EQ(open("/m/f", O_CREAT | O_RDWR), 0);
+  on_small_stack([&] {
+    ASSERT_TRUE(tree_.unmount(top, true).ok());
+    top.reset();
+  });
+  EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(TreeTest, NamesOfAFolderThatIsBoundAnewAreLetGoWithWhatLiesBelow) {
+  dir("/a");
+  dir("/a/b");
+  EXPECT_EQ(open("/a/b/f", O_CREAT | O_RDWR), 0);
+  const std::weak_ptr<Dentry> below = tree_.find(from(), "/a/b/f", LastLink::kFollow).value();
+  dir("/at");
+  ASSERT_TRUE(tree_
+                  .bind(tree_.find(from(), "/a", LastLink::kFollow).value(),
+                        tree_.find(from(), "/at", LastLink::kFollow).value())
+                  .ok());
+  EXPECT_TRUE(below.expired());
+  EXPECT_EQ(find("/at/b/f"), 0);
+  EXPECT_EQ(find("/a/b/f"), 0);
 }
 
 }  // namespace

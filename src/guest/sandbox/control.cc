@@ -78,6 +78,8 @@ Result<Entered> enter(Server& server, Packet& packet) {
   if (!got.ok() || got.value() != text.size())
     return Error(Code::kInvalidArgument, "exec: the description cannot be read");
   const ProgramRequest request = FLUYT_TRY(parse_program(text));
+  // Whoever asks may have changed files of the root just now, from outside.
+  server.kernel.tree->distrust();
   Streams streams = FLUYT_TRY(open_streams(
       server.kernel,
       {std::move(packet.descriptors[1]), std::move(packet.descriptors[2]),

@@ -94,6 +94,19 @@ class Inode : public std::enable_shared_from_this<Inode> {
   virtual Errno remove_attribute(const std::string& /*name*/) { return Errno(EOPNOTSUPP); }
   /// False: what lookup said may be wrong at the next look (/proc).
   virtual bool cacheable() const { return true; }
+  /// How long what lookup said may be believed, in nanoseconds; then lookup_again has to be asked.
+  virtual int64_t believed_ns() const { return kForEver; }
+  static constexpr int64_t kForEver = -1;
+  /// As lookup, by who knows `known` under the name: gives that one if it is still the same file.
+  virtual ErrnoOr<std::shared_ptr<Inode>> lookup_again(std::string_view name,
+                                                       const std::shared_ptr<Inode>& /*known*/) {
+    return lookup(name);
+  }
+  /// As stat, for who had lookup give this inode just now, under the tree's lock: what was said of
+  /// it then holds.
+  virtual ErrnoOr<Stat> stat_as_found() { return stat(); }
+  /// What was believed until now may be wrong.
+  virtual void distrust() {}
 
   /// Asked for once: a file keeps it for life.
   ErrnoOr<FileKey> key() {

@@ -5,13 +5,37 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace fluyt::guest {
 namespace {
 constexpr int kMaxLinks = 40;
+constexpr int kMaxTries = 3;  // of opening or making a file that others make and remove
 constexpr size_t kMaxName = 255;
 constexpr size_t kMaxPath = 4096;
 constexpr size_t kMaxChildren = 4096;  // cached names a directory
+// So many more names, and those that nobody uses are dropped: a program may ask for any number.
+constexpr size_t kMaxRemembered = 16384;
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// Takes a name and all that lies below it apart, one after the other: they lie as deep as a
+/// program likes. Whoever still has one of them goes on without its being remembered.
+void take_apart(DentryPtr gone) {
+  std::vector<DentryPtr> todo{std::move(gone)};
+  while (!todo.empty()) {
+    const DentryPtr at = std::move(todo.back());
+    todo.pop_back();
+    at->no_cache = true;
+    for (auto& [name, child] : at->children) todo.push_back(std::move(child));
+    at->children.clear();
+    if (at->covered_by) todo.push_back(std::move(at->covered_by));
+  }
+}
 }  // namespace
 
 Errno may_access(const Credentials& who, const Stat& stat, int want) {
@@ -28,8 +52,17 @@ Errno may_access(const Credentials& who, const Stat& stat, int want) {
   return Errno(EACCES);
 }
 
+Dentry::Dentry(DentryPtr up, std::string called, InodePtr what)
+    : parent(std::move(up)), name(std::move(called)), inode(std::move(what)), seen_ns(now_ns()) {}
+
 Dentry::~Dentry() {
   if (tell_at_end) tell_at_end->tell_gone(*inode);
+  // Those above it that it alone still held, one after the other and not one within the other.
+  DentryPtr up = std::move(parent);
+  while (up && up.use_count() == 1) {
+    DentryPtr next = std::move(up->parent);
+    up = std::move(next);
+  }
 }
 
 Tree::Tree(InodePtr root, std::string file_system)
@@ -38,15 +71,12 @@ Tree::Tree(InodePtr root, std::string file_system)
   mounts_.push_back(root_);
 }
 
-Tree::~Tree() {
-  std::vector<DentryPtr> todo{root_};
-  while (!todo.empty()) {
-    const DentryPtr at = std::move(todo.back());
-    todo.pop_back();
-    for (auto& [name, child] : at->children) todo.push_back(std::move(child));
-    at->children.clear();
-    if (at->covered_by) todo.push_back(std::move(at->covered_by));
-  }
+Tree::~Tree() { take_apart(root_); }
+
+void Tree::distrust() {
+  std::lock_guard lock(mutex_);
+  distrusted_ns_ = now_ns();
+  root_->inode->distrust();
 }
 
 DentryPtr Tree::top(DentryPtr at) {
@@ -122,15 +152,21 @@ void Tree::lock_mounts() {
 }
 
 namespace {
-void forget_names(Dentry& dir) {
-  dir.no_cache = true;
-  for (auto at = dir.children.begin(); at != dir.children.end();) {
-    if (!at->second->pinned) {
-      at = dir.children.erase(at);
-      continue;
+void forget_names(const DentryPtr& dir) {
+  std::vector<DentryPtr> todo{dir};
+  while (!todo.empty()) {
+    const DentryPtr at = std::move(todo.back());
+    todo.pop_back();
+    at->no_cache = true;
+    for (auto child = at->children.begin(); child != at->children.end();) {
+      if (child->second->pinned) {
+        todo.push_back(child->second);
+        ++child;
+        continue;
+      }
+      take_apart(std::move(child->second));
+      child = at->children.erase(child);
     }
-    forget_names(*at->second);
-    ++at;
   }
 }
 }  // namespace
@@ -141,7 +177,7 @@ Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
   {
     std::lock_guard lock(mutex_);
     if (from->removed) return Errno(ENOENT);
-    forget_names(*from);
+    forget_names(from);
     const Dentry* here = from.get();
     while (here->parent) here = here->parent.get();
     type = here->file_system;
@@ -181,7 +217,8 @@ Errno Tree::unmount(const DentryPtr& at, bool detach) {
     if (mount != at && !detach) return Errno(EBUSY);
   }
   std::erase_if(mounts_, lies_in);
-  below->covered_by.reset();
+  // What was mounted below goes its own way, for those who still have it open.
+  take_apart(std::move(below->covered_by));
   return kOk;
 }
 
@@ -237,29 +274,92 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
   return at;
 }
 
-ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name) {
+ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name, bool* asked) {
+  if (asked != nullptr) *asked = false;
   if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
-  const auto known = dir->children.find(name);
+  const auto entry = dir->children.find(name);
+  DentryPtr known = entry == dir->children.end() ? nullptr : entry->second;
   const bool cacheable = dir->inode->cacheable() && !dir->no_cache;
-  if (known != dir->children.end() && (cacheable || known->second->pinned)) {
-    if (!known->second->inode) return Errno(ENOENT);
-    return top(known->second);
-  }
-  ErrnoOr<InodePtr> found = dir->inode->lookup(name);
-  if (!found.ok()) {
-    if (found.error().value() == ENOENT && cacheable && !dir->removed) {
-      trim(*dir);
-      dir->children[std::string(name)] = std::make_shared<Dentry>(dir, std::string(name), nullptr);
+  if (known && (cacheable || known->pinned)) {
+    const int64_t age_ns = known->pinned ? Inode::kForEver : dir->inode->believed_ns();
+    if (age_ns < 0 || (known->seen_ns > distrusted_ns_ && now_ns() - known->seen_ns < age_ns)) {
+      if (!known->inode) return Errno(ENOENT);
+      return top(known);
     }
+  }
+  if (asked != nullptr) *asked = true;
+  const bool again = known && cacheable;
+  const auto ask = [&] {
+    return again && known->inode ? dir->inode->lookup_again(name, known->inode)
+                                 : dir->inode->lookup(name);
+  };
+  ErrnoOr<InodePtr> found = ask();
+  if (!found.ok() && (found.error().value() == ENFILE || found.error().value() == EMFILE)) {
+    // Names that nobody uses hold what is lacking.
+    drop_idle();
+    found = ask();
+  }
+  const InodePtr inode = found.ok() ? found.value() : nullptr;
+  if (again && (found.ok() || found.error().value() == ENOENT)) {
+    if (known->inode == inode) {
+      known->seen_ns = now_ns();
+      if (!inode) return Errno(ENOENT);
+      return top(known);
+    }
+    // Somebody outside has put another file in its place, or taken it away.
+    dir->children.erase(known->name);
+    take_apart(std::move(known));
+  }
+  if (!found.ok()) {
+    if (found.error().value() == ENOENT && cacheable && !dir->removed)
+      remember(dir, std::string(name), std::make_shared<Dentry>(dir, std::string(name), nullptr));
     return found.error();
   }
-  auto made = std::make_shared<Dentry>(dir, std::string(name), std::move(found).value());
+  auto made = std::make_shared<Dentry>(dir, std::string(name), inode);
   made->no_cache = dir->no_cache;
-  if (cacheable) {
-    trim(*dir);
-    dir->children[std::string(name)] = made;
-  }
+  if (cacheable) remember(dir, made->name, made);
   return made;
+}
+
+void Tree::remember(const DentryPtr& dir, const std::string& name, DentryPtr child) {
+  if (dir->no_cache && !child->pinned) {
+    child->no_cache = true;
+    return;
+  }
+  trim(*dir);
+  if (++remembered_ > kMaxRemembered) drop_idle();
+  dir->children[name] = std::move(child);
+}
+
+/// Leaves first, so that folders of nothing but idle names go as well.
+void Tree::drop_idle() {
+  remembered_ = 0;
+  struct Level {
+    DentryPtr dir;
+    std::map<std::string, DentryPtr, std::less<>>::iterator next;
+  };
+  for (const DentryPtr& mount : mounts_) {
+    std::vector<Level> levels{{mount, mount->children.begin()}};
+    while (!levels.empty()) {
+      Level& level = levels.back();
+      if (level.next != level.dir->children.end()) {
+        const DentryPtr& child = level.next->second;
+        if (!child->children.empty()) {
+          levels.push_back({child, child->children.begin()});
+          continue;
+        }
+        const bool idle = child.use_count() == 1 && !child->pinned;
+        level.next = idle ? level.dir->children.erase(level.next) : std::next(level.next);
+        continue;
+      }
+      levels.pop_back();
+      if (levels.empty()) break;
+      Level& above = levels.back();
+      const bool idle = above.next->second.use_count() == 1 &&
+                        above.next->second->children.empty() && !above.next->second->pinned;
+      above.next = idle ? above.dir->children.erase(above.next) : std::next(above.next);
+    }
+  }
 }
 
 void Tree::trim(Dentry& dir) {
@@ -282,6 +382,7 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
   }
   at = top(at);
   size_t begin = 0;
+  bool asked = false;
   for (;;) {
     while (begin < path.size() && path[begin] == '/') ++begin;
     if (begin == path.size()) break;
@@ -294,7 +395,8 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
     begin = end;
 
     if (!at->inode->is_dir()) return Errno(ENOTDIR);
-    const Stat stat = GUEST_TRY(at->inode->stat());
+    const Stat stat = GUEST_TRY(asked ? at->inode->stat_as_found() : at->inode->stat());
+    asked = false;
     GUEST_TRY(may_access(from.credentials, stat, 1));
     if (is_last && parent != nullptr) {
       parent->dir = at;
@@ -310,9 +412,10 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
       at = std::move(above);
       continue;
     }
-    DentryPtr next_at = GUEST_TRY(step(at, name));
+    DentryPtr next_at = GUEST_TRY(step(at, name, &asked));
     GUEST_TRY(may_cross(from, at, next_at));
     if (next_at->inode->is_link() && (!is_last || slash || last == LastLink::kFollow)) {
+      asked = false;
       if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
       DentryPtr jumped = GUEST_TRY(next_at->inode->jump());
       if (jumped) {
@@ -400,6 +503,7 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
     std::lock_guard lock(mutex_);
     std::string current(path);
     WalkFrom start = from;
+    int tries = 0;
     for (int links = 0;;) {
       if (current.empty()) return Errno(ENOENT);
       if (!create) {
@@ -420,10 +524,16 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
         if (there.error().value() != ENOENT) return there.error();
         GUEST_TRY(may_change(from.credentials, parent.dir));
         const Stat dir = GUEST_TRY(parent.dir->inode->stat());
-        InodePtr made = GUEST_TRY(parent.dir->inode->make(
-            parent.name, owned(from.credentials, dir, S_IFREG | (mode & 07777), 0)));
-        found = std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
-        parent.dir->children[parent.name] = found;
+        ErrnoOr<InodePtr> made = parent.dir->inode->make(
+            parent.name, owned(from.credentials, dir, S_IFREG | (mode & 07777), 0));
+        if (!made.ok() && made.error().value() == EEXIST && ++tries < kMaxTries) {
+          // Somebody outside has made it since it was known not to be there.
+          parent.dir->children.erase(parent.name);
+          continue;
+        }
+        if (!made.ok()) return made.error();
+        found = std::make_shared<Dentry>(parent.dir, parent.name, std::move(made).value());
+        remember(parent.dir, parent.name, found);
         if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
         created = true;
         break;
@@ -504,8 +614,8 @@ Errno Tree::make(const WalkFrom& from, std::string_view path, uint32_t mode, uin
   const Stat dir = GUEST_TRY(parent.dir->inode->stat());
   InodePtr made =
       GUEST_TRY(parent.dir->inode->make(parent.name, owned(from.credentials, dir, mode, device)));
-  parent.dir->children[parent.name] =
-      std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+  remember(parent.dir, parent.name,
+           std::make_shared<Dentry>(parent.dir, parent.name, std::move(made)));
   if (watches->any())
     watches->tell_directory(*parent.dir->inode, parent.name,
                             S_ISDIR(mode) ? IN_CREATE | IN_ISDIR : IN_CREATE);
@@ -525,8 +635,8 @@ Errno Tree::symlink(const WalkFrom& from, std::string_view path, std::string_vie
   const Stat dir = GUEST_TRY(parent.dir->inode->stat());
   InodePtr made = GUEST_TRY(parent.dir->inode->symlink(
       parent.name, target, owned(from.credentials, dir, S_IFLNK | 0777, 0)));
-  parent.dir->children[parent.name] =
-      std::make_shared<Dentry>(parent.dir, parent.name, std::move(made));
+  remember(parent.dir, parent.name,
+           std::make_shared<Dentry>(parent.dir, parent.name, std::move(made)));
   if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
   return kOk;
 }
@@ -541,8 +651,7 @@ Errno Tree::link(const DentryPtr& what, const WalkFrom& from, std::string_view p
   if (what->inode->is_dir()) return Errno(EPERM);
   GUEST_TRY(may_change(from.credentials, parent.dir));
   GUEST_TRY(parent.dir->inode->link(parent.name, *what->inode));
-  parent.dir->children[parent.name] =
-      std::make_shared<Dentry>(parent.dir, parent.name, what->inode);
+  remember(parent.dir, parent.name, std::make_shared<Dentry>(parent.dir, parent.name, what->inode));
   if (watches->any()) {
     watches->tell_file(*what->inode, IN_ATTRIB);  // the number of its names
     watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
@@ -582,8 +691,8 @@ Errno Tree::remove(const WalkFrom& from, std::string_view path, bool dir) {
 /// A name that stands for nothing any more.
 void Tree::leave(const DentryPtr& gone) {
   gone->removed = true;
-  // Names that are known not to exist below it would keep it.
-  std::erase_if(gone->children, [](const auto& entry) { return !entry.second->inode; });
+  // Names that are remembered below it would keep it.
+  take_apart(gone);
   if (!watches->any()) return;
   bool last = gone->inode->is_dir();
   if (!last) {
@@ -648,7 +757,7 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
       other->parent = old_place.dir;
       other->name = old_place.name;
     }
-    old_place.dir->children[old_place.name] = other;
+    remember(old_place.dir, old_place.name, other);
   } else if (there.ok()) {
     leave(there.value());
   }
@@ -657,7 +766,7 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
     moved->parent = new_place.dir;
     moved->name = new_place.name;
   }
-  new_place.dir->children[new_place.name] = moved;
+  remember(new_place.dir, new_place.name, moved);
   if (!watches->any()) return kOk;
   tell_moved(*watches, old_place, new_place, *moved->inode,
              there.ok() && !exchange ? there.value()->inode.get() : nullptr);

@@ -15,14 +15,14 @@ namespace fluyt::guest {
 /// A name in the tree. Guarded by the tree's lock.
 class Dentry {
  public:
-  Dentry(DentryPtr up, std::string called, InodePtr what)
-      : parent(std::move(up)), name(std::move(called)), inode(std::move(what)) {}
+  Dentry(DentryPtr up, std::string called, InodePtr what);
   Dentry(const Dentry&) = delete;
   Dentry& operator=(const Dentry&) = delete;
   ~Dentry();
   DentryPtr parent;  // null: the root of a file system; `below` says where it is mounted
   std::string name;
-  InodePtr inode;  // null: known not to exist
+  InodePtr inode;   // null: known not to exist
+  int64_t seen_ns;  // when the file system was last asked about the name
   std::map<std::string, DentryPtr, std::less<>> children;
   DentryPtr covered_by;         // the root of what is mounted here
   std::weak_ptr<Dentry> below;  // of a mounted root: what it covers
@@ -115,13 +115,19 @@ class Tree {
 
   /// From `root`, as getcwd and /proc show it; "(unreachable)" in front when it is not below.
   std::string path_of(const DentryPtr& dentry, const DentryPtr& root);
+  /// Somebody outside may have changed the root's file system just now: what was believed until
+  /// now is asked for again.
+  void distrust();
   /// Mounted roots, in the order they were mounted.
   std::vector<DentryPtr> mounts();
 
  private:
   ErrnoOr<DentryPtr> walk(const WalkFrom& from, DentryPtr at, std::string_view path, LastLink last,
                           int& links, Parent* parent);
-  ErrnoOr<DentryPtr> step(const DentryPtr& dir, std::string_view name);
+  /// `asked`, where given, tells whether the file system was.
+  ErrnoOr<DentryPtr> step(const DentryPtr& dir, std::string_view name, bool* asked = nullptr);
+  void remember(const DentryPtr& dir, const std::string& name, DentryPtr child);
+  void drop_idle();
   ErrnoOr<Parent> parent_of(const WalkFrom& from, std::string_view path);
   Errno may_change(const Credentials& who, const DentryPtr& dir);
   Errno may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim);
@@ -133,6 +139,8 @@ class Tree {
   std::mutex mutex_;
   DentryPtr root_;
   std::vector<DentryPtr> mounts_;
+  int64_t distrusted_ns_ = 0;  // what was seen before then is not believed
+  size_t remembered_ = 0;      // names since idle ones were last dropped
 };
 
 /// access(2) by file-system ids: `want` of 4, 2, 1.

@@ -6,7 +6,6 @@
 #include <linux/filter.h>
 #include <linux/openat2.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -14,15 +13,15 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "sys/clone.h"
 #include "sys/file.h"
+#include "sys/socket.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
@@ -33,11 +32,12 @@ namespace {
 
 constexpr int kNextCall = 0x7e10;  // no kernel has it; the filter makes it ours
 constexpr size_t kMaxHandles = 1 << 20;
+constexpr std::string_view kPlainPacket = "d";  // that a descriptor comes with
 
 /// The process that holds the root. Single-threaded.
 class Keeper {
  public:
-  Keeper(sys::Fd root, sys::Fd own_fds, int socket, BrokerMessage* message)
+  Keeper(sys::Fd root, sys::Fd own_fds, sys::FdRef socket, BrokerMessage* message)
       : own_fds_(std::move(own_fds)), socket_(socket), message_(message) {
     handles_.push_back(std::move(root));
   }
@@ -50,6 +50,9 @@ class Keeper {
       m.name[sizeof m.name - 1] = 0;
       m.other_name[sizeof m.other_name - 1] = 0;
       m.text[sizeof m.text - 1] = 0;
+      const uint32_t count = m.forgotten_count;
+      for (uint32_t i = 0; i < count && i < BrokerMessage::kMaxForgotten; ++i)
+        forget(m.forgotten[i]);
       errno = 0;
       m.error = carry_out(m);
     }
@@ -80,6 +83,22 @@ class Keeper {
     if (statx(number, "", AT_EMPTY_PATH, STATX_MNT_ID, &raw) != 0) return 0;
     return (raw.stx_mask & STATX_MNT_ID) != 0 ? raw.stx_mnt_id : 0;
   }
+  void forget(uint64_t handle) {
+    if (handle == Broker::kRoot || fd(handle) < 0) return;
+    handles_[handle].reset();
+    free_.push_back(handle);
+  }
+  /// Whether what `name` is in a directory is the file that `known` is; `m.stat` then tells of it.
+  static bool is_still(int dir, const char* name, int known, BrokerMessage& m) {
+    struct stat now;
+    struct stat then;
+    if (fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) != 0 ||
+        fstatat(known, "", &then, AT_EMPTY_PATH) != 0)
+      return false;
+    if (now.st_dev != then.st_dev || now.st_ino != then.st_ino) return false;
+    std::memcpy(static_cast<void*>(&m.stat), &now, sizeof m.stat);
+    return true;
+  }
   int keep(int number, BrokerMessage& m) {
     sys::Fd owned(number);
     if (!owned.valid()) return errno;
@@ -101,20 +120,8 @@ class Keeper {
   int give(int number, BrokerMessage& m) {
     sys::Fd owned(number);
     if (!owned.valid()) return errno;
-    char byte = 0;
-    iovec data{&byte, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &number, sizeof number);
-    if (sendmsg(socket_, &message, MSG_NOSIGNAL) != 1) return errno;
+    auto sent = sys::send_with_fds(socket_, kPlainPacket, {owned.ref()});
+    if (!sent.ok()) return sent.error().errno_value();
     m.has_descriptor = 1;
     return 0;
   }
@@ -165,6 +172,10 @@ class Keeper {
     switch (m.op) {
       case BrokerMessage::kLookup:
         if (!is_name(m.name)) return ENOENT;
+        if (other >= 0 && is_still(at, m.name, other, m)) {
+          m.new_handle = m.other;
+          return 0;
+        }
         return keep(find(at, m.name), m);
       case BrokerMessage::kOpen:
         return give(openat(own_fds_.raw(), number_of(at, buffer),
@@ -240,10 +251,7 @@ class Keeper {
         return 0;
       }
       case BrokerMessage::kForget:
-        if (m.handle == Broker::kRoot) return EINVAL;
-        handles_[m.handle].reset();
-        free_.push_back(m.handle);
-        return 0;
+        return 0;  // what was to be forgotten is
       case BrokerMessage::kGetAttribute:
       case BrokerMessage::kSetAttribute:
       case BrokerMessage::kListAttributes:
@@ -289,7 +297,7 @@ class Keeper {
   }
 
   sys::Fd own_fds_;
-  int socket_;
+  sys::FdRef socket_;
   BrokerMessage* message_;
   std::vector<sys::Fd> handles_;
   std::vector<uint64_t> free_;
@@ -321,25 +329,12 @@ int confine_keeper() {
               SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &program));
 }
 
-ErrnoOr<sys::Fd> receive_descriptor(int socket, int flags) {
+ErrnoOr<sys::Fd> receive_descriptor(sys::FdRef socket) {
   char byte = 0;
-  iovec data{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t length = 0;
-  do {
-    length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
-  } while (length < 0 && errno == EINTR);
-  if (length < 0) return Errno(errno);
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (length == 0 || header == nullptr || header->cmsg_type != SCM_RIGHTS) return Errno(EIO);
-  int number = -1;
-  std::memcpy(&number, CMSG_DATA(header), sizeof number);
-  return sys::Fd(number);
+  auto got = sys::receive_with_fds(socket, &byte, 1);
+  if (!got.ok()) return Errno(got.error().errno_value() != 0 ? got.error().errno_value() : EMFILE);
+  if (got->fds.size() != 1) return Errno(EIO);
+  return std::move(got->fds.front());
 }
 
 bool receive_notification(int listener, uint64_t* id) {
@@ -360,75 +355,42 @@ bool receive_notification(int listener, uint64_t* id) {
 
 Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRef procfs) {
   sys::Fd tree = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    return Error::from_errno(errno, "socketpair(broker)");
-  sys::Fd ours(ends[0]);
-  sys::Fd theirs(ends[1]);
   void* shared = mmap(nullptr, sizeof(BrokerMessage), PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return Error::from_errno(errno, "mmap(broker)");
   auto* message = new (shared) BrokerMessage;
 
-  const pid_t sentry = getpid();
-  const pid_t pid = fork();
-  if (pid < 0) return Error::from_errno(errno, "fork(broker)");
-  if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != sentry) _exit(1);
-    prctl(PR_SET_NAME, "rung-broker");
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    setsid();
+  Child child = FLUYT_TRY(Child::start("rung-broker", {tree, procfs}, [&](sys::FdRef socket) {
     umask(0);
     sys::Fd own_fds(openat(procfs.raw(), "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!own_fds.valid()) _exit(1);
-    if (!sys::close_all_but({tree.raw(), theirs.raw(), own_fds.raw()}).ok()) _exit(1);
-    Keeper keeper(std::move(tree), std::move(own_fds), theirs.raw(), message);
-    const int listener = confine_keeper();
-    if (listener < 0) _exit(1);
+    close(procfs.raw());
+    if (!own_fds.valid()) return;
+    Keeper keeper(std::move(tree), std::move(own_fds), socket, message);
     // The listener goes to the sentry alone: what is confined must not answer itself.
-    iovec data{message->name, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr out{};
-    out.msg_iov = &data;
-    out.msg_iovlen = 1;
-    out.msg_control = control;
-    out.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&out);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &listener, sizeof listener);
-    if (sendmsg(theirs.raw(), &out, MSG_NOSIGNAL) != 1) _exit(1);
-    close(listener);
+    sys::Fd listener(confine_keeper());
+    if (!listener.valid() || !sys::send_with_fds(socket, kPlainPacket, {listener.ref()}).ok())
+      return;
+    listener.reset();
     keeper.serve();
-  }
-  theirs.reset();
-  auto listener = receive_descriptor(ours.raw(), 0);
+  }));
+  auto listener = receive_descriptor(child.socket());
   if (!listener.ok())
     return Error::from_errno(listener.error().value(), "recvmsg(the broker's listener)");
+  // Further ones are there before we are told of them.
+  if (fcntl(child.socket().raw(), F_SETFL, O_NONBLOCK) != 0)
+    return Error::from_errno(errno, "fcntl(the broker's socket)");
   ioctl(listener->raw(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, uint64_t{1});  // 6.6: stay on this CPU
   uint64_t id = 0;
   if (!receive_notification(listener->raw(), &id))
     return Error(Code::kInternal, "the broker ended at its start");
   return std::unique_ptr<Broker>(
-      new Broker(pid, std::move(ours), std::move(listener).value(), message, id));
+      new Broker(std::move(child), std::move(listener).value(), message, id));
 }
 
-Broker::Broker(pid_t pid, sys::Fd socket, sys::Fd listener, BrokerMessage* message,
-               uint64_t first_id)
-    : pid_(pid),
-      socket_(std::move(socket)),
-      listener_(std::move(listener)),
-      message_(message),
-      id_(first_id) {}
+Broker::Broker(Child child, sys::Fd listener, BrokerMessage* message, uint64_t first_id)
+    : child_(std::move(child)), listener_(std::move(listener)), message_(message), id_(first_id) {}
 
-Broker::~Broker() {
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
-  munmap(message_, sizeof *message_);
-}
+Broker::~Broker() { munmap(message_, sizeof *message_); }
 
 ErrnoOr<BrokerMessage*> Broker::exchange() {
   seccomp_notif_resp answer{};
@@ -445,6 +407,10 @@ ErrnoOr<BrokerMessage*> Broker::exchange() {
 template <class Fill>
 ErrnoOr<BrokerMessage*> Broker::ask(uint32_t op, Fill fill) {
   message_->op = op;
+  const size_t count = std::min(forgotten_.size(), BrokerMessage::kMaxForgotten);
+  message_->forgotten_count = static_cast<uint32_t>(count);
+  std::copy_n(forgotten_.end() - static_cast<ptrdiff_t>(count), count, message_->forgotten);
+  forgotten_.resize(forgotten_.size() - count);
   message_->flags = 0;
   message_->uid = ~0U;
   message_->gid = ~0U;
@@ -464,7 +430,7 @@ Errno put_name(char (&to)[256], std::string_view name) {
 
 ErrnoOr<sys::Fd> Broker::take_descriptor() {
   if (message_->has_descriptor == 0) return Errno(EIO);
-  return receive_descriptor(socket_.raw(), MSG_DONTWAIT);
+  return receive_descriptor(child_.socket());
 }
 
 ErrnoOr<Broker::Found> Broker::find_root() {
@@ -474,11 +440,13 @@ ErrnoOr<Broker::Found> Broker::find_root() {
   return Found{kRoot, m->stat, m->mount};
 }
 
-ErrnoOr<Broker::Found> Broker::lookup(uint64_t dir, std::string_view name) {
+ErrnoOr<Broker::Found> Broker::lookup(uint64_t dir, std::string_view name, uint64_t known) {
   std::lock_guard lock(mutex_);
   GUEST_TRY(put_name(message_->name, name));
-  const BrokerMessage* m =
-      GUEST_TRY(ask(BrokerMessage::kLookup, [&](BrokerMessage& q) { q.handle = dir; }));
+  const BrokerMessage* m = GUEST_TRY(ask(BrokerMessage::kLookup, [&](BrokerMessage& q) {
+    q.handle = dir;
+    q.other = known;
+  }));
   return Found{m->new_handle, m->stat, m->mount};
 }
 
@@ -503,7 +471,12 @@ ErrnoOr<Broker::Created> Broker::create(uint64_t dir, std::string_view name, int
     q.gid = gid;
   }));
   Created created{m->new_handle, m->stat, m->mount, {}};
-  created.fd = GUEST_TRY(take_descriptor());
+  ErrnoOr<sys::Fd> taken = take_descriptor();
+  if (!taken.ok()) {
+    forgotten_.push_back(created.handle);
+    return taken.error();
+  }
+  created.fd = std::move(taken).value();
   return created;
 }
 
@@ -574,6 +547,7 @@ Errno Broker::rename(uint64_t from, std::string_view name, uint64_t to, std::str
   std::lock_guard lock(mutex_);
   GUEST_TRY(put_name(message_->name, name));
   GUEST_TRY(put_name(message_->other_name, new_name));
+  replaced_ = true;
   GUEST_TRY(ask(BrokerMessage::kRename, [&](BrokerMessage& q) {
     q.handle = from;
     q.other = to;
@@ -634,10 +608,14 @@ ErrnoOr<StatfsBuffer> Broker::statfs(uint64_t handle) {
   return m->statfs;
 }
 
-void Broker::forget(uint64_t handle) {
+void Broker::forget(uint64_t handle, When when) {
   std::lock_guard lock(mutex_);
+  forgotten_.push_back(handle);
+  if (when == When::kLater && !replaced_ && forgotten_.size() < BrokerMessage::kMaxForgotten)
+    return;
+  replaced_ = false;
   // Nothing follows from a broker that is gone.
-  (void)ask(BrokerMessage::kForget, [&](BrokerMessage& q) { q.handle = handle; }).ok();
+  (void)ask(BrokerMessage::kForget, [](BrokerMessage& q) { q.handle = kRoot; }).ok();
 }
 
 ErrnoOr<std::string> Broker::get_attribute(uint64_t handle, std::string_view name) {

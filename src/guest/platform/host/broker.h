@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "guest/abi/errno.h"
 #include "guest/abi/file.h"
+#include "guest/platform/host/child.h"
 #include "sys/fd.h"
 
 /// The process that holds the container's root. The sentry names files by handles and single names;
@@ -50,6 +51,10 @@ struct BrokerMessage {
   uint32_t device = 0;
   uint64_t handle = 0;
   uint64_t other = 0;
+  // Handles that are used no more, whatever else is asked.
+  static constexpr size_t kMaxForgotten = 256;
+  uint32_t forgotten_count = 0;
+  uint64_t forgotten[kMaxForgotten] = {};
   Timestamp times[2];
   char name[256] = {};
   char other_name[256] = {};
@@ -70,6 +75,7 @@ struct BrokerMessage {
 class Broker {
  public:
   static constexpr uint64_t kRoot = 0;
+  static constexpr uint64_t kNone = ~uint64_t{0};
   /// Forks the broker for the tree at `root`; `procfs` is one of our PID namespace. Before any
   /// thread exists.
   static Result<std::unique_ptr<Broker>> start(const std::string& root, sys::FdRef procfs);
@@ -89,7 +95,8 @@ class Broker {
     sys::Fd fd;
   };
   ErrnoOr<Found> find_root();
-  ErrnoOr<Found> lookup(uint64_t dir, std::string_view name);
+  /// `known`: what the name stood for; its handle is found again if it is still the same file.
+  ErrnoOr<Found> lookup(uint64_t dir, std::string_view name, uint64_t known = kNone);
   ErrnoOr<sys::Fd> open(uint64_t handle, int flags);
   /// Without a name: a file that has none (O_TMPFILE), of which O_EXCL says that it never will.
   ErrnoOr<Created> create(uint64_t dir, std::string_view name, int flags, uint32_t mode,
@@ -110,7 +117,10 @@ class Broker {
   Errno chown(uint64_t handle, uint32_t uid, uint32_t gid);
   Errno set_times(uint64_t handle, const Timestamp times[2]);
   ErrnoOr<StatfsBuffer> statfs(uint64_t handle);
-  void forget(uint64_t handle);
+  /// The handle is used no more. A handle keeps what it stands for on the disk: who knows that it
+  /// has no name left says so now; otherwise it goes with what is asked next, or with many others.
+  enum class When : uint8_t { kNow, kLater };
+  void forget(uint64_t handle, When when);
   /// user.* and security.capability of regular files and directories.
   ErrnoOr<std::string> get_attribute(uint64_t handle, std::string_view name);
   Errno set_attribute(uint64_t handle, std::string_view name, std::string_view value, int flags);
@@ -119,18 +129,19 @@ class Broker {
   Errno remove_attribute(uint64_t handle, std::string_view name);
 
  private:
-  Broker(pid_t pid, sys::Fd socket, sys::Fd listener, BrokerMessage* message, uint64_t first_id);
+  Broker(Child child, sys::Fd listener, BrokerMessage* message, uint64_t first_id);
   template <class Fill>
   ErrnoOr<BrokerMessage*> ask(uint32_t op, Fill fill);
   ErrnoOr<BrokerMessage*> exchange();
   ErrnoOr<sys::Fd> take_descriptor();
 
   std::mutex mutex_;
-  pid_t pid_;
-  sys::Fd socket_;
+  Child child_;
   sys::Fd listener_;
   BrokerMessage* message_;
   uint64_t id_;
+  std::vector<uint64_t> forgotten_;
+  bool replaced_ = false;  // a file, perhaps, since they were last told
 };
 
 /// A directory's entries from an open descriptor of it.
