@@ -1,6 +1,10 @@
 """The guest kernel beside the host's and beside gVisor: one static program natively, in a container of runf, of rung and of runsc (where
-Debian sid's runs), in turns, in one run; then what a container costs, and redis with its client inside."""
+Debian sid's runs), in turns, in one run, on the machine as it is and with two busy processes beside; then redis with its client inside, and
+what a container costs."""
 
+import contextlib
+import csv
+import io
 import json
 import os
 import shutil
@@ -14,6 +18,11 @@ import common
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 STARTS = 30
 LIMIT_S = 600
+BUSY = 2  # processes that take all the time they get, for the rows under load
+REDIS = ("redis-server", "redis-cli", "redis-benchmark")
+REDIS_CLIENTS = 20
+REDIS_REQUESTS = int(os.environ.get("REDIS_REQUESTS", "20000"))
+LATENCY = ("p50_latency_ms", "p95_latency_ms")
 
 
 def lines(*command):
@@ -87,6 +96,15 @@ class Runtime:
             subprocess.run([*self.words, "delete", "--force", "bench"], check=False, stdout=subprocess.DEVNULL)
 
 
+def copy_program(path, root):
+    """A program of the host's into /bin, with the libraries that it is linked with where they are on the host."""
+    shutil.copy(path, root + "/bin")
+    for word in subprocess.run(["ldd", path], check=True, stdout=subprocess.PIPE, text=True).stdout.split():
+        if word.startswith("/"):
+            os.makedirs(root + os.path.dirname(word), exist_ok=True)
+            shutil.copy(word, root + word)
+
+
 def write_bundle(folder):
     rung = os.path.join(common.BIN, "rung")
     root = folder + "/bundle/rootfs"
@@ -94,6 +112,8 @@ def write_bundle(folder):
         os.makedirs(f"{root}/{name}")
     shutil.copy(os.path.join(common.BIN, "guest_ops"), root + "/bin/guest_ops")
     shutil.copy("/bin/busybox", root + "/bin/busybox")
+    for name in filter(shutil.which, REDIS):
+        copy_program(shutil.which(name), root)
     subprocess.run([rung, "spec", "--bundle", folder + "/bundle"], check=True)
     path = folder + "/bundle/config.json"
     with open(path, encoding="utf-8") as file:
@@ -119,7 +139,34 @@ def find_runsc(folder):
     return None, False
 
 
+@contextlib.contextmanager
+def busy():
+    """Processes beside that never sleep."""
+    spinning = [subprocess.Popen([os.path.join(common.BIN, "guest_ops"), "spin"]) for _ in range(BUSY)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+SCENES = (("as it is", contextlib.nullcontext), (f"{BUSY} busy processes beside", busy))
+
+
+def quantiles(values):
+    """p50 and p90; of few values p90 is the largest but one, or the largest."""
+    ordered = sorted(values)
+    return statistics.median(ordered), ordered[min(len(ordered) - 1, len(ordered) * 9 // 10)]
+
+
 def operations(runtimes):
+    for scene, load in SCENES:
+        with load():
+            operations_in(scene, runtimes)
+
+
+def operations_in(scene, runtimes):
     ops, probe = (os.path.join(common.BIN, name) for name in ("guest_ops", "guest_probe"))
     rounds = []
     for _ in range(ROUNDS):
@@ -132,17 +179,60 @@ def operations(runtimes):
         return statistics.median(turn[which][name][at] for turn in rounds)
 
     names = ["native", *(runtime.name for runtime in runtimes)]
-    print(f"\noperations, medians of {ROUNDS} rounds in turns (ns)\n")
-    print(f"{'operation':<18}" + "".join(f"{name + ' p50':>13}" for name in names) + f"{'rung p90/p50':>14}{'rung/native':>13}"
+    print(f"\noperations, machine {scene}, medians of {ROUNDS} rounds in turns (ns)\n")
+    print(f"{'operation':<18}" + "".join(f"{name + ' ' + at:>13}" for name in names for at in ("p50", "p90")) + f"{'rung/native':>13}{'p90s':>7}"
           + (f"{'rung/runsc':>12}" if "runsc" in names else ""))
     for name in rounds[0]["native"]:
-        p50 = {which: middle(which, name, 0) for which in names}
-        row = f"{name:<18}" + "".join(f"{p50[which]:>13.0f}" for which in names)
-        row += f"{middle('rung', name, 1) / p50['rung']:>14.2f}{p50['rung'] / p50['native']:>13.1f}"
+        p50, p90 = ({which: middle(which, name, at) for which in names} for at in (0, 1))
+        row = f"{name:<18}" + "".join(f"{value[which]:>13.0f}" for which in names for value in (p50, p90))
+        row += f"{p50['rung'] / p50['native']:>13.1f}{p90['rung'] / p90['native']:>7.1f}"
         print(row + (f"{p50['rung'] / p50['runsc']:>12.2f}" if "runsc" in names else ""))
-    bare = middle("bare", "getppid", 0)
-    print(f"\nbare notification: p50 {bare:.0f} ns, p90 {middle('bare', 'getppid', 1):.0f} ns; "
-          f"rung's getppid is {middle('rung', 'getppid', 0) / bare:.2f} times it (bar 1.25)")
+    bare, own = (middle(which, "getppid", 0) for which in ("bare", "rung"))
+    print(f"\nbare notification: p50 {bare:.0f} ns, p90 {middle('bare', 'getppid', 1):.0f} ns; rung's getppid is {own / bare:.2f} times it (bar 1.25), "
+          f"its p90/p50 {middle('rung', 'getppid', 1) / own:.2f} (bar 1.3)")
+
+
+REDIS_SCRIPT = f"""
+{{bin}}redis-server --port 7379 --save '' --appendonly no --dir {{folder}} >/dev/null &
+until {{bin}}redis-cli -p 7379 ping >/dev/null 2>&1; do {{sleep}} 0.1; done
+{{bin}}redis-benchmark -p 7379 -c {REDIS_CLIENTS} -n {REDIS_REQUESTS} -t set,get -d 64 --csv
+kill -9 $!
+"""
+
+
+def redis_rows(command):
+    """What redis-benchmark says: requests per second, and its own quantiles of their latency."""
+    out = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL).stdout
+    rows = {row["test"]: {name: float(value) for name, value in row.items() if name != "test"} for row in csv.DictReader(io.StringIO(out))}
+    if not {"GET", "SET"} <= set(rows):
+        raise RuntimeError(f"{command[0]}: redis-benchmark did not come to its end: {out!r}")
+    return rows
+
+
+def redis(runtimes, folder):
+    """Server and client in one container, beside both on the host."""
+    if missing := [name for name in REDIS if not shutil.which(name)]:
+        print("\nredis is not measured: the machine lacks", ", ".join(missing))
+        return
+    native = ["/bin/sh", "-c", REDIS_SCRIPT.format(bin="", folder=folder, sleep="sleep")]
+    inside = ["/bin/busybox", "sh", "-c", REDIS_SCRIPT.format(bin="/bin/", folder="/tmp", sleep="/bin/busybox sleep")]
+    for scene, load in SCENES:
+        took = {name: [] for name in ("native", *(runtime.name for runtime in runtimes))}
+        with load():
+            for _ in range(ROUNDS):
+                # On a network of its own, as the containers are.
+                took["native"].append(redis_rows(["unshare", "--net", "/bin/sh", "-c", 'ip link set lo up && exec "$@"', "sh", *native]))
+                for runtime in runtimes:
+                    took[runtime.name].append(redis_rows(runtime.run(*inside)))
+        print(f"\nredis-benchmark -c {REDIS_CLIENTS} -n {REDIS_REQUESTS}, both inside, machine {scene}, medians of {ROUNDS} rounds in turns\n")
+        print(f"{'test':<6}{'where':<9}{'requests/s':>12}{'slow round':>12}{'p50 ms':>9}{'p95 ms':>9}{'of native':>11}")
+        for test in ("GET", "SET"):
+            whole = statistics.median(rows[test]["rps"] for rows in took["native"])
+            for name, rounds in took.items():
+                speeds = [rows[test]["rps"] for rows in rounds]
+                speed, slow = -quantiles([-value for value in speeds])[0], -quantiles([-value for value in speeds])[1]
+                latency = [statistics.median(rows[test][at] for rows in rounds) for at in LATENCY]
+                print(f"{test:<6}{name:<9}{speed:>12.0f}{slow:>12.0f}{latency[0]:>9.2f}{latency[1]:>9.2f}{speed / whole:>11.2f}")
 
 
 def starts(runtimes):
@@ -156,8 +246,8 @@ def starts(runtimes):
     print(f"\nrun of a static true, {STARTS} in turns, and an idle container\n")
     print(f"{'runtime':<10}{'p50 ms':>9}{'p90 ms':>9}{'Pss MB':>9}")
     for runtime in runtimes:
-        times = sorted(took[runtime.name])
-        print(f"{runtime.name:<10}{statistics.median(times):>9.1f}{times[len(times) * 9 // 10]:>9.1f}{runtime.idle_mb():>9.1f}")
+        p50, p90 = quantiles(took[runtime.name])
+        print(f"{runtime.name:<10}{p50:>9.1f}{p90:>9.1f}{runtime.idle_mb():>9.1f}")
 
 
 def bench():
@@ -167,4 +257,7 @@ def bench():
         runtimes = [Runtime(name, folder, os.path.join(common.BIN, name)) for name in ("runf", "rung")]
         runsc, whole = find_runsc(folder)
         operations([*runtimes, runsc] if whole else runtimes)
+        if runsc and not whole:
+            print("\nredis waits as well: it is not run under runsc")
+        redis([*runtimes, runsc] if whole else runtimes, folder)
         starts([*runtimes, runsc] if runsc else runtimes)
