@@ -257,7 +257,15 @@ void pipes() {
   int count = 0;
   ioctl(ends[0], FIONREAD, &count);
   value("FIONREAD", count);
+  value("to a bad pointer", read(ends[0], kBad, 5));
+  void* const fixed =
+      mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);  // can be read alone
+  value("to memory that cannot be written", read(ends[0], fixed, 5));
+  munmap(fixed, 4096);
+  ioctl(ends[0], FIONREAD, &count);
+  value("FIONREAD then", count);
   value("short read", read(ends[0], buffer, 3));
+  line("the first of what is left", std::string(buffer, 3));
   value("rest", read(ends[0], buffer, 100));
   value("read of the write end", read(ends[1], buffer, 1));
   value("write of the read end", write(ends[0], "x", 1));

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -751,6 +752,48 @@ void tcp() {
   close(listener);
 }
 
+/// What cannot be stored stays where it is.
+void faults(const char* name, int from, int to) {
+  begin(name);
+  void* const fixed = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  value("send", send(from, "hello", 5, 0));
+  settle();
+  value("to a bad pointer", recv(to, reinterpret_cast<void*>(8), 5, 0));
+  value("to memory that cannot be written", recv(to, fixed, 5, 0));
+  value("read", read(to, fixed, 5));
+  value("peek", recv(to, fixed, 5, MSG_PEEK));
+  const ssize_t got = recv(to, buffer, 3, 0);
+  line("what is there then", std::string(buffer, got > 0 ? static_cast<size_t>(got) : 0));
+  value("send more", send(from, "!", 1, 0));
+  settle();
+  value("to a bad pointer again", read(to, reinterpret_cast<void*>(8), 16));
+  const ssize_t rest = recv(to, buffer, 16, 0);
+  line("the rest", std::string(buffer, rest > 0 ? static_cast<size_t>(rest) : 0));
+  munmap(fixed, 4096);
+  close(from);
+  close(to);
+}
+
+void faults() {
+  int ends[2];
+  socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+  faults("a stream's bytes that cannot be stored", ends[0], ends[1]);
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto* const at = reinterpret_cast<sockaddr*>(&address);
+  bind(listener, at, length);
+  listen(listener, 1);
+  getsockname(listener, at, &length);
+  ends[0] = socket(AF_INET, SOCK_STREAM, 0);
+  connect(ends[0], at, length);
+  ends[1] = accept(listener, nullptr, nullptr);
+  close(listener);
+  faults("TCP's bytes that cannot be stored", ends[0], ends[1]);
+}
+
 void many() {
   begin("a lot through a small buffer");
   const int listener = listening();
@@ -979,6 +1022,7 @@ void sockets() {
   messages();
   names();
   tcp();
+  faults();
   many();
   both_families();
   udp();

@@ -4,64 +4,78 @@
 
 #include <memory>
 
+#include "sys/futex.h"
+
 namespace fluyt::guest {
 
-Sleeper::Outcome Sleeper::sleep_until(const Deadline& deadline, bool deep) {
-  std::unique_lock lock(mutex_);
-  const auto ready = [&] { return woken_ || (!deep && interrupted_.load()); };
-  if (deadline) {
-    if (!changed_.wait_until(lock, *deadline, ready)) return Outcome::kTimedOut;
-  } else {
-    changed_.wait(lock, ready);
-  }
-  if (woken_) {
-    woken_ = false;
-    return Outcome::kWoken;
-  }
-  return Outcome::kInterrupted;
+void Wakes::add(const std::atomic<uint32_t>& bed) {
+  if (count_ == kMost) make();
+  beds_[count_++] = &bed;
 }
 
-Sleeper::Outcome Sleeper::sleep(const Deadline& deadline) { return sleep_until(deadline, false); }
+void Wakes::make() {
+  for (size_t i = 0; i < count_; ++i) sys::wake_one(*beds_[i]);
+  count_ = 0;
+}
+
+void Sleeper::set(uint32_t bit, Wakes& wakes) {
+  const uint32_t before = state_.fetch_or(bit);
+  if ((before & kAsleep) != 0 && (before & bit) == 0) wakes.add(state_);
+}
+
+Sleeper::Outcome Sleeper::sleep_until(const Deadline& deadline, uint32_t heard) {
+  for (uint32_t state = state_.load();;) {
+    if ((state & heard) != 0) {
+      const bool woken = (state & kWoken) != 0;
+      state_.fetch_and(~(kAsleep | (woken ? kWoken : 0)));
+      return woken ? Outcome::kWoken : Outcome::kInterrupted;
+    }
+    if ((state & kAsleep) == 0) {
+      if (state_.compare_exchange_weak(state, state | kAsleep)) state |= kAsleep;
+      continue;
+    }
+    const bool in_time = sys::wait_on(state_, state, deadline);
+    state = state_.load();
+    if (in_time || (state & heard) != 0) continue;
+    state_.fetch_and(~kAsleep);
+    return Outcome::kTimedOut;
+  }
+}
+
+Sleeper::Outcome Sleeper::sleep(const Deadline& deadline) {
+  return sleep_until(deadline, kWoken | kInterrupted);
+}
 Sleeper::Outcome Sleeper::sleep_deeply(const Deadline& deadline) {
-  return sleep_until(deadline, true);
+  return sleep_until(deadline, kWoken);
 }
 
-void Sleeper::wake() {
-  {
-    std::lock_guard lock(mutex_);
-    woken_ = true;
-  }
-  changed_.notify_one();
-}
+WaitQueue::WaitQueue() : state_(std::make_shared<State>()) {}
 
-void Sleeper::interrupt() {
-  {
-    std::lock_guard lock(mutex_);
-    interrupted_.store(true);
-  }
-  changed_.notify_one();
-}
-
-WaitQueue::Entry::Entry(WaitQueue& queue, Waiter& waiter) : state_(queue.state_) {
+WaitQueue::Entry::Entry(WaitQueue& queue, Waiter& waiter, uint32_t events)
+    : state_(queue.state_), waiter_(waiter), events_(events) {
   std::lock_guard lock(state_->mutex);
-  at_ = state_->waiters.insert(state_->waiters.end(), &waiter);
+  before_ = state_->last;
+  (before_ != nullptr ? before_->behind_ : state_->first) = this;
+  state_->last = this;
 }
 
 WaitQueue::Entry::~Entry() {
   std::lock_guard lock(state_->mutex);
-  state_->waiters.erase(at_);
+  (before_ != nullptr ? before_->behind_ : state_->first) = behind_;
+  (behind_ != nullptr ? behind_->before_ : state_->last) = before_;
 }
 
-void WaitQueue::wake_all(uint32_t events) {
+void WaitQueue::wake_all(uint32_t events, Wakes& wakes) {
   // Who is woken may be the queue's last user.
   const std::shared_ptr<State> state = state_;
   std::lock_guard lock(state->mutex);
-  for (Waiter* waiter : state->waiters) waiter->wake(events);
+  for (const Entry* entry = state->first; entry != nullptr; entry = entry->behind_)
+    if ((entry->events_ & events) != 0) entry->waiter_.wake(events, wakes);
 }
 
 bool WaitQueue::empty() {
   std::lock_guard lock(state_->mutex);
-  return state_->waiters.empty();
+  return state_->first == nullptr;
 }
 
 struct Workers::Worker {

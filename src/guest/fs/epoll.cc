@@ -40,8 +40,8 @@ class Epoll::Item final : public Waiter, public std::enable_shared_from_this<Ite
   Item(const Item&) = delete;
   Item& operator=(const Item&) = delete;
 
-  void wake(uint32_t events) override {
-    if ((interest.load() & events & ~kInputBits) != 0) owner_.note(shared_from_this());
+  void wake(uint32_t events, Wakes& wakes) override {
+    if ((interest.load() & events & ~kInputBits) != 0) owner_.note(shared_from_this(), wakes);
   }
   /// What holds of what is wanted.
   uint32_t look(File& at) const {
@@ -84,13 +84,18 @@ Epoll::~Epoll() {
 }
 
 void Epoll::note(const ItemPtr& item) {
+  Wakes wakes;
+  note(item, wakes);
+}
+
+void Epoll::note(const ItemPtr& item, Wakes& wakes) {
   {
     std::lock_guard lock(ready_mutex_);
     if (item->retired) return;
     if (!item->noted) item->place = ready_.insert(ready_.end(), item);
     item->noted = true;
   }
-  queue_.wake_all(POLLIN | POLLRDNORM);
+  queue_.wake_all(POLLIN | POLLRDNORM, wakes);
 }
 
 Epoll::ItemPtr Epoll::next_noted() {

@@ -60,6 +60,7 @@ class Epoll final : public File {
   void prune();
   ItemPtr find(const Key& key);
   void note(const ItemPtr& item);
+  void note(const ItemPtr& item, Wakes& wakes);
   ItemPtr next_noted();
   ErrnoOr<size_t> collect(size_t most, const Deliver& deliver);
   /// Takes it out of every list, and its listener out of the file's queue.

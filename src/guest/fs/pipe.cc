@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <optional>
 
 #include "guest/fs/devices.h"
 #include "guest/fs/special.h"
@@ -29,35 +30,44 @@ class Pipe {
  public:
   ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, bool nonblocking) {
     if (to.empty()) return size_t{0};
-    WaitQueue::Entry entry(queue, caller.sleeper);
+    // Who need not wait is in no queue.
+    std::optional<WaitQueue::Entry> entry;
+    Wakes wakes;
     for (;;) {
       {
         std::lock_guard lock(mutex);
-        if (used != 0) return take(to);
+        if (used != 0) return take(to, wakes);
         if (writers == 0) return size_t{0};
       }
       if (nonblocking) return Errno(EAGAIN);
-      if (caller.sleeper.sleep({}) == Sleeper::Outcome::kInterrupted) return Errno(kRestartSys);
+      if (!entry)
+        entry.emplace(queue, caller.sleeper, POLLIN | POLLHUP);
+      else if (caller.sleeper.sleep({}) == Sleeper::Outcome::kInterrupted)
+        return Errno(kRestartSys);
     }
   }
 
   ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, bool nonblocking) {
     size_t done = 0;
-    WaitQueue::Entry entry(queue, caller.sleeper);
+    std::optional<WaitQueue::Entry> entry;
     for (;;) {
       {
+        Wakes wakes;  // before it sleeps itself, and behind the lock
         std::lock_guard lock(mutex);
         if (readers == 0) return Errno(EPIPE);
         const size_t room = this->room();
         const size_t left = from.size() - done;
         // Up to PIPE_BUF bytes go whole or not at all.
         if (room >= left || (room > 0 && from.size() > kAtomic)) {
-          done += put(from.subspan(done, std::min(room, left)));
+          grow(0);
+          done += put(from.subspan(done, std::min(room, left)), wakes);
           if (done == from.size()) return done;
         }
       }
       if (nonblocking) return done != 0 ? ErrnoOr<size_t>(done) : Errno(EAGAIN);
-      if (caller.sleeper.sleep({}) == Sleeper::Outcome::kInterrupted)
+      if (!entry)
+        entry.emplace(queue, caller.sleeper, POLLOUT | POLLERR);
+      else if (caller.sleeper.sleep({}) == Sleeper::Outcome::kInterrupted)
         return done != 0 ? ErrnoOr<size_t>(done) : Errno(kRestartSys);
     }
   }
@@ -95,17 +105,20 @@ class Pipe {
     return copy(to);
   }
   size_t take_some(std::span<std::byte> to) {
+    Wakes wakes;
     std::lock_guard lock(mutex);
-    return take(to);
+    return take(to, wakes);
   }
   size_t put_some(std::span<const std::byte> bytes, PipeEnd::Room how) {
+    Wakes wakes;
     std::lock_guard lock(mutex);
     if (how == PipeEnd::Room::kAsThereIs) bytes = bytes.first(std::min(bytes.size(), room()));
     grow(bytes.size());
-    return put(bytes);
+    return put(bytes, wakes);
   }
   void put_back(std::span<const std::byte> bytes) {
     if (bytes.empty()) return;
+    Wakes wakes;
     std::lock_guard lock(mutex);
     grow(bytes.size());
     begin_ = (begin_ + ring_.size() - bytes.size()) % ring_.size();
@@ -113,7 +126,7 @@ class Pipe {
     const size_t first = std::min(bytes.size(), ring_.size() - begin_);
     std::memcpy(ring_.data() + begin_, bytes.data(), first);
     std::memcpy(ring_.data(), bytes.data() + first, bytes.size() - first);
-    queue.wake_all(POLLIN | POLLRDNORM);
+    queue.wake_all(POLLIN | POLLRDNORM, wakes);
   }
 
   uint32_t ready(bool reader, bool writer) {
@@ -168,28 +181,30 @@ class Pipe {
   }
   size_t copy(std::span<std::byte> to) const {
     const size_t count = std::min(to.size(), used);
+    if (count == 0) return 0;
     const size_t first = std::min(count, ring_.size() - begin_);
     std::memcpy(to.data(), ring_.data() + begin_, first);
     if (count > first) std::memcpy(to.data() + first, ring_.data(), count - first);
     return count;
   }
-  size_t take(std::span<std::byte> to) {
+  size_t take(std::span<std::byte> to, Wakes& wakes) {
     const size_t count = copy(to);
+    if (count == 0) return 0;
     begin_ = (begin_ + count) % ring_.size();
     used -= count;
-    queue.wake_all(POLLOUT | POLLWRNORM);
+    queue.wake_all(POLLOUT | POLLWRNORM, wakes);
     return count;
   }
-  size_t put(std::span<const std::byte> from) {
+  size_t put(std::span<const std::byte> from, Wakes& wakes) {
     const size_t at = (begin_ + used) % ring_.size();
     const size_t first = std::min(from.size(), ring_.size() - at);
     std::memcpy(ring_.data() + at, from.data(), first);
     if (from.size() > first) std::memcpy(ring_.data(), from.data() + first, from.size() - first);
     used += from.size();
-    queue.wake_all(POLLIN | POLLRDNORM);
+    queue.wake_all(POLLIN | POLLRDNORM, wakes);
     return from.size();
   }
-  std::vector<std::byte> ring_ = std::vector<std::byte>(kDefaultCapacity);
+  std::vector<std::byte> ring_;  // made with the first byte
   size_t begin_ = 0;
 };
 
@@ -284,6 +299,7 @@ class PipeFile final : public PipeEnd {
   }
   size_t peek(std::span<std::byte> to) override { return pipe_->peek(to); }
   size_t take(std::span<std::byte> to) override { return pipe_->take_some(to); }
+  bool takes_back() override { return true; }
   void put_back(std::span<const std::byte> bytes) override { pipe_->put_back(bytes); }
   size_t put(std::span<const std::byte> bytes, Room room) override {
     return pipe_->put_some(bytes, room);

@@ -11,7 +11,7 @@ namespace fluyt::guest {
 ErrnoOr<FilePtr> open_special(Inode& inode, DentryPtr path, int flags);
 
 /// An end of a pipe or FIFO, for what moves bytes without a program's memory (splice(2)). What is
-/// taken can be put back, even beyond the pipe's capacity.
+/// taken can be put back (File::put_back), even beyond the pipe's capacity.
 class PipeEnd : public File {
  public:
   using File::File;
@@ -22,7 +22,6 @@ class PipeEnd : public File {
   virtual ErrnoOr<size_t> wait_for_bytes(Caller& caller, Wait wait) = 0;
   virtual size_t peek(std::span<std::byte> to) = 0;
   virtual size_t take(std::span<std::byte> to) = 0;
-  virtual void put_back(std::span<const std::byte> bytes) = 0;
   enum class Room : uint8_t { kAsThereIs, kHoweverLittle };
   /// How many went in.
   virtual size_t put(std::span<const std::byte> bytes, Room room) = 0;

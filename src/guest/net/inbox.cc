@@ -37,6 +37,17 @@ Errno Inbox::push_bytes(std::span<const std::byte> data, const PeerIds& sender) 
   return push(std::move(segment));
 }
 
+void Inbox::put_back(std::span<const std::byte> data, const PeerIds& sender) {
+  const size_t cost = data.size() + kOverhead;
+  if (!network_->budget.charge(cost).ok()) return;  // others took the room: they are lost
+  Segment segment;
+  segment.data.assign(data.begin(), data.end());
+  segment.sender = sender;
+  bytes_ += data.size();
+  charged_ += cost;
+  segments_.push_front(std::move(segment));
+}
+
 void Inbox::take(size_t count) {
   Segment& first = segments_.front();
   first.taken += count;

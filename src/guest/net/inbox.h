@@ -51,6 +51,8 @@ class Inbox {
   Errno push(Segment segment);
   /// Bytes that join the last segment when nothing tells them apart.
   Errno push_bytes(std::span<const std::byte> data, const PeerIds& sender);
+  /// Bytes that were taken and could not be stored, before the first segment.
+  void put_back(std::span<const std::byte> data, const PeerIds& sender);
   /// Bytes of the first segment were received.
   void take(size_t count);
   /// The first segment, whole.

@@ -603,6 +603,7 @@ class TcpSocket final : public StreamSocket {
       if (got->count == 0 || peek || (flags & MSG_WAITALL) == 0 || in.count == to.size()) return in;
     }
   }
+  bool takes_back() override { return !outside(); }
   uint32_t ready(uint32_t wanted) override {
     HostEndPtr end;
     HostEndPtr listener;

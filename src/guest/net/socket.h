@@ -65,6 +65,8 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
   /// Blocks unless O_NONBLOCK or MSG_DONTWAIT. EPIPE: the caller owes itself SIGPIPE.
   virtual ErrnoOr<size_t> send(Caller& caller, const Places* places, const Outgoing& out) = 0;
   virtual ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) = 0;
+  /// Bytes that were received and could not be stored go back, where `takes_back` says so.
+  virtual void unread(std::span<const std::byte> /*bytes*/, const PeerIds& /*sender*/) {}
   virtual Errno shutdown(int how) = 0;
   virtual ErrnoOr<SocketAddress> name() = 0;
   virtual ErrnoOr<SocketAddress> peer_name() = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace fluyt::guest {
 namespace {
@@ -32,7 +33,8 @@ ErrnoOr<size_t> Connection::send(Caller& caller, int side, const Socket::Outgoin
   const auto ended_with = [&](Errno error) {
     return done != 0 ? ErrnoOr<size_t>(done) : ErrnoOr<size_t>(error);
   };
-  WaitQueue::Entry entry(*sides[side].queue, caller.sleeper);
+  // Who need not wait is in no queue.
+  std::optional<WaitQueue::Entry> entry;
   for (;;) {
     {
       std::unique_lock lock(mutex);
@@ -79,8 +81,13 @@ ErrnoOr<size_t> Connection::send(Caller& caller, int side, const Socket::Outgoin
         if (done == out.data.size()) return done;
         continue;
       }
+      me.lacked_room = true;
     }
     if (dont_wait) return ended_with(Errno(EAGAIN));
+    if (!entry) {
+      entry.emplace(*me.queue, caller.sleeper, POLLOUT | POLLERR | POLLHUP);
+      continue;
+    }
     switch (caller.sleeper.sleep(deadline)) {
       case Sleeper::Outcome::kWoken:
         break;
@@ -133,7 +140,7 @@ ErrnoOr<Socket::Incoming> Connection::receive(Caller& caller, int side, std::spa
   const size_t wanted = (how.flags & MSG_WAITALL) != 0 && is_stream()
                             ? to.size()
                             : std::min(to.size(), how.low_water);
-  WaitQueue::Entry entry(*me.queue, caller.sleeper);
+  std::optional<WaitQueue::Entry> entry;
   for (;;) {
     {
       std::unique_lock lock(mutex);
@@ -158,7 +165,10 @@ ErrnoOr<Socket::Incoming> Connection::receive(Caller& caller, int side, std::spa
           in.whole = in.count;
         }
         std::shared_ptr<WaitQueue> writers;
-        if (peer.open && me.inbox.charged() * 2 <= me.capacity) writers = peer.queue;
+        // unix(7) tells whenever there is room; TCP, as Linux does, those who found none.
+        if (peer.open && me.inbox.charged() * 2 <= me.capacity &&
+            (kind != Kind::kTcp || std::exchange(peer.lacked_room, false)))
+          writers = peer.queue;
         const bool enough = !more || in.count >= wanted || to.empty();
         lock.unlock();
         if (writers) writers->wake_all(POLLOUT | POLLWRNORM | POLLWRBAND);
@@ -172,6 +182,10 @@ ErrnoOr<Socket::Incoming> Connection::receive(Caller& caller, int side, std::spa
       if (ended(side)) return in;
     }
     if (how.dont_wait) return in.count != 0 ? ErrnoOr<Socket::Incoming>(in) : Errno(EAGAIN);
+    if (!entry) {
+      entry.emplace(*me.queue, caller.sleeper, POLLIN | POLLRDHUP | POLLERR | POLLHUP);
+      continue;
+    }
     switch (caller.sleeper.sleep(how.deadline)) {
       case Sleeper::Outcome::kWoken:
         break;
@@ -183,6 +197,17 @@ ErrnoOr<Socket::Incoming> Connection::receive(Caller& caller, int side, std::spa
         return Errno(how.deadline ? EINTR : kRestartSys);
     }
   }
+}
+
+void Connection::put_back(int side, std::span<const std::byte> bytes, const PeerIds& sender) {
+  std::shared_ptr<WaitQueue> queue;
+  {
+    std::lock_guard lock(mutex);
+    if (!sides[side].open || bytes.empty()) return;
+    sides[side].inbox.put_back(bytes, sender);
+    queue = sides[side].queue;
+  }
+  queue->wake_all(POLLIN | POLLRDNORM);
 }
 
 void Connection::shut_down(int side, int how) {
@@ -224,7 +249,7 @@ void Connection::close(int side, bool abort) {
 
 uint32_t Connection::ready(int side) {
   std::lock_guard lock(mutex);
-  const Side& me = sides[side];
+  Side& me = sides[side];
   const Side& peer = sides[1 - side];
   const bool unix = kind != Kind::kTcp;
   const bool no_more = !me.receives || !peer.open || !peer.sends || me.reset;
@@ -237,6 +262,8 @@ uint32_t Connection::ready(int side) {
   if (peer.inbox.charged() * 2 <= peer.capacity || !peer.open || no_sending) {
     out |= POLLOUT | POLLWRNORM;
     if (unix) out |= POLLWRBAND;
+  } else {
+    me.lacked_room = true;
   }
   return out;
 }
@@ -386,6 +413,11 @@ ErrnoOr<Socket::Incoming> StreamSocket::receive(Caller& caller, std::span<std::b
   return at->receive(caller, side, to,
                      {flags, dont_wait(flags), passes_credentials(),
                       static_cast<size_t>(low_water_.load()), receive_deadline()});
+}
+
+void StreamSocket::unread(std::span<const std::byte> bytes, const PeerIds& sender) {
+  int side = 0;
+  if (const std::shared_ptr<Connection> at = connection(&side)) at->put_back(side, bytes, sender);
 }
 
 Errno StreamSocket::shutdown(int how) {

@@ -21,12 +21,13 @@ class Connection {
     size_t capacity = 0;     // of the inbox
     size_t sender_room = 0;  // its parts
     size_t receiver_room = 0;
-    bool open = true;      // a socket, or the queue of a listener, holds it
-    bool passes = false;   // SO_PASSCRED
-    bool receives = true;  // not shut down
-    bool sends = true;     // not shut down
-    bool reset = false;    // TCP: the peer is gone and has said so
-    int error = 0;         // told once
+    bool open = true;          // a socket, or the queue of a listener, holds it
+    bool passes = false;       // SO_PASSCRED
+    bool receives = true;      // not shut down
+    bool sends = true;         // not shut down
+    bool reset = false;        // TCP: the peer is gone and has said so
+    bool lacked_room = false;  // TCP: somebody was told that this side cannot send now
+    int error = 0;             // told once
   };
 
   Connection(Kind of, const std::shared_ptr<Network>& network)
@@ -43,6 +44,7 @@ class Connection {
   };
   ErrnoOr<Socket::Incoming> receive(Caller& caller, int side, std::span<std::byte> to,
                                     const Reading& how);
+  void put_back(int side, std::span<const std::byte> bytes, const PeerIds& sender);
   void shut_down(int side, int how);  // SHUT_*
   /// Nobody holds the side any more. `abort`: TCP resets, whatever is in its queues.
   void close(int side, bool abort);
@@ -71,6 +73,8 @@ class StreamSocket : public Socket {
   ErrnoOr<Accepted> accept(Caller& caller, int flags) override;
   ErrnoOr<size_t> send(Caller& caller, const Places* places, const Outgoing& out) override;
   ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) override;
+  bool takes_back() override { return longest() == 0; }
+  void unread(std::span<const std::byte> bytes, const PeerIds& sender) override;
   Errno shutdown(int how) override;
   ErrnoOr<SocketAddress> name() override;
   ErrnoOr<SocketAddress> peer_name() override;

@@ -58,8 +58,8 @@ ErrnoOr<uint64_t> read_into(Task& task, File& file, std::span<const Vector> vect
   for (const Vector& vector : vectors) {
     for (uint64_t at = 0; at < vector.length;) {
       const size_t step = std::min<uint64_t>(kBounce, vector.length - at);
-      // A byte that cannot be stored must not be taken from a stream first.
-      if (!file.seekable()) {
+      // A byte that cannot be stored must not be taken from a stream.
+      if (!file.seekable() && !file.takes_back()) {
         std::byte probe{};
         if (task.mm->space().read(vector.base + at, std::span(&probe, 1)) != 1)
           return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
@@ -69,7 +69,10 @@ ErrnoOr<uint64_t> read_into(Task& task, File& file, std::span<const Vector> vect
       if (!got.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : got.error();
       const size_t copied = task.mm->space().write(vector.base + at, buffer.first(got.value()));
       if (copied < got.value()) {
-        if (file.seekable()) *offset -= static_cast<int64_t>(got.value() - copied);
+        if (file.seekable())
+          *offset -= static_cast<int64_t>(got.value() - copied);
+        else
+          file.put_back(buffer.first(got.value()).subspan(copied));
         done += copied;
         return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
       }

@@ -14,6 +14,13 @@ struct PollEntry {
   int16_t found = 0;
 };
 
+/// What has to be heard of for `wanted`: who wakes says one of the bits that mean the same, or all.
+uint32_t heard_for(uint32_t wanted) {
+  constexpr uint32_t kIn = POLLIN | POLLRDNORM | POLLRDBAND | POLLPRI | POLLRDHUP;
+  constexpr uint32_t kOut = POLLOUT | POLLWRNORM | POLLWRBAND;
+  return POLLERR | POLLHUP | ((wanted & kIn) != 0 ? kIn : 0) | ((wanted & kOut) != 0 ? kOut : 0);
+}
+
 /// Fills in `found`; the number of entries with something, or what ended the wait.
 ErrnoOr<int> wait_for_any(Task& task, std::span<PollEntry> entries, const Deadline& deadline) {
   std::vector<FilePtr> files(entries.size());
@@ -41,8 +48,10 @@ ErrnoOr<int> wait_for_any(Task& task, std::span<PollEntry> entries, const Deadli
   if (const int count = look(); count != 0) return count;
   if (deadline && *deadline <= Clock::now()) return 0;
   std::deque<WaitQueue::Entry> waiting;
-  for (const FilePtr& file : files)
-    if (file && file->queue() != nullptr) waiting.emplace_back(*file->queue(), task.sleeper);
+  for (size_t i = 0; i < entries.size(); ++i)
+    if (files[i] && files[i]->queue() != nullptr)
+      waiting.emplace_back(*files[i]->queue(), task.sleeper,
+                           heard_for(static_cast<uint16_t>(entries[i].events)));
   for (;;) {
     if (const int count = look(); count != 0) return count;
     switch (task.sleeper.sleep(deadline)) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstring>
+#include <optional>
 
 #include "guest/net/socket.h"
 #include "guest/sys/handlers.h"
@@ -126,7 +127,7 @@ class Cursor {
       return task_.copy_out(at, from.subspan(done, count));
     });
   }
-  /// EFAULT when the next byte cannot be stored: it must not be taken from a stream first.
+  /// EFAULT when the next byte cannot be stored: it must not be taken first.
   Errno probe() {
     while (index_ < vectors_.size() && offset_ == vectors_[index_].length) {
       ++index_;
@@ -243,7 +244,9 @@ ErrnoOr<Control> get_control(Task& task, const Socket& socket, const MessageHead
 /// Sends what the vectors hold. A stream is fed a step at a time.
 ErrnoOr<uint64_t> send_from(Task& task, Socket& socket, std::span<const Vector> vectors,
                             const SocketAddress* to, Control control, int flags) {
-  const Places places = places_of(task);
+  // Only names are looked up.
+  std::optional<Places> places;
+  if (to != nullptr) places.emplace(places_of(task));
   Caller caller = task.caller();
   const uint64_t size = total(vectors);
   const size_t longest = socket.longest();
@@ -270,7 +273,7 @@ ErrnoOr<uint64_t> send_from(Task& task, Socket& socket, std::span<const Vector> 
     if (const Errno copied = cursor.copy_in(buffer); !copied.ok())
       return done != 0 ? ErrnoOr<uint64_t>(done) : copied;
     out.data = buffer;
-    const ErrnoOr<size_t> sent = socket.send(caller, &places, out);
+    const ErrnoOr<size_t> sent = socket.send(caller, places ? &*places : nullptr, out);
     if (!sent.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : finish(sent.error());
     out.files.clear();
     done += sent.value();
@@ -291,7 +294,8 @@ ErrnoOr<Socket::Incoming> receive_into(Task& task, Socket& socket, std::span<con
     const uint64_t left = room - all.count;
     const auto step =
         static_cast<size_t>(std::min<uint64_t>(left, longest != 0 ? kLongest : kStep));
-    if (step != 0) GUEST_TRY(cursor.probe());
+    const bool takes_back = socket.takes_back();
+    if (step != 0 && !takes_back) GUEST_TRY(cursor.probe());
     const std::span<std::byte> buffer = bounce(task, step);
     // Behind the first step only what is there already, unless all was asked for.
     const int how = all.count != 0 && (flags & MSG_WAITALL) == 0 ? flags | MSG_DONTWAIT : flags;
@@ -303,6 +307,8 @@ ErrnoOr<Socket::Incoming> receive_into(Task& task, Socket& socket, std::span<con
     Socket::Incoming& in = got.value();
     if (const Errno copied = cursor.copy_out(buffer.first(in.count)); !copied.ok()) {
       bury(std::move(in.files));
+      if (takes_back && (flags & MSG_PEEK) == 0)
+        socket.unread(buffer.first(in.count), in.sender.value_or(PeerIds{}));
       if (all.count != 0) return all;
       return copied;
     }

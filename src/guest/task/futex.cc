@@ -57,8 +57,9 @@ Errno Futexes::wait(Mm& mm, const Mm::SharedPlace& place, uint64_t address, uint
   for (;;) {
     lock.unlock();
     const Sleeper::Outcome outcome = sleeper.sleep(deadline);
+    if (waiter.woken.load(std::memory_order_acquire)) return kOk;
     lock.lock();
-    if (waiter.woken) return kOk;
+    if (waiter.woken.load(std::memory_order_relaxed)) return kOk;
     if (outcome == Sleeper::Outcome::kWoken) continue;
     leave(waiter);
     return Errno(outcome == Sleeper::Outcome::kTimedOut ? ETIMEDOUT : kRestartSys);
@@ -106,7 +107,7 @@ ErrnoOr<int> Futexes::wait_for_any(Mm& mm, std::span<const Wanted> wanted, Sleep
   return Errno(outcome == Sleeper::Outcome::kTimedOut ? ETIMEDOUT : kRestartSys);
 }
 
-ErrnoOr<int> Futexes::wake_locked(const Key& key, int count, uint32_t bits) {
+ErrnoOr<int> Futexes::wake_locked(const Key& key, int count, uint32_t bits, Wakes& wakes) {
   if (locks_.contains(key)) return Errno(EINVAL);
   const auto queue = queues_.find(key);
   if (queue == queues_.end()) return 0;
@@ -119,8 +120,9 @@ ErrnoOr<int> Futexes::wake_locked(const Key& key, int count, uint32_t bits) {
       continue;
     }
     at = queue->second.erase(at);
-    waiter->woken = true;
-    waiter->sleeper->wake();
+    waiter->sleeper->wake(wakes);
+    // From here on it may be gone: who is woken need not wait for the lock.
+    waiter->woken.store(true, std::memory_order_release);
     ++woken;
   }
   if (queue->second.empty()) queues_.erase(queue);
@@ -128,14 +130,16 @@ ErrnoOr<int> Futexes::wake_locked(const Key& key, int count, uint32_t bits) {
 }
 
 ErrnoOr<int> Futexes::wake(const Mm::SharedPlace& place, int count, uint32_t bits) {
+  Wakes wakes;
   std::lock_guard lock(mutex_);
-  return wake_locked({place.object, place.offset}, count, bits);
+  return wake_locked({place.object, place.offset}, count, bits, wakes);
 }
 
 ErrnoOr<int> Futexes::requeue(Mm& mm, const Mm::SharedPlace& from, uint64_t address,
                               const uint32_t* expected, int count, const Mm::SharedPlace& to,
                               int move) {
   if (count < 0 || move < 0) return Errno(EINVAL);
+  Wakes wakes;
   std::lock_guard lock(mutex_);
   if (expected != nullptr) {
     uint32_t value = 0;
@@ -144,7 +148,7 @@ ErrnoOr<int> Futexes::requeue(Mm& mm, const Mm::SharedPlace& from, uint64_t addr
   }
   const Key source{from.object, from.offset};
   const Key target{to.object, to.offset};
-  int done = GUEST_TRY(wake_locked(source, count, ~0U));
+  int done = GUEST_TRY(wake_locked(source, count, ~0U, wakes));
   const auto queue = queues_.find(source);
   if (queue == queues_.end() || source == target) return done;
   int moved = 0;
@@ -170,6 +174,7 @@ ErrnoOr<int> Futexes::wake_op(Mm& mm, const Mm::SharedPlace& first, int count,
   int32_t operand = static_cast<int32_t>(op << 8) >> 20;
   const int32_t against = static_cast<int32_t>(op << 20) >> 20;
   if ((op >> 28 & 8) != 0) operand = 1 << (operand & 31);
+  Wakes wakes;
   std::lock_guard lock(mutex_);
   uint32_t old = 0;
   GUEST_TRY(load(mm, address, old));
@@ -221,8 +226,9 @@ ErrnoOr<int> Futexes::wake_op(Mm& mm, const Mm::SharedPlace& first, int count,
     default:
       return Errno(ENOSYS);
   }
-  int woken = GUEST_TRY(wake_locked({first.object, first.offset}, count, ~0U));
-  if (holds) woken += GUEST_TRY(wake_locked({second.object, second.offset}, second_count, ~0U));
+  int woken = GUEST_TRY(wake_locked({first.object, first.offset}, count, ~0U, wakes));
+  if (holds)
+    woken += GUEST_TRY(wake_locked({second.object, second.offset}, second_count, ~0U, wakes));
   return woken;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -93,7 +94,7 @@ class Futexes {
   struct Waiter {
     Sleeper* sleeper = nullptr;
     uint32_t bits = 0;
-    bool woken = false;
+    std::atomic<bool> woken{false};  // the waker is done with it
     Locker* locker = nullptr;
     Key key;
     std::list<Waiter*>::iterator at;
@@ -111,7 +112,7 @@ class Futexes {
   };
   enum class Taken : uint8_t { kMine, kAnothers, kLookAgain };
 
-  ErrnoOr<int> wake_locked(const Key& key, int count, uint32_t bits);
+  ErrnoOr<int> wake_locked(const Key& key, int count, uint32_t bits, Wakes& wakes);
   void leave(Waiter& waiter);
   ErrnoOr<Looked> look(const Lock& lock, const Lives& lives);
   ErrnoOr<Taken> take(const Lock& lock, uint32_t flags, const Looked& looked);

@@ -81,6 +81,10 @@ class File {
   virtual ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, int64_t* offset);
   virtual ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, int64_t* offset);
   virtual bool seekable() const { return false; }
+  /// Whether bytes that were read, but could not be stored, can go back to where they came from.
+  /// Of other streams a byte that cannot be stored must not be taken first.
+  virtual bool takes_back() { return false; }
+  virtual void put_back(std::span<const std::byte> /*bytes*/) {}
   /// Moves the position; called with `position_lock` held.
   virtual ErrnoOr<int64_t> seek(int64_t offset, int whence);
   virtual ErrnoOr<Stat> stat();
