@@ -268,6 +268,15 @@ def test_a_read_only_root_and_masks(box):
     assert code == 0 and out == "0\ndone\n" and "/new: Read-only file system" in error, (out, error)
 
 
+def test_settings_of_namespaces_are_the_containers_own(box):
+    box.config["linux"]["sysctl"] = {"net.core.somaxconn": "77", "kernel.shmmni": "99"}
+    box.config["linux"]["readonlyPaths"] = ["/proc/sys"]
+    code, out, error = box.once("sh", "-c", "cd /proc/sys; cat net/core/somaxconn kernel/shmmni net/ipv4/conf/lo/rp_filter kernel/ostype; echo *;"
+                                " cat /proc/sys/net/core/somaxconn; cat kernel/modprobe || echo none")
+    lines = out.splitlines()
+    assert code == 0 and lines[:2] == ["77", "99"] and lines[2] in "012" and lines[3:] == ["Linux", "fs kernel net vm", "77", "none"], (out, error)
+
+
 def test_the_identity_is_the_specifications(box):
     box.config["process"]["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [7, 8], "umask": 0o77}
     box.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}]

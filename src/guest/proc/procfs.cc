@@ -791,7 +791,7 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
           [&kernel]() -> ErrnoOr<std::string> { return meminfo_of(kernel.memory.read()); });
   text_in(*root, "stat", [&kernel]() -> ErrnoOr<std::string> { return kernel_stat(kernel); });
 
-  root->add("sys", 4, [&kernel, settings = std::move(facts.settings)]() -> InodePtr {
+  const auto make_sys = [&kernel](const std::map<std::string, std::string>& settings) {
     auto sys = std::make_shared<Directory>(100);
     sys->add("kernel", 4, [&kernel, settings]() -> InodePtr {
       auto dir = std::make_shared<Directory>(101);
@@ -855,7 +855,23 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
     uint64_t number = 1000;
     add_settings(*sys, below, number);
     return sys;
-  });
+  };
+  // The folder itself is looked up wherever a container makes it read-only; what is in it is not.
+  auto sys = std::make_shared<Directory>(100);
+  const auto inside = [make_sys, ask = std::move(facts.settings),
+                       lock = std::make_shared<std::mutex>(),
+                       made = std::make_shared<std::shared_ptr<Directory>>()] {
+    std::lock_guard guard(*lock);
+    if (!*made) *made = make_sys(ask ? ask() : std::map<std::string, std::string>());
+    return *made;
+  };
+  sys->add_dynamic(
+      [inside](std::string_view name) -> ErrnoOr<InodePtr> { return inside()->lookup(name); },
+      [inside]() -> std::vector<DirEntry> {
+        ErrnoOr<std::vector<DirEntry>> all = inside()->list();
+        return all.ok() ? std::move(all).value() : std::vector<DirEntry>();
+      });
+  root->add("sys", 4, [sys]() -> InodePtr { return sys; });
 
   root->add_dynamic(
       [&kernel](std::string_view name) -> ErrnoOr<InodePtr> {

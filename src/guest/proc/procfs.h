@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -9,12 +10,12 @@
 
 namespace fluyt::guest {
 
-/// What of the host is shown as it is; read before confinement.
+/// What of the host is shown as it is.
 struct HostFacts {
   std::string cpuinfo;
   /// What is below /proc/sys by namespace, as those that the sandbox lives in have it: "net/..." to
-  /// its text.
-  std::map<std::string, std::string> settings;
+  /// its text. Asked for when somebody looks into /proc/sys, which few programs do; null: none.
+  std::function<std::map<std::string, std::string>()> settings;
   std::map<std::string, std::string> huge_pages;  // SysfsView's
 };
 /// Those of HostFacts::settings that are looked for.

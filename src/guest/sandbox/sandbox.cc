@@ -306,6 +306,18 @@ std::map<std::string, std::string> read_huge_pages() {
   return out;
 }
 
+std::map<std::string, std::string> read_settings(host::Broker& broker,
+                                                 const std::vector<std::string>& paths) {
+  std::map<std::string, std::string> out;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    const ErrnoOr<sys::Fd> file = broker.open_setting(i);
+    if (!file.ok()) continue;  // this kernel, or this network, has none
+    std::string text = host::text_of(file.value());
+    if (!text.empty()) out.emplace(paths[i], std::move(text));
+  }
+  return out;
+}
+
 constexpr int kMaxScore = 1000;  // proc_pid_oom_score_adj(5)
 
 void set_score(sys::FdRef file, int score) {
@@ -347,12 +359,6 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     log = FLUYT_TRY(sys::open(request.log, O_WRONLY | O_CREAT | O_APPEND, 0644));
   sys::Fd procfs = FLUYT_TRY(host::open_procfs());
   HostFacts facts{.cpuinfo = host::host_text(procfs, "cpuinfo"), .settings = {}, .huge_pages = {}};
-  if (scene == Scene::kContainer) {
-    for (const std::string& path : namespaced_settings()) {
-      std::string text = host::host_text(procfs, "sys/" + path);
-      if (!text.empty()) facts.settings.emplace(path, std::move(text));
-    }
-  }
   facts.huge_pages = read_huge_pages();
   host::MemoryGauge memory = host::MemoryGauge::open(procfs, request.memory_limit_bytes);
   const std::string uid_map = host::host_text(procfs, "self/uid_map");
@@ -362,8 +368,12 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   std::vector<HostMount> host_mounts;
   if (scene == Scene::kContainer)
     host_mounts = read_host_mounts(host::host_text(procfs, "self/mountinfo"));
-  auto broker =
-      FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs), "broker for " + request.root);
+  const std::vector<std::string> settings =
+      scene == Scene::kContainer ? namespaced_settings() : std::vector<std::string>();
+  auto broker = FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs, settings),
+                                  "broker for " + request.root);
+  // Lives as long as the root, and that as long as the kernel.
+  facts.settings = [asked = broker.get(), settings] { return read_settings(*asked, settings); };
   WayOut way_out = FLUYT_TRY(open_way_out(request.network));
   // Where memory runs out a guest program is to end, not the kernel that all of them live on: the
   // stubs are born with a higher score, and we go back to ours.

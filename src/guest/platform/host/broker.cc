@@ -13,10 +13,12 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -37,8 +39,16 @@ constexpr std::string_view kPlainPacket = "d";  // that a descriptor comes with
 /// The process that holds the root. Single-threaded.
 class Keeper {
  public:
-  Keeper(sys::Fd root, sys::Fd own_fds, sys::FdRef socket, BrokerMessage* message)
-      : own_fds_(std::move(own_fds)), socket_(socket), message_(message) {
+  struct Settings {
+    sys::Fd folder;  // invalid: there are none
+    std::vector<std::string> paths;
+  };
+  Keeper(sys::Fd root, sys::Fd own_fds, Settings settings, sys::FdRef socket,
+         BrokerMessage* message)
+      : own_fds_(std::move(own_fds)),
+        settings_(std::move(settings)),
+        socket_(socket),
+        message_(message) {
     handles_.push_back(std::move(root));
   }
 
@@ -257,6 +267,11 @@ class Keeper {
       case BrokerMessage::kListAttributes:
       case BrokerMessage::kRemoveAttribute:
         return on_attributes(at, m);
+      case BrokerMessage::kOpenSetting:
+        if (m.other >= settings_.paths.size()) return ENOENT;
+        return give(
+            openat(settings_.folder.raw(), settings_.paths[m.other].c_str(), O_RDONLY | O_CLOEXEC),
+            m);
       default:
         return ENOSYS;
     }
@@ -297,6 +312,7 @@ class Keeper {
   }
 
   sys::Fd own_fds_;
+  Settings settings_;
   sys::FdRef socket_;
   BrokerMessage* message_;
   std::vector<sys::Fd> handles_;
@@ -337,12 +353,25 @@ ErrnoOr<sys::Fd> receive_descriptor(sys::FdRef socket) {
   return std::move(got->fds.front());
 }
 
+/// Before Linux 6.11 RECV sleeps on when the broker is gone.
+bool receive_hears_of_the_end() {
+  static const bool hears = [] {
+    utsname name{};
+    int major = 0;
+    int minor = 0;
+    return uname(&name) == 0 && std::sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+           (major > 6 || (major == 6 && minor >= 11));
+  }();
+  return hears;
+}
+
 bool receive_notification(int listener, uint64_t* id) {
   seccomp_notif notification;
+  bool ask_first = !receive_hears_of_the_end();
   for (;;) {
-    // Before 6.11 RECV sleeps on when the broker is gone: ask first.
     pollfd entry{listener, POLLIN, 0};
-    if (poll(&entry, 1, -1) > 0 && (entry.revents & POLLIN) == 0) return false;
+    if (ask_first && poll(&entry, 1, -1) > 0 && (entry.revents & POLLIN) == 0) return false;
+    ask_first = true;  // ENOENT: it was called away, or is gone
     std::memset(&notification, 0, sizeof notification);
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &notification) == 0) break;
     if (errno != EINTR && errno != ENOENT) return false;
@@ -353,7 +382,8 @@ bool receive_notification(int listener, uint64_t* id) {
 
 }  // namespace
 
-Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRef procfs) {
+Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRef procfs,
+                                              const std::vector<std::string>& settings) {
   sys::Fd tree = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
   void* shared = mmap(nullptr, sizeof(BrokerMessage), PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -363,9 +393,13 @@ Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRe
   Child child = FLUYT_TRY(Child::start("rung-broker", {tree, procfs}, [&](sys::FdRef socket) {
     umask(0);
     sys::Fd own_fds(openat(procfs.raw(), "self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Keeper::Settings shown{.folder = {}, .paths = settings};
+    if (!settings.empty())
+      shown.folder = sys::Fd(openat(procfs.raw(), "sys", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!shown.folder.valid()) shown.paths.clear();
     close(procfs.raw());
     if (!own_fds.valid()) return;
-    Keeper keeper(std::move(tree), std::move(own_fds), socket, message);
+    Keeper keeper(std::move(tree), std::move(own_fds), std::move(shown), socket, message);
     // The listener goes to the sentry alone: what is confined must not answer itself.
     sys::Fd listener(confine_keeper());
     if (!listener.valid() || !sys::send_with_fds(socket, kPlainPacket, {listener.ref()}).ok())
@@ -438,6 +472,15 @@ ErrnoOr<Broker::Found> Broker::find_root() {
   const BrokerMessage* m =
       GUEST_TRY(ask(BrokerMessage::kStat, [&](BrokerMessage& q) { q.handle = kRoot; }));
   return Found{kRoot, m->stat, m->mount};
+}
+
+ErrnoOr<sys::Fd> Broker::open_setting(size_t index) {
+  std::lock_guard lock(mutex_);
+  GUEST_TRY(ask(BrokerMessage::kOpenSetting, [&](BrokerMessage& q) {
+    q.handle = kRoot;
+    q.other = index;
+  }));
+  return take_descriptor();
 }
 
 ErrnoOr<Broker::Found> Broker::lookup(uint64_t dir, std::string_view name, uint64_t known) {

@@ -42,6 +42,7 @@ struct BrokerMessage {
     kSetAttribute,
     kListAttributes,
     kRemoveAttribute,
+    kOpenSetting,
   };
   uint32_t op = 0;
   int32_t flags = 0;
@@ -76,9 +77,11 @@ class Broker {
  public:
   static constexpr uint64_t kRoot = 0;
   static constexpr uint64_t kNone = ~uint64_t{0};
-  /// Forks the broker for the tree at `root`; `procfs` is one of our PID namespace. Before any
+  /// Forks the broker for the tree at `root`; `procfs` is one of our PID namespace, of which it
+  /// also opens `settings`: paths below sys, as the namespaces it is born in have them. Before any
   /// thread exists.
-  static Result<std::unique_ptr<Broker>> start(const std::string& root, sys::FdRef procfs);
+  static Result<std::unique_ptr<Broker>> start(const std::string& root, sys::FdRef procfs,
+                                               const std::vector<std::string>& settings = {});
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;
   ~Broker();
@@ -95,6 +98,8 @@ class Broker {
     sys::Fd fd;
   };
   ErrnoOr<Found> find_root();
+  /// One of the settings, to be read: by its place in the list.
+  ErrnoOr<sys::Fd> open_setting(size_t index);
   /// `known`: what the name stood for; its handle is found again if it is still the same file.
   ErrnoOr<Found> lookup(uint64_t dir, std::string_view name, uint64_t known = kNone);
   ErrnoOr<sys::Fd> open(uint64_t handle, int flags);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "sys/file.h"
 #include "sys/mount.h"
@@ -149,6 +150,13 @@ sys::Fd find_host_mount(const HostMountWanted& wanted) {
 unsigned current_processor() {
   const int at = sched_getcpu();
   return at < 0 ? 0 : static_cast<unsigned>(at);
+}
+
+std::string text_of(sys::FdRef file) {
+  std::array<char, 8192> text;
+  if (!file.valid()) return {};
+  const auto got = read_at(file, std::as_writable_bytes(std::span(text)), 0);
+  return got.ok() ? std::string(text.data(), got.value()) : std::string();
 }
 
 std::string host_text(sys::FdRef dir, const std::string& path) {

@@ -41,6 +41,8 @@ ErrnoOr<int64_t> clock_resolution_ns(int clock);
 unsigned processors();
 /// The processor that the calling thread is on.
 unsigned current_processor();
+/// The beginning of a file of procfs or the like; nothing when it cannot be read.
+std::string text_of(sys::FdRef file);
 // Before confinement only:
 /// A procfs of our PID namespace that no name leads to; the one at /proc where none can be mounted.
 Result<sys::Fd> open_procfs();

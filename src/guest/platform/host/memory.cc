@@ -18,13 +18,6 @@ namespace {
 
 constexpr uint64_t kCgroupMagic = 0x27e0eb;  // of version 1
 
-std::string text_of(sys::FdRef file) {
-  std::array<char, 8192> text;
-  if (!file.valid()) return {};
-  const auto got = read_at(file, std::as_writable_bytes(std::span(text)), 0);
-  return got.ok() ? std::string(text.data(), got.value()) : std::string();
-}
-
 /// Nothing for "max".
 std::optional<uint64_t> number_in(sys::FdRef file) {
   return parse_number<uint64_t>(trim(text_of(file)));
