@@ -549,8 +549,6 @@ class NotifyPlatform final : public Platform {
     if (!holdings.ok())
       return Error::from_errno(holdings.error().value(), "socketpair for the first stub");
     const uint64_t request = Arena::request_offset(holdings->request);
-    // Every stub descends from us, and so is one of those that `barrier` reaches.
-    has_barrier_ = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
@@ -627,10 +625,13 @@ class NotifyPlatform final : public Platform {
 
   Arena arena_;
   Listeners listeners_;
+  // Every stub descends from us, and so is one of those that `barrier` reaches. Before the reaper:
+  // a process that has threads waits here for all processors, some milliseconds.
+  const bool has_barrier_ =
+      syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
   Reaper reaper_;
   HostClock clock_;
   ClockPages pages_;
-  bool has_barrier_ = false;
   std::unique_ptr<StubProcess> template_;
 };
 
