@@ -30,10 +30,10 @@ struct ImagePlan {
 /// How deep indexes may stand in each other.
 inline constexpr int kMaxIndexDepth = 8;
 
-/// Says whether an image may be had at all: asked once its manifest is known, before anything of it is
-/// fetched. `target` is what the name points at, `chosen` the manifest, the same or one in that index.
-using Approval =
-    std::function<Result<>(const oci::Descriptor& target, const oci::Digest& chosen)>;
+/// Says whether an image may be had at all: asked once its manifest is known, before anything of it
+/// is fetched. `target` is what the name points at, `chosen` the manifest, the same or one in that
+/// index.
+using Approval = std::function<Result<>(const oci::Descriptor& target, const oci::Digest& chosen)>;
 
 /// Walks from `top` (whose digest was checked) to the manifest for `platform` and its config,
 /// fetching what it needs from `source`. Every digest is checked; a manifest that is no runnable

@@ -87,7 +87,7 @@ struct StoreOptions {
   CredentialTable credentials;  // the node's own, where a caller brings none
   std::string auth_file;        // the same as a file in Docker's form; empty: none
   registry::ProxySettings proxies;
-  policy::VerifyOptions verify;  // what images have to prove
+  policy::VerifyOptions verify;                 // what images have to prove
   std::shared_ptr<sys::Precedence> precedence;  // of calls that fetches give way to; may be none
 };
 

@@ -50,11 +50,10 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   sys::Fd lock = FLUYT_TRY(take_lock(root));
   auto catalog = FLUYT_TRY(Catalog::open_mirrored(root + "/catalog.db", logger));
   auto blobs = FLUYT_TRY(BlobStore::open(root + "/blobs"));
-  auto layers = FLUYT_TRY(LayerStore::open(
-      {.root = root,
-       .unpack_program = options.unpack_program,
-       .form = options.layer_form,
-       .precedence = options.precedence}));
+  auto layers = FLUYT_TRY(LayerStore::open({.root = root,
+                                            .unpack_program = options.unpack_program,
+                                            .form = options.layer_form,
+                                            .precedence = options.precedence}));
   auto roots = FLUYT_TRY(Roots::open(root + "/roots", options.root_driver));
   auto epoch = FLUYT_TRY(write_epoch_of(root));
   auto store =

@@ -45,6 +45,7 @@ void ip_packets();
 void tmpfs_limits();
 void locks();
 void memory();
+void namespaces();
 void opening_ways();
 void processes();
 void seccomp();

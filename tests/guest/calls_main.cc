@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
   calls::tmpfs_limits();
   calls::locks();
   calls::memory();
+  calls::namespaces();
   calls::opening_ways();
   calls::processes();
   calls::seccomp();

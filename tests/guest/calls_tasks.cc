@@ -305,7 +305,7 @@ std::string host() {
   return name;
 }
 
-void namespaces() {
+void own_namespaces() {
   begin("namespaces");
   value("unknown flags", unshare(1));
   line("as nobody", in_child([] {
@@ -463,7 +463,7 @@ void tasks() {
   scheduling();
   limits_hold();
   pid_files();
-  namespaces();
+  own_namespaces();
   descent();
   capabilities();
 }

@@ -469,7 +469,7 @@ def test_what_programs_ask_for_can_be_seen(box):
     box.write(("sh", "-c", "mkdir /seen; sleep 1000"))
     box.ids.add("one")
     box.detached("--strace", box.bundle + "/strace", "--unsupported", box.bundle + "/unsupported", "run", "-d", "one")
-    harness.wait_for(lambda: os.path.exists(box.rootfs + "/seen"), "the folder")
+    harness.wait_for(lambda: os.path.exists(box.rootfs + "/seen") and "execve" in box.done("calls", "one"), "the folder, and sleep behind it")
     rows = {line.split()[0]: line.split()[1:] for line in box.done("calls", "one").splitlines()}
     assert rows["CALL"] == ["COUNT", "SUPPORT"] and rows["mkdir"] == ["1", "full"] and int(rows["execve"][0]) >= 1, rows
     assert 'mkdir("/seen", ' in text_of(box.bundle + "/strace")
@@ -562,3 +562,251 @@ def test_containers_of_one_namespace_reach_each_other_on_loopback(box, namespace
     code, output, _ = box.once("sh", "-c", "echo own | /bin/busybox nc -l -p 7001 & sleep 0.3; /bin/busybox nc 127.0.0.1 7001; /bin/busybox nc 127.0.0.1 9 || echo refused")
     assert code == 0 and output == "own\nrefused\n", output
     box.config["linux"]["cgroupsPath"] = own
+
+
+class Pod:
+    """A sandbox's container and those that belong to it, as CRI's implementations annotate them."""
+
+    def __init__(self, sandbox, folder):
+        self.sandbox, self.folder, self.boxes = sandbox, folder, []
+        sandbox.config["annotations"] = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "pod"}
+        self.pid = sandbox.start("sleep", "1000", name="pod")
+
+    def box(self, name, shares=("network", "ipc", "uts"), annotations=None):
+        made = Box(f"{self.folder}/{name}")
+        made.root = self.sandbox.root
+        made.config["annotations"] = annotations or {"io.kubernetes.cri.container-type": "container",
+                                                     "io.kubernetes.cri.sandbox-id": "pod"}
+        made.config.pop("hostname", None)
+        for one in made.config["linux"]["namespaces"]:
+            if one["type"] in shares:
+                one["path"] = f"/proc/{self.pid}/ns/{ {'network': 'net'}.get(one['type'], one['type']) }"
+        made.config["linux"]["cgroupsPath"] = f"{GROUP}/pod-{name}"
+        self.boxes.append(made)
+        return made
+
+    def sentries(self):
+        """Pids of guest kernels of this pod's state folder, by their names on the host."""
+        out = []
+        for made in [self.sandbox, *self.boxes]:
+            for name in made.ids:
+                state = json.loads(made.rung("state", name).stdout or "{}")
+                if state.get("pid") and "sentry" in text_of(f"/proc/{state['pid']}/cmdline").split("\0"):
+                    out.append(state["pid"])
+        return out
+
+
+@pytest.fixture
+def pod(box, tmp_path):
+    made = Pod(box, str(tmp_path))
+    yield made
+    for one in made.boxes:
+        for name in one.ids:
+            one.rung("delete", "--force", name)
+        assert one.cgroups() == []
+
+
+def pids_of(box):
+    return {int(pid) for folder in box.cgroups() for pid in text_of(folder + "/cgroup.procs").split()}
+
+
+def test_containers_of_a_pod_have_one_guest_kernel(pod):
+    one, two = pod.box("one"), pod.box("two")
+    first = one.start("sh", "-c", "echo one > /tmp/who; exec sleep 1000", name="one")
+    second = two.start("sh", "-c", "sleep 1000 & wait", name="two")
+    assert pod.sentries() == [pod.pid] and "member" in text_of(f"/proc/{first}/cmdline").split("\0")
+    # Each has its own tree, process 1, and name for itself.
+    harness.wait_for(lambda: os.path.exists(one.rootfs + "/tmp/who"), "the first's file")
+    assert one.done("exec", "one", "cat", "/tmp/who") == "one\n" and two.rung("exec", "two", "cat", "/tmp/who").returncode == 1
+    assert two.done("exec", "two", "sh", "-c", "cat /proc/1/cmdline | head -c 2") == "sh"
+    listed = one.done("exec", "one", "ps")
+    assert "sleep 1000" in listed and "sh -c" not in listed, listed
+    # Their programs are processes of their cgroups; the guest kernel is in the sandbox's.
+    assert pod.pid in pids_of(pod.sandbox) and first in pids_of(one) and second in pids_of(two)
+    assert len(pids_of(one)) >= 3 and len(pids_of(two)) >= 4 and not pids_of(one) & pids_of(two)
+    parents = {int(text_of(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[1]) for pid in pids_of(one)}
+    assert pod.pid in parents
+    assert {one.state("one")["status"], two.state("two")["status"]} == {"running"}
+    # What ends one leaves the other.
+    one.done("kill", "one", "KILL")
+    harness.wait_for(lambda: one.state("one")["status"] == "stopped", "the end of the first")
+    one.done("delete", "one")
+    assert one.cgroups() == [] and two.done("exec", "two", "echo", "there") == "there\n"
+    assert one.start("sleep", "1000", name="one") and one.done("exec", "one", "echo", "again") == "again\n"
+
+
+def test_the_end_of_a_program_of_a_pod_is_its_containers(pod):
+    one = pod.box("one")
+    assert one.once("sh", "-c", "echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
+    assert one.once("sh", "-c", "kill -9 $$; kill -SEGV 1; exit 3")[0] == 3
+    assert one.once("sh", "-c", "sleep 1000 & exec false")[0] == 1
+    assert one.once("/nothing")[0] != 0 and "no such file" in one.once("/nothing")[2]
+    one.write(["sh", "-c", "trap 'exit 9' TERM; echo up > /tmp/up; while :; do sleep 0.05; done"])
+    child = subprocess.Popen([RUNG, "--root", one.root, "run", "one"], cwd=one.bundle, stdin=subprocess.DEVNULL)
+    one.ids.add("one")
+    harness.wait_for(lambda: os.path.exists(one.rootfs + "/tmp/up"), "its trap")
+    one.done("kill", "one", "TERM")
+    assert child.wait(timeout=LIMIT_S) == 9
+    # A crash is nobody else's.
+    one.start("sh", "-c", "exec sleep 1000", name="other")
+    one.config["linux"]["cgroupsPath"] += "-x"
+    assert one.once("sh", "-c", "kill -SEGV $(/bin/busybox sh -c 'kill -SEGV $$' & echo $!); exit 4", name="x")[0] == 4
+    one.config["linux"]["cgroupsPath"] = one.config["linux"]["cgroupsPath"][:-2]
+    assert one.done("exec", "other", "echo", "there") == "there\n"
+
+
+def test_what_a_pods_containers_share_is_what_their_namespaces_say(pod):
+    libraries = [{"destination": path, "source": path, "type": "bind", "options": ["rbind", "ro"]} for path in ("/usr", "/lib", "/lib64")]
+    one, two, alone = pod.box("one"), pod.box("two", ("network", "ipc", "uts", "pid")), pod.box("alone", ("network",))
+    for each in (one, two, alone):
+        each.config["mounts"] += libraries
+        for kind in ("bounding", "effective", "permitted"):
+            each.config["process"]["capabilities"][kind].append("CAP_SYS_ADMIN")
+    one.start("sleep", "1000", name="one")
+    two.start("sleep", "1000", name="two")
+    alone.start("sleep", "1000", name="alone")
+    make = "import ctypes; c = ctypes.CDLL(None); print(c.shmget(0x706f64, 4096, 0o1600) >= 0)"
+    look = "import ctypes; c = ctypes.CDLL(None); print(c.shmget(0x706f64, 4096, 0) >= 0)"
+    assert one.done("exec", "one", "/usr/bin/python3", "-c", make) == "True\n"
+    assert two.done("exec", "two", "/usr/bin/python3", "-c", look) == "True\n"
+    assert alone.done("exec", "alone", "/usr/bin/python3", "-c", look) == "False\n"
+    name = pod.sandbox.done("exec", "pod", "hostname")
+    assert one.done("exec", "one", "hostname") == name
+    one.done("exec", "one", "hostname", "renamed")
+    assert two.done("exec", "two", "hostname") == "renamed\n" and alone.done("exec", "alone", "hostname") != "renamed\n"
+    # The second is in the sandbox's PID namespace: it sees the sandbox's process 1 and can signal it.
+    assert "sleep" in two.done("exec", "two", "sh", "-c", "cat /proc/1/cmdline") and "1" not in two.done("exec", "two", "sh", "-c", "echo $$").split()
+    two.done("exec", "two", "sh", "-c", "kill -0 1")
+    links = [box.done("exec", name, "/usr/bin/readlink", *(f"/proc/self/ns/{kind}" for kind in ("pid", "ipc", "uts", "mnt"))).split()
+             for box, name in ((one, "one"), (two, "two"), (alone, "alone"))]
+    assert links[0][0] != links[1][0] and links[0][1:3] == links[1][1:3] and len({link[3] for link in links}) == 3
+    assert links[2][1] != links[0][1] and links[2][2] != links[0][2]
+    # One network, with its loopback.
+    one.detached("exec", "-d", "one", "sh", "-c", "echo over loopback | /bin/busybox nc -l -p 7100")
+    assert alone.done("exec", "alone", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox nc 127.0.0.1 7100 </dev/null && exit 0; sleep 0.1; done") == \
+        "over loopback\n"
+
+
+def test_containers_join_each_others_pids(pod):
+    one = pod.box("one")
+    pid = one.start("sh", "-c", "sleep 1000 & sleep 1001 & wait", name="one")
+    two = pod.box("two")
+    for space in two.config["linux"]["namespaces"]:
+        if space["type"] == "pid":
+            space["path"] = f"/proc/{pid}/ns/pid"
+    two.start("sh", "-c", "sleep 2000 & wait", name="two")
+    listed = two.done("exec", "two", "ps")
+    assert "sleep 1000" in listed and "sleep 2000" in listed, listed
+    assert one.done("exec", "one", "sh", "-c", "ls /proc/1/root/bin/busybox") == "/proc/1/root/bin/busybox\n"
+    # Who has the namespace's process 1 ends all that is in it; who has not ends its own.
+    two.done("exec", "two", "sh", "-c", "kill -9 $(ps | awk '$4 == 1000 { print $1 }')")
+    assert "root     sleep 1000" not in one.done("exec", "one", "ps") and one.state("one")["status"] == "running"
+    two.done("kill", "two", "KILL")
+    harness.wait_for(lambda: two.state("two")["status"] == "stopped", "the end of the second")
+    assert "sleep 2000" not in one.done("exec", "one", "ps")
+    two.done("delete", "two")
+    two.start("sleep", "3000", name="two")
+    one.done("kill", "one", "KILL")
+    harness.wait_for(lambda: two.state("two")["status"] == "stopped", "the end of the second with the first")
+
+
+def test_a_pods_containers_are_paused_alone(pod):
+    one, two = pod.box("one"), pod.box("two")
+    script = "while :; do sleep 0.01; echo x >> /tmp/beats; done"
+    one.start("sh", "-c", script, name="one")
+    two.start("sh", "-c", script, name="two")
+    beats = [each.rootfs + "/tmp/beats" for each in (one, two)]
+    harness.wait_for(lambda: all(os.path.exists(path) for path in beats), "both at work")
+    one.done("pause", "one")
+    assert one.state("one")["status"] == "paused" and two.state("two")["status"] == "running"
+    time.sleep(0.1)
+    before = [os.path.getsize(path) for path in beats]
+    harness.wait_for(lambda: os.path.getsize(beats[1]) > before[1] + 10, "the second to go on")
+    assert os.path.getsize(beats[0]) == before[0]
+    one.done("resume", "one")
+    harness.wait_for(lambda: os.path.getsize(beats[0]) > before[0], "the first to go on")
+
+
+def test_a_pods_containers_are_limited_alone(pod):
+    one, two = pod.box("one"), pod.box("two")
+    one.config["linux"]["resources"]["pids"] = {"limit": 8}
+    one.config["linux"]["resources"]["memory"] = {"limit": 64 << 20}
+    one.start("sleep", "1000", name="one")
+    two.start("sleep", "1000", name="two")
+    many = "i=0; while [ $i -lt 20 ]; do sleep 5 & i=$((i+1)); done; echo all"
+    assert "all" not in one.rung("exec", "one", "sh", "-c", many).stdout and two.done("exec", "two", "sh", "-c", many) == "all\n"
+    assert int(one.done("exec", "one", "awk", "/MemTotal/ { print $2 }", "/proc/meminfo")) == 64 << 10
+    assert int(two.done("exec", "two", "awk", "/MemTotal/ { print $2 }", "/proc/meminfo")) > 64 << 10
+    eaten = one.rung("exec", "one", "sh", "-c", "head -c 200000000 /dev/zero | /bin/busybox tail -c 150000000 | wc -c")
+    assert eaten.stdout != "150000000\n"
+    assert two.done("exec", "two", "echo", "there") == "there\n"
+    stats = json.loads(one.done("events", "--stats", "one"))
+    assert stats["data"]["memory"]["usage"]["limit"] == 64 << 20 and stats["data"]["pids"]["current"] > 0
+
+
+def test_a_pods_container_on_a_terminal(pod):
+    one = pod.box("one")
+    one.config["process"]["terminal"] = True
+    path = pod.folder + "/console"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(1)
+        one.write(["sh", "-c", "tty; stty size; read line; echo got $line; sleep 1000"])
+        one.ids.add("one")
+        one.detached("create", "--console-socket", path, "one")
+        peer, _ = server.accept()
+        with peer:
+            _, descriptors, _, _ = socket.recv_fds(peer, 100, 1)
+    master = descriptors[0]
+    one.done("start", "one")
+    harness.wait_for(lambda: select.select([master], [], [], 0)[0], "its first words")
+    os.write(master, b"word\n")
+    seen = b""
+    while b"got word" not in seen:
+        assert select.select([master], [], [], LIMIT_S)[0], seen
+        seen += os.read(master, 4096)
+    assert b"/dev/pts/" in seen or b"/dev/console" in seen
+    os.close(master)
+
+
+def test_the_end_of_the_sandbox_is_its_containers(pod):
+    one, two = pod.box("one"), pod.box("two")
+    one.start("sleep", "1000", name="one")
+    two.write(["sleep", "1000"])
+    two.ids.add("two")
+    two.detached("create", "two")
+    pod.sandbox.done("kill", "pod", "KILL")
+    for each, name in ((pod.sandbox, "pod"), (one, "one"), (two, "two")):
+        harness.wait_for(lambda each=each, name=name: each.state(name)["status"] == "stopped", f"the end of {name}")
+    assert one.rung("exec", "one", "true").returncode != 0
+    for each, name in ((one, "one"), (two, "two"), (pod.sandbox, "pod")):
+        each.done("delete", name)
+        assert each.cgroups() == []
+
+
+def test_who_is_no_member_has_a_guest_kernel_of_its_own(pod):
+    strange = pod.box("strange", annotations={"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "nobody"})
+    pid = strange.start("sleep", "1000", name="strange")
+    assert sorted(pod.sentries()) == sorted([pod.pid, pid])
+    # Another network is another guest kernel's.
+    apart = pod.box("apart", ("ipc", "uts"))
+    pid = apart.start("sleep", "1000", name="apart")
+    assert pid in pod.sentries()
+    crio = pod.box("crio", annotations={"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "pod"})
+    assert crio.start("sleep", "1000", name="crio") not in pod.sentries()
+
+
+def test_members_that_are_killed_in_the_middle_leave_nothing(pod):
+    one = pod.box("one")
+    one.write(("sleep", "1000"))
+    for at in range(8):
+        child = subprocess.Popen([RUNG, "--root", one.root, "run", f"c{at}"], cwd=one.bundle, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.004 * at)
+        child.kill()
+        child.wait()
+        one.rung("delete", "--force", f"c{at}")
+    assert one.once("echo", "whole")[:2] == (0, "whole\n")
+    assert one.cgroups() == []
+    # No process of the sandbox's is left of them but its own.
+    harness.wait_for(lambda: len(text_of(f"/proc/{pod.pid}/task/{pod.pid}/children").split()) <= 4, "the sandbox to forget them")

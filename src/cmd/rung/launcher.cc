@@ -10,11 +10,13 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "cmd/rung/pod.h"
 #include "cmd/rung/rung.h"
 #include "cmd/runtime/store.h"
 #include "guest/sandbox/packet.h"
 #include "guest/sandbox/text.h"
 #include "guest/sys/table.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 #include "sys/pty.h"
 #include "sys/socket.h"
@@ -147,17 +149,60 @@ Result<> Rung::check(const oci::Spec& spec) const {
   return {};
 }
 
+namespace {
+
+// What of the guest kernel's half of a container came to nothing.
+Error undone(const runtime::CreateRequest& outer, runtime::Created& created, Error why) {
+  const Deadline deadline = Deadline::after_ms(kPatienceMs);
+  created.init.kill(SIGKILL).ignore("the error above is the one to tell");
+  created.init.wait(deadline).ignore("the error above is the one to tell");
+  runtime::end_cgroup(created.cgroup, deadline).ignore("the error above is the one to tell");
+  runtime::release(outer.spec, outer.id, "", created.root_mount)
+      .ignore("the error above is the one to tell");
+  return why;
+}
+
+// Above that of the guest kernel, which is the sandbox's: where memory runs out a program ends.
+void set_score(pid_t pid, const oci::Process& process) {
+  constexpr int kAbove = 100;
+  constexpr int kMost = 1000;
+  const int score = std::min(process.oom_score_adj.value_or(0) + kAbove, kMost);
+  const auto file = sys::open(cat("/proc/", pid, "/oom_score_adj"), O_WRONLY);
+  if (file.ok()) sys::write_all(*file, cat(score)).ignore("it is a preference");
+}
+
+// The processes of a member's programs descend from one of the sandbox's, which is put into the
+// container's cgroup before there is any of them.
+Result<> settle(const Sandbox& sandbox, const runtime::Created& created, sys::FdRef born,
+                sys::FdRef go, const oci::Process& process) {
+  pid_t number = 0;
+  const size_t got =
+      FLUYT_TRY(sys::read_some(born, {reinterpret_cast<char*>(&number), sizeof number}));
+  // It will say why.
+  if (got != sizeof number) return {};
+  const pid_t pid = FLUYT_TRY(find_child(sandbox.pid, number));
+  set_score(pid, process);
+  FLUYT_TRY(runtime::cgroup::join(created.cgroup, pid));
+  return sys::write_all(go, "m");
+}
+
+}  // namespace
+
 Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
                                       const std::string& folder) const {
   if (request.preserve_fds > 0)
     return Error(
         Code::kUnimplemented,
         "option --preserve-fds: programs of a guest kernel get no descriptor of the host's");
+  std::optional<Sandbox> pod =
+      FLUYT_TRY(find_sandbox(request.spec, folder.substr(0, folder.rfind('/'))));
   const guest::SandboxRequest sandbox = FLUYT_TRY(sandbox_of(request.spec));
   const sys::Fd text = FLUYT_TRY(sys::sealed_memfd("sandbox", guest::to_text(sandbox)));
   const sys::Fd control = FLUYT_TRY(sys::listen_unix(control_path(folder), SOCK_SEQPACKET, 0600));
   const sys::Fd program = FLUYT_TRY(sys::open("/proc/self/exe", O_PATH));
   sys::Pipe ready = FLUYT_TRY(sys::make_pipe());
+  sys::Pipe born = FLUYT_TRY(sys::make_pipe());
+  sys::Pipe go = FLUYT_TRY(sys::make_pipe());
   const sys::Fd strace = FLUYT_TRY_CONTEXT(open_log(strace_), "option --strace");
   const sys::Fd unsupported = FLUYT_TRY_CONTEXT(open_log(unsupported_), "option --unsupported");
 
@@ -165,20 +210,21 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
   OuterSpec translated = outer_spec(request.spec);
   outer.spec = std::move(translated.spec);
   outer.mount_places = std::move(translated.mount_places);
-  outer.spec.process->args = {"rung",
-                              std::string(kSentry),
-                              request.id,
-                              number_of(text),
-                              number_of(ready.write),
-                              number_of(request.gate),
-                              number_of(request.report),
-                              number_of(control),
-                              number_of(strace),
-                              number_of(unsupported)};
+  std::vector<std::string>& words = outer.spec.process->args;
+  words = {"rung", std::string(pod ? kMember : kSentry), request.id};
+  const auto give = [&](std::initializer_list<sys::FdRef> descriptors) {
+    for (const sys::FdRef fd : descriptors) {
+      words.push_back(number_of(fd));
+      if (fd.valid()) outer.program.descriptors.push_back(fd);
+    }
+  };
+  if (pod) {
+    give({text, pod->control, control, born.write, go.read, ready.write, request.gate,
+          request.report, strace, unsupported});
+  } else {
+    give({text, ready.write, request.gate, request.report, control, strace, unsupported});
+  }
   outer.program.file = program;
-  outer.program.descriptors = {text, ready.write, control};
-  for (const sys::FdRef fd : {request.gate, request.report, strace.ref(), unsupported.ref()})
-    if (fd.valid()) outer.program.descriptors.push_back(fd);
   outer.gate = outer.report = {};
   outer.fills_dev = false;
   sys::Pty pty;
@@ -188,16 +234,15 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
   }
   runtime::Created created = FLUYT_TRY(runtime::create(outer));
   ready.write.reset();
-  auto said = read_report(ready.read);
-  if (!said.ok()) {
-    const Deadline deadline = Deadline::after_ms(kPatienceMs);
-    created.init.kill(SIGKILL).ignore("the error above is the one to tell");
-    created.init.wait(deadline).ignore("the error above is the one to tell");
-    runtime::end_cgroup(created.cgroup, deadline).ignore("the error above is the one to tell");
-    runtime::release(outer.spec, request.id, "", created.root_mount)
-        .ignore("the error above is the one to tell");
-    return std::move(said).error();
+  born.write.reset();
+  go.read.reset();
+  if (pod) {
+    pod->control.reset();
+    auto settled = settle(*pod, created, born.read, go.write, *request.spec.process);
+    if (!settled.ok()) return undone(outer, created, std::move(settled).error());
   }
+  auto said = read_report(ready.read);
+  if (!said.ok()) return undone(outer, created, std::move(said).error());
   created.console = std::move(pty.master);
   for (std::string& sentence : left_out(request.spec))
     created.warnings.push_back(std::move(sentence));

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
                                            words.end());
   if (command == fluyt::rung::kSentry) fluyt::rung::run_sentry(rest);
   if (command == fluyt::rung::kKeeper) fluyt::rung::run_keeper(rest);
+  if (command == fluyt::rung::kMember) fluyt::rung::run_member(rest);
   if (command == "do") {
     const int code = fluyt::rung::run_do(rest);
     std::fflush(nullptr);

@@ -13,12 +13,16 @@ namespace fluyt::rung {
 /// `rung do`: one program, as the caller's child and on its terminal. Its exit status.
 int run_do(const std::vector<std::string_view>& words);
 
-/// What rung starts in a container: the guest kernel, and who keeps each program that is executed
-/// later. Words are descriptors' numbers, as launcher.cc gives them. They do not return.
+/// What rung starts in a container: the guest kernel or its member, and who keeps each program that
+/// is executed later. Words are descriptors' numbers, as launcher.cc gives them. They do not
+/// return.
 inline constexpr std::string_view kSentry = "sentry";
 inline constexpr std::string_view kKeeper = "keeper";
+/// In place of the guest kernel where another container's runs the program.
+inline constexpr std::string_view kMember = "member";
 [[noreturn]] void run_sentry(const std::vector<std::string_view>& words);
 [[noreturn]] void run_keeper(const std::vector<std::string_view>& words);
+[[noreturn]] void run_member(const std::vector<std::string_view>& words);
 
 /// A descriptor's number, or -1 for none. What is no number ends the process.
 int descriptor_of(std::string_view word);

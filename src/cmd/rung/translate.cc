@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/strings.h"
+#include "cmd/rung/pod.h"
 #include "cmd/rung/rung.h"
 #include "runtime/caps/caps.h"
 #include "runtime/plan.h"
@@ -200,6 +201,9 @@ OuterSpec outer_spec(const oci::Spec& spec) {
   });
   if (config.resources && config.resources->pids_limit)
     config.resources->pids_limit = host_pids(*config.resources->pids_limit);
+  // The guest kernel works for all of a pod: it is not to have the share of one that sleeps.
+  if (config.resources && config.resources->cpu && pod_role(spec).is_sandbox)
+    config.resources->cpu->shares.reset();
   return translated;
 }
 

@@ -119,7 +119,7 @@ class HostTreeTest : public HostFsTest {
   void expect_seen(const std::string& path, int64_t believed) {
     const int64_t now = on_host(path);
     EXPECT_EQ(number(path), exclusive() ? believed : now) << path;
-    tree_->distrust();
+    tree_->distrust(tree_->root());
     EXPECT_EQ(number(path), now) << path;
     EXPECT_EQ(number(path), now) << path << ", again";
   }

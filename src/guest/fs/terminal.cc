@@ -31,6 +31,7 @@ Errno set_foreground(const std::shared_ptr<Terminal>& terminal, Caller& caller, 
   int32_t group = 0;
   GUEST_TRY(copy_in(caller, argument, group));
   if (group < 0) return Errno(EINVAL);
+  if (group == 0 || (group = job.meant(group)) == 0) return Errno(ESRCH);
   GUEST_TRY(job.find_group(group));
   const int32_t session = job.session();  // before the terminal's lock: it takes the kernel's
   std::lock_guard lock(terminal->mutex);
@@ -99,6 +100,7 @@ ErrnoOr<uint64_t> control_jobs(const std::shared_ptr<Terminal>& terminal, Termin
     answer = request == TIOCGSID ? terminal->session : terminal->foreground;
   }
   if (request == TIOCGSID && answer == 0) return Errno(ENOTTY);
+  answer = caller.job->shown(answer);
   GUEST_TRY(copy_out(caller, argument, answer));
   return uint64_t{0};
 }

@@ -179,6 +179,73 @@ TEST_F(TreeTest, MountsCoverAndAreLeftByDotDot) {
   EXPECT_EQ(tree_.remove(from(), "/m", true).value(), EBUSY);
 }
 
+TEST_F(TreeTest, RootsHaveNothingInCommonButTheFiles) {
+  dir("/m");
+  const DentryPtr other = tree_.add_root(make_memfs(0755), "tmpfs");
+  const WalkFrom there{other, other, {}};
+  EXPECT_EQ(tree_.find(there, "/m", LastLink::kFollow).error().value(), ENOENT);
+  EXPECT_EQ(tree_.find(there, "/../..", LastLink::kFollow).value(), other);
+  ASSERT_TRUE(tree_.make(there, "/m", S_IFDIR | 0755, 0).ok());
+  const DentryPtr at = tree_.find(there, "/m", LastLink::kFollow).value();
+  ASSERT_TRUE(tree_.mount(at, make_memfs(0700), "tmpfs").ok());
+  EXPECT_EQ(tree_.mounts(other).size(), 2U);
+  EXPECT_EQ(tree_.mounts(tree_.root()).size(), 1U);
+  EXPECT_TRUE(tree_.is_within(at, other));
+  EXPECT_FALSE(tree_.is_within(at, tree_.root()));
+  EXPECT_EQ(tree_.unmount(other, true).value(), EINVAL);
+}
+
+TEST_F(TreeTest, ACopyHasTheMountsAndGoesItsOwnWay) {
+  dir("/m");
+  dir("/m/cwd");
+  ASSERT_TRUE(tree_
+                  .mount(tree_.find(from(), "/m", LastLink::kFollow).value(), make_memfs(0700),
+                         "tmpfs", "ro,nosuid")
+                  .ok());
+  tree_.lock_mounts(tree_.root());
+  dir("/d");
+  dir("/d/cwd");
+  const DentryPtr cwd = tree_.find(from(), "/d/cwd", LastLink::kFollow).value();
+  Tree::Copy copy = tree_.copy(tree_.root(), {cwd, tree_.root()}).value();
+  const WalkFrom there{copy.root, copy.places[0], {}};
+  EXPECT_EQ(copy.places[1], copy.root);
+  EXPECT_EQ(tree_.path_of(copy.places[0], copy.root), "/d/cwd");
+  EXPECT_NE(copy.places[0], cwd);
+  // Its mounts are as they were: covered, read-only, and there to stay.
+  EXPECT_EQ(tree_.find(there, "/m/cwd", LastLink::kFollow).error().value(), ENOENT);
+  const DentryPtr mounted = tree_.find(there, "/m", LastLink::kFollow).value();
+  EXPECT_EQ(tree_.make(there, "/m/x", S_IFDIR, 0).value(), EROFS);
+  EXPECT_EQ(tree_.unmount(mounted, true).value(), EINVAL);
+  EXPECT_EQ(tree_.path_of(mounted, copy.root), "/m");
+  // Files are the same ones, mounts are not.
+  ASSERT_TRUE(tree_.make(there, "/new", S_IFDIR | 0755, 0).ok());
+  EXPECT_EQ(find("/new"), 0);
+  const DentryPtr inner = tree_.find(there, "/new", LastLink::kFollow).value();
+  ASSERT_TRUE(tree_.mount(inner, make_memfs(0700), "tmpfs").ok());
+  EXPECT_EQ(tree_.mounts(copy.root).size(), 3U);
+  EXPECT_EQ(tree_.mounts(tree_.root()).size(), 2U);
+  ASSERT_TRUE(tree_.remove(from(), "/d/cwd", true).ok());
+  EXPECT_EQ(tree_.find(there, "/d/cwd", LastLink::kFollow).error().value(), ENOENT);
+}
+
+TEST_F(TreeTest, ARootThatIsDroppedLetsItsFilesGo) {
+  InodePtr inode = make_memfs(0755);
+  const std::weak_ptr<Inode> watched = inode;
+  DentryPtr other = tree_.add_root(std::move(inode), "tmpfs");
+  {
+    const WalkFrom there{other, other, {}};
+    ASSERT_TRUE(tree_.make(there, "/m", S_IFDIR | 0755, 0).ok());
+    const DentryPtr at = tree_.find(there, "/m", LastLink::kFollow).value();
+    ASSERT_TRUE(tree_.mount(at, make_memfs(0700), "tmpfs").ok());
+    ASSERT_TRUE(tree_.make(there, "/m/deep", S_IFDIR | 0755, 0).ok());
+  }
+  tree_.drop(std::move(other));
+  EXPECT_FALSE(watched.expired());
+  tree_.sweep();
+  EXPECT_TRUE(watched.expired());
+  EXPECT_EQ(tree_.mounts(tree_.root()).size(), 1U);
+}
+
 TEST_F(TreeTest, ARootBelowKeepsItsUsersIn) {
   dir("/jail");
   dir("/jail/in");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -145,6 +146,13 @@ class Platform {
   /// Every guest thread that runs at this moment passes a full memory barrier before this comes
   /// back (membarrier(2)). ENOSYS: the host has no such thing.
   virtual Errno barrier() { return Errno(ENOSYS); }
+
+  /// The same platform for the programs of one more container: the host's processes that it makes
+  /// descend from one of its own, host_pid(), which can be put into a cgroup before the first of
+  /// them. It may not outlive this one, nor may its address spaces outlive it. `limited`: the host
+  /// may run out of memory for them. ENOSYS: there is none.
+  virtual ErrnoOr<std::unique_ptr<Platform>> branch(bool /*limited*/) { return Errno(ENOSYS); }
+  virtual int32_t host_pid() const { return 0; }
 };
 
 }  // namespace fluyt::guest

@@ -12,6 +12,7 @@
 #include "guest/net/network.h"
 #include "guest/platform/host/io.h"
 #include "guest/proc/nodes.h"
+#include "guest/task/namespaces.h"
 
 namespace fluyt::guest {
 namespace {
@@ -73,6 +74,7 @@ struct Seen {
   SignalSet blocked = 0;
   SignalSet pending = 0;
   int32_t tid = 0;
+  std::shared_ptr<MountSpace> mounts;
   bool no_new_privileges = false;
   int seccomp_mode = 0;
   int seccomp_filters = 0;
@@ -81,18 +83,19 @@ struct Seen {
 /// A process by its pid, or a thread of it.
 class Watched {
  public:
-  Watched(Kernel& kernel, int32_t tid) : kernel_(kernel), tid_(tid) {}
+  Watched(const ProcView& view, int32_t tid) : view_(view), tid_(tid) {}
   ErrnoOr<Seen> look() const {
-    std::lock_guard lock(kernel_.lock);
+    std::lock_guard lock(kernel().lock);
     Seen seen;
     seen.tid = tid_;
-    const auto thread = kernel_.tasks.find(tid_);
-    if (thread != kernel_.tasks.end()) {
+    const auto thread = kernel().tasks.find(tid_);
+    if (thread != kernel().tasks.end()) {
       const Task& task = *thread->second;
       seen.process = task.process;
       seen.mm = task.mm;
       seen.files = task.files;
       seen.fs = task.fs;
+      seen.mounts = task.mounts;
       seen.name = task.name;
       seen.credentials = task.credentials;
       seen.blocked = task.blocked;
@@ -103,17 +106,41 @@ class Watched {
       seen.pending = task.pending.set();
       return seen;
     }
-    const auto process = kernel_.processes.find(tid_);
-    if (process == kernel_.processes.end()) return Errno(ESRCH);
-    seen.process = process->second;
+    seen.process = kernel().find_process(tid_);
+    if (!seen.process) return Errno(ESRCH);
     return seen;
   }
-  Kernel& kernel() const { return kernel_; }
+  Kernel& kernel() const { return view_.kernel; }
+  const ProcView& view() const { return view_; }
+  /// What the number of an id is where this procfs was mounted.
+  int32_t shown(int32_t id) const { return view_.pids->number_of(id); }
 
  private:
-  Kernel& kernel_;
+  ProcView view_;
   int32_t tid_;
 };
+
+/// ptrace(2), "Ptrace access mode checking", of namespaces: who may see into a process.
+bool may_look_into(const Task* asks, const Task& other) {
+  constexpr int kCapSysPtrace = 19;
+  if (asks == nullptr) return false;
+  const Credentials& own = asks->credentials;
+  const Credentials& its = other.credentials;
+  return asks->process == other.process || own.can(kCapSysPtrace) ||
+         (other.process->dumpable && own.fsuid == its.uid && own.fsuid == its.euid &&
+          own.fsuid == its.suid && own.fsgid == its.gid && own.fsgid == its.egid &&
+          own.fsgid == its.sgid);
+}
+
+/// What its links lead to is only for those.
+ErrnoOr<Seen> look_into(const Watched& who) {
+  Seen seen = GUEST_TRY(who.look());
+  std::lock_guard lock(who.kernel().lock);
+  const auto found = who.kernel().tasks.find(seen.tid);
+  if (found != who.kernel().tasks.end() && !may_look_into(Task::current(), *found->second))
+    return Errno(EACCES);
+  return seen;
+}
 
 /// proc_pid_smaps(5). What of it has pages the host alone knows: at most all that can be used.
 void add_details(std::string& out, const Mm::Area& area, uint64_t size) {
@@ -134,6 +161,17 @@ void add_details(std::string& out, const Mm::Area& area, uint64_t size) {
         area.file || area.shared ? 0 : most, 0);
 }
 
+/// As whoever asks would name it.
+std::string path_shown(Kernel& kernel, const DentryPtr& place) {
+  const Task* task = Task::current();
+  DentryPtr root = kernel.tree->root();
+  if (task != nullptr && task->fs) {
+    std::lock_guard lock(task->fs->lock);
+    root = task->fs->root;
+  }
+  return kernel.tree->path_of(place, root);
+}
+
 std::string maps_of(const Watched& who, const Seen& seen, bool detailed) {
   std::string out;
   if (!seen.mm) return out;
@@ -142,9 +180,8 @@ std::string maps_of(const Watched& who, const Seen& seen, bool detailed) {
     uint64_t device = 0;
     uint64_t ino = 0;
     if (area.file) {
-      path = area.file->path()
-                 ? who.kernel().tree->path_of(area.file->path(), who.kernel().tree->root())
-                 : area.file->describe();
+      path =
+          area.file->path() ? path_shown(who.kernel(), area.file->path()) : area.file->describe();
       const ErrnoOr<Stat> stat = area.file->stat();
       if (stat.ok()) {
         device = stat.value().dev;
@@ -192,10 +229,12 @@ std::string stat_of(const Watched& who, const Seen& seen) {
   const int nice = process.threads.empty() ? 0 : process.threads.front()->schedule.nice;
   std::string out;
   print(out, "%d (%s) %c %d %d %d %d %d 0 0 0 0 0 %ld %ld %ld %ld %d %d %zu 0 %ld %lu %lu ",
-        seen.tid, seen.name.c_str(), state_of(process), parent ? parent->pid : 0, process.group,
-        process.session, tty, foreground, own.user_ns / kTick, own.system_ns / kTick,
-        process.children_usage.user_ns / kTick, process.children_usage.system_ns / kTick, 20 + nice,
-        nice, std::max<size_t>(process.threads.size(), 1), process.started_ns / kTick, sizes.mapped,
+        who.shown(seen.tid), seen.name.c_str(), state_of(process),
+        parent ? who.shown(parent->pid) : 0, who.shown(process.group), who.shown(process.session),
+        tty, foreground > 0 ? who.shown(foreground) : foreground, own.user_ns / kTick,
+        own.system_ns / kTick, process.children_usage.user_ns / kTick,
+        process.children_usage.system_ns / kTick, 20 + nice, nice,
+        std::max<size_t>(process.threads.size(), 1), process.started_ns / kTick, sizes.mapped,
         sizes.usable / kPageSize);
   print(out, "18446744073709551615 %lu %lu %lu 0 0 %lu %lu 0 0 0 0 0 17 0 0 0 0 0 0 ",
         seen.mm ? seen.mm->layout.code_start : 0, seen.mm ? seen.mm->layout.code_end : 0,
@@ -259,11 +298,28 @@ std::string status_of(const Watched& who, const Seen& seen) {
   print(out,
         "Name:\t%s\nUmask:\t%04o\nState:\t%c "
         "(%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
-        seen.name.c_str(), mask, state, word, process.pid, seen.tid, parent ? parent->pid : 0);
+        seen.name.c_str(), mask, state, word, who.shown(process.pid), who.shown(seen.tid),
+        parent ? who.shown(parent->pid) : 0);
   print(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t", c.uid, c.euid,
         c.suid, c.fsuid, c.gid, c.egid, c.sgid, c.fsgid);
   for (uint32_t group : c.groups) print(out, "%u ", group);
   out += '\n';
+  // From here down to its own namespace.
+  std::vector<const PidSpace*> levels;
+  for (const PidSpace* at = process.pids.get(); at != nullptr; at = at->above.get()) {
+    levels.push_back(at);
+    if (at == who.view().pids.get()) break;
+  }
+  const auto numbers = [&](const char* name, int32_t id) {
+    out += name;
+    for (auto level = levels.rbegin(); level != levels.rend(); ++level)
+      print(out, "\t%d", (*level)->number_of(id));
+    out += '\n';
+  };
+  numbers("NStgid:", process.pid);
+  numbers("NSpid:", seen.tid);
+  numbers("NSpgid:", process.group);
+  numbers("NSsid:", process.session);
   if (seen.mm)
     print(out,
           "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\nRssAnon:\t%8lu kB\nRssFile:\t%8lu kB\n"
@@ -364,7 +420,7 @@ InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
         const int fd = GUEST_TRY(open_descriptor(who, name));
         const auto file = [who, fd]() -> ErrnoOr<FilePtr> {
-          const Seen now = GUEST_TRY(who.look());
+          const Seen now = GUEST_TRY(look_into(who));
           if (!now.files) return Errno(ENOENT);
           return now.files->get(fd);
         };
@@ -373,7 +429,7 @@ InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
             [who, file]() -> ErrnoOr<std::string> {
               const FilePtr open = GUEST_TRY(file());
               if (!open->path()) return open->describe();
-              return who.kernel().tree->path_of(open->path(), who.kernel().tree->root());
+              return path_shown(who.kernel(), open->path());
             },
             [file]() -> ErrnoOr<DentryPtr> {
               const FilePtr open = GUEST_TRY(file());
@@ -393,12 +449,14 @@ InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
   return dir;
 }
 
-std::string mounts_text(Kernel& kernel, bool detailed) {
+ErrnoOr<std::string> mounts_text(Kernel& kernel, const Seen& seen, bool detailed) {
+  if (!seen.mounts) return Errno(EINVAL);
+  const DentryPtr& root = seen.mounts->root;
   std::string out;
   int id = 20;
-  for (const DentryPtr& mount : kernel.tree->mounts()) {
+  for (const DentryPtr& mount : kernel.tree->mounts(root)) {
     const DentryPtr below = mount->below.lock();
-    const std::string path = below ? kernel.tree->path_of(below, kernel.tree->root()) : "/";
+    const std::string path = below ? kernel.tree->path_of(below, root) : "/";
     const std::string& type = mount->file_system;
     const std::string& options = mount->options;
     if (detailed)
@@ -411,8 +469,39 @@ std::string mounts_text(Kernel& kernel, bool detailed) {
   return out;
 }
 
-InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
-  const Watched who(kernel, tid);
+InodePtr make_namespaces_dir(const Watched& who, int32_t tid, uint64_t ino) {
+  auto dir = std::make_shared<Directory>(ino, 0511);
+  uint64_t next = ino;
+  for (const NamespaceName& name : kNamespaces) {
+    const auto find = [who, tid, &name]() -> ErrnoOr<std::shared_ptr<NamespaceInode>> {
+      std::lock_guard lock(who.kernel().lock);
+      const auto found = who.kernel().tasks.find(tid);
+      if (found == who.kernel().tasks.end()) return Errno(ENOENT);
+      if (!may_look_into(Task::current(), *found->second)) return Errno(EACCES);
+      std::shared_ptr<NamespaceInode> inode = namespace_of(*found->second, name);
+      if (!inode) return Errno(ENOENT);
+      return inode;
+    };
+    dir->add(std::string(name.name), 10, [find, number = ++next]() -> InodePtr {
+      return std::make_shared<LinkInode>(
+          number,
+          [find]() -> ErrnoOr<std::string> {
+            const auto inode = GUEST_TRY(find());
+            return inode->describe();
+          },
+          [find]() -> ErrnoOr<DentryPtr> {
+            auto inode = GUEST_TRY(find());
+            std::string text = inode->describe();
+            return std::make_shared<Dentry>(nullptr, std::move(text), std::move(inode));
+          });
+    });
+  }
+  return dir;
+}
+
+InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
+  Kernel& kernel = view.kernel;
+  const Watched who(view, tid);
   const uint64_t ino =
       uint64_t{0x10000} + static_cast<uint64_t>(tid) * 4096 + (is_thread ? 2048 : 0);
   auto dir = std::make_shared<Directory>(ino);
@@ -448,12 +537,12 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
       return std::make_shared<LinkInode>(
           number,
           [who, target]() -> ErrnoOr<std::string> {
-            const Seen seen = GUEST_TRY(who.look());
+            const Seen seen = GUEST_TRY(look_into(who));
             const DentryPtr at = GUEST_TRY(target(seen));
-            return who.kernel().tree->path_of(at, who.kernel().tree->root());
+            return path_shown(who.kernel(), at);
           },
           [who, target]() -> ErrnoOr<DentryPtr> {
-            const Seen seen = GUEST_TRY(who.look());
+            const Seen seen = GUEST_TRY(look_into(who));
             return target(seen);
           });
     });
@@ -489,9 +578,9 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
        [](const Watched&, const Seen&) -> Out { return std::string("4294967295"); });
   text("wchan", 0444, [](const Watched&, const Seen&) -> Out { return std::string("0"); });
   text("mounts", 0444,
-       [](const Watched& w, const Seen&) -> Out { return mounts_text(w.kernel(), false); });
+       [](const Watched& w, const Seen& s) -> Out { return mounts_text(w.kernel(), s, false); });
   text("mountinfo", 0444,
-       [](const Watched& w, const Seen&) -> Out { return mounts_text(w.kernel(), true); });
+       [](const Watched& w, const Seen& s) -> Out { return mounts_text(w.kernel(), s, true); });
   text("limits", 0444, [](const Watched& w, const Seen& s) -> Out {
     static constexpr const char* kNames[] = {
         "Max cpu time",       "Max file size",     "Max data size",         "Max stack size",
@@ -529,6 +618,8 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
   const uint64_t fdinfo_ino = ino + (uint64_t{1} << 40);
   dir->add("fdinfo", 4,
            [who, fdinfo_ino, owner] { return make_fdinfo_dir(who, fdinfo_ino, owner); });
+  const uint64_t ns_ino = ino + (uint64_t{1} << 41);
+  dir->add("ns", 4, [who, tid, ns_ino] { return make_namespaces_dir(who, tid, ns_ino); });
   dir->add("net", 4, [&kernel, ino]() -> InodePtr {
     auto net = std::make_shared<Directory>(ino + 65);
     uint64_t at = ino + 66;
@@ -553,18 +644,20 @@ InodePtr make_process_dir(Kernel& kernel, int32_t tid, bool is_thread) {
       std::sort(out.begin(), out.end());
       return out;
     };
-    dir->add("task", 4, [&kernel, ino, threads]() -> InodePtr {
+    dir->add("task", 4, [view, ino, threads]() -> InodePtr {
       auto tasks = std::make_shared<Directory>(ino + 63);
       tasks->add_dynamic(
-          [&kernel, threads](std::string_view name) -> ErrnoOr<InodePtr> {
+          [view, threads](std::string_view name) -> ErrnoOr<InodePtr> {
             for (int32_t thread : threads())
-              if (std::to_string(thread) == name) return make_process_dir(kernel, thread, true);
+              if (std::to_string(view.pids->number_of(thread)) == name)
+                return make_process_dir(view, thread, true);
             return Errno(ENOENT);
           },
-          [threads] {
+          [view, threads] {
             std::vector<DirEntry> out;
             for (int32_t thread : threads())
-              out.push_back({std::to_string(thread), static_cast<uint64_t>(thread), 4});
+              out.push_back(
+                  {std::to_string(view.pids->number_of(thread)), static_cast<uint64_t>(thread), 4});
             return out;
           });
       return tasks;
@@ -594,7 +687,8 @@ std::string sysv_text(const char* kind) {
     for (const auto& [id, one] : sysv.segments.by_id) {
       const long attached = one->mapped.use_count() - (one->memory ? 1 : 0);
       print(out, "%10d %10d  %4o %21lu %5d %5d  %5ld ", one->permissions.key, id,
-            one->permissions.mode, one->size, one->creator, one->last, std::max(attached, 0L));
+            one->permissions.mode, one->size, task->shown(one->creator), task->shown(one->last),
+            std::max(attached, 0L));
       owner(one->permissions);
       print(out, " %10ld %10ld %10ld %21d %21d\n", one->attached_s, one->detached_s, one->changed_s,
             0, 0);
@@ -613,8 +707,8 @@ std::string sysv_text(const char* kind) {
         "  stime      rtime      ctime\n";
     for (const auto& [id, one] : sysv.queues.by_id) {
       print(out, "%10d %10d  %4o  %10lu %10zu %5d %5d ", one->permissions.key, id,
-            one->permissions.mode, one->bytes, one->messages.size(), one->last_sender,
-            one->last_receiver);
+            one->permissions.mode, one->bytes, one->messages.size(), task->shown(one->last_sender),
+            task->shown(one->last_receiver));
       owner(one->permissions);
       print(out, " %10ld %10ld %10ld\n", one->sent_s, one->received_s, one->changed_s);
     }
@@ -723,7 +817,8 @@ std::vector<std::string> namespaced_settings() {
   return out;
 }
 
-InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
+InodePtr make_procfs(const ProcView& view, HostFacts facts) {
+  Kernel& kernel = view.kernel;
   auto root = std::make_shared<Directory>(1);
   uint64_t next = 2;
   const auto text_in = [&next](Directory& dir, const char* name, Text text) {
@@ -741,15 +836,18 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
       return std::make_shared<LinkInode>(number, target, nullptr);
     });
   };
-  link("self", []() -> ErrnoOr<std::string> {
+  const auto shown_to_us = [pids = view.pids](int32_t id) { return pids->number_of(id); };
+  link("self", [shown_to_us]() -> ErrnoOr<std::string> {
     const Task* task = Task::current();
-    if (task == nullptr) return Errno(ENOENT);
-    return std::to_string(task->process->pid);
+    const int32_t own = task == nullptr ? 0 : shown_to_us(task->process->pid);
+    if (own == 0) return Errno(ENOENT);
+    return std::to_string(own);
   });
-  link("thread-self", []() -> ErrnoOr<std::string> {
+  link("thread-self", [shown_to_us]() -> ErrnoOr<std::string> {
     const Task* task = Task::current();
-    if (task == nullptr) return Errno(ENOENT);
-    return std::to_string(task->process->pid) + "/task/" + std::to_string(task->tid);
+    const int32_t own = task == nullptr ? 0 : shown_to_us(task->process->pid);
+    if (own == 0) return Errno(ENOENT);
+    return std::to_string(own) + "/task/" + std::to_string(shown_to_us(task->tid));
   });
   link("mounts", fixed("self/mounts"));
   root->add("sysvipc", 4, []() -> InodePtr {
@@ -765,18 +863,20 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
   link("net", fixed("self/net"));
   text_in(*root, "cpuinfo", fixed(first_processors(facts.cpuinfo, host::processors())));
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));
-  text_in(*root, "locks",
-          [&kernel]() -> ErrnoOr<std::string> { return kernel.file_locks.describe(); });
+  text_in(*root, "locks", [&kernel, shown_to_us]() -> ErrnoOr<std::string> {
+    return kernel.file_locks.describe(shown_to_us);
+  });
   text_in(*root, "filesystems",
           fixed("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\n"
                 "nodev\tramfs\nnodev\tmqueue\nnodev\thost\n"));
   text_in(*root, "cmdline", fixed("\n"));
-  text_in(*root, "loadavg", [&kernel]() -> ErrnoOr<std::string> {
+  text_in(*root, "loadavg", [&kernel, shown_to_us]() -> ErrnoOr<std::string> {
     std::string out;
     std::lock_guard lock(kernel.lock);
     const auto load = kernel.load();
     print(out, "%.2f %.2f %.2f %zu/%zu %d\n", load[0], load[1], load[2], kernel.running(),
-          kernel.tasks.size(), kernel.tasks.empty() ? 0 : kernel.tasks.rbegin()->first);
+          kernel.tasks.size(),
+          kernel.tasks.empty() ? 0 : shown_to_us(kernel.tasks.rbegin()->first));
     return out;
   });
   text_in(*root, "uptime", [&kernel]() -> ErrnoOr<std::string> {
@@ -787,8 +887,11 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
           static_cast<double>(times.idle_ns) / 1e9);
     return out;
   });
-  text_in(*root, "meminfo",
-          [&kernel]() -> ErrnoOr<std::string> { return meminfo_of(kernel.memory.read()); });
+  text_in(*root, "meminfo", [of = view.container]() -> ErrnoOr<std::string> {
+    const auto container = of.lock();
+    if (!container) return Errno(ESRCH);
+    return meminfo_of(container->memory.read());
+  });
   text_in(*root, "stat", [&kernel]() -> ErrnoOr<std::string> { return kernel_stat(kernel); });
 
   const auto make_sys = [&kernel](const std::map<std::string, std::string>& settings) {
@@ -874,24 +977,28 @@ InodePtr make_procfs(Kernel& kernel, HostFacts facts) {
   root->add("sys", 4, [sys]() -> InodePtr { return sys; });
 
   root->add_dynamic(
-      [&kernel](std::string_view name) -> ErrnoOr<InodePtr> {
+      [view](std::string_view name) -> ErrnoOr<InodePtr> {
         int32_t pid = 0;
         if (name.empty() || name.size() > 7) return Errno(ENOENT);
         for (char digit : name) {
           if (digit < '0' || digit > '9') return Errno(ENOENT);
           pid = pid * 10 + (digit - '0');
         }
+        pid = view.pids->id_of(pid);
         {
-          std::lock_guard lock(kernel.lock);
-          if (!kernel.processes.contains(pid)) return Errno(ENOENT);
+          std::lock_guard lock(view.kernel.lock);
+          if (!view.kernel.processes.contains(pid)) return Errno(ENOENT);
         }
-        return make_process_dir(kernel, pid, false);
+        return make_process_dir(view, pid, false);
       },
-      [&kernel] {
+      [view] {
         std::vector<DirEntry> out;
-        std::lock_guard lock(kernel.lock);
-        for (const auto& [pid, process] : kernel.processes)
-          out.push_back({std::to_string(pid), 0x10000 + static_cast<uint64_t>(pid) * 4096, 4});
+        std::lock_guard lock(view.kernel.lock);
+        for (const auto& [pid, process] : view.kernel.processes) {
+          const int32_t number = view.pids->number_of(pid);
+          if (number == 0) continue;
+          out.push_back({std::to_string(number), 0x10000 + static_cast<uint64_t>(pid) * 4096, 4});
+        }
         return out;
       });
   return root;

@@ -21,7 +21,14 @@ struct HostFacts {
 /// Those of HostFacts::settings that are looked for.
 std::vector<std::string> namespaced_settings();
 
+/// Of which PID namespace it shows the processes, and whose memory.
+struct ProcView {
+  Kernel& kernel;
+  PidSpacePtr pids;
+  std::weak_ptr<const Container> container;
+};
+
 /// proc(5). `self` is whoever asks: Task::current().
-InodePtr make_procfs(Kernel& kernel, HostFacts facts);
+InodePtr make_procfs(const ProcView& view, HostFacts facts);
 
 }  // namespace fluyt::guest

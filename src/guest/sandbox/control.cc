@@ -21,6 +21,7 @@ namespace fluyt::guest {
 namespace {
 
 constexpr size_t kDescriptors = 4;
+constexpr size_t kMemberDescriptors = 10;
 constexpr int kMaxSignal = 64;
 
 struct Packet {
@@ -47,16 +48,18 @@ void send(sys::FdRef socket, ControlPacket head, std::string_view text = {}) {
 }
 
 struct Server {
-  Kernel& kernel;
-  sys::Fd listener;
-  std::shared_ptr<host::Poller> poller;
-  std::shared_ptr<Pts> terminals;
+  Pod& pod;
+  const ContainerPtr container;
+  const std::shared_ptr<sys::Fd> listener;
+  const std::shared_ptr<Pts> terminals;
 };
 
+/// Between a program and who keeps it.
 struct Connection {
-  Server& server;
+  Kernel& kernel;
   sys::Fd socket;
   Outside program;
+  ContainerPtr whole;  // the container that ends with it; null: none
 };
 
 struct Entered {
@@ -64,29 +67,34 @@ struct Entered {
   Outside program;
 };
 
-Result<Entered> enter(Server& server, Packet& packet) {
-  if (packet.descriptors.size() != kDescriptors)
-    return Error(Code::kInvalidArgument, "exec: expected a description and three streams");
-  const ErrnoOr<Stat> size = host::stat(packet.descriptors[0]);
+Result<std::string> read_description(sys::FdRef from) {
+  const ErrnoOr<Stat> size = host::stat(from);
   if (!size.ok() || size.value().size <= 0 ||
       static_cast<size_t>(size.value().size) > kMaxProgramText)
     return Error(Code::kInvalidArgument,
                  cat("exec: expected a description of 1 to ", kMaxProgramText, " bytes"));
   std::string text(static_cast<size_t>(size.value().size), '\0');
-  const ErrnoOr<size_t> got =
-      host::read_at(packet.descriptors[0], std::as_writable_bytes(std::span(text)), 0);
+  const ErrnoOr<size_t> got = host::read_at(from, std::as_writable_bytes(std::span(text)), 0);
   if (!got.ok() || got.value() != text.size())
     return Error(Code::kInvalidArgument, "exec: the description cannot be read");
-  const ProgramRequest request = FLUYT_TRY(parse_program(text));
+  return text;
+}
+
+Result<Entered> enter(Server& server, Packet& packet) {
+  if (packet.descriptors.size() != kDescriptors)
+    return Error(Code::kInvalidArgument, "exec: expected a description and three streams");
+  const ProgramRequest request =
+      FLUYT_TRY(parse_program(FLUYT_TRY(read_description(packet.descriptors[0]))));
   // Whoever asks may have changed files of the root just now, from outside.
-  server.kernel.tree->distrust();
+  server.pod.kernel.tree->distrust(server.container->mounts ? server.container->mounts->root
+                                                            : server.pod.kernel.tree->root());
   Streams streams = FLUYT_TRY(open_streams(
-      server.kernel,
+      server.pod.kernel,
       {std::move(packet.descriptors[1]), std::move(packet.descriptors[2]),
        std::move(packet.descriptors[3])},
-      server.poller, server.terminals, request.credentials, std::make_shared<HostTerminal>()));
-  Prepared prepared = FLUYT_TRY(
-      prepare_program(server.kernel, request, std::move(streams.files), streams.terminal));
+      server.pod.poller, server.terminals, request.credentials, std::make_shared<HostTerminal>()));
+  Prepared prepared = FLUYT_TRY(prepare_program(server.pod.kernel, server.container, request,
+                                                std::move(streams.files), streams.terminal));
   return Entered{
       std::move(prepared.task),
       {std::move(prepared.process), std::move(streams.terminal), std::move(streams.bridge)}};
@@ -96,78 +104,198 @@ void tell_exit(void* argument) {
   const std::unique_ptr<std::shared_ptr<Connection>> held(
       static_cast<std::shared_ptr<Connection>*>(argument));
   Connection& connection = **held;
-  const int status = connection.server.kernel.wait_for(connection.program.process);
+  const int status = connection.kernel.wait_for(connection.program.process);
+  if (connection.whole) connection.kernel.end_container(*connection.whole);
   constexpr int kLastWordsMs = 1000;
   if (connection.program.bridge) connection.program.bridge->drain(kLastWordsMs);
   send(connection.socket, {.kind = ControlPacket::kExited, .value = status});
 }
 
-void serve_one(Server& server, sys::Fd socket) {
-  std::optional<Packet> first = receive(socket);
-  if (!first) return;
-  if (first->head.kind == ControlPacket::kLimitTasks && first->head.value > 0) {
+void fail(sys::FdRef socket, const Error& error) {
+  send(socket, {.kind = ControlPacket::kFailed, .value = static_cast<int32_t>(error.code())},
+       error.message());
+}
+
+/// From its first instruction on, until it has ended or nobody keeps it any longer; then it is
+/// killed.
+void keep(const std::shared_ptr<Connection>& connection, TaskPtr task) {
+  Kernel& kernel = connection->kernel;
+  if (const Errno started = kernel.start(task); !started.ok()) {
+    fail(connection->socket, Error::from_errno(started.value(), "start of the program"));
     {
-      std::lock_guard lock(server.kernel.lock);
-      server.kernel.max_tasks = static_cast<size_t>(first->head.value);
+      std::lock_guard lock(kernel.lock);
+      kernel.end_process(*connection->program.process, SIGKILL);
+      task->call_in();
     }
-    return send(socket, {.kind = ControlPacket::kDone});
+    // It has nothing to do but to leave.
+    return Task::run(std::move(task));
   }
-  if (first->head.kind == ControlPacket::kPause) {
-    server.kernel.pause(first->head.value != 0);
-    return send(socket, {.kind = ControlPacket::kDone});
-  }
-  if (first->head.kind == ControlPacket::kCount) {
-    std::string text;
-    for (size_t number = 0; number < server.kernel.call_counts.size(); ++number) {
-      const uint64_t count = server.kernel.call_counts[number].load(std::memory_order_relaxed);
-      if (count != 0) text += cat(number, " ", count, "\n");
-    }
-    return send(socket, {.kind = ControlPacket::kDone}, text);
-  }
-  if (first->head.kind != ControlPacket::kExec) return;
-  auto fail = [&](const Error& error) {
-    send(socket, {.kind = ControlPacket::kFailed, .value = static_cast<int32_t>(error.code())},
-         error.message());
-  };
-  Result<Entered> entered = enter(server, *first);
-  first.reset();
-  if (!entered.ok()) return fail(entered.error());
-  auto connection = std::make_shared<Connection>(server, sys::Fd(), std::move(entered->program));
-  if (const Errno started = server.kernel.start(std::move(entered->task)); !started.ok())
-    return fail(Error::from_errno(started.value(), "start of the program"));
-  connection->socket = std::move(socket);
+  task.reset();
   send(connection->socket,
        {.kind = ControlPacket::kStarted, .value = connection->program.process->pid});
   auto* held = new std::shared_ptr<Connection>(connection);
-  if (!server.kernel.workers.start(tell_exit, held).ok()) {
+  if (!kernel.workers.start(tell_exit, held).ok()) {
     delete held;
   } else {
     while (const std::optional<Packet> packet = receive(connection->socket)) {
       const ControlPacket& head = packet->head;
       if (head.kind != ControlPacket::kSignal || head.value < 1 || head.value > kMaxSignal) break;
-      deliver(server.kernel, connection->program, head.value,
+      deliver(kernel, connection->program, head.value,
               (head.flags & ControlPacket::kFromTerminal) != 0);
     }
   }
   // Nobody keeps it any longer.
-  std::lock_guard lock(server.kernel.lock);
-  server.kernel.send(*connection->program.process, make_signal(SIGKILL, SI_KERNEL));
+  std::lock_guard lock(kernel.lock);
+  kernel.send(*connection->program.process, make_signal(SIGKILL, SI_KERNEL));
+}
+
+void execute(Server& server, sys::Fd socket, Packet packet) {
+  Result<Entered> entered = enter(server, packet);
+  packet.descriptors.clear();
+  if (!entered.ok()) return fail(socket, entered.error());
+  auto connection = std::make_shared<Connection>(server.pod.kernel, std::move(socket),
+                                                 std::move(entered->program), nullptr);
+  keep(connection, std::move(entered->task));
+}
+
+/// What a packet of kAdd has.
+struct Addition {
+  MemberParts parts;
+  sys::Fd listener;
+};
+
+Result<Addition> read_addition(Packet& packet, SandboxRequest request) {
+  std::vector<sys::Fd>& fds = packet.descriptors;
+  Addition out;
+  out.parts.request = std::move(request);
+  out.parts.around = FLUYT_TRY(parse_surroundings(FLUYT_TRY(read_description(fds[1]))));
+  out.parts.broker = {host::Child(std::move(fds[2])), std::move(fds[3]), std::move(fds[4])};
+  out.parts.streams = {std::move(fds[5]), std::move(fds[6]), std::move(fds[7])};
+  out.listener = std::move(fds[8]);
+  return out;
+}
+
+size_t expected_descriptors(uint32_t flags) {
+  return kMemberDescriptors + ((flags & ControlPacket::kHasLimit) != 0 ? 2 : 0) +
+         ((flags & ControlPacket::kHasStrace) != 0 ? 1 : 0) +
+         ((flags & ControlPacket::kHasLog) != 0 ? 1 : 0);
+}
+
+/// What comes behind the others.
+void give_extras(Container& container, Packet& packet, uint64_t limit_bytes) {
+  size_t next = kMemberDescriptors;
+  const auto take = [&](uint32_t flag) {
+    return (packet.head.flags & flag) != 0 ? std::move(packet.descriptors[next++]) : sys::Fd();
+  };
+  sys::Fd limit = take(ControlPacket::kHasLimit);
+  sys::Fd used = take(ControlPacket::kHasLimit);
+  container.memory = host::MemoryGauge::adopt(std::move(packet.descriptors[9]), std::move(limit),
+                                              std::move(used), limit_bytes);
+  container.strace = take(ControlPacket::kHasStrace);
+  container.log = take(ControlPacket::kHasLog);
+}
+
+/// A whole container's life.
+void take_in_member(Server& server, sys::Fd socket, Packet packet) {
+  Pod& pod = server.pod;
+  Kernel& kernel = pod.kernel;
+  const auto begin = [&]() -> Result<SandboxRequest> {
+    if (packet.descriptors.size() != expected_descriptors(packet.head.flags))
+      return Error(Code::kInvalidArgument, "a container: expected its descriptors");
+    return parse_sandbox(FLUYT_TRY(read_description(packet.descriptors[0])));
+  };
+  Result<SandboxRequest> request = begin();
+  if (!request.ok()) return fail(socket, request.error());
+  ErrnoOr<ContainerPtr> conceived = conceive(pod, *request);
+  if (!conceived.ok())
+    return fail(socket,
+                Error::from_errno(conceived.error().value(), "a process for the container"));
+  const ContainerPtr container = std::move(conceived).value();
+  give_extras(*container, packet, request->memory_limit_bytes);
+  send(socket, {.kind = ControlPacket::kMade, .value = container->platform.host_pid()});
+  const std::optional<Packet> moved = receive(socket);
+  if (!moved || moved->head.kind != ControlPacket::kContinue) return;
+
+  sys::Fd listener;
+  const auto join = [&]() -> Result<Member> {
+    Addition addition = FLUYT_TRY(read_addition(packet, std::move(*request)));
+    listener = std::move(addition.listener);
+    return take_in(pod, container, std::move(addition.parts));
+  };
+  Result<Member> member = join();
+  packet.descriptors.clear();
+  if (!member.ok()) return fail(socket, member.error());
+  auto connection = std::make_shared<Connection>(
+      kernel, std::move(socket), Outside{member->first.process, member->terminal, member->bridge},
+      container);
+  auto served = serve_control(pod, container, std::move(listener), member->terminals);
+  if (!served.ok()) {
+    fail(connection->socket,
+         Error::from_errno(served.error().value(), "the control socket's thread"));
+  } else {
+    send(connection->socket, {.kind = ControlPacket::kDone});
+  }
+  const std::optional<Packet> started = served.ok() ? receive(connection->socket) : std::nullopt;
+  if (!started || started->head.kind != ControlPacket::kStart) {
+    // It ends before its first instruction.
+    std::lock_guard lock(kernel.lock);
+    kernel.end_process(*member->first.process, SIGKILL);
+  }
+  keep(connection, std::move(member->first.task));
+  kernel.end_container(*container);
+  if (served.ok()) shutdown(served.value()->raw(), SHUT_RDWR);
+  kernel.tree->sweep();
+}
+
+void serve_one(Server& server, sys::Fd socket) {
+  std::optional<Packet> first = receive(socket);
+  if (!first) return;
+  Kernel& kernel = server.pod.kernel;
+  Container& container = *server.container;
+  switch (first->head.kind) {
+    case ControlPacket::kExec:
+      return execute(server, std::move(socket), std::move(*first));
+    case ControlPacket::kAdd:
+      return take_in_member(server, std::move(socket), std::move(*first));
+    case ControlPacket::kLimitTasks: {
+      if (first->head.value <= 0) return;
+      std::lock_guard lock(kernel.lock);
+      container.max_tasks = static_cast<size_t>(first->head.value);
+      break;
+    }
+    case ControlPacket::kPause:
+      kernel.pause(container, first->head.value != 0);
+      break;
+    case ControlPacket::kCount: {
+      std::string text;
+      for (size_t number = 0; number < container.call_counts.size(); ++number) {
+        const uint64_t count = container.call_counts[number].load(std::memory_order_relaxed);
+        if (count != 0) text += cat(number, " ", count, "\n");
+      }
+      return send(socket, {.kind = ControlPacket::kDone}, text);
+    }
+    default:
+      return;
+  }
+  send(socket, {.kind = ControlPacket::kDone});
 }
 
 struct Accepted {
-  Server& server;
+  std::shared_ptr<Server> server;
   sys::Fd socket;
 };
 
 void serve_accepted(void* argument) {
   const std::unique_ptr<Accepted> accepted(static_cast<Accepted*>(argument));
-  serve_one(accepted->server, std::move(accepted->socket));
+  serve_one(*accepted->server, std::move(accepted->socket));
 }
 
 void accept_all(void* argument) {
-  auto& server = *static_cast<Server*>(argument);
+  const std::unique_ptr<std::shared_ptr<Server>> held(
+      static_cast<std::shared_ptr<Server>*>(argument));
+  const std::shared_ptr<Server>& server = *held;
   for (;;) {
-    sys::Fd socket(accept4(server.listener.raw(), nullptr, nullptr, SOCK_CLOEXEC));
+    sys::Fd socket(accept4(server->listener->raw(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!socket.valid()) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       // Out of descriptors: those who wait are not lost, and the sandbox has others to serve.
@@ -177,7 +305,7 @@ void accept_all(void* argument) {
       continue;
     }
     auto* accepted = new Accepted{server, std::move(socket)};
-    if (!server.kernel.workers.start(serve_accepted, accepted).ok()) delete accepted;
+    if (!server->pod.kernel.workers.start(serve_accepted, accepted).ok()) delete accepted;
   }
 }
 
@@ -199,13 +327,16 @@ void deliver(Kernel& kernel, const Outside& to, int signal, bool from_terminal) 
   kernel.send(*to.process, make_signal(signal, signal == SIGKILL ? SI_KERNEL : SI_USER));
 }
 
-Errno serve_control(Kernel& kernel, sys::Fd listener, std::shared_ptr<host::Poller> poller,
-                    std::shared_ptr<Pts> terminals) {
-  // Lives as long as the sandbox.
-  auto* server = new Server{kernel, std::move(listener), std::move(poller), std::move(terminals)};
-  const Errno started = kernel.workers.start(accept_all, server);
-  if (!started.ok()) delete server;
-  return started;
+ErrnoOr<std::shared_ptr<sys::Fd>> serve_control(Pod& pod, const ContainerPtr& container,
+                                                sys::Fd listener, std::shared_ptr<Pts> terminals) {
+  auto shared = std::make_shared<sys::Fd>(std::move(listener));
+  auto* server = new std::shared_ptr<Server>(
+      std::make_shared<Server>(pod, container, shared, std::move(terminals)));
+  if (const Errno started = pod.kernel.workers.start(accept_all, server); !started.ok()) {
+    delete server;
+    return started;
+  }
+  return shared;
 }
 
 }  // namespace fluyt::guest

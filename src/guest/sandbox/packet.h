@@ -10,6 +10,11 @@
 /// program's description, and its standard streams. Then it may send kSignal. It is answered with
 /// kStarted or kFailed, and in the end with kExited. When the keeper is gone the program is killed.
 ///
+/// A container is taken in likewise. Its member, the process in its namespaces on the host, sends
+/// kAdd with what it takes (member.h) and hears kMade, with the process that is to go into its
+/// cgroup; then it says kContinue, hears kDone, and in the end, when the program is to run, kStart.
+/// From there on it is that program's keeper.
+///
 /// Other connections say one thing, kLimitTasks, kPause or kCount, and are answered with kDone;
 /// that of kCount has a text, a line a system call: its number and how often it was asked for.
 namespace fluyt::guest {
@@ -24,13 +29,21 @@ struct ControlPacket {
     kStarted,
     kFailed,
     kExited,
-    kDone
+    kDone,
+    kAdd,
+    kMade,
+    kContinue,
+    kStart
   };
   uint32_t kind = 0;
   int32_t value = 0;    // a signal, the most tasks, 1 or 0, a process id, a Code, a wait status
-  uint32_t flags = 0;   // of a signal: kFromTerminal
+  uint32_t flags = 0;   // of a signal: kFromTerminal; of kAdd: kHas...
   uint32_t length = 0;  // of the text that follows
   static constexpr uint32_t kFromTerminal = 1;
+  // Whether these descriptors come behind the others, in this order.
+  static constexpr uint32_t kHasLimit = 1;  // two: the memory's limit and its use
+  static constexpr uint32_t kHasStrace = 2;
+  static constexpr uint32_t kHasLog = 4;
 };
 inline constexpr size_t kMaxControlText = size_t{16} << 10;
 inline constexpr size_t kMaxProgramText = size_t{16} << 20;

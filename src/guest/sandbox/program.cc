@@ -84,19 +84,35 @@ Errno enter_directory(Tree& tree, const WalkFrom& from, const std::string& path,
 
 }  // namespace
 
-Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
-                                 std::array<FilePtr, 3> streams,
+Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
+                                 const ProgramRequest& request, std::array<FilePtr, 3> streams,
                                  const std::shared_ptr<Terminal>& terminal) {
   if (request.arguments.empty())
     return Error(Code::kInvalidArgument, "no program: expected its path and arguments");
   Prepared out;
   {
     std::lock_guard lock(kernel.lock);
-    const ErrnoOr<int32_t> id = kernel.new_id();
+    const PidSpacePtr& pids = container->pids ? container->pids : kernel.pids;
+    const ErrnoOr<Kernel::NewId> id = kernel.new_id(*pids, *container);
     if (!id.ok()) return Error::from_errno(id.error().value(), "a process id for the program");
-    out.process = std::make_shared<Process>(kernel, id.value());
-    out.task = std::make_shared<Task>(kernel, out.process, id.value());
+    const auto [own, number] = id.value();
+    out.process = std::make_shared<Process>(kernel, own, pids, number);
+    out.task = std::make_shared<Task>(kernel, out.process, own, number, container);
+    out.task->uts = container->uts;
+    out.task->ipc = container->ipc;
   }
+  // What comes to nothing gives its number back.
+  struct Number {
+    Kernel& kernel;
+    const ProcessPtr process;
+    bool is_kept = false;
+    ~Number() {
+      if (is_kept) return;
+      std::lock_guard lock(kernel.lock);
+      if (process->is_init() && process->pids->above) process->pids->has_ended = true;
+      kernel.release_id(process->pid, process->pids);
+    }
+  } number{kernel, out.process};
   const ProcessPtr& process = out.process;
   const TaskPtr& task = out.task;
   process->group = process->session = process->pid;
@@ -125,8 +141,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
     task->install_filter(std::move(chain).value());
   }
   task->fs = std::make_shared<FsContext>();
-  task->fs->root = kernel.tree->root();
-  task->fs->cwd = kernel.tree->root();
+  task->fs->root = task->fs->cwd = task->mounts->root;
   if (request.umask) task->fs->umask = *request.umask & 0777;
   DentryPtr directory;
   const Errno entered =
@@ -159,9 +174,9 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
                 secure);
   if (!made.ok()) return not_executed(found.path, made.error());
   task->credentials = std::move(made).value();
-  ErrnoOr<Loaded> loaded = load_program({kernel.platform, *kernel.tree, caller, task->walk_from(),
-                                         found.path, std::move(found.file), request.arguments,
-                                         environment, task->credentials, false});
+  ErrnoOr<Loaded> loaded = load_program({container->platform, *kernel.tree, caller,
+                                         task->walk_from(), found.path, std::move(found.file),
+                                         request.arguments, environment, task->credentials, false});
   if (!loaded.ok()) return not_executed(found.path, loaded.error());
   task->mm = std::move(loaded.value().mm);
   ErrnoOr<std::unique_ptr<Context>> context =
@@ -172,8 +187,12 @@ Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
   process->executable_path = loaded.value().executable->path();
   process->arguments = request.arguments;
   process->has_executed = true;
+  // Declared behind the number: it is let go of first.
   std::lock_guard lock(kernel.lock);
+  if (container->has_ended || process->pids->has_ended)
+    return Error(Code::kFailedPrecondition, "the container has ended");
   kernel.enter(task);
+  number.is_kept = true;
   if (terminal) {
     std::lock_guard guard(terminal->mutex);
     terminal->session = terminal->foreground = process->pid;

@@ -18,8 +18,8 @@ struct Prepared {
 /// Everything but the first instruction: the process is in the kernel's tables, leads a session of
 /// its own, and has `terminal` for a controlling one where there is one. Errors are those of
 /// execve(2) with the path that was tried.
-Result<Prepared> prepare_program(Kernel& kernel, const ProgramRequest& request,
-                                 std::array<FilePtr, 3> streams,
+Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
+                                 const ProgramRequest& request, std::array<FilePtr, 3> streams,
                                  const std::shared_ptr<Terminal>& terminal);
 
 }  // namespace fluyt::guest

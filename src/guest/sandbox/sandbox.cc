@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +25,9 @@
 #include "guest/proc/procfs.h"
 #include "guest/proc/sysfs.h"
 #include "guest/sandbox/control.h"
+#include "guest/sandbox/mounter.h"
 #include "guest/sandbox/network.h"
+#include "guest/sandbox/pod.h"
 #include "guest/sandbox/program.h"
 #include "guest/sandbox/streams.h"
 #include "guest/sys/table.h"
@@ -36,197 +37,6 @@
 
 namespace fluyt::guest {
 namespace {
-
-/// /dev: what every program expects.
-Errno fill_dev(Tree& tree, const WalkFrom& from, const std::string& dev) {
-  struct Device {
-    const char* path;
-    uint32_t major, minor;
-  };
-  constexpr Device kDevices[] = {{"/null", 1, 3},   {"/zero", 1, 5},    {"/full", 1, 7},
-                                 {"/random", 1, 8}, {"/urandom", 1, 9}, {"/tty", 5, 0},
-                                 {"/console", 5, 1}};
-  for (const Device& device : kDevices) {
-    GUEST_TRY(tree.make(from, dev + device.path, S_IFCHR | 0666,
-                        make_device(device.major, device.minor)));
-  }
-  constexpr const char* kLinks[][2] = {{"/fd", "/proc/self/fd"},
-                                       {"/stdin", "/proc/self/fd/0"},
-                                       {"/stdout", "/proc/self/fd/1"},
-                                       {"/stderr", "/proc/self/fd/2"},
-                                       {"/ptmx", "pts/ptmx"}};
-  for (const auto& link : kLinks) GUEST_TRY(tree.symlink(from, dev + link[0], link[1]));
-  return kOk;
-}
-
-/// A mount of the host's in the tree that the broker shows.
-struct HostMount {
-  std::string path;
-  std::string type;
-  std::string options;
-};
-
-std::vector<HostMount> read_host_mounts(std::string_view mountinfo) {
-  std::vector<HostMount> out;
-  for (const std::string_view line : split(mountinfo, '\n')) {
-    const size_t dash = line.find(" - ");
-    if (dash == std::string_view::npos) continue;
-    const auto before = split_words(line.substr(0, dash));
-    const auto after = split_words(line.substr(dash + 3));
-    if (before.size() < 6 || after.empty()) continue;
-    out.push_back({undo_octal_escapes(before[4]), std::string(after[0]), std::string(before[5])});
-  }
-  return out;
-}
-
-bool lies_below(std::string_view path, std::string_view folder) {
-  return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
-}
-
-InodePtr make_root(Kernel& kernel, const SandboxMount& mount, const HostFacts& facts,
-                   std::shared_ptr<Pts>& terminals) {
-  switch (mount.kind) {
-    case SandboxMount::Kind::kProc:
-      return make_procfs(kernel, facts);
-    case SandboxMount::Kind::kSysfs:
-      return make_sysfs({.interfaces = kernel.network->interfaces,
-                         .processors = host::processors(),
-                         .huge_pages = facts.huge_pages,
-                         .memory = [&kernel] { return kernel.memory.read(); }});
-    case SandboxMount::Kind::kDevPts:
-      terminals = make_devpts({}, kernel);
-      return terminals->root();
-    case SandboxMount::Kind::kDev:
-    case SandboxMount::Kind::kTmpfs:
-      break;
-  }
-  MemfsRequest wanted{.root_mode = mount.mode, .within = kernel.shared_memory};
-  const uint64_t half = kernel.memory.read().total / 2;
-  wanted.limit_to(half);
-  read_memfs_options(mount.data, half, wanted).ignore("the host has mounted it with the same");
-  return make_memfs(wanted);
-}
-
-const char* type_name(SandboxMount::Kind kind) {
-  switch (kind) {
-    case SandboxMount::Kind::kProc:
-      return "proc";
-    case SandboxMount::Kind::kSysfs:
-      return "sysfs";
-    case SandboxMount::Kind::kDevPts:
-      return "devpts";
-    case SandboxMount::Kind::kDev:
-    case SandboxMount::Kind::kTmpfs:
-      break;
-  }
-  return "tmpfs";
-}
-
-/// The guest's mounts over the host's. Those of the host that one of the guest's would hide come
-/// after it, and what is to be read-only is so once it is filled.
-class Mounter {
- public:
-  Mounter(Kernel& kernel, const SandboxRequest& request, const HostFacts& facts)
-      : tree_(*kernel.tree),
-        kernel_(kernel),
-        request_(request),
-        facts_(facts),
-        from_{tree_.root(), tree_.root(), {}},
-        stand_in_(make_memfs(0755)) {}
-
-  Errno mount_all(const std::vector<HostMount>& of_host) {
-    std::vector<std::pair<const HostMount*, InodePtr>> later;
-    for (const HostMount& mount : of_host) {
-      where_ = mount.path;
-      if (mount.path == "/") {
-        tree_.describe_root(mount.type, mount.options);
-        continue;
-      }
-      if (is_guests(mount.path)) continue;
-      const DentryPtr at = GUEST_TRY(tree_.find(from_, mount.path, LastLink::kKeep));
-      if (is_hidden(mount.path)) {
-        later.emplace_back(&mount, at->inode);
-      } else {
-        GUEST_TRY(tree_.mount(at, at->inode, mount.type, mount.options));
-      }
-    }
-    for (const SandboxMount& mount : request_.mounts) {
-      where_ = mount.path;
-      const DentryPtr at = GUEST_TRY(tree_.mount_point(from_, mount.path, stand_in_));
-      GUEST_TRY(tree_.mount(at, make_root(kernel_, mount, facts_, terminals_),
-                            type_name(mount.kind), "rw,nosuid,relatime"));
-      if (mount.kind == SandboxMount::Kind::kDevPts) {
-        const DentryPtr root = GUEST_TRY(tree_.find(from_, mount.path, LastLink::kFollow));
-        terminals_->mounted_at(root);
-      }
-      if (mount.kind == SandboxMount::Kind::kDev) GUEST_TRY(fill_dev(tree_, from_, mount.path));
-    }
-    for (const auto& [mount, inode] : later) {
-      where_ = mount->path;
-      if (!inode->is_dir()) {
-        const Errno made = tree_.make(from_, mount->path, S_IFREG | 0644, 0);
-        if (!made.ok() && made.value() != EEXIST) return made;
-      }
-      const DentryPtr at = GUEST_TRY(tree_.mount_point(from_, mount->path, stand_in_));
-      GUEST_TRY(tree_.mount(at, inode, mount->type, mount->options));
-    }
-    for (const SandboxMount& mount : request_.mounts) {
-      if (!mount.read_only) continue;
-      where_ = mount.path;
-      const DentryPtr at = GUEST_TRY(tree_.find(from_, mount.path, LastLink::kFollow));
-      at->read_only = true;
-      at->options = "ro,nosuid,relatime";
-    }
-    for (const std::string& path : request_.read_only_paths) GUEST_TRY(cover(path, false));
-    for (const std::string& path : request_.masked_paths) GUEST_TRY(cover(path, true));
-    return kOk;
-  }
-  const std::string& where() const { return where_; }
-  /// The last devpts; null when there is none.
-  const std::shared_ptr<Pts>& terminals() const { return terminals_; }
-
-  /// /dev/console is this terminal.
-  Errno set_console(const FilePtr& terminal) {
-    const ErrnoOr<DentryPtr> found = tree_.find(from_, "/dev/console", LastLink::kFollow);
-    if (!found.ok()) return found.error().value() == ENOENT ? kOk : found.error();
-    if (S_ISCHR(found.value()->inode->type())) found.value()->inode->attachment = terminal;
-    return kOk;
-  }
-
- private:
-  bool is_guests(const std::string& path) const {
-    return std::any_of(request_.mounts.begin(), request_.mounts.end(),
-                       [&](const SandboxMount& mount) { return mount.path == path; });
-  }
-  bool is_hidden(const std::string& path) const {
-    return std::any_of(request_.mounts.begin(), request_.mounts.end(),
-                       [&](const SandboxMount& mount) { return lies_below(path, mount.path); });
-  }
-
-  /// A path of the guest's own made read-only, or empty as well.
-  Errno cover(const std::string& path, bool empty) {
-    where_ = path;
-    const ErrnoOr<DentryPtr> found = tree_.find(from_, path, LastLink::kFollow);
-    if (!found.ok()) return found.error().value() == ENOENT ? kOk : found.error();
-    InodePtr inode = found.value()->inode;
-    if (empty && inode->is_dir()) {
-      inode = make_memfs(0755);
-    } else if (empty) {
-      InodePtr folder = make_memfs(0755);
-      inode = GUEST_TRY(folder->make("null", {S_IFCHR | 0666, make_device(1, 3), 0, 0}));
-    }
-    return tree_.mount(found.value(), std::move(inode), "tmpfs", "ro,relatime");
-  }
-
-  Tree& tree_;
-  Kernel& kernel_;
-  const SandboxRequest& request_;
-  const HostFacts& facts_;
-  std::shared_ptr<Pts> terminals_;
-  WalkFrom from_;
-  InodePtr stand_in_;
-  std::string where_;
-};
 
 constexpr std::array kForwarded = {SIGINT,  SIGTERM, SIGQUIT,  SIGHUP, SIGTSTP,
                                    SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
@@ -288,8 +98,8 @@ sigset_t some_forwarded() {
 /// A kernel whose files are there and whose first program is loaded, in a confined process.
 struct Sandbox {
   Kernel* kernel = nullptr;
+  Pod* pod = nullptr;
   Prepared first;
-  std::shared_ptr<host::Poller> poller;
   std::shared_ptr<Pts> terminals;
   std::shared_ptr<Terminal> terminal;  // of the first program
   std::shared_ptr<TtyBridge> bridge;
@@ -365,9 +175,9 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   const std::string gid_map = host::host_text(procfs, "self/gid_map");
   const HostClock clock = find_host_clock(host::host_text(procfs, "self/maps"));
   // In a container's own mount namespace they are what its specification asked for.
+  const Surroundings around = look_around(procfs);
   std::vector<HostMount> host_mounts;
-  if (scene == Scene::kContainer)
-    host_mounts = read_host_mounts(host::host_text(procfs, "self/mountinfo"));
+  if (scene == Scene::kContainer) host_mounts = read_host_mounts(around.mounts);
   const std::vector<std::string> settings =
       scene == Scene::kContainer ? namespaced_settings() : std::vector<std::string>();
   auto broker = FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs, settings),
@@ -389,12 +199,13 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   set_score(score, own_score);
   std::unique_ptr<Platform> platform = FLUYT_TRY(std::move(created));
 
+  const HostIds ids{uid == 0 ? HostFs::Ids::kAsTheyAre : HostFs::Ids::kOursAreRoot, uid, gid};
   auto host_fs = std::make_shared<HostFs>(
       std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
       // The caller's own tree is everybody's; a folder that was named is ours alone.
       scene == Scene::kContainer || request.root != "/" ? HostFs::Sharing::kExclusive
                                                         : HostFs::Sharing::kShared,
-      uid == 0 ? HostFs::Ids::kAsTheyAre : HostFs::Ids::kOursAreRoot, uid, gid);
+      ids.ids, ids.uid, ids.gid);
   ErrnoOr<InodePtr> root = host_fs->root();
   if (!root.ok()) return Error::from_errno(root.error().value(), "stat of the root");
   auto tree = std::make_shared<Tree>(std::move(root).value(), "host");
@@ -402,62 +213,59 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   // None of it is ever destroyed: tasks of a sandbox that has ended may still be leaving.
   out.kernel = new Kernel(*platform.release(), tree, dispatch);
   Kernel& kernel = *out.kernel;
-  utsname names{};
-  uname(&names);
-  kernel.names.host = request.host_name.empty() ? names.nodename : request.host_name;
-  kernel.names.domain = request.domain_name.empty() ? names.domainname : request.domain_name;
-  kernel.init_is_spared = request.init_is_spared;
+  kernel.names.host = request.host_name.empty() ? around.host_name : request.host_name;
+  kernel.names.domain = request.domain_name.empty() ? around.domain_name : request.domain_name;
+  kernel.pids->init_is_spared = request.init_is_spared;
   if (scene == Scene::kContainer && !uid_map.empty()) {
     kernel.uid_map = uid_map;
     kernel.gid_map = gid_map;
   }
-  kernel.max_tasks = request.max_tasks;
-  kernel.memory = std::move(memory);
+  kernel.container->max_tasks = request.max_tasks;
+  kernel.container->memory = std::move(memory);
   kernel.limit_shared_memory();
-  out.poller = std::make_shared<host::Poller>();
-  install(std::move(way_out), out.poller, *kernel.network);
+  const auto poller = std::make_shared<host::Poller>();
+  install(std::move(way_out), poller, *kernel.network);
+  out.pod = new Pod(kernel, facts, poller, ids, around);
 
-  kernel.log = std::move(log);
-  if (request.strace) kernel.strace = sys::Fd(dup(2));
+  kernel.container->log = std::move(log);
+  if (request.strace) kernel.container->strace = sys::Fd(dup(2));
 
   std::array<sys::Fd, 3> standard = {sys::Fd(dup(0)), sys::Fd(dup(1)), sys::Fd(dup(2))};
 
   FLUYT_TRY(host::confine_sentry());
 
-  Mounter mounter(kernel, request, facts);
+  Mounter mounter(kernel, kernel.container, kernel.tree->root(), kernel.pids, request, facts);
   if (const Errno mounted = mounter.mount_all(host_mounts); !mounted.ok())
     return Error::from_errno(mounted.value(), "mount at " + mounter.where());
-  kernel.tree->lock_mounts();
+  kernel.tree->lock_mounts(kernel.tree->root());
   const auto memory_system = [&kernel](uint32_t mode) {
-    return [&kernel, mode] {
+    return [&kernel, mode](const Task&) {
       return make_memfs(MemfsRequest{.root_mode = mode, .within = kernel.shared_memory});
     };
   };
-  kernel.file_systems = {{"proc", [&kernel, facts] { return make_procfs(kernel, facts); }},
-                         {"tmpfs", memory_system(01777)},
-                         {"ramfs", memory_system(0755)},
-                         {"mqueue", memory_system(01777)},
-                         {"devpts", [&kernel] { return make_devpts({}, kernel)->root(); }},
-                         {"sysfs", [&kernel, facts] {
-                            std::shared_ptr<Pts> none;
-                            return make_root(kernel, {.kind = SandboxMount::Kind::kSysfs}, facts,
-                                             none);
-                          }}};
+  kernel.file_systems = {
+      {"proc",
+       [&kernel, facts](const Task& task) {
+         return make_procfs({kernel, task.process->pids, task.container}, facts);
+       }},
+      {"tmpfs", memory_system(01777)},
+      {"ramfs", memory_system(0755)},
+      {"mqueue", memory_system(01777)},
+      {"devpts", [&kernel](const Task&) { return make_devpts({}, kernel)->root(); }},
+      {"sysfs", [&kernel, facts](const Task& task) {
+         return make_guest_sysfs(kernel, facts, task.container);
+       }}};
   out.terminals = mounter.terminals();
   // `do` stays on its caller's terminal as it is.
-  Streams streams = FLUYT_TRY(open_streams(kernel, std::move(standard), out.poller,
+  Streams streams = FLUYT_TRY(open_streams(kernel, std::move(standard), poller,
                                            scene == Scene::kContainer ? out.terminals : nullptr,
                                            request.program.credentials, kernel.terminal));
-  for (const FilePtr& file : streams.files) {
-    if (!streams.terminal || file->describe().starts_with("pipe:")) continue;
-    if (const Errno set = mounter.set_console(file); !set.ok())
-      return Error::from_errno(set.value(), "/dev/console");
-    break;
-  }
+  if (const Errno set = mounter.set_console(streams.files, streams.terminal != nullptr); !set.ok())
+    return Error::from_errno(set.value(), mounter.where());
   out.terminal = streams.terminal;
   out.bridge = streams.bridge;
-  out.first =
-      FLUYT_TRY(prepare_program(kernel, request.program, std::move(streams.files), out.terminal));
+  out.first = FLUYT_TRY(prepare_program(kernel, kernel.container, request.program,
+                                        std::move(streams.files), out.terminal));
   return out;
 }
 
@@ -484,8 +292,8 @@ Result<int> run_container(ContainerRequest request) {
   }
   Sandbox sandbox = std::move(*made);
   Kernel* kernel = sandbox.kernel;
-  kernel->strace = std::move(request.strace);
-  kernel->log = std::move(request.log);
+  kernel->container->strace = std::move(request.strace);
+  kernel->container->log = std::move(request.log);
   const ProcessPtr first = sandbox.first.process;
   // Outlives everybody who looks at it.
   auto* started = new std::atomic<bool>(false);
@@ -493,9 +301,10 @@ Result<int> run_container(ContainerRequest request) {
     forward_to_init(*kernel, {first, terminal, bridge}, *started);
   }).detach();
   if (request.control.valid()) {
-    const Errno served =
-        serve_control(*kernel, std::move(request.control), sandbox.poller, sandbox.terminals);
-    if (!served.ok()) return Error::from_errno(served.value(), "the control socket's thread");
+    const auto served = serve_control(*sandbox.pod, kernel->container, std::move(request.control),
+                                      sandbox.terminals);
+    if (!served.ok())
+      return Error::from_errno(served.error().value(), "the control socket's thread");
   }
   if (request.gate.valid()) {
     request.ready.reset();

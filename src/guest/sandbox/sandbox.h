@@ -60,6 +60,18 @@ struct SandboxRequest {
   std::string log;  // a file for what is not supported, a line a call; empty: nowhere
 };
 
+/// What the process that makes a container's mounts saw there, for the sandbox that takes it in.
+/// Namespaces of the host's are known by their numbers: who was given another's shares the guest
+/// kernel's namespace with it as well.
+struct Surroundings {
+  std::string mounts;  // mountinfo
+  uint64_t pid_namespace = 0;
+  uint64_t ipc_namespace = 0;
+  uint64_t uts_namespace = 0;
+  std::string host_name;
+  std::string domain_name;
+};
+
 /// A sandbox that is a container: made first, started later, entered by others.
 struct ContainerRequest {
   SandboxRequest sandbox;

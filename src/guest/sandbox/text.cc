@@ -157,6 +157,17 @@ SandboxRequest to_sandbox(const Json& json) {
   return out;
 }
 
+Surroundings to_surroundings(const Json& json) {
+  Surroundings out;
+  out.mounts = to_bytes(json.at("mounts"));
+  json.at("pid").get_to(out.pid_namespace);
+  json.at("ipc").get_to(out.ipc_namespace);
+  json.at("uts").get_to(out.uts_namespace);
+  out.host_name = to_bytes(json.at("hostName"));
+  out.domain_name = to_bytes(json.at("domainName"));
+  return out;
+}
+
 template <class T>
 Result<T> parse(std::string_view text, T (*convert)(const Json&)) {
   try {
@@ -172,5 +183,18 @@ std::string to_text(const ProgramRequest& request) { return json_of(request).dum
 Result<ProgramRequest> parse_program(std::string_view text) { return parse(text, to_program); }
 std::string to_text(const SandboxRequest& request) { return json_of(request).dump(); }
 Result<SandboxRequest> parse_sandbox(std::string_view text) { return parse(text, to_sandbox); }
+
+std::string to_text(const Surroundings& around) {
+  return Json{{"mounts", bytes_of(around.mounts)},
+              {"pid", around.pid_namespace},
+              {"ipc", around.ipc_namespace},
+              {"uts", around.uts_namespace},
+              {"hostName", bytes_of(around.host_name)},
+              {"domainName", bytes_of(around.domain_name)}}
+      .dump();
+}
+Result<Surroundings> parse_surroundings(std::string_view text) {
+  return parse(text, to_surroundings);
+}
 
 }  // namespace fluyt::guest

@@ -14,5 +14,7 @@ std::string to_text(const ProgramRequest& request);
 Result<ProgramRequest> parse_program(std::string_view text);
 std::string to_text(const SandboxRequest& request);
 Result<SandboxRequest> parse_sandbox(std::string_view text);
+std::string to_text(const Surroundings& around);
+Result<Surroundings> parse_surroundings(std::string_view text);
 
 }  // namespace fluyt::guest

@@ -79,12 +79,30 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   EXPECT_EQ(back->mounts[2].data, "size=64k");
 }
 
+TEST(SandboxText, SurroundingsComeBackAsTheyWent) {
+  const Surroundings around{.mounts = "1 0 0:1 / /\\040x\xff rw - a b c\n",
+                            .pid_namespace = 4026531836,
+                            .ipc_namespace = 7,
+                            .uts_namespace = ~uint64_t{0},
+                            .host_name = "box",
+                            .domain_name = "(none)"};
+  auto back = parse_surroundings(to_text(around));
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  EXPECT_EQ(back->mounts, around.mounts);
+  EXPECT_EQ(back->pid_namespace, around.pid_namespace);
+  EXPECT_EQ(back->ipc_namespace, around.ipc_namespace);
+  EXPECT_EQ(back->uts_namespace, around.uts_namespace);
+  EXPECT_EQ(back->host_name, around.host_name);
+  EXPECT_EQ(back->domain_name, around.domain_name);
+}
+
 TEST(SandboxText, WhatIsNoRequestIsRefused) {
   for (const char* text : {"", "{", "[]", "{}", "{\"arguments\":1}", "{\"arguments\":[[300]]}"}) {
     auto back = parse_program(text);
     ASSERT_FALSE(back.ok()) << text;
     EXPECT_EQ(back.error().code(), Code::kInvalidArgument);
     EXPECT_FALSE(parse_sandbox(text).ok()) << text;
+    EXPECT_FALSE(parse_surroundings(text).ok()) << text;
   }
 }
 

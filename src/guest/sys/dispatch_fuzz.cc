@@ -131,8 +131,9 @@ void run(const uint8_t* data, size_t size) {
   FakePlatform platform(program);
   Kernel kernel(platform, std::make_shared<Tree>(make_memfs(0755), "tmpfs"), dispatch);
   kernel.shared_memory->set_limit(uint64_t{64} << 20);
-  auto process = std::make_shared<Process>(kernel, 1);
-  auto task = std::make_shared<Task>(kernel, process, 1);
+  kernel.pids->init = 1;
+  auto process = std::make_shared<Process>(kernel, 1, kernel.pids, 1);
+  auto task = std::make_shared<Task>(kernel, process, 1, 1);
   process->group = process->session = 1;
   task->files = std::make_shared<FdTable>();
   task->fs = std::make_shared<FsContext>();

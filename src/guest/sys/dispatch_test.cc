@@ -29,8 +29,8 @@ class World {
         kernel_(platform_, std::make_shared<Tree>(make_memfs(0755), "tmpfs"), dispatch) {}
 
   int run() {
-    auto process = std::make_shared<Process>(kernel_, 1);
-    auto task = std::make_shared<Task>(kernel_, process, 1);
+    auto process = std::make_shared<Process>(kernel_, 1, kernel_.pids, 1);
+    auto task = std::make_shared<Task>(kernel_, process, 1, 1);
     process->group = process->session = 1;
     task->files = std::make_shared<FdTable>();
     task->fs = std::make_shared<FsContext>();
@@ -44,7 +44,7 @@ class World {
     task->context = std::move(task->mm->space().create_context({})).value();
     {
       std::lock_guard lock(kernel_.lock);
-      EXPECT_EQ(kernel_.new_id().value(), 1);
+      EXPECT_EQ(kernel_.new_id(*kernel_.pids, *kernel_.container).value().id, 1);
       kernel_.enter(task);
     }
     Task::run(std::move(task));

@@ -54,16 +54,17 @@ ErrnoOr<Mm::SharedPlace> place_at(Task& task, uint64_t address, bool is_private)
 }
 
 /// The thread of the number, unless it ends; 0: there is none.
-int32_t lives(Kernel& kernel, int32_t number) {
+int32_t lives(Task& task, int32_t number) {
+  Kernel& kernel = task.kernel;
   std::lock_guard lock(kernel.lock);
-  const auto found = kernel.tasks.find(number);
+  const auto found = kernel.tasks.find(task.meant(number));
   return found != kernel.tasks.end() && !found->second->leaving ? found->first : 0;
 }
 
 /// What makes and takes locks with priority inheritance.
 ErrnoOr<uint64_t> call_lock(Task& task, int command, bool realtime, const Futexes::Lock& lock,
                             uint64_t timeout) {
-  const auto is_there = [&task](int32_t number) { return lives(task.kernel, number); };
+  const auto is_there = [&task](int32_t number) { return lives(task, number); };
   Futexes& futexes = task.kernel.futexes;
   switch (command) {
     case kLockPi:
@@ -141,11 +142,11 @@ ErrnoOr<uint64_t> sys_futex(Task& task, Arguments a) {
     case kLockPi2:
     case kTrylockPi:
     case kUnlockPi:
-      return call_lock(task, command, realtime, {mm, place, a[0], task.tid, task.tid}, a[3]);
+      return call_lock(task, command, realtime, {mm, place, a[0], task.tid, task.number}, a[3]);
     case kWaitRequeuePi: {
       const Deadline deadline =
           GUEST_TRY(absolute_deadline(task, a[3], realtime ? kRealtimeClock : kMonotonicClock));
-      const Futexes::Lock lock{mm, GUEST_TRY(second()), a[4], task.tid, task.tid};
+      const Futexes::Lock lock{mm, GUEST_TRY(second()), a[4], task.tid, task.number};
       GUEST_TRY(futexes.wait_for_lock(place, a[0], value, lock, task.sleeper, deadline));
       return uint64_t{0};
     }
@@ -154,7 +155,7 @@ ErrnoOr<uint64_t> sys_futex(Task& task, Arguments a) {
       const Futexes::Lock lock{mm, GUEST_TRY(second()), a[4], 0, 0};
       const int done = GUEST_TRY(
           futexes.requeue_to_lock(place, a[0], last, lock, as_int(a[3]),
-                                  [&task](int32_t number) { return lives(task.kernel, number); }));
+                                  [&task](int32_t number) { return lives(task, number); }));
       return static_cast<uint64_t>(done);
     }
     default:

@@ -78,6 +78,9 @@ ErrnoOr<uint64_t> write_socket(Task& task, Socket& socket, std::span<const IoVec
 /// fcntl's F_GETLK, F_SETLK, F_SETLKW and those of open file descriptions.
 ErrnoOr<uint64_t> control_lock(Task& task, const FilePtr& file, int command, uint64_t address);
 
+/// Of the caller's mount namespace, with `fs` moved into it.
+ErrnoOr<std::shared_ptr<MountSpace>> copy_mounts(Task& task, FsContext& fs);
+
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 
 }  // namespace fluyt::guest

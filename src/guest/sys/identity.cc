@@ -230,9 +230,9 @@ ErrnoOr<uint64_t> sys_capget(Task& task, Arguments a) {
   }
   Credentials who = task.credentials;
   if (header.pid < 0) return Errno(EINVAL);
-  if (header.pid != 0 && header.pid != task.tid) {
+  if (header.pid != 0 && header.pid != task.number) {
     std::lock_guard lock(task.kernel.lock);
-    const auto found = task.kernel.tasks.find(header.pid);
+    const auto found = task.kernel.tasks.find(task.meant(header.pid));
     if (found == task.kernel.tasks.end()) return Errno(ESRCH);
     who = found->second->credentials;
   }
@@ -250,7 +250,7 @@ ErrnoOr<uint64_t> sys_capget(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_capset(Task& task, Arguments a) {
   CapHeader header{};
   const int words = GUEST_TRY(cap_words(task, a[0], header));
-  if (header.pid != 0 && header.pid != task.tid) return Errno(EPERM);
+  if (header.pid != 0 && header.pid != task.number) return Errno(EPERM);
   uint64_t effective = 0;
   uint64_t permitted = 0;
   uint64_t inheritable = 0;

@@ -87,7 +87,7 @@ ErrnoOr<uint64_t> control_lock(Task& task, const FilePtr& file, int command, uin
       lock.whence = SEEK_SET;
       lock.start = held->first;
       lock.length = held->last == FileLocks::kEnd ? 0 : held->last - held->first + 1;
-      lock.pid = held->kind == FileLocks::Kind::kDescription ? -1 : held->pid;
+      lock.pid = held->kind == FileLocks::Kind::kDescription ? -1 : task.shown(held->pid);
     } else {
       lock.type = F_UNLCK;
     }

@@ -6,8 +6,9 @@
 
 #include "guest/fs/memfs.h"
 #include "guest/sys/handlers.h"
+#include "guest/task/namespaces.h"
 
-// mount(2) and umount2(2) in the one mount namespace of a sandbox. What the sandbox began with
+// mount(2) and umount2(2), each in its caller's own mount namespace. What the sandbox began with
 // stays as it is.
 
 namespace fluyt::guest {
@@ -29,11 +30,14 @@ std::string options_of(uint64_t flags) {
 
 ErrnoOr<DentryPtr> target_of(Task& task, uint64_t address, LastLink last) {
   const std::string path = GUEST_TRY(task.get_path(address));
-  return task.kernel.tree->find(task.walk_from(), path, last);
+  DentryPtr found = GUEST_TRY(task.kernel.tree->find(task.walk_from(), path, last));
+  // Descriptors and /proc/[pid]/root lead to other namespaces too.
+  if (!task.kernel.tree->is_within(found, task.mounts->root)) return Errno(EINVAL);
+  return found;
 }
 
 /// Half of what there is: what "size=50%" is.
-uint64_t half_of(Kernel& kernel) { return kernel.memory.read().total / 2; }
+uint64_t half_of(const Task& task) { return task.container->memory.read().total / 2; }
 
 }  // namespace
 
@@ -46,7 +50,7 @@ ErrnoOr<uint64_t> sys_mount(Task& task, Arguments a) {
     if (a[4] != 0 && (flags & MS_BIND) == 0 && Tree::is_mount_root(*at)) {
       const std::string data = GUEST_TRY(task.get_string(a[4], kMaxData));
       if (!data.empty() && at->file_system == "tmpfs")
-        GUEST_TRY(limit_memfs(*at->inode, data, half_of(task.kernel)));
+        GUEST_TRY(limit_memfs(*at->inode, data, half_of(task)));
     }
     GUEST_TRY(tree.remount(at, options_of(flags)));
     return uint64_t{0};
@@ -54,6 +58,9 @@ ErrnoOr<uint64_t> sys_mount(Task& task, Arguments a) {
   if ((flags & MS_BIND) != 0) {
     const std::string source = GUEST_TRY(task.get_path(a[0]));
     const DentryPtr from = GUEST_TRY(tree.find(task.walk_from(), source, LastLink::kFollow));
+    // It would hold itself.
+    const auto* space = dynamic_cast<const NamespaceInode*>(from->inode.get());
+    if (space != nullptr && space->name.kind == NamespaceKind::kMount) return Errno(EINVAL);
     GUEST_TRY(tree.bind(from, at));
     return uint64_t{0};
   }
@@ -73,12 +80,12 @@ ErrnoOr<uint64_t> sys_mount(Task& task, Arguments a) {
     MemfsRequest request;
     request.within = task.kernel.shared_memory;
     task.kernel.limit_shared_memory();
-    const uint64_t half = half_of(task.kernel);
+    const uint64_t half = half_of(task);
     request.limit_to(half);
     GUEST_TRY(read_memfs_options(data, half, request));
     root = make_memfs(request);
   } else {
-    root = maker->second();
+    root = maker->second(task);
   }
   GUEST_TRY(tree.mount(at, std::move(root), type, options_of(flags)));
   return uint64_t{0};

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "guest/fs/devices.h"
 #include "guest/sys/handlers.h"
@@ -38,6 +39,8 @@ ErrnoOr<ProcessPtr> signalled_process(Task& task, int fd) {
   return shown;
 }
 
+}  // namespace
+
 bool may_look_into(const Task& task, const Credentials& other) {
   constexpr int kCapSysPtrace = 19;
   const Credentials& own = task.credentials;
@@ -45,8 +48,6 @@ bool may_look_into(const Task& task, const Credentials& other) {
          (own.uid == other.uid && own.uid == other.euid && own.uid == other.suid &&
           own.gid == other.gid && own.gid == other.egid && own.gid == other.sgid);
 }
-
-}  // namespace
 
 FilePtr make_pid_file(ProcessPtr process, int flags) {
   return std::make_shared<PidFile>(std::move(process), flags);
@@ -66,10 +67,9 @@ ErrnoOr<uint64_t> sys_pidfd_open(Task& task, Arguments a) {
   ProcessPtr process;
   {
     std::lock_guard lock(task.kernel.lock);
-    const auto found = task.kernel.processes.find(pid);
-    if (found == task.kernel.processes.end())
-      return Errno(task.kernel.tasks.contains(pid) ? ENOENT : ESRCH);
-    process = found->second;
+    const int32_t id = task.meant(pid);
+    process = task.kernel.find_process(id);
+    if (!process) return Errno(task.kernel.tasks.contains(id) ? ENOENT : ESRCH);
   }
   return add_file(task, make_pid_file(std::move(process), as_int(a[1])), true);
 }
@@ -78,18 +78,21 @@ ErrnoOr<uint64_t> sys_pidfd_send_signal(Task& task, Arguments a) {
   const int signal = as_int(a[1]);
   if (static_cast<uint32_t>(a[3]) != 0) return Errno(EINVAL);
   const ProcessPtr process = GUEST_TRY(signalled_process(task, as_int(a[0])));
-  SignalInfo info = make_signal(signal, SI_USER, task.process->pid, task.credentials.uid);
+  std::optional<SignalInfo> given;
   if (a[2] != 0) {
-    info = GUEST_TRY(task.get<SignalInfo>(a[2]));
+    const auto info = GUEST_TRY(task.get<SignalInfo>(a[2]));
     if (info.signo != signal) return Errno(EINVAL);
     if ((info.code >= 0 || info.code == SI_TKILL) && process != task.process) return Errno(EPERM);
+    given = info;
   }
   if (signal < 0 || signal > kSignals) return Errno(EINVAL);
   std::lock_guard lock(task.kernel.lock);
-  const auto found = task.kernel.processes.find(process->pid);
-  if (found == task.kernel.processes.end() || found->second != process) return Errno(ESRCH);
+  if (task.kernel.find_process(process->pid) != process) return Errno(ESRCH);
+  // Signals go down into namespaces, not up or across.
+  if (!process->pids->is_within(*task.process->pids)) return Errno(EINVAL);
   GUEST_TRY(task.kernel.may_signal(task, *process, signal));
-  if (signal != 0) task.kernel.send(*process, info);
+  if (signal != 0)
+    task.kernel.send(*process, given ? *given : signal_from(task, *process, signal, SI_USER));
   return uint64_t{0};
 }
 
@@ -135,7 +138,7 @@ ErrnoOr<uint64_t> copy_between(Task& task, Arguments a, bool reading) {
   std::shared_ptr<Mm> other;
   {
     std::lock_guard lock(task.kernel.lock);
-    const auto found = task.kernel.tasks.find(as_int(a[0]));
+    const auto found = task.kernel.tasks.find(task.meant(as_int(a[0])));
     if (found == task.kernel.tasks.end()) return Errno(ESRCH);
     if (found->second->process != task.process && !may_look_into(task, found->second->credentials))
       return Errno(EPERM);

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "guest/loader/loader.h"
 #include "guest/platform/host/io.h"
@@ -39,21 +40,48 @@ void wait_for_release(Task& task, const ProcessPtr& child) {
   }
 }
 
+}  // namespace
+
+ErrnoOr<std::shared_ptr<MountSpace>> copy_mounts(Task& task, FsContext& fs) {
+  // Whoever walks through /proc has the tree's lock and asks for this one.
+  std::vector<DentryPtr> places;
+  {
+    std::lock_guard lock(fs.lock);
+    places = {fs.root, fs.cwd};
+  }
+  Tree::Copy copy = GUEST_TRY(task.kernel.tree->copy(task.mounts->root, places));
+  auto own = GUEST_TRY(task.kernel.new_mounts(std::move(copy.root)));
+  std::lock_guard lock(fs.lock);
+  fs.root = std::move(copy.places[0]);
+  fs.cwd = std::move(copy.places[1]);
+  return own;
+}
+
+namespace {
+
 ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
                                    CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | 0x80;
   const uint64_t flags = request.flags;
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
-  constexpr uint64_t kHad = CLONE_NEWUTS | CLONE_NEWIPC;
+  constexpr uint64_t kHad = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNS;
   if ((flags & kNamespaces & ~kHad) != 0) return Errno(EPERM);
   if ((flags & kHad) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if ((flags & CLONE_NEWNS) != 0 && (flags & CLONE_FS) != 0) return Errno(EINVAL);
   if ((flags & CLONE_NEWIPC) != 0 && (flags & CLONE_SYSVSEM) != 0) return Errno(EINVAL);
   // What the flag once meant, and a descriptor of a thread.
   if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_DETACHED | CLONE_THREAD)) != 0)
     return Errno(EINVAL);
   if (request.exit_signal < 0 || request.exit_signal > kSignals) return Errno(EINVAL);
   const bool thread = (flags & CLONE_THREAD) != 0;
+  // A thread is born where its process is (pid_namespaces(7)).
+  if (thread && ((flags & CLONE_NEWPID) != 0 ||
+                 (task.pids_for_children && task.pids_for_children != task.process->pids)))
+    return Errno(EINVAL);
+  // Nobody is to be an init's sibling in its namespace.
+  if ((flags & CLONE_PARENT) != 0 && task.process->is_init() && task.process->pids->above)
+    return Errno(EINVAL);
 
   ThreadImage image = GUEST_TRY(task.image());
   image.registers.rax = 0;
@@ -62,6 +90,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
 
   Kernel& kernel = task.kernel;
   TaskPtr child;
+  int32_t shown_id = 0;  // to the caller
   {
     std::lock_guard lock(kernel.lock);
     if (task.process->exiting) return Errno(EINTR);
@@ -75,10 +104,16 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
           [&](const auto& entry) { return entry.second->credentials.uid == task.credentials.uid; });
       if (static_cast<uint64_t>(own) >= limit) return Errno(EAGAIN);
     }
-    const int32_t id = GUEST_TRY(kernel.new_id());
+    PidSpacePtr pids = task.pids_for_children ? task.pids_for_children : task.process->pids;
+    if ((flags & CLONE_NEWPID) != 0) {
+      if (pids != task.process->pids) return Errno(EINVAL);
+      pids = GUEST_TRY(kernel.new_pids(pids));
+    }
+    const auto [id, number] = GUEST_TRY(kernel.new_id(*pids, *task.container));
+    shown_id = task.shown(id);
     ProcessPtr process = task.process;
     if (!thread) {
-      process = std::make_shared<Process>(kernel, id);
+      process = std::make_shared<Process>(kernel, id, pids, number);
       const Process& from = *task.process;
       process->parent = (flags & CLONE_PARENT) != 0 ? from.parent : task.process;
       process->group = from.group;
@@ -100,13 +135,14 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
       process->started_ns = host::clock_ns(7);
       process->vfork_done = (flags & CLONE_VFORK) == 0;
     }
-    child = std::make_shared<Task>(kernel, process, id);
+    child = std::make_shared<Task>(kernel, process, id, number, task.container);
     child->blocked = task.blocked;
     child->install_filter(task.filters);
     child->strict = task.strict;
-    child->uts =
-        (flags & CLONE_NEWUTS) != 0 ? std::make_shared<SystemNames>(task.names()) : task.uts;
-    child->ipc = (flags & CLONE_NEWIPC) != 0 ? std::make_shared<SysV>() : task.ipc;
+    child->uts = (flags & CLONE_NEWUTS) != 0 ? kernel.new_names(task.names()) : task.uts;
+    child->ipc = (flags & CLONE_NEWIPC) != 0 ? kernel.new_sysv() : task.ipc;
+    child->mounts = task.mounts;
+    if (thread) child->pids_for_children = task.pids_for_children;
     child->schedule = task.schedule;
     if (task.schedule.reset_on_fork)
       child->schedule = {0, 0, std::max(task.schedule.nice, 0), false};
@@ -133,8 +169,16 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     if (pid_fd >= 0) (void)task.files->remove(pid_fd).ok();
     std::lock_guard lock(kernel.lock);
     kernel.reserved.erase(id);
+    const PidSpacePtr& pids = child->process->pids;
+    if (pids->init == id && pids->above) pids->has_ended = true;
+    kernel.release_id(id, pids);
     return why;
   };
+  if ((flags & CLONE_NEWNS) != 0) {
+    auto own = copy_mounts(task, *child->fs);
+    if (!own.ok()) return give_up(own.error());
+    child->mounts = std::move(own).value();
+  }
   if ((flags & CLONE_PIDFD) != 0) {
     ErrnoOr<int> added = task.files->add(make_pid_file(child->process, 0), true);
     if (!added.ok()) return give_up(added.error());
@@ -153,10 +197,10 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     child->context = std::move(forked->second);
   }
   if ((flags & CLONE_CHILD_SETTID) != 0)
-    child->put(request.child_tid, id).ignore("clone does not look either");
+    child->put(request.child_tid, child->number).ignore("clone does not look either");
   if ((flags & CLONE_CHILD_CLEARTID) != 0) child->clear_child_tid = request.child_tid;
   if ((flags & CLONE_PARENT_SETTID) != 0)
-    task.put(request.parent_tid, id).ignore("clone does not look either");
+    task.put(request.parent_tid, shown_id).ignore("clone does not look either");
 
   const ProcessPtr process = child->process;
   {
@@ -176,7 +220,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   }
   child.reset();
   if ((flags & CLONE_VFORK) != 0) wait_for_release(task, process);
-  return static_cast<uint64_t>(id);
+  return static_cast<uint64_t>(shown_id);
 }
 
 ErrnoOr<std::vector<std::string>> get_strings(Task& task, uint64_t address, size_t& left) {
@@ -221,7 +265,9 @@ Errno be_alone(Task& task) {
   if (process.exiting) return Errno(EAGAIN);
   if (task.tid != process.pid) {
     kernel.tasks.erase(task.tid);
+    kernel.release_id(task.tid, process.pids);
     task.tid = process.pid;
+    task.number = process.number;
     kernel.tasks[task.tid] = &task;
   }
   return kOk;
@@ -258,7 +304,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
 
   Caller caller = task.caller();
   Loaded loaded = GUEST_TRY(
-      load_program({task.kernel.platform, *task.kernel.tree, caller, task.walk_from(), path,
+      load_program({task.container->platform, *task.kernel.tree, caller, task.walk_from(), path,
                     std::move(file), std::move(arguments), std::move(environment), who, secure}));
   std::unique_ptr<Context> context = GUEST_TRY(loaded.mm->space().create_context(loaded.image));
   task.give_up_futexes();
@@ -269,7 +315,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   const std::shared_ptr<Mm> old_mm = task.mm;
   const std::string executable =
       loaded.executable->path()
-          ? task.kernel.tree->path_of(loaded.executable->path(), task.kernel.tree->root())
+          ? task.kernel.tree->path_of(loaded.executable->path(), task.mounts->root)
           : path;
   {
     std::lock_guard lock(task.kernel.lock);
@@ -392,7 +438,7 @@ struct Waited {
 };
 
 struct WaitFor {
-  int32_t pid = -1;   // > 0 that one, -1 any, 0 none by pid
+  int32_t pid = -1;   // > 0 that one, -1 any, 0 none
   int32_t group = 0;  // > 0: of that group
   bool exited = true;
   bool stopped = false;
@@ -412,10 +458,10 @@ ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
     none = true;
     for (size_t i = 0; i < self.children.size(); ++i) {
       const ProcessPtr child = self.children[i];
-      if (what.pid > 0 && child->pid != what.pid) continue;
+      if (what.pid >= 0 && child->pid != what.pid) continue;
       if (what.group > 0 && child->group != what.group) continue;
       none = false;
-      found.pid = child->pid;
+      found.pid = self.pids->number_of(child->pid);
       if (child->zombie && what.exited) {
         found.status = child->exit_status;
         const bool killed = WIFSIGNALED(found.status);
@@ -427,7 +473,7 @@ ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
         if (!what.keep) {
           self.children_usage.user_ns += found.usage.user_ns;
           self.children_usage.system_ns += found.usage.system_ns;
-          kernel.processes.erase(child->pid);
+          kernel.erase_process(*child);
           self.children.erase(self.children.begin() + static_cast<ptrdiff_t>(i));
         }
         return true;
@@ -469,12 +515,10 @@ ErrnoOr<uint64_t> sys_wait4(Task& task, Arguments a) {
   what.stopped = (options & WUNTRACED) != 0;
   what.continued = (options & WCONTINUED) != 0;
   what.nohang = (options & WNOHANG) != 0;
-  what.pid = pid;
+  if (pid > 0) what.pid = task.meant(pid);
   if (pid == 0) what.group = task.process_group();
-  if (pid < -1) {
-    what.group = -pid;
-    what.pid = -1;
-  }
+  // A group that there is not has no children in it either.
+  if (pid < -1 && (what.group = task.meant(-pid)) == 0) what.pid = 0;
   const Waited waited = GUEST_TRY(wait_for_child(task, what));
   if (waited.pid != 0 && a[1] != 0) GUEST_TRY(task.put(a[1], waited.status));
   if (waited.pid != 0 && a[3] != 0) {
@@ -495,11 +539,12 @@ ErrnoOr<uint64_t> sys_waitid(Task& task, Arguments a) {
       break;  // P_ALL
     case 1:
       if (as_int(a[1]) <= 0) return Errno(EINVAL);
-      what.pid = as_int(a[1]);
+      what.pid = task.meant(as_int(a[1]));
       break;
     case 2:
       if (as_int(a[1]) < 0) return Errno(EINVAL);
-      what.group = as_int(a[1]) == 0 ? task.process_group() : as_int(a[1]);
+      what.group = as_int(a[1]) == 0 ? task.process_group() : task.meant(as_int(a[1]));
+      if (what.group == 0) what.pid = 0;
       break;
     case 3: {  // P_PIDFD
       bool nonblocking = false;
@@ -534,21 +579,21 @@ ErrnoOr<uint64_t> sys_waitid(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_getpid(Task& task, Arguments) {
-  return static_cast<uint64_t>(task.process->pid);
+  return static_cast<uint64_t>(task.process->number);
 }
-ErrnoOr<uint64_t> sys_gettid(Task& task, Arguments) { return static_cast<uint64_t>(task.tid); }
+ErrnoOr<uint64_t> sys_gettid(Task& task, Arguments) { return static_cast<uint64_t>(task.number); }
 ErrnoOr<uint64_t> sys_getppid(Task& task, Arguments) {
   std::lock_guard lock(task.kernel.lock);
   const ProcessPtr parent = task.process->parent.lock();
-  return static_cast<uint64_t>(parent ? parent->pid : 0);
+  return static_cast<uint64_t>(parent ? task.shown(parent->pid) : 0);
 }
 
 namespace {
-ErrnoOr<ProcessPtr> find_process(Task& task, int32_t pid) {  // under lock
-  if (pid == 0) return task.process;
-  const auto found = task.kernel.processes.find(pid);
-  if (found != task.kernel.processes.end()) return found->second;
-  const auto thread = task.kernel.tasks.find(pid);
+ErrnoOr<ProcessPtr> find_process(Task& task, int32_t number) {  // under lock
+  if (number == 0) return task.process;
+  const int32_t id = task.meant(number);
+  if (ProcessPtr process = task.kernel.find_process(id)) return process;
+  const auto thread = task.kernel.tasks.find(id);
   if (thread == task.kernel.tasks.end()) return Errno(ESRCH);
   return thread->second->process;
 }
@@ -557,15 +602,16 @@ ErrnoOr<ProcessPtr> find_process(Task& task, int32_t pid) {  // under lock
 ErrnoOr<uint64_t> sys_getpgid(Task& task, Arguments a) {
   std::lock_guard lock(task.kernel.lock);
   const ProcessPtr process = GUEST_TRY(find_process(task, as_int(a[0])));
-  return static_cast<uint64_t>(process->group);
+  return static_cast<uint64_t>(task.shown(process->group));
 }
 ErrnoOr<uint64_t> sys_getpgrp(Task& task, Arguments) {
-  return static_cast<uint64_t>(task.process_group());
+  std::lock_guard lock(task.kernel.lock);
+  return static_cast<uint64_t>(task.shown(task.process->group));
 }
 ErrnoOr<uint64_t> sys_getsid(Task& task, Arguments a) {
   std::lock_guard lock(task.kernel.lock);
   const ProcessPtr process = GUEST_TRY(find_process(task, as_int(a[0])));
-  return static_cast<uint64_t>(process->session);
+  return static_cast<uint64_t>(task.shown(process->session));
 }
 
 ErrnoOr<uint64_t> sys_setpgid(Task& task, Arguments a) {
@@ -574,7 +620,7 @@ ErrnoOr<uint64_t> sys_setpgid(Task& task, Arguments a) {
   if (group < 0) return Errno(EINVAL);
   std::lock_guard lock(task.kernel.lock);
   const ProcessPtr process = GUEST_TRY(find_process(task, pid));
-  if (group == 0) group = process->pid;
+  group = group == 0 ? process->pid : task.meant(group);
   if (process != task.process) {
     if (process->parent.lock() != task.process) return Errno(ESRCH);
     if (process->session != task.process->session) return Errno(EPERM);
@@ -588,7 +634,8 @@ ErrnoOr<uint64_t> sys_setpgid(Task& task, Arguments a) {
         });
     if (!there) return Errno(EPERM);
   }
-  process->group = group;
+  const int32_t old = std::exchange(process->group, group);
+  task.kernel.release_id(old, process->pids);
   return uint64_t{0};
 }
 
@@ -597,14 +644,15 @@ ErrnoOr<uint64_t> sys_setsid(Task& task, Arguments) {
   const int32_t pid = task.process->pid;
   for (const auto& [id, process] : task.kernel.processes)
     if (process->group == pid) return Errno(EPERM);
-  task.process->session = task.process->group = pid;
+  for (int32_t* id : {&task.process->session, &task.process->group})
+    task.kernel.release_id(std::exchange(*id, pid), task.process->pids);
   task.process->terminal.reset();
-  return static_cast<uint64_t>(pid);
+  return static_cast<uint64_t>(task.process->number);
 }
 
 ErrnoOr<uint64_t> sys_set_tid_address(Task& task, Arguments a) {
   task.clear_child_tid = a[0];
-  return static_cast<uint64_t>(task.tid);
+  return static_cast<uint64_t>(task.number);
 }
 
 ErrnoOr<uint64_t> sys_set_robust_list(Task& task, Arguments a) {
@@ -615,9 +663,9 @@ ErrnoOr<uint64_t> sys_set_robust_list(Task& task, Arguments a) {
 
 ErrnoOr<uint64_t> sys_get_robust_list(Task& task, Arguments a) {
   uint64_t head = task.robust_list;
-  if (as_int(a[0]) != 0 && as_int(a[0]) != task.tid) {
+  if (as_int(a[0]) != 0 && as_int(a[0]) != task.number) {
     std::lock_guard lock(task.kernel.lock);
-    const auto found = task.kernel.tasks.find(as_int(a[0]));
+    const auto found = task.kernel.tasks.find(task.meant(as_int(a[0])));
     if (found == task.kernel.tasks.end()) return Errno(ESRCH);
     if (found->second->process != task.process) return Errno(EPERM);
     head = found->second->robust_list;

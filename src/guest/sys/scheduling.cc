@@ -22,7 +22,7 @@ bool is_known(int policy) {
 ErrnoOr<Task*> find_thread(Task& task, int32_t id) {  // under lock
   if (id < 0) return Errno(EINVAL);
   if (id == 0) return &task;
-  const auto found = task.kernel.tasks.find(id);
+  const auto found = task.kernel.tasks.find(task.meant(id));
   if (found == task.kernel.tasks.end()) return Errno(ESRCH);
   return found->second;
 }
@@ -64,10 +64,10 @@ bool for_each_meant(Task& task, int which, int32_t who, Each each) {  // under l
     bool meant = false;
     switch (which) {
       case 0:
-        meant = other == &task ? who == 0 || who == id : who == id;
+        meant = who == 0 ? other == &task : task.meant(who) == id;
         break;
       case 1:
-        meant = other->process->group == (who == 0 ? task.process->group : who);
+        meant = other->process->group == (who == 0 ? task.process->group : task.meant(who));
         break;
       default:
         meant = other->credentials.uid ==

@@ -48,7 +48,7 @@ ErrnoOr<uint64_t> set_seccomp_filter(Task& task, uint32_t flags, uint64_t progra
       if (other->strict || (other->filters && !task.filters) ||
           (other->filters && !task.filters->descends_from(other->filters.get())))
         return (flags & kTsyncEsrch) != 0 ? ErrnoOr<uint64_t>(Errno(ESRCH))
-                                          : static_cast<uint64_t>(other->tid);
+                                          : static_cast<uint64_t>(other->number);
     }
   }
   std::shared_ptr<const FilterChain> chain = GUEST_TRY(FilterChain::add(task.filters, code));

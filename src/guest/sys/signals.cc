@@ -11,18 +11,16 @@ constexpr SignalSet kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
 
 bool is_signal(int signal) { return signal >= 1 && signal <= kSignals; }
 
-SignalInfo from_me(Task& task, int signal, int code) {
-  return make_signal(signal, code, task.process->pid, task.credentials.uid);
-}
-
 ErrnoOr<uint64_t> send_to_thread(Task& task, int32_t group, int32_t thread, int signal, int code) {
   if (thread <= 0 || signal < 0 || signal > kSignals) return Errno(EINVAL);
   std::lock_guard lock(task.kernel.lock);
-  const auto found = task.kernel.tasks.find(thread);
-  if (found == task.kernel.tasks.end() || (group > 0 && found->second->process->pid != group))
+  const auto found = task.kernel.tasks.find(task.meant(thread));
+  if (found == task.kernel.tasks.end() ||
+      (group > 0 && found->second->process->pid != task.meant(group)))
     return Errno(ESRCH);
+  const Process& process = *found->second->process;
   GUEST_TRY(task.kernel.may_signal(task, *found->second->process, signal));
-  if (signal != 0) task.kernel.send_to(*found->second, from_me(task, signal, code));
+  if (signal != 0) task.kernel.send_to(*found->second, signal_from(task, process, signal, code));
   return uint64_t{0};
 }
 
@@ -175,31 +173,31 @@ ErrnoOr<uint64_t> sys_kill(Task& task, Arguments a) {
   const int32_t to = as_int(a[0]);
   const int signal = as_int(a[1]);
   if (signal < 0 || signal > kSignals) return Errno(EINVAL);
-  const SignalInfo info = from_me(task, signal, SI_USER);
   Kernel& kernel = task.kernel;
   std::lock_guard lock(kernel.lock);
   if (to > 0) {
-    auto found = kernel.processes.find(to);
-    ProcessPtr process;
-    if (found != kernel.processes.end()) {
-      process = found->second;
-    } else if (const auto thread = kernel.tasks.find(to); thread != kernel.tasks.end()) {
+    const int32_t id = task.meant(to);
+    ProcessPtr process = kernel.find_process(id);
+    if (const auto thread = kernel.tasks.find(id); !process && thread != kernel.tasks.end())
       process = thread->second->process;
-    }
     if (!process) return Errno(ESRCH);
     GUEST_TRY(kernel.may_signal(task, *process, signal));
-    if (signal != 0) kernel.send(*process, info);
+    if (signal != 0) kernel.send(*process, signal_from(task, *process, signal, SI_USER));
     return uint64_t{0};
   }
-  const int32_t group = to == 0 ? task.process->group : -to;
+  if (to == INT32_MIN) return Errno(ESRCH);
+  const int32_t group = to == 0 ? task.process->group : task.meant(-to);
+  if (group == 0) return Errno(ESRCH);
   bool any = false;
   bool allowed = false;
   for (const auto& [pid, process] : std::map(kernel.processes)) {
-    if (to == -1 ? pid == 1 || process == task.process : process->group != group) continue;
+    // Everyone is who can be seen, but for the namespace's init and who asks.
+    if (to == -1 ? task.shown(pid) <= 1 || process == task.process : process->group != group)
+      continue;
     any = true;
     if (!kernel.may_signal(task, *process, signal).ok()) continue;
     allowed = true;
-    if (signal != 0) kernel.send(*process, info);
+    if (signal != 0) kernel.send(*process, signal_from(task, *process, signal, SI_USER));
   }
   if (!any) return Errno(ESRCH);
   if (!allowed) return Errno(EPERM);
@@ -218,14 +216,15 @@ ErrnoOr<uint64_t> sys_rt_sigqueueinfo(Task& task, Arguments a) {
   const int signal = as_int(a[1]);
   SignalInfo info = GUEST_TRY(task.get<SignalInfo>(a[2]));
   if (signal < 0 || signal > kSignals) return Errno(EINVAL);
-  if ((info.code >= 0 || info.code == SI_TKILL) && as_int(a[0]) != task.process->pid)
+  if ((info.code >= 0 || info.code == SI_TKILL) && as_int(a[0]) != task.process->number)
     return Errno(EPERM);
   info.signo = signal;
   std::lock_guard lock(task.kernel.lock);
-  const auto found = task.kernel.processes.find(as_int(a[0]));
-  if (found == task.kernel.processes.end()) return Errno(ESRCH);
-  GUEST_TRY(task.kernel.may_signal(task, *found->second, signal));
-  if (signal != 0) task.kernel.send(*found->second, info);
+  const ProcessPtr process = task.kernel.find_process(task.meant(as_int(a[0])));
+  if (!process) return Errno(ESRCH);
+  GUEST_TRY(task.kernel.may_signal(task, *process, signal));
+  if (process->pids->number_of(task.process->pid) == 0) info.set_sender(0, task.credentials.uid);
+  if (signal != 0) task.kernel.send(*process, info);
   return uint64_t{0};
 }
 
@@ -234,12 +233,12 @@ ErrnoOr<uint64_t> sys_rt_tgsigqueueinfo(Task& task, Arguments a) {
   SignalInfo info = GUEST_TRY(task.get<SignalInfo>(a[3]));
   if (as_int(a[0]) <= 0 || as_int(a[1]) <= 0 || signal < 0 || signal > kSignals)
     return Errno(EINVAL);
-  if ((info.code >= 0 || info.code == SI_TKILL) && as_int(a[0]) != task.process->pid)
+  if ((info.code >= 0 || info.code == SI_TKILL) && as_int(a[0]) != task.process->number)
     return Errno(EPERM);
   info.signo = signal;
   std::lock_guard lock(task.kernel.lock);
-  const auto found = task.kernel.tasks.find(as_int(a[1]));
-  if (found == task.kernel.tasks.end() || found->second->process->pid != as_int(a[0]))
+  const auto found = task.kernel.tasks.find(task.meant(as_int(a[1])));
+  if (found == task.kernel.tasks.end() || found->second->process->pid != task.meant(as_int(a[0])))
     return Errno(ESRCH);
   GUEST_TRY(task.kernel.may_signal(task, *found->second->process, signal));
   if (signal != 0) task.kernel.send_to(*found->second, info);

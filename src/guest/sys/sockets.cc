@@ -89,7 +89,7 @@ ErrnoOr<uint64_t> zero(Errno error) {
 
 void raise_broken_pipe(Task& task) {
   std::lock_guard lock(task.kernel.lock);
-  task.kernel.send_to(task, make_signal(SIGPIPE, SI_USER, task.process->pid, task.credentials.uid));
+  task.kernel.send_to(task, make_signal(SIGPIPE, SI_USER, task.process->number, task.credentials.uid));
 }
 
 ErrnoOr<std::vector<Vector>> get_vectors(Task& task, const MessageHeader& header) {
@@ -228,7 +228,8 @@ ErrnoOr<Control> get_control(Task& task, const Socket& socket, const MessageHead
       PeerIds ids;
       std::memcpy(&ids, data.data(), sizeof ids);
       const Credentials& who = task.credentials;
-      if (ids.pid != task.process->pid && !who.can(kCapSysAdmin)) return Errno(EPERM);
+      if (ids.pid != task.process->number && !who.can(kCapSysAdmin)) return Errno(EPERM);
+      if ((ids.pid = task.meant(ids.pid)) == 0) return Errno(ESRCH);
       const bool own_uid = ids.uid == who.uid || ids.uid == who.euid || ids.uid == who.suid;
       const bool own_gid = ids.gid == who.gid || ids.gid == who.egid || ids.gid == who.sgid;
       if ((!own_uid && !who.can(kCapSetuid)) || (!own_gid && !who.can(kCapSetgid)))
@@ -394,8 +395,11 @@ ErrnoOr<uint64_t> receive_message(Task& task, Socket& socket, MessageHeader& hea
   ControlOut control(header.control == 0 ? 0 : std::min(header.control_length, kMostControl));
   const bool netlink = socket.family() == AF_NETLINK;
   for (const ControlMessage& one : in.control) control.put_bytes(one.level, one.type, one.data);
-  if (socket.passes_credentials() && (in.sender || netlink))
-    control.put(SOL_SOCKET, SCM_CREDENTIALS, in.sender.value_or(PeerIds{}));
+  if (socket.passes_credentials() && (in.sender || netlink)) {
+    PeerIds ids = in.sender.value_or(PeerIds{});
+    ids.pid = task.shown(ids.pid);
+    control.put(SOL_SOCKET, SCM_CREDENTIALS, ids);
+  }
   if (!in.files.empty())
     install_files(task, std::move(in.files), (flags & MSG_CMSG_CLOEXEC) != 0, control);
   if (header.name != 0) {
@@ -529,8 +533,13 @@ ErrnoOr<uint64_t> sys_getsockopt(Task& task, Arguments a) {
   const int room = GUEST_TRY(task.get<int>(a[4]));
   if (room < 0) return Errno(EINVAL);
   Caller caller = task.caller();
-  const std::vector<std::byte> value =
-      GUEST_TRY(socket->get_option(caller, as_int(a[1]), as_int(a[2])));
+  std::vector<std::byte> value = GUEST_TRY(socket->get_option(caller, as_int(a[1]), as_int(a[2])));
+  PeerIds peer;
+  if (as_int(a[1]) == SOL_SOCKET && as_int(a[2]) == SO_PEERCRED && value.size() == sizeof peer) {
+    std::memcpy(&peer, value.data(), sizeof peer);
+    peer.pid = task.shown(peer.pid);
+    std::memcpy(value.data(), &peer, sizeof peer);
+  }
   const size_t count = std::min(value.size(), static_cast<size_t>(room));
   GUEST_TRY(task.copy_out(a[3], std::span(value).first(count)));
   return zero(task.put(a[4], static_cast<int>(count)));

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
 #include "guest/sys/pidfd.h"
+#include "guest/task/namespaces.h"
 
 namespace fluyt::guest {
 namespace {
@@ -11,8 +13,8 @@ namespace {
 constexpr int kNoFile = 7;  // RLIMIT_NOFILE
 
 ErrnoOr<ProcessPtr> limit_target(Task& task, int32_t pid) {  // under lock
-  if (pid == 0 || pid == task.process->pid) return task.process;
-  const auto found = task.kernel.processes.find(pid);
+  if (pid == 0 || pid == task.process->number) return task.process;
+  const auto found = task.kernel.processes.find(task.meant(pid));
   if (found == task.kernel.processes.end()) return Errno(ESRCH);
   return found->second;
 }
@@ -119,7 +121,7 @@ ErrnoOr<uint64_t> sys_sysinfo(Task& task, Arguments a) {
   } out;
   static_assert(sizeof out == 112);
   out.uptime = (host::clock_ns(7) - task.kernel.booted_ns) / 1'000'000'000;
-  const host::MemoryFigures memory = task.kernel.memory.read();
+  const host::MemoryFigures memory = task.container->memory.read();
   out.total = memory.total;
   out.free = memory.free;
   out.shared = memory.shared;
@@ -194,7 +196,7 @@ Errno known_thread(Task& task, int32_t id) {
   if (id < 0) return Errno(EINVAL);
   if (id == 0) return kOk;
   std::lock_guard lock(task.kernel.lock);
-  return task.kernel.tasks.contains(id) ? kOk : Errno(ESRCH);
+  return task.kernel.tasks.contains(task.meant(id)) ? kOk : Errno(ESRCH);
 }
 }  // namespace
 
@@ -239,6 +241,12 @@ ErrnoOr<uint64_t> sys_personality(Task&, Arguments a) {
 }
 
 namespace {
+
+constexpr uint64_t kNewMounts = 0x00020000;
+constexpr uint64_t kNewNames = 0x04000000;
+constexpr uint64_t kNewIpc = 0x08000000;
+constexpr uint64_t kNewPids = 0x20000000;
+
 /// What semaphores of the old one would be given back at the end is given back now.
 void enter_ipc(Task& task, std::shared_ptr<SysV> ipc) {
   std::lock_guard lock(task.kernel.lock);
@@ -249,24 +257,61 @@ void enter_ipc(Task& task, std::shared_ptr<SysV> ipc) {
 }
 }  // namespace
 
+namespace {
+
+/// Between calls nobody else has the thread's namespaces; others look under the lock.
+Errno enter_namespaces(Task& task, uint64_t flags, const Namespaces& in) {
+  if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if ((flags & kNewMounts) != 0) {
+    if (!task.credentials.can(kCapSysChroot)) return Errno(EPERM);
+    if (task.fs.use_count() > 1) return Errno(EINVAL);
+  }
+  // One may go down, to where one's children are seen from.
+  if ((flags & kNewPids) != 0 && !in.pids->is_within(*task.process->pids)) return Errno(EINVAL);
+  // What they held goes when the lock is free again.
+  Namespaces old = in;
+  DentryPtr old_root;
+  DentryPtr old_cwd;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    if ((flags & kNewNames) != 0) task.uts.swap(old.uts);
+    if ((flags & kNewPids) != 0) task.pids_for_children.swap(old.pids);
+    if ((flags & kNewMounts) != 0) task.mounts.swap(old.mounts);
+  }
+  if ((flags & kNewMounts) != 0) {
+    std::lock_guard lock(task.fs->lock);
+    old_root = std::exchange(task.fs->root, task.mounts->root);
+    old_cwd = std::exchange(task.fs->cwd, task.mounts->root);
+  }
+  if ((flags & kNewIpc) != 0 && in.ipc != task.ipc) enter_ipc(task, in.ipc);
+  return kOk;
+}
+
+}  // namespace
+
 ErrnoOr<uint64_t> sys_setns(Task& task, Arguments a) {
-  constexpr uint64_t kUts = 0x4000000;
-  constexpr uint64_t kIpc = 0x8000000;
   const uint64_t flags = static_cast<uint32_t>(a[1]);
+  const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
+  if (const auto* one = dynamic_cast<const NamespaceInode*>(file->inode().get())) {
+    if (flags != 0 && flags != one->name.flag) return Errno(EINVAL);
+    // There is but one, and who is in it is not let in again.
+    if (one->name.kind == NamespaceKind::kUser) return Errno(EINVAL);
+    GUEST_TRY(enter_namespaces(task, one->name.flag, one->inside));
+    return uint64_t{0};
+  }
   const ErrnoOr<ProcessPtr> of = process_of(task, as_int(a[0]));
-  if (!of.ok()) return task.files->get(as_int(a[0])).ok() ? Errno(EINVAL) : of.error();
-  if (flags == 0 || (flags & ~(kUts | kIpc)) != 0) return Errno(EINVAL);
-  std::shared_ptr<SystemNames> uts;
-  std::shared_ptr<SysV> ipc;
+  if (!of.ok() || flags == 0 || (flags & ~(kNewNames | kNewIpc | kNewMounts | kNewPids)) != 0)
+    return Errno(EINVAL);
+  Namespaces in;
   {
     std::lock_guard lock(task.kernel.lock);
     if (of.value()->threads.empty()) return Errno(ESRCH);
-    if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
-    uts = of.value()->threads.front()->uts;
-    ipc = of.value()->threads.front()->ipc;
-    if ((flags & kUts) != 0) task.uts.swap(uts);
+    const Task& other = *of.value()->threads.front();
+    if (other.process != task.process && !may_look_into(task, other.credentials))
+      return Errno(EPERM);
+    in = {other.uts, other.ipc, other.mounts, of.value()->pids};
   }
-  if ((flags & kIpc) != 0 && ipc != task.ipc) enter_ipc(task, std::move(ipc));
+  GUEST_TRY(enter_namespaces(task, flags, in));
   return uint64_t{0};
 }
 
@@ -274,24 +319,25 @@ ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
   constexpr uint64_t kFs = 0x200, kFiles = 0x400, kSemUndo = 0x40000, kThread = 0x10000,
                      kHandlers = 0x800, kVm = 0x100;
   const uint64_t flags = static_cast<uint32_t>(a[0]);
-  constexpr uint64_t kNamespaces = 0x7e020000 | 0x80;
-  if ((flags & ~(kNamespaces | kFs | kFiles | kSemUndo | kThread | kHandlers | kVm)) != 0)
+  constexpr uint64_t kAll = 0x7e020000 | 0x80;
+  constexpr uint64_t kHad = kNewNames | kNewIpc | kNewPids | kNewMounts;
+  if ((flags & ~(kAll | kFs | kFiles | kSemUndo | kThread | kHandlers | kVm)) != 0)
     return Errno(EINVAL);
   if ((flags & (kThread | kHandlers | kVm)) != 0) {
     std::lock_guard lock(task.kernel.lock);
     if (task.process->threads.size() > 1) return Errno(EINVAL);
   }
-  constexpr uint64_t kUts = 0x4000000;
-  constexpr uint64_t kIpc = 0x8000000;
   // The others are not to be had.
-  if ((flags & kNamespaces & ~(kUts | kIpc)) != 0) return Errno(EPERM);
-  if ((flags & (kUts | kIpc)) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
-  if ((flags & kUts) != 0) {
-    std::lock_guard lock(task.kernel.lock);
-    task.uts = std::make_shared<SystemNames>(task.names());
+  if ((flags & kAll & ~kHad) != 0) return Errno(EPERM);
+  if ((flags & kHad) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  PidSpacePtr pids;
+  if ((flags & kNewPids) != 0) {
+    if (task.pids_for_children && task.pids_for_children != task.process->pids)
+      return Errno(EINVAL);
+    pids = GUEST_TRY(task.kernel.new_pids(task.process->pids));
   }
-  if ((flags & kIpc) != 0) enter_ipc(task, std::make_shared<SysV>());
-  if ((flags & kFs) != 0 && task.fs.use_count() > 1) {
+  // Who has mounts of its own shares no root either.
+  if ((flags & (kFs | kNewMounts)) != 0 && task.fs.use_count() > 1) {
     auto own = std::make_shared<FsContext>();
     {
       std::lock_guard lock(task.fs->lock);
@@ -300,7 +346,21 @@ ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
       own->umask = task.fs->umask;
     }
     std::lock_guard lock(task.kernel.lock);
-    task.fs = std::move(own);
+    task.fs.swap(own);
+  }
+  if ((flags & kNewMounts) != 0) {
+    auto own = GUEST_TRY(copy_mounts(task, *task.fs));
+    std::lock_guard lock(task.kernel.lock);
+    task.mounts.swap(own);
+  }
+  if ((flags & kNewNames) != 0) {
+    std::lock_guard lock(task.kernel.lock);
+    task.uts = task.kernel.new_names(task.names());
+  }
+  if ((flags & kNewIpc) != 0) enter_ipc(task, task.kernel.new_sysv());
+  if (pids) {
+    std::lock_guard lock(task.kernel.lock);
+    task.pids_for_children.swap(pids);
   }
   if ((flags & kFiles) != 0 && task.files.use_count() > 1) {
     task.replace_files(task.files->copy());

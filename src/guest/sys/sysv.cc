@@ -253,8 +253,8 @@ ErrnoOr<uint64_t> sys_shmctl(Task& task, Arguments a) {
         info.attached_s = segment->attached_s;
         info.detached_s = segment->detached_s;
         info.changed_s = segment->changed_s;
-        info.creator = segment->creator;
-        info.last = segment->last;
+        info.creator = task.shown(segment->creator);
+        info.last = task.shown(segment->last);
       }
       info.attachments = attachments(task, memory);
       GUEST_TRY(task.put(a[2], info));
@@ -471,7 +471,7 @@ ErrnoOr<uint64_t> sys_semctl(Task& task, Arguments a) {
       return Errno(EACCES);
     switch (command) {
       case kGetPid:
-        return static_cast<uint64_t>(set->semaphores[number].pid);
+        return static_cast<uint64_t>(task.shown(set->semaphores[number].pid));
       case kGetValue:
         return static_cast<uint64_t>(set->semaphores[number].value);
       case kGetMore:
@@ -666,8 +666,8 @@ ErrnoOr<uint64_t> sys_msgctl(Task& task, Arguments a) {
         info.bytes = queue->bytes;
         info.messages = queue->messages.size();
         info.most_bytes = queue->most_bytes;
-        info.last_sender = queue->last_sender;
-        info.last_receiver = queue->last_receiver;
+        info.last_sender = task.shown(queue->last_sender);
+        info.last_receiver = task.shown(queue->last_receiver);
         break;
       case kSet: {
         constexpr uint64_t kMost = 16384;

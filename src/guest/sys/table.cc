@@ -74,19 +74,19 @@ void trace(Task& task, const SyscallRequest& call, const CallEntry* entry,
   else if (result->value() != kCarriedOut)
     put(" = %ld", static_cast<int64_t>(result->value()));
   put("%s", "\n");
-  (void)host::write(task.kernel.strace, std::as_bytes(std::span(line, at))).ok();
+  (void)host::write(task.container->strace, std::as_bytes(std::span(line, at))).ok();
 }
 
 void report(Task& task, int number) {
-  Kernel& kernel = task.kernel;
-  if (!kernel.log.valid() || number < 0 || static_cast<size_t>(number) >= kernel.reported.size() ||
-      kernel.reported[static_cast<size_t>(number)].exchange(true))
+  Container& of = *task.container;
+  if (!of.log.valid() || number < 0 || static_cast<size_t>(number) >= of.reported.size() ||
+      of.reported[static_cast<size_t>(number)].exchange(true))
     return;
   char line[128];
   const int length = std::snprintf(line, sizeof line, "rung: %s: system call %d is not supported\n",
                                    task.name.c_str(), number);
   if (length > 0)
-    (void)host::write(kernel.log, std::as_bytes(std::span(line, static_cast<size_t>(length)))).ok();
+    (void)host::write(of.log, std::as_bytes(std::span(line, static_cast<size_t>(length)))).ok();
 }
 
 }  // namespace
@@ -100,10 +100,10 @@ const CallEntry* find_call(int number) {
 
 ErrnoOr<uint64_t> dispatch(Task& task, const SyscallRequest& call) {
   const CallEntry* entry = call.native ? find_call(call.number) : nullptr;
-  if (call.number >= 0 && static_cast<size_t>(call.number) < task.kernel.call_counts.size())
-    task.kernel.call_counts[static_cast<size_t>(call.number)].fetch_add(1,
-                                                                        std::memory_order_relaxed);
-  const bool tracing = task.kernel.strace.valid();
+  if (call.number >= 0 && static_cast<size_t>(call.number) < task.container->call_counts.size())
+    task.container->call_counts[static_cast<size_t>(call.number)].fetch_add(
+        1, std::memory_order_relaxed);
+  const bool tracing = task.container->strace.valid();
   // What does not come back is shown before it goes.
   if (tracing && entry != nullptr && (call.number == 231 || call.number == 60 || call.number == 59))
     trace(task, call, entry, nullptr);

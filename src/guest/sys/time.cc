@@ -26,12 +26,11 @@ ProcessPtr clocked_process(Task& task, int clock) {
   const int32_t id = ~(clock >> 3);
   if ((clock & 4) != 0) {
     // Of one thread of several nobody but the host could tell.
-    const bool own = id == 0 || id == task.tid;
+    const bool own = id == 0 || id == task.number;
     return own && task.process->threads.size() == 1 ? task.process : nullptr;
   }
   if (id == 0) return task.process;
-  const auto found = task.kernel.processes.find(id);
-  return found == task.kernel.processes.end() ? nullptr : found->second;
+  return task.kernel.find_process(task.meant(id));
 }
 
 ErrnoOr<int64_t> read_processor_clock(Task& task, int clock) {
@@ -372,7 +371,7 @@ ErrnoOr<uint64_t> sys_timer_create(Task& task, Arguments a) {
     timer.value = event.value;
     timer.signal = event.signal;
     timer.notify = event.notify & ~4;
-    if ((event.notify & 4) != 0) timer.thread = event.thread;
+    if ((event.notify & 4) != 0) timer.thread = task.meant(event.thread);
     if (timer.notify != SIGEV_SIGNAL && timer.notify != SIGEV_NONE) return Errno(EINVAL);
     if (timer.notify == SIGEV_SIGNAL && (timer.signal < 1 || timer.signal > kSignals))
       return Errno(EINVAL);

@@ -17,8 +17,16 @@ SignalInfo make_signal(int signal, int code, int32_t pid, uint32_t uid) {
   return info;
 }
 
+SignalInfo signal_from(const Task& from, const Process& to, int signal, int code) {
+  return make_signal(signal, code, to.pids->number_of(from.process->pid), from.credentials.uid);
+}
+
 Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
-    : platform(runs_on), tree(std::move(files)), dispatch(calls) {
+    : platform(runs_on),
+      tree(std::move(files)),
+      dispatch(calls),
+      mounts(std::make_shared<MountSpace>(tree, tree->root(), kFirstMounts)),
+      container(std::make_shared<Container>(platform)) {
   booted_ns = host::clock_ns(7 /* CLOCK_BOOTTIME */);
   platform.on_loss([this](int64_t id) {
     std::lock_guard guard(lock);
@@ -29,19 +37,114 @@ Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
 
 Kernel::~Kernel() { platform.on_loss({}); }
 
-ErrnoOr<int32_t> Kernel::new_id() {
+std::shared_ptr<SystemNames> Kernel::new_names(const SystemNames& like) {
+  auto made = std::make_shared<SystemNames>(like);
+  made->inode_number = next_namespace();
+  return made;
+}
+
+std::shared_ptr<SysV> Kernel::new_sysv() {
+  auto made = std::make_shared<SysV>();
+  made->inode_number = next_namespace();
+  return made;
+}
+
+namespace {
+constexpr int kMaxNamespaces = 1024;  // of a kind
+}
+
+ErrnoOr<PidSpacePtr> Kernel::new_pids(const PidSpacePtr& above) {
+  if (above->depth == PidSpace::kDeepest) return Errno(ENOSPC);
+  if (pid_spaces_.fetch_add(1) >= kMaxNamespaces) {
+    --pid_spaces_;
+    return Errno(ENOSPC);
+  }
+  return PidSpacePtr(new PidSpace(above, next_namespace()), [this](PidSpace* gone) {
+    delete gone;
+    --pid_spaces_;
+  });
+}
+
+ErrnoOr<std::shared_ptr<MountSpace>> Kernel::new_mounts(DentryPtr root) {
+  if (mount_spaces_.fetch_add(1) >= kMaxNamespaces) {
+    --mount_spaces_;
+    tree->drop(root);
+    return Errno(ENOSPC);
+  }
+  return std::shared_ptr<MountSpace>(new MountSpace(tree, std::move(root), next_namespace()),
+                                     [this](MountSpace* gone) {
+                                       delete gone;
+                                       --mount_spaces_;
+                                     });
+}
+
+ErrnoOr<Kernel::NewId> Kernel::new_id(PidSpace& in, const Container& of) {
   constexpr int32_t kMaxId = 4194304;
-  if (tasks.size() + reserved.size() >= max_tasks) return Errno(EAGAIN);
+  if (of.has_ended || of.tasks + reserved.size() >= of.max_tasks) return Errno(EAGAIN);
+  if (in.has_ended) return Errno(ENOMEM);
   for (int tries = 0; tries < kMaxId; ++tries) {
     last_id_ = last_id_ + 1 >= kMaxId ? 300 : last_id_ + 1;
-    if (tasks.contains(last_id_) || reserved.contains(last_id_) || processes.contains(last_id_))
+    if (tasks.contains(last_id_) || reserved.contains(last_id_) || processes.contains(last_id_) ||
+        numbered_.contains(last_id_))
       continue;
     const bool is_group = std::any_of(processes.begin(), processes.end(), [&](const auto& entry) {
       return entry.second->group == last_id_ || entry.second->session == last_id_;
     });
-    if (!is_group) return last_id_;
+    if (is_group) continue;
+    NewId out{last_id_, last_id_};
+    if (in.above) numbered_.insert(last_id_);
+    for (PidSpace* at = &in; at->above; at = at->above.get()) {
+      const ErrnoOr<int32_t> number = at->admit(last_id_);
+      if (!number.ok()) {
+        for (PidSpace* done = &in; done->above; done = done->above.get()) done->forget(last_id_);
+        numbered_.erase(last_id_);
+        return number.error();
+      }
+      if (at == &in) out.number = number.value();
+    }
+    if (out.number == 1) in.init = out.id;
+    return out;
   }
   return Errno(EAGAIN);
+}
+
+void Kernel::release_id(int32_t id, const PidSpacePtr& in) {
+  if (!in->above || !numbered_.contains(id)) return;
+  // In a namespace that has ended there is nobody left to name it to.
+  PidSpacePtr asked_by = in;
+  for (; asked_by->above && asked_by->has_ended; asked_by = asked_by->above) asked_by->forget(id);
+  if (!asked_by->above) {
+    numbered_.erase(id);
+    return;
+  }
+  // Who has ended is still named for a while: as the maker of shared memory, by its sockets.
+  constexpr size_t kRemembered = 1024;
+  released_.emplace_back(id, std::move(asked_by));
+  for (size_t looks = 0; released_.size() > kRemembered && looks < 4; ++looks) {
+    const auto [old, of] = std::move(released_.front());
+    released_.pop_front();
+    if (!numbered_.contains(old)) continue;
+    const bool is_used = tasks.contains(old) || reserved.contains(old) || processes.contains(old) ||
+                         std::any_of(processes.begin(), processes.end(), [&](const auto& entry) {
+                           return entry.second->group == old || entry.second->session == old;
+                         });
+    // Whoever uses it last releases it again.
+    if (is_used) continue;
+    for (PidSpace* at = of.get(); at->above; at = at->above.get()) at->forget(old);
+    numbered_.erase(old);
+  }
+}
+
+void Kernel::erase_process(Process& process) {
+  const ProcessPtr held = find_process(process.pid);
+  processes.erase(process.pid);
+  for (const int32_t id : {process.pid, process.group, process.session})
+    release_id(id, process.pids);
+}
+
+ProcessPtr Kernel::find_process(int32_t id) const {
+  const auto found = processes.find(id);
+  return found == processes.end() ? nullptr : found->second;
 }
 
 void Kernel::wake_for(Process& process, const SignalInfo& info) {
@@ -75,10 +178,15 @@ bool is_ignored(const Process& process, int signal) {
   return action.handler == 0 && default_action(signal) == DefaultAction::kIgnore;
 }
 
-/// The init of a sandbox gets only what it has handlers for, and what the starter sends.
+/// An init gets only what it has handlers for, and what the sandbox's starter sends; from above its
+/// namespace SIGKILL and SIGSTOP too.
 bool is_spared(const Process& process, const SignalInfo& info) {
-  return process.pid == 1 && process.kernel.init_is_spared && info.code != SI_KERNEL &&
-         process.actions->of[static_cast<size_t>(info.signo)].handler == 0;
+  if (!process.is_init() || !process.pids->init_is_spared || info.code == SI_KERNEL ||
+      process.actions->of[static_cast<size_t>(info.signo)].handler != 0)
+    return false;
+  const Task* sender = Task::current();
+  const bool from_above = sender != nullptr && process.pids->number_of(sender->process->pid) == 0;
+  return !from_above || (info.signo != SIGKILL && info.signo != SIGSTOP);
 }
 
 }  // namespace
@@ -92,7 +200,7 @@ void Kernel::notify_parent(Process& process, int code, int status) {
     const SignalAction& action = parent->actions->of[SIGCHLD];
     const bool wanted = exit || (action.flags & SA_NOCLDSTOP) == 0;
     if (wanted) {
-      SignalInfo info = make_signal(signal, code, process.pid, 0);
+      SignalInfo info = make_signal(signal, code, parent->pids->number_of(process.pid), 0);
       info.set_status(status);
       send(*parent, info);
     }
@@ -102,6 +210,7 @@ void Kernel::notify_parent(Process& process, int code, int status) {
 
 void Kernel::send(Process& process, const SignalInfo& info) {
   if (process.zombie) return;
+  if (info.signo == SIGKILL && process.pids->above && is_spared(process, info)) return;
   cancel_opposites(process, info.signo);
   if (info.signo == SIGKILL) {
     end_process(process, SIGKILL);
@@ -149,6 +258,7 @@ void Kernel::send_to(Task& task, const SignalInfo& info) {
 }
 
 void Kernel::limit_shared_memory() {
+  const host::MemoryGauge& memory = container->memory;
   const host::MemoryFigures now = memory.read();
   if (now.total == 0) return;  // nothing is known
   shared_memory->set_limit(memory.is_limited() ? now.total : now.total / 2);
@@ -187,6 +297,7 @@ void Kernel::end_process(Process& process, int status) {
 
 void Kernel::enter(const TaskPtr& task) {
   tasks[task->tid] = task.get();
+  ++task->container->tasks;
   Process& process = *task->process;
   process.threads.push_back(task.get());
   if (!processes.contains(process.pid)) {
@@ -301,6 +412,29 @@ void Kernel::hang_up(Terminal& of) {
   }
 }
 
+/// pid_namespaces(7): nobody outlives the init of a namespace, and who waits for it finds none of
+/// them.
+void Kernel::empty_namespace(Task& init) {
+  const PidSpacePtr& of = init.process->pids;
+  std::vector<ProcessPtr> others;
+  {
+    std::lock_guard guard(lock);
+    if (!of->above || !init.process->is_init() || init.process->threads.size() > 1) return;
+    of->has_ended = true;
+    for (const auto& [id, process] : processes) {
+      if (process == init.process || of->number_of(id) == 0) continue;
+      others.push_back(process);
+    }
+    for (const ProcessPtr& process : others) end_process(*process, SIGKILL);
+  }
+  Sleeper sleeper;
+  (void)wait_until(ended_, sleeper, {}, [&] {
+    std::lock_guard guard(lock);
+    return std::all_of(others.begin(), others.end(),
+                       [](const ProcessPtr& process) { return process->zombie; });
+  }).ok();
+}
+
 /// The last thread of a process has left.
 void Kernel::reap_process(Process& process) {
   const Usage used = process.usage();
@@ -310,27 +444,29 @@ void Kernel::reap_process(Process& process) {
   process.exiting = true;
   process.executable_path.reset();
   (process.undo_in ? *process.undo_in : sysv).undo(process.semaphore_undo, process.pid);
-  // Children go to the nearest who asked for them (PR_SET_CHILD_SUBREAPER), or to the sandbox's
-  // init.
+  // Children go to the nearest who asked for them (PR_SET_CHILD_SUBREAPER), or to their
+  // namespace's init.
   ProcessPtr init = process.parent.lock();
-  while (init && (!init->child_subreaper || init->zombie)) init = init->parent.lock();
-  if (!init) {
-    const auto found = processes.find(1);
-    if (found != processes.end()) init = found->second;
+  while (init && (!init->child_subreaper || init->zombie)) {
+    init = init->parent.lock();
+    if (init && init->pids != process.pids) init.reset();
   }
+  if (init && init->pids != process.pids) init.reset();
+  if (!init) init = find_process(process.pids->init);
   std::vector<ProcessPtr> orphans = std::move(process.children);
   process.children.clear();
   for (const ProcessPtr& child : orphans) {
     for (Task* task : child->threads)
       if (task->parent_death_signal != 0)
-        send_to(*task, make_signal(task->parent_death_signal, SI_USER, process.pid, 0));
+        send_to(*task, make_signal(task->parent_death_signal, SI_USER,
+                                   child->pids->number_of(process.pid), 0));
     if (init && init.get() != &process && !init->zombie) {
       child->parent = init;
       init->children.push_back(child);
       if (child->zombie) notify_parent(*child, CLD_EXITED, 0);
     } else {
       child->parent.reset();
-      if (child->zombie) processes.erase(child->pid);
+      if (child->zombie) erase_process(*child);
     }
   }
   wake_orphans(process, orphans);
@@ -352,22 +488,39 @@ void Kernel::reap_process(Process& process) {
     if (unwaited) {
       std::erase_if(parent->children,
                     [&](const ProcessPtr& child) { return child.get() == &process; });
-      processes.erase(process.pid);
+      erase_process(process);
     }
   } else if (process.pid != 1) {
-    processes.erase(process.pid);
+    erase_process(process);
   }
   // Without its init a sandbox has nothing to live for.
   if (process.pid == 1)
     for (const auto& [pid, other] : std::map(processes)) end_process(*other, SIGKILL);
 }
 
-void Kernel::pause(bool on) {
-  paused_.store(on);
+void Kernel::end_container(Container& ended) {
+  std::vector<ProcessPtr> processes_of;
+  {
+    std::lock_guard guard(lock);
+    ended.has_ended = true;
+    for (const auto& [tid, task] : tasks)
+      if (task->container.get() == &ended) processes_of.push_back(task->process);
+    for (const ProcessPtr& process : processes_of) end_process(*process, SIGKILL);
+  }
+  Sleeper sleeper;
+  (void)wait_until(ended_, sleeper, {}, [&] {
+    std::lock_guard guard(lock);
+    return ended.tasks == 0;
+  }).ok();
+}
+
+void Kernel::pause(Container& which, bool on) {
+  which.paused.store(on);
   if (!on) return resumed_.wake_all();
   std::lock_guard guard(lock);
   for (const auto& [tid, task] : tasks)
-    if (task->in_guest_.load() && task->context) task->context->interrupt();
+    if (task->container.get() == &which && task->in_guest_.load() && task->context)
+      task->context->interrupt();
 }
 
 int Kernel::wait_for(const ProcessPtr& process) {

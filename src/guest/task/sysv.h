@@ -77,7 +77,8 @@ struct IpcTable {
 using SemaphoreUndo = std::map<std::pair<int, uint16_t>, int32_t>;
 
 struct SysV {
-  std::mutex lock;  // the last to be taken; not held while waiting
+  uint64_t inode_number = 4026531839;  // as /proc shows the namespace
+  std::mutex lock;                     // the last to be taken; not held while waiting
   IpcTable<SharedSegment> segments;
   IpcTable<SemaphoreSet> sets;
   IpcTable<MessageQueue> queues;

@@ -19,8 +19,17 @@ constexpr uint64_t kTrapFlags = 0x100 | 0x400 | 0x10000;  // TF, DF, RF
 
 }  // namespace
 
-Task::Task(Kernel& of, ProcessPtr in, int32_t id) : kernel(of), process(std::move(in)), tid(id) {}
-Task::~Task() = default;
+Task::Task(Kernel& of, ProcessPtr in, int32_t id, int32_t own_number, ContainerPtr born_in)
+    : kernel(of),
+      container(born_in ? std::move(born_in) : of.container),
+      process(std::move(in)),
+      tid(id),
+      number(own_number),
+      mounts(container->mounts ? container->mounts : of.mounts) {}
+Task::~Task() {
+  mounts.reset();
+  kernel.tree->sweep();
+}
 
 ErrnoOr<std::string> Task::get_string(uint64_t address, size_t limit) {
   std::string out;
@@ -96,7 +105,7 @@ void Task::loop() {
   while (!ending) {
     // A signal that comes after this look finds in_guest_ set and calls the thread in.
     in_guest_.store(true);
-    if (kernel.paused_.load()) {
+    if (container->paused.load()) {
       in_guest_.store(false);
       stay_paused();
       continue;
@@ -142,7 +151,7 @@ void Task::loop() {
 void Task::stay_paused() {
   // Only the end of its process gets a thread out of it.
   WaitQueue::Entry entry(kernel.resumed_, sleeper);
-  while (kernel.paused_.load()) {
+  while (container->paused.load()) {
     {
       std::lock_guard guard(kernel.lock);
       if (process->exiting) break;
@@ -150,7 +159,7 @@ void Task::stay_paused() {
     // What interrupts has set work_ too, which is looked at afterwards.
     if (sleeper.sleep({}) == Sleeper::Outcome::kInterrupted) sleeper.clear_interrupt();
   }
-  if (kernel.paused_.load()) take_signals();
+  if (container->paused.load()) take_signals();
 }
 
 void Task::serve(const SyscallRequest& call) {
@@ -240,7 +249,7 @@ bool Task::take_one_signal(bool& restart_decided) {
       case DefaultAction::kContinue:
         return true;
       case DefaultAction::kStop: {
-        if (process->pid == 1 && kernel.init_is_spared) return true;
+        if (process->is_init() && process->pids->init_is_spared && signal != SIGSTOP) return true;
         // Nobody could continue an orphaned group that its terminal stops.
         if (signal != SIGSTOP && kernel.is_orphaned(process->group, nullptr)) return true;
         process->stopped = true;
@@ -254,7 +263,7 @@ bool Task::take_one_signal(bool& restart_decided) {
       }
       case DefaultAction::kTerminate:
       case DefaultAction::kCore: {
-        if (process->pid == 1 && kernel.init_is_spared && info->code <= 0) return true;
+        if (process->is_init() && process->pids->init_is_spared && info->code <= 0) return true;
         kernel.end_process(*process, signal);
         ending = Ending{true, process->exit_status};
         return true;
@@ -457,7 +466,7 @@ void Task::give_up_robust_futexes() {
   const auto give_up = [&](uint64_t entry) {
     const uint64_t address = (entry & ~uint64_t{1}) + static_cast<uint64_t>(head.value().offset);
     const ErrnoOr<uint32_t> word = get<uint32_t>(address);
-    if (!word.ok() || (word.value() & Futexes::kTidMask) != static_cast<uint32_t>(tid)) return;
+    if (!word.ok() || (word.value() & Futexes::kTidMask) != static_cast<uint32_t>(number)) return;
     const uint32_t waited_for = word.value() & Futexes::kHasWaiters;
     if (!put(address, waited_for | Futexes::kOwnerDied).ok()) return;
     // Of a lock with priority inheritance, which the lowest bit tells, leave_locks wakes the next.
@@ -522,18 +531,21 @@ void Task::leave() {
   memory.reset();
 
   Kernel& of = kernel;
+  of.empty_namespace(*this);
   {
     std::lock_guard guard(of.lock);
     if (ending && ending->whole_group) of.end_process(*process, ending->status);
     std::erase(process->threads, this);
     if (auto found = of.tasks.find(tid); found != of.tasks.end() && found->second == this)
       of.tasks.erase(found);
+    if (tid != process->pid) of.release_id(tid, process->pids);
     if (process->threads.empty()) {
       if (!process->exiting) process->exit_status = ending ? ending->status : 0;
       of.reap_process(*process);
     }
     process->threads_changed.wake_all();
     --of.live_;
+    --container->tasks;
     of.ended_.wake_all();
   }
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "guest/platform/host/memory.h"
 #include "guest/platform/platform.h"
 #include "guest/task/futex.h"
+#include "guest/task/pids.h"
 #include "guest/task/seccomp.h"
 #include "guest/task/signals.h"
 #include "guest/task/sysv.h"
@@ -96,7 +98,9 @@ struct ProcessorTimer {
 /// A thread group. Everything under Kernel::lock unless said otherwise.
 class Process {
  public:
-  explicit Process(Kernel& of, int32_t id) : kernel(of), pid(id) {
+  /// `own_number` is its pid as its own PID namespace has it.
+  Process(Kernel& of, int32_t id, PidSpacePtr in, int32_t own_number)
+      : kernel(of), pid(id), pids(std::move(in)), number(own_number) {
     // Where Linux's own defaults are not "unlimited": NICE and RTPRIO.
     constexpr size_t kNice = 13;
     constexpr size_t kRtPrio = 14;
@@ -106,7 +110,12 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   Kernel& kernel;
+  // Here and everywhere: ids, which are one row for all namespaces. What programs say and see are
+  // numbers of their namespaces; system calls translate (Task::shown, Task::meant).
   const int32_t pid;
+  const PidSpacePtr pids;
+  const int32_t number;
+  bool is_init() const { return pids->init == pid; }
   std::weak_ptr<Process> parent;
   std::vector<ProcessPtr> children;  // alive, stopped and zombies
   std::vector<Task*> threads;        // alive
@@ -191,30 +200,71 @@ class Process {
   int next_timer = 0;
 };
 
+/// A mount namespace: a root in the kernel's tree of names with what is mounted in it.
+struct MountSpace {
+  MountSpace(std::shared_ptr<Tree> in, DentryPtr at, uint64_t number)
+      : tree(std::move(in)), root(std::move(at)), inode_number(number) {}
+  MountSpace(const MountSpace&) = delete;
+  MountSpace& operator=(const MountSpace&) = delete;
+  ~MountSpace() { tree->drop(root); }
+  const std::shared_ptr<Tree> tree;
+  const DentryPtr root;
+  const uint64_t inode_number;  // as /proc shows it
+};
+
+/// What uname(2) tells of a UTS namespace.
+struct SystemNames {
+  uint64_t inode_number = 4026531838;  // as /proc shows it
+  std::string host = "guest";
+  std::string domain = "(none)";
+};
+
+/// What the programs of one container have in common. The containers of a pod share a kernel.
+struct Container {
+  explicit Container(Platform& on) : platform(on) {}
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+
+  Platform& platform;
+  std::unique_ptr<Platform> own_platform;  // null: the kernel's
+  // Where its programs are born, also those that are executed later. Null: the kernel's first.
+  std::shared_ptr<MountSpace> mounts;
+  PidSpacePtr pids;
+  std::shared_ptr<SystemNames> uts;
+  std::shared_ptr<SysV> ipc;
+  host::MemoryGauge memory;  // set before its first program starts
+  sys::Fd strace;            // every call, a line each; invalid: none
+  sys::Fd log;               // what is not supported, once each; invalid: nowhere
+  std::array<std::atomic<bool>, 600> reported{};         // calls that the log has
+  std::array<std::atomic<uint64_t>, 600> call_counts{};  // how often each was asked for
+  std::atomic<bool> paused{false};
+  // Under Kernel::lock:
+  size_t max_tasks = 4096;
+  size_t tasks = 0;
+  bool has_ended = false;  // nobody is born in it any more
+};
+using ContainerPtr = std::shared_ptr<Container>;
+
 /// Why a task's own loop ends.
 struct Ending {
   bool whole_group = false;
   int status = 0;  // as wait has it
 };
 
-/// What uname(2) tells of a UTS namespace.
-struct SystemNames {
-  std::string host = "guest";
-  std::string domain = "(none)";
-};
-
 /// One guest thread and the sentry thread that serves it. Fields are its own thread's, but for
 /// those under Kernel::lock.
 class Task final : public JobControl {
  public:
-  Task(Kernel& kernel, ProcessPtr process, int32_t id);
+  Task(Kernel& kernel, ProcessPtr process, int32_t id, int32_t own_number, ContainerPtr of = {});
   Task(const Task&) = delete;
   Task& operator=(const Task&) = delete;
   ~Task() override;
 
   Kernel& kernel;
+  const ContainerPtr container;  // never null
   ProcessPtr process;
   int32_t tid;           // exec may make it the leader's
+  int32_t number;        // the same as its own PID namespace has it
   bool leaving = false;  // under Kernel::lock: it runs no more
   std::string name;
 
@@ -229,6 +279,12 @@ class Task final : public JobControl {
   std::shared_ptr<SysV> ipc;
   SystemNames& names() const;  // under lock
   SysV& sysv() const;
+  PidSpacePtr pids_for_children;  // null: its own
+  // Replaced by the thread itself, under lock; never null.
+  std::shared_ptr<MountSpace> mounts;
+  /// Between ids and the numbers that its program knows; 0 where there is none.
+  int32_t shown(int32_t id) const override { return process->pids->number_of(id); }
+  int32_t meant(int32_t of) const override { return process->pids->id_of(of); }
   Credentials credentials;
   Schedule schedule;                 // under Kernel::lock
   std::unique_ptr<Context> context;  // replaced under Kernel::lock
@@ -365,21 +421,16 @@ class Kernel : public TerminalHost {
   const std::shared_ptr<Network> network = std::make_shared<Network>();
   Futexes futexes;
   SysV sysv;
-  FileLocks file_locks;      // outlives every file and table
-  host::MemoryGauge memory;  // set before the first program starts
+  FileLocks file_locks;  // outlives every file and table
   /// What guests take of the host through memory that is files: tmpfs, memfds, what processes
   /// share, pipes. Its limit follows the sandbox's.
   const std::shared_ptr<Quota> shared_memory = std::make_shared<Quota>();
-  /// As `memory` says at this moment: all that the sandbox's cgroup may have, or where there is no
-  /// limit half of the host's.
+  /// As the first container's memory is at this moment: all that the sandbox's cgroup may have, or
+  /// where there is no limit half of the host's.
   void limit_shared_memory();
   Timers timers;
   std::shared_ptr<HostTerminal> terminal = std::make_shared<HostTerminal>();  // the starter's
   SystemNames names;
-  sys::Fd strace;  // every call, a line each; invalid: none
-  sys::Fd log;     // what is not supported, once each; invalid: nowhere
-  std::array<std::atomic<bool>, 600> reported{};         // calls that the log has
-  std::array<std::atomic<uint64_t>, 600> call_counts{};  // how often each was asked for
 
   std::mutex lock;
   // Under it:
@@ -395,17 +446,37 @@ class Kernel : public TerminalHost {
   /// Threads in their programs' code, and the one that asks.
   size_t running() const;
 
-  ErrnoOr<int32_t> new_id();  // under lock
-  size_t max_tasks = 4096;
+  /// An id for a task that is to be born in `pids`, with a number there and in all above. Under
+  /// lock, as the next three. EAGAIN: there are too many tasks; ENOMEM: the namespace has ended.
+  struct NewId {
+    int32_t id = 0;
+    int32_t number = 0;  // in `pids`
+  };
+  ErrnoOr<NewId> new_id(PidSpace& pids, const Container& in);
+  /// To be called when a task, a process, a group or a session may have been the last that an id
+  /// stood for.
+  void release_id(int32_t id, const PidSpacePtr& pids);
+  void erase_process(Process& process);
+  ProcessPtr find_process(int32_t id) const;  // null: none
+  /// The first ones; process 1 is born in them.
+  const std::shared_ptr<MountSpace> mounts;
+  const PidSpacePtr pids = std::make_shared<PidSpace>(nullptr, kFirstNamespace);
+  /// Numbers that /proc/[pid]/ns shows.
+  const ContainerPtr container;  // the first, which ends all when it does
+  static constexpr uint64_t kFirstNamespace = 4026531836;
+  static constexpr uint64_t kFirstMounts = 4026531841;
+  uint64_t next_namespace() { return next_namespace_++; }
+  std::shared_ptr<SystemNames> new_names(const SystemNames& like);
+  std::shared_ptr<SysV> new_sysv();
+  /// ENOSPC: there are too many, for who holds a descriptor of one holds it all.
+  ErrnoOr<PidSpacePtr> new_pids(const PidSpacePtr& above);
+  /// Of a root that is dropped with it.
+  ErrnoOr<std::shared_ptr<MountSpace>> new_mounts(DentryPtr root);
   // user_namespaces(7), as /proc shows them: of the namespace that the sandbox lives in.
   std::string uid_map = "         0          0 4294967295\n";
   std::string gid_map = uid_map;
   /// What mount(2) can make, by name. Set before the first program starts.
-  std::map<std::string, std::function<InodePtr()>, std::less<>> file_systems;
-  /// Whether process 1 is the first of a PID namespace: deaf to what it has no handler for. Not
-  /// where the sandbox stands for a namespace that others have made.
-  bool init_is_spared = true;
-
+  std::map<std::string, std::function<InodePtr(const Task&)>, std::less<>> file_systems;
   /// Sends to a thread group, or to one thread of it. Under lock. Permission was checked.
   void send(Process& process, const SignalInfo& info);
   void send_to(Task& task, const SignalInfo& info);
@@ -433,9 +504,11 @@ class Kernel : public TerminalHost {
   /// Starts the sentry thread of a task with a context.
   Errno start(TaskPtr task);
 
-  /// No guest code runs from here on until it is called with false. Without lock. Calls that are
-  /// being carried out come to their end; threads stop before they go back to their programs.
-  void pause(bool on);
+  /// No guest code of it runs from here on until it is called with false. Without lock. Calls that
+  /// are being carried out come to their end; threads stop before they go back to their programs.
+  void pause(Container& container, bool on);
+  /// Kills all that is left of a container and waits until it is gone. Without lock.
+  void end_container(Container& container);
 
   /// Waits until the process is a zombie and gives its wait status; for the one who started it.
   int wait_for(const ProcessPtr& process);
@@ -445,6 +518,12 @@ class Kernel : public TerminalHost {
  private:
   friend class Task;
   void reap_process(Process& process);
+  void empty_namespace(Task& init);
+  std::deque<std::pair<int32_t, PidSpacePtr>> released_;  // see release_id
+  std::set<int32_t> numbered_;  // ids that other namespaces have numbers for
+  std::atomic<uint64_t> next_namespace_{kFirstNamespace + 64};
+  std::atomic<int> pid_spaces_{0};
+  std::atomic<int> mount_spaces_{0};
   void check_processor_time(const ProcessPtr& process);
   void wake_orphans(const Process& leaving, const std::vector<ProcessPtr>& children);
   void notify_parent(Process& process, int code, int status);
@@ -452,7 +531,6 @@ class Kernel : public TerminalHost {
   int32_t last_id_ = 0;
   WaitQueue ended_;
   WaitQueue resumed_;
-  std::atomic<bool> paused_{false};
   size_t live_ = 0;
   std::optional<LoadAverage> load_;
 
@@ -461,6 +539,9 @@ class Kernel : public TerminalHost {
   Workers workers;
 };
 
+/// `pid` is a number of the receiver's namespace.
 SignalInfo make_signal(int signal, int code, int32_t pid = 0, uint32_t uid = 0);
+/// As `to` sees who sends it.
+SignalInfo signal_from(const Task& from, const Process& to, int signal, int code);
 
 }  // namespace fluyt::guest

@@ -31,6 +31,10 @@ class Terminal;
 class JobControl {
  public:
   virtual ~JobControl() = default;
+  /// Between ids, which all of these speak of, and the numbers of the caller's PID namespace; 0 for
+  /// what it does not have.
+  virtual int32_t shown(int32_t id) const = 0;
+  virtual int32_t meant(int32_t number) const = 0;
   virtual int32_t process_group() = 0;
   virtual int32_t session() = 0;
   virtual bool leads_session() = 0;

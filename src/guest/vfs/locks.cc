@@ -182,7 +182,7 @@ void FileLocks::release_all(const void* owner) {
   changed_.wake_all();
 }
 
-std::string FileLocks::describe() {
+std::string FileLocks::describe(const std::function<int32_t(int32_t)>& shown) {
   std::lock_guard guard(mutex_);
   std::string out;
   int number = 0;
@@ -191,7 +191,7 @@ std::string FileLocks::describe() {
     char line[160];
     const std::string end = last == kEnd ? "EOF" : std::to_string(last);
     std::snprintf(line, sizeof line, "%d: %s  ADVISORY  %s %d %02x:%02x:%lu %ld %s\n", ++number,
-                  kind, mode == Mode::kWrite ? "WRITE" : "READ ", pid,
+                  kind, mode == Mode::kWrite ? "WRITE" : "READ ", pid > 0 ? shown(pid) : pid,
                   static_cast<unsigned>(key.first >> 8 & 0xfff),
                   static_cast<unsigned>(key.first & 0xff), key.second, first, end.c_str());
     out += line;

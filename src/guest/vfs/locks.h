@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -49,8 +50,8 @@ class FileLocks {
   /// The owner is gone.
   void release_all(const void* owner);
 
-  /// /proc/locks.
-  std::string describe();
+  /// /proc/locks, with the numbers that who reads it knows processes by.
+  std::string describe(const std::function<int32_t(int32_t pid)>& shown);
 
  private:
   struct Whole {

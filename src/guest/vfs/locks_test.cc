@@ -37,9 +37,10 @@ TEST(FileLocks, RangesAreCutAndJoined) {
   EXPECT_EQ(locks.lock(kFile, range(&kTwo, Mode::kWrite, 20, 20), nullptr).value(), EAGAIN);
   locks.unlock(kFile, &kTwo, 10, 19);
   EXPECT_TRUE(locks.lock(kFile, range(&kOne, Mode::kWrite, 10, 19), nullptr).ok());
-  EXPECT_EQ(locks.describe(), "1: POSIX  ADVISORY  WRITE 7 00:01:2 0 EOF\n");
+  EXPECT_EQ(locks.describe([](int32_t pid) { return pid; }),
+            "1: POSIX  ADVISORY  WRITE 7 00:01:2 0 EOF\n");
   locks.release_all(&kOne);
-  EXPECT_EQ(locks.describe(), "");
+  EXPECT_EQ(locks.describe([](int32_t pid) { return pid; }), "");
 }
 
 TEST(FileLocks, ACircleOfWaitersIsRefused) {

@@ -13,6 +13,7 @@ constexpr int kMaxLinks = 40;
 constexpr int kMaxTries = 3;  // of opening or making a file that others make and remove
 constexpr size_t kMaxName = 255;
 constexpr size_t kMaxPath = 4096;
+constexpr size_t kMaxMounts = 65536;   // in all namespaces together
 constexpr size_t kMaxChildren = 4096;  // cached names a directory
 // So many more names, and those that nobody uses are dropped: a program may ask for any number.
 constexpr size_t kMaxRemembered = 16384;
@@ -73,10 +74,10 @@ Tree::Tree(InodePtr root, std::string file_system)
 
 Tree::~Tree() { take_apart(root_); }
 
-void Tree::distrust() {
+void Tree::distrust(const DentryPtr& root) {
   std::lock_guard lock(mutex_);
   distrusted_ns_ = now_ns();
-  root_->inode->distrust();
+  root->inode->distrust();
 }
 
 DentryPtr Tree::top(DentryPtr at) {
@@ -146,9 +147,18 @@ bool Tree::has_mount_option(const DentryPtr& at, std::string_view option) {
   return mount_has_option(*at, option);
 }
 
-void Tree::lock_mounts() {
+namespace {
+bool lies_in(const DentryPtr& mount, const DentryPtr& root) {
+  DentryPtr here = mount;
+  while (here && here != root) here = here->parent ? here->parent : here->below.lock();
+  return here != nullptr;
+}
+}  // namespace
+
+void Tree::lock_mounts(const DentryPtr& root) {
   std::lock_guard lock(mutex_);
-  for (const DentryPtr& mount : mounts_) mount->locked = true;
+  for (const DentryPtr& mount : mounts_)
+    if (lies_in(mount, root)) mount->locked = true;
 }
 
 namespace {
@@ -202,36 +212,126 @@ Errno Tree::remount(const DentryPtr& at, std::string options) {
 Errno Tree::unmount(const DentryPtr& at, bool detach) {
   std::lock_guard lock(mutex_);
   const DentryPtr below = at->below.lock();
-  if (!is_mount_root(*at) || at == root_ || !below) return Errno(EINVAL);
+  if (!is_mount_root(*at) || !below) return Errno(EINVAL);
   // What lies below goes with it: nothing of it may be locked.
-  const auto lies_in = [&](const DentryPtr& mount) {
-    for (DentryPtr here = mount; here;) {
-      if (here == at) return true;
-      here = here->parent ? here->parent : here->below.lock();
-    }
-    return false;
-  };
   for (const DentryPtr& mount : mounts_) {
-    if (!lies_in(mount)) continue;
+    if (!lies_in(mount, at)) continue;
     if (mount->locked) return Errno(EINVAL);
     if (mount != at && !detach) return Errno(EBUSY);
   }
-  std::erase_if(mounts_, lies_in);
+  std::erase_if(mounts_, [&](const DentryPtr& mount) { return lies_in(mount, at); });
   // What was mounted below goes its own way, for those who still have it open.
   take_apart(std::move(below->covered_by));
   return kOk;
 }
 
-void Tree::describe_root(std::string file_system, std::string options) {
+void Tree::describe_root(const DentryPtr& root, std::string file_system, std::string options) {
   std::lock_guard lock(mutex_);
-  root_->file_system = std::move(file_system);
-  root_->read_only = options == "ro" || options.starts_with("ro,");
-  root_->options = std::move(options);
+  root->file_system = std::move(file_system);
+  root->read_only = options == "ro" || options.starts_with("ro,");
+  root->options = std::move(options);
+}
+
+DentryPtr Tree::add_root(InodePtr root, std::string file_system) {
+  auto made = std::make_shared<Dentry>(nullptr, "/", std::move(root));
+  made->file_system = std::move(file_system);
+  std::lock_guard lock(mutex_);
+  mounts_.push_back(made);
+  return made;
+}
+
+namespace {
+
+/// Where a place of one mount namespace lies in a copy of it.
+class Copier {
+ public:
+  DentryPtr find(const DentryPtr& of) {
+    // Folders may lie deeper than our stack is.
+    std::vector<const Dentry*> missing;
+    const Dentry* at = of.get();
+    for (; at != nullptr && !made_.contains(at); at = at->parent.get()) missing.push_back(at);
+    DentryPtr up = at != nullptr ? made_.at(at) : nullptr;
+    for (; !missing.empty(); missing.pop_back()) {
+      const Dentry& next = *missing.back();
+      auto made = std::make_shared<Dentry>(up, next.name, next.inode);
+      made->no_cache = true;
+      made->removed.store(next.removed.load());
+      made->pinned = next.pinned;
+      if (up && made->pinned) up->children[made->name] = made;
+      made_.emplace(&next, made);
+      up = std::move(made);
+    }
+    return up;
+  }
+
+ private:
+  std::map<const Dentry*, DentryPtr> made_;
+};
+
+}  // namespace
+
+ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPtr>& places) {
+  std::lock_guard lock(mutex_);
+  Copier copier;
+  std::vector<DentryPtr> made;
+  for (const DentryPtr& mount : mounts_) {
+    if (!lies_in(mount, root)) continue;
+    if (mounts_.size() + made.size() >= kMaxMounts) return Errno(ENOSPC);
+    forget_names(mount);
+    DentryPtr copied = copier.find(mount);
+    copied->file_system = mount->file_system;
+    copied->options = mount->options;
+    copied->read_only = mount->read_only;
+    copied->locked = mount->locked;
+    if (const DentryPtr below = mount->below.lock(); below && mount != root) {
+      const DentryPtr place = copier.find(below);
+      copied->below = place;
+      place->covered_by = copied;
+    }
+    made.push_back(std::move(copied));
+  }
+  Copy out;
+  out.root = copier.find(root);
+  for (const DentryPtr& place : places) out.places.push_back(copier.find(place));
+  mounts_.insert(mounts_.end(), made.begin(), made.end());
+  return out;
+}
+
+void Tree::drop(DentryPtr root) {
+  std::lock_guard lock(dropped_mutex_);
+  dropped_.push_back(std::move(root));
+  has_dropped_.store(true);
+}
+
+void Tree::sweep() {
+  if (!has_dropped_.load()) return;
+  std::vector<DentryPtr> gone;
+  {
+    std::lock_guard lock(dropped_mutex_);
+    gone.swap(dropped_);
+    has_dropped_.store(false);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(mounts_, [&](const DentryPtr& mount) {
+      return std::any_of(gone.begin(), gone.end(),
+                         [&](const DentryPtr& root) { return lies_in(mount, root); });
+    });
+    // Whoever still has a place in it finds nothing beside it.
+    for (size_t i = 0; i < gone.size(); ++i) {
+      gone[i]->no_cache = true;
+      for (auto& [name, child] : gone[i]->children) gone.push_back(std::move(child));
+      gone[i]->children.clear();
+      if (gone[i]->covered_by) gone.push_back(std::move(gone[i]->covered_by));
+    }
+  }
+  // The last of a file that is gone tells who watches it, without the lock.
 }
 
 Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system,
                   std::string options) {
   std::lock_guard lock(mutex_);
+  if (mounts_.size() >= kMaxMounts) return Errno(ENOSPC);
   const DentryPtr place = top(at);
   if (place->inode->is_dir() != root->is_dir()) return Errno(ENOTDIR);
   auto mounted = std::make_shared<Dentry>(nullptr, "/", std::move(root));
@@ -806,9 +906,17 @@ std::string Tree::path_of(const DentryPtr& dentry, const DentryPtr& root) {
   return out;
 }
 
-std::vector<DentryPtr> Tree::mounts() {
+bool Tree::is_within(const DentryPtr& place, const DentryPtr& root) {
   std::lock_guard lock(mutex_);
-  return mounts_;
+  return lies_in(place, root);
+}
+
+std::vector<DentryPtr> Tree::mounts(const DentryPtr& root) {
+  std::vector<DentryPtr> out;
+  std::lock_guard lock(mutex_);
+  for (const DentryPtr& mount : mounts_)
+    if (lies_in(mount, root)) out.push_back(mount);
+  return out;
 }
 
 }  // namespace fluyt::guest

@@ -76,11 +76,25 @@ class Tree {
   /// Whether "noexec" and the like is among the options of the mount that it lies in; "ro" is said
   /// of its root's inodes too, by EROFS.
   bool has_mount_option(const DentryPtr& at, std::string_view option);
-  /// What is mounted now stays.
-  void lock_mounts();
+  /// What is mounted in it now stays.
+  void lock_mounts(const DentryPtr& root);
   static bool is_mount_root(const Dentry& at) { return !at.parent; }
-  /// Of the root file system.
-  void describe_root(std::string file_system, std::string options);
+  /// Another root, with nothing mounted in it yet, for a further mount namespace. All have one lock
+  /// and one idea of what is watched; names do not lead from one to another.
+  DentryPtr add_root(InodePtr root, std::string file_system);
+  /// All of a mount namespace once more, and the places of `places` in it. Names are looked up anew
+  /// in both from then on, as after bind(). ENOSPC: there are too many mounts.
+  struct Copy {
+    DentryPtr root;
+    std::vector<DentryPtr> places;
+  };
+  ErrnoOr<Copy> copy(const DentryPtr& root, const std::vector<DentryPtr>& places);
+  /// Takes a root away and its names apart, at the next sweep(): the last who has it may be within
+  /// a walk.
+  void drop(DentryPtr root);
+  void sweep();
+  /// Of the first root's file system.
+  void describe_root(const DentryPtr& root, std::string file_system, std::string options);
   /// What is at `path`, to be mounted on. What the path lacks is made up: directories of the tree
   /// alone, with `stand_in` for their inode, that no file system lists.
   ErrnoOr<DentryPtr> mount_point(const WalkFrom& from, std::string_view path,
@@ -115,11 +129,13 @@ class Tree {
 
   /// From `root`, as getcwd and /proc show it; "(unreachable)" in front when it is not below.
   std::string path_of(const DentryPtr& dentry, const DentryPtr& root);
-  /// Somebody outside may have changed the root's file system just now: what was believed until
-  /// now is asked for again.
-  void distrust();
-  /// Mounted roots, in the order they were mounted.
-  std::vector<DentryPtr> mounts();
+  /// Somebody outside may have changed the file system of a namespace's root just now: what was
+  /// believed until now is asked for again.
+  void distrust(const DentryPtr& root);
+  /// Whether it lies in the mount namespace of `root`.
+  bool is_within(const DentryPtr& place, const DentryPtr& root);
+  /// Mounted roots below `root` and itself, in the order they were mounted.
+  std::vector<DentryPtr> mounts(const DentryPtr& root);
 
  private:
   ErrnoOr<DentryPtr> walk(const WalkFrom& from, DentryPtr at, std::string_view path, LastLink last,
@@ -137,6 +153,9 @@ class Tree {
   static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
 
   std::mutex mutex_;
+  std::mutex dropped_mutex_;
+  std::atomic<bool> has_dropped_{false};
+  std::vector<DentryPtr> dropped_;
   DentryPtr root_;
   std::vector<DentryPtr> mounts_;
   int64_t distrusted_ns_ = 0;  // what was seen before then is not believed

@@ -97,8 +97,8 @@ Result<> Session::fetch_blob(const oci::Digest& digest, uint64_t size,
   return {};
 }
 
-// The registry decides what is in a manifest, and with that where we would knock: not at this machine,
-// and not in the open, unless it is like that itself.
+// The registry decides what is in a manifest, and with that where we would knock: not at this
+// machine, and not in the open, unless it is like that itself.
 Result<> Session::check_foreign_url(const Url& url) const {
   const auto health = *health_.lock();
   bool is_plain = false;
@@ -135,7 +135,8 @@ Result<> Session::fetch_foreign_blob(const oci::Digest& digest, uint64_t size,
     const auto url = Url::parse(urls[i]);
     Result<> allowed = url.ok() ? check_foreign_url(*url) : url.error();
     if (!allowed.ok()) {
-      result = Error(Code::kNotFound, cat(result.error().message(), "; ", allowed.error().message()));
+      result =
+          Error(Code::kNotFound, cat(result.error().message(), "; ", allowed.error().message()));
       continue;
     }
     BlobStream stream{size, count};

@@ -339,8 +339,8 @@ uint64_t left_of(const Exchange& exchange) {
 bool would_take_too_long(const Exchange& exchange, int64_t window_ns) {
   const int64_t most_ms = exchange.request->most_ms;
   if (most_ms <= 0 || exchange.window_bytes == 0) return false;
-  const double ms_a_byte = static_cast<double>(window_ns) / 1e6 /
-                           static_cast<double>(exchange.window_bytes);
+  const double ms_a_byte =
+      static_cast<double>(window_ns) / 1e6 / static_cast<double>(exchange.window_bytes);
   return static_cast<double>(left_of(exchange)) * ms_a_byte > static_cast<double>(most_ms);
 }
 
@@ -383,9 +383,9 @@ bool HttpClient::Handle::check_clocks(Exchange& exchange, int64_t started_ns) {
   }
   if (would_take_too_long(exchange, now - exchange.window_start_ns)) {
     exchange.stop(HttpFault::kTimeout,
-                  Error(Code::kDeadlineExceeded,
-                        cat("too slow: ", exchange.window_bytes, " bytes in ",
-                            request.timeouts.stall_ms, " ms, with ", left_of(exchange), " to come")));
+                  Error(Code::kDeadlineExceeded, cat("too slow: ", exchange.window_bytes,
+                                                     " bytes in ", request.timeouts.stall_ms,
+                                                     " ms, with ", left_of(exchange), " to come")));
     return false;
   }
   exchange.window_start_ns = now;

@@ -59,8 +59,8 @@ struct HttpRequest {
   /// Gets the bodies of 200 and 206; without it, and for every other status, the body is collected.
   BodySink sink;
   size_t body_limit = 64UL << 10U;  // of collected bodies; more is a fault
-  /// Of the streamed body, for the clock that ends what would take longer than `most_ms` at its pace;
-  /// 0: no such clock.
+  /// Of the streamed body, for the clock that ends what would take longer than `most_ms` at its
+  /// pace; 0: no such clock.
   uint64_t expected_bytes = 0;
   int64_t most_ms = 0;
 };

@@ -13,8 +13,8 @@ struct HttpTimeouts {
   int64_t first_byte_ms = 30'000;  // from connected to the first byte of the answer
   int64_t stall_ms = 30'000;       // no stretch of this length may be slower than:
   uint64_t stall_bytes_per_second = 1024;
-  /// A server that would need longer than this for the rest of a blob gives way to the next, if there
-  /// is one.
+  /// A server that would need longer than this for the rest of a blob gives way to the next, if
+  /// there is one.
   int64_t slow_blob_ms = 3'600'000;
 };
 

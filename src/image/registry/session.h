@@ -97,8 +97,8 @@ class Session {
   /// any), by the referrers API page by page, or by its tag where there is none.
   Result<std::vector<oci::Descriptor>> referrers(const oci::Digest& subject,
                                                  const std::string& artifact_type);
-  /// What the older extension of simple signing has for a manifest; nothing when the registry has no
-  /// such extension, or nothing there.
+  /// What the older extension of simple signing has for a manifest; nothing when the registry has
+  /// no such extension, or nothing there.
   Result<std::optional<std::string>> get_extension_signatures(const oci::Digest& manifest,
                                                               size_t limit);
   /// A file of another server, at most `limit` bytes, shown nothing of ours; nothing when it is not
@@ -153,7 +153,7 @@ class Session {
     std::string body;
     std::string from_repository;  // that is to be read too: a second scope
     bool once = false;            // asking again would not mean the same
-    bool elsewhere = false;  // `url` is no registry's: it is asked once, and shown nothing
+    bool elsewhere = false;       // `url` is no registry's: it is asked once, and shown nothing
     bool last_word = false;       // sent even when the caller has gone, and not waited for long
     size_t body_limit = 64UL << 10U;
     BodySink sink;
@@ -161,7 +161,7 @@ class Session {
     std::function<uint64_t()> progress;             // bytes so far, for the count of tries
     std::function<bool(const HttpResponse&)> good;  // empty: status 200
     std::function<bool()> server_is_wrong;          // the sink refused what another may have right
-    uint64_t expected_bytes = 0;  // of the streamed body in all
+    uint64_t expected_bytes = 0;                    // of the streamed body in all
     std::function<void(const HttpOutcome&)> observe;  // each answer, good or not
   };
   struct Answer {

@@ -54,7 +54,8 @@ class Keeper {
 
   [[noreturn]] void serve() {
     for (;;) {
-      syscall(kNextCall);
+      // Whoever had the listener is gone.
+      if (syscall(kNextCall) != 0) _exit(0);
       BrokerMessage& m = *message_;
       m.has_descriptor = 0;
       m.name[sizeof m.name - 1] = 0;
@@ -382,13 +383,28 @@ bool receive_notification(int listener, uint64_t* id) {
 
 }  // namespace
 
+namespace {
+Result<BrokerMessage*> map_message(sys::FdRef memory) {
+  void* shared =
+      mmap(nullptr, sizeof(BrokerMessage), PROT_READ | PROT_WRITE, MAP_SHARED, memory.raw(), 0);
+  if (shared == MAP_FAILED) return Error::from_errno(errno, "mmap(broker)");
+  return static_cast<BrokerMessage*>(shared);
+}
+}  // namespace
+
 Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRef procfs,
                                               const std::vector<std::string>& settings) {
+  return adopt(FLUYT_TRY(fork_keeper(root, procfs, settings)));
+}
+
+Result<Broker::Parts> Broker::fork_keeper(const std::string& root, sys::FdRef procfs,
+                                          const std::vector<std::string>& settings) {
   sys::Fd tree = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
-  void* shared = mmap(nullptr, sizeof(BrokerMessage), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (shared == MAP_FAILED) return Error::from_errno(errno, "mmap(broker)");
-  auto* message = new (shared) BrokerMessage;
+  sys::Fd memory(memfd_create("rung-broker", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory.valid() || ftruncate(memory.raw(), sizeof(BrokerMessage)) != 0 ||
+      fcntl(memory.raw(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return Error::from_errno(errno, "memfd_create(rung-broker)");
+  auto* message = FLUYT_TRY(map_message(memory));
 
   Child child = FLUYT_TRY(Child::start("rung-broker", {tree, procfs}, [&](sys::FdRef socket) {
     umask(0);
@@ -407,18 +423,27 @@ Result<std::unique_ptr<Broker>> Broker::start(const std::string& root, sys::FdRe
     listener.reset();
     keeper.serve();
   }));
+  munmap(message, sizeof *message);
   auto listener = receive_descriptor(child.socket());
   if (!listener.ok())
     return Error::from_errno(listener.error().value(), "recvmsg(the broker's listener)");
-  // Further ones are there before we are told of them.
+  // Further ones are there before we are told of them. Set here: who adopts it may be confined.
   if (fcntl(child.socket().raw(), F_SETFL, O_NONBLOCK) != 0)
     return Error::from_errno(errno, "fcntl(the broker's socket)");
-  ioctl(listener->raw(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, uint64_t{1});  // 6.6: stay on this CPU
+  return Parts{std::move(child), std::move(listener).value(), std::move(memory)};
+}
+
+Result<std::unique_ptr<Broker>> Broker::adopt(Parts parts) {
+  auto* message = FLUYT_TRY(map_message(parts.memory));
+  // 6.6: stay on this CPU
+  ioctl(parts.listener.raw(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, uint64_t{1});
   uint64_t id = 0;
-  if (!receive_notification(listener->raw(), &id))
+  if (!receive_notification(parts.listener.raw(), &id)) {
+    munmap(message, sizeof *message);
     return Error(Code::kInternal, "the broker ended at its start");
+  }
   return std::unique_ptr<Broker>(
-      new Broker(std::move(child), std::move(listener).value(), message, id));
+      new Broker(std::move(parts.child), std::move(parts.listener), message, id));
 }
 
 Broker::Broker(Child child, sys::Fd listener, BrokerMessage* message, uint64_t first_id)

@@ -82,6 +82,15 @@ class Broker {
   /// thread exists.
   static Result<std::unique_ptr<Broker>> start(const std::string& root, sys::FdRef procfs,
                                                const std::vector<std::string>& settings = {});
+  /// The broker's process and all that it takes to speak to it, which may be sent elsewhere.
+  struct Parts {
+    Child child;
+    sys::Fd listener;
+    sys::Fd memory;
+  };
+  static Result<Parts> fork_keeper(const std::string& root, sys::FdRef procfs,
+                                   const std::vector<std::string>& settings = {});
+  static Result<std::unique_ptr<Broker>> adopt(Parts parts);
   Broker(const Broker&) = delete;
   Broker& operator=(const Broker&) = delete;
   ~Broker();

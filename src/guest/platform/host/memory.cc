@@ -119,6 +119,15 @@ MemoryGauge MemoryGauge::open(sys::FdRef procfs, uint64_t limit_bytes) {
   return out;
 }
 
+MemoryGauge MemoryGauge::adopt(sys::Fd host, sys::Fd limit, sys::Fd used, uint64_t limit_bytes) {
+  MemoryGauge out;
+  out.host_ = std::move(host);
+  out.limit_ = std::move(limit);
+  out.used_ = std::move(used);
+  out.given_limit_ = limit_bytes;
+  return out;
+}
+
 MemoryFigures MemoryGauge::read() const {
   MemoryFigures figures = parse_meminfo(text_of(host_));
   if (const auto limit = number_in(limit_))

@@ -38,6 +38,11 @@ class MemoryGauge {
   MemoryGauge() = default;
   /// Where no cgroup can be seen there is `limit_bytes`, which it was given; 0: none.
   static MemoryGauge open(sys::FdRef procfs, uint64_t limit_bytes);
+  /// One that was opened in another process and came here. `host` is anybody's.
+  static MemoryGauge adopt(sys::Fd host, sys::Fd limit, sys::Fd used, uint64_t limit_bytes);
+  sys::FdRef host() const { return host_; }
+  sys::FdRef limit() const { return limit_; }  // invalid: no cgroup can be seen
+  sys::FdRef used() const { return used_; }
   /// All 0 when nothing can be read.
   MemoryFigures read() const;
   /// Whether that is less than the host's.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -23,7 +24,7 @@ class Arena {
   ~Arena();
 
   int fd() const { return fd_.raw(); }
-  bool memory_is_limited = false;
+  std::atomic<bool> memory_is_limited{false};
   std::byte* boot_page() const { return base_; }
   static constexpr uint64_t kBootOffset = 0;
 

@@ -570,11 +570,15 @@ class NotifyPlatform final : public Platform {
   void on_loss(std::function<void(int64_t)> lost) override { reaper_.on_loss(std::move(lost)); }
 
   ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() override {
-    StubProcess::NewProcess made = GUEST_TRY(
-        template_->fork([](const StubProcess::Slot&) -> StubProcess::FirstThread { return {}; }));
-    return std::unique_ptr<AddressSpace>(std::make_unique<NotifyAddressSpace>(
-        std::shared_ptr<StubProcess>(std::move(made.process))));
+    return create_from(*template_);
   }
+
+  ErrnoOr<std::unique_ptr<Platform>> branch(bool limited) override {
+    if (limited) arena_.memory_is_limited = true;
+    StubProcess::NewProcess made = GUEST_TRY(fork_bare(*template_));
+    return std::unique_ptr<Platform>(std::make_unique<Branch>(*this, std::move(made.process)));
+  }
+  int32_t host_pid() const override { return template_->pid(); }
 
   Errno barrier() override {
     if (!has_barrier_) return Errno(ENOSYS);
@@ -582,6 +586,31 @@ class NotifyPlatform final : public Platform {
   }
 
  private:
+  /// What differs between containers is the process that theirs are copies of.
+  class Branch final : public Platform {
+   public:
+    Branch(NotifyPlatform& of, std::unique_ptr<StubProcess> first)
+        : trunk_(of), template_(std::move(first)) {}
+    ClockPages clock_pages() const override { return trunk_.clock_pages(); }
+    ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() override {
+      return create_from(*template_);
+    }
+    int32_t host_pid() const override { return template_->pid(); }
+
+   private:
+    NotifyPlatform& trunk_;
+    std::unique_ptr<StubProcess> template_;
+  };
+
+  static ErrnoOr<StubProcess::NewProcess> fork_bare(StubProcess& from) {
+    return from.fork([](const StubProcess::Slot&) -> StubProcess::FirstThread { return {}; });
+  }
+  static ErrnoOr<std::unique_ptr<AddressSpace>> create_from(StubProcess& from) {
+    StubProcess::NewProcess made = GUEST_TRY(fork_bare(from));
+    return std::unique_ptr<AddressSpace>(std::make_unique<NotifyAddressSpace>(
+        std::shared_ptr<StubProcess>(std::move(made.process))));
+  }
+
   Result<> write_boot_page() {
     std::byte* page = arena_.boot_page();
     const auto put = [page](size_t offset, auto value) {

@@ -210,6 +210,29 @@ TEST_F(NotifyPlatform, ThreadsAndForksEachHaveAListenerOfTheirOwn) {
   expect_call(grandchild->context->run(), SYS_getppid);
 }
 
+TEST_F(NotifyPlatform, ABranchHasAProcessThatItsProgramsDescendFrom) {
+  auto branch = std::move(platform_->branch(false)).value();
+  EXPECT_NE(branch->host_pid(), platform_->host_pid());
+  EXPECT_EQ(kill(branch->host_pid(), 0), 0);
+  EXPECT_EQ(branch->clock_pages().start, platform_->clock_pages().start);
+  memory_ = std::move(branch->create_address_space()).value();
+  auto thread = start(LOAD(getppid_loop));
+  expect_call(thread->run(), SYS_getppid);
+  thread->set_return(0);
+  expect_call(thread->run(), SYS_getppid);
+  // Its first process may go before its programs.
+  EXPECT_EQ(branch->branch(true).error().value(), ENOSYS);
+  const pid_t first = branch->host_pid();
+  branch.reset();
+  for (int tries = 0; tries < 1000 && kill(first, 0) == 0; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(kill(first, 0), -1);
+  thread->set_return(0);
+  expect_call(thread->run(), SYS_getppid);
+  auto beside = std::move(platform_->create_address_space()).value();
+  EXPECT_TRUE(beside->map({.address = kData, .length = 4096, .protection = PROT_READ}).ok());
+}
+
 TEST_F(NotifyPlatform, AForkHasACopyOfTheMemory) {
   const char text[] = "before";
   ASSERT_EQ(memory_->write(kData, std::as_bytes(std::span(text))), sizeof text);

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "guest/task/task.h"
+#include "guest/vfs/inode.h"
+
+/// namespaces(7): a task's namespaces as files, for /proc/[pid]/ns and setns(2).
+namespace fluyt::guest {
+
+enum class NamespaceKind : uint8_t {
+  kCgroup,
+  kIpc,
+  kMount,
+  kNetwork,
+  kPid,
+  kPidForChildren,
+  kUser,
+  kUts
+};
+struct NamespaceName {
+  NamespaceKind kind;
+  std::string_view name;  // in /proc/[pid]/ns
+  std::string_view type;  // in the link's text
+  uint64_t flag;          // CLONE_NEW*
+};
+inline constexpr NamespaceName kNamespaces[] = {
+    {NamespaceKind::kCgroup, "cgroup", "cgroup", 0x02000000},
+    {NamespaceKind::kIpc, "ipc", "ipc", 0x08000000},
+    {NamespaceKind::kMount, "mnt", "mnt", 0x00020000},
+    {NamespaceKind::kNetwork, "net", "net", 0x40000000},
+    {NamespaceKind::kPid, "pid", "pid", 0x20000000},
+    {NamespaceKind::kPidForChildren, "pid_for_children", "pid", 0x20000000},
+    {NamespaceKind::kUser, "user", "user", 0x10000000},
+    {NamespaceKind::kUts, "uts", "uts", 0x04000000},
+};
+
+/// What a task can enter; null members: the kernel's first.
+struct Namespaces {
+  std::shared_ptr<SystemNames> uts;
+  std::shared_ptr<SysV> ipc;
+  std::shared_ptr<MountSpace> mounts;
+  PidSpacePtr pids;
+};
+
+/// One of them as a file: it lives as long as that is open.
+class NamespaceInode final : public Inode {
+ public:
+  NamespaceInode(const NamespaceName& of, uint64_t number, Namespaces in)
+      : name(of), inside(std::move(in)), number_(number) {}
+  const NamespaceName& name;
+  const Namespaces inside;
+
+  uint32_t type() const override;
+  ErrnoOr<Stat> stat() override;
+  Errno set_attributes(const SetAttributes&) override { return Errno(EPERM); }
+  ErrnoOr<StatfsBuffer> statfs() override;
+  ErrnoOr<FilePtr> open(DentryPtr path, int flags) override;
+  std::string describe() const;  // "pid:[4026531836]"
+
+ private:
+  uint64_t number_;
+};
+
+/// Of a task, under Kernel::lock; null: there is none yet.
+std::shared_ptr<NamespaceInode> namespace_of(const Task& task, const NamespaceName& name);
+
+}  // namespace fluyt::guest
