@@ -1407,6 +1407,18 @@ class Master {
     }
   }
 
+  static void tell_who_is_left() {
+    char text[512];
+    for (int pid = 2; pid < 32768; ++pid) {
+      std::snprintf(text, sizeof text, "/proc/%d/stat", pid);
+      const int fd = open(text, O_RDONLY | O_CLOEXEC);
+      if (fd < 0) continue;
+      const ssize_t got = read(fd, text, sizeof text - 1);
+      close(fd);
+      std::printf("stuck: %.*s\n", static_cast<int>(std::max<ssize_t>(got, 0)), text);
+    }
+  }
+
   /// Everybody but us. False: some would not go.
   bool end_all() {
     constexpr int64_t kLimitMs = 60000;
@@ -1417,6 +1429,7 @@ class Master {
       if (waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD && kill(-1, 0) != 0) break;
       if (now_ms() - begin > kLimitMs) {
         std::printf("stuck: processes that SIGKILL does not end\n");
+        tell_who_is_left();
         return false;
       }
       const timespec pause{0, 5000000};
@@ -1459,6 +1472,7 @@ void execute_sealed(char** argv) {
   static char buffer[65536];
   for (ssize_t got = 0; (got = read(from, buffer, sizeof buffer)) > 0;)
     if (write(to, buffer, static_cast<size_t>(got)) != got) return;
+  fchmod(to, 0755);
   if (fcntl(to, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) return;
   char mark[] = "SEALED=1";
   char* environment[] = {mark, nullptr};

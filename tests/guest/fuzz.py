@@ -167,7 +167,7 @@ class Round:
         shutil.rmtree(root, ignore_errors=True)
 
     def describe(self, pid):
-        print(f"  state: {text_of(f'/proc/{pid}/wchan')}, {len(os.listdir(f'/proc/{pid}/task'))} threads", flush=True)
+        print(f"  state: {text_of(f'/proc/{pid}/wchan')}, {len(glob.glob(f'/proc/{pid}/task/*'))} threads", flush=True)
         gdb = shutil.which("gdb")
         if gdb:
             subprocess.run([gdb, "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"], check=False, stderr=subprocess.DEVNULL)

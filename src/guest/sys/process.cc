@@ -206,6 +206,8 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   {
     std::lock_guard lock(kernel.lock);
     kernel.reserved.erase(id);
+    // A sibling's parent may have ended meanwhile, and given us away without it.
+    if (!thread && (flags & CLONE_PARENT) != 0) process->parent = task.process->parent;
     kernel.enter(child);
     if (!thread && process->limits[0].soft != ~uint64_t{0}) kernel.watch_processor_time(process);
     // Who is being killed leaves nobody behind.
