@@ -542,6 +542,65 @@ def test_a_process_that_the_host_ends_in_its_sleep_is_noticed(root):
         program.wait()
 
 
+FULL = """
+import os, signal, threading
+made = []
+for _ in range(3):
+    go = threading.Event()
+    threads, children = [], []
+    try:
+        while True:
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+            children.append(pid)
+    except OSError:
+        pass
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    assert sorted(os.wait()[0] for _ in children) == children
+    try:
+        os.wait()
+        raise AssertionError("a child that fork did not tell of")
+    except ChildProcessError:
+        pass
+    try:
+        while True:
+            one = threading.Thread(target=go.wait)
+            one.start()
+            threads.append(one)
+    except RuntimeError:
+        pass
+    go.set()
+    for one in threads:
+        one.join()
+    made.append((len(children), len(threads)))
+assert min(made[0]) > 2, made
+print("emptied")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a cgroup")
+@pytest.mark.parametrize("most", range(40, 46))
+def test_what_the_host_has_no_thread_for_is_not_there(most):
+    """The host's limit meets either the thread of the guest's or the sentry's own for it: neither leaves anything behind."""
+    v1 = "/sys/fs/cgroup/pids"
+    group = (v1 if os.path.isdir(v1) else "/sys/fs/cgroup") + f"/fluyt-walk-rung-{os.getpid()}"
+    os.mkdir(group)
+    try:
+        with open(group + "/pids.max", "w", encoding="ascii") as file:
+            file.write(str(most))
+
+        def enter():
+            with open(group + "/cgroup.procs", "w", encoding="ascii") as file:
+                file.write("0")
+        done = rung("/usr/bin/python3", "-c", FULL, preexec_fn=enter)
+        assert (done.returncode, done.stdout) == (0, "emptied\n"), done
+    finally:
+        harness.wait_for(lambda: not open(group + "/cgroup.procs", encoding="ascii").read(), "the end of all")
+        os.rmdir(group)
+
+
 def test_sys_is_the_guests_own():
     assert out("/bin/cat", "/sys/class/net/lo/operstate", "/sys/class/net/lo/mtu") == "unknown\n65536\n"
     assert out("/bin/sh", "-c", "cd /sys; ls -d * class/* class/net/*; stat -f -c %T . ; cd class/net/lo && pwd -P").split() == [

@@ -215,9 +215,18 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     if (process->exiting || (thread && process->executing != nullptr)) child->call_in();
   }
   if (const Errno started = kernel.start(child); !started.ok()) {
-    // It ends before its first instruction.
-    std::lock_guard lock(kernel.lock);
-    kernel.end_process(*process, SIGKILL);
+    // It ends before its first instruction, and its parent never had it.
+    if (pid_fd >= 0) (void)task.files->remove(pid_fd).ok();
+    {
+      std::lock_guard lock(kernel.lock);
+      if (const ProcessPtr parent = thread ? nullptr : process->parent.lock()) {
+        std::erase(parent->children, process);
+        process->parent.reset();
+        parent->children_changed.wake_all();
+      }
+      child->ending = Ending{!thread, SIGKILL};
+    }
+    Task::run(std::move(child));
     return started;
   }
   child.reset();

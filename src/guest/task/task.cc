@@ -94,11 +94,12 @@ void Task::replace_files(std::shared_ptr<FdTable> own) {
 Task* Task::current() { return current_task; }
 
 void Task::run(TaskPtr self) {
-  current_task = self.get();
+  // One that could not be given a thread leaves in its maker's.
+  Task* const before = std::exchange(current_task, self.get());
   self->begin_usage();
   self->loop();
   self->leave();
-  current_task = nullptr;
+  current_task = before;
 }
 
 void Task::loop() {
