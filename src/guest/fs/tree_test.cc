@@ -354,19 +354,28 @@ TEST_F(TreeTest, WhatWasMountedGoesWithItsMount) {
   EXPECT_TRUE(watched.expired());
 }
 
-TEST_F(TreeTest, NamesOfAFolderThatIsBoundAnewAreLetGoWithWhatLiesBelow) {
+TEST_F(TreeTest, WhatChangesAtOnePlaceOfABindIsSeenAtTheOther) {
   dir("/a");
   dir("/a/b");
   EXPECT_EQ(open("/a/b/f", O_CREAT | O_RDWR), 0);
-  const std::weak_ptr<Dentry> below = tree_.find(from(), "/a/b/f", LastLink::kFollow).value();
+  const DentryPtr known = tree_.find(from(), "/a/b/f", LastLink::kFollow).value();
   dir("/at");
   ASSERT_TRUE(tree_
                   .bind(tree_.find(from(), "/a", LastLink::kFollow).value(),
                         tree_.find(from(), "/at", LastLink::kFollow).value())
                   .ok());
-  EXPECT_TRUE(below.expired());
+  // Who is known stays who it is: sockets and locks are found by it.
+  EXPECT_EQ(tree_.find(from(), "/a/b/f", LastLink::kFollow).value(), known);
   EXPECT_EQ(find("/at/b/f"), 0);
-  EXPECT_EQ(find("/a/b/f"), 0);
+  EXPECT_EQ(find("/at/b/g"), ENOENT);
+  EXPECT_EQ(tree_.rename(from(), "/a/b/f", from(), "/a/b/g", 0).value(), 0);
+  EXPECT_EQ(find("/at/b/f"), ENOENT);
+  EXPECT_EQ(find("/at/b/g"), 0);
+  EXPECT_EQ(tree_.rename(from(), "/at/b/g", from(), "/at/b/h", 0).value(), 0);
+  EXPECT_EQ(find("/a/b/g"), ENOENT);
+  EXPECT_EQ(find("/a/b/h"), 0);
+  EXPECT_EQ(open("/at/b/new", O_CREAT | O_RDWR), 0);
+  EXPECT_EQ(find("/a/b/new"), 0);
 }
 
 }  // namespace

@@ -162,21 +162,14 @@ void Tree::lock_mounts(const DentryPtr& root) {
 }
 
 namespace {
-void forget_names(const DentryPtr& dir) {
+/// From now on the same is to be seen elsewhere too.
+void share_names(const DentryPtr& dir) {
   std::vector<DentryPtr> todo{dir};
   while (!todo.empty()) {
     const DentryPtr at = std::move(todo.back());
     todo.pop_back();
-    at->no_cache = true;
-    for (auto child = at->children.begin(); child != at->children.end();) {
-      if (child->second->pinned) {
-        todo.push_back(child->second);
-        ++child;
-        continue;
-      }
-      take_apart(std::move(child->second));
-      child = at->children.erase(child);
-    }
+    at->shared = true;
+    for (const auto& [name, child] : at->children) todo.push_back(child);
   }
 }
 }  // namespace
@@ -187,7 +180,7 @@ Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
   {
     std::lock_guard lock(mutex_);
     if (from->removed) return Errno(ENOENT);
-    forget_names(from);
+    share_names(from);
     const Dentry* here = from.get();
     while (here->parent) here = here->parent.get();
     type = here->file_system;
@@ -195,7 +188,7 @@ Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
   }
   GUEST_TRY(mount(at, from->inode, std::move(type), std::move(options)));
   std::lock_guard lock(mutex_);
-  top(at)->no_cache = true;
+  top(at)->shared = true;
   return kOk;
 }
 
@@ -254,7 +247,7 @@ class Copier {
     for (; !missing.empty(); missing.pop_back()) {
       const Dentry& next = *missing.back();
       auto made = std::make_shared<Dentry>(up, next.name, next.inode);
-      made->no_cache = true;
+      made->shared = true;
       made->removed.store(next.removed.load());
       made->pinned = next.pinned;
       if (up && made->pinned) up->children[made->name] = made;
@@ -277,7 +270,7 @@ ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPt
   for (const DentryPtr& mount : mounts_) {
     if (!lies_in(mount, root)) continue;
     if (mounts_.size() + made.size() >= kMaxMounts) return Errno(ENOSPC);
-    forget_names(mount);
+    share_names(mount);
     DentryPtr copied = copier.find(mount);
     copied->file_system = mount->file_system;
     copied->options = mount->options;
@@ -381,7 +374,8 @@ ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name, bool*
   DentryPtr known = entry == dir->children.end() ? nullptr : entry->second;
   const bool cacheable = dir->inode->cacheable() && !dir->no_cache;
   if (known && (cacheable || known->pinned)) {
-    const int64_t age_ns = known->pinned ? Inode::kForEver : dir->inode->believed_ns();
+    const int64_t believed_ns = dir->shared ? 0 : dir->inode->believed_ns();
+    const int64_t age_ns = known->pinned ? Inode::kForEver : believed_ns;
     if (age_ns < 0 || (known->seen_ns > distrusted_ns_ && now_ns() - known->seen_ns < age_ns)) {
       if (!known->inode) return Errno(ENOENT);
       return top(known);
@@ -417,6 +411,7 @@ ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name, bool*
   }
   auto made = std::make_shared<Dentry>(dir, std::string(name), inode);
   made->no_cache = dir->no_cache;
+  made->shared = dir->shared;
   if (cacheable) remember(dir, made->name, made);
   return made;
 }
@@ -426,6 +421,7 @@ void Tree::remember(const DentryPtr& dir, const std::string& name, DentryPtr chi
     child->no_cache = true;
     return;
   }
+  child->shared = dir->shared;
   trim(*dir);
   if (++remembered_ > kMaxRemembered) drop_idle();
   dir->children[name] = std::move(child);

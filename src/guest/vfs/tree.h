@@ -31,7 +31,8 @@ class Dentry {
   std::string options = "rw,relatime";
   bool read_only = false;  // nothing is made, removed or written below it
   bool locked = false;     // of a mounted root: it stays
-  bool no_cache = false;   // the same is to be seen elsewhere too: names are looked up each time
+  bool no_cache = false;   // taken apart: names below are not remembered
+  bool shared = false;  // the same is to be seen elsewhere too: names below are asked for each time
   std::atomic<bool> removed{false};
   /// Set when the file's last name went: they are told of its end when nobody has this open any
   /// more.
