@@ -8,7 +8,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Inputs as long as these from the start: by itself libFuzzer comes to a few hundred bytes in ten minutes.
-LENGTHS = {"session_fuzz": 65536, "websocket_fuzz": 65536}
+LENGTHS = {"cri_fuzz": 65536, "session_fuzz": 65536, "websocket_fuzz": 65536}
 
 
 def main():

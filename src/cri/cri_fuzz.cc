@@ -3,6 +3,7 @@
 #include "cri/runtime_service.h"
 // after api.h
 #include <fcntl.h>
+#include <google/protobuf/message.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <grpcpp/grpcpp.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "cri/testing/message_mutator.h"
 #include "engine/testing/fakes.h"
 #include "streaming/server.h"
 #include "sys/clone.h"
@@ -31,6 +34,8 @@
 ///     byte 1   its low half: which call of the fakes fails; kGood: the bytes are put on top of a
 ///              request that is taken as it is, so that what lies behind the first look is reached
 ///     the rest the message
+///
+/// The message is changed field by field (LLVMFuzzerCustomMutator), or it would never get deep.
 namespace {
 
 using namespace fluyt;
@@ -96,6 +101,14 @@ class World {
     call(data[0]);
     fakes_.fail.clear();
     tidy();
+  }
+
+  /// An empty request of an RPC, to make others like it.
+  const google::protobuf::Message& request_of(uint8_t rpc) {
+    asking_for_kind_ = true;
+    call(rpc);
+    asking_for_kind_ = false;
+    return *kind_;
   }
 
  private:
@@ -177,7 +190,9 @@ class World {
 
   /// False for bytes that gRPC itself refuses.
   template <class Request>
-  bool read(Request& request) const {
+  bool read(Request& request) {
+    kind_ = &Request::default_instance();
+    if (asking_for_kind_) return false;
     if (good_) fill_good(request);
     Request on_top;
     if (!on_top.ParseFromArray(bytes_.data(), static_cast<int>(bytes_.size()))) return false;
@@ -357,7 +372,59 @@ class World {
   bool good_ = false;
   std::string failure_;
   std::string_view bytes_;
+  bool asking_for_kind_ = false;
+  const google::protobuf::Message* kind_ = nullptr;
 };
+
+World& world() {
+  static World world;
+  return world;
+}
+
+/// What fields of text may hold that somebody looks at.
+const std::vector<std::string> kWords = {"busybox",
+                                         "pod",
+                                         "main",
+                                         "default",
+                                         "uid",
+                                         "/",
+                                         "..",
+                                         "/proc/self",
+                                         "/dev/null",
+                                         "/etc/passwd",
+                                         "a/../../b",
+                                         "true",
+                                         "unconfined",
+                                         "runtime/default",
+                                         "localhost/",
+                                         "RuntimeDefault",
+                                         "SIGKILL",
+                                         "10.0.0.1",
+                                         "::1",
+                                         "127.0.0.1",
+                                         "8080",
+                                         "sha256:",
+                                         "memory.high",
+                                         "cpu.weight",
+                                         "2MB",
+                                         "rwm",
+                                         "ALL",
+                                         "CAP_SYS_ADMIN",
+                                         "NET_RAW",
+                                         "kernel.shm_rmid_forced",
+                                         "net.ipv4.ip_forward",
+                                         "0-3",
+                                         "0",
+                                         "-1",
+                                         "vendor.com/class=device",
+                                         "container_name",
+                                         "io.kubernetes.pod.namespace",
+                                         "PATH=/bin",
+                                         "host",
+                                         "private",
+                                         "\x01",
+                                         "\xc3\xa9",
+                                         "\n"};
 
 }  // namespace
 
@@ -383,7 +450,28 @@ extern "C" int LLVMFuzzerInitialize(const int* argc, char*** argv) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static World world;
-  world.run(data, size);
+  world().run(data, size);
   return 0;
+}
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t capacity);
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t capacity,
+                                          unsigned int seed) {
+  constexpr size_t kHead = 2;
+  testing::MessageMutator mutator(seed, LLVMFuzzerMutate, kWords);
+  if (size < kHead || capacity <= kHead || mutator.once_in(32))
+    return LLVMFuzzerMutate(data, size, capacity);
+  if (mutator.once_in(12)) data[0] = static_cast<uint8_t>(mutator.below(41));
+  if (mutator.once_in(12))
+    data[1] =
+        static_cast<uint8_t>(mutator.below(kFailures.size()) | (mutator.once_in(3) ? 0U : kGood));
+  const std::unique_ptr<google::protobuf::Message> message(world().request_of(data[0]).New());
+  // What is no message becomes an empty one.
+  if (!message->ParseFromArray(data + kHead, static_cast<int>(size - kHead))) message->Clear();
+  for (uint64_t changes = 1 + mutator.below(4); changes > 0; --changes) mutator.change(*message);
+  const std::string bytes = message->SerializeAsString();
+  if (bytes.size() > capacity - kHead) return LLVMFuzzerMutate(data, size, capacity);
+  bytes.copy(reinterpret_cast<char*>(data) + kHead, bytes.size());
+  return kHead + bytes.size();
 }

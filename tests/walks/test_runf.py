@@ -629,7 +629,7 @@ def test_bad_ids(box, name):
     for command in ("create", "run", "start", "state", "kill", "exec", "delete", "pause", "resume", "update", "events", "ps"):
         refused = box.runf(command, "--", name, *(["true"] if command == "exec" else []))
         assert refused.returncode == (255 if command == "exec" else 1), (command, refused.stderr)
-        assert "container id" in refused.stderr or "option" in refused.stderr, (command, refused.stderr)
+        assert "container ID" in refused.stderr or "option" in refused.stderr, (command, refused.stderr)
     assert left_overs(box) == [[], [], [], []]
 
 

@@ -33,7 +33,8 @@ using Json = nlohmann::json;
 Result<> check_id(const std::string& id) {
   if (is_valid_container_id(id)) return {};
   return Error(Code::kInvalidArgument,
-               cat("container id ", quote(id), ": expected letters, digits and _+-. alone"));
+               cat("invalid container ID format: ", quote(id),
+                   ": invalid character or name, expected letters, digits and _+-. alone"));
 }
 
 Json to_json(const Record& record) {

@@ -11,9 +11,7 @@
 #include <iterator>
 #include <utility>
 
-#include "guest/net/binder.h"
-#include "guest/net/datagram.h"
-#include "guest/net/outside.h"
+#include "guest/net/inet_datagram.h"
 
 namespace fluyt::guest {
 namespace {
@@ -52,15 +50,12 @@ void put_header(std::span<std::byte> message, const EchoHeader& header) {
 
 /// An echo socket: what is sent are requests, with an identifier of the socket's; what is received
 /// are the replies to them.
-class PingSocket final : public DatagramSocket {
+class PingSocket final : public InetDatagramSocket {
  public:
-  PingSocket(std::shared_ptr<Network> network, int family, int flags)
-      : DatagramSocket(network, family, SOCK_DGRAM,
-                       family == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6}, flags),
-        options_(network, family, SOCK_DGRAM),
-        binder_(*network, family == AF_INET ? network->echo : network->echo6, family,
-                Binder::Protocol::kEcho) {}
-  ~PingSocket() override { binder_.release(*this); }
+  PingSocket(const std::shared_ptr<Network>& network, int family, int flags)
+      : InetDatagramSocket(
+            network, family, family == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6}, flags,
+            family == AF_INET ? network->echo : network->echo6, Binder::Protocol::kEcho) {}
 
   Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
     const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
@@ -139,49 +134,6 @@ class PingSocket final : public DatagramSocket {
     return out.data.size();
   }
 
-  Errno shutdown(int how) override {
-    if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
-    {
-      std::lock_guard lock(mutex_);
-      if (!peer_) return Errno(ENOTCONN);
-      if (how != SHUT_WR) no_receiving_ = true;
-      if (how != SHUT_RD) no_sending_ = true;
-    }
-    queue_->wake_all();
-    return kOk;
-  }
-
-  ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) override {
-    const Deadline deadline = receive_deadline();
-    ErrnoOr<Incoming> got = Errno(EAGAIN);
-    const auto attempt = [&] {
-      got = DatagramSocket::receive(caller, to, flags | MSG_DONTWAIT);
-      const HostEndPtr end = outside();
-      if (!got.ok() && got.error().value() == EAGAIN && end && (flags & MSG_ERRQUEUE) == 0)
-        got = receive_outside(*end, to, flags);
-      return got.ok() || got.error().value() != EAGAIN;
-    };
-    if (!attempt() && !dont_wait(flags)) {
-      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
-      if (!waiting.ok()) return waited(waiting, deadline);
-    }
-    return got;
-  }
-
-  uint32_t ready(uint32_t wanted) override {
-    const uint32_t out = DatagramSocket::ready(wanted);
-    const HostEndPtr end = outside();
-    return end ? out | (end->ready() & (POLLIN | POLLRDNORM | POLLERR)) : out;
-  }
-  ErrnoOr<SocketAddress> name() override {
-    std::lock_guard lock(binding_);
-    return shown(binder_.bound() ? binder_.local() : binder_.any(), family());
-  }
-  ErrnoOr<SocketAddress> peer_name() override {
-    std::lock_guard lock(mutex_);
-    if (!peer_) return Errno(ENOTCONN);
-    return shown(*peer_, family());
-  }
   size_t longest() const override { return 0xffff; }
 
   Errno set_option(Caller& caller, int level, int option,
@@ -199,11 +151,25 @@ class PingSocket final : public DatagramSocket {
   }
 
  protected:
-  void describe(const Segment& segment, Incoming& in) override {
-    if (segment.packet) options_.describe(*segment.packet, in.control);
+  bool hears(const Endpoint& from) override {
+    std::lock_guard lock(mutex_);
+    return !peer_ || peer_->address == from.address;
   }
-  bool full() const override {
-    return received_.charged() >= static_cast<size_t>(receive_buffer_.load());
+  /// The host's socket has an identifier of its own.
+  void from_host(std::span<std::byte> message, Endpoint& from) override {
+    from.port = 0;
+    if (message.size() < sizeof(EchoHeader)) return;
+    EchoHeader header = header_of(message);
+    const uint16_t theirs = header.identifier;
+    {
+      std::lock_guard lock(binding_);
+      header.identifier = htons(binder_.local().port);
+    }
+    // RFC 1624, equation 3.
+    header.checksum =
+        folded(static_cast<uint16_t>(~header.checksum) +
+               static_cast<uint32_t>(static_cast<uint16_t>(~theirs)) + header.identifier);
+    put_header(message, header);
   }
 
  private:
@@ -224,15 +190,6 @@ class PingSocket final : public DatagramSocket {
     if (binder_.bound()) return kOk;
     return binder_.bind(shared_from_this(), caller, binder_.any(), false, false);
   }
-  HostEndPtr outside() {
-    std::lock_guard lock(mutex_);
-    return outside_;
-  }
-  void pass_options(HostEnd& end) {
-    for (const PacketOptions::Setting& one : options_.for_host())
-      host::net_set_bytes(end.fd(), one.level, one.option, one.value)
-          .ignore("what is set already is refused");
-  }
   ErrnoOr<size_t> send_outside(Caller& caller, const Endpoint& to,
                                std::span<const std::byte> message, const Outgoing& out) {
     HostEndPtr end = outside();
@@ -249,57 +206,8 @@ class PingSocket final : public DatagramSocket {
       outside_ = end;
     }
     const host::NetAddress address = net_address(at_no_port(to), family());
-    ErrnoOr<size_t> sent = Errno(EAGAIN);
-    const auto attempt = [&] {
-      sent = host::net_send(end->fd(), message, &address, out.control);
-      return sent.ok() || sent.error().value() != EAGAIN;
-    };
-    if (!attempt() && !dont_wait(out.flags)) {
-      const Deadline deadline = send_deadline();
-      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
-      if (!waiting.ok()) return waited(waiting, deadline);
-    }
-    return sent;
+    return send_by(*end, caller, message, &address, out);
   }
-  ErrnoOr<Incoming> receive_outside(HostEnd& end, std::span<std::byte> to, int flags) {
-    host::NetReceived got = GUEST_TRY(
-        host::net_receive(end.fd(), to, (flags & MSG_PEEK) != 0,
-                          options_.describes() ? host::Details::kControl : host::Details::kNone));
-    const Endpoint from = GUEST_TRY(endpoint_of(got.from));
-    {
-      std::lock_guard lock(mutex_);
-      if (peer_ && peer_->address != from.address) return Errno(EAGAIN);
-    }
-    if (got.count >= sizeof(EchoHeader)) {
-      // The host's socket has an identifier of its own.
-      EchoHeader header = header_of(to);
-      const uint16_t theirs = header.identifier;
-      {
-        std::lock_guard lock(binding_);
-        header.identifier = htons(binder_.local().port);
-      }
-      // RFC 1624, equation 3.
-      header.checksum =
-          folded(static_cast<uint16_t>(~header.checksum) +
-                 static_cast<uint32_t>(static_cast<uint16_t>(~theirs)) + header.identifier);
-      put_header(to, header);
-    }
-    Incoming in;
-    in.count = got.count;
-    in.whole = got.whole;
-    in.flags = in.whole > in.count ? MSG_TRUNC : 0;
-    in.from = shown(at_no_port(from), family());
-    tell_time(0, in.control);
-    std::ranges::move(got.control, std::back_inserter(in.control));
-    return in;
-  }
-
-  PacketOptions options_;
-  std::mutex binding_;  // before mutex_
-  Binder binder_;
-  // Under mutex_:
-  std::optional<Endpoint> peer_;
-  HostEndPtr outside_;
 };
 
 }  // namespace

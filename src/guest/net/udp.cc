@@ -8,9 +8,7 @@
 #include <iterator>
 #include <utility>
 
-#include "guest/net/binder.h"
-#include "guest/net/datagram.h"
-#include "guest/net/outside.h"
+#include "guest/net/inet_datagram.h"
 
 namespace fluyt::guest {
 namespace {
@@ -19,14 +17,12 @@ namespace {
 constexpr OptionRule kUdpLiteOptions[] = {{IPPROTO_UDPLITE, 10, OptionRule::kRange, 0, 65535, 0},
                                           {IPPROTO_UDPLITE, 11, OptionRule::kRange, 0, 65535, 0}};
 
-class UdpSocket final : public DatagramSocket {
+class UdpSocket final : public InetDatagramSocket {
  public:
-  UdpSocket(std::shared_ptr<Network> network, int family, int flags, Ports& ports, int protocol)
-      : DatagramSocket(network, family, SOCK_DGRAM, protocol, flags),
-        ports_(ports),
-        options_(network, family, SOCK_DGRAM),
-        binder_(*network, ports, family, Binder::Protocol::kDatagram) {}
-  ~UdpSocket() override { binder_.release(*this); }
+  UdpSocket(const std::shared_ptr<Network>& network, int family, int flags, Ports& ports,
+            int protocol)
+      : InetDatagramSocket(network, family, protocol, flags, ports, Binder::Protocol::kDatagram),
+        ports_(ports) {}
 
   Errno bind(Caller& caller, const Places&, const SocketAddress& address) override {
     const Endpoint wanted = GUEST_TRY(parse_endpoint(address, family()));
@@ -134,51 +130,13 @@ class UdpSocket final : public DatagramSocket {
     return out.data.size();
   }
 
-  Errno shutdown(int how) override {
-    if (how < SHUT_RD || how > SHUT_RDWR) return Errno(EINVAL);
-    {
-      std::lock_guard lock(mutex_);
-      if (!peer_) return Errno(ENOTCONN);
-      if (how != SHUT_WR) no_receiving_ = true;
-      if (how != SHUT_RD) no_sending_ = true;
-    }
-    queue_->wake_all();
-    return kOk;
-  }
-  ErrnoOr<Incoming> receive(Caller& caller, std::span<std::byte> to, int flags) override {
-    const Deadline deadline = receive_deadline();
-    ErrnoOr<Incoming> got = Errno(EAGAIN);
-    const auto attempt = [&] {
-      got = DatagramSocket::receive(caller, to, flags | MSG_DONTWAIT);
-      const HostEndPtr end = outside();
-      if (!got.ok() && got.error().value() == EAGAIN && end && (flags & MSG_ERRQUEUE) == 0)
-        got = receive_outside(*end, to, flags);
-      return got.ok() || got.error().value() != EAGAIN;
-    };
-    if (!attempt() && !dont_wait(flags)) {
-      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
-      if (!waiting.ok()) return waited(waiting, deadline);
-    }
-    return got;
-  }
-  uint32_t ready(uint32_t wanted) override {
-    const uint32_t out = DatagramSocket::ready(wanted);
-    const HostEndPtr end = outside();
-    return end ? out | (end->ready() & (POLLIN | POLLRDNORM | POLLERR)) : out;
-  }
   ErrnoOr<SocketAddress> name() override {
     if (const HostEndPtr end = outside(); end && outside_peer_) {
       const host::NetAddress at = GUEST_TRY(host::net_name(end->fd()));
       const Endpoint own = GUEST_TRY(endpoint_of(at));
       return shown(own, family());
     }
-    std::lock_guard lock(binding_);
-    return shown(binder_.bound() ? binder_.local() : binder_.any(), family());
-  }
-  ErrnoOr<SocketAddress> peer_name() override {
-    std::lock_guard lock(mutex_);
-    if (!peer_) return Errno(ENOTCONN);
-    return shown(*peer_, family());
+    return InetDatagramSocket::name();
   }
   size_t longest() const override { return family() == AF_INET ? 65507 : 65487; }
 
@@ -232,11 +190,9 @@ class UdpSocket final : public DatagramSocket {
   }
 
  protected:
-  void describe(const Segment& segment, Incoming& in) override {
-    if (segment.packet) options_.describe(*segment.packet, in.control);
-  }
-  bool full() const override {
-    return received_.charged() >= static_cast<size_t>(receive_buffer_.load());
+  bool hears(const Endpoint& from) override {
+    std::lock_guard lock(mutex_);
+    return !peer_ || (peer_->address == from.address && peer_->port == from.port);
   }
 
  private:
@@ -284,21 +240,11 @@ class UdpSocket final : public DatagramSocket {
     }
     return out.data.size();
   }
-  /// Options and groups that a socket of the host's has to know of.
-  void pass_options(HostEnd& end) {
-    for (const PacketOptions::Setting& one : options_.for_host())
-      host::net_set_bytes(end.fd(), one.level, one.option, one.value)
-          .ignore("what is set already is refused");
-  }
   Errno choose(Caller& caller) {
     if (binder_.bound()) return kOk;
     GUEST_TRY(binder_.bind(shared_from_this(), caller, binder_.any(), false, false));
     chosen_ = true;
     return kOk;
-  }
-  HostEndPtr outside() {
-    std::lock_guard lock(mutex_);
-    return outside_;
   }
   ErrnoOr<HostEndPtr> make_outside(uint32_t op, const Endpoint* local, const Endpoint* remote) {
     using host::NetRequest;
@@ -341,49 +287,15 @@ class UdpSocket final : public DatagramSocket {
     const bool four = own_at.ok() && own.length == sizeof(sockaddr_in);
     const bool has_peer = connected && host::net_peer(end->fd()).ok();
     const host::NetAddress address = net_address(to, four ? AF_INET : AF_INET6);
-    ErrnoOr<size_t> sent = Errno(EAGAIN);
-    const auto attempt = [&] {
-      sent = host::net_send(end->fd(), out.data, has_peer ? nullptr : &address, out.control);
-      return sent.ok() || sent.error().value() != EAGAIN;
-    };
-    if (!attempt() && !dont_wait(out.flags)) {
-      const Deadline deadline = send_deadline();
-      const Errno waiting = wait_until(*queue_, caller.sleeper, deadline, attempt);
-      if (!waiting.ok()) return waited(waiting, deadline);
-    }
-    return sent;
-  }
-  ErrnoOr<Incoming> receive_outside(HostEnd& end, std::span<std::byte> to, int flags) {
-    host::NetReceived from_host = GUEST_TRY(
-        host::net_receive(end.fd(), to, (flags & MSG_PEEK) != 0,
-                          options_.describes() ? host::Details::kControl : host::Details::kNone));
-    const Endpoint from = GUEST_TRY(endpoint_of(from_host.from));
-    if (!hears(from)) return Errno(EAGAIN);
-    Incoming in;
-    in.count = from_host.count;
-    in.whole = from_host.whole;
-    in.flags = in.whole > in.count ? MSG_TRUNC : 0;
-    in.from = shown(from, family());
-    tell_time(0, in.control);
-    std::ranges::move(from_host.control, std::back_inserter(in.control));
-    return in;
-  }
-  bool hears(const Endpoint& from) {
-    std::lock_guard lock(mutex_);
-    return !peer_ || (peer_->address == from.address && peer_->port == from.port);
+    return send_by(*end, caller, out.data, has_peer ? nullptr : &address, out);
   }
   /// UDP-Lite stays within the sandbox.
   bool has_outside() const { return network_->outside != nullptr && protocol() == IPPROTO_UDP; }
 
   Ports& ports_;
-  PacketOptions options_;
-  std::mutex binding_;  // before mutex_
-  Binder binder_;
+  // Under binding_:
   bool chosen_ = false;
   bool chosen_address_ = false;
-  // Under mutex_:
-  std::optional<Endpoint> peer_;
-  HostEndPtr outside_;
   std::atomic<bool> outside_peer_{false};
 };
 
