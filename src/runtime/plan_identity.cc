@@ -1,4 +1,3 @@
-#include <linux/ioprio.h>
 #include <linux/mempolicy.h>
 #include <sys/personality.h>
 
@@ -29,9 +28,10 @@ constexpr std::array<Row, 7> kSchedFlags = {{{"SCHED_FLAG_RESET_ON_FORK", 0x01},
                                              {"SCHED_FLAG_KEEP_PARAMS", 0x10},
                                              {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20},
                                              {"SCHED_FLAG_UTIL_CLAMP_MAX", 0x40}}};
-constexpr std::array<Row, 3> kIoClasses = {{{"IOPRIO_CLASS_RT", IOPRIO_CLASS_RT},
-                                            {"IOPRIO_CLASS_BE", IOPRIO_CLASS_BE},
-                                            {"IOPRIO_CLASS_IDLE", IOPRIO_CLASS_IDLE}}};
+// ioprio_set(2); newer copies of <linux/ioprio.h> are C alone (a parameter called `class`).
+constexpr unsigned kIoClassShift = 13;
+constexpr std::array<Row, 3> kIoClasses = {
+    {{"IOPRIO_CLASS_RT", 1}, {"IOPRIO_CLASS_BE", 2}, {"IOPRIO_CLASS_IDLE", 3}}};
 
 template <size_t N>
 Result<uint64_t> look_up(const std::array<Row, N>& rows, std::string_view name,
@@ -135,7 +135,7 @@ Result<int> plan_io_priority(const oci::IoPriority& asked) {
     return Error(Code::kInvalidArgument,
                  cat("process.ioPriority.priority: ", asked.priority, ": expected 0 to 7"));
   }
-  return static_cast<int>(io_class << IOPRIO_CLASS_SHIFT) | asked.priority;
+  return static_cast<int>(io_class << kIoClassShift) | asked.priority;
 }
 
 // 4294967295 is "leave as it is" to setresuid(2): it must never reach it.

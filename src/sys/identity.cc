@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/ioprio.h>
 #include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
@@ -24,6 +23,9 @@
 namespace fluyt::sys {
 
 namespace {
+
+// IOPRIO_WHO_PROCESS: newer copies of <linux/ioprio.h> are C alone (a parameter called `class`).
+constexpr int kIoprioWhoProcess = 1;
 
 Error failed(std::string_view call) { return Error::from_errno(errno, call); }
 
@@ -165,7 +167,7 @@ Result<> set_scheduler(pid_t pid, const SchedulerAttributes& attributes) {
 }
 
 Result<> set_io_priority(int value) {
-  if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) != 0) {
+  if (syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, value) != 0) {
     return failed(cat("ioprio_set(", value, ")"));
   }
   return {};
