@@ -310,6 +310,8 @@ ErrnoOr<Loaded> load_program(LoadRequest request) {
     const Placed where = GUEST_TRY(place(mm, file, interpreter, 0));
     start = interpreter.header.e_entry + where.bias;
     interpreter_base = where.bias;
+  } else if (elf.header.e_type == ET_EXEC) {
+    GUEST_TRY(mm.keep_page_tables());  // others have something there
   }
   GUEST_TRY(mm.map(stack_top - kStackSize, kStackSize, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, nullptr, 0, "[stack]"));

@@ -300,6 +300,16 @@ Errno Mm::advise(uint64_t address, uint64_t length, int advice) {
   return space_->advise(address, length, advice);
 }
 
+Errno Mm::keep_page_tables() {
+  std::lock_guard lock(mutex_);
+  if (!is_free(map_base_, kPageSize)) return kOk;
+  Mapping page;
+  page.address = map_base_;
+  page.length = kPageSize;
+  page.protection = PROT_NONE;
+  return space_->map(page);
+}
+
 void Mm::start_break(uint64_t address) {
   std::lock_guard lock(mutex_);
   break_start_ = break_ = address;

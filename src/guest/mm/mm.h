@@ -35,6 +35,10 @@ class Mm {
   uint64_t set_break(uint64_t address);
   void start_break(uint64_t address);
   void set_map_base(uint64_t base) { map_base_ = base; }
+  /// Makes the host keep the tables of pages below the map base while nothing is mapped there, by a
+  /// page above it that nobody can touch and that is on no map: a static program that maps and
+  /// unmaps what it needs would have two tables made and cleared each time.
+  Errno keep_page_tables();
 
   ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> fork(const ThreadImage& image);
 

@@ -63,6 +63,24 @@ TEST_F(MmTest, UnmapCutsHoles) {
   EXPECT_EQ(shape(), "");
 }
 
+TEST_F(MmTest, WhatKeepsPageTablesIsNoMappingOfTheGuests) {
+  constexpr uint64_t kBase = 0x7ff000000000;
+  mm_->set_map_base(kBase);
+  ASSERT_TRUE(mm_->keep_page_tables().ok());
+  EXPECT_EQ(shape(), "");
+  EXPECT_EQ(mm_->check_mapped(kBase, kPageSize).value(), ENOMEM);
+  std::byte byte{};
+  EXPECT_EQ(mm_->space().read(kBase, {&byte, 1}), 0U);
+  EXPECT_EQ(map(0, 0x1000), kBase - 0x1000);
+  // Whoever wants that very page gets it.
+  EXPECT_EQ(map(kBase, 0x1000, kReadWrite, kAnonymous | MAP_FIXED_NOREPLACE), kBase);
+  EXPECT_EQ(mm_->space().read(kBase, {&byte, 1}), 1U);
+  // And what is there stays.
+  mm_->set_map_base(kBase);
+  ASSERT_TRUE(mm_->keep_page_tables().ok());
+  EXPECT_EQ(mm_->space().read(kBase, {&byte, 1}), 1U);
+}
+
 TEST_F(MmTest, MapAnswersAsLinuxDoes) {
   const auto error = [&](uint64_t at, uint64_t length, int flags, uint64_t offset = 0) {
     return mm_->map(at, length, kReadWrite, flags, nullptr, offset).error().value();
