@@ -30,9 +30,32 @@ std::string in_child(const std::function<int()>& body) {
 
 }  // namespace calls
 
+namespace {
+
+/// What this program does when it is executed by one of its cases; -1: it is not.
+int as_told(const std::string& word) {
+  if (word == "--capabilities") return calls::effective_capabilities();
+  if (word == "--leave") return 3;
+  if (word == "--stay") {
+    if (write(1, "x", 1) != 1) return 1;
+    pause();
+    return 1;
+  }
+  if (word == "--where") {
+    char path[256];
+    const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+    calls::line("executed",
+                length < 0 ? calls::result_of(-1) : std::string(path, static_cast<size_t>(length)));
+    return 4;
+  }
+  return -1;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  if (argc == 2 && std::strcmp(argv[1], "--capabilities") == 0)
-    return calls::effective_capabilities();
+  if (argc == 2)
+    if (const int status = as_told(argv[1]); status >= 0) return status;
   if (argc != 2 || chdir(argv[1]) != 0) {
     std::fprintf(stderr, "usage: guest_calls DIRECTORY\n");
     return 2;

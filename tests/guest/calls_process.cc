@@ -4,6 +4,7 @@
 #include <linux/sched.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -125,6 +126,79 @@ void executing() {
          execv("elf", nothing);
          return errno == ENOEXEC ? 1 : 0;
        }));
+}
+
+/// This program once more, in a file that `fd` writes to.
+void copy_self(int fd) {
+  const int self = open("/proc/self/exe", O_RDONLY);
+  char block[65536];
+  ssize_t got = 0;
+  while ((got = read(self, block, sizeof block)) > 0)
+    if (write(fd, block, static_cast<size_t>(got)) != got) break;
+  close(self);
+}
+
+void busy_text() {
+  begin("ETXTBSY");
+  char* words[] = {const_cast<char*>("busy"), const_cast<char*>("--stay"), nullptr};
+  const int writer = open("busy", O_CREAT | O_RDWR, 0755);
+  copy_self(writer);
+  value("run while written", execv("busy", words));
+  value("by its descriptor", syscall(SYS_execveat, writer, "", words, environ, AT_EMPTY_PATH));
+  close(writer);
+  const int script = open("busy-script", O_CREAT | O_WRONLY, 0755);
+  ok("script", write(script, "#!busy\n", 7));
+  value("a script that is written", execv("busy-script", words));
+  close(script);
+  int ends[2];
+  value("pipe", pipe(ends));
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(ends[1], 1);
+    execv("busy", words);
+    _exit(1);
+  }
+  close(ends[1]);
+  char byte = 0;
+  value("it runs", read(ends[0], &byte, 1));
+  value("write to it", open("busy", O_WRONLY));
+  value("both ways", open("busy", O_RDWR));
+  value("cut while read", open("busy", O_RDONLY | O_TRUNC));
+  value("truncate", truncate("busy", 0));
+  ok("read", close(open("busy", O_RDONLY)));
+  value("another in its place", symlink("busy", "busy-link"));
+  value("by a link", open("busy-link", O_WRONLY));
+  char* leave[] = {const_cast<char*>("busy"), const_cast<char*>("--leave"), nullptr};
+  line("run once more", in_child([&] {
+         execv("busy", leave);
+         return 1;
+       }));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  ok("written when it has ended", close(open("busy", O_WRONLY)));
+  close(ends[0]);
+}
+
+void from_memory() {
+  begin("execveat of memory");
+  char* words[] = {const_cast<char*>("name"), const_cast<char*>("--where"), nullptr};
+  const int memory = memfd_create("program", 0);
+  copy_self(memory);
+  line("runs", in_child([&] {
+         syscall(SYS_execveat, memory, "", words, environ, AT_EMPTY_PATH);
+         return errno;
+       }));
+  line("by its link", in_child([&] {
+         const std::string path = "/proc/self/fd/" + std::to_string(memory);
+         execv(path.c_str(), words);
+         return errno;
+       }));
+  ok("fchmod", fchmod(memory, 0644));
+  value("without leave", syscall(SYS_execveat, memory, "", words, environ, AT_EMPTY_PATH));
+  close(memory);
+  const int pipes = eventfd(0, 0);
+  value("no program", syscall(SYS_execveat, pipes, "", words, environ, AT_EMPTY_PATH));
+  close(pipes);
 }
 
 void groups() {
@@ -340,6 +414,8 @@ void processes() {
   forking();
   waiting();
   executing();
+  busy_text();
+  from_memory();
   groups();
   identity();
   threads();

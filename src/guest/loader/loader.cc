@@ -274,7 +274,9 @@ ErrnoOr<FilePtr> open_executable(Tree& tree, const WalkFrom& from, const std::st
 
 ErrnoOr<Loaded> load_program(LoadRequest request) {
   std::string name = request.path;
+  std::shared_ptr<void> running;
   for (int scripts = 0;; ++scripts) {
+    running = GUEST_TRY(hold_for_running(request.file->inode()));
     char start[258] = {};
     const size_t got = GUEST_TRY(
         read_at(request.caller, *request.file, 0, std::as_writable_bytes(std::span(start))));
@@ -296,6 +298,7 @@ ErrnoOr<Loaded> load_program(LoadRequest request) {
   Loaded loaded;
   loaded.mm = GUEST_TRY(Mm::create(request.platform));
   Mm& mm = *loaded.mm;
+  mm.run_from(std::move(running));
   const uint64_t stack_top = kGuestTop - kPageSize - random_pages(22);
   mm.set_map_base(page_down(stack_top - kStackSize - (uint64_t{64} << 20) - random_pages(20)));
   const uint64_t base =
@@ -306,6 +309,7 @@ ErrnoOr<Loaded> load_program(LoadRequest request) {
   const uint64_t entry = start;
   if (!elf.interpreter.empty()) {
     const FilePtr file = GUEST_TRY(open_executable(request.tree, request.from, elf.interpreter));
+    const std::shared_ptr<void> loading = GUEST_TRY(hold_for_running(file->inode()));
     const Elf interpreter = GUEST_TRY(read_elf(request.caller, *file));
     const Placed where = GUEST_TRY(place(mm, file, interpreter, 0));
     start = interpreter.header.e_entry + where.bias;

@@ -348,6 +348,7 @@ ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> Mm::fork(
   child->areas_ = areas_;
   child->break_start_ = break_start_;
   child->break_ = break_;
+  child->program_ = program_;
   child->map_base_ = map_base_;
   child->layout = layout;
   child->barriers = barriers.load();

@@ -34,6 +34,8 @@ class Mm {
   Errno check_mapped(uint64_t address, uint64_t length);
   uint64_t set_break(uint64_t address);
   void start_break(uint64_t address);
+  /// Keeps the program's file from being written to as long as somebody runs it.
+  void run_from(std::shared_ptr<void> hold) { program_ = std::move(hold); }
   void set_map_base(uint64_t base) { map_base_ = base; }
   /// Makes the host keep the tables of pages below the map base while nothing is mapped there, by a
   /// page above it that nobody can touch and that is on no map: a static program that maps and
@@ -101,6 +103,7 @@ class Mm {
   uint64_t break_start_ = 0;
   uint64_t break_ = 0;
   ClockPages clock_pages_;
+  std::shared_ptr<void> program_;
   uint64_t map_base_ = kGuestTop - (uint64_t{16} << 20);
 };
 

@@ -161,8 +161,9 @@ void add_details(std::string& out, const Mm::Area& area, uint64_t size) {
         area.file || area.shared ? 0 : most, 0);
 }
 
-/// As whoever asks would name it.
+/// As whoever asks would name it; what is in no tree has its own text for a name.
 std::string path_shown(Kernel& kernel, const DentryPtr& place) {
+  if (!place->parent && place->name != "/") return place->name;
   const Task* task = Task::current();
   DentryPtr root = kernel.tree->root();
   if (task != nullptr && task->fs) {

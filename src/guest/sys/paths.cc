@@ -593,6 +593,7 @@ ErrnoOr<uint64_t> sys_truncate(Task& task, Arguments a) {
   if (S_ISDIR(stat.mode)) return Errno(EISDIR);
   if (!S_ISREG(stat.mode)) return Errno(EINVAL);
   GUEST_TRY(may_access(task.credentials, stat, 2));
+  const std::shared_ptr<void> writing = GUEST_TRY(hold_for_writing(file.inode));
   GUEST_TRY(file.inode->truncate(size));
   tell_changed(task, file, IN_MODIFY);
   return uint64_t{0};

@@ -327,7 +327,12 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   const std::string executable =
       loaded.executable->path()
           ? task.kernel.tree->path_of(loaded.executable->path(), task.mounts->root)
-          : path;
+          : loaded.executable->describe();
+  // A file without a name is known by what it says of itself.
+  const DentryPtr executable_path =
+      loaded.executable->path()
+          ? loaded.executable->path()
+          : std::make_shared<Dentry>(nullptr, executable, loaded.executable->inode());
   {
     std::lock_guard lock(task.kernel.lock);
     old_context = std::move(task.context);
@@ -342,7 +347,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     process.timers.clear();
     process.has_executed = true;
     process.executable = executable;
-    process.executable_path = loaded.executable->path();
+    process.executable_path = executable_path;
     process.arguments = std::move(loaded.arguments);
     process.dumpable = !secure;
     process.exit_signal = SIGCHLD;
@@ -411,10 +416,13 @@ ErrnoOr<uint64_t> sys_execveat(Task& task, Arguments a) {
   const std::string path = GUEST_TRY(task.get_path(a[1]));
   if (path.empty() && (as_int(a[4]) & 0x1000) != 0) {
     const FilePtr opened = GUEST_TRY(task.files->get(as_int(a[0])));
-    if (!opened->path()) return Errno(EACCES);
+    if (!opened->inode()) return Errno(EACCES);
     const Stat stat = GUEST_TRY(opened->stat());
     if (!S_ISREG(stat.mode)) return Errno(EACCES);
     GUEST_TRY(may_access(task.credentials, stat, 1));
+    if ((stat.mode & 0111) == 0 ||
+        (opened->path() && task.kernel.tree->has_mount_option(opened->path(), "noexec")))
+      return Errno(EACCES);
     FilePtr file = GUEST_TRY(opened->inode()->open(opened->path(), O_RDONLY));
     file->tell_opened(task.kernel.tree->watches);
     return do_exec(task, "/dev/fd/" + std::to_string(as_int(a[0])), std::move(file), a[2], a[3]);

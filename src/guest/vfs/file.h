@@ -129,6 +129,8 @@ class File {
 
   /// It was opened by its path: who watches hears of that, and of what is done with it from now on.
   void tell_opened(std::shared_ptr<Watches> watches);
+  /// What it keeps as long as it is open.
+  void keep(std::shared_ptr<void> hold) { hold_ = std::move(hold); }
   /// IN_* of inotify(7).
   void tell(uint32_t event) const {
     if (watches_ && watches_->any()) watches_->tell(path_, event, Watches::By::kOpenFile);
@@ -150,7 +152,13 @@ class File {
   std::shared_ptr<Inode> inode_;
   std::atomic<int> flags_;
   std::shared_ptr<Watches> watches_;  // null: nothing is told of it
+  std::shared_ptr<void> hold_;
 };
+
+/// ETXTBSY: the regular file runs. What is given keeps it from being executed; null for others.
+ErrnoOr<std::shared_ptr<void>> hold_for_writing(const std::shared_ptr<Inode>& inode);
+/// ETXTBSY: somebody writes to it. What is given keeps it from being opened for writing.
+ErrnoOr<std::shared_ptr<void>> hold_for_running(const std::shared_ptr<Inode>& inode);
 
 /// A process's descriptors.
 class FdTable {

@@ -35,12 +35,35 @@ enum class AttributeMode : uint8_t { kAny, kCreate, kReplace };
 inline constexpr size_t kMaxAttribute = 65536;  // XATTR_SIZE_MAX, and what a list may take
 
 /// A file system object. Names are single components, never "." or "..". Permissions were checked.
+/// A file that is open for writing is not executed, and one that runs is not opened for writing
+/// (ETXTBSY of execve(2) and open(2)).
+class TextUse {
+ public:
+  /// False: it runs.
+  bool begin_writing() { return begin(1); }
+  void end_writing() { uses_.fetch_sub(1); }
+  /// False: somebody writes.
+  bool begin_running() { return begin(-1); }
+  void end_running() { uses_.fetch_add(1); }
+
+ private:
+  bool begin(int one) {
+    int now = uses_.load();
+    while ((now > 0) == (one > 0) || now == 0)
+      if (uses_.compare_exchange_weak(now, now + one)) return true;
+    return false;
+  }
+  std::atomic<int> uses_{0};  // above 0: who writes; below: who runs
+};
+
 class Inode : public std::enable_shared_from_this<Inode> {
  public:
   Inode() = default;
   Inode(const Inode&) = delete;
   Inode& operator=(const Inode&) = delete;
   virtual ~Inode() = default;
+
+  TextUse text_use;
 
   virtual uint32_t type() const = 0;  // S_IF*
   virtual ErrnoOr<Stat> stat() = 0;

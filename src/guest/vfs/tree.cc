@@ -659,17 +659,21 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
   if ((flags & O_DIRECTORY) != 0 && !dir) return Errno(ENOTDIR);
   if (dir && (access != 4 || create)) return Errno(EISDIR);
   bool truncated = false;
+  std::shared_ptr<void> writing;
+  if (access != 4 && created) writing = GUEST_TRY(hold_for_writing(found->inode));
   if (!created) {
     const Stat stat = GUEST_TRY(found->inode->stat());
     GUEST_TRY(may_access(from.credentials, stat, access));
     if (access != 4 && S_ISREG(stat.mode) && read_only) return Errno(EROFS);
     if ((S_ISCHR(stat.mode) || S_ISBLK(stat.mode)) && no_devices) return Errno(EACCES);
     truncated = (flags & O_TRUNC) != 0 && S_ISREG(stat.mode);
+    if (access != 4 || truncated) writing = GUEST_TRY(hold_for_writing(found->inode));
     if (truncated) GUEST_TRY(found->inode->truncate(0));
   }
   Opened opened;
   opened.file =
       GUEST_TRY(found->inode->open(found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC)));
+  if (access != 4) opened.file->keep(std::move(writing));
   opened.created = created;
   opened.truncated = truncated;
   return opened;
@@ -694,6 +698,7 @@ ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view 
   }
   Opened opened;
   opened.file = GUEST_TRY(made->inode->open(made, flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)));
+  opened.file->keep(GUEST_TRY(hold_for_writing(made->inode)));
   opened.created = true;
   return opened;
 }
