@@ -622,6 +622,19 @@ def test_a_configuration_that_is_none(box, text, told):
     assert left_overs(box) == [[], [], [], []]
 
 
+def test_an_exec_on_cpus_of_its_own(box):
+    box.start()
+    first = sorted(os.sched_getaffinity(0))[0]
+    process = {"cwd": "/", "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "execCPUAffinity": {"initial": str(first)}}
+    path = box.root + "-process.json"
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(process, file)
+    done = box.runf("--debug", "exec", "--process", path, "one")
+    os.unlink(path)
+    assert done.returncode == 0 and done.stdout.split() == ["Cpus_allowed_list:", str(first)], done
+    assert f"]: affinity: {1 << first:#x}" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "/", "", ".", "..", "sp ace", "new\nline", 1025 * "n"])
 def test_bad_ids(box, name):
     box.config["process"]["args"] = ["true"]

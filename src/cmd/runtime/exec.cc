@@ -1,5 +1,7 @@
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/start_process.h"
@@ -7,6 +9,7 @@
 #include "cmd/runtime/user/user.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/container.h"
+#include "runtime/plan.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -145,6 +148,23 @@ Result<> check_not_paused(const Options& o, const Folder& folder, const Packed& 
                "cannot exec in a paused container (use --ignore-paused to override)");
 }
 
+// The CPUs that the process had while it joined, as a mask, in the words in which runc's --debug
+// tells of it.
+void debug_affinity(Log& log, const oci::Process& process, pid_t pid) {
+  if (!process.exec_cpu_affinity || process.exec_cpu_affinity->initial.empty()) return;
+  auto cpus = runtime::parse_number_list(process.exec_cpu_affinity->initial, "initial");
+  if (!cpus.ok()) return;  // it was read before
+  std::string digits;
+  for (const unsigned cpu : *cpus) {
+    const size_t at = cpu / 4;
+    if (digits.size() <= at) digits.resize(at + 1, 0);
+    digits[at] = static_cast<char>(digits[at] | 1 << cpu % 4);
+  }
+  for (char& digit : digits) digit = "0123456789abcdef"[static_cast<size_t>(digit)];
+  std::ranges::reverse(digits);
+  log.debug(cat("nsexec[", pid, "]: affinity: 0x", digits));
+}
+
 // What callers know of it first, where that is why.
 Error explain(const Folder& folder, const Running& container, Error error) {
   auto status = status_of(folder, container);
@@ -192,6 +212,7 @@ Result<int> exec(Invocation& call) {
   }
   runtime::Executed executed = std::move(*done);
   call.log.debug(cat("container ", request.id, ": process ", executed.process.pid(), " runs"));
+  debug_affinity(call.log, request.process, executed.process.pid());
   for (const std::string& warning : executed.warnings) call.log.warn(warning);
   if (!o.console_socket.empty()) {
     FLUYT_TRY(send_console(o.console_socket, executed.console));
