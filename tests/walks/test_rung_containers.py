@@ -674,9 +674,10 @@ def test_what_a_pods_containers_share_is_what_their_namespaces_say(pod):
     assert one.done("exec", "one", "hostname") == name
     one.done("exec", "one", "hostname", "renamed")
     assert two.done("exec", "two", "hostname") == "renamed\n" and alone.done("exec", "alone", "hostname") != "renamed\n"
-    # The second is in the sandbox's PID namespace: it sees the sandbox's process 1 and can signal it.
+    # The second is in the sandbox's PID namespace: it sees the sandbox's process 1 and can signal it, but not end it.
     assert "sleep" in two.done("exec", "two", "sh", "-c", "cat /proc/1/cmdline") and "1" not in two.done("exec", "two", "sh", "-c", "echo $$").split()
-    two.done("exec", "two", "sh", "-c", "kill -0 1")
+    two.done("exec", "two", "sh", "-c", "kill -0 1 && kill 1 && kill -9 1")
+    assert pod.sandbox.state("pod")["status"] == "running" and one.done("exec", "one", "echo", "there") == "there\n"
     links = [box.done("exec", name, "/usr/bin/readlink", *(f"/proc/self/ns/{kind}" for kind in ("pid", "ipc", "uts", "mnt"))).split()
              for box, name in ((one, "one"), (two, "two"), (alone, "alone"))]
     assert links[0][0] != links[1][0] and links[0][1:3] == links[1][1:3] and len({link[3] for link in links}) == 3

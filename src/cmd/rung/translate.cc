@@ -260,12 +260,14 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
   out.network = guest::SandboxNetwork::kNamespace;
   out.host_name = spec.hostname;
   out.domain_name = spec.domainname;
+  out.holds_pod = pod_role(spec).is_sandbox;
   out.init_is_spared =
-      spec.linux_ && std::any_of(spec.linux_->namespaces.begin(), spec.linux_->namespaces.end(),
-                                 [](const oci::Namespace& space) {
-                                   return space.type == oci::NamespaceType::kPid &&
-                                          space.path.empty();
-                                 });
+      out.holds_pod ||
+      (spec.linux_ && std::any_of(spec.linux_->namespaces.begin(), spec.linux_->namespaces.end(),
+                                  [](const oci::Namespace& space) {
+                                    return space.type == oci::NamespaceType::kPid &&
+                                           space.path.empty();
+                                  }));
   for (const oci::Mount& mount : spec.mounts) {
     if (is_guests(mount)) out.mounts.push_back(guest_mount(mount));
   }

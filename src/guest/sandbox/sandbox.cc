@@ -220,6 +220,12 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     kernel.uid_map = uid_map;
     kernel.gid_map = gid_map;
   }
+  if (request.holds_pod) {
+    ErrnoOr<PidSpacePtr> pids = kernel.new_pids(kernel.pids);
+    if (!pids.ok()) return Error::from_errno(pids.error().value(), "a PID namespace");
+    kernel.container->pids = std::move(pids).value();
+    kernel.container->pids->init_is_spared = request.init_is_spared;
+  }
   kernel.container->max_tasks = request.max_tasks;
   kernel.container->memory = std::move(memory);
   kernel.limit_shared_memory();
@@ -234,7 +240,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
 
   FLUYT_TRY(host::confine_sentry());
 
-  Mounter mounter(kernel, kernel.container, kernel.tree->root(), kernel.pids, request, facts);
+  const PidSpacePtr& shown = request.holds_pod ? kernel.container->pids : kernel.pids;
+  Mounter mounter(kernel, kernel.container, kernel.tree->root(), shown, request, facts);
   if (const Errno mounted = mounter.mount_all(host_mounts); !mounted.ok())
     return Error::from_errno(mounted.value(), "mount at " + mounter.where());
   kernel.tree->lock_mounts(kernel.tree->root());

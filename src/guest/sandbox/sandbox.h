@@ -47,7 +47,10 @@ struct SandboxRequest {
   // Empty: those of the host's UTS namespace that the sandbox lives in.
   std::string host_name;
   std::string domain_name;
-  bool init_is_spared = true;        // see Kernel
+  bool init_is_spared = true;  // see Kernel
+  /// Its container is a pod's sandbox: the program is the init of a PID namespace below the
+  /// kernel's own, so that no SIGKILL of a container that shares it ends the pod.
+  bool holds_pod = false;
   std::vector<SandboxMount> mounts;  // in this order
   // Of files that the guest kernel has of its own: nothing is to be seen there, or changed. What is
   // not there is passed over.

@@ -123,6 +123,7 @@ Json json_of(const SandboxRequest& request) {
           {"hostName", bytes_of(request.host_name)},
           {"domainName", bytes_of(request.domain_name)},
           {"initIsSpared", request.init_is_spared},
+          {"holdsPod", request.holds_pod},
           {"memoryLimitBytes", request.memory_limit_bytes},
           {"network", static_cast<int>(request.network)},
           {"masked", list_of(request.masked_paths)},
@@ -148,6 +149,7 @@ SandboxRequest to_sandbox(const Json& json) {
                           .read_only = mount.at(3).get<bool>()});
   json.at("memoryLimitBytes").get_to(out.memory_limit_bytes);
   json.at("initIsSpared").get_to(out.init_is_spared);
+  json.at("holdsPod").get_to(out.holds_pod);
   out.network = static_cast<SandboxNetwork>(json.at("network").get<uint8_t>());
   out.masked_paths = to_list(json.at("masked"));
   out.read_only_paths = to_list(json.at("readOnlyPaths"));

@@ -57,6 +57,7 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   request.max_tasks = 17;
   request.strace = true;
   request.init_is_spared = false;
+  request.holds_pod = true;
   request.memory_limit_bytes = uint64_t{1} << 40;
   request.network = SandboxNetwork::kHost;
   auto back = parse_sandbox(to_text(request));
@@ -67,6 +68,7 @@ TEST(SandboxText, ASandboxComesBackAsItWent) {
   EXPECT_EQ(request.max_tasks, back->max_tasks);
   EXPECT_TRUE(back->strace);
   EXPECT_FALSE(back->init_is_spared);
+  EXPECT_TRUE(back->holds_pod);
   EXPECT_EQ(back->memory_limit_bytes, request.memory_limit_bytes);
   EXPECT_EQ(back->network, SandboxNetwork::kHost);
   EXPECT_EQ(request.masked_paths, back->masked_paths);
