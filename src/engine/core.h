@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -121,7 +122,15 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void note_and_tell(ContainerEntry& entry, const monitor::ContainerInfo& info);
   void monitor_lost(const std::string& sandbox_id);
   /// The sandbox is not ready any more, and nobody asked for that.
-  void note_lost(SandboxEntry& entry);
+  void note_lost(SandboxEntry& entry, std::string_view reason);
+
+  // A sandbox's own container (sandbox_container.cc).
+  /// Makes and starts it, in the sandbox's namespaces; they are there, with the network.
+  Result<> make_sandbox_container(const Sandbox& sandbox, monitor::Client& client);
+  /// What a monitor says of what may be one.
+  void sandbox_container_told(const monitor::ContainerInfo& info);
+  /// It has ended, and nobody asked for that: so do the others, and the sandbox is not ready.
+  void sandbox_container_ended(const std::string& sandbox_id);
 
   /// The container when it has exited, or as it is at the deadline or when its monitor is lost.
   ContainerPtr wait_exit(ContainerEntry& entry, Deadline deadline);
@@ -163,6 +172,8 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   std::vector<HandlerStatus> handler_statuses();
   /// Whether a pod of this handler can have a user namespace of its own here.
   bool can_have_users(const std::string& handler) const;
+  /// Whether pods of this handler have a container of their own.
+  bool wants_sandbox_container(const std::string& handler) const;
 
   /// What the image store and the file system say of a container's root (readings.cc). Walks it:
   /// layer_usage's thread alone.
@@ -199,6 +210,8 @@ Container merged(Container container, const monitor::ContainerInfo& info);
 /// A program that the image does not have is the request's fault: kNotFound would say to the caller
 /// that the container is not there.
 Error about_program(Error error);
+/// Why a sandbox is not ready, or a container has ended, where that is so.
+inline constexpr std::string_view kMonitorLost = "MonitorLost";
 /// An exit that nobody saw, at the hands of who ended it: 137, MonitorLost.
 Container lost(Container container, int64_t now_unix_ns);
 /// An exit with the whole machine: 255, Unknown.

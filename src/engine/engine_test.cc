@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "engine/core.h"
 #include "engine/testing/fakes.h"
+#include "oci/runtime_spec.h"
 #include "sys/file.h"
 
 /// The verbs over fakes of images, network and monitors. Sandboxes here are on the host's network
@@ -462,6 +463,155 @@ TEST_F(EngineTest, ARestartWithoutTheMonitorEndsTheSandbox) {
   EXPECT_EQ((*engine_->get_container(id))->reason, "MonitorLost");
   EXPECT_EQ((*engine_->get_container(id))->exit_code, 137);
   EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+}
+
+/// Pods of the handler "guest", which is a program that never runs here, have a container of their
+/// own.
+class SandboxContainer : public EngineTest {
+ protected:
+  void SetUp() override {
+    EngineTest::SetUp();
+    Options options = engine_->options();
+    RuntimeHandler guest{.name = "guest", .path = "/bin/true"};
+    guest.sandbox_container = true;
+    guest.annotations = {"io.kubernetes.cri.*", "walk"};
+    options.handlers = {guest};
+    options.pod_init_program = "/bin/true";
+    auto ready = engine_->prepare(options);
+    ASSERT_TRUE(ready.ok()) << ready.error().message();
+    (*ready)();
+  }
+  std::string running() {
+    sandbox_ = *engine_->run_sandbox(pod(), "guest");
+    ContainerConfig config = main_container();
+    config.annotations = {{"io.kubernetes.cri.sandbox-id", "another"}, {"walk", "1"}};
+    const std::string id = *engine_->create_container(sandbox_, config);
+    EXPECT_TRUE(engine_->start_container(id).ok());
+    return id;
+  }
+  oci::Spec spec_of(const std::string& id) {
+    auto parsed = oci::parse_spec(world_.specs.at(id));
+    EXPECT_TRUE(parsed.ok()) << id;
+    return std::move(parsed).value_or(oci::Spec());
+  }
+  void end_own() {
+    monitor::ContainerInfo info{.id = sandbox_, .state = monitor::ContainerState::kExited};
+    info.exit_code = 137;
+    world_.events.container_changed(info);
+  }
+  bool eventually(const std::function<bool()>& holds) const {
+    for (int i = 0; i < 1000 && !holds(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return holds();
+  }
+};
+
+TEST_F(SandboxContainer, IsTheOthersSandboxByAnnotations) {
+  const std::string id = running();
+  EXPECT_EQ(world_.containers.at(sandbox_).state, monitor::ContainerState::kRunning);
+  const oci::Spec own = spec_of(sandbox_);
+  EXPECT_EQ(own.annotations,
+            (std::map<std::string, std::string>{{"io.kubernetes.cri.container-type", "sandbox"},
+                                                {"io.kubernetes.cri.sandbox-id", sandbox_}}));
+  // What a container says of itself does not make it another pod's.
+  EXPECT_EQ(spec_of(id).annotations,
+            (std::map<std::string, std::string>{{"io.kubernetes.cri.container-type", "container"},
+                                                {"io.kubernetes.cri.sandbox-id", sandbox_},
+                                                {"walk", "1"}}));
+  EXPECT_EQ(own.process->args, std::vector<std::string>{"/pod-init"});
+  EXPECT_EQ(own.process->user.uid, 65535U);
+  EXPECT_TRUE(own.process->capabilities->bounding.empty());
+  EXPECT_EQ(own.linux_->cgroups_path, "/fluyt/" + sandbox_);
+  EXPECT_EQ(own.root->path, "rootfs");
+  EXPECT_TRUE(own.root->readonly);
+  const auto program =
+      std::find_if(own.mounts.begin(), own.mounts.end(),
+                   [](const oci::Mount& mount) { return mount.destination == "/pod-init"; });
+  ASSERT_NE(program, own.mounts.end());
+  EXPECT_EQ(program->source, "/bin/true");
+  const std::string root =
+      cat(folder_->path(), "/state/sandboxes/", sandbox_, "/bundles/", sandbox_);
+  EXPECT_TRUE(sys::exists(root + "/rootfs/pod-init"));
+  EXPECT_TRUE(sys::exists(root + "/rootfs/proc"));
+  // It is nobody's container.
+  ASSERT_EQ(engine_->list_containers({}).size(), 1U);
+  EXPECT_EQ(engine_->get_container(sandbox_).error().code(), Code::kNotFound);
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  EXPECT_TRUE(left_in_state().empty());
+}
+
+TEST_F(SandboxContainer, IsNotThereForOtherHandlers) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  const std::string id = *engine_->create_container(sandbox_, main_container());
+  EXPECT_FALSE(world_.containers.contains(sandbox_));
+  EXPECT_TRUE(spec_of(id).annotations.empty());
+}
+
+TEST_F(SandboxContainer, WhatCannotBeStartedIsUndone) {
+  world_.fail = "start";
+  const auto made = engine_->run_sandbox(pod(), "guest");
+  ASSERT_FALSE(made.ok());
+  EXPECT_NE(made.error().message().find("sandbox container"), std::string::npos)
+      << made.error().message();
+  EXPECT_TRUE(engine_->list_sandboxes({}).empty());
+  EXPECT_TRUE(world_.monitors.empty());
+  EXPECT_TRUE(left_in_state().empty());
+}
+
+TEST_F(SandboxContainer, ItsEndIsTheSandboxs) {
+  const std::string id = running();
+  std::mutex mutex;
+  std::vector<Event::Kind> kinds;
+  const auto subscription = engine_->subscribe([&](const Event& event) {
+    const std::scoped_lock lock(mutex);
+    kinds.push_back(event.kind);
+  });
+  end_own();
+  // At once, and before the containers'.
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->reason, "SandboxContainerEnded");
+  {
+    const std::scoped_lock lock(mutex);
+    EXPECT_EQ(kinds.at(0), Event::Kind::kSandboxStopped);
+  }
+  ASSERT_TRUE(
+      eventually([&] { return (*engine_->get_container(id))->state == ContainerState::kExited; }));
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 137);
+  EXPECT_TRUE(eventually([&] { return left_in_state().empty(); }));
+  EXPECT_EQ(engine_->create_container(sandbox_, main_container()).error().code(),
+            Code::kFailedPrecondition);
+  EXPECT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+}
+
+TEST_F(SandboxContainer, ItsEndIsNoNewsOfASandboxThatIsStopped) {
+  running();
+  ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+  end_own();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->reason, "");
+}
+
+TEST_F(SandboxContainer, ARestartFindsItOrItsEnd) {
+  const std::string id = running();
+  engine_.reset();
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  engine_.reset();
+  world_.containers[sandbox_].state = monitor::ContainerState::kExited;
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_TRUE(
+      eventually([&] { return (*engine_->get_container(id))->state == ContainerState::kExited; }));
+}
+
+TEST_F(SandboxContainer, ARestartThatDoesNotFindItEndsTheSandbox) {
+  const std::string id = running();
+  engine_.reset();
+  world_.containers.erase(sandbox_);
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 137);
 }
 
 TEST_F(EngineTest, EventsAreToldInOrder) {

@@ -18,6 +18,13 @@ bool Engine::Core::can_have_users(const std::string& handler) const {
   return has_users(handler == kLinkedHandler ? kLinkedFeatures : features.of(handler));
 }
 
+bool Engine::Core::wants_sandbox_container(const std::string& handler) const {
+  const auto in_force = now();
+  const auto chosen = choose_handler(*in_force, handler);
+  if (!chosen.ok() || *chosen == nullptr) return false;
+  return (*chosen)->sandbox_container.value_or(features.of(handler).sandbox_container);
+}
+
 std::vector<HandlerStatus> Engine::Core::handler_statuses() {
   const auto in_force = now();
   if (features.any_changed(*in_force) && !asks_features.exchange(true)) {

@@ -42,6 +42,8 @@ struct Sandbox {
   /// What was in force when it was made, and is until it goes. Empty in old records: the default.
   std::string cgroup_parent;
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
+  /// Its monitor has a container with its id, which the runtime makes the others' sandbox.
+  bool own_container = false;
   bool operator==(const Sandbox&) const = default;
 };
 using SandboxPtr = std::shared_ptr<const Sandbox>;

@@ -66,7 +66,7 @@ Container ended(Container container, int32_t exit_code, std::string_view reason,
 }  // namespace
 
 Container lost(Container container, int64_t now_unix_ns) {
-  return ended(std::move(container), kKilledExitCode, "MonitorLost",
+  return ended(std::move(container), kKilledExitCode, kMonitorLost,
                "ended without its monitor seeing how", now_unix_ns);
 }
 
@@ -100,8 +100,11 @@ void Engine::Core::container_told(const monitor::ContainerInfo& info) {
   {
     auto all = tables.lock();
     const auto found = all->containers.find(info.id);
-    if (found == all->containers.end()) return;
-    entry = found->second;
+    if (found != all->containers.end()) entry = found->second;
+  }
+  if (!entry) {
+    sandbox_container_told(info);
+    return;
   }
   const std::scoped_lock order(event_order);
   // An exit may be the first that we hear of a start.
@@ -152,26 +155,26 @@ void Engine::Core::monitor_lost(const std::string& sandbox_id) {
   if (entry->ending) {
     // The stop under way cleans up, or the next one, if that fails: the sandbox is not ready either
     // way.
-    note_lost(*entry);
+    note_lost(*entry, kMonitorLost);
     return;
   }
   const std::scoped_lock verbs(entry->verbs);
   if (entry->value()->state != SandboxState::kReady) return;
   logger.error(cat("sandbox ", sandbox_id, ": its monitor is gone; ending what it left"));
   // Before its containers: whoever sees one end so must not find the sandbox ready.
-  note_lost(*entry);
+  note_lost(*entry, kMonitorLost);
   log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
   if (entry->value()->network_attached) detach_later(entry);
 }
 
-void Engine::Core::note_lost(SandboxEntry& entry) {
+void Engine::Core::note_lost(SandboxEntry& entry, std::string_view reason) {
   const std::scoped_lock order(event_order);
   if (!next(entry.value()->state, SandboxEvent::kLost)) return;
   log_if_failed(entry.note(*store,
-                           [](Sandbox& sandbox) {
+                           [&](Sandbox& sandbox) {
                              const auto after = next(sandbox.state, SandboxEvent::kLost);
                              sandbox.state = after.value_or(sandbox.state);
-                             sandbox.reason = "MonitorLost";
+                             sandbox.reason = reason;
                              return true;
                            }),
                 cat("sandbox ", entry.value()->id, ": state not recorded"));

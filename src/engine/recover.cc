@@ -57,6 +57,8 @@ void adopt(Engine::Core& core, SandboxEntry& entry) {
     known.insert(info.id);
     core.container_told(info);
   }
+  if (sandbox->own_container && !known.contains(sandbox->id))
+    core.sandbox_container_ended(sandbox->id);
   for (const auto& container : core.containers_of(sandbox->id)) {
     const ContainerPtr now = container->value();
     if (now->state == ContainerState::kCreating || known.contains(now->id)) continue;

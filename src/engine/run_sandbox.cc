@@ -150,6 +150,11 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
         "network");
   }
   FLUYT_TRY(write_sandbox_files(dir, config, hostname, attachment.ips));
+  // Behind the network: a guest kernel takes its namespace's devices as it finds them.
+  if (sandbox->own_container) {
+    const trace::Span own("sandbox container");
+    FLUYT_TRY_CONTEXT(core.make_sandbox_container(*entry.value(), *client), "sandbox container");
+  }
   const trace::Span told("record");
   return core.change_and_tell(entry, Event::Kind::kSandboxReady, [&] {
     return entry.change(*core.store, [&](Sandbox& now) {
@@ -213,6 +218,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   sandbox.config = config;
   sandbox.runtime_handler = runtime_handler;
   sandbox.handler = handler_name(*options, runtime_handler);
+  sandbox.own_container = core_->wants_sandbox_container(sandbox.handler);
   sandbox.created_at = now_unix_ns();
   sandbox.boot_id = core_->boot_id;
   sandbox.cgroup_driver = options->cgroup_driver;

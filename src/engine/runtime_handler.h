@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,9 @@ struct RuntimeHandler {
   /// Annotations of pods and containers that go into its specifications: names, or starts of names
   /// with a '*' behind. A program may do what an annotation says, so that none is passed unasked.
   std::vector<std::string> annotations;
+  /// Its pods have a container of their own, by annotations the sandbox of the others. Nothing:
+  /// where the program's features say so (oci::kSandboxContainerFeature).
+  std::optional<bool> sandbox_container;
   bool operator==(const RuntimeHandler&) const = default;
 };
 

@@ -1,10 +1,22 @@
 #include "base/strings.h"
+#include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/readings.h"
 #include "engine/usage.h"
 
 namespace fluyt::engine {
 namespace {
+
+/// Of its own container.
+Usage usage_of_own(Engine::Core& core, const Sandbox& sandbox) {
+  const std::string parent = cgroup_parent_of(*core.now(), sandbox);
+  const auto directory = container_directory(sandbox.cgroup_driver, parent, sandbox.id);
+  if (!directory.ok()) return {};
+  const auto cgroup = runtime::cgroup::locate(*core.cgroup_host, *directory, "");
+  if (!cgroup.ok()) return {};
+  const auto stats = runtime::cgroup::brief_stats(*cgroup);
+  return stats.ok() ? usage_of(*stats, now_unix_ns()) : Usage();
+}
 
 /// The pod's own cgroup where it has one: it counts what its containers did that are gone as well.
 Usage usage_of_pod(Engine::Core& core, const Sandbox& sandbox,
@@ -18,7 +30,9 @@ Usage usage_of_pod(Engine::Core& core, const Sandbox& sandbox,
     }
     if (stats.ok()) return usage_of(*stats, now);
   }
-  return sum_of(containers, now);
+  std::vector<ContainerStats> all = containers;
+  if (sandbox.own_container) all.push_back({.container = {}, .usage = usage_of_own(core, sandbox)});
+  return sum_of(all, now);
 }
 
 SandboxStats read(Engine::Core& core, const SandboxPtr& sandbox) {

@@ -19,6 +19,13 @@ constexpr size_t kMaxSeccompProfile = 1UL << 20U;
 constexpr size_t kMaxDevices = 4096;
 constexpr int kMaxDeviceDepth = 4;
 
+// containerd's words, which runtimes that know of pods read.
+constexpr const char* kContainerType = "io.kubernetes.cri.container-type";
+constexpr const char* kSandboxId = "io.kubernetes.cri.sandbox-id";
+// Where a guest kernel is short of memory its programs end before it does.
+constexpr int64_t kSandboxOomScore = -998;
+constexpr uint32_t kSandboxUser = 65535;
+
 /// Capabilities that we may hand on: the bounding set of this process.
 std::vector<std::string> bounding_capabilities() {
   std::vector<std::string> names;
@@ -284,21 +291,27 @@ std::map<std::string, std::string> annotations_of(const RuntimeHandler* handler,
   return passed;
 }
 
-spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
-                         const std::string& hostname) {
-  const std::string dir = core.sandbox_dir(sandbox.id);
+/// What it gives to its own container too: the pod's cgroup alone.
+spec::Sandbox cgroup_of(const Engine::Core& core, const Sandbox& sandbox) {
   spec::Sandbox to;
-  to.hostname = hostname;
-  to.resolv_conf = dir + "/resolv.conf";
-  to.hosts = dir + "/hosts";
-  to.hostname_file = dir + "/hostname";
-  to.shm = sandbox.config.namespaces.ipc == NamespaceMode::kNode ? "/dev/shm" : dir + "/shm";
   const std::string parent = cgroup_parent_of(*core.now(), sandbox);
   if (sandbox.cgroup_driver == CgroupDriver::kSystemd) {
     to.cgroup_slice = slice_name(parent);
   } else {
     to.cgroup_parent = parent;
   }
+  return to;
+}
+
+spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
+                         const std::string& hostname) {
+  const std::string dir = core.sandbox_dir(sandbox.id);
+  spec::Sandbox to = cgroup_of(core, sandbox);
+  to.hostname = hostname;
+  to.resolv_conf = dir + "/resolv.conf";
+  to.hosts = dir + "/hosts";
+  to.hostname_file = dir + "/hostname";
+  to.shm = sandbox.config.namespaces.ipc == NamespaceMode::kNode ? "/dev/shm" : dir + "/shm";
   to.privileged = sandbox.config.privileged;
   return to;
 }
@@ -387,12 +400,43 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
   }
   to.resources = spec_resources(config.resources);
   to.annotations = annotations_of(handler, config, sandbox);
+  if (sandbox.own_container) {
+    to.annotations[kContainerType] = "container";
+    to.annotations[kSandboxId] = sandbox.id;
+  }
   const std::string hostname =
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
   oci::Spec spec = FLUYT_TRY(
       spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, *core.spec_host));
   FLUYT_TRY(add_cdi_devices(options->cdi_dirs, config.cdi_devices, spec));
   return spec;
+}
+
+Result<std::string> sandbox_spec(Engine::Core& core, const Sandbox& sandbox) {
+  const auto options = core.now();
+  spec::Container to;
+  to.id = sandbox.id;
+  to.command = {std::string(kSandboxProgram)};
+  to.mounts = {{.container_path = std::string(kSandboxProgram),
+                .host_path = options->pod_init_program,
+                .readonly = true}};
+  // A container that asks for nothing has the pod's.
+  to.namespaces = FLUYT_TRY(namespaces_of(core, Container(), sandbox));
+  // Nobody's, where the pod knows that id.
+  const auto& users = sandbox.config.namespaces.user_ids;
+  const auto knows = [](const IdMap& map) { return kSandboxUser - map.container_id < map.length; };
+  const bool is_known = !users || (knows(users->uids) && knows(users->gids));
+  to.user.run_as_user = to.user.run_as_group = is_known ? kSandboxUser : 0;
+  to.security.readonly_rootfs = true;
+  to.security.no_new_privs = true;
+  to.security.drop_capabilities = {"ALL"};
+  to.resources.oom_score_adj = kSandboxOomScore;
+  to.annotations = annotations_of(FLUYT_TRY(handler_of(*options, sandbox)), {}, sandbox);
+  to.annotations[kContainerType] = "sandbox";
+  to.annotations[kSandboxId] = sandbox.id;
+  const oci::Spec spec = FLUYT_TRY(
+      spec::container_spec(to, cgroup_of(core, sandbox), oci::ImageConfig(), *core.spec_host));
+  return oci::to_json(spec);
 }
 
 }  // namespace fluyt::engine

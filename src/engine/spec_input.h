@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "engine/core.h"
@@ -18,6 +20,14 @@ spec::Host probe_spec_host(const Host& host);
 /// The runtime spec of `container`.
 Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, const Sandbox& sandbox,
                             const image::Image& image);
+
+/// Where a sandbox's own container has its program, a file to be mounted over, and the folders of
+/// its root, which is "rootfs" in its bundle.
+inline constexpr std::string_view kSandboxProgram = "/pod-init";
+inline constexpr std::array<std::string_view, 3> kSandboxFolders = {"proc", "dev", "sys"};
+/// Its runtime spec, as JSON: the pod init, in the sandbox's namespaces, without a right to
+/// anything.
+Result<std::string> sandbox_spec(Engine::Core& core, const Sandbox& sandbox);
 
 /// The image's users and groups.
 Result<spec::UserFiles> read_user_files(Engine::Core& core, const std::string& image_id);

@@ -161,7 +161,7 @@ Result<> Engine::Core::stop(SandboxEntry& entry) {
   entry.ending = true;
   const auto client = entry.client();
   Result<> killed = kill_containers(entry.value()->id);
-  if (client && client->lost()) note_lost(entry);
+  if (client && client->lost()) note_lost(entry, kMonitorLost);
   FLUYT_TRY(std::move(killed));
   note_stopping(*this, entry);
   // Before the namespace goes: a plugin's DEL wants to look into it.

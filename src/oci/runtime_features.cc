@@ -48,6 +48,15 @@ Result<bool> has_idmap(const json& on_linux) {
   return enabled->get<bool>();
 }
 
+Result<bool> says_true(const json& in, const char* name) {
+  const json* annotations = FLUYT_TRY(object_in(in, "annotations", "annotations"));
+  if (annotations == nullptr) return false;
+  const auto at = annotations->find(name);
+  if (at == annotations->end()) return false;
+  if (!at->is_string()) return expected(cat("annotations.", name), "a string");
+  return *at->get_ptr<const std::string*>() == "true";
+}
+
 }  // namespace
 
 Result<RuntimeFeatures> parse_runtime_features(std::string_view text) {
@@ -57,6 +66,7 @@ Result<RuntimeFeatures> parse_runtime_features(std::string_view text) {
   RuntimeFeatures features;
   features.recursive_readonly_mounts =
       FLUYT_TRY(lists(document, "mountOptions", "mountOptions", "rro"));
+  features.sandbox_container = FLUYT_TRY(says_true(document, kSandboxContainerFeature));
   const json* on_linux = FLUYT_TRY(object_in(document, "linux", "linux"));
   if (on_linux == nullptr) return features;
   features.idmapped_mounts = FLUYT_TRY(has_idmap(*on_linux));

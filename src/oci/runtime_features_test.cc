@@ -41,6 +41,12 @@ TEST(RuntimeFeatures, UserNamespacesTakeBothHalves) {
   EXPECT_FALSE(without.user_namespaces);
 }
 
+TEST(RuntimeFeatures, ASandboxsContainerIsAnAnnotation) {
+  EXPECT_TRUE(read(R"({"annotations":{"dev.fluyt.sandbox-container":"true"}})").sandbox_container);
+  EXPECT_FALSE(read(R"({"annotations":{"dev.fluyt.sandbox-container":"no"}})").sandbox_container);
+  EXPECT_FALSE(read(R"({"annotations":null})").sandbox_container);
+}
+
 TEST(RuntimeFeatures, WrongTypesAreNamed) {
   auto error = [](std::string_view json) {
     auto features = parse_runtime_features(json);
@@ -54,6 +60,8 @@ TEST(RuntimeFeatures, WrongTypesAreNamed) {
   EXPECT_THAT(error(R"({"linux":{"namespaces":{}}})"), HasSubstr("linux.namespaces"));
   EXPECT_THAT(error(R"({"linux":{"mountExtensions":{"idmap":{"enabled":"yes"}}}})"),
               HasSubstr("idmap.enabled"));
+  EXPECT_THAT(error(R"({"annotations":{"dev.fluyt.sandbox-container":true}})"),
+              HasSubstr("annotations.dev.fluyt.sandbox-container: expected a string"));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "guest/sandbox/packet.h"
 #include "guest/sandbox/text.h"
 #include "guest/sys/table.h"
+#include "oci/runtime_features.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 #include "sys/pty.h"
@@ -339,6 +340,7 @@ void Rung::describe(nlohmann::ordered_json& features) const {
   on_linux["apparmor"] = {{"enabled", false}};
   on_linux["selinux"] = {{"enabled", false}};
   features["annotations"].erase("org.opencontainers.runc.checkpoint.enabled");
+  features["annotations"][oci::kSandboxContainerFeature] = "true";
 }
 
 }  // namespace fluyt::rung

@@ -38,6 +38,7 @@ struct FakeWorld {
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
   std::map<std::string, sys::OverlayMount> trees;  // of the last create
+  std::map<std::string, std::string> specs;        // of every create, as JSON
   std::string netns;                               // of the sandboxes made
   std::set<std::string> attached;
   std::atomic<int> failing_detaches{0};
@@ -163,6 +164,7 @@ class FakeClient final : public monitor::Client {
     }
     const std::scoped_lock lock(world_.mutex);
     world_.trees = request.trees;
+    world_.specs[request.id] = request.spec_json;
     monitor::ContainerInfo info;
     info.id = request.id;
     info.created_at = now_unix_ns();

@@ -293,6 +293,7 @@ TEST_F(Files, DumpKeepsSecretsToItselfAndIsAConfiguration) {
   write("fluytd.toml",
         "[[image.credentials]]\nmatch = \"a.example\"\nusername = \"u\"\npassword = \"hunter2\"\n"
         "[runtime.handlers.x]\npath = \"/bin/true\"\n"
+        "[runtime.handlers.y]\npath = \"/bin/true\"\nsandbox_container = false\n"
         "[image.pinned_digests]\n\"a.example/b\" = [\"sha256:"
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"]\n");
   const Loaded loaded = read();
@@ -301,6 +302,8 @@ TEST_F(Files, DumpKeepsSecretsToItselfAndIsAConfiguration) {
   EXPECT_THAT(text, testing::Not(HasSubstr("hunter")));
   const Settings again = settings_of(parsed(text));
   EXPECT_EQ(again.handlers, loaded.config.settings.handlers);
+  EXPECT_EQ(again.handlers.at(0).sandbox_container, std::nullopt);
+  EXPECT_EQ(again.handlers.at(1).sandbox_container, false);
   EXPECT_EQ(again.verify.pins, loaded.config.settings.verify.pins);
   EXPECT_EQ(again.monitor_program, "/bin/true");
 }

@@ -146,7 +146,9 @@ void read_handler(const Reading& reading, const std::string& name,
       {"options", into(handler.options, words())},
       {"root", into(handler.root, text())},
       {"privileged_without_host_devices", into(handler.privileged_without_host_devices, flag())},
-      {"annotations", into(handler.annotations, words())}};
+      {"annotations", into(handler.annotations, words())},
+      {"sandbox_container",
+       [&](const Reading& of) { handler.sandbox_container = flag().read(of); }}};
   if (!read_members(reading, members)) return;
   if (const auto checked = engine::check_handler(handler); !checked.ok()) {
     say(reading, checked.error());
@@ -165,6 +167,8 @@ Value write_handlers(const std::vector<engine::RuntimeHandler>& handlers) {
     members.emplace("privileged_without_host_devices",
                     flag().write(handler.privileged_without_host_devices));
     members.emplace("annotations", words().write(handler.annotations));
+    if (handler.sandbox_container)
+      members.emplace("sandbox_container", flag().write(*handler.sandbox_container));
     table.emplace(handler.name, Value{.data = std::move(members), .place = {}});
   }
   return {.data = std::move(table), .place = {}};
