@@ -130,9 +130,9 @@ def test_shared_processes(guests):
     guests.says(first, "kill", "-USR1", number)
     harness.wait_for(lambda: guests.cri.exec(second, "cat", "/tmp/caught")[0] == 0, "the signal")
     # What is left without a parent is process 1's, which waits for it.
-    guests.says(second, "sh", "-c", "(sh -c 'sleep 0.1; exit 0' &)")
-    harness.wait_for(lambda: ") Z " in guests.says(second, "sh", "-c", "sh -c 'exit 0' & cat /proc/[0-9]*/stat 2>/dev/null; true"), "a zombie to be seen")
-    harness.wait_for(lambda: ") Z " not in guests.says(second, "sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true"), "the orphans to be waited for")
+    orphan = guests.says(second, "sh", "-c", "(sleep 1 >/dev/null 2>&1 & echo $!)").strip()
+    assert "PPid:\t1\n" in guests.says(first, "cat", f"/proc/{orphan}/status")
+    harness.wait_for(lambda: guests.cri.exec(first, "test", "-e", f"/proc/{orphan}")[0] == 1, "the orphan to be waited for")
     # The end of one takes all of its programs, and none of the other's.
     guests.cri.stop(first)
     listed = guests.says(second, "ps")
@@ -160,6 +160,34 @@ def test_what_namespaces_share(guests):
     ask = "for i in 1 2 3 4 5 6 7 8 9; do nc {} 7100 </dev/null && exit 0; sleep 0.1; done; exit 1"
     assert guests.says(second, "sh", "-c", ask.format("127.0.0.1")) == "over loopback\n"
     assert guests.says(first, "sh", "-c", ask.format(address)) == "over loopback\n"
+
+
+def test_one_that_targets_another_sees_its_processes(guests):
+    pod = guests.pod()
+    first = guests.run(pod, "first", "sh", "-c", "sleep 1234 & exec sleep 1000")
+    guests.run(pod, "second", "sleep", "1001")
+    wanted = guests.cri.container_config(guests.image, ["sleep", "1002"], name="debug")
+    wanted.linux.security_context.namespace_options.pid = c.pb.TARGET
+    wanted.linux.security_context.namespace_options.target_id = first
+    debug = guests.cri.runtime.CreateContainer(c.pb.CreateContainerRequest(pod_sandbox_id=pod[0], config=wanted, sandbox_config=pod[1]),
+                                               timeout=60).container_id
+    guests.cri.start(debug)
+    listed = guests.says(debug, "ps")
+    assert "sleep 1234" in listed and "sleep 1002" in listed and "sleep 1001" not in listed, listed
+    # Process 1 of it is the other's, with its tree.
+    guests.says(first, "touch", "/tmp/first")
+    guests.says(debug, "test", "-e", "/proc/1/root/tmp/first")
+
+
+def test_what_the_guest_kernel_uses_is_the_pods(guests):
+    pod = guests.pod()
+    containers = [guests.run(pod, name, "sleep", "1000") for name in ("first", "second")]
+    used = [guests.cri.runtime.ContainerStats(c.pb.ContainerStatsRequest(container_id=each), timeout=10).stats.memory.usage_bytes.value
+            for each in containers]
+    stats = guests.cri.runtime.PodSandboxStats(c.pb.PodSandboxStatsRequest(pod_sandbox_id=pod[0]), timeout=10).stats
+    assert [each.attributes.id for each in stats.linux.containers].count(pod[0]) == 0 and len(stats.linux.containers) == 2
+    # The sentry's is in no container's.
+    assert stats.linux.memory.usage_bytes.value > sum(used) + (512 << 10) and min(used) > 0, (stats.linux.memory, used)
 
 
 def test_another_pods_objects_are_its_own(guests):

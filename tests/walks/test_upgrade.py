@@ -3,6 +3,7 @@ lost. The other build is this one with another version in its programs."""
 
 import os
 import shutil
+import signal
 import threading
 
 import cri as c
@@ -20,7 +21,7 @@ def other_build(tmp_path_factory):
                                   text=True).stdout.split()[-1]
     other = ours[:-1] + chr((ord(ours[-1]) - ord("0") + 1) % 10 + ord("0"))
     folder = str(tmp_path_factory.mktemp("other-build"))
-    for name in ("fluytd", "fluyt-monitor", "fluyt-pod-init", "fluyt-unpack"):
+    for name in ("fluytd", "fluyt-monitor", "fluyt-pod-init", "fluyt-unpack", "rung"):
         with open(os.path.join(harness.BIN, name), "rb") as file:
             code = file.read()
         with open(os.path.join(folder, name), "wb") as file:
@@ -98,3 +99,31 @@ def test_up_and_down_under_writing_pods(engine, cri, busybox, other_build):
         assert last in (None, f"last {len(numbers)}")
         cri.remove_sandbox(sandbox)
     engine.bin = harness.BIN
+
+
+def test_a_pod_with_a_guest_kernel(engine, cri, busybox, other_build):
+    """Its own container is handed over with the others: it is joined, and its end is seen, by the monitor that goes on."""
+    cri.pull(busybox)
+    config = cri.sandbox_config(pid=c.pb.POD)
+    sandbox = cri.run_sandbox(config, "guest")
+    try:
+        first = cri.run_container(sandbox, config, cri.container_config(busybox, ["sleep", "1234"]))
+        monitor = host.monitors()[sandbox]
+        engine.kill()
+        engine.bin = other_build[0]
+        engine.start()
+        cri.wait_served()
+        harness.wait_for(lambda: len(mark(monitor)) == 5, "the monitor to be replaced", 30)
+        second = cri.run_container(sandbox, config, cri.container_config(busybox, ["sleep", "1000"], name="second"))
+        assert b"sleep 1234" in cri.exec(second, "ps")[1] and cri.status(first).state == c.RUNNING
+        with open(f"/proc/{monitor}/task/{monitor}/children", encoding="ascii") as file:
+            sentries = [pid for pid in map(int, file.read().split()) if mark(pid)[:2] == ["rung", "sentry"]]
+        assert len(sentries) == 1
+        os.kill(sentries[0], signal.SIGKILL)
+        asked = c.pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
+        harness.wait_for(lambda: cri.runtime.PodSandboxStatus(asked, timeout=10).status.state == c.pb.SANDBOX_NOTREADY, "its end")
+        for container in (first, second):
+            harness.wait_for(lambda container=container: cri.status(container).exit_code == 137, "the containers' ends")
+    finally:
+        cri.remove_sandbox(sandbox)
+        engine.bin = harness.BIN
