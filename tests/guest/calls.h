@@ -56,5 +56,6 @@ void sysv();
 void tasks();
 void terminals();
 void times();
+void users();
 
 }  // namespace calls

@@ -80,5 +80,6 @@ int main(int argc, char** argv) {
   calls::tasks();
   calls::terminals();
   calls::times();
+  calls::users();
   return 0;
 }

@@ -5,6 +5,7 @@
 // do meanwhile does not. The first process only makes and ends workers. Run as the first process of
 // a sandbox, or natively in a container of its own that may be lost.
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -108,13 +109,14 @@ const Choice kChoices[] = {
                     F_SETSIG,    F_GETSIG,    F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ,
                     F_ADD_SEALS, F_GET_SEALS, F_OFD_SETLK,     F_OFD_GETLK,  F_OFD_SETLKW,
                     F_NOTIFY,    F_SETLEASE,  F_GETLEASE}},
-    {SYS_ioctl,
-     1,
-     {TCGETS,      TCSETS,       TCSETSW,     TCSETSF,      TIOCGWINSZ,  TIOCSWINSZ,    TIOCGPGRP,
-      TIOCSPGRP,   TIOCSCTTY,    TIOCNOTTY,   TIOCGSID,     FIONREAD,    FIONBIO,       FIOASYNC,
-      TIOCGPTN,    TIOCSPTLCK,   TIOCGPTPEER, TIOCSTI,      TCFLSH,      TCXONC,        TCSBRK,
-      SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFHWADDR, SIOCGIFMTU,
-      FIOCLEX,     FIONCLEX,     TIOCOUTQ,    TIOCEXCL,     TIOCPKT}},
+    {SYS_ioctl, 1, {TCGETS,        TCSETS,          TCSETSW,      TCSETSF,       TIOCGWINSZ,
+                    TIOCSWINSZ,    TIOCGPGRP,       TIOCSPGRP,    TIOCSCTTY,     TIOCNOTTY,
+                    TIOCGSID,      FIONREAD,        FIONBIO,      FIOASYNC,      TIOCGPTN,
+                    TIOCSPTLCK,    TIOCGPTPEER,     TIOCSTI,      TCFLSH,        TCXONC,
+                    TCSBRK,        SIOCGIFCONF,     SIOCGIFFLAGS, SIOCGIFADDR,   SIOCGIFINDEX,
+                    SIOCGIFNAME,   SIOCGIFHWADDR,   SIOCGIFMTU,   FIOCLEX,       FIONCLEX,
+                    TIOCOUTQ,      TIOCEXCL,        TIOCPKT,      NS_GET_USERNS, NS_GET_PARENT,
+                    NS_GET_NSTYPE, NS_GET_OWNER_UID}},
     {SYS_lseek, 2, {SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE, 9}},
     {SYS_socket, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK, AF_ALG}},
     {SYS_socket,
@@ -404,6 +406,7 @@ class Caller {
       case 5:
         return execute();
       case 6:
+        if (chance_.one_in(2)) return own_users();
         return in_child([this] { return_wrongly(); });
       case 7:
         return in_child([this] { jump_into_the_stub(); });
@@ -942,6 +945,23 @@ class Caller {
       raw(call.number, chance.below(40), address_of(words), chance.below(64), chance.below(64),
           address_of(words), 0);
     }
+  }
+  /// A user namespace with maps, as unshare(1) makes them.
+  void own_users() {
+    const auto write_to = [](const char* path, const char* text) {
+      const long got = raw(SYS_open, address_of(path), O_WRONLY);
+      if (got < 0) return;
+      const auto fd = static_cast<uint64_t>(got);
+      raw(SYS_write, fd, address_of(text), std::strlen(text));
+      raw(SYS_close, fd);
+    };
+    const uint64_t others = chance_.of<uint64_t>(
+        {0, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWCGROUP,
+         CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP});
+    raw(SYS_unshare, CLONE_NEWUSER | others);
+    if (!chance_.one_in(4)) write_to("/proc/self/setgroups", "deny");
+    write_to("/proc/self/uid_map", chance_.one_in(4) ? "0 0 10\n20 30 5\n" : "0 0 1");
+    write_to("/proc/self/gid_map", chance_.one_in(4) ? "5 0 2" : "0 0 1");
   }
   void clone_something() {
     if (depth_ >= 3) return;

@@ -425,6 +425,48 @@ def test_groups_and_echo_requests_beyond_loopback(neighbour):
             guest.wait()
 
 
+# Who makes a user namespace is its root, and nobody's outside.
+USERS = r"""
+set -e
+id -u; cat /proc/self/uid_map | tr -s " "; cat /proc/self/setgroups
+hostname inside; hostname
+mount -t tmpfs x /mnt; echo mine > /mnt/file; stat -c "%u %a" /mnt; chown 5 /mnt/file 2>&1 | grep -o "Invalid argument"
+ps -e -o pid= -o comm= | tr -s " "
+umount /mnt; mount -t sysfs x /mnt 2>&1 | grep -o "permission denied"
+readlink /proc/self/exe
+"""
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_who_makes_a_user_namespace_is_its_root(user):
+    id_of = "0" if user == "root" else "65534"
+    become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if user == "nobody" else []
+    lines = out(*become, "unshare", "-Urmupf", "--mount-proc", "sh", "-c", USERS).split("\n")
+    assert lines[:3] == ["0", f" 0 {id_of} 1", "deny"]
+    assert lines[3:6] == ["inside", "0 1777", "Invalid argument"]
+    assert lines[6] == " 1 sh" and lines[-3:] == ["permission denied", "/usr/bin/readlink", ""]
+
+
+def test_a_user_namespace_is_entered_by_who_may():
+    script = r"""
+      unshare -U sh -c 'echo $$; exec sleep 60' & child=$!
+      while [ "$(readlink /proc/$child/ns/user)" = "$(readlink /proc/self/ns/user)" ]; do sleep 0.01; done
+      printf '0 100 1\n1 1000 50\n' > /proc/$child/uid_map; printf '0 200 51\n' > /proc/$child/gid_map
+      nsenter -t $child -U -S 7 -G 3 sh -c 'id -u; id -g; grep ^Uid /proc/self/status; grep -c . /proc/self/uid_map'
+      setpriv --reuid 5 --clear-groups --regid 5 nsenter -t $child -U true 2>&1 | grep -o 'Permission denied\|Operation not permitted' | head -1
+      nsenter -t $child -U -S 7 -G 3 sleep 50 & inside=$!
+      while [ "$(cat /proc/$inside/comm)" != sleep ]; do sleep 0.01; done
+      grep ^Uid /proc/$inside/status
+      nsenter -t $child -U -S 8 -G 3 --preserve-credentials kill $inside 2>/dev/null || true
+      nsenter -t $child -U -S 8 -G 3 sh -c "kill $inside" 2>&1 | grep -o 'not permitted'
+      kill $inside $child; wait
+    """
+    lines = out("sh", "-c", script).split("\n")[1:]
+    assert lines[:4] == ["7", "3", "Uid:\t7\t7\t7\t7", "2"], lines
+    assert lines[4] in ("Permission denied", "Operation not permitted"), lines
+    assert lines[5:7] == ["Uid:\t1006\t1006\t1006\t1006", "not permitted"], lines
+
+
 # What the guest kernel answers otherwise than Linux does: "call: case": (native, inside). At most 15.
 DIFFERENCES = {}
 

@@ -274,7 +274,7 @@ def test_settings_of_namespaces_are_the_containers_own(box):
     code, out, error = box.once("sh", "-c", "cd /proc/sys; cat net/core/somaxconn kernel/shmmni net/ipv4/conf/lo/rp_filter kernel/ostype; echo *;"
                                 " cat /proc/sys/net/core/somaxconn; cat kernel/modprobe || echo none")
     lines = out.splitlines()
-    assert code == 0 and lines[:2] == ["77", "99"] and lines[2] in "012" and lines[3:] == ["Linux", "fs kernel net vm", "77", "none"], (out, error)
+    assert code == 0 and lines[:2] == ["77", "99"] and lines[2] in "012" and lines[3:] == ["Linux", "fs kernel net user vm", "77", "none"], (out, error)
 
 
 def test_the_identity_is_the_specifications(box):

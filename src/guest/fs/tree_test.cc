@@ -228,6 +228,87 @@ TEST_F(TreeTest, ACopyHasTheMountsAndGoesItsOwnWay) {
   EXPECT_EQ(tree_.find(there, "/d/cwd", LastLink::kFollow).error().value(), ENOENT);
 }
 
+TEST_F(TreeTest, ACopyForLessPrivilegeKeepsWhatItInherits) {
+  dir("/m");
+  dir("/at");
+  ASSERT_TRUE(tree_
+                  .mount(tree_.find(from(), "/m", LastLink::kFollow).value(), make_memfs(0700),
+                         "tmpfs", "ro,nosuid")
+                  .ok());
+  const DentryPtr root = tree_.copy(tree_.root(), {}, Tree::CopyFor::kLessPrivileged).value().root;
+  const WalkFrom there{root, root, {}};
+  const auto at = [&](const char* path) {
+    return tree_.find(there, path, LastLink::kFollow).value();
+  };
+  EXPECT_EQ(tree_.unmount(at("/m"), true).value(), EINVAL);
+  EXPECT_EQ(tree_.remount(at("/m"), "rw,nosuid").value(), EPERM);
+  EXPECT_EQ(tree_.remount(at("/m"), "ro").value(), EPERM);
+  EXPECT_TRUE(tree_.remount(at("/m"), "ro,nosuid,noexec").ok());
+  // What it hides is not to be seen elsewhere.
+  EXPECT_EQ(tree_.bind(root, at("/at")).value(), EINVAL);
+  ASSERT_TRUE(tree_.bind(root, at("/at"), Tree::Depth::kWithAllBelow).ok());
+  EXPECT_EQ(tree_.remount(at("/at/m"), "rw").value(), EPERM);
+  EXPECT_EQ(tree_.unmount(at("/at/m"), true).value(), EINVAL);
+  EXPECT_EQ(tree_.unmount(at("/at"), false).value(), EBUSY);
+  EXPECT_TRUE(tree_.unmount(at("/at"), true).ok());
+  // Where it was copied from, it is as it was.
+  EXPECT_TRUE(tree_.unmount(tree_.find(from(), "/m", LastLink::kFollow).value(), true).ok());
+}
+
+TEST_F(TreeTest, ABindWithAllBelowGoesItsOwnWay) {
+  dir("/a");
+  dir("/a/m");
+  dir("/b");
+  const auto at = [&](const char* path) {
+    return tree_.find(from(), path, LastLink::kFollow).value();
+  };
+  ASSERT_TRUE(tree_.mount(at("/a/m"), make_memfs(0700), "tmpfs").ok());
+  dir("/a/m/inner");
+  ASSERT_TRUE(tree_.bind(at("/a"), at("/b")).ok());
+  EXPECT_EQ(find("/b/m/inner"), ENOENT);
+  ASSERT_TRUE(tree_.unmount(at("/b"), false).ok());
+  ASSERT_TRUE(tree_.bind(at("/a"), at("/b"), Tree::Depth::kWithAllBelow).ok());
+  EXPECT_EQ(find("/b/m/inner"), 0);
+  dir("/b/m/made");
+  EXPECT_EQ(find("/a/m/made"), 0);
+  ASSERT_TRUE(tree_.unmount(at("/a/m"), false).ok());
+  EXPECT_EQ(find("/a/m/inner"), ENOENT);
+  EXPECT_EQ(find("/b/m/inner"), 0);
+  // Itself in itself: what was there before is bound, not what comes of it.
+  ASSERT_TRUE(tree_.bind(tree_.root(), at("/a/m"), Tree::Depth::kWithAllBelow).ok());
+  EXPECT_EQ(find("/a/m/b/m/inner"), 0);
+  EXPECT_EQ(find("/a/m/a/m/b"), ENOENT);
+}
+
+TEST_F(TreeTest, PivotingTurnsTheTreeUpsideDown) {
+  const DentryPtr root = tree_.copy(tree_.root(), {}).value().root;
+  dir("/new");
+  WalkFrom there{root, root, {}};
+  const auto at = [&](const char* path) {
+    return tree_.find(there, path, LastLink::kFollow).value();
+  };
+  ASSERT_TRUE(tree_.mount(at("/new"), make_memfs(0755), "tmpfs").ok());
+  ASSERT_TRUE(tree_.make(there, "/new/old", S_IFDIR | 0755, 0).ok());
+  const DentryPtr new_root = at("/new");
+  EXPECT_EQ(tree_.pivot(root, new_root, root).value(), EBUSY);
+  EXPECT_EQ(tree_.pivot(root, root, new_root).value(), EBUSY);
+  EXPECT_EQ(tree_.pivot(root, at("/new/old"), at("/new/old")).value(), EINVAL);
+  ASSERT_TRUE(tree_.pivot(root, new_root, at("/new/old")).ok());
+  there = {new_root, new_root, {}};
+  EXPECT_EQ(at("/old"), root);
+  EXPECT_EQ(tree_.path_of(at("/old/new"), new_root), "/old/new");
+  EXPECT_EQ(at("/old/.."), new_root);
+  EXPECT_EQ(tree_.mounts(new_root).size(), 2U);
+  // It is the root of nothing any more.
+  EXPECT_EQ(tree_.pivot(root, new_root, new_root).value(), EINVAL);
+  ASSERT_TRUE(tree_.unmount(root, true).ok());
+  EXPECT_EQ(tree_.mounts(new_root).size(), 1U);
+  EXPECT_EQ(tree_.find(there, "/old/new", LastLink::kFollow).error().value(), ENOENT);
+  tree_.drop(new_root);
+  tree_.sweep();
+  EXPECT_EQ(tree_.mounts(new_root).size(), 0U);
+}
+
 TEST_F(TreeTest, ARootThatIsDroppedLetsItsFilesGo) {
   InodePtr inode = make_memfs(0755);
   const std::weak_ptr<Inode> watched = inode;

@@ -21,7 +21,7 @@ class DirFile final : public File {
 /// Text as it was when the file was opened.
 class TextFile final : public File {
  public:
-  TextFile(DentryPtr path, InodePtr inode, int flags, ErrnoOr<std::string> text, TakeText write)
+  TextFile(DentryPtr path, InodePtr inode, int flags, ErrnoOr<std::string> text, TakeTextAt write)
       : File(std::move(path), std::move(inode), flags),
         failure_(text.error()),
         text_(std::move(text).value()),
@@ -36,7 +36,7 @@ class TextFile final : public File {
   }
   ErrnoOr<size_t> write(Caller&, std::span<const std::byte> from, int64_t* offset) override {
     if (!write_) return Errno(EIO);
-    GUEST_TRY(write_({reinterpret_cast<const char*>(from.data()), from.size()}));
+    GUEST_TRY(write_({reinterpret_cast<const char*>(from.data()), from.size()}, *offset));
     *offset += static_cast<int64_t>(from.size());
     return from.size();
   }
@@ -49,10 +49,16 @@ class TextFile final : public File {
  private:
   Errno failure_;
   std::string text_;
-  TakeText write_;
+  TakeTextAt write_;
 };
 
 }  // namespace
+
+FilePtr open_text(DentryPtr path, InodePtr inode, int flags, ErrnoOr<std::string> text,
+                  TakeTextAt write) {
+  return std::make_shared<TextFile>(std::move(path), std::move(inode), flags, std::move(text),
+                                    std::move(write));
+}
 
 uint32_t Node::type() const { return mode_ & S_IFMT; }
 
@@ -87,8 +93,9 @@ TextNode::TextNode(const NodeSystem& system, uint32_t mode, uint64_t ino, Text t
 ErrnoOr<FilePtr> TextNode::open(DentryPtr path, int flags) {
   ErrnoOr<std::string> text = text_();
   if (!text.ok() && system().failure == NodeSystem::Failure::kAtOpen) return text.error();
-  return FilePtr(std::make_shared<TextFile>(std::move(path), shared_from_this(), flags,
-                                            std::move(text), write_));
+  TakeTextAt take;
+  if (write_) take = [write = write_](std::string_view given, int64_t) { return write(given); };
+  return open_text(std::move(path), shared_from_this(), flags, std::move(text), std::move(take));
 }
 
 LinkNode::LinkNode(const NodeSystem& system, uint64_t ino, Text target, Jump jump)

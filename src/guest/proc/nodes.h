@@ -54,6 +54,11 @@ class Node : public Inode {
 
 using Text = std::function<ErrnoOr<std::string>()>;
 using TakeText = std::function<Errno(std::string_view)>;
+/// As a write(2) of it: where in the file as well.
+using TakeTextAt = std::function<Errno(std::string_view, int64_t offset)>;
+/// An open file of a text that is made by now; what goes wrong with `text` is heard at reads.
+FilePtr open_text(DentryPtr path, InodePtr inode, int flags, ErrnoOr<std::string> text,
+                  TakeTextAt write);
 
 /// A file whose text is made as it is opened. A null `write` makes writes EIO.
 class TextNode : public Node {

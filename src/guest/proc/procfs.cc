@@ -12,6 +12,7 @@
 #include "guest/net/network.h"
 #include "guest/platform/host/io.h"
 #include "guest/proc/nodes.h"
+#include "guest/proc/user_file.h"
 #include "guest/task/namespaces.h"
 
 namespace fluyt::guest {
@@ -120,16 +121,9 @@ class Watched {
   int32_t tid_;
 };
 
-/// ptrace(2), "Ptrace access mode checking", of namespaces: who may see into a process.
+/// Of namespaces and what links lead to: who may see into a process.
 bool may_look_into(const Task* asks, const Task& other) {
-  constexpr int kCapSysPtrace = 19;
-  if (asks == nullptr) return false;
-  const Credentials& own = asks->credentials;
-  const Credentials& its = other.credentials;
-  return asks->process == other.process || own.can(kCapSysPtrace) ||
-         (other.process->dumpable && own.fsuid == its.uid && own.fsuid == its.euid &&
-          own.fsuid == its.suid && own.fsgid == its.gid && own.fsgid == its.egid &&
-          own.fsgid == its.sgid);
+  return asks != nullptr && may_look_into(*asks, other, LookBy::kFileIds);
 }
 
 /// What its links lead to is only for those.
@@ -203,6 +197,12 @@ std::string maps_of(const Watched& who, const Seen& seen, bool detailed) {
     if (detailed) add_details(out, area, area.end - start);
   }
   return out;
+}
+
+/// Of whoever asks: ids are shown as its user namespace has them.
+Credentials reader_credentials() {
+  const Task* task = Task::current();
+  return task != nullptr ? task->credentials : Credentials();
 }
 
 char state_of(const Process& process) {
@@ -283,6 +283,7 @@ std::string status_of(const Watched& who, const Seen& seen) {
   const Process& process = *seen.process;
   const ProcessPtr parent = process.parent.lock();
   const Credentials& c = seen.credentials;
+  const Credentials reader = reader_credentials();
   SignalSet ignored = 0;
   SignalSet caught = 0;
   for (int signal = 1; signal <= kSignals; ++signal) {
@@ -301,9 +302,11 @@ std::string status_of(const Watched& who, const Seen& seen) {
         "(%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
         seen.name.c_str(), mask, state, word, who.shown(process.pid), who.shown(seen.tid),
         parent ? who.shown(parent->pid) : 0);
-  print(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t", c.uid, c.euid,
-        c.suid, c.fsuid, c.gid, c.egid, c.sgid, c.fsgid);
-  for (uint32_t group : c.groups) print(out, "%u ", group);
+  print(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t",
+        reader.shown_uid(c.uid), reader.shown_uid(c.euid), reader.shown_uid(c.suid),
+        reader.shown_uid(c.fsuid), reader.shown_gid(c.gid), reader.shown_gid(c.egid),
+        reader.shown_gid(c.sgid), reader.shown_gid(c.fsgid));
+  for (uint32_t group : c.groups) print(out, "%u ", reader.shown_gid(group));
   out += '\n';
   // From here down to its own namespace.
   std::vector<const PidSpace*> levels;
@@ -452,7 +455,7 @@ InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
 
 ErrnoOr<std::string> mounts_text(Kernel& kernel, const Seen& seen, bool detailed) {
   if (!seen.mounts) return Errno(EINVAL);
-  const DentryPtr& root = seen.mounts->root;
+  const DentryPtr root = seen.mounts->root();
   std::string out;
   int id = 20;
   for (const DentryPtr& mount : kernel.tree->mounts(root)) {
@@ -513,8 +516,13 @@ InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
     if (!is_thread && found != kernel.processes.end()) dir->show(found->second);
     const auto thread = kernel.tasks.find(tid);
     // What may not be dumped is root's (prctl(2), PR_SET_DUMPABLE).
-    if (thread != kernel.tasks.end() && thread->second->process->dumpable)
-      owner = {thread->second->credentials.euid, thread->second->credentials.egid};
+    if (thread != kernel.tasks.end()) {
+      const Credentials& who_is = thread->second->credentials;
+      if (thread->second->process->dumpable)
+        owner = {who_is.euid, who_is.egid};
+      else if (who_is.user && who_is.root() != kNoId)
+        owner = {who_is.root(), 0};
+    }
   }
   dir->set_owner(owner.uid, owner.gid);
   uint64_t next = ino;
@@ -548,30 +556,48 @@ InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
           });
     });
   };
+  // Only for who may see into the process (proc(5): PTRACE_MODE_READ_FSCREDS).
+  const auto inner_text = [&](const char* name, uint32_t mode, auto make) {
+    text(name, mode, [make](const Watched& w, const Seen&) -> ErrnoOr<std::string> {
+      const Seen seen = GUEST_TRY(look_into(w));
+      return make(w, seen);
+    });
+  };
   using Out = ErrnoOr<std::string>;
-  text("maps", 0444, [](const Watched& w, const Seen& s) -> Out { return maps_of(w, s, false); });
-  text("smaps", 0444, [](const Watched& w, const Seen& s) -> Out { return maps_of(w, s, true); });
+  inner_text("maps", 0444,
+             [](const Watched& w, const Seen& s) -> Out { return maps_of(w, s, false); });
+  inner_text("smaps", 0444,
+             [](const Watched& w, const Seen& s) -> Out { return maps_of(w, s, true); });
   text("stat", 0444, [](const Watched& w, const Seen& s) -> Out { return stat_of(w, s); });
   text("status", 0444, [](const Watched& w, const Seen& s) -> Out { return status_of(w, s); });
   text("statm", 0444, [](const Watched&, const Seen& s) -> Out { return statm_of(s); });
-  text("io", 0400, [](const Watched&, const Seen& s) -> Out { return io_of(s); });
+  inner_text("io", 0400, [](const Watched&, const Seen& s) -> Out { return io_of(s); });
   text("comm", 0644, [](const Watched&, const Seen& s) -> Out { return s.name + "\n"; });
   text("cmdline", 0444, [](const Watched&, const Seen& s) -> Out {
     return s.mm ? memory_text(s, s.mm->layout.arguments, s.mm->layout.arguments_end)
                 : Out(std::string());
   });
-  text("environ", 0400, [](const Watched&, const Seen& s) -> Out {
+  inner_text("environ", 0400, [](const Watched&, const Seen& s) -> Out {
     return s.mm ? memory_text(s, s.mm->layout.environment, s.mm->layout.environment_end)
                 : Out(std::string());
   });
-  text("auxv", 0400, [](const Watched&, const Seen& s) -> Out {
+  inner_text("auxv", 0400, [](const Watched&, const Seen& s) -> Out {
     return s.mm ? s.mm->layout.auxv : std::string();
   });
   text("cgroup", 0444, [](const Watched&, const Seen&) -> Out { return std::string("0::/\n"); });
-  text("uid_map", 0644, [](const Watched& w, const Seen&) -> Out { return w.kernel().uid_map; });
-  text("gid_map", 0644, [](const Watched& w, const Seen&) -> Out { return w.kernel().gid_map; });
-  text("setgroups", 0644,
-       [](const Watched&, const Seen&) -> Out { return std::string("allow\n"); });
+  for (const UserFile::Kind kind :
+       {UserFile::Kind::kUidMap, UserFile::Kind::kGidMap, UserFile::Kind::kSetGroups}) {
+    const uint64_t number = ++next;
+    dir->add(UserFile::name(kind), 8, [who, kind, number, owner]() -> InodePtr {
+      auto node = std::make_shared<UserFile>(kProc, number, who.kernel(), kind,
+                                             [who]() -> ErrnoOr<UserSpacePtr> {
+                                               Seen seen = GUEST_TRY(who.look());
+                                               return std::move(seen.credentials.user);
+                                             });
+      node->set_owner(owner.uid, owner.gid);
+      return node;
+    });
+  }
   text("oom_score_adj", 0644,
        [](const Watched&, const Seen&) -> Out { return std::string("0\n"); });
   text("oom_score", 0444, [](const Watched&, const Seen&) -> Out { return std::string("0\n"); });
@@ -678,8 +704,9 @@ std::string sysv_text(const char* kind) {
   if (task == nullptr) return out;
   SysV& sysv = task->sysv();
   std::lock_guard lock(sysv.lock);
-  const auto owner = [&out](const IpcPermissions& p) {
-    print(out, "%5u %5u %5u %5u", p.uid, p.gid, p.cuid, p.cgid);
+  const auto owner = [&out, &reader = task->credentials](const IpcPermissions& p) {
+    print(out, "%5u %5u %5u %5u", reader.shown_uid(p.uid), reader.shown_gid(p.gid),
+          reader.shown_uid(p.cuid), reader.shown_gid(p.cgid));
   };
   if (std::string_view(kind) == "shm") {
     out =
@@ -917,6 +944,8 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
       add("cap_last_cap", 106, is("40\n"));
       add("ngroups_max", 107, is("65536\n"));
       add("random_boot", 108, is("0\n"));
+      add("overflowuid", 111, is("65534\n"));
+      add("overflowgid", 112, is("65534\n"));
       add("threads-max", 109, is("4096\n"));
       add("hostname", 110, [&kernel]() -> ErrnoOr<std::string> {
         std::lock_guard lock(kernel.lock);
@@ -954,6 +983,9 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
                                                 {"fs/inotify/max_queued_events", "16384\n"},
                                                 {"fs/inotify/max_user_watches", "65536\n"},
                                                 {"fs/inotify/max_user_instances", "128\n"}};
+    for (const char* kind : {"cgroup", "ipc", "mnt", "pid", "user", "uts"})
+      below.emplace(std::string("user/max_") + kind + "_namespaces",
+                    std::to_string(Kernel::kMaxNamespaces) + "\n");
     for (const auto& [path, text] : settings)
       if (!path.starts_with("kernel/")) below.insert_or_assign(path, text);
     uint64_t number = 1000;

@@ -86,7 +86,7 @@ Result<Entered> enter(Server& server, Packet& packet) {
   const ProgramRequest request =
       FLUYT_TRY(parse_program(FLUYT_TRY(read_description(packet.descriptors[0]))));
   // Whoever asks may have changed files of the root just now, from outside.
-  server.pod.kernel.tree->distrust(server.container->mounts ? server.container->mounts->root
+  server.pod.kernel.tree->distrust(server.container->mounts ? server.container->mounts->root()
                                                             : server.pod.kernel.tree->root());
   Streams streams = FLUYT_TRY(open_streams(
       server.pod.kernel,

@@ -58,11 +58,11 @@ Errno Pod::place(const ContainerPtr& container, const Surroundings& around,
   if (const auto other = find(&Placed::ipc_namespace, around.ipc_namespace))
     container->ipc = other->ipc;
   else
-    container->ipc = kernel.new_sysv();
+    container->ipc = GUEST_TRY(kernel.new_sysv());
   if (const auto other = find(&Placed::uts_namespace, around.uts_namespace)) {
     container->uts = other->uts;
   } else {
-    container->uts = kernel.new_names(kernel.names);
+    container->uts = GUEST_TRY(kernel.new_names(kernel.names));
     container->uts->host = as.host_name.empty() ? around.host_name : as.host_name;
     container->uts->domain = as.domain_name.empty() ? around.domain_name : as.domain_name;
   }
@@ -94,7 +94,7 @@ Result<Member> take_in(Pod& pod, const ContainerPtr& container, MemberParts part
   container->mounts = std::move(mounts).value();
   if (const Errno placed = pod.place(container, parts.around, request); !placed.ok())
     return Error::from_errno(placed.value(), "a PID namespace");
-  const DentryPtr& at = container->mounts->root;
+  const DentryPtr at = container->mounts->root();
   Mounter mounter(kernel, container, at, container->pids ? container->pids : kernel.pids, request,
                   pod.facts);
   if (const Errno mounted = mounter.mount_all(read_host_mounts(parts.around.mounts)); !mounted.ok())

@@ -141,7 +141,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
     task->install_filter(std::move(chain).value());
   }
   task->fs = std::make_shared<FsContext>();
-  task->fs->root = task->fs->cwd = task->mounts->root;
+  task->fs->root = task->fs->cwd = task->mounts->root();
   if (request.umask) task->fs->umask = *request.umask & 0777;
   DentryPtr directory;
   const Errno entered =

@@ -217,8 +217,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.names.domain = request.domain_name.empty() ? around.domain_name : request.domain_name;
   kernel.pids->init_is_spared = request.init_is_spared;
   if (scene == Scene::kContainer && !uid_map.empty()) {
-    kernel.uid_map = uid_map;
-    kernel.gid_map = gid_map;
+    kernel.set_id_maps(uid_map, gid_map);
   }
   if (request.holds_pod) {
     ErrnoOr<PidSpacePtr> pids = kernel.new_pids(kernel.pids);

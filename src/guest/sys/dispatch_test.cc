@@ -312,5 +312,43 @@ TEST(Dispatch, RandomCallsAreAnswered) {
   EXPECT_EQ(left, 0);
 }
 
+TEST(Namespaces, AreNoMoreThanTheSandboxMayHave) {
+  World world([](FakeContext&) { return Event{}; });
+  Kernel& kernel = world.kernel();
+  const auto fill = [](auto make) {
+    std::vector<std::decay_t<decltype(make().value())>> held;
+    for (int i = 0; i < Kernel::kMaxNamespaces; ++i) {
+      auto made = make();
+      ASSERT_TRUE(made.ok()) << i;
+      held.push_back(std::move(made).value());
+    }
+    EXPECT_EQ(make().error(), Errno(ENOSPC));
+    held.pop_back();
+    EXPECT_TRUE(make().ok());
+  };
+  fill([&] { return kernel.new_users(Credentials()); });
+  fill([&] { return kernel.new_names(kernel.names); });
+  fill([&] { return kernel.new_sysv(); });
+  fill([&] { return kernel.new_cgroups(nullptr); });
+  fill([&] { return kernel.new_pids(kernel.pids); });
+}
+
+TEST(Namespaces, OfUsersAre33Deep) {
+  World world([](FakeContext&) { return Event{}; });
+  Credentials maker;
+  for (int depth = 1; depth <= 33; ++depth) {
+    UserSpacePtr made = world.kernel().new_users(maker).value();
+    ASSERT_TRUE(made) << depth;
+    EXPECT_EQ(made->depth, depth);
+    for (const auto kind : {UserSpace::kUsers, UserSpace::kGroups})
+      ASSERT_TRUE(made->set_map(kind, IdMap({{0, 0, 1}})).ok());
+    maker.enter(std::move(made));
+  }
+  EXPECT_EQ(world.kernel().new_users(maker).error(), Errno(ENOSPC));
+  // Who is nobody where it is makes none.
+  maker.enter(world.kernel().new_users(Credentials()).value());
+  EXPECT_EQ(world.kernel().new_users(maker).error(), Errno(EPERM));
+}
+
 }  // namespace
 }  // namespace fluyt::guest

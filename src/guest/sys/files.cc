@@ -16,6 +16,7 @@
 #include "guest/net/socket.h"
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
+#include "guest/task/namespaces.h"
 
 namespace fluyt::guest {
 namespace {
@@ -99,8 +100,7 @@ ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vec
         if (done != 0) return done;
         if (put.error().value() == EPIPE) {
           std::lock_guard lock(task.kernel.lock);
-          task.kernel.send_to(
-              task, make_signal(SIGPIPE, SI_USER, task.process->pid, task.credentials.uid));
+          task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
         }
         return put.error();
       }
@@ -413,6 +413,8 @@ ErrnoOr<uint64_t> sys_ioctl(Task& task, Arguments a) {
     default:
       break;
   }
+  if (const auto* space = dynamic_cast<const NamespaceInode*>(file->inode().get()))
+    return control_namespace(task, *space, request, a[2]);
   Caller caller = task.caller();
   return file->ioctl(caller, request, a[2]);
 }
@@ -447,7 +449,7 @@ ErrnoOr<uint64_t> sys_pipe2(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_fstat(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
   const Stat stat = GUEST_TRY(file->stat());
-  GUEST_TRY(task.put(a[1], stat));
+  GUEST_TRY(task.put(a[1], shown(task, stat)));
   return uint64_t{0};
 }
 

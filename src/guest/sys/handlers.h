@@ -78,8 +78,19 @@ ErrnoOr<uint64_t> write_socket(Task& task, Socket& socket, std::span<const IoVec
 /// fcntl's F_GETLK, F_SETLK, F_SETLKW and those of open file descriptions.
 ErrnoOr<uint64_t> control_lock(Task& task, const FilePtr& file, int command, uint64_t address);
 
-/// Of the caller's mount namespace, with `fs` moved into it.
-ErrnoOr<std::shared_ptr<MountSpace>> copy_mounts(Task& task, FsContext& fs);
+/// Of the caller's mount namespace, with `fs` moved into it. It belongs to the user namespace `of`.
+ErrnoOr<std::shared_ptr<MountSpace>> copy_mounts(Task& task, FsContext& fs, const UserSpacePtr& of);
+/// One that the caller or its child is to enter. EPERM: the caller's root is not its mount
+/// namespace's, or it has no ids in its own user namespace; ENOSPC: there are too many, or too
+/// deep.
+ErrnoOr<UserSpacePtr> new_users(Task& task);
+
+/// A file's, as the caller's user namespace has its owners.
+inline Stat shown(const Task& task, Stat stat) {
+  stat.uid = task.credentials.shown_uid(stat.uid);
+  stat.gid = task.credentials.shown_gid(stat.gid);
+  return stat;
+}
 
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec);
 

@@ -1,25 +1,25 @@
 #include <algorithm>
+#include <array>
 
 #include "guest/sys/handlers.h"
 
 namespace fluyt::guest {
 namespace {
 
-constexpr uint32_t kKeep = ~0U;
-
 uint32_t id_of(uint64_t value) { return static_cast<uint32_t>(value); }
 
 /// capabilities(7), "Effect of user ID changes on capabilities".
 void adjust_capabilities(Credentials& who, const Credentials& before) {
   if ((before.secure_bits & kSecureNoSetuidFixup) != 0) return;
-  const bool had_root = before.uid == 0 || before.euid == 0 || before.suid == 0;
-  const bool has_root = who.uid == 0 || who.euid == 0 || who.suid == 0;
+  const uint32_t root = before.root();
+  const bool had_root = before.uid == root || before.euid == root || before.suid == root;
+  const bool has_root = who.uid == root || who.euid == root || who.suid == root;
   if (had_root && !has_root) {
     if ((before.secure_bits & kSecureKeepCaps) == 0) who.permitted = who.effective = 0;
     who.ambient = 0;
   }
-  if (before.euid == 0 && who.euid != 0) who.effective = 0;
-  if (before.euid != 0 && who.euid == 0) who.effective = who.permitted;
+  if (before.euid == root && who.euid != root) who.effective = 0;
+  if (before.euid != root && who.euid == root) who.effective = who.permitted;
 }
 
 /// Others look at a task's credentials, its groups among them, with the lock held.
@@ -32,19 +32,41 @@ bool is_one_of(uint32_t id, uint32_t a, uint32_t b, uint32_t c) {
   return id == a || id == b || id == c;
 }
 
+/// The kernel's of the first arguments, of which kNoId says that it is to stay. EINVAL: one is
+/// nobody's.
+template <size_t kCount>
+ErrnoOr<std::array<uint32_t, kCount>> kernel_ids(const Task& task, UserSpace::Kind kind,
+                                                 Arguments a) {
+  std::array<uint32_t, kCount> out{};
+  for (size_t i = 0; i < kCount; ++i) {
+    const uint32_t asked = id_of(a[i]);
+    out[i] = kind == UserSpace::kUsers ? task.kernel_uid(asked) : task.kernel_gid(asked);
+    if (asked != kNoId && out[i] == kNoId) return Errno(EINVAL);
+  }
+  return out;
+}
+
 }  // namespace
 
-ErrnoOr<uint64_t> sys_getuid(Task& task, Arguments) { return uint64_t{task.credentials.uid}; }
-ErrnoOr<uint64_t> sys_geteuid(Task& task, Arguments) { return uint64_t{task.credentials.euid}; }
-ErrnoOr<uint64_t> sys_getgid(Task& task, Arguments) { return uint64_t{task.credentials.gid}; }
-ErrnoOr<uint64_t> sys_getegid(Task& task, Arguments) { return uint64_t{task.credentials.egid}; }
+ErrnoOr<uint64_t> sys_getuid(Task& task, Arguments) {
+  return uint64_t{task.credentials.shown_uid(task.credentials.uid)};
+}
+ErrnoOr<uint64_t> sys_geteuid(Task& task, Arguments) {
+  return uint64_t{task.credentials.shown_uid(task.credentials.euid)};
+}
+ErrnoOr<uint64_t> sys_getgid(Task& task, Arguments) {
+  return uint64_t{task.credentials.shown_gid(task.credentials.gid)};
+}
+ErrnoOr<uint64_t> sys_getegid(Task& task, Arguments) {
+  return uint64_t{task.credentials.shown_gid(task.credentials.egid)};
+}
 
 ErrnoOr<uint64_t> sys_setuid(Task& task, Arguments a) {
   const Credentials before = task.credentials;
   Credentials who = before;
-  const uint32_t id = id_of(a[0]);
-  if (id == kKeep) return Errno(EINVAL);
-  if (who.can(kCapSetuid))
+  const uint32_t id = task.kernel_uid(id_of(a[0]));
+  if (id == kNoId) return Errno(EINVAL);
+  if (who.has(kCapSetuid))
     who.uid = who.suid = id;
   else if (id != who.uid && id != who.suid)
     return Errno(EPERM);
@@ -56,9 +78,9 @@ ErrnoOr<uint64_t> sys_setuid(Task& task, Arguments a) {
 
 ErrnoOr<uint64_t> sys_setgid(Task& task, Arguments a) {
   Credentials& who = task.credentials;
-  const uint32_t id = id_of(a[0]);
-  if (id == kKeep) return Errno(EINVAL);
-  if (who.can(kCapSetgid))
+  const uint32_t id = task.kernel_gid(id_of(a[0]));
+  if (id == kNoId) return Errno(EINVAL);
+  if (who.has(kCapSetgid))
     who.gid = who.sgid = id;
   else if (id != who.gid && id != who.sgid)
     return Errno(EPERM);
@@ -69,14 +91,13 @@ ErrnoOr<uint64_t> sys_setgid(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_setresuid(Task& task, Arguments a) {
   const Credentials before = task.credentials;
   Credentials who = before;
-  for (int i = 0; i < 3; ++i) {
-    const uint32_t id = id_of(a[i]);
-    if (id != kKeep && !who.can(kCapSetuid) && !is_one_of(id, who.uid, who.euid, who.suid))
+  const auto ids = GUEST_TRY(kernel_ids<3>(task, UserSpace::kUsers, a));
+  for (const uint32_t id : ids)
+    if (id != kNoId && !who.has(kCapSetuid) && !is_one_of(id, who.uid, who.euid, who.suid))
       return Errno(EPERM);
-  }
-  if (id_of(a[0]) != kKeep) who.uid = id_of(a[0]);
-  if (id_of(a[1]) != kKeep) who.euid = id_of(a[1]);
-  if (id_of(a[2]) != kKeep) who.suid = id_of(a[2]);
+  if (ids[0] != kNoId) who.uid = ids[0];
+  if (ids[1] != kNoId) who.euid = ids[1];
+  if (ids[2] != kNoId) who.suid = ids[2];
   who.fsuid = who.euid;
   adjust_capabilities(who, before);
   commit(task, std::move(who));
@@ -85,14 +106,13 @@ ErrnoOr<uint64_t> sys_setresuid(Task& task, Arguments a) {
 
 ErrnoOr<uint64_t> sys_setresgid(Task& task, Arguments a) {
   Credentials who = task.credentials;
-  for (int i = 0; i < 3; ++i) {
-    const uint32_t id = id_of(a[i]);
-    if (id != kKeep && !who.can(kCapSetgid) && !is_one_of(id, who.gid, who.egid, who.sgid))
+  const auto ids = GUEST_TRY(kernel_ids<3>(task, UserSpace::kGroups, a));
+  for (const uint32_t id : ids)
+    if (id != kNoId && !who.has(kCapSetgid) && !is_one_of(id, who.gid, who.egid, who.sgid))
       return Errno(EPERM);
-  }
-  if (id_of(a[0]) != kKeep) who.gid = id_of(a[0]);
-  if (id_of(a[1]) != kKeep) who.egid = id_of(a[1]);
-  if (id_of(a[2]) != kKeep) who.sgid = id_of(a[2]);
+  if (ids[0] != kNoId) who.gid = ids[0];
+  if (ids[1] != kNoId) who.egid = ids[1];
+  if (ids[2] != kNoId) who.sgid = ids[2];
   who.fsgid = who.egid;
   commit(task, std::move(who));
   return uint64_t{0};
@@ -101,16 +121,15 @@ ErrnoOr<uint64_t> sys_setresgid(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_setreuid(Task& task, Arguments a) {
   const Credentials before = task.credentials;
   Credentials who = before;
-  const uint32_t real = id_of(a[0]);
-  const uint32_t effective = id_of(a[1]);
-  if (real != kKeep && !who.can(kCapSetuid) && real != who.uid && real != who.euid)
+  const auto [real, effective] = GUEST_TRY(kernel_ids<2>(task, UserSpace::kUsers, a));
+  if (real != kNoId && !who.has(kCapSetuid) && real != who.uid && real != who.euid)
     return Errno(EPERM);
-  if (effective != kKeep && !who.can(kCapSetuid) &&
+  if (effective != kNoId && !who.has(kCapSetuid) &&
       !is_one_of(effective, who.uid, who.euid, who.suid))
     return Errno(EPERM);
-  if (real != kKeep) who.uid = real;
-  if (effective != kKeep) who.euid = effective;
-  if (real != kKeep || (effective != kKeep && effective != before.uid)) who.suid = who.euid;
+  if (real != kNoId) who.uid = real;
+  if (effective != kNoId) who.euid = effective;
+  if (real != kNoId || (effective != kNoId && effective != before.uid)) who.suid = who.euid;
   who.fsuid = who.euid;
   adjust_capabilities(who, before);
   commit(task, std::move(who));
@@ -120,16 +139,15 @@ ErrnoOr<uint64_t> sys_setreuid(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_setregid(Task& task, Arguments a) {
   const Credentials before = task.credentials;
   Credentials who = before;
-  const uint32_t real = id_of(a[0]);
-  const uint32_t effective = id_of(a[1]);
-  if (real != kKeep && !who.can(kCapSetgid) && real != who.gid && real != who.egid)
+  const auto [real, effective] = GUEST_TRY(kernel_ids<2>(task, UserSpace::kGroups, a));
+  if (real != kNoId && !who.has(kCapSetgid) && real != who.gid && real != who.egid)
     return Errno(EPERM);
-  if (effective != kKeep && !who.can(kCapSetgid) &&
+  if (effective != kNoId && !who.has(kCapSetgid) &&
       !is_one_of(effective, who.gid, who.egid, who.sgid))
     return Errno(EPERM);
-  if (real != kKeep) who.gid = real;
-  if (effective != kKeep) who.egid = effective;
-  if (real != kKeep || (effective != kKeep && effective != before.gid)) who.sgid = who.egid;
+  if (real != kNoId) who.gid = real;
+  if (effective != kNoId) who.egid = effective;
+  if (real != kNoId || (effective != kNoId && effective != before.gid)) who.sgid = who.egid;
   who.fsgid = who.egid;
   commit(task, std::move(who));
   return uint64_t{0};
@@ -137,46 +155,47 @@ ErrnoOr<uint64_t> sys_setregid(Task& task, Arguments a) {
 
 ErrnoOr<uint64_t> sys_getresuid(Task& task, Arguments a) {
   const Credentials& who = task.credentials;
-  GUEST_TRY(task.put(a[0], who.uid));
-  GUEST_TRY(task.put(a[1], who.euid));
-  GUEST_TRY(task.put(a[2], who.suid));
+  GUEST_TRY(task.put(a[0], who.shown_uid(who.uid)));
+  GUEST_TRY(task.put(a[1], who.shown_uid(who.euid)));
+  GUEST_TRY(task.put(a[2], who.shown_uid(who.suid)));
   return uint64_t{0};
 }
 
 ErrnoOr<uint64_t> sys_getresgid(Task& task, Arguments a) {
   const Credentials& who = task.credentials;
-  GUEST_TRY(task.put(a[0], who.gid));
-  GUEST_TRY(task.put(a[1], who.egid));
-  GUEST_TRY(task.put(a[2], who.sgid));
+  GUEST_TRY(task.put(a[0], who.shown_gid(who.gid)));
+  GUEST_TRY(task.put(a[1], who.shown_gid(who.egid)));
+  GUEST_TRY(task.put(a[2], who.shown_gid(who.sgid)));
   return uint64_t{0};
 }
 
 ErrnoOr<uint64_t> sys_setfsuid(Task& task, Arguments a) {
   Credentials& who = task.credentials;
-  const uint32_t before = who.fsuid;
-  const uint32_t id = id_of(a[0]);
-  if (id != kKeep &&
-      (who.can(kCapSetuid) || id == who.fsuid || is_one_of(id, who.uid, who.euid, who.suid)))
+  const uint32_t before = who.shown_uid(who.fsuid);
+  const uint32_t id = task.kernel_uid(id_of(a[0]));
+  if (id != kNoId &&
+      (who.has(kCapSetuid) || id == who.fsuid || is_one_of(id, who.uid, who.euid, who.suid)))
     who.fsuid = id;
   return uint64_t{before};
 }
 
 ErrnoOr<uint64_t> sys_setfsgid(Task& task, Arguments a) {
   Credentials& who = task.credentials;
-  const uint32_t before = who.fsgid;
-  const uint32_t id = id_of(a[0]);
-  if (id != kKeep &&
-      (who.can(kCapSetgid) || id == who.fsgid || is_one_of(id, who.gid, who.egid, who.sgid)))
+  const uint32_t before = who.shown_gid(who.fsgid);
+  const uint32_t id = task.kernel_gid(id_of(a[0]));
+  if (id != kNoId &&
+      (who.has(kCapSetgid) || id == who.fsgid || is_one_of(id, who.gid, who.egid, who.sgid)))
     who.fsgid = id;
   return uint64_t{before};
 }
 
 ErrnoOr<uint64_t> sys_getgroups(Task& task, Arguments a) {
-  const std::vector<uint32_t>& groups = task.credentials.groups;
+  std::vector<uint32_t> groups = task.credentials.groups;
   const int room = as_int(a[0]);
   if (room < 0) return Errno(EINVAL);
   if (room == 0) return uint64_t{groups.size()};
   if (static_cast<size_t>(room) < groups.size()) return Errno(EINVAL);
+  for (uint32_t& group : groups) group = task.credentials.shown_gid(group);
   GUEST_TRY(task.copy_out(a[1], std::as_bytes(std::span(groups))));
   return uint64_t{groups.size()};
 }
@@ -184,10 +203,15 @@ ErrnoOr<uint64_t> sys_getgroups(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_setgroups(Task& task, Arguments a) {
   constexpr uint64_t kMaxGroups = 65536;
   const auto count = static_cast<uint32_t>(a[0]);
-  if (!task.credentials.can(kCapSetgid)) return Errno(EPERM);
+  const UserSpacePtr& user = task.credentials.user;
+  if (!task.credentials.has(kCapSetgid) || (user && !user->may_set_groups())) return Errno(EPERM);
   if (count > kMaxGroups) return Errno(EINVAL);
   std::vector<uint32_t> groups(count);
   GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(groups))));
+  for (uint32_t& group : groups) {
+    group = task.kernel_gid(group);
+    if (group == kNoId) return Errno(EINVAL);
+  }
   std::sort(groups.begin(), groups.end());
   Credentials who = task.credentials;
   who.groups = std::move(groups);
@@ -263,7 +287,7 @@ ErrnoOr<uint64_t> sys_capset(Task& task, Arguments a) {
   }
   Credentials& who = task.credentials;
   if ((permitted & ~who.permitted) != 0 || (effective & ~permitted) != 0) return Errno(EPERM);
-  if (!who.can(kCapSetpcap) && (inheritable & ~(who.inheritable | who.permitted)) != 0)
+  if (!who.has(kCapSetpcap) && (inheritable & ~(who.inheritable | who.permitted)) != 0)
     return Errno(EPERM);
   if ((inheritable & ~(who.inheritable | who.bounding)) != 0) return Errno(EPERM);
   who.effective = effective;

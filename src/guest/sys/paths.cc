@@ -85,10 +85,8 @@ ErrnoOr<uint64_t> access_at(Task& task, int dirfd, uint64_t address, int mode, i
   if ((flags & 0x200) == 0) {  // AT_EACCESS
     who.fsuid = who.uid;
     who.fsgid = who.gid;
-    if (who.uid != 0)
-      who.effective = 0;
-    else
-      who.effective = who.permitted;
+    if ((who.secure_bits & kSecureNoSetuidFixup) == 0)
+      who.effective = who.uid == who.root() ? who.permitted : 0;
   }
   const WalkFrom as{from.root, from.base, who};
   DentryPtr found;
@@ -124,13 +122,14 @@ ErrnoOr<uint64_t> readlink_at(Task& task, int dirfd, uint64_t address, uint64_t 
 
 /// Only an owner, or who may act for it.
 Errno may_own(const Credentials& who, const Stat& stat) {
-  return who.fsuid == stat.uid || who.can(kCapFowner) ? kOk : Errno(EPERM);
+  return who.fsuid == stat.uid || who.can_over_owner(kCapFowner, stat.uid) ? kOk : Errno(EPERM);
 }
 
 Errno change_mode(Task& task, const NamedFile& file, uint32_t mode) {
   const Stat stat = GUEST_TRY(file.inode->stat());
   GUEST_TRY(may_own(task.credentials, stat));
-  if (!task.credentials.in_group(stat.gid) && !task.credentials.can(kCapFowner))
+  if (!task.credentials.in_group(stat.gid) &&
+      !task.credentials.can_over(kCapFowner, stat.uid, stat.gid))
     mode &= ~uint32_t{S_ISGID};
   SetAttributes change;
   change.mode = mode & 07777;
@@ -144,12 +143,13 @@ Errno change_owner(Task& task, const NamedFile& file, uint32_t uid, uint32_t gid
   const Stat stat = GUEST_TRY(inode.stat());
   const Credentials& who = task.credentials;
   SetAttributes change;
-  if (uid != ~0U) change.uid = uid;
-  if (gid != ~0U) change.gid = gid;
-  if (!who.can(kCapChown)) {
-    if (uid != ~0U && uid != stat.uid) return Errno(EPERM);
+  if (uid != kNoId) change.uid = task.kernel_uid(uid);
+  if (gid != kNoId) change.gid = task.kernel_gid(gid);
+  if (change.uid == kNoId || change.gid == kNoId) return Errno(EINVAL);
+  if (!who.can_over(kCapChown, stat.uid, stat.gid)) {
+    if (change.uid && change.uid != stat.uid) return Errno(EPERM);
     if (who.fsuid != stat.uid) return Errno(EPERM);
-    if (gid != ~0U && gid != stat.gid && !who.in_group(gid)) return Errno(EPERM);
+    if (change.gid && change.gid != stat.gid && !who.in_group(*change.gid)) return Errno(EPERM);
   }
   GUEST_TRY(inode.set_attributes(change));
   if (S_ISREG(stat.mode) && (stat.mode & (S_ISUID | S_ISGID)) != 0 && (stat.mode & 0111) != 0) {
@@ -301,17 +301,17 @@ ErrnoOr<uint64_t> sys_creat(Task& task, Arguments a) {
 
 ErrnoOr<uint64_t> sys_stat(Task& task, Arguments a) {
   const Stat stat = GUEST_TRY(stat_at(task, kAtCwd, a[0], 0));
-  GUEST_TRY(task.put(a[1], stat));
+  GUEST_TRY(task.put(a[1], shown(task, stat)));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_lstat(Task& task, Arguments a) {
   const Stat stat = GUEST_TRY(stat_at(task, kAtCwd, a[0], AT_SYMLINK_NOFOLLOW));
-  GUEST_TRY(task.put(a[1], stat));
+  GUEST_TRY(task.put(a[1], shown(task, stat)));
   return uint64_t{0};
 }
 ErrnoOr<uint64_t> sys_newfstatat(Task& task, Arguments a) {
   const Stat stat = GUEST_TRY(stat_at(task, as_int(a[0]), a[1], as_int(a[3])));
-  GUEST_TRY(task.put(a[2], stat));
+  GUEST_TRY(task.put(a[2], shown(task, stat)));
   return uint64_t{0};
 }
 
@@ -335,7 +335,7 @@ ErrnoOr<uint64_t> sys_statx(Task& task, Arguments a) {
   } out;
   static_assert(sizeof out == 256);
   if ((a[3] & 0x80000000U) != 0 || (as_int(a[2]) & 0x6000) == 0x6000) return Errno(EINVAL);
-  const Stat stat = GUEST_TRY(stat_at(task, as_int(a[0]), a[1], as_int(a[2])));
+  const Stat stat = shown(task, GUEST_TRY(stat_at(task, as_int(a[0]), a[1], as_int(a[2]))));
   const auto time = [](const Timestamp& from) {
     return StatxTime{from.seconds, static_cast<uint32_t>(from.nanoseconds), 0};
   };
@@ -615,7 +615,7 @@ ErrnoOr<uint64_t> sys_chroot(Task& task, Arguments a) {
   const std::string path = GUEST_TRY(task.get_path(a[0]));
   const DentryPtr to = GUEST_TRY(task.kernel.tree->find(task.walk_from(), path, LastLink::kFollow));
   if (!to->inode->is_dir()) return Errno(ENOTDIR);
-  if (!task.credentials.can(kCapSysChroot)) return Errno(EPERM);
+  if (!task.credentials.has(kCapSysChroot)) return Errno(EPERM);
   std::lock_guard lock(task.fs->lock);
   task.fs->root = to;
   return uint64_t{0};

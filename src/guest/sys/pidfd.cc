@@ -41,14 +41,6 @@ ErrnoOr<ProcessPtr> signalled_process(Task& task, int fd) {
 
 }  // namespace
 
-bool may_look_into(const Task& task, const Credentials& other) {
-  constexpr int kCapSysPtrace = 19;
-  const Credentials& own = task.credentials;
-  return task.credentials.can(kCapSysPtrace) ||
-         (own.uid == other.uid && own.uid == other.euid && own.uid == other.suid &&
-          own.gid == other.gid && own.gid == other.egid && own.gid == other.sgid);
-}
-
 FilePtr make_pid_file(ProcessPtr process, int flags) {
   return std::make_shared<PidFile>(std::move(process), flags);
 }
@@ -104,7 +96,7 @@ ErrnoOr<uint64_t> sys_pidfd_getfd(Task& task, Arguments a) {
     std::lock_guard lock(task.kernel.lock);
     if (process->threads.empty()) return Errno(ESRCH);
     const Task& other = *process->threads.front();
-    if (process != task.process && !may_look_into(task, other.credentials)) return Errno(EPERM);
+    if (!may_look_into(task, other, LookBy::kRealIds)) return Errno(EPERM);
     files = other.files;
   }
   if (!files) return Errno(ESRCH);
@@ -140,8 +132,7 @@ ErrnoOr<uint64_t> copy_between(Task& task, Arguments a, bool reading) {
     std::lock_guard lock(task.kernel.lock);
     const auto found = task.kernel.tasks.find(task.meant(as_int(a[0])));
     if (found == task.kernel.tasks.end()) return Errno(ESRCH);
-    if (found->second->process != task.process && !may_look_into(task, found->second->credentials))
-      return Errno(EPERM);
+    if (!may_look_into(task, *found->second, LookBy::kRealIds)) return Errno(EPERM);
     other = found->second->mm;
   }
   if (!other) return Errno(ESRCH);
@@ -192,8 +183,7 @@ ErrnoOr<uint64_t> sys_kcmp(Task& task, Arguments a) {
       const auto one = task.kernel.tasks.find(as_int(a[i]));
       if (one == task.kernel.tasks.end()) return Errno(ESRCH);
       const Task& other = *one->second;
-      if (other.process != task.process && !may_look_into(task, other.credentials))
-        return Errno(EPERM);
+      if (!may_look_into(task, other, LookBy::kRealIds)) return Errno(EPERM);
       files[i] = other.files;
       switch (what) {
         case kFile:

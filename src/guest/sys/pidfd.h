@@ -9,7 +9,5 @@ namespace fluyt::guest {
 FilePtr make_pid_file(ProcessPtr process, int flags);
 /// The process that a descriptor means; EBADF when it means none.
 ErrnoOr<ProcessPtr> process_of(Task& task, int fd, bool* nonblocking = nullptr);
-/// ptrace(2), "Ptrace access mode checking", of another process's credentials. Under Kernel::lock.
-bool may_look_into(const Task& task, const Credentials& other);
 
 }  // namespace fluyt::guest

@@ -42,46 +42,66 @@ void wait_for_release(Task& task, const ProcessPtr& child) {
 
 }  // namespace
 
-ErrnoOr<std::shared_ptr<MountSpace>> copy_mounts(Task& task, FsContext& fs) {
+ErrnoOr<std::shared_ptr<MountSpace>> copy_mounts(Task& task, FsContext& fs,
+                                                 const UserSpacePtr& of) {
   // Whoever walks through /proc has the tree's lock and asks for this one.
   std::vector<DentryPtr> places;
   {
     std::lock_guard lock(fs.lock);
     places = {fs.root, fs.cwd};
   }
-  Tree::Copy copy = GUEST_TRY(task.kernel.tree->copy(task.mounts->root, places));
-  auto own = GUEST_TRY(task.kernel.new_mounts(std::move(copy.root)));
+  const auto whom =
+      of == task.mounts->user ? Tree::CopyFor::kEqual : Tree::CopyFor::kLessPrivileged;
+  Tree::Copy copy = GUEST_TRY(task.kernel.tree->copy(task.mounts->root(), places, whom));
+  auto own = GUEST_TRY(task.kernel.new_mounts(std::move(copy.root), of));
   std::lock_guard lock(fs.lock);
   fs.root = std::move(copy.places[0]);
   fs.cwd = std::move(copy.places[1]);
   return own;
 }
 
+ErrnoOr<UserSpacePtr> new_users(Task& task) {
+  DentryPtr root;
+  {
+    std::lock_guard lock(task.fs->lock);
+    root = task.fs->root;
+  }
+  const bool is_chrooted = !task.kernel.tree->is_root_of(root, task.mounts->root());
+  UserSpacePtr made = GUEST_TRY(task.kernel.new_users(task.credentials));
+  // Set-user-id programs would be found below any root.
+  if (is_chrooted) return Errno(EPERM);
+  return made;
+}
+
 namespace {
 
 ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
-  constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
-                                   CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | 0x80;
+  constexpr uint64_t kHad =
+      CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWCGROUP;
+  constexpr uint64_t kNotHad = CLONE_NEWNET | CLONE_NEWTIME;
   const uint64_t flags = request.flags;
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
-  constexpr uint64_t kHad = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNS;
-  if ((flags & kNamespaces & ~kHad) != 0) return Errno(EPERM);
-  if ((flags & kHad) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
-  if ((flags & CLONE_NEWNS) != 0 && (flags & CLONE_FS) != 0) return Errno(EINVAL);
-  if ((flags & CLONE_NEWIPC) != 0 && (flags & CLONE_SYSVSEM) != 0) return Errno(EINVAL);
+  if ((flags & (CLONE_NEWNS | CLONE_NEWUSER)) != 0 && (flags & CLONE_FS) != 0) return Errno(EINVAL);
   // What the flag once meant, and a descriptor of a thread.
   if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_DETACHED | CLONE_THREAD)) != 0)
     return Errno(EINVAL);
   if (request.exit_signal < 0 || request.exit_signal > kSignals) return Errno(EINVAL);
   const bool thread = (flags & CLONE_THREAD) != 0;
   // A thread is born where its process is (pid_namespaces(7)).
-  if (thread && ((flags & CLONE_NEWPID) != 0 ||
+  if (thread && ((flags & (CLONE_NEWPID | CLONE_NEWUSER)) != 0 ||
                  (task.pids_for_children && task.pids_for_children != task.process->pids)))
     return Errno(EINVAL);
   // Nobody is to be an init's sibling in its namespace.
   if ((flags & CLONE_PARENT) != 0 && task.process->is_init() && task.process->pids->above)
     return Errno(EINVAL);
+  // A user namespace comes first: the others belong to it, and its capabilities make them.
+  Credentials credentials = task.credentials;
+  if ((flags & CLONE_NEWUSER) != 0) credentials.enter(GUEST_TRY(new_users(task)));
+  if ((flags & (kHad | kNotHad)) != 0 && !credentials.has(kCapSysAdmin)) return Errno(EPERM);
+  if ((flags & kNotHad) != 0) return Errno(EPERM);
+  if ((flags & CLONE_NEWIPC) != 0 && (flags & CLONE_SYSVSEM) != 0) return Errno(EINVAL);
+  const UserSpacePtr& user = credentials.user;
 
   ThreadImage image = GUEST_TRY(task.image());
   image.registers.rax = 0;
@@ -107,8 +127,14 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     PidSpacePtr pids = task.pids_for_children ? task.pids_for_children : task.process->pids;
     if ((flags & CLONE_NEWPID) != 0) {
       if (pids != task.process->pids) return Errno(EINVAL);
-      pids = GUEST_TRY(kernel.new_pids(pids));
+      pids = GUEST_TRY(kernel.new_pids(pids, user));
     }
+    std::shared_ptr<SystemNames> uts = task.uts;
+    std::shared_ptr<SysV> ipc = task.ipc;
+    std::shared_ptr<CgroupSpace> cgroups = task.cgroups;
+    if ((flags & CLONE_NEWUTS) != 0) uts = GUEST_TRY(kernel.new_names(task.names(), user));
+    if ((flags & CLONE_NEWIPC) != 0) ipc = GUEST_TRY(kernel.new_sysv(user));
+    if ((flags & CLONE_NEWCGROUP) != 0) cgroups = GUEST_TRY(kernel.new_cgroups(user));
     const auto [id, number] = GUEST_TRY(kernel.new_id(*pids, *task.container));
     shown_id = task.shown(id);
     ProcessPtr process = task.process;
@@ -139,8 +165,9 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     child->blocked = task.blocked;
     child->install_filter(task.filters);
     child->strict = task.strict;
-    child->uts = (flags & CLONE_NEWUTS) != 0 ? kernel.new_names(task.names()) : task.uts;
-    child->ipc = (flags & CLONE_NEWIPC) != 0 ? kernel.new_sysv() : task.ipc;
+    child->uts = std::move(uts);
+    child->ipc = std::move(ipc);
+    child->cgroups = std::move(cgroups);
     child->mounts = task.mounts;
     if (thread) child->pids_for_children = task.pids_for_children;
     child->schedule = task.schedule;
@@ -149,7 +176,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     kernel.reserved.insert(id);  // nobody sees the task before it is whole
   }
   child->name = task.name;
-  child->credentials = task.credentials;
+  child->credentials = credentials;
   child->no_new_privileges = task.no_new_privileges.load();
   child->files = (flags & CLONE_FILES) != 0 ? task.files : task.files->copy();
   if ((flags & CLONE_FS) != 0) {
@@ -175,7 +202,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     return why;
   };
   if ((flags & CLONE_NEWNS) != 0) {
-    auto own = copy_mounts(task, *child->fs);
+    auto own = copy_mounts(task, *child->fs, user);
     if (!own.ok()) return give_up(own.error());
     child->mounts = std::move(own).value();
   }
@@ -300,9 +327,12 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   const DentryPtr place = file->path();
   bool secure = false;
   const bool changes_ids =
-      !task.no_new_privileges && !(place && task.kernel.tree->has_mount_option(place, "nosuid"));
+      !task.no_new_privileges &&
+      !(place && (task.kernel.tree->has_mount_option(place, "nosuid") ||
+                  !UserSpace::is_within(task.credentials.user.get(),
+                                        task.kernel.tree->owner_of(place).get())));
   // Root has them all whatever the file says.
-  const bool asks = changes_ids && (task.credentials.uid != 0 ||
+  const bool asks = changes_ids && (task.credentials.uid != task.credentials.root() ||
                                     (task.credentials.secure_bits & kSecureNoRoot) != 0);
   const Credentials who =
       GUEST_TRY(over_exec(task.credentials,
@@ -326,7 +356,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
   const std::shared_ptr<Mm> old_mm = task.mm;
   const std::string executable =
       loaded.executable->path()
-          ? task.kernel.tree->path_of(loaded.executable->path(), task.mounts->root)
+          ? task.kernel.tree->path_of(loaded.executable->path(), task.mounts->root())
           : loaded.executable->describe();
   // A file without a name is known by what it says of itself.
   const DentryPtr executable_path =
@@ -481,6 +511,7 @@ ErrnoOr<Waited> wait_for_child(Task& task, const WaitFor& what) {
       if (what.group > 0 && child->group != what.group) continue;
       none = false;
       found.pid = self.pids->number_of(child->pid);
+      found.uid = task.credentials.shown_uid(child->uid());
       if (child->zombie && what.exited) {
         found.status = child->exit_status;
         const bool killed = WIFSIGNALED(found.status);
@@ -724,7 +755,7 @@ ErrnoOr<uint64_t> set_secure_bits(Task& task, uint64_t wanted) {
   // A lock is never undone, nor what it locks changed.
   const uint32_t locked = (who.secure_bits & kLocks) >> 1;
   if ((wanted & ~uint64_t{kAll}) != 0 || ((who.secure_bits ^ wanted) & locked) != 0 ||
-      (who.secure_bits & kLocks & ~wanted) != 0 || !who.can(kCapSetpcap))
+      (who.secure_bits & kLocks & ~wanted) != 0 || !who.has(kCapSetpcap))
     return Errno(EPERM);
   who.secure_bits = static_cast<uint32_t>(wanted);
   return uint64_t{0};
@@ -827,7 +858,7 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
     }
     case 24: {
       if (a[1] > 40) return Errno(EINVAL);
-      if (!task.credentials.can(kCapSetpcap)) return Errno(EPERM);
+      if (!task.credentials.has(kCapSetpcap)) return Errno(EPERM);
       task.credentials.bounding &= ~(uint64_t{1} << a[1]);
       return uint64_t{0};
     }

@@ -28,7 +28,8 @@ ErrnoOr<Task*> find_thread(Task& task, int32_t id) {  // under lock
 }
 
 bool may_schedule(const Task& task, const Task& other) {
-  return task.credentials.can(kCapSysNice) || task.credentials.euid == other.credentials.uid ||
+  return task.credentials.can_in(kCapSysNice, other.credentials.user.get()) ||
+         task.credentials.euid == other.credentials.uid ||
          task.credentials.euid == other.credentials.euid;
 }
 
@@ -71,7 +72,7 @@ bool for_each_meant(Task& task, int which, int32_t who, Each each) {  // under l
         break;
       default:
         meant = other->credentials.uid ==
-                (who == 0 ? task.credentials.uid : static_cast<uint32_t>(who));
+                (who == 0 ? task.credentials.uid : task.kernel_uid(static_cast<uint32_t>(who)));
     }
     if (!meant) continue;
     any = true;

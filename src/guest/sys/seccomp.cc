@@ -37,7 +37,7 @@ ErrnoOr<uint64_t> set_seccomp_filter(Task& task, uint32_t flags, uint64_t progra
   const Program given = GUEST_TRY(task.get<Program>(program));
   if (given.length == 0 || given.length > FilterChain::kMaxInstructions) return Errno(EINVAL);
   std::vector<FilterInstruction> code(given.length);
-  if (!task.no_new_privileges && !task.credentials.can(kCapSysAdmin)) return Errno(EACCES);
+  if (!task.no_new_privileges && !task.credentials.has(kCapSysAdmin)) return Errno(EACCES);
   GUEST_TRY(task.copy_in(given.code, std::as_writable_bytes(std::span(code))));
   if (task.strict) return Errno(EINVAL);
 

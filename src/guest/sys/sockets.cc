@@ -89,7 +89,7 @@ ErrnoOr<uint64_t> zero(Errno error) {
 
 void raise_broken_pipe(Task& task) {
   std::lock_guard lock(task.kernel.lock);
-  task.kernel.send_to(task, make_signal(SIGPIPE, SI_USER, task.process->number, task.credentials.uid));
+  task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
 }
 
 ErrnoOr<std::vector<Vector>> get_vectors(Task& task, const MessageHeader& header) {
@@ -188,6 +188,14 @@ Errno check_control(const Task& task, const ControlMessage& one) {
   }
 }
 
+/// As the caller's namespaces have them; who is unknown stays that.
+PeerIds shown(const Task& task, PeerIds ids) {
+  ids.pid = task.shown(ids.pid);
+  if (ids.uid != kNoId) ids.uid = task.credentials.shown_uid(ids.uid);
+  if (ids.gid != kNoId) ids.gid = task.credentials.shown_gid(ids.gid);
+  return ids;
+}
+
 /// The program's control messages: files and credentials (unix(7)), each checked; those of packets
 /// are the socket's to check.
 ErrnoOr<Control> get_control(Task& task, const Socket& socket, const MessageHeader& header) {
@@ -228,11 +236,16 @@ ErrnoOr<Control> get_control(Task& task, const Socket& socket, const MessageHead
       PeerIds ids;
       std::memcpy(&ids, data.data(), sizeof ids);
       const Credentials& who = task.credentials;
-      if (ids.pid != task.process->number && !who.can(kCapSysAdmin)) return Errno(EPERM);
+      ids.uid = task.kernel_uid(ids.uid);
+      ids.gid = task.kernel_gid(ids.gid);
+      if (ids.uid == kNoId || ids.gid == kNoId) return Errno(EINVAL);
+      if (ids.pid != task.process->number &&
+          !who.can_in(kCapSysAdmin, task.process->pids->user.get()))
+        return Errno(EPERM);
       if ((ids.pid = task.meant(ids.pid)) == 0) return Errno(ESRCH);
       const bool own_uid = ids.uid == who.uid || ids.uid == who.euid || ids.uid == who.suid;
       const bool own_gid = ids.gid == who.gid || ids.gid == who.egid || ids.gid == who.sgid;
-      if ((!own_uid && !who.can(kCapSetuid)) || (!own_gid && !who.can(kCapSetgid)))
+      if ((!own_uid && !who.has(kCapSetuid)) || (!own_gid && !who.has(kCapSetgid)))
         return Errno(EPERM);
       out.sender = ids;
     } else if (one.type != SCM_RIGHTS) {
@@ -396,8 +409,7 @@ ErrnoOr<uint64_t> receive_message(Task& task, Socket& socket, MessageHeader& hea
   const bool netlink = socket.family() == AF_NETLINK;
   for (const ControlMessage& one : in.control) control.put_bytes(one.level, one.type, one.data);
   if (socket.passes_credentials() && (in.sender || netlink)) {
-    PeerIds ids = in.sender.value_or(PeerIds{});
-    ids.pid = task.shown(ids.pid);
+    const PeerIds ids = shown(task, in.sender.value_or(PeerIds{}));
     control.put(SOL_SOCKET, SCM_CREDENTIALS, ids);
   }
   if (!in.files.empty())
@@ -537,7 +549,7 @@ ErrnoOr<uint64_t> sys_getsockopt(Task& task, Arguments a) {
   PeerIds peer;
   if (as_int(a[1]) == SOL_SOCKET && as_int(a[2]) == SO_PEERCRED && value.size() == sizeof peer) {
     std::memcpy(&peer, value.data(), sizeof peer);
-    peer.pid = task.shown(peer.pid);
+    peer = shown(task, peer);
     std::memcpy(value.data(), &peer, sizeof peer);
   }
   const size_t count = std::min(value.size(), static_cast<size_t>(room));

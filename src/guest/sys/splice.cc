@@ -31,8 +31,7 @@ std::shared_ptr<PipeEnd> pipe_end(const FilePtr& file) {
 ErrnoOr<uint64_t> with_signal(Task& task, ErrnoOr<uint64_t> done) {
   if (!done.ok() && done.error().value() == EPIPE) {
     std::lock_guard lock(task.kernel.lock);
-    task.kernel.send_to(task,
-                        make_signal(SIGPIPE, SI_USER, task.process->pid, task.credentials.uid));
+    task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
   }
   return done;
 }

@@ -30,6 +30,14 @@ ErrnoOr<uint64_t> change_limit(Task& task, int32_t pid, int which, uint64_t set,
   {
     std::lock_guard lock(task.kernel.lock);
     const ProcessPtr process = GUEST_TRY(limit_target(task, pid));
+    // prlimit(2): of another's with the same ids, or with the capability where it is.
+    if (process != task.process && !process->threads.empty()) {
+      const Credentials& own = task.credentials;
+      const Credentials& its = process->threads.front()->credentials;
+      const bool same = own.uid == its.euid && own.uid == its.suid && own.uid == its.uid &&
+                        own.gid == its.egid && own.gid == its.sgid && own.gid == its.gid;
+      if (!same && !own.can_in(kCapSysResource, its.user.get())) return Errno(EPERM);
+    }
     Limit& slot = process->limits[static_cast<size_t>(which)];
     before = slot;
     if (set != 0) {
@@ -158,8 +166,16 @@ ErrnoOr<uint64_t> sys_uname(Task& task, Arguments a) {
   return uint64_t{0};
 }
 
+namespace {
+/// Of the UTS namespace that the caller is in.
+bool may_name_system(Task& task) {
+  std::lock_guard lock(task.kernel.lock);
+  return task.credentials.can_in(kCapSysAdmin, task.names().user.get());
+}
+}  // namespace
+
 ErrnoOr<uint64_t> sys_sethostname(Task& task, Arguments a) {
-  if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if (!may_name_system(task)) return Errno(EPERM);
   const int length = as_int(a[1]);
   if (length < 0 || length > 64) return Errno(EINVAL);
   std::string name(static_cast<size_t>(length), 0);
@@ -223,7 +239,7 @@ ErrnoOr<uint64_t> sys_sched_setaffinity(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_setdomainname(Task& task, Arguments a) {
-  if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if (!may_name_system(task)) return Errno(EPERM);
   const int length = as_int(a[1]);
   if (length < 0 || length > 64) return Errno(EINVAL);
   std::string name(static_cast<size_t>(length), 0);
@@ -242,10 +258,14 @@ ErrnoOr<uint64_t> sys_personality(Task&, Arguments a) {
 
 namespace {
 
+constexpr uint64_t kNewTime = 0x80;
 constexpr uint64_t kNewMounts = 0x00020000;
+constexpr uint64_t kNewCgroups = 0x02000000;
 constexpr uint64_t kNewNames = 0x04000000;
 constexpr uint64_t kNewIpc = 0x08000000;
+constexpr uint64_t kNewUsers = 0x10000000;
 constexpr uint64_t kNewPids = 0x20000000;
+constexpr uint64_t kNewNetwork = 0x40000000;
 
 /// What semaphores of the old one would be given back at the end is given back now.
 void enter_ipc(Task& task, std::shared_ptr<SysV> ipc) {
@@ -255,33 +275,56 @@ void enter_ipc(Task& task, std::shared_ptr<SysV> ipc) {
   process.semaphore_undo.clear();
   task.ipc = std::move(ipc);
 }
-}  // namespace
 
-namespace {
+bool is_alone(Task& task) {
+  std::lock_guard lock(task.kernel.lock);
+  return task.process->threads.size() == 1;
+}
 
 /// Between calls nobody else has the thread's namespaces; others look under the lock.
 Errno enter_namespaces(Task& task, uint64_t flags, const Namespaces& in) {
-  if (!task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  // The user namespace comes first: what it gives opens the others.
+  Credentials who = task.credentials;
+  if ((flags & kNewUsers) != 0) {
+    if (in.user == who.user || !is_alone(task) || task.fs.use_count() > 1) return Errno(EINVAL);
+    if (!who.can_in(kCapSysAdmin, in.user.get())) return Errno(EPERM);
+    who.enter(in.user);
+  }
+  const auto may_enter = [&](const UserSpacePtr& owner) {
+    return who.has(kCapSysAdmin) && who.can_in(kCapSysAdmin, owner.get());
+  };
+  const UserSpacePtr first;
   if ((flags & kNewMounts) != 0) {
-    if (!task.credentials.can(kCapSysChroot)) return Errno(EPERM);
+    if (!may_enter(in.mounts->user) || !who.has(kCapSysChroot)) return Errno(EPERM);
     if (task.fs.use_count() > 1) return Errno(EINVAL);
   }
-  // One may go down, to where one's children are seen from.
-  if ((flags & kNewPids) != 0 && !in.pids->is_within(*task.process->pids)) return Errno(EINVAL);
+  if ((flags & kNewNames) != 0 && !may_enter(in.uts ? in.uts->user : first)) return Errno(EPERM);
+  if ((flags & kNewIpc) != 0 && !may_enter(in.ipc ? in.ipc->user : first)) return Errno(EPERM);
+  if ((flags & kNewPids) != 0) {
+    if (!may_enter(in.pids->user)) return Errno(EPERM);
+    // One may go down, to where one's children are seen from.
+    if (!in.pids->is_within(*task.process->pids)) return Errno(EINVAL);
+  }
+  if ((flags & kNewCgroups) != 0 && !may_enter(in.cgroups ? in.cgroups->user : first))
+    return Errno(EPERM);
+  if ((flags & kNewNetwork) != 0 && !may_enter(first)) return Errno(EPERM);
   // What they held goes when the lock is free again.
   Namespaces old = in;
   DentryPtr old_root;
   DentryPtr old_cwd;
   {
     std::lock_guard lock(task.kernel.lock);
+    if ((flags & kNewUsers) != 0) std::swap(task.credentials, who);
     if ((flags & kNewNames) != 0) task.uts.swap(old.uts);
     if ((flags & kNewPids) != 0) task.pids_for_children.swap(old.pids);
     if ((flags & kNewMounts) != 0) task.mounts.swap(old.mounts);
+    if ((flags & kNewCgroups) != 0) task.cgroups.swap(old.cgroups);
   }
   if ((flags & kNewMounts) != 0) {
+    const DentryPtr root = task.mounts->root();
     std::lock_guard lock(task.fs->lock);
-    old_root = std::exchange(task.fs->root, task.mounts->root);
-    old_cwd = std::exchange(task.fs->cwd, task.mounts->root);
+    old_root = std::exchange(task.fs->root, root);
+    old_cwd = std::exchange(task.fs->cwd, root);
   }
   if ((flags & kNewIpc) != 0 && in.ipc != task.ipc) enter_ipc(task, in.ipc);
   return kOk;
@@ -294,22 +337,21 @@ ErrnoOr<uint64_t> sys_setns(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(task.files->get(as_int(a[0])));
   if (const auto* one = dynamic_cast<const NamespaceInode*>(file->inode().get())) {
     if (flags != 0 && flags != one->name.flag) return Errno(EINVAL);
-    // There is but one, and who is in it is not let in again.
-    if (one->name.kind == NamespaceKind::kUser) return Errno(EINVAL);
     GUEST_TRY(enter_namespaces(task, one->name.flag, one->inside));
     return uint64_t{0};
   }
   const ErrnoOr<ProcessPtr> of = process_of(task, as_int(a[0]));
-  if (!of.ok() || flags == 0 || (flags & ~(kNewNames | kNewIpc | kNewMounts | kNewPids)) != 0)
-    return Errno(EINVAL);
+  constexpr uint64_t kKnown =
+      kNewUsers | kNewMounts | kNewNames | kNewIpc | kNewPids | kNewCgroups | kNewNetwork;
+  if (!of.ok() || flags == 0 || (flags & ~kKnown) != 0) return Errno(EINVAL);
   Namespaces in;
   {
     std::lock_guard lock(task.kernel.lock);
     if (of.value()->threads.empty()) return Errno(ESRCH);
     const Task& other = *of.value()->threads.front();
-    if (other.process != task.process && !may_look_into(task, other.credentials))
-      return Errno(EPERM);
-    in = {other.uts, other.ipc, other.mounts, of.value()->pids};
+    if (!may_look_into(task, other, LookBy::kRealIds)) return Errno(EPERM);
+    in = {other.uts,    other.ipc, other.mounts, of.value()->pids, other.credentials.user,
+          other.cgroups};
   }
   GUEST_TRY(enter_namespaces(task, flags, in));
   return uint64_t{0};
@@ -318,26 +360,38 @@ ErrnoOr<uint64_t> sys_setns(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
   constexpr uint64_t kFs = 0x200, kFiles = 0x400, kSemUndo = 0x40000, kThread = 0x10000,
                      kHandlers = 0x800, kVm = 0x100;
-  const uint64_t flags = static_cast<uint32_t>(a[0]);
-  constexpr uint64_t kAll = 0x7e020000 | 0x80;
-  constexpr uint64_t kHad = kNewNames | kNewIpc | kNewPids | kNewMounts;
+  uint64_t flags = static_cast<uint32_t>(a[0]);
+  constexpr uint64_t kHad = kNewNames | kNewIpc | kNewPids | kNewMounts | kNewUsers | kNewCgroups;
+  constexpr uint64_t kAll = kHad | kNewNetwork | kNewTime;
   if ((flags & ~(kAll | kFs | kFiles | kSemUndo | kThread | kHandlers | kVm)) != 0)
     return Errno(EINVAL);
-  if ((flags & (kThread | kHandlers | kVm)) != 0) {
-    std::lock_guard lock(task.kernel.lock);
-    if (task.process->threads.size() > 1) return Errno(EINVAL);
-  }
-  // The others are not to be had.
-  if ((flags & kAll & ~kHad) != 0) return Errno(EPERM);
-  if ((flags & kHad) != 0 && !task.credentials.can(kCapSysAdmin)) return Errno(EPERM);
+  if ((flags & kNewUsers) != 0) flags |= kThread | kFs;
+  // Who has mounts of its own shares no root either.
+  if ((flags & kNewMounts) != 0) flags |= kFs;
+  if ((flags & (kThread | kHandlers | kVm)) != 0 && !is_alone(task)) return Errno(EINVAL);
+  Credentials credentials = task.credentials;
+  if ((flags & kNewUsers) != 0) credentials.enter(GUEST_TRY(new_users(task)));
+  const UserSpacePtr& user = credentials.user;
+  constexpr uint64_t kOthers = kAll & ~kNewUsers;
+  if ((flags & kOthers) != 0 && !credentials.has(kCapSysAdmin)) return Errno(EPERM);
+  // Those are not to be had.
+  if ((flags & (kNewNetwork | kNewTime)) != 0) return Errno(EPERM);
   PidSpacePtr pids;
+  std::shared_ptr<CgroupSpace> cgroups;
+  std::shared_ptr<SysV> ipc;
+  std::shared_ptr<SystemNames> uts;
   if ((flags & kNewPids) != 0) {
     if (task.pids_for_children && task.pids_for_children != task.process->pids)
       return Errno(EINVAL);
-    pids = GUEST_TRY(task.kernel.new_pids(task.process->pids));
+    pids = GUEST_TRY(task.kernel.new_pids(task.process->pids, user));
   }
-  // Who has mounts of its own shares no root either.
-  if ((flags & (kFs | kNewMounts)) != 0 && task.fs.use_count() > 1) {
+  if ((flags & kNewCgroups) != 0) cgroups = GUEST_TRY(task.kernel.new_cgroups(user));
+  if ((flags & kNewIpc) != 0) ipc = GUEST_TRY(task.kernel.new_sysv(user));
+  if ((flags & kNewNames) != 0) {
+    std::lock_guard lock(task.kernel.lock);
+    uts = GUEST_TRY(task.kernel.new_names(task.names(), user));
+  }
+  if ((flags & kFs) != 0 && task.fs.use_count() > 1) {
     auto own = std::make_shared<FsContext>();
     {
       std::lock_guard lock(task.fs->lock);
@@ -349,19 +403,18 @@ ErrnoOr<uint64_t> sys_unshare(Task& task, Arguments a) {
     task.fs.swap(own);
   }
   if ((flags & kNewMounts) != 0) {
-    auto own = GUEST_TRY(copy_mounts(task, *task.fs));
+    auto own = GUEST_TRY(copy_mounts(task, *task.fs, user));
     std::lock_guard lock(task.kernel.lock);
     task.mounts.swap(own);
   }
-  if ((flags & kNewNames) != 0) {
+  {
     std::lock_guard lock(task.kernel.lock);
-    task.uts = task.kernel.new_names(task.names());
+    if (uts) task.uts.swap(uts);
+    if (pids) task.pids_for_children.swap(pids);
+    if (cgroups) task.cgroups.swap(cgroups);
+    if ((flags & kNewUsers) != 0) std::swap(task.credentials, credentials);
   }
-  if ((flags & kNewIpc) != 0) enter_ipc(task, task.kernel.new_sysv());
-  if (pids) {
-    std::lock_guard lock(task.kernel.lock);
-    task.pids_for_children.swap(pids);
-  }
+  if (ipc) enter_ipc(task, std::move(ipc));
   if ((flags & kFiles) != 0 && task.files.use_count() > 1) {
     task.replace_files(task.files->copy());
   }

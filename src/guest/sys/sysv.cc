@@ -32,12 +32,22 @@ bool may(const Task& task, const IpcPermissions& to, uint32_t wanted) {
     granted = to.mode >> 6 & 7;
   else if (who.in_group(to.gid) || who.in_group(to.cgid))
     granted = to.mode >> 3 & 7;
-  return (wanted & ~granted) == 0 || who.can(kCapIpcOwner);
+  return (wanted & ~granted) == 0 || who.can_in(kCapIpcOwner, task.sysv().user.get());
 }
 
 bool owns(const Task& task, const IpcPermissions& object) {
   return task.credentials.euid == object.uid || task.credentials.euid == object.cuid ||
-         task.credentials.can(kCapSysAdmin);
+         task.credentials.can_in(kCapSysAdmin, task.sysv().user.get());
+}
+
+/// As the caller's user namespace has its owners.
+IpcPermissions shown(const Task& task, IpcPermissions of) {
+  const Credentials& who = task.credentials;
+  of.uid = who.shown_uid(of.uid);
+  of.gid = who.shown_gid(of.gid);
+  of.cuid = who.shown_uid(of.cuid);
+  of.cgid = who.shown_gid(of.cgid);
+  return of;
 }
 
 /// The ...get calls: the object of a key, or a new one that `make` fills.
@@ -80,8 +90,11 @@ ErrnoOr<std::shared_ptr<Object>> find(IpcTable<Object>& table, int id) {
 /// IPC_SET's part that all three have; `given` came from the program.
 Errno set_owner(Task& task, IpcObject& object, const IpcPermissions& given) {
   if (!owns(task, object.permissions)) return Errno(EPERM);
-  object.permissions.uid = given.uid;
-  object.permissions.gid = given.gid;
+  const uint32_t uid = task.kernel_uid(given.uid);
+  const uint32_t gid = task.kernel_gid(given.gid);
+  if (uid == kNoId || gid == kNoId) return Errno(EINVAL);
+  object.permissions.uid = uid;
+  object.permissions.gid = gid;
   object.permissions.mode = (object.permissions.mode & ~0777U) | (given.mode & 0777);
   object.changed_s = now_s();
   return kOk;
@@ -247,7 +260,7 @@ ErrnoOr<uint64_t> sys_shmctl(Task& task, Arguments a) {
         memory = memory_of(*segment);
         if (!memory) return Errno(EINVAL);
         if (command != kStatAny && !may(task, segment->permissions, kRead)) return Errno(EACCES);
-        info.permissions = segment->permissions;
+        info.permissions = shown(task, segment->permissions);
         if (segment->removed) info.permissions.mode |= 01000;  // SHM_DEST
         info.size = segment->size;
         info.attached_s = segment->attached_s;
@@ -285,7 +298,8 @@ ErrnoOr<uint64_t> sys_shmctl(Task& task, Arguments a) {
     case kUnlock: {
       std::lock_guard lock(ipc.lock);
       const std::shared_ptr<SharedSegment> segment = GUEST_TRY(find(ipc.segments, id));
-      if (!owns(task, segment->permissions) && !task.credentials.can(kCapIpcLock))
+      if (!owns(task, segment->permissions) &&
+          !task.credentials.can_in(kCapIpcLock, ipc.user.get()))
         return Errno(EPERM);
       return uint64_t{0};
     }
@@ -500,7 +514,7 @@ ErrnoOr<uint64_t> sys_semctl(Task& task, Arguments a) {
           all.push_back(static_cast<uint16_t>(each.value));
         break;
       case kStat:
-        info.permissions = set->permissions;
+        info.permissions = shown(task, set->permissions);
         info.operated_s = set->operated_s;
         info.changed_s = set->changed_s;
         info.count = set->semaphores.size();
@@ -659,7 +673,7 @@ ErrnoOr<uint64_t> sys_msgctl(Task& task, Arguments a) {
     switch (command) {
       case kStat:
         if (!may(task, queue->permissions, kRead)) return Errno(EACCES);
-        info.permissions = queue->permissions;
+        info.permissions = shown(task, queue->permissions);
         info.sent_s = queue->sent_s;
         info.received_s = queue->received_s;
         info.changed_s = queue->changed_s;

@@ -12,8 +12,6 @@ namespace fluyt::guest {
 namespace {
 
 constexpr size_t kMaxName = 255;
-constexpr int kSetFileCapabilities = 31;  // CAP_SETFCAP
-
 enum class Use : uint8_t { kRead, kWrite };
 
 ErrnoOr<NamedFile> open_file(Task& task, uint64_t fd) {
@@ -38,18 +36,42 @@ Errno may_use_attribute(Task& task, Inode& inode, const std::string& name, Use u
   }
   if (name.starts_with("security.")) {
     if (use == Use::kRead) return kOk;
-    const int needed = name == "security.capability" ? kSetFileCapabilities : kCapSysAdmin;
-    return who.can(needed) ? kOk : Errno(EPERM);
+    if (name != "security.capability") return who.can(kCapSysAdmin) ? kOk : Errno(EPERM);
+    const Stat stat = GUEST_TRY(inode.stat());
+    return who.can_over(kCapSetfcap, stat.uid, stat.gid) ? kOk : Errno(EPERM);
   }
   if (!name.starts_with("user.") || name.size() == 5)
     return Errno(name == "user." ? EINVAL : EOPNOTSUPP);
   const Stat stat = GUEST_TRY(inode.stat());
   if (!S_ISREG(stat.mode) && !S_ISDIR(stat.mode))
     return Errno(use == Use::kWrite ? EPERM : ENODATA);
-  const bool owner = stat.uid == who.fsuid || who.can(kCapFowner);
+  const bool owner = stat.uid == who.fsuid || who.can_over_owner(kCapFowner, stat.uid);
   if (use == Use::kWrite && S_ISDIR(stat.mode) && (stat.mode & S_ISVTX) != 0 && !owner)
     return Errno(EPERM);
   return may_access(who, stat, use == Use::kWrite ? 2 : 4);
+}
+
+/// Capabilities of a file are for a root, which programs say and see in their own user namespace
+/// (capabilities(7), "File capability extended attribute versioning"). The kernel's form of what a
+/// program gives; EINVAL: it is none.
+ErrnoOr<std::string> take_capabilities(const Task& task, std::string value) {
+  const std::optional<FileCapabilities> given = read_file_capabilities(value);
+  if (!given) return Errno(EINVAL);
+  if (!task.credentials.user) return value;
+  const uint32_t root = task.kernel_uid(given->root);
+  if (root == kNoId) return Errno(EINVAL);
+  return with_root(value, root);
+}
+/// EOVERFLOW: their root is nobody here.
+ErrnoOr<std::string> show_capabilities(const Task& task, std::string value) {
+  const std::optional<FileCapabilities> kept = read_file_capabilities(value);
+  if (!kept || !task.credentials.user) return value;
+  // What holds here is shown as what has no root of its own.
+  if (applies(*kept, task.credentials) && kept->root == task.credentials.root())
+    return with_root(value, 0);
+  const uint32_t root = task.credentials.user->uid_of(kept->root);
+  if (root == kNoId) return kept->root == 0 ? ErrnoOr<std::string>(value) : Errno(EOVERFLOW);
+  return with_root(value, root);
 }
 
 ErrnoOr<uint64_t> set(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
@@ -61,6 +83,7 @@ ErrnoOr<uint64_t> set(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   if (!value.empty()) GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(value))));
   if (!file.ok()) return file.error();
   GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kWrite));
+  if (name == "security.capability") value = GUEST_TRY(take_capabilities(task, std::move(value)));
   // Both at once is what neither allows: there already, or not there.
   if (flags == (XATTR_CREATE | XATTR_REPLACE)) {
     const bool there = file.value().inode->get_attribute(name).ok();
@@ -85,7 +108,8 @@ ErrnoOr<uint64_t> get(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   const std::string name = GUEST_TRY(attribute_name(task, a[1]));
   if (!file.ok()) return file.error();
   GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kRead));
-  const std::string value = GUEST_TRY(file.value().inode->get_attribute(name));
+  std::string value = GUEST_TRY(file.value().inode->get_attribute(name));
+  if (name == "security.capability") value = GUEST_TRY(show_capabilities(task, std::move(value)));
   return give(task, value, a[2], a[3]);
 }
 

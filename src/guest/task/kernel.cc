@@ -18,7 +18,27 @@ SignalInfo make_signal(int signal, int code, int32_t pid, uint32_t uid) {
 }
 
 SignalInfo signal_from(const Task& from, const Process& to, int signal, int code) {
-  return make_signal(signal, code, to.pids->number_of(from.process->pid), from.credentials.uid);
+  const uint32_t uid = from.credentials.uid;
+  return make_signal(signal, code, to.pids->number_of(from.process->pid),
+                     to.threads.empty() ? uid : to.threads.front()->credentials.shown_uid(uid));
+}
+
+bool may_look_into(const Task& asks, const Task& other, LookBy by) {
+  if (asks.process == other.process) return true;
+  const Credentials& own = asks.credentials;
+  const Credentials& its = other.credentials;
+  if (own.can_in(kCapSysPtrace, its.user.get())) return true;
+  const uint32_t uid = by == LookBy::kFileIds ? own.fsuid : own.uid;
+  const uint32_t gid = by == LookBy::kFileIds ? own.fsgid : own.gid;
+  if (uid != its.uid || uid != its.euid || uid != its.suid || gid != its.gid || gid != its.egid ||
+      gid != its.sgid || !other.process->dumpable)
+    return false;
+  const uint64_t capabilities = by == LookBy::kFileIds ? own.effective : own.permitted;
+  return own.user == its.user && (its.permitted & ~capabilities) == 0;
+}
+
+uint32_t Process::uid() const {
+  return threads.empty() ? uid_at_end : threads.front()->credentials.uid;
 }
 
 Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
@@ -28,6 +48,8 @@ Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
       mounts(std::make_shared<MountSpace>(tree, tree->root(), kFirstMounts)),
       container(std::make_shared<Container>(platform)) {
   booted_ns = host::clock_ns(7 /* CLOCK_BOOTTIME */);
+  const std::string all = "         0          0 4294967295\n";
+  set_id_maps(all, all);
   platform.on_loss([this](int64_t id) {
     std::lock_guard guard(lock);
     for (const auto& [tid, task] : tasks)
@@ -37,45 +59,77 @@ Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
 
 Kernel::~Kernel() { platform.on_loss({}); }
 
-std::shared_ptr<SystemNames> Kernel::new_names(const SystemNames& like) {
-  auto made = std::make_shared<SystemNames>(like);
-  made->inode_number = next_namespace();
-  return made;
+void Kernel::set_id_maps(const std::string& of_users, const std::string& of_groups) {
+  id_map_texts_ = {of_users, of_groups};
+  for (const UserSpace::Kind kind : {UserSpace::kUsers, UserSpace::kGroups}) {
+    // Ours are those that programs of the first namespace see: what they are further out is the
+    // host's business.
+    std::vector<IdMap::Extent> own;
+    if (const ErrnoOr<IdMap> map = IdMap::parse(id_map_texts_[kind]); map.ok())
+      own = map.value().extents();
+    for (IdMap::Extent& one : own) one.outside = one.inside;
+    first_ids_[kind] = IdMap(std::move(own));
+  }
 }
 
-std::shared_ptr<SysV> Kernel::new_sysv() {
-  auto made = std::make_shared<SysV>();
-  made->inode_number = next_namespace();
-  return made;
-}
-
-namespace {
-constexpr int kMaxNamespaces = 1024;  // of a kind
-}
-
-ErrnoOr<PidSpacePtr> Kernel::new_pids(const PidSpacePtr& above) {
-  if (above->depth == PidSpace::kDeepest) return Errno(ENOSPC);
-  if (pid_spaces_.fetch_add(1) >= kMaxNamespaces) {
-    --pid_spaces_;
+template <class Space, class Make>
+ErrnoOr<std::shared_ptr<Space>> Kernel::make_space(const Count& count, Make make) {
+  if (count->fetch_add(1) >= kMaxNamespaces) {
+    --*count;
     return Errno(ENOSPC);
   }
-  return PidSpacePtr(new PidSpace(above, next_namespace()), [this](PidSpace* gone) {
+  return std::shared_ptr<Space>(make(), [count](Space* gone) {
     delete gone;
-    --pid_spaces_;
+    --*count;
   });
 }
 
-ErrnoOr<std::shared_ptr<MountSpace>> Kernel::new_mounts(DentryPtr root) {
-  if (mount_spaces_.fetch_add(1) >= kMaxNamespaces) {
-    --mount_spaces_;
-    tree->drop(root);
-    return Errno(ENOSPC);
-  }
-  return std::shared_ptr<MountSpace>(new MountSpace(tree, std::move(root), next_namespace()),
-                                     [this](MountSpace* gone) {
-                                       delete gone;
-                                       --mount_spaces_;
-                                     });
+ErrnoOr<std::shared_ptr<SystemNames>> Kernel::new_names(const SystemNames& like, UserSpacePtr of) {
+  return make_space<SystemNames>(name_spaces_, [&] {
+    auto* made = new SystemNames(like);
+    made->inode_number = next_namespace();
+    made->user = std::move(of);
+    return made;
+  });
+}
+
+ErrnoOr<std::shared_ptr<SysV>> Kernel::new_sysv(UserSpacePtr of) {
+  return make_space<SysV>(ipc_spaces_, [&] {
+    auto* made = new SysV;
+    made->inode_number = next_namespace();
+    made->user = std::move(of);
+    return made;
+  });
+}
+
+ErrnoOr<std::shared_ptr<CgroupSpace>> Kernel::new_cgroups(UserSpacePtr of) {
+  return make_space<CgroupSpace>(cgroup_spaces_,
+                                 [&] { return new CgroupSpace{next_namespace(), std::move(of)}; });
+}
+
+ErrnoOr<PidSpacePtr> Kernel::new_pids(const PidSpacePtr& above, UserSpacePtr of) {
+  if (above->depth == PidSpace::kDeepest) return Errno(ENOSPC);
+  return make_space<PidSpace>(pid_spaces_,
+                              [&] { return new PidSpace(above, next_namespace(), std::move(of)); });
+}
+
+ErrnoOr<std::shared_ptr<MountSpace>> Kernel::new_mounts(DentryPtr root, UserSpacePtr of) {
+  auto made = make_space<MountSpace>(
+      mount_spaces_, [&] { return new MountSpace(tree, root, next_namespace(), std::move(of)); });
+  if (!made.ok()) tree->drop(std::move(root));
+  return made;
+}
+
+ErrnoOr<UserSpacePtr> Kernel::new_users(const Credentials& maker) {
+  if (maker.user && maker.user->depth == UserSpace::kDeepest) return Errno(ENOSPC);
+  const bool has_ids = !maker.user || (maker.user->uid_of(maker.euid) != kNoId &&
+                                       maker.user->gid_of(maker.egid) != kNoId);
+  ErrnoOr<UserSpacePtr> made = make_space<UserSpace>(user_spaces_, [&] {
+    return new UserSpace(maker.user, next_namespace(), maker.euid, maker.egid,
+                         maker.has(kCapSetfcap));
+  });
+  if (made.ok() && !has_ids) return Errno(EPERM);
+  return made;
 }
 
 ErrnoOr<Kernel::NewId> Kernel::new_id(PidSpace& in, const Container& of) {
@@ -200,7 +254,10 @@ void Kernel::notify_parent(Process& process, int code, int status) {
     const SignalAction& action = parent->actions->of[SIGCHLD];
     const bool wanted = exit || (action.flags & SA_NOCLDSTOP) == 0;
     if (wanted) {
-      SignalInfo info = make_signal(signal, code, parent->pids->number_of(process.pid), 0);
+      const uint32_t uid = process.uid();
+      SignalInfo info = make_signal(
+          signal, code, parent->pids->number_of(process.pid),
+          parent->threads.empty() ? uid : parent->threads.front()->credentials.shown_uid(uid));
       info.set_status(status);
       send(*parent, info);
     }
@@ -265,10 +322,10 @@ void Kernel::limit_shared_memory() {
 }
 
 Errno Kernel::may_signal(const Task& from, Process& to, int signal) {
-  if (from.process.get() == &to || from.credentials.can(kCapKill)) return kOk;
-  if (to.threads.empty()) return kOk;
+  if (from.process.get() == &to || to.threads.empty()) return kOk;
   const Credentials& target = to.threads.front()->credentials;
   const Credentials& own = from.credentials;
+  if (own.can_in(kCapKill, target.user.get())) return kOk;
   if (own.euid == target.suid || own.euid == target.uid || own.uid == target.suid ||
       own.uid == target.uid)
     return kOk;

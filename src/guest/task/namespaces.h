@@ -44,15 +44,18 @@ struct Namespaces {
   std::shared_ptr<SysV> ipc;
   std::shared_ptr<MountSpace> mounts;
   PidSpacePtr pids;
+  UserSpacePtr user;
+  std::shared_ptr<CgroupSpace> cgroups;
 };
 
 /// One of them as a file: it lives as long as that is open.
 class NamespaceInode final : public Inode {
  public:
-  NamespaceInode(const NamespaceName& of, uint64_t number, Namespaces in)
-      : name(of), inside(std::move(in)), number_(number) {}
+  NamespaceInode(const NamespaceName& of, uint64_t number, Namespaces in, UserSpacePtr belongs_to)
+      : name(of), inside(std::move(in)), owner(std::move(belongs_to)), number_(number) {}
   const NamespaceName& name;
   const Namespaces inside;
+  const UserSpacePtr owner;  // the user namespace that it belongs to, or lies in; null: the first
 
   uint32_t type() const override;
   ErrnoOr<Stat> stat() override;
@@ -67,5 +70,9 @@ class NamespaceInode final : public Inode {
 
 /// Of a task, under Kernel::lock; null: there is none yet.
 std::shared_ptr<NamespaceInode> namespace_of(const Task& task, const NamespaceName& name);
+
+/// ioctl_nsfs(2), for who asks. EPERM: what is asked for lies outside what it can see.
+ErrnoOr<uint64_t> control_namespace(Task& task, const NamespaceInode& of, uint32_t request,
+                                    uint64_t argument);
 
 }  // namespace fluyt::guest

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "guest/abi/errno.h"
+#include "guest/vfs/user_space.h"
 
 namespace fluyt::guest {
 
@@ -16,14 +17,18 @@ namespace fluyt::guest {
 class PidSpace {
  public:
   static constexpr int kDeepest = 32;  // MAX_PID_NS_LEVEL
-  PidSpace(std::shared_ptr<PidSpace> within, uint64_t number_shown)
-      : above(std::move(within)), depth(above ? above->depth + 1 : 0), inode_number(number_shown) {}
+  PidSpace(std::shared_ptr<PidSpace> within, uint64_t number_shown, UserSpacePtr of = {})
+      : above(std::move(within)),
+        depth(above ? above->depth + 1 : 0),
+        inode_number(number_shown),
+        user(std::move(of)) {}
   PidSpace(const PidSpace&) = delete;
   PidSpace& operator=(const PidSpace&) = delete;
 
   const std::shared_ptr<PidSpace> above;  // null: this is the first
   const int depth;
   const uint64_t inode_number;  // as /proc shows it
+  const UserSpacePtr user;      // the user namespace that it belongs to; null: the first
   int32_t init = 0;             // the id of its process 1; 0: nobody was born in it yet
   bool has_ended = false;       // with its init: nobody is born in it any more
   /// Its process 1 is deaf to what it has no handler for. Not where the namespace stands for one

@@ -78,6 +78,7 @@ using SemaphoreUndo = std::map<std::pair<int, uint16_t>, int32_t>;
 
 struct SysV {
   uint64_t inode_number = 4026531839;  // as /proc shows the namespace
+  UserSpacePtr user;                   // that it belongs to; null: the first
   std::mutex lock;                     // the last to be taken; not held while waiting
   IpcTable<SharedSegment> segments;
   IpcTable<SemaphoreSet> sets;

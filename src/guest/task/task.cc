@@ -80,6 +80,15 @@ ErrnoOr<ThreadImage> Task::image() {
   return out;
 }
 
+uint32_t Task::kernel_uid(uint32_t inside) const {
+  return credentials.user ? credentials.user->kernel_uid(inside)
+                          : kernel.ids(UserSpace::kUsers).down(inside);
+}
+uint32_t Task::kernel_gid(uint32_t inside) const {
+  return credentials.user ? credentials.user->kernel_gid(inside)
+                          : kernel.ids(UserSpace::kGroups).down(inside);
+}
+
 SystemNames& Task::names() const { return uts ? *uts : kernel.names; }
 SysV& Task::sysv() const { return ipc ? *ipc : kernel.sysv; }
 
@@ -536,6 +545,7 @@ void Task::leave() {
   {
     std::lock_guard guard(of.lock);
     if (ending && ending->whole_group) of.end_process(*process, ending->status);
+    process->uid_at_end = credentials.uid;
     std::erase(process->threads, this);
     if (auto found = of.tasks.find(tid); found != of.tasks.end() && found->second == this)
       of.tasks.erase(found);

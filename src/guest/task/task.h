@@ -171,6 +171,9 @@ class Process {
   bool processor_watch = false;  // Kernel::check_processor_time comes again
   bool dumpable = true;
   bool child_subreaper = false;
+  uint32_t uid_at_end = 0;  // of its last thread
+  /// The real one, of the kernel's.
+  uint32_t uid() const;
   SemaphoreUndo semaphore_undo;
   std::shared_ptr<SysV> undo_in;  // whose semaphores; null: the sandbox's first
   std::atomic<bool> huge_pages_off{false};
@@ -202,21 +205,42 @@ class Process {
 
 /// A mount namespace: a root in the kernel's tree of names with what is mounted in it.
 struct MountSpace {
-  MountSpace(std::shared_ptr<Tree> in, DentryPtr at, uint64_t number)
-      : tree(std::move(in)), root(std::move(at)), inode_number(number) {}
+  MountSpace(std::shared_ptr<Tree> in, DentryPtr at, uint64_t number, UserSpacePtr of = {})
+      : tree(std::move(in)), inode_number(number), user(std::move(of)), root_(std::move(at)) {}
   MountSpace(const MountSpace&) = delete;
   MountSpace& operator=(const MountSpace&) = delete;
-  ~MountSpace() { tree->drop(root); }
+  ~MountSpace() { tree->drop(root_); }
   const std::shared_ptr<Tree> tree;
-  const DentryPtr root;
   const uint64_t inode_number;  // as /proc shows it
+  const UserSpacePtr user;      // that it belongs to; null: the first
+
+  DentryPtr root() const {
+    std::lock_guard lock(mutex_);
+    return root_;
+  }
+  /// Behind Tree::pivot.
+  void set_root(DentryPtr root) {
+    std::lock_guard lock(mutex_);
+    root_.swap(root);
+  }
+
+ private:
+  mutable std::mutex mutex_;  // nothing is taken behind it
+  DentryPtr root_;
 };
 
 /// What uname(2) tells of a UTS namespace.
 struct SystemNames {
   uint64_t inode_number = 4026531838;  // as /proc shows it
+  UserSpacePtr user;                   // that it belongs to; null: the first
   std::string host = "guest";
   std::string domain = "(none)";
+};
+
+/// cgroup_namespaces(7). There is one cgroup, so that all of them show the same.
+struct CgroupSpace {
+  uint64_t inode_number = 0;  // as /proc shows it
+  UserSpacePtr user;          // that it belongs to; null: the first
 };
 
 /// What the programs of one container have in common. The containers of a pod share a kernel.
@@ -279,13 +303,17 @@ class Task final : public JobControl {
   std::shared_ptr<SysV> ipc;
   SystemNames& names() const;  // under lock
   SysV& sysv() const;
-  PidSpacePtr pids_for_children;  // null: its own
+  std::shared_ptr<CgroupSpace> cgroups;  // null: the first
+  PidSpacePtr pids_for_children;         // null: its own
   // Replaced by the thread itself, under lock; never null.
   std::shared_ptr<MountSpace> mounts;
   /// Between ids and the numbers that its program knows; 0 where there is none.
   int32_t shown(int32_t id) const override { return process->pids->number_of(id); }
   int32_t meant(int32_t of) const override { return process->pids->id_of(of); }
-  Credentials credentials;
+  Credentials credentials;  // replaced by the thread itself, under lock
+  /// The kernel's ids of those of its user namespace; kNoId: nobody's.
+  uint32_t kernel_uid(uint32_t inside) const;
+  uint32_t kernel_gid(uint32_t inside) const;
   Schedule schedule;                 // under Kernel::lock
   std::unique_ptr<Context> context;  // replaced under Kernel::lock
   Sleeper sleeper;
@@ -466,15 +494,22 @@ class Kernel : public TerminalHost {
   static constexpr uint64_t kFirstNamespace = 4026531836;
   static constexpr uint64_t kFirstMounts = 4026531841;
   uint64_t next_namespace() { return next_namespace_++; }
-  std::shared_ptr<SystemNames> new_names(const SystemNames& like);
-  std::shared_ptr<SysV> new_sysv();
-  /// ENOSPC: there are too many, for who holds a descriptor of one holds it all.
-  ErrnoOr<PidSpacePtr> new_pids(const PidSpacePtr& above);
+  // Further ones, which belong to the user namespace `of`; null: the first. ENOSPC: there are too
+  // many, for who holds a descriptor of one holds it all.
+  ErrnoOr<std::shared_ptr<SystemNames>> new_names(const SystemNames& like, UserSpacePtr of = {});
+  ErrnoOr<std::shared_ptr<SysV>> new_sysv(UserSpacePtr of = {});
+  ErrnoOr<PidSpacePtr> new_pids(const PidSpacePtr& above, UserSpacePtr of = {});
+  ErrnoOr<std::shared_ptr<CgroupSpace>> new_cgroups(UserSpacePtr of);
   /// Of a root that is dropped with it.
-  ErrnoOr<std::shared_ptr<MountSpace>> new_mounts(DentryPtr root);
-  // user_namespaces(7), as /proc shows them: of the namespace that the sandbox lives in.
-  std::string uid_map = "         0          0 4294967295\n";
-  std::string gid_map = uid_map;
+  ErrnoOr<std::shared_ptr<MountSpace>> new_mounts(DentryPtr root, UserSpacePtr of = {});
+  /// One that `maker` is to enter, which owns it. ENOSPC; EPERM: the maker has no ids where it is.
+  ErrnoOr<UserSpacePtr> new_users(const Credentials& maker);
+  static constexpr int kMaxNamespaces = 1024;  // of a kind
+  /// The ids that there are at all: those of the user namespace that the sandbox lives in, from its
+  /// maps as /proc shows them. Before the first program starts.
+  void set_id_maps(const std::string& of_users, const std::string& of_groups);
+  const IdMap& ids(UserSpace::Kind kind) const { return first_ids_[kind]; }
+  const std::string& id_map_text(UserSpace::Kind kind) const { return id_map_texts_[kind]; }
   /// What mount(2) can make, by name. Set before the first program starts.
   std::map<std::string, std::function<InodePtr(const Task&)>, std::less<>> file_systems;
   /// Sends to a thread group, or to one thread of it. Under lock. Permission was checked.
@@ -522,8 +557,18 @@ class Kernel : public TerminalHost {
   std::deque<std::pair<int32_t, PidSpacePtr>> released_;  // see release_id
   std::set<int32_t> numbered_;  // ids that other namespaces have numbers for
   std::atomic<uint64_t> next_namespace_{kFirstNamespace + 64};
-  std::atomic<int> pid_spaces_{0};
-  std::atomic<int> mount_spaces_{0};
+  // How many there are of each; whoever holds the last of one may outlive us.
+  using Count = std::shared_ptr<std::atomic<int>>;
+  template <class Space, class Make>
+  static ErrnoOr<std::shared_ptr<Space>> make_space(const Count& count, Make make);
+  const Count pid_spaces_ = std::make_shared<std::atomic<int>>();
+  const Count mount_spaces_ = std::make_shared<std::atomic<int>>();
+  const Count name_spaces_ = std::make_shared<std::atomic<int>>();
+  const Count ipc_spaces_ = std::make_shared<std::atomic<int>>();
+  const Count user_spaces_ = std::make_shared<std::atomic<int>>();
+  const Count cgroup_spaces_ = std::make_shared<std::atomic<int>>();
+  std::array<std::string, 2> id_map_texts_;
+  std::array<IdMap, 2> first_ids_;
   void check_processor_time(const ProcessPtr& process);
   void wake_orphans(const Process& leaving, const std::vector<ProcessPtr>& children);
   void notify_parent(Process& process, int code, int status);
@@ -539,7 +584,12 @@ class Kernel : public TerminalHost {
   Workers workers;
 };
 
-/// `pid` is a number of the receiver's namespace.
+/// ptrace(2), "Ptrace access mode checking": who may see into another's process. By its file-system
+/// ids, as /proc asks, or by its real ones, as system calls do. Under Kernel::lock.
+enum class LookBy : uint8_t { kFileIds, kRealIds };
+bool may_look_into(const Task& asks, const Task& other, LookBy by);
+
+/// `pid` and `uid` are of the receiver's namespaces.
 SignalInfo make_signal(int signal, int code, int32_t pid = 0, uint32_t uid = 0);
 /// As `to` sees who sends it.
 SignalInfo signal_from(const Task& from, const Process& to, int signal, int code);

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
+#include <utility>
 
 namespace fluyt::guest {
 namespace {
@@ -48,8 +50,12 @@ Errno may_access(const Credentials& who, const Stat& stat, int want) {
     have = mode >> 3 & 7;
   if ((static_cast<uint32_t>(want) & ~have) == 0) return kOk;
   const bool dir = S_ISDIR(mode);
-  if (who.can(kCapDacOverride) && (dir || (want & 1) == 0 || (mode & 0111) != 0)) return kOk;
-  if (who.can(kCapDacReadSearch) && (want == 4 || (dir && (want & 2) == 0))) return kOk;
+  if (who.can_over(kCapDacOverride, stat.uid, stat.gid) &&
+      (dir || (want & 1) == 0 || (mode & 0111) != 0))
+    return kOk;
+  if (who.can_over(kCapDacReadSearch, stat.uid, stat.gid) &&
+      (want == 4 || (dir && (want & 2) == 0)))
+    return kOk;
   return Errno(EACCES);
 }
 
@@ -105,17 +111,19 @@ bool is_on_read_only_mount(const Dentry& at) {
   return here->read_only;
 }
 
-bool mount_has_option(const Dentry& at, std::string_view option) {
-  const Dentry* here = &at;
-  while (here->parent) here = here->parent.get();
-  const std::string& options = here->options;
+bool has_option(std::string_view options, std::string_view option) {
   for (size_t begin = 0; begin < options.size();) {
-    size_t end = options.find(',', begin);
-    if (end == std::string::npos) end = options.size();
-    if (std::string_view(options).substr(begin, end - begin) == option) return true;
+    const size_t end = std::min(options.find(',', begin), options.size());
+    if (options.substr(begin, end - begin) == option) return true;
     begin = end + 1;
   }
   return false;
+}
+
+bool mount_has_option(const Dentry& at, std::string_view option) {
+  const Dentry* here = &at;
+  while (here->parent) here = here->parent.get();
+  return has_option(here->options, option);
 }
 
 }  // namespace
@@ -174,29 +182,14 @@ void share_names(const DentryPtr& dir) {
 }
 }  // namespace
 
-Errno Tree::bind(const DentryPtr& from, const DentryPtr& at) {
-  std::string type;
-  std::string options;
-  {
-    std::lock_guard lock(mutex_);
-    if (from->removed) return Errno(ENOENT);
-    share_names(from);
-    const Dentry* here = from.get();
-    while (here->parent) here = here->parent.get();
-    type = here->file_system;
-    options = here->options;
-  }
-  GUEST_TRY(mount(at, from->inode, std::move(type), std::move(options)));
-  std::lock_guard lock(mutex_);
-  top(at)->shared = true;
-  return kOk;
-}
-
 Errno Tree::remount(const DentryPtr& at, std::string options) {
   std::lock_guard lock(mutex_);
   if (!is_mount_root(*at)) return Errno(EINVAL);
   const bool read_only = options == "ro" || options.starts_with("ro,");
-  if (at->locked && at->read_only && !read_only) return Errno(EPERM);
+  if ((at->locked || at->keeps_restrictions) && at->read_only && !read_only) return Errno(EPERM);
+  if (at->keeps_restrictions)
+    for (const char* kept : {"nosuid", "nodev", "noexec"})
+      if (has_option(at->options, kept) && !has_option(options, kept)) return Errno(EPERM);
   at->read_only = read_only;
   at->options = std::move(options);
   return kOk;
@@ -206,12 +199,12 @@ Errno Tree::unmount(const DentryPtr& at, bool detach) {
   std::lock_guard lock(mutex_);
   const DentryPtr below = at->below.lock();
   if (!is_mount_root(*at) || !below) return Errno(EINVAL);
-  // What lies below goes with it: nothing of it may be locked.
-  for (const DentryPtr& mount : mounts_) {
-    if (!lies_in(mount, at)) continue;
-    if (mount->locked) return Errno(EINVAL);
-    if (mount != at && !detach) return Errno(EBUSY);
-  }
+  if (at->locked || at->inherited) return Errno(EINVAL);
+  // What lies below goes with it: nothing is uncovered.
+  if (!detach && std::any_of(mounts_.begin(), mounts_.end(), [&](const DentryPtr& mount) {
+        return mount != at && lies_in(mount, at);
+      }))
+    return Errno(EBUSY);
   std::erase_if(mounts_, [&](const DentryPtr& mount) { return lies_in(mount, at); });
   // What was mounted below goes its own way, for those who still have it open.
   take_apart(std::move(below->covered_by));
@@ -238,6 +231,8 @@ namespace {
 /// Where a place of one mount namespace lies in a copy of it.
 class Copier {
  public:
+  /// A place that there is already.
+  void know(const DentryPtr& of, DentryPtr copy) { made_.emplace(of.get(), std::move(copy)); }
   DentryPtr find(const DentryPtr& of) {
     // Folders may lie deeper than our stack is.
     std::vector<const Dentry*> missing;
@@ -263,7 +258,106 @@ class Copier {
 
 }  // namespace
 
-ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPtr>& places) {
+namespace {
+/// What a mount has besides its place.
+void copy_mount(const Dentry& from, Dentry& to) {
+  to.file_system = from.file_system;
+  to.options = from.options;
+  to.read_only = from.read_only;
+  to.locked = from.locked;
+  to.inherited = from.inherited;
+  to.keeps_restrictions = from.keeps_restrictions;
+  to.owner = from.owner;
+}
+}  // namespace
+
+Errno Tree::bind(const DentryPtr& from, const DentryPtr& at, Depth depth) {
+  std::lock_guard lock(mutex_);
+  if (from->removed) return Errno(ENOENT);
+  const DentryPtr place = top(at);
+  if (place->inode->is_dir() != from->inode->is_dir()) return Errno(ENOTDIR);
+  std::vector<DentryPtr> below;
+  for (const DentryPtr& mount : mounts_) {
+    if (mount == from || !lies_in(mount, from)) continue;
+    // What it hides would be seen.
+    if (depth == Depth::kAlone && mount->inherited) return Errno(EINVAL);
+    if (depth == Depth::kWithAllBelow) below.push_back(mount);
+  }
+  if (mounts_.size() + below.size() >= kMaxMounts) return Errno(ENOSPC);
+  share_names(from);
+  auto bound = std::make_shared<Dentry>(nullptr, "/", from->inode);
+  copy_mount(*mount_root(*from), *bound);
+  bound->locked = bound->inherited = false;
+  bound->shared = true;
+  Copier copier;
+  copier.know(from, bound);
+  std::vector<DentryPtr> made{bound};
+  for (const DentryPtr& mount : below) {
+    share_names(mount);
+    DentryPtr copied = copier.find(mount);
+    copy_mount(*mount, *copied);
+    const DentryPtr under = copier.find(mount->below.lock());
+    copied->below = under;
+    under->covered_by = copied;
+    made.push_back(std::move(copied));
+  }
+  put_on(place, bound);
+  mounts_.insert(mounts_.end(), made.begin(), made.end());
+  return kOk;
+}
+
+Errno Tree::pivot(const DentryPtr& root, const DentryPtr& new_root, const DentryPtr& put_old) {
+  std::lock_guard lock(mutex_);
+  const DentryPtr old_place = top(put_old);
+  if (!new_root->inode->is_dir() || !old_place->inode->is_dir()) return Errno(ENOTDIR);
+  if (!lies_in(new_root, root) || !lies_in(old_place, root) || new_root->inherited)
+    return Errno(EINVAL);
+  if (new_root->removed || old_place->removed) return Errno(ENOENT);
+  const Dentry* const base = top(root).get();
+  if (mount_root(*new_root) == base || mount_root(*old_place) == base) return Errno(EBUSY);
+  // Somebody else was first: it is the root no more.
+  if (root->below.lock()) return Errno(EINVAL);
+  const DentryPtr under = new_root->below.lock();
+  if (!is_mount_root(*new_root) || !under || !lies_in(old_place, new_root)) return Errno(EINVAL);
+  // All that was mounted over the root before goes with it.
+  under->covered_by.reset();
+  new_root->below.reset();
+  new_root->locked = std::exchange(root->locked, false);
+  new_root->inherited = std::exchange(root->inherited, false);
+  put_on(old_place, root);
+  return kOk;
+}
+
+UserSpacePtr Tree::owner_of(const DentryPtr& at) {
+  std::lock_guard lock(mutex_);
+  return mount_root(*at)->owner;
+}
+
+bool Tree::is_fully_visible(const DentryPtr& root, std::string_view file_system,
+                            std::string_view options) {
+  std::lock_guard lock(mutex_);
+  std::set<const Dentry*> hidden;
+  for (const DentryPtr& over : mounts_)
+    if (const DentryPtr place = over->inherited ? over->below.lock() : nullptr)
+      hidden.insert(mount_root(*place));
+  return std::any_of(mounts_.begin(), mounts_.end(), [&](const DentryPtr& mount) {
+    if (mount->file_system != file_system || hidden.contains(mount.get()) ||
+        !lies_in(mount, root) ||
+        (mount->keeps_restrictions && mount->read_only && !has_option(options, "ro")))
+      return false;
+    // A part of it is not all of it: a file system's root has the number 1.
+    const ErrnoOr<Stat> stat = mount->inode->stat();
+    return stat.ok() && stat.value().ino == 1;
+  });
+}
+
+bool Tree::is_root_of(const DentryPtr& place, const DentryPtr& root) {
+  std::lock_guard lock(mutex_);
+  return place == root || place == top(root);
+}
+
+ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPtr>& places,
+                               CopyFor whom) {
   std::lock_guard lock(mutex_);
   Copier copier;
   std::vector<DentryPtr> made;
@@ -272,10 +366,11 @@ ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPt
     if (mounts_.size() + made.size() >= kMaxMounts) return Errno(ENOSPC);
     share_names(mount);
     DentryPtr copied = copier.find(mount);
-    copied->file_system = mount->file_system;
-    copied->options = mount->options;
-    copied->read_only = mount->read_only;
-    copied->locked = mount->locked;
+    copy_mount(*mount, *copied);
+    if (whom == CopyFor::kLessPrivileged) {
+      copied->keeps_restrictions = true;
+      copied->inherited = mount != root;
+    }
     if (const DentryPtr below = mount->below.lock(); below && mount != root) {
       const DentryPtr place = copier.find(below);
       copied->below = place;
@@ -321,24 +416,29 @@ void Tree::sweep() {
   // The last of a file that is gone tells who watches it, without the lock.
 }
 
-Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system,
-                  std::string options) {
+Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system, std::string options,
+                  UserSpacePtr owner) {
   std::lock_guard lock(mutex_);
   if (mounts_.size() >= kMaxMounts) return Errno(ENOSPC);
   const DentryPtr place = top(at);
   if (place->inode->is_dir() != root->is_dir()) return Errno(ENOTDIR);
   auto mounted = std::make_shared<Dentry>(nullptr, "/", std::move(root));
-  mounted->below = place;
   mounted->file_system = std::move(file_system);
   mounted->read_only = options == "ro" || options.starts_with("ro,");
   mounted->options = std::move(options);
+  mounted->owner = std::move(owner);
+  put_on(place, mounted);
+  mounts_.push_back(std::move(mounted));
+  return kOk;
+}
+
+void Tree::put_on(const DentryPtr& place, const DentryPtr& mounted) {
+  mounted->below = place;
   place->covered_by = mounted;
   for (DentryPtr here = place; here->parent; here = here->parent) {
     here->pinned = true;
     here->parent->children[here->name] = here;
   }
-  mounts_.push_back(std::move(mounted));
-  return kOk;
 }
 
 ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path,
@@ -570,9 +670,9 @@ Errno Tree::may_change(const Credentials& who, const DentryPtr& dir) {
 Errno Tree::may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim) {
   GUEST_TRY(may_change(who, dir));
   const Stat stat = GUEST_TRY(dir->inode->stat());
-  if ((stat.mode & S_ISVTX) == 0 || who.can(kCapFowner) || stat.uid == who.fsuid) return kOk;
+  if ((stat.mode & S_ISVTX) == 0 || stat.uid == who.fsuid) return kOk;
   const Stat own = GUEST_TRY(victim->inode->stat());
-  return own.uid == who.fsuid ? kOk : Errno(EPERM);
+  return own.uid == who.fsuid || who.can_over(kCapFowner, own.uid, own.gid) ? kOk : Errno(EPERM);
 }
 
 namespace {

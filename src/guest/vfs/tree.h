@@ -31,7 +31,13 @@ class Dentry {
   std::string options = "rw,relatime";
   bool read_only = false;  // nothing is made, removed or written below it
   bool locked = false;     // of a mounted root: it stays
-  bool no_cache = false;   // taken apart: names below are not remembered
+  // Of a mounted root that came from a mount namespace of more privilege (mount_namespaces(7),
+  // "Restrictions on mount namespaces"): it stays, and so do its restrictions, also where it is
+  // bound.
+  bool inherited = false;
+  bool keeps_restrictions = false;
+  UserSpacePtr owner;  // of a mounted root: where the file system was mounted; null: in the first
+  bool no_cache = false;  // taken apart: names below are not remembered
   bool shared = false;  // the same is to be seen elsewhere too: names below are asked for each time
   std::atomic<bool> removed{false};
   /// Set when the file's last name went: they are told of its end when nobody has this open any
@@ -65,15 +71,29 @@ class Tree {
   const std::shared_ptr<Watches> watches = std::make_shared<Watches>();
   /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
-              std::string options = "rw,relatime");
-  /// The tree at `from` at one more place. Names below are looked up anew at both from then on, for
-  /// each has its own idea of what there is.
-  Errno bind(const DentryPtr& from, const DentryPtr& at);
-  /// EINVAL where nothing is mounted; EPERM where a locked mount is to be writable.
+              std::string options = "rw,relatime", UserSpacePtr owner = {});
+  /// The tree at `from` at one more place, with what is mounted below or without. Names below are
+  /// looked up anew at both from then on, for each has its own idea of what there is. EINVAL: what
+  /// is mounted below must not be left out.
+  enum class Depth : uint8_t { kAlone, kWithAllBelow };
+  Errno bind(const DentryPtr& from, const DentryPtr& at, Depth depth = Depth::kAlone);
+  /// EINVAL where nothing is mounted; EPERM where a locked mount is to be writable, or one of a
+  /// more privileged namespace less restricted.
   Errno remount(const DentryPtr& at, std::string options);
   /// EINVAL where nothing is mounted or what is mounted is locked; EBUSY while something is mounted
   /// below, unless it is to be `detached` from the tree with all of that.
   Errno unmount(const DentryPtr& at, bool detach);
+  /// pivot_root(2) in the mount namespace of `root`: what is mounted at `new_root` becomes the
+  /// namespace's root, and the old one is mounted at `put_old`. EBUSY, EINVAL: as there.
+  Errno pivot(const DentryPtr& root, const DentryPtr& new_root, const DentryPtr& put_old);
+  /// Where the file system of a place was mounted; null: in the first user namespace.
+  UserSpacePtr owner_of(const DentryPtr& at);
+  /// Whether a file system of this type is mounted in the namespace of `root` with nothing over any
+  /// part of it, and with no restriction that `options` lack (mount_namespaces(7)).
+  bool is_fully_visible(const DentryPtr& root, std::string_view file_system,
+                        std::string_view options);
+  /// Whether a place is the root of a mount namespace, or what is mounted over it.
+  bool is_root_of(const DentryPtr& place, const DentryPtr& root);
   /// Whether "noexec" and the like is among the options of the mount that it lies in; "ro" is said
   /// of its root's inodes too, by EROFS.
   bool has_mount_option(const DentryPtr& at, std::string_view option);
@@ -89,7 +109,9 @@ class Tree {
     DentryPtr root;
     std::vector<DentryPtr> places;
   };
-  ErrnoOr<Copy> copy(const DentryPtr& root, const std::vector<DentryPtr>& places);
+  enum class CopyFor : uint8_t { kEqual, kLessPrivileged };
+  ErrnoOr<Copy> copy(const DentryPtr& root, const std::vector<DentryPtr>& places,
+                     CopyFor whom = CopyFor::kEqual);
   /// Takes a root away and its names apart, at the next sweep(): the last who has it may be within
   /// a walk.
   void drop(DentryPtr root);
@@ -152,6 +174,7 @@ class Tree {
   void leave(const DentryPtr& gone);
   static DentryPtr top(DentryPtr at);
   static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
+  static void put_on(const DentryPtr& place, const DentryPtr& mounted);
 
   std::mutex mutex_;
   std::mutex dropped_mutex_;
