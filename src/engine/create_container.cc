@@ -39,6 +39,27 @@ std::string stop_signal_of(const ContainerConfig& config, const image::Image& im
   return signal_number(own) ? own : std::string(kDefaultStopSignal);
 }
 
+// The node's rules for images, as they are now and for this pod's namespace: an image that is here
+// may have come for another, or before the rules changed.
+Result<> admit_images(Engine::Core& core, const Sandbox& sandbox, const ContainerConfig& config,
+                      const image::Image& image) {
+  const trace::Span span("image policy");
+  const std::string& in = sandbox.config.name.name_space;
+  const auto said = [](const std::string& by_person, const std::string& by_caller) {
+    return by_person.empty() ? by_caller : by_person;
+  };
+  FLUYT_TRY(
+      core.parts.images->admit({image.id, said(config.user_specified_image, config.image), in}));
+  for (size_t i = 0; i < config.mounts.size(); ++i) {
+    const Mount& mount = config.mounts[i];
+    if (mount.image.empty()) continue;
+    FLUYT_TRY_CONTEXT(core.parts.images->admit(
+                          {mount.image_id, said(mount.user_specified_image, mount.image), in}),
+                      cat(kImageVolumeFailed, ": mounts[", i, "].image"));
+  }
+  return {};
+}
+
 // A container has its sandbox's user namespace: it may say so, and nothing else.
 Result<> admit_users(const NamespaceOptions& of_sandbox, const NamespaceOptions& asked) {
   const bool host = asked.user == NamespaceMode::kNode;
@@ -154,6 +175,7 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   container.sandbox_id = in->id;
   container.config = config;
   FLUYT_TRY(find_image_volumes(*core_, container.config));
+  FLUYT_TRY(admit_images(*core_, *in, container.config, image));
   container.image_id = image.id;
   container.image_digest = digest_of(image, config.image);
   container.stop_signal = stop_signal_of(config, image);

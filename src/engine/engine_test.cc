@@ -347,6 +347,36 @@ TEST_F(EngineTest, ImageVolumesAreHeldWhileTheContainerIsThere) {
   EXPECT_TRUE(world_.roots.empty());
 }
 
+TEST_F(EngineTest, TheNodesRulesForImagesAreAskedForEachContainer) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  ContainerConfig config = main_container();
+  config.image = "sha256:0123";
+  config.user_specified_image = "busybox:1.36";
+  config.mounts.emplace_back();
+  config.mounts[0].container_path = "/volume";
+  config.mounts[0].image = "busybox";
+  world_.refused_image = "busybox:1.36";
+  const auto refused = engine_->create_container(sandbox_, config);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kPermissionDenied);
+  EXPECT_TRUE(engine_->list_containers({}).empty());
+  EXPECT_TRUE(world_.roots.empty());
+  world_.refused_image = "busybox";
+  const auto volume = engine_->create_container(sandbox_, config);
+  ASSERT_FALSE(volume.ok());
+  EXPECT_EQ(volume.error().message(),
+            "ImageVolumeMountFailed: mounts[0].image: image policy says no");
+  EXPECT_TRUE(engine_->list_containers({}).empty());
+  world_.refused_image.clear();
+  world_.admissions.clear();
+  ASSERT_TRUE(engine_->create_container(sandbox_, config).ok());
+  ASSERT_EQ(world_.admissions.size(), 2U);
+  EXPECT_EQ(world_.admissions[0].image_id, "sha256:0123");
+  EXPECT_EQ(world_.admissions[0].name, "busybox:1.36");
+  EXPECT_EQ(world_.admissions[0].kubernetes_namespace, "default");
+  EXPECT_EQ(world_.admissions[1].name, "busybox");
+}
+
 TEST_F(EngineTest, WhatIsWrongIsNamed) {
   EXPECT_EQ(engine_->run_sandbox(pod(), "gvisor").error().code(), Code::kInvalidArgument);
   EXPECT_EQ(engine_->create_container("feed", main_container()).error().code(), Code::kNotFound);

@@ -55,6 +55,13 @@ struct PullOptions {
   enum class Purpose { kRun, kRunAndPush } purpose = Purpose::kRun;
 };
 
+/// An image that a container is about to stand on.
+struct Admission {
+  std::string image_id;
+  std::string name;                  // as who wants the container says it: a name, or an id
+  std::string kubernetes_namespace;  // as PullOptions has it
+};
+
 struct ImportOptions {
   std::string name;  // gives the image this name; empty: the names the archive holds
   oci::Platform platform = oci::Platform::host();
@@ -113,6 +120,12 @@ class ImageStore {
   virtual Result<> remove(const std::string& name_or_id) = 0;
   /// Removes one name; the image goes with its last one (Docker's untag).
   virtual Result<> untag(const std::string& name) = 0;
+
+  /// Whether the node's rules let a container stand on the image, as they are now. What a pull or
+  /// an earlier call has found to hold is remembered, over restarts, and costs no request; else
+  /// signatures are fetched (with the node's own credentials) and programs are run, for at most a
+  /// minute. kPermissionDenied names the rule that refuses; no answer from a registry refuses too.
+  virtual Result<> admit(const Admission& what) = 0;
 
   /// A root for `container_id`, recorded before it is made: an overlay, or with kCopy a directory
   /// as it is. The lease on the image's layers ends with remove_root.

@@ -88,6 +88,10 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
   });
   out.put_images.push_back(std::move(row));
   for (const std::string& name : how.names) out.put_names.emplace_back(name, plan.id);
+  for (ApprovalRow approval : how.approvals) {
+    approval.image_id = plan.id;
+    out.put_approvals.push_back(std::move(approval));
+  }
   return out;
 }
 

@@ -89,7 +89,7 @@ bool Store::keeps_blobs(PullOptions::Purpose purpose) const {
 // Already here: only the names may be new.
 Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
                                                const oci::Descriptor& target,
-                                               const Approval& approval) {
+                                               const Approver& approver) {
   const oci::Platform& platform = question.platform;
   const bool keep_blobs = keeps_blobs(question.purpose);
   const auto names = names_for(question.reference, target.digest);
@@ -110,11 +110,15 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
     return std::optional<Image>();
   }
   // It may have come under another policy.
-  if (approval) {
-    FLUYT_TRY(approval(target, FLUYT_TRY(oci::Digest::parse(image->manifest_digest))));
+  if (approver.ask) {
+    FLUYT_TRY(approver.ask(target, FLUYT_TRY(oci::Digest::parse(image->manifest_digest))));
   }
   CatalogChange change;
   catalog_->read([&](const CatalogState& state) {
+    for (ApprovalRow row : *approver.granted) {
+      row.image_id = *id;
+      if (!state.approvals.contains(row)) change.put_approvals.push_back(std::move(row));
+    }
     for (const std::string& name : names) {
       const auto found = state.names.find(name);
       if (found == state.names.end() || found->second != *id)
@@ -129,19 +133,33 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
   return known;
 }
 
+Store::Approver Store::approver_of(const policy::VerifyOptions& options,
+                                   const PullQuestion& question, registry::Session& session) {
+  Approver out;
+  if (options.is_empty()) return out;
+  out.ask = [this, &options, &question, &session, granted = out.granted](
+                const oci::Descriptor& target, const oci::Digest& chosen) -> Result<> {
+    const policy::Question asked{question.reference, target, chosen, question.kubernetes_namespace};
+    const policy::Rules rules =
+        FLUYT_TRY(policy::read_rules(options, question.reference, question.kubernetes_namespace));
+    FLUYT_TRY(policy::check_at_once(options, rules, asked));
+    const ApprovalRow row = row_of("", asked, rules);
+    auto proven = policy::check_rules(options, rules, asked, session);
+    if (!proven.ok() && proven.error().code() == Code::kPermissionDenied) take_back(row);
+    FLUYT_TRY(std::move(proven));
+    if (rules.wants_proof) *granted = {row};
+    return {};
+  };
+  return out;
+}
+
 Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& question,
                                const ProgressSink& progress, std::atomic<bool>& stop) {
   // Else an image that is about to go would pass for known.
   if (lost_writes_) FLUYT_TRY(sync_now());
   const oci::Reference& reference = question.reference;
-  Approval approval;
   const auto settings = now();
-  if (!settings->verify.is_empty()) {
-    approval = [&](const oci::Descriptor& target, const oci::Digest& chosen) {
-      return policy::check_image(
-          settings->verify, {reference, target, chosen, question.kubernetes_namespace}, session);
-    };
-  }
+  const Approver approver = approver_of(settings->verify, question, session);
   std::string target = reference.target();
   auto head = session.head_manifest(target);
   if (head.ok() && head->digest.has_value()) {
@@ -150,8 +168,8 @@ Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& q
                                         ", asked for ", reference.digest->text()));
     }
     target = head->digest->text();
-    if (!approval) {  // else the manifest is part of the question
-      auto known = pull_known(question, {.digest = *head->digest}, approval);
+    if (!approver.ask) {  // else the manifest is part of the question
+      auto known = pull_known(question, {.digest = *head->digest}, approver);
       if (!known.ok()) return std::move(known).error();
       if (*known) return std::move(**known);
     }
@@ -159,12 +177,12 @@ Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& q
     return std::move(head).error();
   }
   registry::RawManifest top = FLUYT_TRY(session.get_manifest(target));
-  if (approval) {
+  if (approver.ask) {
     auto known = pull_known(question,
                             {.media_type = top.media_type,
                              .digest = top.digest,
                              .size = static_cast<int64_t>(top.bytes.size())},
-                            approval);
+                            approver);
     if (!known.ok()) return std::move(known).error();
     if (*known) return std::move(**known);
   }
@@ -172,14 +190,14 @@ Result<Image> Store::pull_from(registry::Session& session, const PullQuestion& q
   const auto names = names_for(reference, top.digest);
   Document document{top.digest, std::move(top.bytes)};
   const auto plan =
-      plan_image(source, std::move(document), top.media_type, question.platform, approval);
+      plan_image(source, std::move(document), top.media_type, question.platform, approver.ask);
   if (!plan.ok()) return plan.error();
   const bool pinned =
       std::any_of(names.begin(), names.end(), [&](const auto& name) { return is_pinned(name); });
-  return install(
-      source, *plan,
-      {names, pinned ? Sync::kBeforeReturn : Sync::kBehind, keeps_blobs(question.purpose)},
-      progress, stop);
+  return install(source, *plan,
+                 {names, pinned ? Sync::kBeforeReturn : Sync::kBehind,
+                  keeps_blobs(question.purpose), *approver.granted},
+                 progress, stop);
 }
 
 Result<Image> Store::pull_now(const PullQuestion& question, const ProgressSink& progress,

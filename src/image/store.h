@@ -22,6 +22,7 @@
 #include "image/layer_fetches.h"
 #include "image/library.h"
 #include "image/pins.h"
+#include "image/policy/verify.h"
 #include "image/registry/session.h"
 #include "image/rootfs/roots.h"
 #include "image/works.h"
@@ -29,9 +30,8 @@
 
 namespace fluyt::image {
 
-/// The image store: one file a verb (open, pull, import, install, sync, remove, roots, find, tag,
-/// push, save, describe, gc, verify). Below
-/// options.root:
+/// The image store: one file a verb (open, pull, import, install, admit, sync, remove, roots, find,
+/// tag, push, save, describe, gc, verify). Below options.root:
 ///
 ///     lock         flock(2)ed by the process that has the store
 ///     catalog.db   the truth
@@ -69,6 +69,7 @@ class Store final : public ImageStore, public Library {
   std::vector<ImageDetail> list_unused(Unused which) override;
   Result<GcReport> collect_garbage(const GcOptions& options) override;
   Result<VerifyReport> verify(const VerifyOptions& options) override;
+  Result<> admit(const Admission& what) override;
   Result<sys::OverlayMount> create_root(const std::string& container_id,
                                         const std::string& image_id,
                                         const RootOptions& options = {}) override;
@@ -87,6 +88,7 @@ class Store final : public ImageStore, public Library {
 
  private:
   struct PullFlight;
+  struct Settings;
   class Verification;
   struct Content {  // digests of one image or root
     std::vector<oci::Digest> layers;
@@ -114,6 +116,7 @@ class Store final : public ImageStore, public Library {
     std::vector<std::string> names;
     Sync sync = Sync::kBehind;
     bool keep_blobs = false;
+    std::vector<ApprovalRow> approvals;  // of the image; they have no id yet
   };
 
   // pull.cc
@@ -130,8 +133,30 @@ class Store final : public ImageStore, public Library {
                          PullFlight& flight);
   Result<Image> pull_from(registry::Session& session, const PullQuestion& question,
                           const ProgressSink& progress, std::atomic<bool>& stop);
+  /// The rules asked, and what they let through.
+  struct Approver {
+    Approval ask;  // empty: there is nothing to ask
+    /// What `ask` let through and is to be remembered, without the image's id, which is not known
+    /// yet.
+    std::shared_ptr<std::vector<ApprovalRow>> granted =
+        std::make_shared<std::vector<ApprovalRow>>();
+  };
+  Approver approver_of(const policy::VerifyOptions& options, const PullQuestion& question,
+                       registry::Session& session);
   Result<std::optional<Image>> pull_known(const PullQuestion& question,
-                                          const oci::Descriptor& target, const Approval& approval);
+                                          const oci::Descriptor& target, const Approver& approver);
+  // admit.cc
+  struct Claim;
+  static ApprovalRow row_of(const std::string& image_id, const policy::Question& question,
+                            const policy::Rules& rules);
+  void take_back(const ApprovalRow& what);
+  Result<std::vector<oci::Reference>> names_of(const Admission& what, const Image& image) const;
+  std::vector<oci::Digest> targets_of(const Image& image, const oci::Reference& name) const;
+  Result<oci::Descriptor> describe_target(const oci::Digest& target) const;
+  Result<> prove(const Claim& claim, const Image& image, const Admission& what,
+                 const Settings& settings);
+  Result<> admit_nameless(const Image& image, const Admission& what,
+                          const Settings& settings) const;
   bool keeps_blobs(PullOptions::Purpose purpose) const;
   // install.cc
   Result<Image> install(ContentSource& source, const ImagePlan& plan, const Install& how,

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import subprocess
 import warnings
 
 import cri as c
@@ -46,14 +47,16 @@ def keeper(private, tmp_path_factory):
             json.dump({"default": [{"type": kind}]}, file)
     with open(folder + "/password", "w", encoding="utf-8") as file:
         file.write(PASSWORD + "\n")
-    made = harness.Engine(settings=f"""
+    settings = f"""
 [image]
 policy_dir = "{folder}/policies"
 [[image.credentials]]
 match = "{private}/team"
 username = "{USER}"
 password_file = "{folder}/password"
-""")
+"""
+    made = harness.Engine(settings=settings)
+    made.settings, made.policies, made.verifiers = settings, folder + "/policies", folder + "/verifiers"
     made.start()
     yield made
     made.close()
@@ -117,6 +120,60 @@ def test_a_policy_a_namespace(private, kubelet):
     code, message = c.error_of(pull, kubelet, name, namespace="strict")
     assert code == "UNKNOWN" and message.startswith("SignatureValidationFailed: ")
     assert "policies/strict.json: default[0] (reject)" in message
+
+
+def test_a_policy_a_namespace_for_what_is_here(private, keeper, kubelet):
+    """An image that came for one namespace is not for all of them; nor does it take the registry to say so."""
+    name = f"{private}/team/app:v1"
+    image = pull(kubelet, name, namespace="lenient")
+
+    def create(namespace, volume=False):
+        pod = kubelet.sandbox_config(network=c.pb.NODE)
+        pod.metadata.namespace = namespace
+        sandbox = kubelet.run_sandbox(pod)
+        try:
+            config = kubelet.container_config(image, ["sleep", "60"])
+            config.image.user_specified_image = name
+            if volume:
+                config.mounts.add(container_path="/volume", readonly=True, image=c.pb.ImageSpec(image=image, user_specified_image=name))
+            container = kubelet.run_container(sandbox, pod, config)
+            return kubelet.status(container).state
+        finally:
+            kubelet.remove_sandbox(sandbox)
+    assert create("lenient", volume=True) == c.RUNNING
+    code, message = c.error_of(create, "strict")
+    assert code == "PERMISSION_DENIED" and message.startswith(f'image "{name}": image policy ')
+    assert "policies/strict.json: default[0] (reject): this rule refuses everything" in message
+    # Rules that are younger than the image, of which nothing was asked before: it is looked for with the node's own login.
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", keeper.policies + "/key"], check=True)
+    subprocess.run(["openssl", "pkey", "-in", keeper.policies + "/key", "-pubout", "-out", keeper.policies + "/pub"], check=True)
+    with open(keeper.policies + "/signed.json", "w", encoding="utf-8") as file:
+        json.dump({"default": [{"type": "sigstoreSigned", "keyPath": keeper.policies + "/pub"}]}, file)
+    code, message = c.error_of(create, "signed")
+    assert code == "PERMISSION_DENIED" and "policies/signed.json: default[0] (sigstoreSigned): no signature is attached to sha256:" in message
+    # Programs decide once: what they let through runs without them, after another start of fluytd too.
+    os.makedirs(keeper.verifiers)
+    asked = keeper.verifiers + ".asked"
+    with open(keeper.verifiers + "/count", "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\necho "$2" >> {asked}\n')
+    os.chmod(keeper.verifiers + "/count", 0o755)
+    keeper.stop()
+    keeper.configure(keeper.settings.replace("[image]\n", f'[image]\nverifier_dir = "{keeper.verifiers}"\n'))
+    try:
+        keeper.start()
+        kubelet.wait_served()
+        assert [create("lenient"), create("lenient")] == [c.RUNNING, c.RUNNING]
+        keeper.kill()
+        keeper.start()
+        kubelet.wait_served()
+        assert create("lenient") == c.RUNNING
+        with open(asked, encoding="utf-8") as file:
+            assert file.read() == name + "\n"
+    finally:
+        keeper.stop()
+        keeper.configure(keeper.settings)
+        keeper.start()
+        kubelet.wait_served()
 
 
 def test_no_secret_is_logged(private, keeper, kubelet):

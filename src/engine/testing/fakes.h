@@ -37,6 +37,8 @@ struct FakeWorld {
   bool ignores_sigterm = false;
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
+  std::vector<image::Admission> admissions;
+  std::string refused_image;                       // a name
   std::map<std::string, sys::OverlayMount> trees;  // of the last create
   std::map<std::string, std::string> specs;        // of every create, as JSON
   std::string netns;                               // of the sandboxes made
@@ -74,6 +76,13 @@ class FakeImages final : public image::ImageStore {
   }
   Result<> remove(const std::string&) override { return {}; }
   Result<> untag(const std::string&) override { return {}; }
+  Result<> admit(const image::Admission& what) override {
+    FLUYT_TRY(world_.check("admit"));
+    const std::scoped_lock lock(world_.mutex);
+    world_.admissions.push_back(what);
+    if (what.name != world_.refused_image) return {};
+    return Error(Code::kPermissionDenied, "image policy says no");
+  }
   Result<sys::OverlayMount> create_root(const std::string& id, const std::string&,
                                         const image::RootOptions& options) override {
     FLUYT_TRY(world_.check("create_root"));

@@ -30,6 +30,10 @@ Result<> each(Database& database, const char* sql, const Items& items, Bind bind
   return {};
 }
 
+void bind_approval(Statement& s, const ApprovalRow& row) {
+  s.bind(row.image_id).bind(row.name).bind(row.target.text()).bind(row.rules);
+}
+
 Result<> drop(Database& database, const CatalogChange& change) {
   const auto text = [](Statement& s, const std::string& key) { s.bind(key); };
   const auto digest = [](Statement& s, const oci::Digest& key) { s.bind(key.text()); };
@@ -37,7 +41,9 @@ Result<> drop(Database& database, const CatalogChange& change) {
   FLUYT_TRY(each(database, "DELETE FROM image WHERE id=?", change.drop_images, text));
   FLUYT_TRY(each(database, "DELETE FROM root WHERE container_id=?", change.drop_roots, text));
   FLUYT_TRY(each(database, "DELETE FROM layer WHERE diff_id=?", change.drop_layers, digest));
-  return each(database, "DELETE FROM blob WHERE digest=?", change.drop_blobs, digest);
+  FLUYT_TRY(each(database, "DELETE FROM blob WHERE digest=?", change.drop_blobs, digest));
+  return each(database, "DELETE FROM approval WHERE image_id=? AND name=? AND target=? AND rules=?",
+              change.drop_approvals, bind_approval);
 }
 
 Result<> put_blobs(Database& database, const CatalogChange& change) {
@@ -177,6 +183,16 @@ Result<> load_roots(Database& database, CatalogState& state) {
   return {};
 }
 
+Result<> load_approvals(Database& database, CatalogState& state) {
+  Statement rows =
+      FLUYT_TRY(database.prepare("SELECT image_id, name, target, rules FROM approval"));
+  while (FLUYT_TRY(rows.step())) {
+    auto target = FLUYT_TRY(oci::Digest::parse(rows.text(2)));
+    state.approvals.insert({rows.text(0), rows.text(1), std::move(target), rows.text(3)});
+  }
+  return {};
+}
+
 }  // namespace
 
 bool CatalogChange::empty() const {
@@ -185,8 +201,8 @@ bool CatalogChange::empty() const {
 
 bool CatalogChange::only_roots() const {
   return drop_names.empty() && drop_images.empty() && drop_layers.empty() && drop_blobs.empty() &&
-         put_blobs.empty() && put_layers.empty() && durable_layers.empty() && put_images.empty() &&
-         put_names.empty();
+         drop_approvals.empty() && put_blobs.empty() && put_layers.empty() &&
+         durable_layers.empty() && put_images.empty() && put_names.empty() && put_approvals.empty();
 }
 
 bool CatalogChange::drops() const {
@@ -199,10 +215,12 @@ void apply(const CatalogChange& change, CatalogState& state) {
   for (const auto& id : change.drop_images) {
     state.images.erase(id);
     std::erase_if(state.names, [&](const auto& entry) { return entry.second == id; });
+    std::erase_if(state.approvals, [&](const ApprovalRow& row) { return row.image_id == id; });
   }
   for (const auto& id : change.drop_roots) state.roots.erase(id);
   for (const auto& diff_id : change.drop_layers) state.layers.erase(diff_id);
   for (const auto& digest : change.drop_blobs) state.blobs.erase(digest);
+  for (const auto& row : change.drop_approvals) state.approvals.erase(row);
   for (const auto& row : change.put_blobs) state.blobs.insert_or_assign(row.digest, row);
   for (const auto& row : change.put_layers) state.layers.insert_or_assign(row.diff_id, row);
   for (const auto& diff_id : change.durable_layers) {
@@ -213,6 +231,7 @@ void apply(const CatalogChange& change, CatalogState& state) {
   for (const auto& row : change.put_images) state.images.insert_or_assign(row.id, row);
   for (const auto& [name, id] : change.put_names) state.names.insert_or_assign(name, id);
   for (const auto& row : change.put_roots) state.roots.insert_or_assign(row.container_id, row);
+  state.approvals.insert(change.put_approvals.begin(), change.put_approvals.end());
 }
 
 Catalog::Catalog(std::unique_ptr<Database> database, const std::string& path)
@@ -233,6 +252,7 @@ Result<> Catalog::load() {
   FLUYT_TRY(load_blobs(*database_, state));
   FLUYT_TRY(load_images(*database_, state));
   FLUYT_TRY(load_roots(*database_, state));
+  FLUYT_TRY(load_approvals(*database_, state));
   Statement count = FLUYT_TRY(database_->prepare("SELECT value FROM generation"));
   if (FLUYT_TRY(count.step())) generation_ = count.number(0);
   *state_.lock() = std::move(state);
@@ -241,7 +261,7 @@ Result<> Catalog::load() {
 
 // With `writing_` held. An image may go between a look at the state and a commit that names it.
 Result<> Catalog::check_names(const CatalogChange& change) const {
-  if (change.put_names.empty()) return {};
+  if (change.put_names.empty() && change.put_approvals.empty()) return {};
   const auto will_be = [&](const CatalogState& state, const std::string& id) {
     const auto is_it = [&](const ImageRow& row) { return row.id == id; };
     if (std::any_of(change.put_images.begin(), change.put_images.end(), is_it)) return true;
@@ -253,6 +273,11 @@ Result<> Catalog::check_names(const CatalogChange& change) const {
     for (const auto& [name, id] : change.put_names) {
       if (!will_be(state, id))
         return Error(Code::kNotFound, cat("name ", quote(name), ": there is no image ", id));
+    }
+    for (const ApprovalRow& row : change.put_approvals) {
+      if (!will_be(state, row.image_id))
+        return Error(Code::kNotFound,
+                     cat("approval as ", quote(row.name), ": there is no image ", row.image_id));
     }
     return {};
   });
@@ -273,6 +298,8 @@ Result<> Catalog::write(const CatalogChange& change) {
       change.put_names,
       [](Statement& s, const auto& entry) { s.bind(entry.first).bind(entry.second); }));
   for (const RootRow& row : change.put_roots) FLUYT_TRY(put_root(*database_, row));
+  FLUYT_TRY(each(*database_, "INSERT OR IGNORE INTO approval VALUES(?,?,?,?)", change.put_approvals,
+                 bind_approval));
   if (waits) {
     Statement count = FLUYT_TRY(database_->prepare("UPDATE generation SET value=?"));
     FLUYT_TRY(count.bind(generation_ + 1).run());

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +68,16 @@ struct RootRow {
   bool operator==(const RootRow&) const = default;
 };
 
+/// That an image was found to prove what a name demanded of it: policy::Rules::digest says what
+/// that was. It goes with the image.
+struct ApprovalRow {
+  std::string image_id;
+  std::string name;    // that was asked for, whole: oci::Reference::text()
+  oci::Digest target;  // what the name pointed at: the image's manifest, or an index of it
+  std::string rules;
+  auto operator<=>(const ApprovalRow&) const = default;
+};
+
 /// Everything the catalog knows.
 struct CatalogState {
   std::map<std::string, ImageRow> images;    // by id
@@ -74,6 +85,7 @@ struct CatalogState {
   std::map<oci::Digest, LayerRow> layers;    // by diff id
   std::map<oci::Digest, BlobRow> blobs;      // by digest
   std::map<std::string, RootRow> roots;      // by container id
+  std::set<ApprovalRow> approvals;
 };
 
 /// What one commit does, in this order. Dropping what is not there is no error.
@@ -83,12 +95,14 @@ struct CatalogChange {
   std::vector<std::string> drop_roots;
   std::vector<oci::Digest> drop_layers;
   std::vector<oci::Digest> drop_blobs;
+  std::vector<ApprovalRow> drop_approvals;
   std::vector<BlobRow> put_blobs;
   std::vector<LayerRow> put_layers;
   std::vector<oci::Digest> durable_layers;
   std::vector<ImageRow> put_images;
   std::vector<std::pair<std::string, std::string>> put_names;  // name, image id
   std::vector<RootRow> put_roots;
+  std::vector<ApprovalRow> put_approvals;
   bool empty() const;
   /// Of roots and nothing else: a power cut ends every container, so nobody waits for the disk.
   bool only_roots() const;
@@ -109,8 +123,8 @@ class Catalog {
   ~Catalog();
 
   /// All of `change` or nothing. On a full disk (kResourceExhausted) what drops something is tried
-  /// once more with the room that was kept for it. kNotFound: a name for an image that is not
-  /// there.
+  /// once more with the room that was kept for it. kNotFound: a name or an approval for an image
+  /// that is not there.
   Result<> commit(const CatalogChange& change);
 
   /// What `read(const CatalogState&)` makes of the state as it is now. It holds a mutex: no I/O in

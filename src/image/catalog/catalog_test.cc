@@ -146,6 +146,54 @@ TEST_F(CatalogTest, BlobsAreDropped) {
   EXPECT_EQ(state().blobs.at(digest('2')).bytes, 2U);
 }
 
+TEST_F(CatalogTest, ApprovalsGoWithTheirImage) {
+  CatalogChange change;
+  change.put_layers = {layer('1')};
+  change.put_images = {image('a', {'1'}), image('b', {'1'})};
+  const ApprovalRow of_a{image('a', {}).id, "r/x:1", digest('e'), "sha256:rules"};
+  const ApprovalRow of_b{image('b', {}).id, "r/x:1", digest('e'), "sha256:rules"};
+  change.put_approvals = {of_a, of_b};
+  commit(change);
+  commit({.put_approvals = {of_a}});  // again
+  reopen();
+  EXPECT_EQ(state().approvals, (std::set<ApprovalRow>{of_a, of_b}));
+  commit({.drop_images = {of_a.image_id}});
+  EXPECT_EQ(state().approvals, std::set<ApprovalRow>{of_b});
+  reopen();
+  EXPECT_EQ(state().approvals, std::set<ApprovalRow>{of_b});
+  commit({.drop_approvals = {of_b}});
+  reopen();
+  EXPECT_TRUE(state().approvals.empty());
+  const auto late = catalog_->commit({.put_approvals = {of_a}});
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().code(), Code::kNotFound);
+}
+
+// A file of this version by a program that knew no approvals, and such a program on a file that has
+// some: it drops an image without a word of them.
+TEST_F(CatalogTest, ApprovalsNeedNoOtherVersion) {
+  CatalogChange change;
+  change.put_layers = {layer('1')};
+  change.put_images = {image('a', {'1'})};
+  const ApprovalRow of_a{image('a', {}).id, "r/x:1", digest('e'), "sha256:rules"};
+  change.put_approvals = {of_a};
+  commit(change);
+  catalog_.reset();
+  {
+    auto database = Database::open(path_, kCatalogVersion).value();
+    ASSERT_TRUE(database.execute("DELETE FROM image").ok());
+  }
+  reopen();
+  EXPECT_TRUE(state().approvals.empty());
+  catalog_.reset();
+  {
+    auto database = Database::open(path_, kCatalogVersion).value();
+    ASSERT_TRUE(database.execute("DROP TABLE approval").ok());
+  }
+  reopen();
+  EXPECT_TRUE(state().approvals.empty());
+}
+
 // A file as the first version left it.
 TEST_F(CatalogTest, AFileOfVersionOneIsBroughtUpToDate) {
   CatalogChange change;

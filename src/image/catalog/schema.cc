@@ -49,16 +49,26 @@ CREATE TABLE generation(value INTEGER NOT NULL);
 INSERT INTO generation VALUES(0);
 )";
 
+// What an older program can pass over has no version: that program still takes the file, and drops
+// these rows with their image all the same.
+constexpr const char* kAdditions = R"(
+CREATE TABLE IF NOT EXISTS approval(
+  image_id TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE, name TEXT NOT NULL,
+  target TEXT NOT NULL, rules TEXT NOT NULL,
+  PRIMARY KEY(image_id, name, target, rules)) WITHOUT ROWID;
+)";
+
 constexpr std::array<const char*, kCatalogVersion> kSteps = {kVersion1, kVersion2, kVersion3};
 
 }  // namespace
 
 Result<> migrate(Database& database) {
-  if (database.version() == kCatalogVersion) return {};
+  if (database.version() == kCatalogVersion) return database.execute(kAdditions);
   Transaction transaction = FLUYT_TRY(Transaction::begin(database));
   for (int version = database.version(); version < kCatalogVersion; ++version) {
     FLUYT_TRY(database.execute(kSteps.at(static_cast<size_t>(version))));
   }
+  FLUYT_TRY(database.execute(kAdditions));
   FLUYT_TRY(database.execute(cat("PRAGMA user_version=", kCatalogVersion)));
   return transaction.commit();
 }

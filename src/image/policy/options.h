@@ -23,7 +23,7 @@ using DigestPins = std::map<std::string, std::vector<oci::Digest>>;
 Result<> add_pin(DigestPins& pins, const std::string& name,
                  const std::vector<std::string>& digests);
 
-/// What a node demands of images. Files are read anew for each pull.
+/// What a node demands of images. Files are read anew for each pull and each container.
 struct VerifyOptions {
   std::string policy_file;    // policy.json; empty: everything is accepted
   std::string policy_folder;  // NAMESPACE.json, in the place of policy_file for that namespace

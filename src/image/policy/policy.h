@@ -9,7 +9,7 @@
 #include "base/result.h"
 #include "oci/reference.h"
 
-/// Which images may be pulled: containers' policy.json (containers-policy.json(5)) as a value.
+/// Which images may be had: containers' policy.json (containers-policy.json(5)) as a value.
 namespace fluyt::image::policy {
 
 /// What name a signature must speak of, compared with the one that was asked for.

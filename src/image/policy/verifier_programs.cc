@@ -26,22 +26,25 @@ std::string json_of(const oci::Descriptor& descriptor) {
 
 }  // namespace
 
-Result<> ask_programs(const VerifierPrograms& programs, const std::string& name,
-                      const oci::Descriptor& manifest) {
-  if (programs.folder.empty()) return {};
+Result<std::vector<std::string>> list_programs(const VerifierPrograms& programs) {
+  std::vector<std::string> out =
+      FLUYT_TRY_CONTEXT(sys::list_dir(programs.folder), "verifier programs");
+  const auto most = static_cast<size_t>(programs.max_programs);
+  if (programs.max_programs >= 0 && out.size() > most) out.resize(most);
+  return out;
+}
+
+Result<> ask_programs(const VerifierPrograms& programs, const std::vector<std::string>& names,
+                      const std::string& image, const oci::Descriptor& manifest) {
   const auto refuse = [&](std::string_view program, std::string_view why) {
     return Error(Code::kPermissionDenied,
                  cat("verifier ", programs.folder, "/", program, ": ", why));
   };
-  const auto names = FLUYT_TRY_CONTEXT(sys::list_dir(programs.folder), "verifier programs");
   const std::string descriptor = json_of(manifest);
-  int asked = 0;
   for (const std::string& program : names) {
     const std::string path = cat(programs.folder, "/", program);
-    if (programs.max_programs >= 0 && asked == programs.max_programs) break;
-    ++asked;
     const auto done =
-        sys::run({.args = {path, "-name", name, "-digest", manifest.digest.text(),
+        sys::run({.args = {path, "-name", image, "-digest", manifest.digest.text(),
                            "-stdin-media-type", kDescriptorType},
                   .env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
                  descriptor, kMaxReason, Deadline::after_ms(programs.timeout_ms));

@@ -1,8 +1,12 @@
 #include "image/policy/verify.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "base/strings.h"
+#include "image/blob/hasher.h"
 #include "image/policy/gpg.h"
 #include "image/policy/payload.h"
 #include "image/policy/public_key.h"
@@ -45,12 +49,50 @@ std::vector<oci::Digest> candidates(const Question& question) {
   return out;
 }
 
-Result<std::vector<std::string>> key_texts(const Requirement& requirement) {
-  std::vector<std::string> out = requirement.key_data;
+// The requirement with its keys in it.
+Result<Requirement> with_keys(Requirement requirement) {
   for (const std::string& file : requirement.key_files) {
-    out.push_back(FLUYT_TRY(sys::read_file(file, kMaxKeyBytes)));
+    requirement.key_data.push_back(FLUYT_TRY(sys::read_file(file, kMaxKeyBytes)));
   }
-  return out;
+  requirement.key_files.clear();
+  return requirement;
+}
+
+bool wants_signatures(const Requirement& requirement) {
+  return requirement.kind == Requirement::Kind::kSignedBy ||
+         requirement.kind == Requirement::Kind::kSigstoreSigned;
+}
+
+std::string where(const Rules& rules, size_t index) {
+  return cat("image policy ", rules.file, ": ", rules.place, "[", index, "] (",
+             name_of(rules.requirements[index].kind), ")");
+}
+
+// Pieces with their lengths before them, so that no two lists run together to one text.
+void append(std::string& out, std::string_view piece) { out += cat(piece.size(), ":", piece); }
+
+void append(std::string& out, const Requirement& requirement) {
+  const SignedIdentity& identity = requirement.identity;
+  append(out, name_of(requirement.kind));
+  append(out, cat(static_cast<int>(identity.kind)));
+  for (const std::string* part : {&identity.name, &identity.prefix, &identity.signed_prefix}) {
+    append(out, *part);
+  }
+  append(out, cat(requirement.key_data.size()));
+  for (const std::string& key : requirement.key_data) append(out, key);
+}
+
+// A program is told from what stood in its place before by what the file system says of it.
+Result<> append_program(std::string& out, const std::string& folder, const std::string& name) {
+  const std::string path = cat(folder, "/", name);
+  append(out, path);
+  const auto file = sys::open(path, O_PATH);
+  if (!file.ok() && file.error().code() == Code::kNotFound) return {};  // running it will say so
+  if (!file.ok()) return file.error();
+  const struct stat info = FLUYT_TRY(sys::stat_of(*file));
+  append(out, cat(info.st_size, " ", info.st_ino, " ", info.st_mtim.tv_sec, " ",
+                  info.st_mtim.tv_nsec, " ", info.st_ctim.tv_sec, " ", info.st_ctim.tv_nsec));
+  return {};
 }
 
 // What a payload that was signed by a right key still has to say. "" is: all is well.
@@ -72,8 +114,9 @@ Result<std::string> objection_to(std::string_view payload_text, PayloadType type
 Result<> check_sigstore(const Requirement& requirement, const Question& question,
                         Signatures& signatures) {
   std::vector<PublicKey> keys;
-  const auto texts = FLUYT_TRY(key_texts(requirement));
-  for (const std::string& text : texts) keys.push_back(FLUYT_TRY(PublicKey::parse(text)));
+  for (const std::string& text : requirement.key_data) {
+    keys.push_back(FLUYT_TRY(PublicKey::parse(text)));
+  }
   size_t seen = 0;
   std::string objection;
   for (const oci::Digest& manifest : candidates(question)) {
@@ -99,8 +142,9 @@ Result<> check_sigstore(const Requirement& requirement, const Question& question
 Result<> check_simple(const VerifyOptions& options, const Requirement& requirement,
                       const Question& question, Signatures& signatures) {
   std::vector<std::string> keyrings;
-  const auto texts = FLUYT_TRY(key_texts(requirement));
-  for (const std::string& text : texts) keyrings.push_back(FLUYT_TRY(dearmor(text)));
+  for (const std::string& text : requirement.key_data) {
+    keyrings.push_back(FLUYT_TRY(dearmor(text)));
+  }
   std::string objection;
   for (const oci::Digest& manifest : candidates(question)) {
     const auto found = FLUYT_TRY(signatures.simple(manifest));
@@ -166,32 +210,67 @@ Result<> add_pin(DigestPins& pins, const std::string& name,
   return {};
 }
 
-Result<> check_policy(const VerifyOptions& options, const Question& question,
-                      Signatures& signatures) {
-  const std::string file = FLUYT_TRY(policy_file_for(options, question.kubernetes_namespace));
-  if (file.empty()) return {};
-  const Policy policy = FLUYT_TRY_CONTEXT(
-      parse_policy(FLUYT_TRY(sys::read_file(file, kMaxPolicyBytes)), file), "image policy");
-  const Scope scope = scope_for(policy, question.reference);
-  for (size_t i = 0; i < scope.requirements->size(); ++i) {
-    const Requirement& requirement = (*scope.requirements)[i];
-    FLUYT_TRY_CONTEXT(check_requirement(options, requirement, question, signatures),
-                      cat("image policy ", file, ": ", scope.place, "[", i, "] (",
-                          name_of(requirement.kind), ")"));
+Result<Rules> read_rules(const VerifyOptions& options, const oci::Reference& reference,
+                         const std::string& kubernetes_namespace) {
+  Rules out;
+  std::string content;
+  out.file = FLUYT_TRY(policy_file_for(options, kubernetes_namespace));
+  if (!out.file.empty()) {
+    const Policy policy = FLUYT_TRY_CONTEXT(
+        parse_policy(FLUYT_TRY(sys::read_file(out.file, kMaxPolicyBytes)), out.file),
+        "image policy");
+    const Scope scope = scope_for(policy, reference);
+    out.place = scope.place;
+    out.requirements = *scope.requirements;
   }
+  append(content, cat(out.requirements.size()));
+  for (size_t i = 0; i < out.requirements.size(); ++i) {
+    Requirement& requirement = out.requirements[i];
+    requirement = FLUYT_TRY_CONTEXT(with_keys(requirement), where(out, i));
+    out.wants_proof = out.wants_proof || wants_signatures(requirement);
+    append(content, requirement);
+  }
+  if (!options.programs.folder.empty()) {
+    out.programs = FLUYT_TRY_CONTEXT(list_programs(options.programs), "image policy");
+    out.wants_proof = out.wants_proof || !out.programs.empty();
+    for (const std::string& name : out.programs) {
+      FLUYT_TRY_CONTEXT(append_program(content, options.programs.folder, name), "image policy");
+    }
+  }
+  out.digest = FLUYT_TRY(digest_of("sha256", content)).text();
+  return out;
+}
+
+Result<> check_at_once(const VerifyOptions& options, const Rules& rules, const Question& question) {
+  FLUYT_TRY_CONTEXT(check_pins(options.pins, question), "image policy");
+  for (size_t i = 0; i < rules.requirements.size(); ++i) {
+    if (rules.requirements[i].kind != Requirement::Kind::kReject) continue;
+    return Error(Code::kPermissionDenied, cat(where(rules, i), ": this rule refuses everything"));
+  }
+  return {};
+}
+
+Result<> check_rules(const VerifyOptions& options, const Rules& rules, const Question& question,
+                     registry::Session& session) {
+  const Lookaside lookaside = FLUYT_TRY(read_lookaside_folder(options.lookaside_folder));
+  RegistrySignatures signatures(session, question.reference, lookaside);
+  for (size_t i = 0; i < rules.requirements.size(); ++i) {
+    FLUYT_TRY_CONTEXT(check_requirement(options, rules.requirements[i], question, signatures),
+                      where(rules, i));
+  }
+  FLUYT_TRY_CONTEXT(
+      ask_programs(options.programs, rules.programs, question.reference.text(), question.target),
+      "image policy");
   return {};
 }
 
 Result<> check_image(const VerifyOptions& options, const Question& question,
                      registry::Session& session) {
   if (options.is_empty()) return {};
-  FLUYT_TRY_CONTEXT(check_pins(options.pins, question), "image policy");
-  const Lookaside lookaside = FLUYT_TRY(read_lookaside_folder(options.lookaside_folder));
-  RegistrySignatures signatures(session, question.reference, lookaside);
-  FLUYT_TRY(check_policy(options, question, signatures));
-  FLUYT_TRY_CONTEXT(ask_programs(options.programs, question.reference.text(), question.target),
-                    "image policy");
-  return {};
+  const Rules rules =
+      FLUYT_TRY(read_rules(options, question.reference, question.kubernetes_namespace));
+  FLUYT_TRY(check_at_once(options, rules, question));
+  return check_rules(options, rules, question, session);
 }
 
 }  // namespace fluyt::image::policy

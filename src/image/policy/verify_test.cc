@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <set>
 
 #include "base/base64.h"
 #include "base/strings.h"
@@ -380,6 +381,46 @@ TEST_F(VerifyTest, ANamespaceHasItsOwnPolicy) {
     ASSERT_FALSE(result.ok()) << name;
     EXPECT_EQ(result.error().code(), Code::kInvalidArgument) << name;
   }
+}
+
+TEST_F(VerifyTest, RulesAreOneByWhatTheyDemandAndNotByWhereItIsWritten) {
+  make_key("key", "EC");
+  make_key("other", "EC");
+  const auto rules = [&](std::string kubernetes_namespace = "") {
+    return read_rules(options_, oci::Reference::parse(reference_).value(), kubernetes_namespace)
+        .value();
+  };
+  set_policy(sigstore_rule("key"));
+  const Rules first = rules();
+  EXPECT_TRUE(first.wants_proof);
+  EXPECT_EQ(rules("any").digest, first.digest);
+  // The same demand of another file, for a namespace and another scope.
+  options_.policy_folder = path("namespaces");
+  write("namespaces/own.json", cat(R"({"default":[)", sigstore_rule("key"), "]}"));
+  EXPECT_EQ(rules("own").digest, first.digest);
+  EXPECT_NE(rules("own").file, first.file);
+  std::set<std::string> digests{first.digest};
+  const auto expect_new = [&] { EXPECT_TRUE(digests.insert(rules().digest).second); };
+  set_policy(sigstore_rule("key", "matchExact"));
+  expect_new();
+  set_policy(sigstore_rule("other"));
+  expect_new();
+  set_policy(cat(sigstore_rule("key"), ",", sigstore_rule("key")));
+  expect_new();
+  set_policy(R"({"type":"insecureAcceptAnything"})");
+  EXPECT_FALSE(rules().wants_proof);
+  expect_new();
+  options_.programs.folder = path("verifiers");
+  write("verifiers/a", "#!/bin/sh\n", 0700);
+  EXPECT_TRUE(rules().wants_proof);
+  expect_new();
+  write("verifiers/b", "#!/bin/sh\n", 0700);
+  expect_new();
+  options_.programs.max_programs = 1;
+  EXPECT_FALSE(digests.insert(rules().digest).second);  // as it was before there was b
+  write("verifiers/a", "#!/bin/sh\n", 0700);            // another file with the same bytes
+  expect_new();
+  EXPECT_TRUE(fake_->requests().empty());
 }
 
 class ProgramsTest : public VerifyTest {

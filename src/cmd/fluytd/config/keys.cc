@@ -128,7 +128,7 @@ std::vector<Key> image_keys() {
        .field = field(FLUYT_AT(auth_file), optional_path())},
       {.name = "image.policy_file",
        .doc = "What images have to prove: a policy.json (docs/verification.md). The files of this\n"
-              "and the next two keys are read anew for each pull.",
+              "and the next two keys are read anew for each pull and each container.",
        .example = "\"/etc/fluyt/policy.json\"",
        .field = field(FLUYT_AT(verify.policy_file), optional_path())},
       {.name = "image.policy_dir",
