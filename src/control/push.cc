@@ -27,6 +27,7 @@ grpc::Status ControlService::Push(grpc::ServerContext* context, const v1::PushRe
   last.mutable_pushed()->set_digest(pushed->digest);
   last.mutable_pushed()->set_size(pushed->size);
   last.mutable_pushed()->set_one_platform_of_several(pushed->one_platform_of_several);
+  last.mutable_pushed()->set_remade_layers(static_cast<uint32_t>(pushed->remade_layers));
   writer->Write(last);
   return grpc::Status::OK;
 }

@@ -43,7 +43,7 @@ ImageDetail Store::make_detail(const ImageRow& row, const CatalogState& state) c
     detail.blob_bytes = layer.blob_bytes;
     detail.blob_kept = state.blobs.contains(layer.blob_digest);
     if (detail.blob_kept) blobs[layer.blob_digest] = false;
-    out.pushable = out.pushable && detail.blob_kept;
+    out.pushable = out.pushable && (detail.blob_kept || layers_->has_archive(layer.diff_id));
     if (const auto found = state.layers.find(layer.diff_id); found != state.layers.end()) {
       detail.disk_bytes = found->second.disk_bytes;
       detail.inodes = found->second.inodes;
@@ -133,33 +133,6 @@ Result<std::optional<ImageDetail>> Store::describe(const std::string& name_or_id
     out.layers[i].media_type = parsed->layers[i].media_type;
   }
   return std::optional(std::move(out));
-}
-
-Result<Store::Sendable> Store::get_sendable(const ImageRow& row, const std::string& name,
-                                            std::string_view verb) const {
-  const auto missing = catalog_->read([&](const CatalogState& state) {
-    std::vector<oci::Digest> out;
-    for (const ImageLayer& layer : row.layers) {
-      if (!state.blobs.contains(layer.blob_digest)) out.push_back(layer.blob_digest);
-    }
-    return out;
-  });
-  if (!missing.empty()) {
-    const char* advice =
-        now()->keep_blobs == KeepBlobs::kNever
-            ? "set image.keep_blobs to \"pushable\" in fluytd's configuration, and pull it again"
-            : "`fluyt pull` of its name fetches what is missing; image.keep_blobs = \"always\" "
-              "keeps them from the start";
-    return Error(Code::kFailedPrecondition,
-                 cat(verb, " ", quote(name), ": ", missing.size(), " of its ", row.layers.size(),
-                     " layers are here unpacked alone, such as ", missing.front().text(),
-                     ": expected their blobs, too; ", advice));
-  }
-  std::string bytes = FLUYT_TRY_CONTEXT(blobs_.get(row.manifest_digest, oci::kMaxManifestBytes),
-                                        cat(verb, " ", quote(name)));
-  auto manifest = oci::parse_manifest(bytes);
-  if (!manifest.ok()) return std::move(manifest).error();
-  return Sendable{std::move(bytes), std::move(*manifest)};
 }
 
 }  // namespace fluyt::image

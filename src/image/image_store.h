@@ -73,8 +73,8 @@ struct FsUsage {
   uint64_t inodes = 0;
 };
 
-/// Which layers' blobs are kept beside their trees. Without its blobs an image cannot be pushed or
-/// saved: a tree does not give back the bytes that it came from.
+/// Which layers' blobs are kept beside what they were unpacked to. A tree does not give back the
+/// bytes that it came from: without its blobs an image of trees cannot be pushed or saved.
 enum class KeepBlobs {
   kNever,
   kPushable,  // of what was imported, or pulled with Purpose::kRunAndPush

@@ -33,6 +33,9 @@ struct Pushed {
   uint64_t size = 0;   // of the manifest
   /// The image came by an index of several platforms; just this one's manifest went.
   bool one_platform_of_several = false;
+  /// Layers whose blobs were not kept and went compressed anew: the manifest is another one than
+  /// the image came by, the image (its id) is the same.
+  size_t remade_layers = 0;
 };
 
 enum class ArchiveFormat { kDocker, kOci };
@@ -64,7 +67,7 @@ struct ImageDetail {
   uint64_t disk_bytes = 0;
   uint64_t shared_bytes = 0;  // of these, that another image has too
   uint64_t unique_bytes = 0;  // that would be free without it and the containers on it
-  bool pushable = false;      // its layers' blobs are kept
+  bool pushable = false;      // its layers' blobs are kept, or can be made again
   std::string manifest_json;  // the last two of describe() alone
   std::string config_json;
 };
@@ -154,11 +157,13 @@ class Library {
 
   /// Gives the image another name, "repository[:tag]"; one that another image had moves.
   virtual Result<Image> tag(const std::string& name_or_id, const std::string& new_name) = 0;
-  /// Sends the image that has this name to the registry that the name says. kFailedPrecondition
-  /// when its layers' blobs were not kept.
+  /// Sends the image that has this name to the registry that the name says. A layer whose blob was
+  /// not kept is left to the registry where that has it; of a layer in an image (LayerForm::kErofs)
+  /// the blob is made again; of a tree it cannot be: kFailedPrecondition, before anything is sent.
   virtual Result<Pushed> push(const oci::Reference& reference, const PushOptions& options) = 0;
-  /// The images as one tar, piece by piece: what `docker load` takes, or an OCI layout. Nothing is
-  /// written when one of them cannot be saved. An error of the sink ends it and is returned.
+  /// The images as one tar, piece by piece: what `docker load` takes, or an OCI layout. A layer in
+  /// an image whose blob was not kept goes uncompressed. Nothing is written when one of them cannot
+  /// be saved. An error of the sink ends it and is returned.
   virtual Result<> save(const SaveOptions& options,
                         const std::function<Result<>(std::string_view)>& sink) = 0;
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -5,6 +6,7 @@
 #include "base/strings.h"
 #include "image/archive/tar_writer.h"
 #include "image/blob/hasher.h"
+#include "image/sendable.h"
 #include "image/store.h"
 #include "sys/file.h"
 
@@ -29,7 +31,8 @@ struct Saved {
   ImageRow row;
   std::vector<oci::Reference> names;
   oci::Manifest manifest;
-  std::string bytes;  // of the manifest
+  oci::Digest digest;  // of the manifest
+  std::string bytes;
 };
 
 // image-spec image-layout.md; the names as containerd and Docker write them.
@@ -39,9 +42,8 @@ std::string index_json(const std::vector<Saved>& images) {
     const std::string type = image.manifest.media_type.empty()
                                  ? std::string(oci::media_type::kOciManifest)
                                  : image.manifest.media_type;
-    Json entry = {{"mediaType", type},
-                  {"digest", image.row.manifest_digest.text()},
-                  {"size", image.bytes.size()}};
+    Json entry = {
+        {"mediaType", type}, {"digest", image.digest.text()}, {"size", image.bytes.size()}};
     if (image.names.empty()) manifests.push_back(entry);
     for (const oci::Reference& name : image.names) {
       entry["annotations"] = {{"io.containerd.image.name", name.text()},
@@ -76,19 +78,20 @@ std::string manifest_json(const std::vector<Saved>& images) {
   return to_text(out);
 }
 
-Result<> copy_blob(const BlobStore& blobs, const oci::Digest& digest, uint64_t size,
-                   archive::TarWriter& tar, const std::atomic<bool>* cancelled) {
-  const sys::Fd file = FLUYT_TRY(blobs.open_blob(digest));
-  FLUYT_TRY(tar.begin_file(path_of(digest), size));
+Result<> copy_blob(const LayerArchive& from, const oci::Digest& digest, archive::TarWriter& tar,
+                   const std::atomic<bool>* cancelled) {
+  FLUYT_TRY(tar.begin_file(path_of(digest), from.bytes));
   Hasher hasher = FLUYT_TRY(Hasher::create(digest.algorithm()));
   std::string buffer(kReadBytes, '\0');
-  while (const size_t got = FLUYT_TRY(sys::read_some(file, buffer))) {
+  for (uint64_t done = 0; done < from.bytes;) {
     if (cancelled != nullptr && *cancelled) {
       return Error(Code::kCancelled, "save: cancelled by the caller");
     }
+    const size_t got = FLUYT_TRY(from.read_at(done, buffer));
     const auto piece = std::string_view(buffer).substr(0, got);
     FLUYT_TRY(hasher.update(piece));
     FLUYT_TRY(tar.data(piece));
+    done += got;
   }
   FLUYT_TRY(tar.end_file());
   const oci::Digest found = FLUYT_TRY(hasher.finish());
@@ -99,6 +102,33 @@ Result<> copy_blob(const BlobStore& blobs, const oci::Digest& digest, uint64_t s
 
 }  // namespace
 
+// Layers whose blobs were not kept go as their tars, which docker's archives have anyway.
+Result<> Store::take_archives(const ImageRow& row, const std::string& name, Sendable& sendable,
+                              std::map<oci::Digest, LayerArchive>& archives) const {
+  std::map<size_t, oci::Descriptor> changed;
+  std::vector<size_t> trees;
+  for (const size_t place : sendable.lacking) {
+    auto archive = FLUYT_TRY(find_archive(row, sendable, place));
+    if (!archive.has_value()) {
+      trees.push_back(place);
+      continue;
+    }
+    const oci::Digest& diff_id = row.layers[place].diff_id;
+    const auto type =
+        layer_type(sendable.manifest.layers[place].media_type, LayerCompression::kNone);
+    changed.emplace(place, oci::Descriptor{.media_type = type.value_or(""),
+                                           .digest = diff_id,
+                                           .size = static_cast<int64_t>(archive->bytes)});
+    archives.insert_or_assign(diff_id, std::move(*archive));
+  }
+  if (!trees.empty()) return lacks_blobs(sendable, trees, name, "save");
+  if (changed.empty()) return {};
+  sendable.bytes = FLUYT_TRY(with_layers(sendable.bytes, changed));
+  sendable.digest = FLUYT_TRY(digest_of("sha256", sendable.bytes));
+  sendable.manifest = FLUYT_TRY(oci::parse_manifest(sendable.bytes));
+  return {};
+}
+
 Result<> Store::save(const SaveOptions& options,
                      const std::function<Result<>(std::string_view)>& sink) {
   if (options.images.empty()) {
@@ -106,6 +136,7 @@ Result<> Store::save(const SaveOptions& options,
   }
   std::vector<Saved> images;
   std::vector<Hold> holds;
+  std::map<oci::Digest, LayerArchive> archives;  // by diff id
   for (const std::string& wanted : options.images) {
     const auto row = FLUYT_TRY(find_row(wanted));
     if (!row.has_value()) {
@@ -116,7 +147,12 @@ Result<> Store::save(const SaveOptions& options,
     if (image == images.end()) {
       holds.emplace_back(*this, *row, cat("save of ", wanted));
       Sendable sendable = FLUYT_TRY(get_sendable(*row, wanted, "save"));
-      images.push_back({*row, {}, std::move(sendable.manifest), std::move(sendable.bytes)});
+      FLUYT_TRY(take_archives(*row, wanted, sendable, archives));
+      images.push_back({*row,
+                        {},
+                        std::move(sendable.manifest),
+                        std::move(sendable.digest),
+                        std::move(sendable.bytes)});
       image = std::prev(images.end());
     }
     const auto reference = oci::Reference::parse(wanted);
@@ -128,8 +164,10 @@ Result<> Store::save(const SaveOptions& options,
   }
 
   std::map<oci::Digest, uint64_t> blobs;
+  std::map<oci::Digest, std::string> documents;  // that were made for this archive
   for (const Saved& image : images) {
-    blobs[image.row.manifest_digest] = image.bytes.size();
+    if (image.digest != image.row.manifest_digest) documents[image.digest] = image.bytes;
+    blobs[image.digest] = image.bytes.size();
     blobs[image.manifest.config.digest] = static_cast<uint64_t>(image.manifest.config.size);
     for (const oci::Descriptor& layer : image.manifest.layers) {
       blobs[layer.digest] = static_cast<uint64_t>(layer.size);
@@ -142,7 +180,14 @@ Result<> Store::save(const SaveOptions& options,
   for (const std::string& algorithm : algorithms)
     FLUYT_TRY(tar.folder(cat("blobs/", algorithm, "/")));
   for (const auto& [digest, size] : blobs) {
-    FLUYT_TRY(copy_blob(blobs_, digest, size, tar, options.cancelled));
+    if (const auto archive = archives.find(digest); archive != archives.end()) {
+      FLUYT_TRY(copy_blob(archive->second, digest, tar, options.cancelled));
+    } else if (const auto made = documents.find(digest); made != documents.end()) {
+      FLUYT_TRY(tar.file(path_of(digest), made->second));
+    } else {
+      const LayerArchive blob{FLUYT_TRY(blobs_.open_blob(digest)), 0, size};
+      FLUYT_TRY(copy_blob(blob, digest, tar, options.cancelled));
+    }
   }
   FLUYT_TRY(tar.file("index.json", index_json(images)));
   if (options.format == ArchiveFormat::kDocker) {

@@ -30,6 +30,8 @@
 
 namespace fluyt::image {
 
+class BlobSender;
+
 /// The image store: one file a verb (open, pull, import, install, admit, sync, remove, roots, find,
 /// tag, push, save, describe, gc, verify). Below options.root:
 ///
@@ -183,15 +185,32 @@ class Store final : public ImageStore, public Library {
   // describe.cc
   Result<std::optional<ImageRow>> find_row(const std::string& name_or_id) const;
   ImageDetail make_detail(const ImageRow& row, const CatalogState& state) const;
-  /// The image's manifest, parsed; kFailedPrecondition, with what to do, when a blob of a layer was
-  /// not kept. `verb` is what was wanted.
+  // sendable.cc
+  /// The image's manifest. `verb` is what was wanted.
   struct Sendable {
+    oci::Digest digest;  // of `bytes`
     std::string bytes;
     oci::Manifest manifest;
+    std::vector<size_t> lacking;  // places of layers whose blob was not kept
   };
   Result<Sendable> get_sendable(const ImageRow& row, const std::string& name,
                                 std::string_view verb) const;
+  /// What that layer's blob can be made from again.
+  Result<std::optional<LayerArchive>> find_archive(const ImageRow& row, const Sendable& sendable,
+                                                   size_t place) const;
+  /// kFailedPrecondition, with what to do.
+  Error lacks_blobs(const Sendable& sendable, const std::vector<size_t>& places,
+                    const std::string& name, std::string_view verb) const;
+  Result<> take_archives(const ImageRow& row, const std::string& name, Sendable& sendable,
+                         std::map<oci::Digest, LayerArchive>& archives) const;  // save.cc
   // push.cc
+  class Outgoing;
+  std::vector<Outgoing> outgoing_of(const oci::Manifest& manifest,
+                                    const oci::Reference& target) const;
+  Result<> find_sources(const ImageRow& row, const Sendable& sendable, const std::string& name,
+                        BlobSender& sender, std::vector<Outgoing>& blobs) const;
+  Result<> send_all(std::vector<Outgoing>& blobs, BlobSender& sender,
+                    const std::atomic<bool>& cancelled) const;
   bool came_by_index(const ImageRow& row) const;
   // gc.cc
   Result<StoreContent> look() const;

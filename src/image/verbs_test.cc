@@ -27,6 +27,9 @@ class VerbsTest : public testing::StoreFixture {
     FLUYT_TRY(sys::write_file_atomic(sys::kCwd, file, bytes, 0600));
     return file;
   }
+  Result<Pushed> push(const std::string& tag) {
+    return library().push(oci::Reference::parse(name(tag)).value(), {});
+  }
 };
 
 TEST_F(VerbsTest, ATagIsAnotherNameAndMoves) {
@@ -127,19 +130,101 @@ TEST_F(VerbsTest, SavedImagesShareTheirBlobsAndTheArchiveIsTheSameAgain) {
 }
 
 TEST_F(VerbsTest, AnImageWithoutItsBlobsIsNotSent) {
-  image_with("one").serve(*fake_, "a/b", "v1");
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  fake_->accept_uploads({});
   const Image image = pull_to_run("a/b:v1").value();
-  for (const auto& error :
-       {save({.images = {image.id}}).error(),
-        library().push(oci::Reference::parse(name("a/b:v1")).value(), {}).error()}) {
+  ASSERT_TRUE(library().tag(image.id, name("c/d:v2")).ok());
+  EXPECT_FALSE(library().describe(image.id)->value().pushable);
+  for (const auto& error : {save({.images = {image.id}}).error(), push("c/d:v2").error()}) {
     EXPECT_EQ(error.code(), Code::kFailedPrecondition);
-    EXPECT_THAT(error.message(), HasSubstr("2 of its 2 layers are here unpacked alone"));
+    EXPECT_THAT(error.message(), HasSubstr("2 of its 2 layers are here as trees alone"));
     EXPECT_THAT(error.message(), HasSubstr("image.keep_blobs"));
   }
+  EXPECT_EQ(fake_->uploads_under_way(), 0U);
+  EXPECT_EQ(fake_->content("/v2/c/d/manifests/v2"), std::nullopt);
+  // Where the registry has the blobs, in the same repository or in another, none is needed here.
+  auto pushed = push("a/b:v1");
+  ASSERT_TRUE(pushed.ok()) << pushed.error().message();
+  EXPECT_EQ(pushed->digest, maker.manifest_digest());
+  fake_->accept_uploads({.mountable_from = "a/b"});
+  pushed = push("c/d:v2");
+  ASSERT_TRUE(pushed.ok()) << pushed.error().message();
+  EXPECT_EQ(pushed->digest, maker.manifest_digest());
+  EXPECT_EQ(pushed->remade_layers, 0U);
   ASSERT_TRUE(pull("a/b:v1").ok());
   EXPECT_TRUE(save({.images = {image.id}}).ok());
   EXPECT_EQ(save({.images = {"nothing"}}).error().code(), Code::kNotFound);
   EXPECT_EQ(save({}).error().code(), Code::kInvalidArgument);
+}
+
+// An EROFS image has its layer's tar in it.
+TEST_F(VerbsTest, AnImageOfImagesIsSentWithoutItsBlobs) {
+  options_.layer_form = LayerForm::kErofs;
+  if (const auto opened = try_reopen(); !opened.ok()) GTEST_SKIP() << opened.error().message();
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  fake_->accept_uploads({});
+  const Image image = pull_to_run("a/b:v1").value();
+  EXPECT_TRUE(library().describe(image.id)->value().pushable);
+  ASSERT_TRUE(library().tag(image.id, name("c/d:v2")).ok());
+  const auto pushed = push("c/d:v2");
+  ASSERT_TRUE(pushed.ok()) << pushed.error().message();
+  EXPECT_EQ(pushed->remade_layers, 2U);
+  EXPECT_NE(pushed->digest, maker.manifest_digest());
+  EXPECT_THAT(names_in("staging"), IsEmpty());
+  const auto manifest = oci::parse_manifest(fake_->content("/v2/c/d/manifests/v2").value());
+  ASSERT_TRUE(manifest.ok());
+  EXPECT_EQ(manifest->config.digest.text(), image.id);
+  EXPECT_EQ(manifest->layers[0].media_type, oci::media_type::kOciLayerGzip);
+  // Twice the same bytes, which the registry then has.
+  const auto again = push("c/d:v2");
+  ASSERT_TRUE(again.ok()) << again.error().message();
+  EXPECT_EQ(again->digest, pushed->digest);
+  EXPECT_EQ(again->remade_layers, 2U);
+  std::vector<std::string> files;
+  for (const ArchiveFormat format : {ArchiveFormat::kDocker, ArchiveFormat::kOci}) {
+    const auto saved = save({.images = {name("c/d:v2")}, .format = format});
+    ASSERT_TRUE(saved.ok()) << saved.error().message();
+    files.push_back(*saved + (format == ArchiveFormat::kOci ? ".oci" : ".docker"));
+    ASSERT_EQ(::rename(saved->c_str(), files.back().c_str()), 0);
+  }
+  // All three give back the same image.
+  for (const LayerForm form : {LayerForm::kErofs, LayerForm::kDirectory}) {
+    options_.layer_form = form;
+    reopen();
+    ASSERT_TRUE(store_->remove(image.id).ok());
+    const auto back = pull("c/d:v2");
+    ASSERT_TRUE(back.ok()) << back.error().message();
+    EXPECT_EQ(back->id, image.id);
+    EXPECT_EQ(store_->read_image_file(back->id, "/etc/hostname", 99).value(), "one");
+    for (const std::string& file : files) {
+      ASSERT_TRUE(store_->remove(image.id).ok());
+      const auto imported = store_->import(file, {});
+      ASSERT_TRUE(imported.ok()) << imported.error().message();
+      EXPECT_EQ(imported->front().id, image.id);
+      EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+    }
+  }
+}
+
+TEST_F(VerbsTest, ADamagedImageIsNotSent) {
+  options_.layer_form = LayerForm::kErofs;
+  if (const auto opened = try_reopen(); !opened.ok()) GTEST_SKIP() << opened.error().message();
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  fake_->accept_uploads({});
+  const Image image = pull_to_run("a/b:v1").value();
+  ASSERT_TRUE(library().tag(image.id, name("c/d:v2")).ok());
+  const std::string file = cat("layers/", sha256_of(maker.layers()[1]).substr(7), "/layer.erofs");
+  std::string bytes = sys::read_file(path(file), 1U << 20U).value();
+  bytes[4096 + 700] ^= 1;
+  write(file, bytes);
+  for (const auto& error : {save({.images = {image.id}}).error(), push("c/d:v2").error()}) {
+    EXPECT_EQ(error.code(), Code::kDataLoss);
+    EXPECT_THAT(error.message(), HasSubstr(sha256_of(maker.layers()[1])));
+  }
+  EXPECT_EQ(fake_->content("/v2/c/d/manifests/v2"), std::nullopt);
 }
 
 TEST_F(VerbsTest, ADamagedBlobIsNotSaved) {

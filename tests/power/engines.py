@@ -48,9 +48,11 @@ class Fluyt:
     name = "fluyt"
     busy_seconds = 2.5  # of work before a cut in the middle of it
     cuts_a_disk = 20
+    tags_and_collects = True  # peers are not asked for these verbs
+    settings = ""
 
     def __init__(self, work, disk):
-        self.engine = harness.Engine(folder=work + "/fluyt", network=None)
+        self.engine = harness.Engine(folder=work + "/fluyt", network=None, settings=self.settings)
         self.engine.root = disk + "/fluyt"
         self.store = disk + "/fluyt/image"
 
@@ -79,6 +81,12 @@ class Fluyt:
 
     def remove(self, image):
         self._fluyt("rmi", image)
+
+    def tag(self, image, name):
+        self._fluyt("tag", image, name)
+
+    def collect(self):
+        self._fluyt("gc", "-q")
 
     def listed(self):
         """The names of all images."""
@@ -151,11 +159,36 @@ class Fluyt:
         return out
 
 
+class FluytErofs(Fluyt):
+    """The same with layers as EROFS images."""
+
+    name = "fluyt-erofs"
+    settings = '[image]\nlayer_form = "erofs"\n'
+
+    def power_off(self):
+        """The machine's mounts go with its power; a killed fluytd leaves them to the next."""
+        super().power_off()
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            mounts = [line.split()[4] for line in file]
+        for place in reversed(mounts):
+            if place.startswith(self.store + "/layers/"):
+                subprocess.run(["umount", "-l", place], check=True)
+
+    @contextlib.contextmanager
+    def tree(self, name, image):
+        """Layers are mounted when they are first used."""
+        with contextlib.suppress(Failed):
+            self._fluyt("run", "--rm", "--network", "host", name, "/there-is-none")
+        with super().tree(name, image) as place:
+            yield place
+
+
 class InTree:
     """A peer from the tree of Debian sid that `./dev bench` makes, in a chroot there. Its store is on the disk, what it
     keeps in /run goes with the power."""
 
     busy_seconds = 8
+    tags_and_collects = False
     cuts_a_disk = 1  # they do not mend what a cut has broken: it is to count once
 
     def __init__(self, work, disk):

@@ -85,14 +85,20 @@ class Library:
             engine.pull(name)
 
 
+def alias_of(name):
+    """A second name, of a repository of its own."""
+    return name.replace("/power/", "/second/")
+
+
 class Work:
     """Verbs at random on some of the images until told to end, and what was answered: for each image PULLED, LOADED or
-    REMOVED, or nothing while a verb is under way or has failed."""
+    REMOVED, for its second name TAGGED or REMOVED, or nothing while a verb is under way or has failed."""
 
-    PULLED, LOADED, REMOVED = "pulled", "loaded", "removed"
+    PULLED, LOADED, REMOVED, TAGGED = "pulled", "loaded", "removed", "tagged"
 
     def __init__(self, engine, library, names, rng, answered):
         self.engine, self.library, self.names, self.rng, self.answered = engine, library, names, rng, answered
+        self.tags = self.collects = 0
         self.limit = None  # of verbs
         self.verbs, self.stopping, self.cut_made = 0, False, False
         self.errors = []
@@ -101,20 +107,41 @@ class Work:
     def _run(self):
         while not self.stopping and (self.limit is None or self.verbs < self.limit):
             name = self.rng.choice(self.names)
-            before = self.answered.pop(name, None)
+            verb = self.rng.random() if self.engine.tags_and_collects else 1
             try:
-                if before in (self.PULLED, self.LOADED):
-                    self.engine.remove(name)
-                    after = self.REMOVED
+                if verb < 0.15:
+                    self.engine.collect()
+                    self.collects += 1
+                elif verb < 0.4 and self.answered.get(name) in (self.PULLED, self.LOADED):
+                    self._name_again(name)
                 else:
-                    self.library.get(self.engine, name)
-                    after = self.LOADED if name in self.library.archives else self.PULLED
+                    self._have_or_remove(name)
             except (engines.Failed, subprocess.TimeoutExpired) as error:
                 if not self.cut_made:
                     self.errors.append(str(error))
                 return
-            self.answered[name] = after
             self.verbs += 1
+
+    def _name_again(self, name):
+        """Gives an image that is there its second name, or takes it away."""
+        alias = alias_of(name)
+        if self.answered.pop(alias, None) == self.TAGGED:
+            self.engine.remove(alias)
+            self.answered[alias] = self.REMOVED
+        else:
+            self.engine.tag(name, alias)
+            self.answered[alias] = self.TAGGED
+        self.tags += 1
+
+    def _have_or_remove(self, name):
+        before = self.answered.pop(name, None)
+        if before in (self.PULLED, self.LOADED):
+            self.engine.remove(name)
+            after = self.REMOVED
+        else:
+            self.library.get(self.engine, name)
+            after = self.LOADED if name in self.library.archives else self.PULLED
+        self.answered[name] = after
 
 
 class Tally(dict):
@@ -135,10 +162,13 @@ class Tally(dict):
 def check(engine, library, answered, tally, how):
     """What the engine lists and keeps after its start, against what it had answered and what the images hold. Returns
     the images that are right."""
-    listed = engine.listed() & set(library.images)
+    there = engine.listed()
+    listed = there & set(library.images)
     tally.add("images listed after it", len(listed))
     for name, what in answered.items():
-        kept = name in listed
+        kept = name in there
+        if what == Work.TAGGED:
+            continue
         if what == Work.REMOVED and kept:
             tally.blame("removed, but listed again", f"{name}: listed after its removal was answered")
         if what == Work.LOADED or (what == Work.PULLED and how == "kill"):
@@ -147,6 +177,7 @@ def check(engine, library, answered, tally, how):
         elif what == Work.PULLED:
             tally.add("pulls answered before it")
             tally.add("of these kept" if kept else "of these not durable yet, and dropped")
+    check_second_names(engine, library, answered, there, tally, how)
     right = {name for name in sorted(listed)
              if compare(engine, library, name, tally, "images listed, but wrong", "wrong files in them")}
     left = engine.unaccounted()
@@ -159,9 +190,22 @@ def check(engine, library, answered, tally, how):
     return right
 
 
-def compare(engine, library, name, tally, of_images, of_files):
+def check_second_names(engine, library, answered, there, tally, how):
+    """A second name is on the disk when its tag was answered; with its image it goes where that was not durable yet."""
+    for name in sorted(library.images):
+        alias = alias_of(name)
+        if answered.get(alias) == Work.TAGGED:
+            tally.add("tags answered before it")
+            durable = how == "kill" or name in there or answered.get(name) == Work.LOADED
+            if alias not in there and durable:
+                tally.blame("tags answered for, but gone", f"{alias}: tagged before and not listed now")
+        if alias in there and name not in there:
+            compare(engine, library, name, tally, "images listed, but wrong", "wrong files in them", shown_as=alias)
+
+
+def compare(engine, library, name, tally, of_images, of_files, shown_as=None):
     try:
-        with engine.tree(name, library.images[name]) as place:
+        with engine.tree(shown_as or name, library.images[name]) as place:
             wrong = trees.differences(library.trees[name], trees.read(place), FIELDS)
     except (engines.Failed, OSError, subprocess.CalledProcessError) as error:
         wrong = [f"cannot be shown: {error}"]
@@ -172,7 +216,7 @@ def compare(engine, library, name, tally, of_images, of_files):
 
 
 def mend(engine, library, right, tally):
-    """What is missing or wrong pulled again, as a caller would who needs it."""
+    """What is missing or wrong pulled again, as a caller would who needs it, and second names taken away."""
     for name in sorted(set(library.images) - right):
         tally.add("pulled again")
         try:
@@ -181,6 +225,8 @@ def mend(engine, library, right, tally):
             tally.blame("pulls that failed afterwards", f"{name}: {error}")
             continue
         compare(engine, library, name, tally, "images wrong after pulling again", "wrong files after that")
+    for alias in sorted(engine.listed() & {alias_of(name) for name in library.images}):
+        engine.remove(alias)
 
 
 def one(engine, disk, library, rng, tally, how, answered):
@@ -207,6 +253,8 @@ def one(engine, disk, library, rng, tally, how, answered):
     for part in work:
         part.thread.join()
         tally.add("verbs answered before", part.verbs)
+        tally.add("of these tag and rmi of a second name", part.tags)
+        tally.add("of these gc", part.collects)
         for error in part.errors:
             tally.blame("verbs that failed before", error)
     if how != "kill":
@@ -263,18 +311,18 @@ def show(out):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--engine", choices=("fluyt", "containerd", "podman"), default="fluyt")
+    parser.add_argument("--engine", choices=("fluyt", "fluyt-erofs", "containerd", "podman"), default="fluyt")
     parser.add_argument("--fs", default="ext4,xfs")
     parser.add_argument("--cuts", type=int, default=100, help="on each file system")
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs instead of cuts")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--json", help="a file for the counts")
     options = parser.parse_args()
-    engine_class = {engine.name: engine for engine in (engines.Fluyt, engines.Containerd, engines.Podman)}[options.engine]
+    engine_class = {engine.name: engine for engine in (engines.Fluyt, engines.FluytErofs, engines.Containerd, engines.Podman)}[options.engine]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the cleaning up
     out = {}
     with tempfile.TemporaryDirectory(prefix="fluyt-power-") as work, contextlib.ExitStack() as stack:
-        library = Library(work, lower_links=options.engine == "fluyt")
+        library = Library(work, lower_links=options.engine.startswith("fluyt"))
         stack.callback(library.registry.stop)
         for kind in options.fs.split(","):
             reason = disks.why_not(kind)

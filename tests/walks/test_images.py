@@ -167,7 +167,7 @@ def test_a_pull_for_running_keeps_no_blobs(engine, cri, registry, tmp_path):
     cri.pull(name)
     refused = engine.fluyt("save", "-o", str(tmp_path / "x.tar"), name, check=False)
     assert refused.returncode == 1
-    assert "unpacked alone" in refused.stderr and "fluyt pull" in refused.stderr
+    assert "are here as trees alone" in refused.stderr and "fluyt pull" in refused.stderr
     assert os.listdir(tmp_path) == []
     engine.fluyt("pull", name)
     engine.fluyt("save", "-o", str(tmp_path / "x.tar"), name)

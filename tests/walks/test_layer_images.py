@@ -2,6 +2,7 @@
 
 import glob
 import os
+import tarfile
 
 import cri as c
 import harness
@@ -99,3 +100,40 @@ def test_containers_on_copies(form, registry):
         pytest.skip("this kernel does not mount EROFS from files")
     finally:
         engine.close()
+
+
+def test_an_image_is_sent_on_without_its_blobs(erofs_engine, registry, tmp_path):
+    """The archive is in the layer's image: compressed anew for a registry that lacks it, and as it is for `fluyt save`."""
+    image = images.Image([images.busybox_layer(), images.layer([images.Entry("etc/own", data=b"second")])],
+                         {"Env": [images.PATH_ENV], "Cmd": ["sh"]})
+    images.push(image, registry.address, "walks/sent", "1")
+    name = registry.address + "/walks/sent:1"
+    client = c.Client(erofs_engine.socket, erofs_engine.folder + "/logs")
+    image_id = client.pull(name)
+    client.close()
+    other = harness.Registry(str(tmp_path / "other"))
+    try:
+        there, here = other.address + "/walks/sent:2", registry.address + "/walks/elsewhere:2"
+        for target in (there, here):
+            erofs_engine.fluyt("tag", name, target)
+        # This registry has the blobs, under another name: it is asked for nothing but that.
+        original = erofs_engine.fluyt("push", "-q", name).stdout
+        assert erofs_engine.fluyt("push", "-q", here).stdout == original
+        said = erofs_engine.fluyt("push", there).stdout
+        assert "2 layers were compressed anew" in said and original.strip() not in said, said
+        archive = str(tmp_path / "saved.tar")
+        erofs_engine.fluyt("save", "-o", archive, name)
+        with tarfile.open(archive) as saved:
+            for data in image.layers:
+                digest = images.digest_of(data).split(":")[1]
+                assert saved.extractfile("blobs/sha256/" + digest).read() == data
+        for target in (name, there, here):
+            erofs_engine.fluyt("rmi", target)
+        assert glob.glob(erofs_engine.root + "/image/layers/*") == []
+        assert erofs_engine.fluyt("pull", "-q", there).stdout.strip() == image_id
+        assert erofs_engine.fluyt("run", "--rm", "--network", "host", there, "cat", "/etc/own").stdout == "second"
+        erofs_engine.fluyt("rmi", there)
+        erofs_engine.fluyt("import", "-q", archive)
+        assert erofs_engine.fluyt("run", "--rm", "--network", "host", name, "cat", "/etc/own").stdout == "second"
+    finally:
+        other.stop()

@@ -37,6 +37,12 @@ class Push final : public Command {
     if (pushed.one_platform_of_several()) {
       print("The image came with manifests for other platforms; this one's went alone.\n");
     }
+    if (pushed.remade_layers() != 0) {
+      print(
+          cat(pushed.remade_layers(), pushed.remade_layers() == 1 ? " layer was" : " layers were",
+              " compressed anew, since the blobs were not kept: the image is the same, its digest "
+              "is not the one that it came by.\n"));
+    }
     return 0;
   }
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "image/layer/erofs_image.h"
 #include "image/layer/erofs_mount.h"
 #include "image/layer/staging.h"
 #include "sys/file.h"
@@ -45,6 +46,17 @@ Result<> probe_form(LayerForm form, const std::string& root) {
 
 }  // namespace
 
+Result<size_t> LayerArchive::read_at(uint64_t at, std::span<char> into) const {
+  if (at >= bytes) return size_t{0};
+  const size_t wanted = std::min<uint64_t>(into.size(), bytes - at);
+  while (true) {
+    const ssize_t got = ::pread(file.raw(), into.data(), wanted, static_cast<off_t>(offset + at));
+    if (got > 0) return static_cast<size_t>(got);
+    if (got == 0) return Error(Code::kDataLoss, "the file on disk is cut short");
+    if (errno != EINTR) return Error::from_errno(errno, "pread(blob)");
+  }
+}
+
 Result<> LayerStore::probe(LayerForm form) const { return probe_form(form, options_.root); }
 
 Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
@@ -69,6 +81,19 @@ Result<std::optional<LayerInfo>> LayerStore::find(const oci::Digest& diff_id) co
   if (found.diff_id == diff_id) return std::optional(std::move(found));
   return Error(Code::kDataLoss,
                cat("layer ", diff_id.text(), ": its record is of ", found.diff_id.text()));
+}
+
+Result<std::optional<LayerArchive>> LayerStore::find_archive(const oci::Digest& diff_id) const {
+  const auto info = FLUYT_TRY(find(diff_id));
+  if (!info.has_value() || info->form != LayerForm::kErofs) return std::optional<LayerArchive>();
+  sys::Fd file =
+      FLUYT_TRY(sys::open(root_, cat(layer_path(diff_id), "/", kImageName), O_RDONLY | O_NOFOLLOW));
+  return std::optional(LayerArchive{std::move(file), erofs::kArchiveOffset, info->unpacked_bytes});
+}
+
+bool LayerStore::has_archive(const oci::Digest& diff_id) const {
+  const auto found = known(diff_id);
+  return found.ok() && found->form == LayerForm::kErofs;
 }
 
 Result<std::vector<LayerInfo>> LayerStore::list(std::vector<std::string>* damaged) const {
@@ -130,7 +155,8 @@ Result<LayerStore::Known> LayerStore::known(const oci::Digest& diff_id) const {
   const Known found{.needs_chain = info->needs_chain(),
                     .has_lower_links = !info->lower_links.empty(),
                     .opaque_root = info->opaque_root,
-                    .mounted = info->form == LayerForm::kDirectory};
+                    .mounted = info->form == LayerForm::kDirectory,
+                    .form = info->form};
   (*known_.lock())[diff_id.text()] = found;
   return found;
 }

@@ -19,6 +19,17 @@
 
 namespace fluyt::image {
 
+/// A part of a file: the tar that a layer was unpacked from, where the disk has it still, or what
+/// was made of it.
+struct LayerArchive {
+  sys::Fd file;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  /// Reads from `at` on, at least one byte; 0 at the end of the part alone. A file that ends before
+  /// its part is kDataLoss.
+  Result<size_t> read_at(uint64_t at, std::span<char> into) const;
+};
+
 /// Unpacked layers on disk. Below `root`:
 ///
 ///     layers/<hex of diff id>/fs           the tree, exactly one for a diff id, never changed; or
@@ -48,6 +59,10 @@ class LayerStore {
 
   /// The layer's record; nothing when it is not there.
   Result<std::optional<LayerInfo>> find(const oci::Digest& diff_id) const;
+  /// The layer's tar: of one in an image. Nothing for a tree, which does not give it back, and for
+  /// a layer that is not there. Whoever reads it compares its digest with the diff id.
+  Result<std::optional<LayerArchive>> find_archive(const oci::Digest& diff_id) const;
+  bool has_archive(const oci::Digest& diff_id) const;
   /// Every layer there is; a folder whose record cannot be read is passed over (and can be removed
   /// with remove()): its name is in `damaged` when given.
   Result<std::vector<LayerInfo>> list(std::vector<std::string>* damaged = nullptr) const;
@@ -107,6 +122,7 @@ class LayerStore {
     bool has_lower_links = false;
     bool opaque_root = false;
     bool mounted = false;  // or a tree, which needs no mount
+    LayerForm form = LayerForm::kDirectory;
   };
   /// Of a layer in an image: mounted when it returns.
   Result<> mount(const oci::Digest& diff_id) const;
