@@ -98,6 +98,7 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
 Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
                          const ProgressSink& progress, std::atomic<bool>& stop) {
   const std::shared_lock<std::shared_mutex> arriving(arrivals_);
+  layers_->wait_for_room();
   FLUYT_TRY(check_space(plan, how));
   for (const Document& document : plan.documents) {
     FLUYT_TRY(blobs_.put(document.digest, document.bytes));

@@ -14,6 +14,7 @@
 #include "image/image_store.h"
 #include "image/testing/fake_registry.h"
 #include "image/testing/image_maker.h"
+#include "image/testing/settled.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -55,7 +56,7 @@ class PullsAtOnce : public ::testing::Test {
   void expect_nothing_left() {
     EXPECT_THAT(store_->list().value(), IsEmpty());
     for (const char* folder : {"layers", "staging", "trash", "fixups", "blobs/sha256"}) {
-      EXPECT_THAT(sys::list_dir(cat(folder_->path(), "/store/", folder)).value(), IsEmpty())
+      EXPECT_THAT(testing::settled_names(cat(folder_->path(), "/store/", folder)), IsEmpty())
           << folder;
     }
   }

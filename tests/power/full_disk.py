@@ -55,9 +55,13 @@ def refused(engine, folder, name):
     except engines.Failed as failed:
         error = str(failed)
     took = time.monotonic() - began
-    # A removed file that the kernel was just writing back keeps its blocks until that has ended.
+    # What failed is removed behind the error; and a file that the kernel was just writing back keeps its blocks until
+    # that has ended.
+    def is_free():
+        now = room(folder)
+        return before["bytes"] - now["bytes"] < 100_000 and before["inodes"] - now["inodes"] <= 2
     with contextlib.suppress(TimeoutError):
-        harness.wait_for(lambda: before["bytes"] - room(folder)["bytes"] < 100_000, "the blocks to be free", 5)
+        harness.wait_for(is_free, "blocks and inodes to be free", 20)
     after = room(folder)
     return {"error": error, "seconds": round(took, 2), "bytes lost": before["bytes"] - after["bytes"],
             "inodes lost": before["inodes"] - after["inodes"], "left": engine.unaccounted()}

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "base/time.h"
 #include "image/blob/hasher.h"
 #include "image/layer/store.h"
 #include "image/layer/tar_build.h"
@@ -119,9 +120,15 @@ class LayerTest : public testing::Test {
   bool has(const LayerInfo& info, const std::string& path) const {
     return look(info, path).mode != 0;
   }
+  // What failed is out of the way at once, and gone soon.
   bool is_clean() const {
-    return sys::list_dir(dir_.path() + "/store/staging")->empty() &&
-           sys::list_dir(dir_.path() + "/store/trash")->empty();
+    if (!sys::list_dir(dir_.path() + "/store/staging")->empty()) return false;
+    const Deadline deadline = Deadline::after_ms(20'000);
+    while (!deadline.passed()) {
+      if (sys::list_dir(dir_.path() + "/store/trash")->empty()) return true;
+      usleep(2'000);
+    }
+    return false;
   }
 
   sys::TempDir dir_ = sys::TempDir::create().value();

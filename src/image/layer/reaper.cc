@@ -1,6 +1,5 @@
-#include "image/rootfs/reaper.h"
+#include "image/layer/reaper.h"
 
-#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -46,6 +45,11 @@ Reaper::~Reaper() {
   work_->stopping = true;
   work_->changed.notify_all();
   work_->changed.wait_for(lock, kPatience, [this] { return work_->names.empty(); });
+}
+
+bool Reaper::wait_until_done(std::chrono::milliseconds patience) const {
+  std::unique_lock lock(work_->mutex);
+  return work_->changed.wait_for(lock, patience, [this] { return work_->names.empty(); });
 }
 
 void Reaper::add(std::string name) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -8,17 +9,20 @@
 namespace fluyt::image {
 
 /// Removes trees behind its caller's back: on ext4 each directory costs several milliseconds, and a
-/// container may have written a million files. One thread, begun with the first tree. Thread-safe.
+/// container may have written a million files, or a layer that failed. One thread, begun with the
+/// first tree. Thread-safe.
 class Reaper {
  public:
   explicit Reaper(sys::Fd folder);
-  /// Gives what is waiting a second. The rest is swept by the next Roots::open().
+  /// Gives what is waiting a second. The rest is swept by whoever opens the folder's store next.
   ~Reaper();
   Reaper(const Reaper&) = delete;
   Reaper& operator=(const Reaper&) = delete;
 
   /// `name` in the folder: nobody else's any more.
   void add(std::string name);
+  /// Until all that was added is gone; false when it is not within `patience`.
+  bool wait_until_done(std::chrono::milliseconds patience) const;
 
  private:
   struct Work;

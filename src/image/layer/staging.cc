@@ -15,12 +15,26 @@
 
 namespace fluyt::image {
 
-Result<Staging> Staging::create(sys::FdRef root) {
+namespace {
+
+// The name there; nothing when there was nothing to move.
+Result<std::optional<std::string>> rename_to_trash(sys::FdRef root, const std::string& path) {
+  std::string name = make_id().substr(0, 16);
+  const std::string trash = cat("trash/", name);
+  if (renameat(root.raw(), path.c_str(), root.raw(), trash.c_str()) == 0)
+    return std::optional(std::move(name));
+  if (errno == ENOENT) return std::optional<std::string>();
+  return Error::from_errno(errno, cat("renameat(", quote(path), ", ", quote(trash), ")"));
+}
+
+}  // namespace
+
+Result<Staging> Staging::create(sys::FdRef root, Reaper* trash) {
   const std::string path = cat("staging/", make_id().substr(0, 16));
   if (mkdirat(root.raw(), path.c_str(), 0700) != 0) {
     return Error::from_errno(errno, cat("mkdirat(", quote(path), ")"));
   }
-  Staging staging(root, path);
+  Staging staging(root, path, trash);
   staging.folder_ = FLUYT_TRY(sys::open(root, path, O_PATH | O_DIRECTORY));
   if (mkdirat(staging.folder_.raw(), "fs", 0755) != 0)
     return Error::from_errno(errno, "mkdirat(\"fs\")");
@@ -34,12 +48,20 @@ Result<Staging> Staging::create(sys::FdRef root) {
 Staging::Staging(Staging&& other) noexcept
     : root_(other.root_),
       path_(std::exchange(other.path_, {})),
+      trash_(other.trash_),
       folder_(std::move(other.folder_)),
       tree_(std::move(other.tree_)) {}
 
 Staging::~Staging() {
-  if (!path_.empty())
-    sys::remove_tree(root_, path_).ignore("staging is swept when the store is opened");
+  if (path_.empty()) return;
+  if (trash_ != nullptr) {
+    auto moved = rename_to_trash(root_, path_);
+    if (moved.ok()) {
+      if (moved->has_value()) trash_->add(std::move(**moved));
+      return;
+    }
+  }
+  sys::remove_tree(root_, path_).ignore("staging is swept when the store is opened");
 }
 
 Result<bool> Staging::move_to(const std::string& path) {
@@ -51,22 +73,9 @@ Result<bool> Staging::move_to(const std::string& path) {
   return Error::from_errno(errno, cat("renameat2(", quote(path_), ", ", quote(path), ")"));
 }
 
-namespace {
-
-// Where it is then; nothing when there was none.
-Result<std::optional<std::string>> rename_to_trash(sys::FdRef root, const std::string& path) {
-  std::string trash = cat("trash/", make_id().substr(0, 16));
-  if (renameat(root.raw(), path.c_str(), root.raw(), trash.c_str()) == 0)
-    return std::optional(std::move(trash));
-  if (errno == ENOENT) return std::optional<std::string>();
-  return Error::from_errno(errno, cat("renameat(", quote(path), ", ", quote(trash), ")"));
-}
-
-}  // namespace
-
 Result<> discard(sys::FdRef root, const std::string& path) {
   const auto trash = FLUYT_TRY(rename_to_trash(root, path));
-  return trash.has_value() ? sys::remove_tree(root, *trash) : Result<>();
+  return trash.has_value() ? sys::remove_tree(root, cat("trash/", *trash)) : Result<>();
 }
 
 Result<> move_to_trash(sys::FdRef root, const std::string& path) {

@@ -3,16 +3,17 @@
 #include <string>
 
 #include "base/result.h"
+#include "image/layer/reaper.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
 
 /// A folder `staging/<random>` with an empty directory `fs` in it (0755, root's), removed with all
-/// it holds unless it was moved into place.
+/// it holds unless it was moved into place: by the reaper, from the trash, where there is one.
 class Staging {
  public:
-  /// `root` is the store's and outlives this.
-  static Result<Staging> create(sys::FdRef root);
+  /// `root` is the store's and outlives this, and so does `trash`, the reaper of its folder trash/.
+  static Result<Staging> create(sys::FdRef root, Reaper* trash = nullptr);
   Staging(Staging&& other) noexcept;
   Staging& operator=(Staging&&) = delete;
   ~Staging();
@@ -24,9 +25,11 @@ class Staging {
   Result<bool> move_to(const std::string& path);
 
  private:
-  Staging(sys::FdRef root, std::string path) : root_(root), path_(std::move(path)) {}
+  Staging(sys::FdRef root, std::string path, Reaper* trash)
+      : root_(root), path_(std::move(path)), trash_(trash) {}
   sys::FdRef root_;
   std::string path_;  // empty: moved
+  Reaper* trash_;     // may be none
   sys::Fd folder_;
   sys::Fd tree_;
 };

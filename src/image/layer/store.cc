@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "base/strings.h"
 #include "image/layer/erofs_image.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr size_t kMaxRecordBytes = 64UL << 20U;
 constexpr useconds_t kSweepPause = 50'000;
+constexpr std::chrono::seconds kTrashPatience{20};
 
 std::string layer_path(const oci::Digest& diff_id) { return cat("layers/", diff_id.hex()); }
 
@@ -70,8 +72,11 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   FLUYT_TRY(probe_form(options.form, options.root));
   sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   sys::Fd ahead_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
-  return std::unique_ptr<LayerStore>(new LayerStore(
-      std::move(options), std::move(root), std::move(sync_handle), std::move(ahead_handle)));
+  auto trash =
+      std::make_unique<Reaper>(FLUYT_TRY(sys::open(root, "trash", O_RDONLY | O_DIRECTORY)));
+  return std::unique_ptr<LayerStore>(new LayerStore(std::move(options), std::move(root),
+                                                    std::move(sync_handle), std::move(ahead_handle),
+                                                    std::move(trash)));
 }
 
 Result<std::optional<LayerInfo>> LayerStore::find(const oci::Digest& diff_id) const {
@@ -177,6 +182,13 @@ Result<> LayerStore::remove_fixup(const oci::Digest& chain_id) const {
 Result<> LayerStore::sync() const {
   if (syncfs(sync_handle_.raw()) != 0) return Error::from_errno(errno, "syncfs(layers)");
   return {};
+}
+
+void LayerStore::wait_for_room() const {
+  struct statvfs info{};
+  if (fstatvfs(sync_handle_.raw(), &info) != 0) return;  // who needs the figures asks again
+  const bool is_short = info.f_bavail < info.f_blocks / 10 || info.f_favail < info.f_files / 10;
+  if (is_short) trash_->wait_until_done(kTrashPatience);
 }
 
 void LayerStore::write_ahead() const { syncfs(ahead_handle_.raw()); }

@@ -13,6 +13,7 @@
 #include "base/guarded.h"
 #include "base/result.h"
 #include "image/layer/info.h"
+#include "image/layer/reaper.h"
 #include "oci/digest.h"
 #include "sys/fd.h"
 #include "sys/precedence.h"
@@ -104,18 +105,23 @@ class LayerStore {
   void set_unpack_program(std::string path) { *unpack_program_.lock() = std::move(path); }
   /// Whether layers of this form can be had here: an error is what the kernel said.
   Result<> probe(LayerForm form) const;
+  /// Where the disk has less than a tenth of its blocks or inodes left: waits, not for ever, for the
+  /// removal of what failed layers left behind.
+  void wait_for_room() const;
   /// Bytes that a new layer may take now.
   Result<uint64_t> available_bytes() const;
 
  private:
   friend class LayerWriter;
-  LayerStore(Options options, sys::Fd root, sys::Fd sync_handle, sys::Fd ahead_handle)
+  LayerStore(Options options, sys::Fd root, sys::Fd sync_handle, sys::Fd ahead_handle,
+             std::unique_ptr<Reaper> trash)
       : options_(std::move(options)),
         form_(options_.form),
         unpack_program_(options_.unpack_program),
         root_(std::move(root)),
         sync_handle_(std::move(sync_handle)),
-        ahead_handle_(std::move(ahead_handle)) {}
+        ahead_handle_(std::move(ahead_handle)),
+        trash_(std::move(trash)) {}
   /// What resolve_chain needs to know of a layer, kept so that it need not read the record again.
   struct Known {
     bool needs_chain = false;
@@ -138,6 +144,7 @@ class LayerStore {
   sys::Fd root_;
   sys::Fd sync_handle_;   // opened before anything is written: errors are reported per open file
   sys::Fd ahead_handle_;  // another one: what write_ahead() is told of is told to sync() again
+  std::unique_ptr<Reaper> trash_;  // of layers that failed
   Guarded<std::map<std::string, Known>> known_;
   mutable std::mutex mounting_;
 };

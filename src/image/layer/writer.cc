@@ -63,7 +63,8 @@ struct LayerWriter::State {
   ~State() {
     if (!worker.valid()) return;
     // The worker is not asked but ended: it may be in the middle of a write. What it staged goes
-    // with `staging`, once it makes no more of it.
+    // with `staging`, once it makes no more of it, and nobody waits for that: a layer of many files
+    // takes as long to remove as it took to make.
     worker.kill(SIGKILL).ignore("it is waited for all the same");
     worker.wait(Deadline::after_ms(kReapMs)).ignore("a process stuck in the kernel is left to it");
   }
@@ -159,7 +160,7 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                  cat("the layer's ", *expectation.blob_bytes, " bytes do not fit: ", room,
                      " are to be had on the disk"));
   }
-  Staging staging = FLUYT_TRY(Staging::create(store.root_));
+  Staging staging = FLUYT_TRY(Staging::create(store.root_, store.trash_.get()));
   sys::Pipe input = FLUYT_TRY(sys::make_pipe());
   sys::Pipe report = FLUYT_TRY(sys::make_pipe());
   // A larger pipe spares switches between us and the worker; where it is refused the default will

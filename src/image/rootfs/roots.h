@@ -10,7 +10,7 @@
 
 #include "base/result.h"
 #include "image/layer/view.h"
-#include "image/rootfs/reaper.h"
+#include "image/layer/reaper.h"
 #include "sys/fd.h"
 #include "sys/overlay.h"
 
