@@ -45,7 +45,7 @@ def files(rng, folder, count, largest, listed=True):
 
 def make_images(lower_links):
     """{short name: Image}. a, b and e stand on one base; d needs directories of the layer below and, with `lower_links`,
-    a hard link to a file of it (peers refuse that)."""
+    a hard link to a file of it (peers refuse that, and an EROFS image has a copy there)."""
     rng = random.Random(4)
     base = images.layer(files(rng, "base", 300, 40_000) + files(rng, "base/large", 6, 4_000_000))
     def image(*layers):
@@ -322,7 +322,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the cleaning up
     out = {}
     with tempfile.TemporaryDirectory(prefix="fluyt-power-") as work, contextlib.ExitStack() as stack:
-        library = Library(work, lower_links=options.engine.startswith("fluyt"))
+        library = Library(work, lower_links=options.engine == "fluyt")
         stack.callback(library.registry.stop)
         for kind in options.fs.split(","):
             reason = disks.why_not(kind)
