@@ -28,6 +28,7 @@ class DatagramSocket : public Socket {
   ErrnoOr<size_t> readable_bytes() override;
   void set_error(int error);
   /// What else is told of a message; under mutex_.
+  using Socket::describe;
   virtual void describe(const Segment& /*segment*/, Incoming& /*in*/) {}
 
   std::mutex mutex_;

@@ -157,7 +157,7 @@ void run(const uint8_t* data, size_t size) {
   task->context = std::move(memory->space().create_context({})).value();
   {
     std::lock_guard lock(kernel.lock);
-    (void)kernel.new_id().ok();
+    (void)kernel.new_id(*kernel.pids, *kernel.container).ok();
     kernel.enter(task);
   }
   // Calls that wait for what never comes end with their process.
