@@ -34,7 +34,8 @@ oci::State state_of(const CreateRequest& request, pid_t pid) {
   return state;
 }
 
-// The container's cgroup: once made, taken away again on every error.
+// The container's cgroup: what was made of it is taken away again on every error, and what was
+// refused because it is somebody else's is left alone.
 class CgroupGuard {
  public:
   CgroupGuard() = default;
@@ -42,23 +43,27 @@ class CgroupGuard {
   CgroupGuard& operator=(const CgroupGuard&) = delete;
   ~CgroupGuard() { release(); }
   void release() {
-    if (record_ == nullptr) return;
+    if (made_ == CgroupRecord{}) return;
     const Deadline deadline = Deadline::after_ms(2000);
-    cgroup::end(*record_, deadline).ignore("the error that led here is the one to tell");
-    record_ = nullptr;
+    cgroup::end(made_, deadline).ignore("the error that led here is the one to tell");
+    keep();
   }
   Result<> make(const cgroup::Host& host, const CgroupRecord& record,
                 const oci::Resources& resources,
                 const std::map<std::string, std::string>& annotations, cgroup::Part part) {
     auto hold = FLUYT_TRY(cgroup::make(host, record, resources, annotations, part));
-    if (part != cgroup::Part::kLegacy) hold_ = std::move(hold);
-    record_ = &record;
+    made_.unit = record.unit;
+    if (part != cgroup::Part::kLegacy) {
+      hold_ = std::move(hold);
+      made_.unified = record.unified;
+    }
+    if (part != cgroup::Part::kUnified) made_.legacy = record.legacy;
     return {};
   }
-  void keep() { record_ = nullptr; }
+  void keep() { made_ = {}; }
 
  private:
-  const CgroupRecord* record_ = nullptr;
+  CgroupRecord made_;
   cgroup::Hold hold_;  // systemd's scope stays until the first process waits at the gate
 };
 

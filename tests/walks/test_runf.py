@@ -336,6 +336,49 @@ def test_a_cgroup_with_processes_or_frozen_is_refused(box):
     assert json.loads(box.done("state", "one"))["status"] == "running"
 
 
+def test_somebody_elses_cgroup_is_left_alone(box):
+    """In each hierarchy alone, for the first process has its v2 cgroup before the others are looked at."""
+    seen = 0
+    for number, top in enumerate(harness.cgroup_tops()):
+        place = top + box.config["linux"]["cgroupsPath"]
+        os.makedirs(place)
+        sleeper = subprocess.Popen(["sleep", "1000"])
+        try:
+            try:
+                with open(place + "/cgroup.procs", "w", encoding="ascii") as procs:
+                    procs.write(str(sleeper.pid))
+            except OSError:  # a cpuset without processors
+                continue
+            code, _, error = box.once("true", name=f"occupied{number}")
+            assert code == 1 and "container's cgroup is not empty" in error and os.path.isdir(place), (place, error)
+            assert sleeper.poll() is None, place
+            seen += 1
+        finally:
+            sleeper.kill()
+            sleeper.wait()
+            harness.wait_for(lambda: removed(place), f"{place} to be empty")
+    assert seen > 0
+    for number, top in enumerate(harness.cgroup_tops()):
+        place = top + box.config["linux"]["cgroupsPath"]
+        os.makedirs(place)
+        state, frozen = (place + "/freezer.state", "FROZEN") if os.path.exists(place + "/freezer.state") else (place + "/cgroup.freeze", "1")
+        if os.path.exists(state):
+            with open(state, "w", encoding="ascii") as file:
+                file.write(frozen)
+            for again in (1, 2):
+                code, _, error = box.once("true", name=f"frozen{number}-{again}")
+                assert code == 1 and "container's cgroup unexpectedly frozen" in error and os.path.isdir(place), (place, error)
+        os.rmdir(place)
+
+
+def removed(place):
+    try:
+        os.rmdir(place)
+    except OSError:
+        return False
+    return True
+
+
 def test_events_are_lines_of_json(box):
     box.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
     box.start()

@@ -11,6 +11,7 @@ namespace fluyt::monitor {
 namespace {
 
 constexpr size_t kMaxStatusBytes = 16UL << 10U;
+constexpr uint64_t kExiting = 0x4;  // PF_EXITING of proc_pid_stat(5), (9) flags
 constexpr int64_t kHangsNs = 1'000'000'000;
 constexpr int64_t kKilledNs = 330'000'000;
 
@@ -23,6 +24,7 @@ Result<Progress> progress_of(pid_t pid) {
   if (fields.size() < 13)
     return Error(Code::kInternal, cat("/proc/", pid, "/stat: ", quote(stat, 256)));
   progress.state = fields[0][0];
+  progress.ending = (parse_number<uint64_t>(fields[6]).value_or(0) & kExiting) != 0;
   progress.cpu_ticks = parse_number<uint64_t>(fields[11]).value_or(0) +
                        parse_number<uint64_t>(fields[12]).value_or(0);
   const std::string status =
@@ -55,7 +57,7 @@ bool KilledWatch::stands_still(const std::vector<pid_t>& pids) {
   for (const pid_t pid : pids) {
     const auto progress = progress_of(pid);
     if (!progress.ok()) continue;
-    running = running || progress->state == 'R';
+    running = running || progress->state == 'R' || (progress->state == 'S' && progress->ending);
     now.emplace(pid, *progress);
   }
   if (running || now.empty() || now != last_) {

@@ -17,6 +17,7 @@ struct Progress {
   char state = '?';        // R S D T t Z X
   uint64_t switches = 0;   // how often it has left a CPU
   uint64_t cpu_ticks = 0;  // that it has used
+  bool ending = false;     // it has begun to go
   bool operator==(const Progress&) const = default;
 };
 /// kNotFound when it is gone.
@@ -38,7 +39,8 @@ class StandstillWatch {
 };
 
 /// Watches processes that were sent SIGKILL: they stand still when none has run for a third of a
-/// second. A large one that gives its memory back runs.
+/// second. A large one that gives its memory back runs. The init of a PID namespace that has begun
+/// to go sleeps until everybody in it has been waited for, which is for others to do: it does not.
 class KilledWatch {
  public:
   /// True when all of `pids` stand still. To be asked every 100 ms or so.

@@ -1,6 +1,7 @@
 #include "monitor/client/standstill.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -97,6 +98,41 @@ TEST(KilledWatch, WaitsForOneThatRuns) {
   EXPECT_FALSE(becomes_true_within_ms(
       1'000, [&] { return watch.stands_still({sleeps.pid(), runs.pid()}); }));
   EXPECT_FALSE(becomes_true_within_ms(500, [&] { return watch.stands_still({}); }));
+}
+
+// The init of a PID namespace, and a process in it that somebody outside has to wait for.
+TEST(KilledWatch, WaitsForAnInitWhoseNamespaceIsNotYetEmpty) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  int said[2];
+  int leave[2];
+  ASSERT_EQ(pipe(said), 0);
+  ASSERT_EQ(pipe(leave), 0);
+  const pid_t outside = fork();
+  if (outside == 0) {
+    close(leave[1]);
+    if (unshare(CLONE_NEWPID) != 0) _exit(1);
+    const pid_t init = fork();
+    if (init == 0 || fork() == 0)
+      while (true) pause();
+    char byte = 0;
+    if (write(said[1], &init, sizeof init) != sizeof init || read(leave[0], &byte, 1) != 0)
+      _exit(1);
+    while (wait(nullptr) > 0) {
+    }
+    _exit(0);
+  }
+  pid_t init = 0;
+  ASSERT_EQ(read(said[0], &init, sizeof init), static_cast<ssize_t>(sizeof init));
+  kill(init, SIGKILL);
+  KilledWatch watch;
+  EXPECT_FALSE(becomes_true_within_ms(1'000, [&] { return watch.stands_still({init}); }));
+  const Progress progress = progress_of(init).value_or(Progress{});
+  EXPECT_EQ(progress.state, 'S');
+  EXPECT_TRUE(progress.ending);
+  close(leave[1]);
+  waitpid(outside, nullptr, 0);
+  EXPECT_EQ(progress_of(init).error().code(), Code::kNotFound);
+  for (const int fd : {said[0], said[1], leave[0]}) close(fd);
 }
 
 }  // namespace
