@@ -54,13 +54,18 @@ std::string StandstillWatch::look() {
 bool KilledWatch::stands_still(const std::vector<pid_t>& pids) {
   std::map<pid_t, Progress> now;
   bool running = false;
+  bool waits_for_others = false;
+  bool held = false;
   for (const pid_t pid : pids) {
     const auto progress = progress_of(pid);
     if (!progress.ok()) continue;
-    running = running || progress->state == 'R' || (progress->state == 'S' && progress->ending);
+    running = running || progress->state == 'R';
+    waits_for_others = waits_for_others || (progress->state == 'S' && progress->ending);
+    held = held || progress->state == 'D';
     now.emplace(pid, *progress);
   }
-  if (running || now.empty() || now != last_) {
+  // Where one of them is held by the kernel, that is what the init waits for.
+  if (running || (waits_for_others && !held) || now.empty() || now != last_) {
     last_ = std::move(now);
     since_ns_ = now_boot_ns();
     return false;
