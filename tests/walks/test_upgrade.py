@@ -103,6 +103,10 @@ def test_up_and_down_under_writing_pods(engine, cri, busybox, other_build):
 
 def test_a_pod_with_a_guest_kernel(engine, cri, busybox, other_build):
     """Its own container is handed over with the others: it is joined, and its end is seen, by the monitor that goes on."""
+    engine.kill()  # whatever build runs
+    engine.bin = harness.BIN
+    engine.start()
+    cri.wait_served()
     cri.pull(busybox)
     config = cri.sandbox_config(pid=c.pb.POD)
     sandbox = cri.run_sandbox(config, "guest")
