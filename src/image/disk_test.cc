@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "image/catalog/database.h"
+#include "image/catalog/schema.h"
 #include "image/store_fixture.h"
 
 namespace fluyt::image {
@@ -173,6 +175,45 @@ TEST_F(DiskTest, AFullDiskIsOpenedAndEmptied) {
   EXPECT_EQ(store_->list()->front().id, two->id);
   EXPECT_TRUE(sys::exists(path("catalog.db.reserve"))) << "it is kept again";
   EXPECT_TRUE(pull("a/one:v1").ok());
+}
+
+// What an older program left is opened all the same, and what a pull has proven is not remembered:
+// that is no reason to refuse it.
+TEST_F(DiskTest, AFullDiskWithoutRoomForApprovalsIsOpenedAndUsed) {
+  if (!make_disk("-m 0")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  image_with("one").serve(*fake_, "a/one", "v1");
+  const auto one = pull_to_run("a/one:v1");
+  ASSERT_TRUE(one.ok());
+  store_.reset();
+  {
+    auto database = Database::open(path("catalog.db"), kCatalogVersion).value();
+    ASSERT_TRUE(database.execute("DROP TABLE approval").ok());
+  }
+  const std::string verifiers = folder_->path() + "/verifiers";
+  ASSERT_TRUE(sys::make_dirs(verifiers, 0700).ok());
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, verifiers + "/a",
+                                     cat("#!/bin/sh\necho >> ", verifiers, ".asked\n"), 0700)
+                  .ok());
+  options_.verify.programs.folder = verifiers;
+  fill();
+  reopen();
+  ASSERT_NE(store_, nullptr);
+  fill();  // what the opening gave back
+  const auto again = pull_to_run("a/one:v1");
+  ASSERT_TRUE(again.ok()) << again.error().message();
+  auto admitted = store_->admit({one->id, name("a/one:v1"), ""});
+  EXPECT_TRUE(admitted.ok()) << admitted.error().message();
+  ASSERT_EQ(::unlink((disk_ + "/filler").c_str()), 0);
+  // From now on it is, for this run.
+  ASSERT_TRUE(pull_to_run("a/one:v1").ok());
+  const auto times = [&] { return sys::read_file(verifiers + ".asked", 99)->size(); };
+  const size_t of_pull = times();
+  admitted = store_->admit({one->id, name("a/one:v1"), ""});
+  EXPECT_TRUE(admitted.ok()) << admitted.error().message();
+  EXPECT_EQ(times(), of_pull);
+  EXPECT_TRUE(store_->remove(one->id).ok());
+  reopen();
+  EXPECT_TRUE(store_->list()->empty());
 }
 
 TEST_F(DiskTest, AReadOnlyStoreIsRefusedWithItsPath) {

@@ -114,10 +114,11 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
     FLUYT_TRY(approver.ask(target, FLUYT_TRY(oci::Digest::parse(image->manifest_digest))));
   }
   CatalogChange change;
+  CatalogChange approved;
   catalog_->read([&](const CatalogState& state) {
     for (ApprovalRow row : *approver.granted) {
       row.image_id = *id;
-      if (!state.approvals.contains(row)) change.put_approvals.push_back(std::move(row));
+      if (!state.approvals.contains(row)) approved.put_approvals.push_back(std::move(row));
     }
     for (const std::string& name : names) {
       const auto found = state.names.find(name);
@@ -128,6 +129,11 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
   });
   auto named = catalog_->commit(change);
   if (!named.ok() && named.error().code() != Code::kNotFound) return std::move(named).error();
+  // Not to remember it is no reason to refuse, as on a full disk: it can be asked once more.
+  if (auto kept = catalog_->commit(approved);
+      !kept.ok() && kept.error().code() != Code::kNotFound) {
+    logger_.warn(cat("image policy: not remembered: ", kept.error().message()));
+  }
   auto known = find_image(*id);  // unless it was removed meanwhile: then it is brought again
   if (known.has_value() && known->pinned) FLUYT_TRY(sync_now());
   return known;

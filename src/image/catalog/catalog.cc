@@ -39,6 +39,8 @@ Result<> drop(Database& database, const CatalogChange& change) {
   const auto digest = [](Statement& s, const oci::Digest& key) { s.bind(key.text()); };
   FLUYT_TRY(each(database, "DELETE FROM name WHERE name=?", change.drop_names, text));
   FLUYT_TRY(each(database, "DELETE FROM image WHERE id=?", change.drop_images, text));
+  // The file's own rows go by their foreign key; see migrate() for those that have none.
+  FLUYT_TRY(each(database, "DELETE FROM approval WHERE image_id=?", change.drop_images, text));
   FLUYT_TRY(each(database, "DELETE FROM root WHERE container_id=?", change.drop_roots, text));
   FLUYT_TRY(each(database, "DELETE FROM layer WHERE diff_id=?", change.drop_layers, digest));
   FLUYT_TRY(each(database, "DELETE FROM blob WHERE digest=?", change.drop_blobs, digest));
@@ -207,7 +209,7 @@ bool CatalogChange::only_roots() const {
 
 bool CatalogChange::drops() const {
   return !drop_names.empty() || !drop_images.empty() || !drop_roots.empty() ||
-         !drop_layers.empty() || !drop_blobs.empty();
+         !drop_layers.empty() || !drop_blobs.empty() || !drop_approvals.empty();
 }
 
 void apply(const CatalogChange& change, CatalogState& state) {

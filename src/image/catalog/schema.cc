@@ -58,12 +58,29 @@ CREATE TABLE IF NOT EXISTS approval(
   PRIMARY KEY(image_id, name, target, rules)) WITHOUT ROWID;
 )";
 
+// Where a full disk has no room for the table: of this run alone, and found by its name before any
+// in the file (https://sqlite.org/lang_naming.html). A foreign key cannot reach from one file to
+// another; whoever drops an image drops its rows.
+constexpr const char* kAdditionsInMemory = R"(
+PRAGMA temp_store=MEMORY;
+CREATE TEMP TABLE approval(
+  image_id TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL, rules TEXT NOT NULL,
+  PRIMARY KEY(image_id, name, target, rules)) WITHOUT ROWID;
+)";
+
 constexpr std::array<const char*, kCatalogVersion> kSteps = {kVersion1, kVersion2, kVersion3};
+
+// Not to remember them for long is no reason to keep a store closed.
+Result<> add_additions(Database& database) {
+  auto added = database.execute(kAdditions);
+  if (added.ok() || added.error().code() != Code::kResourceExhausted) return added;
+  return database.execute(kAdditionsInMemory);
+}
 
 }  // namespace
 
 Result<> migrate(Database& database) {
-  if (database.version() == kCatalogVersion) return database.execute(kAdditions);
+  if (database.version() == kCatalogVersion) return add_additions(database);
   Transaction transaction = FLUYT_TRY(Transaction::begin(database));
   for (int version = database.version(); version < kCatalogVersion; ++version) {
     FLUYT_TRY(database.execute(kSteps.at(static_cast<size_t>(version))));
