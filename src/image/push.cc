@@ -318,12 +318,16 @@ Result<Pushed> Store::push(const oci::Reference& reference, const PushOptions& o
                                : sendable.manifest.media_type;
   const auto digest =
       FLUYT_TRY_CONTEXT(session->push_manifest(reference.tag, type, sendable.bytes), context);
+  const Pushed pushed{digest.text(), sendable.bytes.size(), came_by_index(*row), remade.size()};
+  // A manifest that was made for the registry is none of ours: by its digest nothing could be
+  // verified here. Whoever wants the image by it pulls it.
+  if (!remade.empty()) return pushed;
   // From now on the image has this digest there, as after a pull.
   const std::string pinned_name = cat(reference.name(), "@", digest.text());
   auto named = catalog_->commit({.put_names = {{pinned_name, row->id}}});
   const bool is_gone = !named.ok() && named.error().code() == Code::kNotFound;
   if (!is_gone) FLUYT_TRY(std::move(named));
-  return Pushed{digest.text(), sendable.bytes.size(), came_by_index(*row), remade.size()};
+  return pushed;
 }
 
 }  // namespace fluyt::image

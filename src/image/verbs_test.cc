@@ -6,11 +6,13 @@
 namespace fluyt::image {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using testing::FakeRegistry;
 using ::testing::HasSubstr;
 using testing::ImageMaker;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using testing::sha256_of;
 using ::testing::UnorderedElementsAre;
 
@@ -173,6 +175,10 @@ TEST_F(VerbsTest, AnImageOfImagesIsSentWithoutItsBlobs) {
   EXPECT_EQ(pushed->remade_layers, 2U);
   EXPECT_NE(pushed->digest, maker.manifest_digest());
   EXPECT_THAT(names_in("staging"), IsEmpty());
+  // Its manifest is not here: no name of ours stands for it.
+  const auto after = store_->find(image.id).value();
+  ASSERT_TRUE(after.has_value());
+  EXPECT_THAT(after->repo_digests, Not(Contains(HasSubstr(pushed->digest))));
   const auto manifest = oci::parse_manifest(fake_->content("/v2/c/d/manifests/v2").value());
   ASSERT_TRUE(manifest.ok());
   EXPECT_EQ(manifest->config.digest.text(), image.id);
