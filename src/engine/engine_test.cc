@@ -614,6 +614,20 @@ TEST_F(SandboxContainer, ItsEndIsTheSandboxs) {
   EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
 }
 
+// The ending reads the records of the monitor, which tell of it again.
+TEST_F(SandboxContainer, ItsEndIsHeardOnce) {
+  running();
+  end_own();
+  ASSERT_TRUE(eventually([&] { return left_in_state().empty(); }));
+  const std::string left = cat(folder_->path(), "/state/sandboxes/", sandbox_, "/left");
+  ASSERT_TRUE(sys::make_dirs(left, 0700).ok());
+  end_own();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_TRUE(sys::exists(left)) << "it was ended again";
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  EXPECT_FALSE(sys::exists(left));
+}
+
 TEST_F(SandboxContainer, ItsEndIsNoNewsOfASandboxThatIsStopped) {
   running();
   ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());

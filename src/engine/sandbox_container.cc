@@ -45,7 +45,11 @@ void Engine::Core::sandbox_container_told(const monitor::ContainerInfo& info) {
     if (found == all->sandboxes.end()) return;
     entry = found->second;
   }
-  if (entry->ending || !entry->value()->own_container) return;
+  const SandboxPtr sandbox = entry->value();
+  if (entry->ending || !sandbox->own_container) return;
+  // Known already. The ending below reads the monitor's records, which tell of it once more: while
+  // a cgroup cannot be cleaned, it would have itself be done again without end.
+  if (sandbox->state == SandboxState::kNotReady) return;
   // At once: its containers' ends are told in this very moment, and whoever sees one is not to find
   // the sandbox ready. The rest takes a lock that a verb may hold for long.
   note_lost(*entry, kEnded);
