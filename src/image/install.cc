@@ -31,9 +31,8 @@ std::vector<LayerFetches::Wanted> wanted_of(const ImagePlan& plan, bool keep_blo
 
 }  // namespace
 
-// Layers unpack to two to three times their size; this only has to stop what cannot fit before it
-// is fetched.
-Result<> Store::check_space(const ImagePlan& plan, const Install& how) const {
+// Of what is to come, before unpacking.
+uint64_t Store::missing_bytes(const ImagePlan& plan, const Install& how) const {
   uint64_t missing = 0;
   catalog_->read([&](const CatalogState& state) {
     for (size_t i = 0; i < plan.layers.size(); ++i) {
@@ -43,6 +42,12 @@ Result<> Store::check_space(const ImagePlan& plan, const Install& how) const {
     }
     return 0;
   });
+  return missing;
+}
+
+// Layers unpack to two to three times their size; this only has to stop what cannot fit before it
+// is fetched.
+Result<> Store::check_space(uint64_t missing) const {
   const uint64_t available = FLUYT_TRY(layers_->available_bytes());
   if (missing > available) {
     return Error(Code::kResourceExhausted, cat("no space: the image's missing layers have ",
@@ -98,8 +103,9 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
 Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
                          const ProgressSink& progress, std::atomic<bool>& stop) {
   const std::shared_lock<std::shared_mutex> arriving(arrivals_);
-  layers_->wait_for_room();
-  FLUYT_TRY(check_space(plan, how));
+  const uint64_t missing = missing_bytes(plan, how);
+  layers_->wait_for_room(missing, stop);
+  FLUYT_TRY(check_space(missing));
   for (const Document& document : plan.documents) {
     FLUYT_TRY(blobs_.put(document.digest, document.bytes));
   }

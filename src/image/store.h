@@ -165,7 +165,8 @@ class Store final : public ImageStore, public Library {
                         const ProgressSink& progress, std::atomic<bool>& stop);
   Result<> bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
                     const ProgressSink& progress, std::atomic<bool>& stop);
-  Result<> check_space(const ImagePlan& plan, const Install& how) const;
+  uint64_t missing_bytes(const ImagePlan& plan, const Install& how) const;
+  Result<> check_space(uint64_t missing) const;
   CatalogChange change_for(const ImagePlan& plan, const std::vector<LayerInfo>& infos,
                            const Install& how) const;
   // sync.cc

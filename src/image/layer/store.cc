@@ -20,7 +20,8 @@ namespace {
 
 constexpr size_t kMaxRecordBytes = 64UL << 20U;
 constexpr useconds_t kSweepPause = 50'000;
-constexpr std::chrono::seconds kTrashPatience{20};
+constexpr std::chrono::milliseconds kTrashPatience{20'000};
+constexpr std::chrono::milliseconds kTrashLook{100};  // how late a cancellation is noticed
 
 std::string layer_path(const oci::Digest& diff_id) { return cat("layers/", diff_id.hex()); }
 
@@ -184,11 +185,16 @@ Result<> LayerStore::sync() const {
   return {};
 }
 
-void LayerStore::wait_for_room() const {
+void LayerStore::wait_for_room(uint64_t missing_bytes, const std::atomic<bool>& stop) const {
   struct statvfs info{};
   if (fstatvfs(sync_handle_.raw(), &info) != 0) return;  // who needs the figures asks again
-  const bool is_short = info.f_bavail < info.f_blocks / 10 || info.f_favail < info.f_files / 10;
-  if (is_short) trash_->wait_until_done(kTrashPatience);
+  const auto available = available_bytes();
+  const bool is_short = info.f_bavail < info.f_blocks / 10 || info.f_favail < info.f_files / 10 ||
+                        (available.ok() && missing_bytes > *available);
+  if (!is_short) return;
+  for (auto waited = kTrashLook; waited <= kTrashPatience && !stop; waited += kTrashLook) {
+    if (trash_->wait_until_done(kTrashLook)) return;
+  }
 }
 
 void LayerStore::write_ahead() const { syncfs(ahead_handle_.raw()); }

@@ -105,9 +105,10 @@ class LayerStore {
   void set_unpack_program(std::string path) { *unpack_program_.lock() = std::move(path); }
   /// Whether layers of this form can be had here: an error is what the kernel said.
   Result<> probe(LayerForm form) const;
-  /// Where the disk has less than a tenth of its blocks or inodes left: waits, not for ever, for the
-  /// removal of what failed layers left behind.
-  void wait_for_room() const;
+  /// Where the disk has less than a tenth of its blocks or inodes left, or `missing_bytes` are more
+  /// than a layer may take: waits, not for ever and not once `stop` is set, for the removal of what
+  /// failed layers left behind.
+  void wait_for_room(uint64_t missing_bytes, const std::atomic<bool>& stop) const;
   /// Bytes that a new layer may take now.
   Result<uint64_t> available_bytes() const;
 
