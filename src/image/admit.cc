@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "base/time.h"
 #include "image/policy/verify.h"
 #include "image/store.h"
 
@@ -14,15 +15,16 @@ namespace fluyt::image {
 
 namespace {
 
-constexpr std::chrono::seconds kProofLimit{60};  // a kubelet waits two minutes for a container
+// Of all names together: a kubelet waits two minutes for a container.
+constexpr int64_t kProofLimitMs = 60'000;
 constexpr size_t kMinIdDigits = 4;
 constexpr std::string_view kAlgorithm = "sha256:";
 
-/// Sets a flag when the time is up, unless it goes before.
+/// Sets a flag when the deadline passes, unless it goes before.
 class TimeLimit {
  public:
-  TimeLimit(std::chrono::seconds limit, std::atomic<bool>& flag)
-      : thread_([this, limit, &flag] {
+  TimeLimit(Deadline deadline, std::atomic<bool>& flag)
+      : thread_([this, limit = std::chrono::milliseconds(deadline.poll_timeout_ms()), &flag] {
           std::unique_lock<std::mutex> lock(mutex_);
           if (!ended_.wait_for(lock, limit, [this] { return end_; })) flag = true;
         }) {}
@@ -53,6 +55,11 @@ std::string type_of(const oci::ManifestOrIndex& document) {
                                             : document.index->media_type;
 }
 
+std::string repository_of(const std::string& name) {
+  const auto parsed = oci::Reference::parse(name);
+  return parsed.ok() ? parsed->name() : name;
+}
+
 // The id itself, or its first digits.
 bool is_id_of(const Image& image, std::string_view name) {
   if (name.starts_with(kAlgorithm)) return true;
@@ -74,13 +81,17 @@ ApprovalRow Store::row_of(const std::string& image_id, const policy::Question& q
   return {image_id, question.reference.text(), question.target.digest, rules.digest};
 }
 
-// The newest word counts: what was found to hold once does not stand against it.
+// The newest word counts: what was found to hold once does not stand against it, by whichever tag
+// or digest of the repository that was.
 void Store::take_back(const ApprovalRow& what) {
+  const std::string repository = repository_of(what.name);
   CatalogChange change;
   catalog_->read([&](const CatalogState& state) {
     for (const ApprovalRow& row : state.approvals) {
-      const ApprovalRow of_any_image{what.image_id, row.name, row.target, row.rules};
-      if (of_any_image == what) change.drop_approvals.push_back(row);
+      if (row.target == what.target && row.rules == what.rules &&
+          repository_of(row.name) == repository) {
+        change.drop_approvals.push_back(row);
+      }
     }
     return 0;
   });
@@ -141,7 +152,7 @@ Result<oci::Descriptor> Store::describe_target(const oci::Digest& target) const 
 }
 
 Result<> Store::prove(const Claim& claim, const Image& image, const Admission& what,
-                      const Settings& settings) {
+                      const Settings& settings, Deadline deadline) {
   std::atomic<bool> stop{false};
   auto session = FLUYT_TRY(
       settings.registry->open(claim.name.registry, claim.name.repository, Credentials{}, &stop));
@@ -149,13 +160,13 @@ Result<> Store::prove(const Claim& claim, const Image& image, const Admission& w
   const policy::Question question{claim.name, claim.target, manifest, what.kubernetes_namespace};
   const ApprovalRow row = row_of(image.id, question, claim.rules);
   auto proven = [&] {
-    const TimeLimit limit(kProofLimit, stop);
-    return policy::check_rules(settings.verify, claim.rules, question, *session);
+    const TimeLimit limit(deadline, stop);
+    return policy::check_rules(settings.verify, claim.rules, question, *session, deadline);
   }();
-  if (!proven.ok() && stop) {
+  if (!proven.ok() && (stop || deadline.passed())) {
     return Error(Code::kDeadlineExceeded,
                  cat("image policy ", claim.rules.file, ": ", claim.rules.place,
-                     ": no proof could be had within ", kProofLimit.count(), " s"));
+                     ": no proof could be had within ", kProofLimitMs / 1000, " s"));
   }
   FLUYT_TRY(std::move(proven));
   auto kept = catalog_->commit({.put_approvals = {row}});
@@ -202,10 +213,12 @@ Result<> Store::admit(const Admission& what) {
       if (!seen.ok()) keep(std::move(seen).error());
     }
   }
+  const Deadline deadline = Deadline::after_ms(kProofLimitMs);
   for (const Claim& claim : to_prove) {
-    auto proven = prove(claim, *image, what, *settings);
+    auto proven = prove(claim, *image, what, *settings, deadline);
     if (proven.ok()) return {};
     keep(std::move(proven).error());
+    if (deadline.passed()) break;
   }
   return refusal.has_value() ? std::move(*refusal)
                              : Error(Code::kNotFound, cat(context, ": no such image"));

@@ -158,6 +158,27 @@ TEST_F(AdmitTest, ARegistryThatIsGoneRefusesAndTheRuleIsNamed) {
   EXPECT_LT(now_boot_ns() - began, 10'000'000'000);
 }
 
+// Whoever keeps the signatures from us is not the policy, and says nothing of what was proven.
+TEST_F(AdmitTest, AServerThatRefusesSignaturesTakesNothingBack) {
+  make_key("key");
+  put("policy.json", signed_by("key"));
+  change(with_policy());
+  const ImageMaker maker = image_with("a");
+  maker.serve(*fake_, "team/app", "v1");
+  sign(maker, "team/app", "key");
+  const auto image = pull_to_run("team/app:v1");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  fake_->set_hook([](const FakeRegistry::Request& request) {
+    return request.target.ends_with(".sig") ? std::optional(FakeRegistry::Reply{.status = 403})
+                                            : std::nullopt;
+  });
+  const auto again = pull_to_run("team/app:v1");
+  ASSERT_FALSE(again.ok());
+  EXPECT_EQ(again.error().code(), Code::kUnavailable) << again.error().message();
+  EXPECT_THAT(again.error().message(), HasSubstr("403"));
+  expect_admitted(admit(*image, name("team/app:v1")));
+}
+
 TEST_F(AdmitTest, ANamespaceHasItsOwnRules) {
   image_with("a").serve(*fake_, "team/app", "v1");
   put("policy.json", R"({"default":[{"type":"insecureAcceptAnything"}]})");
@@ -205,7 +226,8 @@ TEST_F(AdmitTest, PinsHoldForWhatIsHere) {
 }
 
 TEST_F(AdmitTest, ProgramsAreAskedOnceAndAPullTheyRefuseTakesItBack) {
-  image_with("a").serve(*fake_, "team/app", "v1");
+  const ImageMaker maker = image_with("a");
+  maker.serve(*fake_, "team/app", "v1");
   policy::VerifyOptions verify;
   verify.programs.folder = file("verifiers");
   const std::string body =
@@ -226,10 +248,17 @@ TEST_F(AdmitTest, ProgramsAreAskedOnceAndAPullTheyRefuseTakesItBack) {
   ASSERT_TRUE(library().tag(image->id, "mine").ok());
   expect_admitted(admit(*image, "mine"));
   EXPECT_EQ(times(), of_pull + 1);
+  const std::string by_digest = name("team/app@" + maker.manifest_digest());
+  expect_admitted(admit(*image, by_digest));
+  EXPECT_EQ(times(), of_pull + 2);
   ASSERT_TRUE(sys::remove_file(sys::kCwd, file("fine")).ok());
   expect_admitted(admit(*image, name("team/app:v1")));
+  expect_admitted(admit(*image, by_digest));
   EXPECT_FALSE(pull_to_run("team/app:v1").ok());
   expect_refused(admit(*image, name("team/app:v1")), "verifiers/a: refused it with status 1");
+  expect_refused(admit(*image, by_digest), "verifiers/a: refused it with status 1");
+  expect_admitted(
+      admit(*image, "mine"));  // of another repository, about which nothing new is known
   // Another program in its place is asked, too.
   put("verifiers/a", body + "\n", 0700);
   expect_refused(admit(*image, "mine"), "verifiers/a: refused it with status 1");

@@ -156,7 +156,7 @@ class Store final : public ImageStore, public Library {
   std::vector<oci::Digest> targets_of(const Image& image, const oci::Reference& name) const;
   Result<oci::Descriptor> describe_target(const oci::Digest& target) const;
   Result<> prove(const Claim& claim, const Image& image, const Admission& what,
-                 const Settings& settings);
+                 const Settings& settings, Deadline deadline);
   Result<> admit_nameless(const Image& image, const Admission& what,
                           const Settings& settings) const;
   bool keeps_blobs(PullOptions::Purpose purpose) const;

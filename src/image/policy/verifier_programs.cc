@@ -35,7 +35,8 @@ Result<std::vector<std::string>> list_programs(const VerifierPrograms& programs)
 }
 
 Result<> ask_programs(const VerifierPrograms& programs, const std::vector<std::string>& names,
-                      const std::string& image, const oci::Descriptor& manifest) {
+                      const std::string& image, const oci::Descriptor& manifest,
+                      Deadline deadline) {
   const auto refuse = [&](std::string_view program, std::string_view why) {
     return Error(Code::kPermissionDenied,
                  cat("verifier ", programs.folder, "/", program, ": ", why));
@@ -43,12 +44,19 @@ Result<> ask_programs(const VerifierPrograms& programs, const std::vector<std::s
   const std::string descriptor = json_of(manifest);
   for (const std::string& program : names) {
     const std::string path = cat(programs.folder, "/", program);
-    const auto done =
-        sys::run({.args = {path, "-name", image, "-digest", manifest.digest.text(),
-                           "-stdin-media-type", kDescriptorType},
-                  .env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
-                 descriptor, kMaxReason, Deadline::after_ms(programs.timeout_ms));
+    const int64_t left_ms = deadline.poll_timeout_ms();
+    const bool is_cut = left_ms >= 0 && left_ms < programs.timeout_ms;
+    if (left_ms == 0) return Error(Code::kDeadlineExceeded, cat("no time was left for ", path));
+    const auto done = sys::run(
+        {.args = {path, "-name", image, "-digest", manifest.digest.text(), "-stdin-media-type",
+                  kDescriptorType},
+         .env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}},
+        descriptor, kMaxReason, Deadline::after_ms(is_cut ? left_ms : programs.timeout_ms));
     if (!done.ok()) return refuse(program, done.error().message());
+    if (done->timed_out && is_cut) {
+      return Error(Code::kDeadlineExceeded,
+                   cat(path, " gave no answer within the ", left_ms, " ms that were left"));
+    }
     if (done->timed_out) {
       return refuse(program, cat("gave no answer within ", programs.timeout_ms, " ms"));
     }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/time.h"
 #include "image/policy/options.h"
 #include "oci/image.h"
 
@@ -17,8 +18,8 @@ Result<std::vector<std::string>> list_programs(const VerifierPrograms& programs)
 ///     PROGRAM -name NAME -digest DIGEST -stdin-media-type application/vnd.oci.descriptor.v1+json
 /// with the manifest's descriptor as JSON on its standard input. Status 0 lets the image pass, any
 /// other refuses it; what it prints is the reason. kPermissionDenied naming the program that
-/// refused.
+/// refused; kDeadlineExceeded when `deadline` passed before one had its own time.
 Result<> ask_programs(const VerifierPrograms& programs, const std::vector<std::string>& names,
-                      const std::string& image, const oci::Descriptor& manifest);
+                      const std::string& image, const oci::Descriptor& manifest, Deadline deadline);
 
 }  // namespace fluyt::image::policy

@@ -111,6 +111,13 @@ Result<std::string> objection_to(std::string_view payload_text, PayloadType type
   return std::string();
 }
 
+// A server that does not let us have signatures says nothing about the image: only a rule refuses.
+template <class T>
+Result<T> fetched(Result<T> result) {
+  if (result.ok() || result.error().code() != Code::kPermissionDenied) return result;
+  return std::move(result).error().with_code(Code::kUnavailable);
+}
+
 Result<> check_sigstore(const Requirement& requirement, const Question& question,
                         Signatures& signatures) {
   std::vector<PublicKey> keys;
@@ -120,7 +127,7 @@ Result<> check_sigstore(const Requirement& requirement, const Question& question
   size_t seen = 0;
   std::string objection;
   for (const oci::Digest& manifest : candidates(question)) {
-    const auto found = FLUYT_TRY(signatures.sigstore(manifest));
+    const auto found = FLUYT_TRY(fetched(signatures.sigstore(manifest)));
     for (const SigstoreSignature& one : found) {
       ++seen;
       const bool ours = std::any_of(keys.begin(), keys.end(), [&](const PublicKey& key) {
@@ -147,7 +154,7 @@ Result<> check_simple(const VerifyOptions& options, const Requirement& requireme
   }
   std::string objection;
   for (const oci::Digest& manifest : candidates(question)) {
-    const auto found = FLUYT_TRY(signatures.simple(manifest));
+    const auto found = FLUYT_TRY(fetched(signatures.simple(manifest)));
     for (const std::string& message : found) {
       const auto payload = open_signed_message(options.gpgv_program, keyrings, message);
       if (!payload.ok()) {
@@ -251,26 +258,26 @@ Result<> check_at_once(const VerifyOptions& options, const Rules& rules, const Q
 }
 
 Result<> check_rules(const VerifyOptions& options, const Rules& rules, const Question& question,
-                     registry::Session& session) {
+                     registry::Session& session, Deadline deadline) {
   const Lookaside lookaside = FLUYT_TRY(read_lookaside_folder(options.lookaside_folder));
   RegistrySignatures signatures(session, question.reference, lookaside);
   for (size_t i = 0; i < rules.requirements.size(); ++i) {
     FLUYT_TRY_CONTEXT(check_requirement(options, rules.requirements[i], question, signatures),
                       where(rules, i));
   }
-  FLUYT_TRY_CONTEXT(
-      ask_programs(options.programs, rules.programs, question.reference.text(), question.target),
-      "image policy");
+  FLUYT_TRY_CONTEXT(ask_programs(options.programs, rules.programs, question.reference.text(),
+                                 question.target, deadline),
+                    "image policy");
   return {};
 }
 
 Result<> check_image(const VerifyOptions& options, const Question& question,
-                     registry::Session& session) {
+                     registry::Session& session, Deadline deadline) {
   if (options.is_empty()) return {};
   const Rules rules =
       FLUYT_TRY(read_rules(options, question.reference, question.kubernetes_namespace));
   FLUYT_TRY(check_at_once(options, rules, question));
-  return check_rules(options, rules, question, session);
+  return check_rules(options, rules, question, session, deadline);
 }
 
 }  // namespace fluyt::image::policy

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/time.h"
 #include "image/policy/options.h"
 #include "image/policy/policy.h"
 #include "image/policy/signatures.h"
@@ -43,12 +44,14 @@ Result<> check_at_once(const VerifyOptions& options, const Rules& rules, const Q
 
 /// The requirements and the programs of `rules`, in turn, with signatures from `session`.
 /// kPermissionDenied names the file and the rule that refused, and why; trouble on the way to
-/// signatures is its own error, and refuses too.
+/// signatures is its own error, and refuses too: of a server that does not let us have them
+/// kUnavailable. Programs run until `deadline` (kDeadlineExceeded); for requests it is the
+/// session's flag that ends them.
 Result<> check_rules(const VerifyOptions& options, const Rules& rules, const Question& question,
-                     registry::Session& session);
+                     registry::Session& session, Deadline deadline = Deadline::never());
 
 /// All of the above.
 Result<> check_image(const VerifyOptions& options, const Question& question,
-                     registry::Session& session);
+                     registry::Session& session, Deadline deadline = Deadline::never());
 
 }  // namespace fluyt::image::policy

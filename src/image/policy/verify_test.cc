@@ -113,7 +113,8 @@ class VerifyTest : public ::testing::Test {
                  signature_manifest(payload, signature));
   }
 
-  Result<> check(std::string kubernetes_namespace = "", std::optional<oci::Digest> chosen = {}) {
+  Result<> check(std::string kubernetes_namespace = "", std::optional<oci::Digest> chosen = {},
+                 Deadline deadline = Deadline::never()) {
     registry_ = std::make_unique<registry::Registry>(registry::RegistryOptions{}, logger_);
     const auto reference = oci::Reference::parse(reference_).value();
     auto session = registry_->open(reference.registry, reference.repository, {}, nullptr).value();
@@ -121,7 +122,7 @@ class VerifyTest : public ::testing::Test {
                             {.media_type = kManifestType, .digest = image_, .size = 7},
                             std::move(chosen),
                             std::move(kubernetes_namespace)};
-    return check_image(options_, question, *session);
+    return check_image(options_, question, *session, deadline);
   }
   void expect_refused(const Result<>& result, const std::string& words) {
     ASSERT_FALSE(result.ok());
@@ -460,6 +461,20 @@ TEST_F(ProgramsTest, OneThatHangsRefuses) {
   options_.programs.timeout_ms = 200;
   program("a", "sleep 60");
   expect_refused(check(), "gave no answer within 200 ms");
+}
+
+TEST_F(ProgramsTest, TheDeadlineIsOfAllTogether) {
+  program("a", "exec sleep 0.2");
+  program("b", cat("touch ", path("began"), "; exec sleep 60"));
+  program("c", "exit 1");
+  const int64_t began = now_boot_ns();
+  const auto result = check("", {}, Deadline::after_ms(2'000));
+  EXPECT_LT(now_boot_ns() - began, 9'000'000'000);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code(), Code::kDeadlineExceeded) << result.error().message();
+  EXPECT_THAT(result.error().message(), HasSubstr(path("verifiers/b")));
+  EXPECT_TRUE(sys::exists(path("began")));
+  EXPECT_EQ(check("", {}, Deadline::after_ms(0)).error().code(), Code::kDeadlineExceeded);
 }
 
 TEST_F(ProgramsTest, NoMoreThanSoManyAreAsked) {
