@@ -231,6 +231,29 @@ TEST_F(EngineTest, AHalfDoneCreateThatCannotBeUndoneIsShown) {
   EXPECT_TRUE(world_.attached.empty());
 }
 
+// fluytd was killed between the sandbox's end and those of its containers.
+TEST_F(EngineTest, AHalfDoneStopHearsOfEndsThatWereTold) {
+  const std::string id = running();
+  engine_.reset();
+  {
+    const auto store = Store::open(folder_->path() + "/root/engine.db");
+    ASSERT_TRUE(store.ok());
+    auto loaded = (*store)->load();
+    ASSERT_TRUE(loaded.ok() && loaded->sandboxes.size() == 1);
+    loaded->sandboxes[0].state = SandboxState::kNotReady;
+    ASSERT_TRUE((*store)->put(loaded->sandboxes[0]).ok());
+  }
+  world_.containers[id].state = monitor::ContainerState::kExited;
+  world_.containers[id].exit_code = 3;
+  const auto began = std::chrono::steady_clock::now();
+  restart();
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 3);
+  EXPECT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
+  EXPECT_TRUE(world_.monitors.empty());
+}
+
 TEST_F(EngineTest, StopAndRemoveAreIdempotent) {
   const std::string id = running();
   for (int i = 0; i < 2; ++i) {

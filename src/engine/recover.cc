@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "base/strings.h"
@@ -36,6 +37,38 @@ void fill_tables(Engine::Core& core, Store::Loaded loaded, std::vector<Container
   }
 }
 
+/// What happened to a sandbox's containers while we were away, as its monitor tells it: the ids of
+/// those that it knows. Nothing when it could not be asked.
+std::optional<std::set<std::string>> hear(Engine::Core& core, const std::string& sandbox_id,
+                                          monitor::Client& client) {
+  auto all = client.list();
+  if (!all.ok()) {
+    core.logger.warn(cat("sandbox ", sandbox_id, ": list: ", all.error().message()));
+    return std::nullopt;
+  }
+  std::set<std::string> known;
+  for (const auto& info : *all) {
+    known.insert(info.id);
+    core.container_told(info);
+  }
+  return known;
+}
+
+/// Of containers that a monitor knows nothing of: nobody will tell how they ended.
+void note_unknown(Engine::Core& core, const std::string& sandbox_id,
+                  const std::set<std::string>& known) {
+  for (const auto& container : core.containers_of(sandbox_id)) {
+    const ContainerPtr now = container->value();
+    if (now->state == ContainerState::kCreating || known.contains(now->id)) continue;
+    core.log_if_failed(container->note(*core.store,
+                                       [](Container& value) {
+                                         value = lost(value, now_unix_ns());
+                                         return true;
+                                       }),
+                       cat("container ", now->id, ": state not recorded"));
+  }
+}
+
 /// The monitor of a ready sandbox, with what happened while we were away; or its end.
 void adopt(Engine::Core& core, SandboxEntry& entry) {
   const SandboxPtr sandbox = entry.value();
@@ -47,28 +80,11 @@ void adopt(Engine::Core& core, SandboxEntry& entry) {
     return;
   }
   entry.set_client(*client);
-  auto all = (*client)->list();
-  if (!all.ok()) {
-    core.logger.warn(cat("sandbox ", sandbox->id, ": list: ", all.error().message()));
-    return;
-  }
-  std::set<std::string> known;
-  for (const auto& info : *all) {
-    known.insert(info.id);
-    core.container_told(info);
-  }
-  if (sandbox->own_container && !known.contains(sandbox->id))
+  const auto known = hear(core, sandbox->id, **client);
+  if (!known) return;
+  if (sandbox->own_container && !known->contains(sandbox->id))
     core.sandbox_container_ended(sandbox->id);
-  for (const auto& container : core.containers_of(sandbox->id)) {
-    const ContainerPtr now = container->value();
-    if (now->state == ContainerState::kCreating || known.contains(now->id)) continue;
-    core.log_if_failed(container->note(*core.store,
-                                       [](Container& value) {
-                                         value = lost(value, now_unix_ns());
-                                         return true;
-                                       }),
-                       cat("container ", now->id, ": state not recorded"));
-  }
+  note_unknown(core, sandbox->id, *known);
 }
 
 /// The machine was started anew: nothing that a record tells of runs any more. The sandbox stays,
@@ -113,7 +129,12 @@ void finish_stop(Engine::Core& core, const SandboxEntryPtr& of) {
   if (!sandbox->network_attached && !sys::exists(core.sandbox_dir(sandbox->id))) return;
   auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
                                       core.events_for(sandbox->id));
-  if (client.ok()) entry.set_client(*client);
+  if (client.ok()) {
+    entry.set_client(*client);
+    // Its containers may have ended unheard: a stop would wait for news that were told before.
+    if (const auto known = hear(core, sandbox->id, **client))
+      note_unknown(core, sandbox->id, *known);
+  }
   if (sandbox->network_attached) return core.detach_later(of);
   core.log_if_failed(core.stop(entry), cat("sandbox ", sandbox->id, ": half-done stop"));
 }

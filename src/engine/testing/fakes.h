@@ -199,6 +199,7 @@ class FakeClient final : public monitor::Client {
       world_.signals.emplace_back(id, signal);
       if (world_.ignores_sigterm && signal != 9) return {};
       auto& now = world_.containers[id];
+      if (now.state == monitor::ContainerState::kExited) return {};  // it was told of
       now.state = monitor::ContainerState::kExited;
       now.exit_code = 128 + signal;
       now.finished_at = now_unix_ns();
