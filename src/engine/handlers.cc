@@ -14,14 +14,19 @@ namespace {
 
 constexpr int64_t kAskMs = 3'000;
 
-Result<oci::RuntimeFeatures> ask_program(const RuntimeHandler& handler) {
+// An error is none of the program's: it could not be run, or had no time to answer.
+Result<sys::Captured> run_features(const RuntimeHandler& handler) {
   sys::SpawnOptions options;
   options.args = {handler.path};
   options.args.insert(options.args.end(), handler.options.begin(), handler.options.end());
   options.args.emplace_back("features");
-  const auto done = FLUYT_TRY(
+  auto done = FLUYT_TRY(
       sys::run(std::move(options), "", oci::kMaxFeaturesBytes, Deadline::after_ms(kAskMs)));
   if (done.timed_out) return Error(Code::kDeadlineExceeded, "no answer in time");
+  return done;
+}
+
+Result<oci::RuntimeFeatures> features_in(const sys::Captured& done) {
   if (done.status.shell_code() != 0) {
     return Error(Code::kUnimplemented,
                  cat("exit status ", done.status.shell_code(), ": ", quote(trim(done.err))));
@@ -58,7 +63,10 @@ HandlerFeatures::Stamp HandlerFeatures::stamp_of(const std::string& path) {
 
 void HandlerFeatures::ask(const RuntimeHandler& handler, Logger& logger) {
   Known now{.stamp = stamp_of(handler.path), .features = {}};
-  auto features = ask_program(handler);
+  const auto done = run_features(handler);
+  // Without its stamp it is asked again at the next look.
+  if (!done.ok()) now.stamp = {};
+  auto features = done.ok() ? features_in(*done) : Result<oci::RuntimeFeatures>(done.error());
   if (features.ok()) {
     now.features = *features;
   } else {

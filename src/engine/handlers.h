@@ -20,7 +20,8 @@ Result<const RuntimeHandler*> choose_handler(const Options& options, const std::
 std::string handler_name(const Options& options, const std::string& asked);
 
 /// What programs say of themselves ("PROGRAM features"), asked once and again when the file of the
-/// program has changed. One that does not know the command can nothing of it.
+/// program has changed. One that does not know the command can nothing of it; one that could not
+/// be run or did not answer in time neither, but is asked again at the next look.
 class HandlerFeatures {
  public:
   /// Asks all programs, for at most some seconds each.

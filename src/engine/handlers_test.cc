@@ -84,5 +84,19 @@ TEST_F(Handlers, AreAskedAgainWhenTheirFileHasChanged) {
   EXPECT_FALSE(features.any_changed(options_));
 }
 
+TEST_F(Handlers, AreAskedAgainWhenTheyGaveNoAnswer) {
+  install("one",
+          cat("[ -e ", path("quick"), R"( ] || exec sleep 60; echo '{"mountOptions":["rro"]}')"));
+  install("two", "exit 1");
+  HandlerFeatures features;
+  features.ask_all(options_, logger_);
+  EXPECT_FALSE(features.of("one").recursive_readonly_mounts);
+  EXPECT_TRUE(features.any_changed(options_));
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path("quick"), "", 0600).ok());
+  features.ask_changed(options_, logger_);
+  EXPECT_TRUE(features.of("one").recursive_readonly_mounts);
+  EXPECT_FALSE(features.any_changed(options_));
+}
+
 }  // namespace
 }  // namespace fluyt::engine
