@@ -251,6 +251,20 @@ TEST_F(TreeTest, ACopyForLessPrivilegeKeepsWhatItInherits) {
   EXPECT_EQ(tree_.unmount(at("/at/m"), true).value(), EINVAL);
   EXPECT_EQ(tree_.unmount(at("/at"), false).value(), EBUSY);
   EXPECT_TRUE(tree_.unmount(at("/at"), true).ok());
+  // Nor by who had it open when it was detached, nor in a copy of that, nor when all of it is gone.
+  ASSERT_TRUE(tree_.bind(root, at("/at"), Tree::Depth::kWithAllBelow).ok());
+  const DentryPtr held = at("/at");
+  EXPECT_TRUE(tree_.child(held, "m").ok());
+  ASSERT_TRUE(tree_.unmount(held, true).ok());
+  EXPECT_EQ(tree_.child(held, "m").error().value(), ENOENT);
+  EXPECT_TRUE(tree_.child(held, "at").ok());
+  const Tree::Copy further = tree_.copy(root, {held}).value();
+  EXPECT_EQ(tree_.child(further.places[0], "m").error().value(), ENOENT);
+  EXPECT_EQ(tree_.bind(held, at("/at")).value(), EINVAL);
+  EXPECT_EQ(tree_.mount(held, make_memfs(0700), "tmpfs").value(), EINVAL);
+  tree_.drop(root);
+  tree_.sweep();
+  EXPECT_EQ(tree_.child(root, "m").error().value(), ENOENT);
   // Where it was copied from, it is as it was.
   EXPECT_TRUE(tree_.unmount(tree_.find(from(), "/m", LastLink::kFollow).value(), true).ok());
 }
@@ -293,12 +307,17 @@ TEST_F(TreeTest, PivotingTurnsTheTreeUpsideDown) {
   EXPECT_EQ(tree_.pivot(root, new_root, root).value(), EBUSY);
   EXPECT_EQ(tree_.pivot(root, root, new_root).value(), EBUSY);
   EXPECT_EQ(tree_.pivot(root, at("/new/old"), at("/new/old")).value(), EINVAL);
+  // What stays does not become the root: what it covers would be seen.
+  tree_.lock_mounts(root);
+  EXPECT_EQ(tree_.pivot(root, new_root, at("/new/old")).value(), EINVAL);
+  new_root->locked = false;
   ASSERT_TRUE(tree_.pivot(root, new_root, at("/new/old")).ok());
   there = {new_root, new_root, {}};
   EXPECT_EQ(at("/old"), root);
   EXPECT_EQ(tree_.path_of(at("/old/new"), new_root), "/old/new");
   EXPECT_EQ(at("/old/.."), new_root);
   EXPECT_EQ(tree_.mounts(new_root).size(), 2U);
+  EXPECT_EQ(tree_.topmost(new_root), new_root);
   // It is the root of nothing any more.
   EXPECT_EQ(tree_.pivot(root, new_root, new_root).value(), EINVAL);
   ASSERT_TRUE(tree_.unmount(root, true).ok());
@@ -416,6 +435,58 @@ TEST_F(TreeTest, FoldersOfAnyDepthAreLetGoOneAfterTheOther) {
   at.reset();
   on_small_stack([&] { deepest.reset(); });
   EXPECT_EQ(remembered(*tree_.root()), 0U);
+}
+
+TEST_F(TreeTest, MountsOnOneAnotherAreLetGoOneAfterTheOther) {
+  auto first = std::make_shared<Dentry>(nullptr, "/", make_memfs(0755));
+  const std::weak_ptr<Dentry> held = first;
+  DentryPtr at = first;
+  for (int i = 0; i < kDepth; ++i) {
+    at->covered_by = std::make_shared<Dentry>(nullptr, "/", first->inode);
+    at = at->covered_by;
+  }
+  at.reset();
+  on_small_stack([&] { first.reset(); });
+  EXPECT_TRUE(held.expired());
+}
+
+TEST_F(TreeTest, ANamespaceHasSoManyMountsAndTheCopiesSoManyTogether) {
+  dir("/m");
+  dir("/at");
+  dir("/at/in");
+  const auto at = [&](const char* path) {
+    return tree_.find(from(), path, LastLink::kFollow).value();
+  };
+  const DentryPtr place = at("/m");
+  const InodePtr inode = make_memfs(0755);
+  for (size_t i = tree_.mounts(tree_.root()).size(); i < Tree::kMaxMounts; ++i)
+    ASSERT_TRUE(tree_.mount(place, inode, "tmpfs").ok());
+  EXPECT_EQ(tree_.mount(place, inode, "tmpfs").value(), ENOSPC);
+  EXPECT_EQ(tree_.bind(at("/at"), at("/at/in")).value(), ENOSPC);
+  // Another namespace has its own.
+  const DentryPtr other = tree_.add_root(make_memfs(0755), "tmpfs");
+  EXPECT_TRUE(tree_.mount(other, inode, "tmpfs").ok());
+  std::vector<DentryPtr> copies;
+  while (copies.size() < 2 * Tree::kMaxMountsOfAll / Tree::kMaxMounts) {
+    ErrnoOr<Tree::Copy> copy = tree_.copy(tree_.root(), {});
+    if (!copy.ok()) {
+      EXPECT_EQ(copy.error().value(), ENOSPC);
+      break;
+    }
+    copies.push_back(std::move(copy).value().root);
+  }
+  // Beside what there is besides.
+  EXPECT_EQ(copies.size(), Tree::kMaxMountsOfAll / Tree::kMaxMounts - 2);
+  while (tree_.copy(other, {}).ok()) copies.push_back(nullptr);
+  EXPECT_TRUE(tree_.mount(other, inode, "tmpfs").ok());
+  EXPECT_TRUE(tree_.unmount(at("/m"), false).ok());
+  EXPECT_TRUE(tree_.mount(place, inode, "tmpfs").ok());
+  std::erase(copies, nullptr);
+  on_small_stack([&] {
+    for (DentryPtr& copy : copies) tree_.drop(std::exchange(copy, nullptr));
+    tree_.sweep();
+  });
+  EXPECT_TRUE(tree_.copy(tree_.root(), {}).ok());
 }
 
 TEST_F(TreeTest, WhatWasMountedGoesWithItsMount) {

@@ -157,6 +157,7 @@ ErrnoOr<uint64_t> sys_pivot_root(Task& task, Arguments a) {
   }
   const bool is_first = task.mounts == kernel.mounts || task.mounts == task.container->mounts;
   if (is_first || !kernel.tree->is_root_of(own_root, root)) return Errno(EINVAL);
+  const DentryPtr over_root = kernel.tree->topmost(root);
   GUEST_TRY(kernel.tree->pivot(root, new_root, put_old));
   task.mounts->set_root(new_root);
   // Who stands at the old root stands at the new one.
@@ -164,8 +165,8 @@ ErrnoOr<uint64_t> sys_pivot_root(Task& task, Arguments a) {
   for (const auto& [id, each] : kernel.tasks) {
     if (each->mounts != task.mounts || !each->fs) continue;
     std::lock_guard guard(each->fs->lock);
-    if (each->fs->root == root) each->fs->root = new_root;
-    if (each->fs->cwd == root) each->fs->cwd = new_root;
+    for (DentryPtr* place : {&each->fs->root, &each->fs->cwd})
+      if (*place == root || *place == over_root) *place = new_root;
   }
   return uint64_t{0};
 }

@@ -15,7 +15,6 @@ constexpr int kMaxLinks = 40;
 constexpr int kMaxTries = 3;  // of opening or making a file that others make and remove
 constexpr size_t kMaxName = 255;
 constexpr size_t kMaxPath = 4096;
-constexpr size_t kMaxMounts = 65536;   // in all namespaces together
 constexpr size_t kMaxChildren = 4096;  // cached names a directory
 // So many more names, and those that nobody uses are dropped: a program may ask for any number.
 constexpr size_t kMaxRemembered = 16384;
@@ -26,6 +25,23 @@ int64_t now_ns() {
       .count();
 }
 
+/// What lies at and below a name goes to `parts`. The names of mounts stay: what they covered is
+/// nobody's to see now (mount_namespaces(7)).
+void take_apart(Dentry& at, std::vector<DentryPtr>& parts) {
+  at.no_cache = true;
+  std::set<std::string, std::less<>> masked;
+  for (auto& [name, child] : at.children) {
+    if (child->pinned) masked.insert(name);
+    parts.push_back(std::move(child));
+  }
+  at.children.clear();
+  if (!masked.empty()) {
+    if (at.masked) masked.insert(at.masked->begin(), at.masked->end());
+    at.masked = std::make_shared<const std::set<std::string, std::less<>>>(std::move(masked));
+  }
+  if (at.covered_by) parts.push_back(std::move(at.covered_by));
+}
+
 /// Takes a name and all that lies below it apart, one after the other: they lie as deep as a
 /// program likes. Whoever still has one of them goes on without its being remembered.
 void take_apart(DentryPtr gone) {
@@ -33,10 +49,7 @@ void take_apart(DentryPtr gone) {
   while (!todo.empty()) {
     const DentryPtr at = std::move(todo.back());
     todo.pop_back();
-    at->no_cache = true;
-    for (auto& [name, child] : at->children) todo.push_back(std::move(child));
-    at->children.clear();
-    if (at->covered_by) todo.push_back(std::move(at->covered_by));
+    take_apart(*at, todo);
   }
 }
 }  // namespace
@@ -64,18 +77,26 @@ Dentry::Dentry(DentryPtr up, std::string called, InodePtr what)
 
 Dentry::~Dentry() {
   if (tell_at_end) tell_at_end->tell_gone(*inode);
-  // Those above it that it alone still held, one after the other and not one within the other.
-  DentryPtr up = std::move(parent);
-  while (up && up.use_count() == 1) {
-    DentryPtr next = std::move(up->parent);
-    up = std::move(next);
+  // Those above it and over it that it alone still held, one after the other and not one within
+  // the other. Nothing is taken from one that somebody could still find by `below`.
+  thread_local std::vector<DentryPtr>* later = nullptr;
+  std::vector<DentryPtr> own;
+  std::vector<DentryPtr>& todo = later != nullptr ? *later : own;
+  for (DentryPtr* held : {&parent, &covered_by})
+    if (*held && held->use_count() == 1) todo.push_back(std::move(*held));
+  if (later != nullptr || own.empty()) return;
+  later = &own;
+  while (!own.empty()) {
+    const DentryPtr next = std::move(own.back());
+    own.pop_back();
   }
+  later = nullptr;
 }
 
 Tree::Tree(InodePtr root, std::string file_system)
     : root_(std::make_shared<Dentry>(nullptr, "/", std::move(root))) {
   root_->file_system = std::move(file_system);
-  mounts_.push_back(root_);
+  add_mount(root_, std::make_shared<MountCount>());
 }
 
 Tree::~Tree() { take_apart(root_); }
@@ -157,16 +178,74 @@ bool Tree::has_mount_option(const DentryPtr& at, std::string_view option) {
 
 namespace {
 bool lies_in(const DentryPtr& mount, const DentryPtr& root) {
-  DentryPtr here = mount;
-  while (here && here != root) here = here->parent ? here->parent : here->below.lock();
+  const Dentry* here = mount.get();
+  DentryPtr held;
+  while (here != nullptr && here != root.get()) {
+    if (here->parent) {
+      here = here->parent.get();
+      continue;
+    }
+    held = here->below.lock();
+    here = held.get();
+  }
   return here != nullptr;
 }
+
+/// The mounts at and below a place, for who asks of all there are: those of other namespaces cost
+/// next to nothing, and where it is a namespace's root its own do not either.
+class MountsBelow {
+ public:
+  explicit MountsBelow(const DentryPtr& place)
+      : place_(place),
+        count_(mount_root(*place)->counted_in.get()),
+        all_(!place->parent && !place->below.lock()) {}
+  bool has(const DentryPtr& mount) const {
+    if (count_ == nullptr || mount->counted_in.get() != count_) return false;
+    if (all_) return mount == place_ || !mount->below.expired();
+    return lies_in(mount, place_);
+  }
+
+ private:
+  const DentryPtr& place_;
+  const MountCount* count_;
+  bool all_;
+};
 }  // namespace
+
+/// Whether so many more mounts may come into the namespace that a place is in.
+Errno Tree::may_add(const DentryPtr& place, size_t more) const {
+  const std::shared_ptr<MountCount>& count = mount_root(*place)->counted_in;
+  if (!count) return Errno(EINVAL);
+  const bool fits = count->mounts + more <= kMaxMounts &&
+                    (!count->is_copy || mounts_.size() + more <= kMaxMountsOfAll);
+  return fits ? kOk : Errno(ENOSPC);
+}
+
+void Tree::add_mount(DentryPtr mounted, std::shared_ptr<MountCount> count) {
+  ++count->mounts;
+  mounted->counted_in = std::move(count);
+  mounts_.push_back(std::move(mounted));
+}
+
+template <typename Gone>
+void Tree::forget_mounts(Gone gone) {
+  std::vector<DentryPtr> out;
+  std::erase_if(mounts_, [&](const DentryPtr& mount) {
+    if (!gone(mount)) return false;
+    out.push_back(mount);
+    return true;
+  });
+  for (const DentryPtr& mount : out) {
+    --mount->counted_in->mounts;
+    mount->counted_in.reset();
+  }
+}
 
 void Tree::lock_mounts(const DentryPtr& root) {
   std::lock_guard lock(mutex_);
+  const MountsBelow below(root);
   for (const DentryPtr& mount : mounts_)
-    if (lies_in(mount, root)) mount->locked = true;
+    if (below.has(mount)) mount->locked = true;
 }
 
 namespace {
@@ -201,11 +280,11 @@ Errno Tree::unmount(const DentryPtr& at, bool detach) {
   if (!is_mount_root(*at) || !below) return Errno(EINVAL);
   if (at->locked || at->inherited) return Errno(EINVAL);
   // What lies below goes with it: nothing is uncovered.
-  if (!detach && std::any_of(mounts_.begin(), mounts_.end(), [&](const DentryPtr& mount) {
-        return mount != at && lies_in(mount, at);
-      }))
+  const MountsBelow in(at);
+  if (!detach && std::any_of(mounts_.begin(), mounts_.end(),
+                             [&](const DentryPtr& mount) { return mount != at && in.has(mount); }))
     return Errno(EBUSY);
-  std::erase_if(mounts_, [&](const DentryPtr& mount) { return lies_in(mount, at); });
+  forget_mounts([&](const DentryPtr& mount) { return in.has(mount); });
   // What was mounted below goes its own way, for those who still have it open.
   take_apart(std::move(below->covered_by));
   return kOk;
@@ -222,7 +301,7 @@ DentryPtr Tree::add_root(InodePtr root, std::string file_system) {
   auto made = std::make_shared<Dentry>(nullptr, "/", std::move(root));
   made->file_system = std::move(file_system);
   std::lock_guard lock(mutex_);
-  mounts_.push_back(made);
+  add_mount(made, std::make_shared<MountCount>());
   return made;
 }
 
@@ -245,7 +324,9 @@ class Copier {
       made->shared = true;
       made->removed.store(next.removed.load());
       made->pinned = next.pinned;
-      if (up && made->pinned) up->children[made->name] = made;
+      made->no_cache = next.no_cache;
+      made->masked = next.masked;
+      if (up && made->pinned && !up->no_cache) up->children[made->name] = made;
       made_.emplace(&next, made);
       up = std::move(made);
     }
@@ -274,16 +355,18 @@ void copy_mount(const Dentry& from, Dentry& to) {
 Errno Tree::bind(const DentryPtr& from, const DentryPtr& at, Depth depth) {
   std::lock_guard lock(mutex_);
   if (from->removed) return Errno(ENOENT);
+  if (from->no_cache) return Errno(EINVAL);  // it is in no namespace any more
   const DentryPtr place = top(at);
   if (place->inode->is_dir() != from->inode->is_dir()) return Errno(ENOTDIR);
   std::vector<DentryPtr> below;
+  const MountsBelow in(from);
   for (const DentryPtr& mount : mounts_) {
-    if (mount == from || !lies_in(mount, from)) continue;
+    if (mount == from || !in.has(mount)) continue;
     // What it hides would be seen.
     if (depth == Depth::kAlone && mount->inherited) return Errno(EINVAL);
     if (depth == Depth::kWithAllBelow) below.push_back(mount);
   }
-  if (mounts_.size() + below.size() >= kMaxMounts) return Errno(ENOSPC);
+  GUEST_TRY(may_add(place, below.size() + 1));
   share_names(from);
   auto bound = std::make_shared<Dentry>(nullptr, "/", from->inode);
   copy_mount(*mount_root(*from), *bound);
@@ -302,7 +385,8 @@ Errno Tree::bind(const DentryPtr& from, const DentryPtr& at, Depth depth) {
     made.push_back(std::move(copied));
   }
   put_on(place, bound);
-  mounts_.insert(mounts_.end(), made.begin(), made.end());
+  const std::shared_ptr<MountCount> count = mount_root(*place)->counted_in;
+  for (DentryPtr& mount : made) add_mount(std::move(mount), count);
   return kOk;
 }
 
@@ -315,6 +399,7 @@ Errno Tree::pivot(const DentryPtr& root, const DentryPtr& new_root, const Dentry
   if (new_root->removed || old_place->removed) return Errno(ENOENT);
   const Dentry* const base = top(root).get();
   if (mount_root(*new_root) == base || mount_root(*old_place) == base) return Errno(EBUSY);
+  if (new_root->locked) return Errno(EINVAL);
   // Somebody else was first: it is the root no more.
   if (root->below.lock()) return Errno(EINVAL);
   const DentryPtr under = new_root->below.lock();
@@ -337,12 +422,12 @@ bool Tree::is_fully_visible(const DentryPtr& root, std::string_view file_system,
                             std::string_view options) {
   std::lock_guard lock(mutex_);
   std::set<const Dentry*> hidden;
+  const MountsBelow in(root);
   for (const DentryPtr& over : mounts_)
-    if (const DentryPtr place = over->inherited ? over->below.lock() : nullptr)
+    if (const DentryPtr place = over->inherited && in.has(over) ? over->below.lock() : nullptr)
       hidden.insert(mount_root(*place));
   return std::any_of(mounts_.begin(), mounts_.end(), [&](const DentryPtr& mount) {
-    if (mount->file_system != file_system || hidden.contains(mount.get()) ||
-        !lies_in(mount, root) ||
+    if (mount->file_system != file_system || hidden.contains(mount.get()) || !in.has(mount) ||
         (mount->keeps_restrictions && mount->read_only && !has_option(options, "ro")))
       return false;
     // A part of it is not all of it: a file system's root has the number 1.
@@ -356,14 +441,23 @@ bool Tree::is_root_of(const DentryPtr& place, const DentryPtr& root) {
   return place == root || place == top(root);
 }
 
+DentryPtr Tree::topmost(const DentryPtr& place) {
+  std::lock_guard lock(mutex_);
+  return top(place);
+}
+
 ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPtr>& places,
                                CopyFor whom) {
   std::lock_guard lock(mutex_);
   Copier copier;
   std::vector<DentryPtr> made;
+  const MountsBelow in(root);
+  // Before anything is made: what is mounted and where would hold each other.
+  const auto more = static_cast<size_t>(std::count_if(
+      mounts_.begin(), mounts_.end(), [&](const DentryPtr& mount) { return in.has(mount); }));
+  if (mounts_.size() + more > kMaxMountsOfAll) return Errno(ENOSPC);
   for (const DentryPtr& mount : mounts_) {
-    if (!lies_in(mount, root)) continue;
-    if (mounts_.size() + made.size() >= kMaxMounts) return Errno(ENOSPC);
+    if (!in.has(mount)) continue;
     share_names(mount);
     DentryPtr copied = copier.find(mount);
     copy_mount(*mount, *copied);
@@ -381,7 +475,9 @@ ErrnoOr<Tree::Copy> Tree::copy(const DentryPtr& root, const std::vector<DentryPt
   Copy out;
   out.root = copier.find(root);
   for (const DentryPtr& place : places) out.places.push_back(copier.find(place));
-  mounts_.insert(mounts_.end(), made.begin(), made.end());
+  const auto count = std::make_shared<MountCount>();
+  count->is_copy = true;
+  for (DentryPtr& mount : made) add_mount(std::move(mount), count);
   return out;
 }
 
@@ -401,16 +497,14 @@ void Tree::sweep() {
   }
   {
     std::lock_guard lock(mutex_);
-    std::erase_if(mounts_, [&](const DentryPtr& mount) {
-      return std::any_of(gone.begin(), gone.end(),
-                         [&](const DentryPtr& root) { return lies_in(mount, root); });
-    });
+    std::set<const MountCount*> counts;
+    for (const DentryPtr& root : gone)
+      if (root->counted_in) counts.insert(root->counted_in.get());
+    forget_mounts([&](const DentryPtr& mount) { return counts.contains(mount->counted_in.get()); });
     // Whoever still has a place in it finds nothing beside it.
     for (size_t i = 0; i < gone.size(); ++i) {
-      gone[i]->no_cache = true;
-      for (auto& [name, child] : gone[i]->children) gone.push_back(std::move(child));
-      gone[i]->children.clear();
-      if (gone[i]->covered_by) gone.push_back(std::move(gone[i]->covered_by));
+      const DentryPtr at = gone[i];
+      take_apart(*at, gone);
     }
   }
   // The last of a file that is gone tells who watches it, without the lock.
@@ -419,8 +513,8 @@ void Tree::sweep() {
 Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system, std::string options,
                   UserSpacePtr owner) {
   std::lock_guard lock(mutex_);
-  if (mounts_.size() >= kMaxMounts) return Errno(ENOSPC);
   const DentryPtr place = top(at);
+  GUEST_TRY(may_add(place, 1));
   if (place->inode->is_dir() != root->is_dir()) return Errno(ENOTDIR);
   auto mounted = std::make_shared<Dentry>(nullptr, "/", std::move(root));
   mounted->file_system = std::move(file_system);
@@ -428,7 +522,7 @@ Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system, s
   mounted->options = std::move(options);
   mounted->owner = std::move(owner);
   put_on(place, mounted);
-  mounts_.push_back(std::move(mounted));
+  add_mount(std::move(mounted), mount_root(*place)->counted_in);
   return kOk;
 }
 
@@ -470,6 +564,7 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
 ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name, bool* asked) {
   if (asked != nullptr) *asked = false;
   if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
+  if (dir->masked && dir->masked->contains(name)) return Errno(ENOENT);
   const auto entry = dir->children.find(name);
   DentryPtr known = entry == dir->children.end() ? nullptr : entry->second;
   const bool cacheable = dir->inode->cacheable() && !dir->no_cache;
@@ -1015,8 +1110,9 @@ bool Tree::is_within(const DentryPtr& place, const DentryPtr& root) {
 std::vector<DentryPtr> Tree::mounts(const DentryPtr& root) {
   std::vector<DentryPtr> out;
   std::lock_guard lock(mutex_);
+  const MountsBelow in(root);
   for (const DentryPtr& mount : mounts_)
-    if (lies_in(mount, root)) out.push_back(mount);
+    if (in.has(mount)) out.push_back(mount);
   return out;
 }
 

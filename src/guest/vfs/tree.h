@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,13 @@
 #include "guest/vfs/inode.h"
 
 namespace fluyt::guest {
+
+/// How many mounts a mount namespace has: those that are in it share this. Guarded by the tree's
+/// lock.
+struct MountCount {
+  size_t mounts = 0;
+  bool is_copy = false;  // of another namespace: the limit of all together counts too
+};
 
 /// A name in the tree. Guarded by the tree's lock.
 class Dentry {
@@ -37,7 +45,11 @@ class Dentry {
   bool inherited = false;
   bool keeps_restrictions = false;
   UserSpacePtr owner;  // of a mounted root: where the file system was mounted; null: in the first
+  std::shared_ptr<MountCount> counted_in;  // of a mounted root; null: in no namespace any more
   bool no_cache = false;  // taken apart: names below are not remembered
+  /// Of what was taken apart: names at or below which something was mounted. What that covered is
+  /// not found by who still has this.
+  std::shared_ptr<const std::set<std::string, std::less<>>> masked;
   bool shared = false;  // the same is to be seen elsewhere too: names below are asked for each time
   std::atomic<bool> removed{false};
   /// Set when the file's last name went: they are told of its end when nobody has this open any
@@ -69,12 +81,17 @@ class Tree {
 
   const DentryPtr& root() const { return root_; }
   const std::shared_ptr<Watches> watches = std::make_shared<Watches>();
-  /// `options` as in /proc/mounts: "ro" among them makes the mount read-only.
+  /// Mounts of one namespace; Linux has 100,000 (/proc/sys/fs/mount-max).
+  static constexpr size_t kMaxMounts = 4096;
+  /// Of all together where namespaces are copied. The others have theirs whatever the copies have.
+  static constexpr size_t kMaxMountsOfAll = 65536;
+  /// `options` as in /proc/mounts: "ro" among them makes the mount read-only. ENOSPC: the namespace
+  /// has too many. EINVAL: the place is in none any more.
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
               std::string options = "rw,relatime", UserSpacePtr owner = {});
   /// The tree at `from` at one more place, with what is mounted below or without. Names below are
   /// looked up anew at both from then on, for each has its own idea of what there is. EINVAL: what
-  /// is mounted below must not be left out.
+  /// is mounted below must not be left out; EINVAL and ENOSPC as of mount().
   enum class Depth : uint8_t { kAlone, kWithAllBelow };
   Errno bind(const DentryPtr& from, const DentryPtr& at, Depth depth = Depth::kAlone);
   /// EINVAL where nothing is mounted; EPERM where a locked mount is to be writable, or one of a
@@ -84,7 +101,8 @@ class Tree {
   /// below, unless it is to be `detached` from the tree with all of that.
   Errno unmount(const DentryPtr& at, bool detach);
   /// pivot_root(2) in the mount namespace of `root`: what is mounted at `new_root` becomes the
-  /// namespace's root, and the old one is mounted at `put_old`. EBUSY, EINVAL: as there.
+  /// namespace's root, and the old one is mounted at `put_old`. EBUSY, EINVAL: as there, EINVAL
+  /// also where what is mounted at `new_root` stays.
   Errno pivot(const DentryPtr& root, const DentryPtr& new_root, const DentryPtr& put_old);
   /// Where the file system of a place was mounted; null: in the first user namespace.
   UserSpacePtr owner_of(const DentryPtr& at);
@@ -94,6 +112,8 @@ class Tree {
                         std::string_view options);
   /// Whether a place is the root of a mount namespace, or what is mounted over it.
   bool is_root_of(const DentryPtr& place, const DentryPtr& root);
+  /// What is mounted over a place, or the place.
+  DentryPtr topmost(const DentryPtr& place);
   /// Whether "noexec" and the like is among the options of the mount that it lies in; "ro" is said
   /// of its root's inodes too, by EROFS.
   bool has_mount_option(const DentryPtr& at, std::string_view option);
@@ -104,7 +124,7 @@ class Tree {
   /// and one idea of what is watched; names do not lead from one to another.
   DentryPtr add_root(InodePtr root, std::string file_system);
   /// All of a mount namespace once more, and the places of `places` in it. Names are looked up anew
-  /// in both from then on, as after bind(). ENOSPC: there are too many mounts.
+  /// in both from then on, as after bind(). ENOSPC: there are too many mounts; nothing is copied.
   struct Copy {
     DentryPtr root;
     std::vector<DentryPtr> places;
@@ -175,6 +195,10 @@ class Tree {
   static DentryPtr top(DentryPtr at);
   static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
   static void put_on(const DentryPtr& place, const DentryPtr& mounted);
+  Errno may_add(const DentryPtr& place, size_t more) const;
+  void add_mount(DentryPtr mounted, std::shared_ptr<MountCount> count);
+  template <typename Gone>
+  void forget_mounts(Gone gone);
 
   std::mutex mutex_;
   std::mutex dropped_mutex_;
