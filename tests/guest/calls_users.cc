@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -414,7 +415,8 @@ void capabilities() {
     value("sethostname", sethostname("ours", 4));
     line("ids", ids());
     const pid_t first = fork();
-    if (first == 0) _exit(getpid() == 1 ? 3 : 4);
+    if (first == 0)
+      _exit(getpid() == 1 && syscall(SYS_kcmp, 1, 1, 1 /* KCMP_VM */, 0, 0) == 0 ? 3 : 4);
     int status = 0;
     waitpid(first, &status, 0);
     value("its first process", WEXITSTATUS(status));
@@ -442,6 +444,31 @@ void capabilities() {
     });
     truth("its environment", open(within.file("environ").c_str(), O_RDONLY) >= 0);
     within.go();
+  });
+  apart([] {
+    if (!become(kSailor)) _exit(99);
+    value("not dumpable", prctl(PR_SET_DUMPABLE, 0));
+    value("into a namespace", unshare(CLONE_NEWUSER));
+    const pid_t maker = getpid();
+    const auto looks = [maker] {
+      return syscall(SYS_kcmp, maker, getpid(), 3 /* KCMP_FS */, 0, 0) < 0 ? errno : 0;
+    };
+    line("looked into by its root", in_child(looks));
+    const pid_t other = fork();
+    if (other == 0) {
+      pause();
+      _exit(0);
+    }
+    line("a child of it",
+         in_child([other] { return syscall(SYS_kcmp, other, getpid(), 3, 0, 0) < 0 ? errno : 0; }));
+    kill(other, SIGKILL);
+    waitpid(other, nullptr, 0);
+    value("dumpable", prctl(PR_SET_DUMPABLE, 1));
+    line("then", in_child([maker] {
+           return prctl(PR_SET_DUMPABLE, 1) != 0 || syscall(SYS_kcmp, maker, getpid(), 3, 0, 0) < 0
+                      ? errno
+                      : 0;
+         }));
   });
   const auto executed = [](const char* what, uid_t as) {
     Waiting program([&] {
@@ -660,6 +687,7 @@ void mounting() {
       _exit(99);
     for (const char* name : {"outer", "at", "there"})
       if (mkdir(name, 0777) != 0 || chmod(name, 0777) != 0) _exit(98);
+    close(open("outer/covered", O_CREAT | O_WRONLY, 0666));
     if (mount("x", "outer", "tmpfs", MS_RDONLY | MS_NOSUID, nullptr) != 0) _exit(97);
     Waiting child(
         [] {
@@ -691,7 +719,12 @@ void mounting() {
           value("bind of what hides", mount(".", "at", nullptr, MS_BIND, nullptr));
           value("with all of it", mount(".", "at", nullptr, MS_BIND | MS_REC, nullptr));
           value("umount a part", umount("at/outer"));
+          const int held = open("at", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
           value("umount all", umount2("at", MNT_DETACH));
+          value("what was covered", openat(held, "outer/covered", O_RDONLY));
+          if (unshare(CLONE_NEWNS) != 0) _exit(96);
+          value("in a copy", openat(held, "outer/covered", O_RDONLY));
+          close(held);
           const pid_t first =
               static_cast<pid_t>(syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0));
           if (first == 0) _exit(mount("x", "at", "proc", 0, nullptr) == 0 ? 3 : errno);
@@ -703,8 +736,45 @@ void mounting() {
     child.map(kUsers, kUsers);
     child.go();
     umount2("outer", MNT_DETACH);
+    unlink("outer/covered");
     for (const char* name : {"outer", "at", "there"}) rmdir(name);
   });
+}
+
+void becoming_others() {
+  begin("set-user-id programs");
+  const int own = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  const int copy = open("program", O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+  struct stat about;
+  if (own < 0 || copy < 0 || fstat(own, &about) != 0) return line("open", result_of(-1));
+  while (sendfile(copy, own, nullptr, static_cast<size_t>(about.st_size)) > 0) {
+  }
+  close(own);
+  close(copy);
+  const std::string_view text = "#!/proc/self/exe --whose\n";
+  const int script = open("script", O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
+  if (write(script, text.data(), text.size()) != static_cast<ssize_t>(text.size())) return;
+  close(script);
+  for (const char* name : {"program", "script"})
+    if (chown(name, kCook, kCook) != 0 || chmod(name, 06755) != 0) return;
+  const auto execute = [](const char* what, int from, const char* name) {
+    line(what, in_child([&] {
+           if (!become(kSailor)) return 99;
+           const char* const arguments[] = {name, "--whose", nullptr};
+           syscall(SYS_execveat, from, name, arguments, environ, 0);
+           return 97;
+         }));
+  };
+  execute("a program", AT_FDCWD, "program");
+  execute("a script", AT_FDCWD, "script");
+  apart([&] {
+    const int here = open(".", O_PATH | O_DIRECTORY);
+    if (unshare(CLONE_NEWNS) != 0) _exit(98);
+    execute("a program of this mount namespace", AT_FDCWD, "program");
+    execute("a program of another", here, "program");
+  });
+  unlink("program");
+  unlink("script");
 }
 
 void pivoting() {
@@ -745,6 +815,17 @@ void pivoting() {
     value("and away", umount2(".", MNT_DETACH));
     truth("an empty root", stat("/again", &root) != 0 && stat("/", &root) == 0);
   });
+  apart([] {
+    if (unshare(CLONE_NEWNS) != 0 || mount("x", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      _exit(99);
+    value("a mount over the root", mount("x", "/", "tmpfs", 0, nullptr));
+    if (chdir("/..") != 0 || chroot(".") != 0) _exit(98);
+    if (mkdir("new", 0755) != 0 || mount("x", "new", "tmpfs", 0, nullptr) != 0) _exit(97);
+    if (mkdir("new/old", 0755) != 0) _exit(96);
+    value("from there", syscall(SYS_pivot_root, "new", "new/old"));
+    struct stat root;
+    truth("moved along", stat("/old", &root) == 0 && stat("/new", &root) != 0);
+  });
   rmdir("new");
   unlink("aside/file");
   rmdir("aside");
@@ -762,6 +843,7 @@ void users() {
   joining();
   messages();
   mounting();
+  becoming_others();
   pivoting();
   if (chdir("..") != 0 || rmdir("users") != 0) line("rmdir", result_of(-1));
 }

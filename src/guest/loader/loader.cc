@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "guest/platform/host/io.h"
@@ -270,6 +271,12 @@ ErrnoOr<FilePtr> open_executable(Tree& tree, const WalkFrom& from, const std::st
   FilePtr file = GUEST_TRY(found->inode->open(found, O_RDONLY));
   file->tell_opened(tree.watches);
   return file;
+}
+
+ErrnoOr<bool> is_script(Caller& caller, File& file) {
+  std::array<char, 2> start{};
+  GUEST_TRY(read_at(caller, file, 0, std::as_writable_bytes(std::span(start))));
+  return start[0] == '#' && start[1] == '!';
 }
 
 ErrnoOr<Loaded> load_program(LoadRequest request) {

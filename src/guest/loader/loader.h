@@ -35,6 +35,10 @@ struct Loaded {
 
 ErrnoOr<Loaded> load_program(LoadRequest request);
 
+/// Whether it begins with "#!". Its mode and capabilities make nobody another user then: those of
+/// the interpreter would count (execve(2)), and we do not follow them.
+ErrnoOr<bool> is_script(Caller& caller, File& file);
+
 /// Opens what execve may run: a regular file with an execute bit that `from` may use.
 ErrnoOr<FilePtr> open_executable(Tree& tree, const WalkFrom& from, const std::string& path);
 

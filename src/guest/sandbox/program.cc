@@ -161,9 +161,11 @@ Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
   const ErrnoOr<Stat> stat = found.file->stat();
   if (!stat.ok()) return at_path(found.path, stat.error());
   const DentryPtr place = found.file->path();
+  const ErrnoOr<bool> script = is_script(caller, *found.file);
+  if (!script.ok()) return not_executed(found.path, script.error());
   bool secure = false;
-  const bool changes_ids =
-      !request.no_new_privileges && !(place && kernel.tree->has_mount_option(place, "nosuid"));
+  const bool changes_ids = !request.no_new_privileges && !script.value() &&
+                           !(place && kernel.tree->has_mount_option(place, "nosuid"));
   ErrnoOr<Credentials> made =
       over_exec(task->credentials,
                 {.mode = stat.value().mode,

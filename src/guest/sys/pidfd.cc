@@ -180,7 +180,7 @@ ErrnoOr<uint64_t> sys_kcmp(Task& task, Arguments a) {
   {
     std::lock_guard lock(task.kernel.lock);
     for (int i = 0; i < 2; ++i) {
-      const auto one = task.kernel.tasks.find(as_int(a[i]));
+      const auto one = task.kernel.tasks.find(task.meant(as_int(a[i])));
       if (one == task.kernel.tasks.end()) return Errno(ESRCH);
       const Task& other = *one->second;
       if (!may_look_into(task, other, LookBy::kRealIds)) return Errno(EPERM);

@@ -158,6 +158,8 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
       process->executable = from.executable;
       process->executable_path = from.executable_path;
       process->arguments = from.arguments;
+      process->dumpable = from.dumpable;
+      process->executed_in = from.executed_in;
       process->started_ns = host::clock_ns(7);
       process->vfork_done = (flags & CLONE_VFORK) == 0;
     }
@@ -325,10 +327,12 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
 
   const Stat stat = GUEST_TRY(file->stat());
   const DentryPtr place = file->path();
+  Caller caller = task.caller();
   bool secure = false;
   const bool changes_ids =
-      !task.no_new_privileges &&
+      !task.no_new_privileges && !GUEST_TRY(is_script(caller, *file)) &&
       !(place && (task.kernel.tree->has_mount_option(place, "nosuid") ||
+                  !task.kernel.tree->is_within(place, task.mounts->root()) ||
                   !UserSpace::is_within(task.credentials.user.get(),
                                         task.kernel.tree->owner_of(place).get())));
   // Root has them all whatever the file says.
@@ -343,7 +347,6 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
                            .capabilities = asks ? capabilities_of(*file) : std::nullopt},
                           secure));
 
-  Caller caller = task.caller();
   Loaded loaded = GUEST_TRY(
       load_program({task.container->platform, *task.kernel.tree, caller, task.walk_from(), path,
                     std::move(file), std::move(arguments), std::move(environment), who, secure}));
@@ -380,6 +383,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     process.executable_path = executable_path;
     process.arguments = std::move(loaded.arguments);
     process.dumpable = !secure;
+    process.executed_in = task.credentials.user;
     process.exit_signal = SIGCHLD;
     process.vfork_done = true;
     process.released.wake_all();

@@ -27,12 +27,16 @@ bool may_look_into(const Task& asks, const Task& other, LookBy by) {
   if (asks.process == other.process) return true;
   const Credentials& own = asks.credentials;
   const Credentials& its = other.credentials;
-  if (own.can_in(kCapSysPtrace, its.user.get())) return true;
+  const bool may_all = own.can_in(kCapSysPtrace, its.user.get());
   const uint32_t uid = by == LookBy::kFileIds ? own.fsuid : own.uid;
   const uint32_t gid = by == LookBy::kFileIds ? own.fsgid : own.gid;
-  if (uid != its.uid || uid != its.euid || uid != its.suid || gid != its.gid || gid != its.egid ||
-      gid != its.sgid || !other.process->dumpable)
+  if (!may_all && (uid != its.uid || uid != its.euid || uid != its.suid || gid != its.gid ||
+                   gid != its.egid || gid != its.sgid))
     return false;
+  // What it has in memory is from where it was executed, whichever namespace it has entered since.
+  const Process& process = *other.process;
+  if (!process.dumpable && !own.can_in(kCapSysPtrace, process.executed_in.get())) return false;
+  if (may_all) return true;
   const uint64_t capabilities = by == LookBy::kFileIds ? own.effective : own.permitted;
   return own.user == its.user && (its.permitted & ~capabilities) == 0;
 }

@@ -170,6 +170,7 @@ class Process {
   int64_t next_xcpu_ns = 0;
   bool processor_watch = false;  // Kernel::check_processor_time comes again
   bool dumpable = true;
+  UserSpacePtr executed_in;  // the user namespace of who executed its program; null: the first
   bool child_subreaper = false;
   uint32_t uid_at_end = 0;  // of its last thread
   /// The real one, of the kernel's.
