@@ -29,7 +29,7 @@ def main():
                                "-print_final_stats=1", f"-artifact_prefix={corpus}-", corpus], check=False,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for line in done.stderr.splitlines():
-            if "stat::number_of_executed_units" in line or "ERROR" in line or "SUMMARY" in line:
+            if "stat::number_of_executed_units" in line or "ERROR:" in line or "SUMMARY" in line:
                 print("  ", line)
         if done.returncode != 0:
             failed.append(name)
