@@ -97,7 +97,7 @@ def test_a_pod_has_one_guest_kernel(guests):
     second = guests.run(pod, "second", "sleep", "1002")
     assert guests.programs(pod, "sentry") == sentries and len(guests.programs(pod, "member")) == 2
     # Each has its own processes and its own tree.
-    assert "sleep 1001" in guests.says(first, "cat", "/proc/1/cmdline").replace("\0", " ")
+    harness.wait_for(lambda: "sleep 1001" in guests.says(first, "cat", "/proc/1/cmdline").replace("\0", " "), "the shell to be the program")
     assert "sleep 1002" in guests.says(second, "cat", "/proc/1/cmdline").replace("\0", " ")
     listed = guests.says(second, "ps")
     assert "sleep 1001" not in listed and "pod-init" not in listed, listed
@@ -117,8 +117,7 @@ def test_shared_processes(guests):
     pod = guests.pod(pid=c.pb.POD)
     first = guests.run(pod, "first", "sh", "-c", "sleep 1234 & exec sleep 1000")
     second = guests.run(pod, "second", "sh", "-c", "trap 'echo caught >/tmp/caught' USR1; while :; do sleep 0.05; done")
-    listed = guests.says(second, "ps")
-    assert "sleep 1234" in listed and "sleep 1000" in listed, listed
+    harness.wait_for(lambda: all(one in guests.says(second, "ps") for one in ("sleep 1234", "sleep 1000")), "the first's two programs")
     # The pod init is process 1, nobody's, and spared.
     assert guests.says(first, "cat", "/proc/1/comm") == "fluyt-pod-init\n"
     assert "Uid:\t65535" in guests.says(first, "cat", "/proc/1/status")
