@@ -48,6 +48,7 @@ void memory();
 void namespaces();
 void opening_ways();
 void processes();
+void restartable_sequences();
 void seccomp();
 void signals();
 void sockets();

@@ -76,6 +76,7 @@ int main(int argc, char** argv) {
   calls::namespaces();
   calls::opening_ways();
   calls::processes();
+  calls::restartable_sequences();
   calls::seccomp();
   calls::signals();
   calls::sockets();

@@ -218,6 +218,8 @@ ErrnoOr<uint64_t> write_stack(Mm& mm, uint64_t top, const LoadRequest& request, 
   host::fill_random(seed);
   const uint64_t random = GUEST_TRY(stack.push(seed));
 
+  // Linux tells of them since 6.3.
+  const bool has_rseq = request.platform.has_rseq() && getauxval(AT_RSEQ_ALIGN) != 0;
   const Credentials& who = request.credentials;
   const uint64_t auxv[][2] = {
       {AT_HWCAP, getauxval(AT_HWCAP)},
@@ -239,6 +241,9 @@ ErrnoOr<uint64_t> write_stack(Mm& mm, uint64_t top, const LoadRequest& request, 
       {AT_EXECFN, name},
       {AT_PLATFORM, platform},
       {AT_MINSIGSTKSZ, getauxval(AT_MINSIGSTKSZ)},
+      {has_rseq ? uint64_t{AT_RSEQ_FEATURE_SIZE} : uint64_t{AT_IGNORE},
+       getauxval(AT_RSEQ_FEATURE_SIZE)},
+      {has_rseq ? uint64_t{AT_RSEQ_ALIGN} : uint64_t{AT_IGNORE}, getauxval(AT_RSEQ_ALIGN)},
       {library != 0 ? uint64_t{AT_SYSINFO_EHDR} : uint64_t{AT_NULL}, library},
       {AT_NULL, 0},
   };

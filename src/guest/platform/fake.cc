@@ -130,7 +130,9 @@ class FakeAddressSpace final : public AddressSpace {
   }
 
   ErrnoOr<std::unique_ptr<Context>> create_context(const ThreadImage& image) override {
-    return std::unique_ptr<Context>(std::make_unique<FakeContext>(program_, image));
+    auto context = std::make_unique<FakeContext>(program_, image);
+    context->drop_rseq();
+    return std::unique_ptr<Context>(std::move(context));
   }
   ErrnoOr<Forked> fork(const ThreadImage& image) override {
     auto child = std::make_unique<FakeAddressSpace>(program_);
@@ -198,6 +200,7 @@ void FakeContext::carry_out() {
   if (last_.call.number == SYS_exit) gone_ = true;
   if (last_.call.number == SYS_arch_prctl && last_.call.args[0] == 0x1002)
     image_.fs_base = last_.call.args[1];
+  if (last_.call.number == SYS_rseq) image_.rseq = rseq_after(last_.call);
 }
 
 Errno FakeContext::set_fp_state(std::span<const std::byte> state) {

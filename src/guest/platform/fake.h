@@ -22,6 +22,7 @@ class FakePlatform final : public Platform {
   /// `program` is given every thread that is created; it is called by the sentry threads.
   explicit FakePlatform(FakeProgram program) : program_(std::move(program)) {}
   ErrnoOr<std::unique_ptr<AddressSpace>> create_address_space() override;
+  bool has_rseq() const override { return true; }
 
  private:
   FakeProgram program_;
@@ -39,6 +40,8 @@ class FakeContext final : public Context {
   Errno set_fp_state(std::span<const std::byte> state) override;
   uint64_t fs_base() override { return image_.fs_base; }
   uint64_t gs_base() override { return image_.gs_base; }
+  RseqArea rseq() const override { return image_.rseq; }
+  void drop_rseq() override { image_.rseq = {}; }
   void interrupt() override;
   void finish() override { gone_ = true; }
 

@@ -30,6 +30,22 @@ struct SyscallRequest {
   uint64_t args[6] = {};
 };
 
+/// Where the host keeps saying on which processor a thread runs, and looks for what it restarts
+/// (rseq(2)). An address of 0: nowhere.
+struct RseqArea {
+  uint64_t address = 0;
+  uint32_t length = 0;
+  uint32_t signature = 0;
+  bool operator==(const RseqArea&) const = default;
+};
+
+/// What rseq(2), carried out, leaves registered.
+inline RseqArea rseq_after(const SyscallRequest& call) {
+  constexpr uint32_t kUnregister = 1;
+  if (static_cast<uint32_t>(call.args[2]) == kUnregister) return {};
+  return {call.args[0], static_cast<uint32_t>(call.args[1]), static_cast<uint32_t>(call.args[3])};
+}
+
 /// Why a guest thread stopped.
 struct Event {
   enum class Kind : uint8_t {
@@ -49,6 +65,7 @@ struct ThreadImage {
   std::vector<std::byte> fp;
   uint64_t fs_base = 0;
   uint64_t gs_base = 0;
+  RseqArea rseq;  // of a fork's thread; those in an address space that is shared begin without
 };
 
 /// One guest thread's processor. Owned and used by one sentry thread, but for `interrupt`.
@@ -61,8 +78,8 @@ class Context {
   virtual Event run() = 0;
   /// The value that the system call of the last event returns; after registers(), what rax holds.
   virtual void set_return(uint64_t value) = 0;
-  /// The host is to carry the last event's call out itself. Only for arch_prctl's FS and GS bases
-  /// and for the exit of a thread: calls of scalars that change nothing shared.
+  /// The host is to carry the last event's call out itself. Only for arch_prctl's FS and GS bases,
+  /// rseq(2) and the exit of a thread: calls of scalars that change nothing shared.
   virtual void carry_out() = 0;
 
   /// The registers, to be read and changed in place until the next run(); the same pointer until
@@ -74,6 +91,10 @@ class Context {
   virtual Errno set_fp_state(std::span<const std::byte> state) = 0;
   virtual uint64_t fs_base() = 0;
   virtual uint64_t gs_base() = 0;
+  /// What rseq(2), carried out, has the host keep for the thread.
+  virtual RseqArea rseq() const = 0;
+  /// The host forgets it, before others may take the memory away: the thread may be used again.
+  virtual void drop_rseq() = 0;
 
   /// From any thread: makes a run() under way, or the next one, return kInterrupt soon.
   virtual void interrupt() = 0;
@@ -104,6 +125,11 @@ class AddressSpace {
   virtual Errno protect(uint64_t address, uint64_t length, int protection) = 0;
   virtual Errno move(uint64_t from, uint64_t old_length, uint64_t to, uint64_t new_length) = 0;
   virtual Errno advise(uint64_t address, uint64_t length, int advice) = 0;
+  /// membarrier(2) of the host's for the threads in here, with a command of those that
+  /// Platform::barriers_within has.
+  virtual Errno barrier_within(uint32_t /*command*/, uint32_t /*flags*/, int32_t /*processor*/) {
+    return Errno(EINVAL);
+  }
 
   /// Copies as far as it goes, by the protections that guest code is under; the number of bytes.
   virtual size_t read(uint64_t address, std::span<std::byte> to) = 0;
@@ -126,6 +152,9 @@ class AddressSpace {
   virtual int64_t id() const { return 0; }
 };
 
+/// Commands of membarrier(2), and their registrations: SYNC_CORE and RSEQ of one process.
+inline constexpr uint32_t kBarriersWithin = 0x1e0;
+
 /// Where guests find the library with which they read the time without a call (vdso(7)), and what
 /// it reads; the same in every address space. All 0: there is none.
 struct ClockPages {
@@ -146,6 +175,11 @@ class Platform {
   /// Every guest thread that runs at this moment passes a full memory barrier before this comes
   /// back (membarrier(2)). ENOSYS: the host has no such thing.
   virtual Errno barrier() { return Errno(ENOSYS); }
+  /// Commands of membarrier(2) that the host carries out for one address space: those of
+  /// kBarriersWithin that it has.
+  virtual uint32_t barriers_within() const { return 0; }
+  /// Whether rseq(2) can be carried out.
+  virtual bool has_rseq() const { return false; }
 
   /// The same platform for the programs of one more container: the host's processes that it makes
   /// descend from one of its own, host_pid(), which can be put into a cgroup before the first of

@@ -34,6 +34,12 @@
 #define STUB_CALL_START 0x7e02
 #define STUB_CALL_HELPER 0x7e03
 
+// What the sentry answers to STUB_CALL_TRAP, and the last of it to STUB_CALL_START.
+#define ANSWER_BACK 0
+#define ANSWER_LEAVE 1
+#define ANSWER_RENEWED 2
+#define ANSWER_RSEQ 3
+
 // The boot page: constants of the sandbox.
 #define BOOT_ARENA_FD 0
 #define BOOT_SENTRY_PID 8
@@ -69,6 +75,11 @@
 // What a thread that is used again loads: its own registers, so its own business.
 #define SLOT_FS_BASE (STUB_SLOT_SIZE - 56)
 #define SLOT_GS_BASE (STUB_SLOT_SIZE - 48)
+// The arguments of rseq(2), which the sentry looks at again when the call comes.
+#define SLOT_RSEQ_ADDRESS (STUB_SLOT_SIZE - 40)
+#define SLOT_RSEQ_LENGTH (STUB_SLOT_SIZE - 32)
+#define SLOT_RSEQ_FLAGS (STUB_SLOT_SIZE - 28)
+#define SLOT_RSEQ_SIGNATURE (STUB_SLOT_SIZE - 24)
 #define SLOT_STACK_SIZE (STUB_SLOT_SIZE - 64)
 
 // clone(2) flags of the two things the spawner may make.

@@ -24,6 +24,7 @@
 #define SYS_arch_prctl 158
 #define SYS_exit_group 231
 #define SYS_seccomp 317
+#define SYS_rseq 334
 
 // A message of %rdx bytes to the sentry.
 .macro say
@@ -34,6 +35,16 @@
   xor %r8d, %r8d
   xor %r9d, %r9d
   mov $SYS_sendto, %eax
+  syscall
+.endm
+
+// rseq(2) with what the slot at %rbx says: a call like others, for the sentry to let through.
+.macro rseq
+  mov SLOT_RSEQ_ADDRESS(%rbx), %rdi
+  mov SLOT_RSEQ_LENGTH(%rbx), %esi
+  mov SLOT_RSEQ_FLAGS(%rbx), %edx
+  mov SLOT_RSEQ_SIGNATURE(%rbx), %r10d
+  mov $SYS_rseq, %eax
   syscall
 .endm
 
@@ -54,8 +65,9 @@ launch:
   jmp *%rax
 
   // A host signal: rdi its number, rsi siginfo, rdx ucontext, rsp the frame. The sentry reads the
-  // frame through its own mapping of the slot and edits it. An answer of 1 ends this thread, one of 2
-  // makes it another guest thread, with the bases that its slot says.
+  // frame through its own mapping of the slot and edits it. ANSWER_LEAVE ends this thread,
+  // ANSWER_RENEWED makes it another guest thread, with the bases that its slot says; behind
+  // ANSWER_RSEQ it is here again, as it was.
   .org STUB_TRAP_OFFSET
 trap:
   rdfsbase %r10
@@ -72,7 +84,9 @@ back:
   syscall
   hlt
 not_back:
-  cmp $2, %eax
+  cmp $ANSWER_RSEQ, %eax
+  je again
+  cmp $ANSWER_RENEWED, %eax
   jne leave
   mov %rsp, %rbx
   and $-STUB_SLOT_SIZE, %rbx
@@ -81,6 +95,19 @@ not_back:
   mov SLOT_GS_BASE(%rbx), %rcx
   wrgsbase %rcx
   jmp back
+again:
+  mov %rdi, %r12
+  mov %rsi, %r13
+  mov %rdx, %r14
+  mov %r10, %r15
+  mov %rsp, %rbx
+  and $-STUB_SLOT_SIZE, %rbx
+  rseq
+  mov %r12, %rdi
+  mov %r13, %rsi
+  mov %r14, %rdx
+  mov %r15, %r10
+  jmp trap_without_fsgsbase
 leave:
   xor %edi, %edi
   mov $SYS_exit, %eax
@@ -306,6 +333,11 @@ thread:
   mov %eax, SLOT_LISTENER(%r13)
   mov $STUB_CALL_START, %eax
   syscall
+  cmp $ANSWER_RSEQ, %eax
+  jne 1f
+  mov %r13, %rbx
+  rseq
+1:
   mov %rbp, %rsp
   mov $SYS_rt_sigreturn, %eax
   syscall

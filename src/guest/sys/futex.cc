@@ -1,9 +1,11 @@
+#include <sys/auxv.h>
+
 #include <algorithm>
 
 #include "guest/platform/host/io.h"
 #include "guest/sys/handlers.h"
 
-// futex(2), futex_waitv(2), membarrier(2).
+// futex(2), futex_waitv(2), membarrier(2), rseq(2).
 namespace fluyt::guest {
 namespace {
 
@@ -33,8 +35,14 @@ enum : uint32_t {
   kRegisterGlobalExpedited = 1 << 2,
   kPrivateExpedited = 1 << 3,
   kRegisterPrivateExpedited = 1 << 4,
+  kPrivateExpeditedSyncCore = 1 << 5,
+  kRegisterPrivateExpeditedSyncCore = 1 << 6,
+  kPrivateExpeditedRseq = 1 << 7,
+  kRegisterPrivateExpeditedRseq = 1 << 8,
   kGetRegistrations = 1 << 9,
 };
+static_assert(kBarriersWithin == (kPrivateExpeditedSyncCore | kRegisterPrivateExpeditedSyncCore |
+                                  kPrivateExpeditedRseq | kRegisterPrivateExpeditedRseq));
 
 constexpr int kRealtimeClock = 0;
 constexpr int kMonotonicClock = 1;
@@ -199,20 +207,37 @@ ErrnoOr<uint64_t> sys_membarrier(Task& task, Arguments a) {
   // Registering makes the others allowed alone: `barrier` reaches everybody.
   constexpr uint32_t kRegister = kRegisterGlobalExpedited | kRegisterPrivateExpedited;
   constexpr uint32_t kBarriers = kGlobal | kGlobalExpedited | kPrivateExpedited;
+  constexpr uint32_t kOneProcessor = 1;
   const auto command = static_cast<uint32_t>(a[0]);
-  if (static_cast<uint32_t>(a[1]) != 0) return Errno(EINVAL);
+  const auto flags = static_cast<uint32_t>(a[1]);
+  if (flags != 0 && (command != kPrivateExpeditedRseq || flags != kOneProcessor))
+    return Errno(EINVAL);
   std::atomic<uint32_t>& registered = task.mm->barriers;
   switch (command) {
     case kQuery:
       GUEST_TRY(task.kernel.platform.barrier());
-      return uint64_t{kRegister | kBarriers | kGetRegistrations};
+      return uint64_t{kRegister | kBarriers | kGetRegistrations |
+                      task.kernel.platform.barriers_within()};
     case kRegisterGlobalExpedited:
     case kRegisterPrivateExpedited:
       GUEST_TRY(task.kernel.platform.barrier());
       registered.fetch_or(command);
       return uint64_t{0};
-    case kGetRegistrations:
-      return uint64_t{registered.load()};
+    case kGetRegistrations: {
+      // Whoever registers for the one kind begins to be registered for the plain one.
+      const uint32_t all = registered.load();
+      return uint64_t{(all & kBarriersWithin) != 0 ? all | kRegisterPrivateExpedited : all};
+    }
+    case kRegisterPrivateExpeditedSyncCore:
+    case kRegisterPrivateExpeditedRseq:
+    case kPrivateExpeditedSyncCore:
+    case kPrivateExpeditedRseq:
+      // The threads and their memory are the host's, and so is who registered.
+      if ((task.kernel.platform.barriers_within() & command) == 0) return Errno(EINVAL);
+      GUEST_TRY(task.mm->space().barrier_within(command, flags, as_int(a[2])));
+      if (command == kRegisterPrivateExpeditedSyncCore || command == kRegisterPrivateExpeditedRseq)
+        registered.fetch_or(command);
+      return uint64_t{0};
     case kPrivateExpedited:
       if ((registered.load() & kRegisterPrivateExpedited) == 0) return Errno(EPERM);
       [[fallthrough]];
@@ -223,6 +248,37 @@ ErrnoOr<uint64_t> sys_membarrier(Task& task, Arguments a) {
     default:
       return Errno(EINVAL);
   }
+}
+
+ErrnoOr<uint64_t> sys_rseq(Task& task, Arguments a) {
+  constexpr uint32_t kUnregister = 1;
+  constexpr uint32_t kFirstLength = 32;
+  constexpr uint64_t kSequence = 8;  // where the area says what is under way
+  if (!task.kernel.platform.has_rseq()) return Errno(ENOSYS);
+  const RseqArea wanted{a[0], static_cast<uint32_t>(a[1]), static_cast<uint32_t>(a[3])};
+  const auto flags = static_cast<uint32_t>(a[2]);
+  const RseqArea has = task.context->rseq();
+  if (flags != 0 && flags != kUnregister) return Errno(EINVAL);
+  if (flags == kUnregister || has.address != 0) {
+    if (has.address == 0 || has.address != wanted.address || has.length != wanted.length)
+      return Errno(EINVAL);
+    if (has.signature != wanted.signature) return Errno(EPERM);
+    if (flags != kUnregister) return Errno(EBUSY);
+  } else {
+    const uint64_t alignment =
+        wanted.length == kFirstLength ? kFirstLength : getauxval(AT_RSEQ_ALIGN);
+    const uint64_t least =
+        wanted.length == kFirstLength ? kFirstLength : getauxval(AT_RSEQ_FEATURE_SIZE);
+    if (alignment == 0 || wanted.address % alignment != 0 || wanted.length < kFirstLength ||
+        wanted.length < least)
+      return Errno(EINVAL);
+    if (wanted.address >= kGuestTop || wanted.length > kGuestTop - wanted.address)
+      return Errno(EFAULT);
+  }
+  // The host ends who has no such memory; since 6.14 it clears what was under way.
+  GUEST_TRY(task.put(wanted.address + kSequence, uint64_t{0}));
+  task.context->carry_out();
+  return kCarriedOut;
 }
 
 }  // namespace fluyt::guest

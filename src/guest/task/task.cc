@@ -77,6 +77,7 @@ ErrnoOr<ThreadImage> Task::image() {
   out.fp.assign(fp.begin(), fp.end());
   out.fs_base = context->fs_base();
   out.gs_base = context->gs_base();
+  out.rseq = context->rseq();
   return out;
 }
 
@@ -504,11 +505,15 @@ void Task::give_up_futexes() {
 }
 
 void Task::leave() {
+  bool thread_alone = false;
   {
     std::lock_guard guard(kernel.lock);
     leaving = true;
+    thread_alone = !process->exiting && !(ending && ending->whole_group);
   }
   give_up_futexes();
+  // Who joins gives the memory away, and the thread is used again.
+  if (thread_alone && context && mm.use_count() > 1) context->drop_rseq();
   if (clear_child_tid != 0 && mm.use_count() > 1) {
     // Whoever waits there is woken whether it could be written or not.
     put(clear_child_tid, uint32_t{0}).ignore("nobody is left to be told");

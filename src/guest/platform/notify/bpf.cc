@@ -1,6 +1,7 @@
 #include "guest/platform/notify/bpf.h"
 
 #include <linux/audit.h>
+#include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -98,7 +99,8 @@ std::vector<sock_filter> base_program(int arena_fd) {
   p.load(kArch);
   p.answer_unless_equal(AUDIT_ARCH_X86_64, kKill);
   p.load(kNumber);
-  for (uint32_t number : {SYS_rt_sigreturn, SYS_getppid, SYS_exit, SYS_exit_group})
+  // rseq is the guest threads' alone, whose own filter has the sentry look at it.
+  for (uint32_t number : {SYS_rt_sigreturn, SYS_getppid, SYS_exit, SYS_exit_group, SYS_rseq})
     p.answer_if_equal(number, kAllow);
   for (uint32_t number : {STUB_CALL_TRAP, STUB_CALL_START, STUB_CALL_HELPER})
     p.answer_if_equal(number, kAllow);
@@ -169,6 +171,11 @@ std::vector<sock_filter> base_program(int arena_fd) {
     p.answer(kAllow);
     p.end_case(at);
   }
+  allow_equal(
+      p, SYS_membarrier,
+      {MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
+       MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ,
+       MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ});
   at = p.begin_case(SYS_mremap);  // old address, old size, new size, flags, new address
   kill_unless_guest_range(p, 0, 1);
   kill_unless_guest_range(p, 4, 2);
@@ -196,7 +203,8 @@ std::vector<sock_filter> helper_program() {
   p.answer_unless_equal(AUDIT_ARCH_X86_64, kKill);
   p.load(kNumber);
   p.answer_if_equal(STUB_CALL_HELPER, kNotify);
-  for (uint32_t number : {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap})
+  for (uint32_t number :
+       {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_membarrier})
     p.answer_if_equal(number, kAllow);
   p.answer(kKill);
   return p.take();

@@ -94,6 +94,12 @@ class NotifyContext final : public Context {
         state_(State::kStopped) {
     answer_.id = first.id;
   }
+  /// A fork's thread, before its first run: it has the host keep what its maker had.
+  void inherit_rseq(const RseqArea& area) {
+    if (area.address == 0) return;
+    rseq_ = area;
+    ask_for_rseq(0);
+  }
   /// A thread that stood parked, with `image` in place of what it was.
   static ErrnoOr<std::unique_ptr<Context>> reuse(std::shared_ptr<StubProcess> process,
                                                  StubProcess::Parked parked,
@@ -128,6 +134,7 @@ class NotifyContext final : public Context {
   void carry_out() override {
     answer_.val = 0;
     answer_.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    if (last_call_.number == SYS_rseq) rseq_ = rseq_after(last_call_);
   }
 
   Registers* registers() override {
@@ -171,16 +178,26 @@ class NotifyContext final : public Context {
 
   uint64_t fs_base() override { return fs_base_; }
   uint64_t gs_base() override { return gs_base_; }
+  RseqArea rseq() const override { return rseq_; }
+
+  void drop_rseq() override {
+    // Where the memory is gone already, the host would end the process for want of it.
+    if (rseq_.address == 0 || !has_memory(rseq_.address) || registers() == nullptr) return;
+    ask_for_rseq(1);
+    release();
+    (void)wait();
+    if (state_ == State::kTrap) rseq_ = {};
+  }
 
   void interrupt() override { syscall(SYS_tgkill, process_->pid(), listener_.thread(), kCallIn); }
 
   void finish() override {
     if (park()) return;
-    if (state_ == State::kStopped && last_call_ == SYS_exit) {
+    if (state_ == State::kStopped && last_call_.native && last_call_.number == SYS_exit) {
       carry_out();
       listener_.send(answer_);
     } else if (registers() != nullptr) {
-      answer_.val = 1;  // the stub's handler leaves with exit(2)
+      answer_.val = ANSWER_LEAVE;  // the stub's handler leaves with exit(2)
       listener_.send(answer_);
       state_ = State::kRunning;
       const Event event = wait();
@@ -209,6 +226,7 @@ class NotifyContext final : public Context {
     thread.slot = view_.slot();
     thread.listener = std::move(listener_);
     thread.notification = answer_.id;
+    thread.spent = rseq_.address != 0;
     if (state_ == State::kTrap)
       thread.frame = view_.slot().address + static_cast<uint64_t>(frame_ - view_.slot().memory);
     if (!process_->park(thread)) {
@@ -235,6 +253,30 @@ class NotifyContext final : public Context {
     return true;
   }
 
+  /// What the slot says is in the way of other threads of the process: `wait` looks again.
+  void ask_for_rseq(uint32_t flags) {
+    std::byte* slot = view_.slot().memory;
+    std::memcpy(slot + SLOT_RSEQ_ADDRESS, &rseq_.address, sizeof rseq_.address);
+    std::memcpy(slot + SLOT_RSEQ_LENGTH, &rseq_.length, sizeof rseq_.length);
+    std::memcpy(slot + SLOT_RSEQ_FLAGS, &flags, sizeof flags);
+    std::memcpy(slot + SLOT_RSEQ_SIGNATURE, &rseq_.signature, sizeof rseq_.signature);
+    rseq_flags_ = flags;
+    asks_for_rseq_ = true;
+    answer_.val = ANSWER_RSEQ;
+  }
+  bool is_rseq_asked_for(const seccomp_data& data) const {
+    return data.nr == SYS_rseq && data.arch == 0xc000003e && data.args[0] == rseq_.address &&
+           static_cast<uint32_t>(data.args[1]) == rseq_.length &&
+           static_cast<uint32_t>(data.args[2]) == rseq_flags_ &&
+           static_cast<uint32_t>(data.args[3]) == rseq_.signature;
+  }
+  bool has_memory(uint64_t address) const {
+    char byte = 0;
+    iovec ours{&byte, 1};
+    iovec theirs{reinterpret_cast<void*>(address), 1};
+    return process_vm_readv(process_->pid(), &ours, 1, &theirs, 1, 0) == 1;
+  }
+
   void gone() {
     process_->kill();
     state_ = State::kGone;
@@ -244,7 +286,7 @@ class NotifyContext final : public Context {
     if (state_ == State::kTrap) {
       context_.registers = registers_;
       std::memcpy(frame_, &context_, sizeof context_);
-      answer_.val = renewed_ ? 2 : 0;
+      if (!asks_for_rseq_) answer_.val = renewed_ ? ANSWER_RENEWED : ANSWER_BACK;
       renewed_ = false;
     }
     if (state_ != State::kGone) {
@@ -257,10 +299,15 @@ class NotifyContext final : public Context {
     Event event;
     if (state_ == State::kGone) return event;
     seccomp_notif notification;
-    if (!listener_.receive(notification) ||
-        static_cast<pid_t>(notification.pid) != listener_.thread()) {
-      gone();
-      return event;
+    if (!receive(notification)) return event;
+    if (asks_for_rseq_) {
+      asks_for_rseq_ = false;
+      if (!is_rseq_asked_for(notification.data)) {
+        gone();
+        return event;
+      }
+      listener_.send({notification.id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE});
+      if (!receive(notification)) return event;
     }
     answer_ = {};
     answer_.id = notification.id;
@@ -269,15 +316,22 @@ class NotifyContext final : public Context {
         data.instruction_pointer - STUB_TEXT <= static_cast<uint64_t>(STUB_TEXT_SIZE);
     if (data.nr == STUB_CALL_TRAP && from_stub) return trap(data);
     state_ = State::kStopped;
-    last_call_ = data.arch == 0xc000003e ? data.nr : -1;
     event.kind = Event::Kind::kSyscall;
     event.call.native = data.arch == 0xc000003e && data.nr >= 0 && (data.nr & 0x40000000) == 0;
     event.call.number = data.nr;
     event.call.arch = data.arch;
     event.call.instruction_pointer = data.instruction_pointer;
     for (int i = 0; i < 6; ++i) event.call.args[i] = data.args[i];
+    last_call_ = event.call;
     if (event.call.native && event.call.number == SYS_arch_prctl) note_bases(data);
     return event;
+  }
+
+  bool receive(seccomp_notif& notification) {
+    const bool received = listener_.receive(notification) &&
+                          static_cast<pid_t>(notification.pid) == listener_.thread();
+    if (!received) gone();
+    return received;
   }
 
   // Where user code may not read its own bases, what it asked the kernel to set is all there is.
@@ -334,7 +388,10 @@ class NotifyContext final : public Context {
   uint64_t gs_base_;
   State state_;
   seccomp_notif_resp answer_{};
-  int last_call_ = -1;
+  SyscallRequest last_call_;
+  RseqArea rseq_;
+  uint32_t rseq_flags_ = 0;
+  bool asks_for_rseq_ = false;  // what is to come next is our own rseq(2)
   bool renewed_ = false;
   std::byte* frame_ = nullptr;
   UserContext context_;
@@ -394,6 +451,12 @@ class NotifyAddressSpace final : public AddressSpace {
         process_->call(SYS_madvise, {address, length, static_cast<uint64_t>(advice), 0, 0, 0}));
   }
 
+  Errno barrier_within(uint32_t command, uint32_t flags, int32_t processor) override {
+    if ((command & kBarriersWithin) == 0) return Errno(EINVAL);
+    return result(process_->call(
+        SYS_membarrier, {command, flags, static_cast<uint64_t>(uint32_t(processor)), 0, 0, 0}));
+  }
+
   size_t read(uint64_t address, std::span<std::byte> to) override {
     return copy(address, to.data(), to.size(), process_vm_readv);
   }
@@ -443,8 +506,10 @@ class NotifyAddressSpace final : public AddressSpace {
     StubProcess::NewThread thread = GUEST_TRY(made.process->first_thread(made.slot));
     std::shared_ptr<StubProcess> process = std::move(made.process);
     Forked forked;
-    forked.context = std::make_unique<NotifyContext>(
-        process, SlotView(made.slot), std::move(thread.listener), thread.first, image);
+    auto context = std::make_unique<NotifyContext>(process, SlotView(made.slot),
+                                                   std::move(thread.listener), thread.first, image);
+    context->inherit_rseq(image.rseq);
+    forked.context = std::move(context);
     forked.memory = std::make_unique<NotifyAddressSpace>(std::move(process));
     return forked;
   }
@@ -580,6 +645,8 @@ class NotifyPlatform final : public Platform {
   }
   int32_t host_pid() const override { return template_->pid(); }
 
+  uint32_t barriers_within() const override { return barriers_within_; }
+  bool has_rseq() const override { return has_rseq_; }
   Errno barrier() override {
     if (!has_barrier_) return Errno(ENOSYS);
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 ? kOk : Errno(errno);
@@ -596,6 +663,8 @@ class NotifyPlatform final : public Platform {
       return create_from(*template_);
     }
     int32_t host_pid() const override { return template_->pid(); }
+    uint32_t barriers_within() const override { return trunk_.barriers_within(); }
+    bool has_rseq() const override { return trunk_.has_rseq(); }
 
    private:
     NotifyPlatform& trunk_;
@@ -609,6 +678,11 @@ class NotifyPlatform final : public Platform {
     StubProcess::NewProcess made = GUEST_TRY(fork_bare(from));
     return std::unique_ptr<AddressSpace>(std::make_unique<NotifyAddressSpace>(
         std::shared_ptr<StubProcess>(std::move(made.process))));
+  }
+
+  static uint32_t hosts_barriers() {
+    const long known = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+    return known < 0 ? 0 : static_cast<uint32_t>(known);
   }
 
   Result<> write_boot_page() {
@@ -658,6 +732,10 @@ class NotifyPlatform final : public Platform {
   // a process that has threads waits here for all processors, some milliseconds.
   const bool has_barrier_ =
       syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+  // Asked while we may: who is confined has but one command.
+  const uint32_t barriers_within_ = kBarriersWithin & hosts_barriers();
+  // With no length it is EINVAL wherever there is one.
+  const bool has_rseq_ = syscall(SYS_rseq, nullptr, 0, 0, 0) == 0 || errno != ENOSYS;
   Reaper reaper_;
   HostClock clock_;
   ClockPages pages_;

@@ -414,6 +414,76 @@ TEST_F(NotifyPlatform, TheThreadPointerIsSetByTheHost) {
 }
 
 // Trap (f): the widest registers live through a swap and into a fork, so the frame had room.
+TEST_F(NotifyPlatform, TheHostKeepsAnRseqAreaUntilItIsToForgetIt) {
+  if (!platform_->has_rseq()) GTEST_SKIP() << "the host has no rseq(2)";
+  constexpr uint64_t kProcessor = kData + 4;
+  constexpr uint32_t kNone = ~0U;
+  const RseqArea area{kData, 32, 0x53053053};
+  const auto processor = [](AddressSpace& memory) {
+    uint32_t word = 0;
+    EXPECT_EQ(memory.read(kProcessor, std::as_writable_bytes(std::span(&word, 1))), sizeof word);
+    return word;
+  };
+  const auto forget_here = [&] {
+    EXPECT_EQ(memory_->write(kProcessor, std::as_bytes(std::span(&kNone, 1))), sizeof kNone);
+  };
+  ThreadImage image = LOAD(one_call);
+  image.registers.rax = SYS_rseq;
+  image.registers.rdi = area.address;
+  image.registers.rsi = area.length;
+  image.registers.r10 = area.signature;
+  auto thread = start(image);
+  expect_call(thread->run(), SYS_rseq);
+  thread->carry_out();
+  const Event event = thread->run();
+  expect_call(event, SYS_getppid);
+  EXPECT_EQ(event.call.args[0], 0U) << "what rseq(2) returned";
+  EXPECT_EQ(thread->rseq(), area);
+  EXPECT_NE(processor(*memory_), kNone);
+
+  // A fork's thread has its own, from its first instruction on.
+  forget_here();
+  image.registers.rax = SYS_getpid;
+  image.rseq = thread->rseq();
+  auto forked = memory_->fork(image);
+  ASSERT_TRUE(forked.ok());
+  expect_call(forked->context->run(), SYS_getpid);
+  EXPECT_EQ(forked->context->rseq(), area);
+  EXPECT_NE(processor(*forked->memory), kNone);
+  EXPECT_EQ(processor(*memory_), kNone);
+
+  forked->context->drop_rseq();
+  EXPECT_EQ(forked->context->rseq(), RseqArea{});
+  EXPECT_EQ(processor(*forked->memory), kNone);
+  thread->drop_rseq();
+  EXPECT_EQ(thread->rseq(), RseqArea{});
+  // The thread goes on where it was, and another one after it writes to no memory of its.
+  thread->set_return(0);
+  expect_call(thread->run(), SYS_exit);
+  thread->finish();
+  forget_here();
+  image.rseq = {};
+  expect_call(start(image)->run(), SYS_getpid);
+  EXPECT_EQ(processor(*memory_), kNone);
+}
+
+TEST_F(NotifyPlatform, WhatIsNotToBeForgottenAnyMoreIsNotUsedAgain) {
+  if (!platform_->has_rseq()) GTEST_SKIP() << "the host has no rseq(2)";
+  ThreadImage image = LOAD(one_call);
+  image.registers.rax = SYS_rseq;
+  image.registers.rdi = kData + 0x8000;
+  image.registers.rsi = 32;
+  auto thread = start(image);
+  expect_call(thread->run(), SYS_rseq);
+  thread->carry_out();
+  expect_call(thread->run(), SYS_getppid);
+  ASSERT_TRUE(memory_->unmap(kData + 0x8000, 0x8000).ok());
+  thread->drop_rseq();
+  thread->finish();
+  image.registers.rax = SYS_getpid;
+  expect_call(start(image)->run(), SYS_getpid);
+}
+
 TEST_F(NotifyPlatform, VectorRegistersSurviveASwapAndAFork) {
   if (!__builtin_cpu_supports("avx512f")) GTEST_SKIP() << "the processor has no AVX-512";
   std::vector<uint8_t> pattern(64);

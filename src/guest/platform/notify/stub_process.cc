@@ -364,10 +364,13 @@ bool StubProcess::park(Parked& thread) {
 
 std::optional<StubProcess::Parked> StubProcess::unpark() {
   std::lock_guard lock(mutex_);
-  if (parked_.empty()) return std::nullopt;
-  std::optional<Parked> out(std::move(parked_.back()));
-  parked_.pop_back();
-  return out;
+  for (size_t i = parked_.size(); i-- > 0;) {
+    if (parked_[i].spent) continue;
+    std::optional<Parked> out(std::move(parked_[i]));
+    parked_.erase(parked_.begin() + static_cast<ptrdiff_t>(i));
+    return out;
+  }
+  return std::nullopt;
 }
 
 /// The number that a new thread writes into its slot. Nothing wakes us for it, and to yield is to

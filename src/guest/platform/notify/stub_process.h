@@ -149,6 +149,7 @@ class StubProcess {
     Listener listener;
     uint64_t notification = 0;
     uint64_t frame = 0;  // where it stands in the handler; 0: it stands in a call
+    bool spent = false;  // not to be used again: the host would write to memory of what it was
   };
   /// False: there are enough of them, and it is to end.
   bool park(Parked& thread);
