@@ -40,6 +40,7 @@ void epolls();
 void extended_attributes();
 void files();
 void futexes();
+void guards();
 void inotify();
 void ip_packets();
 void tmpfs_limits();

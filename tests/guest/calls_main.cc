@@ -68,6 +68,7 @@ int main(int argc, char** argv) {
   calls::extended_attributes();
   calls::files();
   calls::futexes();
+  calls::guards();
   calls::inotify();
   calls::ip_packets();
   calls::tmpfs_limits();

@@ -102,8 +102,8 @@ class HostFile final : public File {
   ErrnoOr<size_t> write(Caller& /*caller*/, std::span<const std::byte> from,
                         int64_t* offset) override {
     if (appending()) {
-      // The host's own O_APPEND is on this descriptor: the write goes to the end, wherever we say.
-      const size_t done = GUEST_TRY(host::write(fd_, from));
+      // Whether the host's descriptor has O_APPEND, which may come and go here, or not.
+      const size_t done = GUEST_TRY(host::append(fd_, from));
       kept_->forget();
       *offset = GUEST_TRY(host::seek(fd_, 0, SEEK_CUR));
       return done;
@@ -222,8 +222,12 @@ class HostInode final : public Inode {
   ErrnoOr<FilePtr> open(DentryPtr path, int flags) override {
     if (!S_ISREG(type_) && !S_ISDIR(type_)) return open_special(*this, std::move(path), flags);
     if ((flags & O_ACCMODE) != O_RDONLY) GUEST_TRY(fs_->may_change());
-    sys::Fd fd = GUEST_TRY(
-        fs_->broker().open(handle_, flags & (O_ACCMODE | O_APPEND | O_DIRECTORY | O_NOATIME)));
+    constexpr int kHosts = O_ACCMODE | O_DIRECTORY | O_NOATIME;
+    ErrnoOr<sys::Fd> opened = fs_->broker().open(handle_, flags & kHosts);
+    // What can only be appended to (FS_APPEND_FL) is opened in no other way.
+    if (opened.error().value() == EPERM && (flags & O_APPEND) != 0)
+      opened = fs_->broker().open(handle_, flags & (kHosts | O_APPEND));
+    sys::Fd fd = GUEST_TRY(std::move(opened));
     return FilePtr(std::make_shared<HostFile>(std::move(path), shared_from_this(), flags, fs_,
                                               std::move(fd), kept_));
   }

@@ -131,6 +131,17 @@ class MemInode final : public Inode {
     std::lock_guard lock(mount_->mutex);
     stat_.modified = stat_.changed = now();
   }
+  void written_by(const Credentials& who) override {
+    constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
+    std::lock_guard lock(mount_->mutex);
+    if (!S_ISREG(stat_.mode)) return;
+    if (!attributes_.empty()) attributes_.erase("security.capability");
+    uint32_t lost = stat_.mode & S_ISUID;
+    if ((stat_.mode & kRunsAsGroup) == kRunsAsGroup) lost |= S_ISGID;
+    if (lost != 0 && !who.can_over(kCapFsetid, stat_.uid, stat_.gid)) stat_.mode &= ~lost;
+  }
+  /// Whoever appends knows where the end is.
+  std::mutex& appending() { return appending_; }
   Errno truncate(int64_t size) override {
     if (!data_) return Errno(S_ISDIR(type()) ? EISDIR : EINVAL);
     GUEST_TRY(data_->truncate(size));
@@ -285,15 +296,23 @@ class MemInode final : public Inode {
     const auto there = other->children_.find(new_name);
     if ((flags & 2) != 0) {  // RENAME_EXCHANGE
       if (there == other->children_.end()) return Errno(ENOENT);
+      const int dirs = S_ISDIR(there->second->stat_.mode) - S_ISDIR(moved->stat_.mode);
+      // Folders that come count as ".." of each.
+      stat_.nlink = static_cast<uint64_t>(static_cast<int64_t>(stat_.nlink) + dirs);
+      other->stat_.nlink = static_cast<uint64_t>(static_cast<int64_t>(other->stat_.nlink) - dirs);
+      moved->stat_.changed = there->second->stat_.changed = now();
+      stat_.modified = stat_.changed = other->stat_.modified = other->stat_.changed = now();
       std::swap(found->second, there->second);
       return kOk;
     }
     if (there != other->children_.end()) {
       if (!there->second->children_.empty()) return Errno(ENOTEMPTY);
-      if (S_ISDIR(there->second->stat_.mode))
+      if (S_ISDIR(there->second->stat_.mode)) {
         --other->stat_.nlink;
-      else
+        there->second->stat_.nlink = 0;
+      } else {
         --there->second->stat_.nlink;
+      }
       there->second->count_names();
       other->children_.erase(there);
     }
@@ -325,6 +344,7 @@ class MemInode final : public Inode {
   }
 
   std::shared_ptr<Mount> mount_;
+  std::mutex appending_;
   Stat stat_;
   static constexpr size_t kNodeBytes = 1024;  // about what a node and its name take of us
   Charge number_;
@@ -345,16 +365,18 @@ ErrnoOr<size_t> MemFile::read(Caller& /*caller*/, std::span<std::byte> to, int64
   return done;
 }
 
-ErrnoOr<size_t> MemFile::write(Caller& /*caller*/, std::span<const std::byte> from,
-                               int64_t* offset) {
+ErrnoOr<size_t> MemFile::write(Caller& caller, std::span<const std::byte> from, int64_t* offset) {
   if (data_ == nullptr) return Errno(EISDIR);
+  std::unique_lock<std::mutex> end;
   if (appending()) {
+    end = std::unique_lock(node_.appending());
     const Stat stat = GUEST_TRY(data_->stat());
     *offset = stat.size;
   }
   const size_t done = GUEST_TRY(data_->write(from, *offset));
   *offset += static_cast<int64_t>(done);
   node_.touch();
+  node_.written_by(caller.credentials);
   return done;
 }
 

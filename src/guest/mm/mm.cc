@@ -22,7 +22,8 @@ uint64_t page_up(uint64_t value) { return (value + kPageSize - 1) & ~(kPageSize 
 
 bool same_kind(const Mm::Area& a, const Mm::Area& b) {
   return a.protection == b.protection && a.shared == b.shared && a.file == b.file &&
-         a.name == b.name && a.may_write == b.may_write && a.hold == b.hold;
+         a.name == b.name && a.may_write == b.may_write && a.may_run == b.may_run &&
+         a.hold == b.hold;
 }
 
 }  // namespace
@@ -132,10 +133,11 @@ ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int
   if (!anonymous) {
     if (!file) return Errno(EBADF);
     if (!file->readable()) return Errno(EACCES);
-    if (shared && (protection & PROT_WRITE) != 0 && (!file->writable() || file->appending()))
-      return Errno(EACCES);
+    if (shared && (protection & PROT_WRITE) != 0 && !file->writable()) return Errno(EACCES);
     mapping.host_fd = GUEST_TRY(file->host_descriptor());
     if (file->inode()->is_dir()) return Errno(ENODEV);
+    if (!file->runnable() && (protection & PROT_EXEC) != 0) return Errno(EPERM);
+    area.may_run = file->runnable();
     if (shared) {
       File::SharedUse use = GUEST_TRY(file->map_shared((protection & PROT_WRITE) != 0));
       area.may_write = use.may_write;
@@ -195,7 +197,8 @@ Errno Mm::protect(uint64_t address, uint64_t length, int protection) {
   split(address);
   split(end);
   for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
-    if (at->second.shared && (protection & PROT_WRITE) != 0 && !at->second.may_write)
+    if ((at->second.shared && (protection & PROT_WRITE) != 0 && !at->second.may_write) ||
+        ((protection & PROT_EXEC) != 0 && !at->second.may_run))
       return Errno(EACCES);
   GUEST_TRY(space_->protect(address, length, protection));
   std::vector<std::pair<uint64_t, Area>> changed;

@@ -56,6 +56,7 @@ class Mm {
     int protection = 0;
     bool shared = false;
     bool may_write = true;  // of a shared one: mprotect(2) can make it writable
+    bool may_run = true;    // not of a file on a mount with noexec
     std::shared_ptr<void> hold;
     FilePtr file;
     uint64_t offset = 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -62,9 +63,15 @@ class Inbox {
   /// Files whose end must wait until no lock is held.
   void clear();
 
+  /// Whoever is to accept the connection that it belongs to; null: it has a reader, or none to
+  /// come. For those who look for what is unreachable, who compare it alone.
+  void wait_for(const void* listener) { listener_.store(listener); }
+  const void* listener() const { return listener_.load(); }
+
  private:
   static constexpr size_t kOverhead = 256;
   std::shared_ptr<Network> network_;
+  std::atomic<const void*> listener_{nullptr};
   std::deque<Segment> segments_;
   size_t bytes_ = 0;
   size_t charged_ = 0;

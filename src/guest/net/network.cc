@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <unordered_set>
 
+#include "guest/net/inbox.h"
 #include "guest/net/outside.h"
 #include "guest/net/socket.h"
 #include "guest/platform/host/io.h"
@@ -73,6 +74,10 @@ std::vector<std::shared_ptr<Socket>> Rights::find_unreachable() {
     else if (const Inbox* inbox = socket->inbox(); inbox != nullptr)
       reader[inbox] = socket;
   }
+  const auto is_unreached = [&](const void* listener) {
+    auto* socket = static_cast<Socket*>(const_cast<void*>(listener));
+    return socket != nullptr && holders_.contains(socket) && !reached.contains(socket);
+  };
   for (bool more = true; more;) {
     more = false;
     for (const auto& [socket, holders] : holders_) {
@@ -80,6 +85,8 @@ std::vector<std::shared_ptr<Socket>> Rights::find_unreachable() {
       for (const Inbox* holder : holders) {
         const auto found = reader.find(holder);
         if (found != reader.end() && !reached.contains(found->second)) continue;
+        // What nobody has accepted yet is read by who listens, if anybody.
+        if (is_unreached(holder->listener())) continue;
         reached.insert(socket);
         more = true;
         break;

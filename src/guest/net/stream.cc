@@ -335,6 +335,7 @@ Errno StreamSocket::offer(std::shared_ptr<Connection> connection) {
     if (state_ != State::kListening || shut_early_ != 0) return Errno(ECONNREFUSED);
     if (backlog_.size() >= backlog_limit_) return Errno(EAGAIN);
     connection->sides[1].ids = listener_ids_;
+    connection->sides[1].inbox.wait_for(static_cast<const Socket*>(this));
     backlog_.push_back(std::move(connection));
   }
   queue_->wake_all(POLLIN | POLLRDNORM);
@@ -374,6 +375,7 @@ ErrnoOr<Socket::Accepted> StreamSocket::accept(Caller& caller, int flags) {
   {
     std::lock_guard lock(taken->mutex);
     out.peer = taken->sides[0].name;
+    taken->sides[1].inbox.wait_for(nullptr);
   }
   made->adopt(std::move(taken), 1);
   out.socket = std::move(made);
@@ -504,7 +506,7 @@ uint32_t StreamSocket::ready(uint32_t) {
 void StreamSocket::drop_received() {
   int side = 0;
   const std::shared_ptr<Connection> at = connection(&side);
-  if (!at) return;
+  if (!at) return stop_listening();  // nobody will accept what waits there
   std::vector<FilePtr> files;
   {
     std::lock_guard lock(at->mutex);

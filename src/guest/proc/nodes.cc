@@ -28,6 +28,7 @@ class TextFile final : public File {
         write_(std::move(write)) {}
   ErrnoOr<size_t> read(Caller&, std::span<std::byte> to, int64_t* offset) override {
     GUEST_TRY(failure_);
+    if (*offset < 0) return Errno(EINVAL);
     if (*offset >= static_cast<int64_t>(text_.size())) return size_t{0};
     const size_t count = std::min(to.size(), text_.size() - static_cast<size_t>(*offset));
     std::memcpy(to.data(), text_.data() + *offset, count);

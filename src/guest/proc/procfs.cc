@@ -627,6 +627,7 @@ InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
   });
   using At = ErrnoOr<DentryPtr>;
   link("exe", [](const Seen& s) -> At {
+    std::lock_guard lock(s.process->kernel.lock);  // execve(2) puts another in its place
     if (!s.process->executable_path) return Errno(ENOENT);
     return s.process->executable_path;
   });

@@ -21,7 +21,6 @@
 namespace fluyt::guest {
 namespace {
 
-constexpr size_t kMaxTransfer = 0x7ffff000;
 constexpr size_t kBounce = size_t{256} << 10;
 constexpr size_t kMaxVectors = 1024;
 
@@ -51,64 +50,109 @@ ErrnoOr<std::vector<Vector>> get_vectors(Task& task, uint64_t address, uint64_t 
   return out;
 }
 
-/// Reads into the vectors, a bounce buffer at a time; stops at the first short read.
+/// The program's memory that a call names, from the first byte that it has not moved yet.
+class Cursor {
+ public:
+  Cursor(AddressSpace& memory, std::span<const Vector> vectors)
+      : memory_(memory), vectors_(vectors) {
+    for (const Vector& vector : vectors) left_ += vector.length;
+  }
+  uint64_t left() const { return left_; }
+  /// As far as it goes.
+  size_t store(std::span<const std::byte> bytes) {
+    return move(bytes.size(), [&](uint64_t address, size_t at, size_t count) {
+      return memory_.write(address, bytes.subspan(at, count));
+    });
+  }
+  size_t load(std::span<std::byte> bytes) {
+    return move(bytes.size(), [&](uint64_t address, size_t at, size_t count) {
+      return memory_.read(address, bytes.subspan(at, count));
+    });
+  }
+  bool is_there() const {
+    Cursor look = *this;
+    std::byte probe{};
+    return look.load(std::span(&probe, 1)) == 1;
+  }
+
+ private:
+  template <class Copy>
+  size_t move(size_t length, Copy copy) {
+    size_t done = 0;
+    while (done < length && !vectors_.empty()) {
+      const Vector& vector = vectors_.front();
+      const size_t count = std::min<uint64_t>(length - done, vector.length - at_);
+      const size_t moved = count == 0 ? 0 : copy(vector.base + at_, done, count);
+      done += moved;
+      at_ += moved;
+      left_ -= moved;
+      if (moved < count) break;
+      if (at_ < vector.length) break;
+      vectors_ = vectors_.subspan(1);
+      at_ = 0;
+    }
+    return done;
+  }
+
+  AddressSpace& memory_;
+  std::span<const Vector> vectors_;
+  uint64_t at_ = 0;  // in the first of them
+  uint64_t left_ = 0;
+};
+
+/// All vectors are one read, as much as a bounce buffer holds. A stream gives what it has; what
+/// can be read at a place goes on until a read is short.
 ErrnoOr<uint64_t> read_into(Task& task, File& file, std::span<const Vector> vectors,
                             int64_t* offset) {
   Caller caller = task.caller();
+  Cursor to(task.mm->space(), vectors);
   uint64_t done = 0;
-  for (const Vector& vector : vectors) {
-    for (uint64_t at = 0; at < vector.length;) {
-      const size_t step = std::min<uint64_t>(kBounce, vector.length - at);
-      // A byte that cannot be stored must not be taken from a stream.
-      if (!file.seekable() && !file.takes_back()) {
-        std::byte probe{};
-        if (task.mm->space().read(vector.base + at, std::span(&probe, 1)) != 1)
-          return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
-      }
-      const std::span<std::byte> buffer = bounce(task, step);
-      const ErrnoOr<size_t> got = file.read(caller, buffer, offset);
-      if (!got.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : got.error();
-      const size_t copied = task.mm->space().write(vector.base + at, buffer.first(got.value()));
-      if (copied < got.value()) {
-        if (file.seekable())
-          *offset -= static_cast<int64_t>(got.value() - copied);
-        else
-          file.put_back(buffer.first(got.value()).subspan(copied));
-        done += copied;
-        return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
-      }
-      done += got.value();
-      at += got.value();
-      if (got.value() < step) return done;
+  const auto ended_with = [&](Errno error) {
+    return done != 0 ? ErrnoOr<uint64_t>(done) : ErrnoOr<uint64_t>(error);
+  };
+  while (to.left() != 0 && !(done != 0 && task.is_ending())) {
+    const size_t step = std::min<uint64_t>(kBounce, to.left());
+    // A byte that cannot be stored must not be taken from a stream.
+    if (!file.seekable() && !file.takes_back() && !to.is_there()) return ended_with(Errno(EFAULT));
+    const std::span<std::byte> buffer = bounce(task, step);
+    const ErrnoOr<size_t> got = file.read(caller, buffer, offset);
+    if (!got.ok()) return ended_with(got.error());
+    const size_t stored = to.store(buffer.first(got.value()));
+    done += stored;
+    if (stored < got.value()) {
+      if (file.seekable())
+        *offset -= static_cast<int64_t>(got.value() - stored);
+      else
+        file.put_back(buffer.first(got.value()).subspan(stored));
+      return ended_with(Errno(EFAULT));
     }
+    if (got.value() < step || !file.seekable()) break;
   }
   return done;
 }
 
+/// All vectors are one write, as much as a bounce buffer holds.
 ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vectors,
                              int64_t* offset) {
   Caller caller = task.caller();
+  Cursor from(task.mm->space(), vectors);
   uint64_t done = 0;
-  for (const Vector& vector : vectors) {
-    for (uint64_t at = 0; at < vector.length;) {
-      const size_t step = std::min<uint64_t>(kBounce, vector.length - at);
-      const std::span<std::byte> buffer = bounce(task, step);
-      const size_t have = task.mm->space().read(vector.base + at, buffer);
-      if (have == 0) return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
-      const ErrnoOr<size_t> put = file.write(caller, buffer.first(have), offset);
-      if (!put.ok()) {
-        if (done != 0) return done;
-        if (put.error().value() == EPIPE) {
-          std::lock_guard lock(task.kernel.lock);
-          task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
-        }
-        return put.error();
+  while (from.left() != 0 && !(done != 0 && task.is_ending())) {
+    const size_t step = std::min<uint64_t>(kBounce, from.left());
+    const std::span<std::byte> buffer = bounce(task, step);
+    const size_t have = from.load(buffer);
+    if (have == 0) return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
+    const ErrnoOr<size_t> put = file.write(caller, buffer.first(have), offset);
+    if (!put.ok()) {
+      if (done != 0) return done;
+      if (put.error().value() == EPIPE) {
+        std::lock_guard lock(task.kernel.lock);
+        task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
       }
-      done += put.value();
-      at += put.value();
-      if (put.value() < have) return done;
-      if (have < step) return done;
+      return put.error();
     }
+    done += put.value();
+    if (put.value() < have || have < step) break;
   }
   return done;
 }
@@ -495,6 +539,7 @@ ErrnoOr<uint64_t> sys_ftruncate(Task& task, Arguments a) {
   const auto size = static_cast<int64_t>(a[1]);
   if (size < 0 || !file->writable()) return Errno(EINVAL);
   GUEST_TRY(file->truncate(size));
+  file->inode()->written_by(task.credentials);
   file->tell(IN_MODIFY);
   return uint64_t{0};
 }
@@ -506,6 +551,7 @@ ErrnoOr<uint64_t> sys_fallocate(Task& task, Arguments a) {
   if (offset < 0 || length <= 0) return Errno(EINVAL);
   if (!file->writable()) return Errno(EBADF);
   GUEST_TRY(file->allocate(as_int(a[1]), offset, length));
+  file->inode()->written_by(task.credentials);
   file->tell(IN_MODIFY);
   return uint64_t{0};
 }
@@ -564,7 +610,7 @@ ErrnoOr<uint64_t> copy_between(Task& task, File& in, int64_t* in_at, File& out, 
   length = std::min<uint64_t>(length, kMaxTransfer);
   Caller caller = task.caller();
   uint64_t done = 0;
-  while (done < length) {
+  while (done < length && !(done != 0 && task.is_ending())) {
     const std::span<std::byte> buffer = bounce(task, std::min<uint64_t>(kBounce, length - done));
     const ErrnoOr<size_t> got = in.read(caller, buffer, in_at);
     if (!got.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : got.error();
@@ -603,6 +649,7 @@ ErrnoOr<uint64_t> sys_sendfile(Task& task, Arguments a) {
   if (out->appending()) return Errno(EINVAL);
   int64_t offset = in->position;
   if (a[2] != 0) offset = GUEST_TRY(task.get<int64_t>(a[2]));
+  if (offset < 0) return Errno(EINVAL);
   const uint64_t done = GUEST_TRY(copy_between(task, *in, &offset, *out, &out->position, a[3]));
   tell_copied(task, *in, *out, done);
   if (a[2] != 0)

@@ -23,8 +23,13 @@ struct NamedFile {
 /// The file that dirfd and path name; an empty path with AT_EMPTY_PATH is dirfd itself.
 ErrnoOr<NamedFile> named_file(Task& task, int dirfd, uint64_t path, int flags);
 ErrnoOr<InodePtr> named_inode(Task& task, int dirfd, uint64_t path, int flags);
+/// EROFS: it lies in a mount that is to be read alone.
+Errno may_be_changed(Task& task, const NamedFile& file);
 /// Something of it was changed: IN_* of inotify(7).
 void tell_changed(Task& task, const NamedFile& file, uint32_t event);
+
+/// The most that one call moves (read(2), NOTES).
+inline constexpr uint64_t kMaxTransfer = 0x7ffff000;
 
 /// timespec of the guest: EINVAL when it is none.
 struct GuestTime {

@@ -22,11 +22,25 @@ void adjust_capabilities(Credentials& who, const Credentials& before) {
   if (before.euid != root && who.euid == root) who.effective = who.permitted;
 }
 
-/// Others look at a task's credentials, its groups among them, with the lock held.
+/// Others look at a task's credentials, its groups among them, with the lock held. Who acts as
+/// somebody else from now on may still have in its memory what is not for those (prctl(2),
+/// PR_SET_DUMPABLE).
 void commit(Task& task, Credentials who) {
   std::lock_guard lock(task.kernel.lock);
+  const Credentials& before = task.credentials;
+  if (who.euid != before.euid || who.egid != before.egid || who.fsuid != before.fsuid ||
+      who.fsgid != before.fsgid || (who.permitted & ~before.permitted) != 0) {
+    task.process->dumpable = false;
+    task.parent_death_signal = 0;
+  }
   task.credentials = std::move(who);
 }
+
+/// capabilities(7): what setfsuid(2) takes and gives.
+constexpr uint64_t kFileCapabilities =
+    uint64_t{1} << kCapChown | uint64_t{1} << kCapDacOverride | uint64_t{1} << kCapDacReadSearch |
+    uint64_t{1} << kCapFowner | uint64_t{1} << kCapFsetid | uint64_t{1} << 9 /* LINUX_IMMUTABLE */ |
+    uint64_t{1} << kCapMknod | uint64_t{1} << 32 /* MAC_OVERRIDE */;
 
 bool is_one_of(uint32_t id, uint32_t a, uint32_t b, uint32_t c) {
   return id == a || id == b || id == c;
@@ -77,7 +91,7 @@ ErrnoOr<uint64_t> sys_setuid(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_setgid(Task& task, Arguments a) {
-  Credentials& who = task.credentials;
+  Credentials who = task.credentials;
   const uint32_t id = task.kernel_gid(id_of(a[0]));
   if (id == kNoId) return Errno(EINVAL);
   if (who.has(kCapSetgid))
@@ -85,6 +99,7 @@ ErrnoOr<uint64_t> sys_setgid(Task& task, Arguments a) {
   else if (id != who.gid && id != who.sgid)
     return Errno(EPERM);
   who.egid = who.fsgid = id;
+  commit(task, std::move(who));
   return uint64_t{0};
 }
 
@@ -170,23 +185,33 @@ ErrnoOr<uint64_t> sys_getresgid(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_setfsuid(Task& task, Arguments a) {
-  Credentials& who = task.credentials;
-  const uint32_t before = who.shown_uid(who.fsuid);
+  Credentials who = task.credentials;
+  const uint32_t before = who.fsuid;
   const uint32_t id = task.kernel_uid(id_of(a[0]));
   if (id != kNoId &&
-      (who.has(kCapSetuid) || id == who.fsuid || is_one_of(id, who.uid, who.euid, who.suid)))
+      (who.has(kCapSetuid) || id == before || is_one_of(id, who.uid, who.euid, who.suid))) {
     who.fsuid = id;
-  return uint64_t{before};
+    // Root's power over files comes and goes with root's id for them.
+    const uint32_t root = who.root();
+    if ((who.secure_bits & kSecureNoSetuidFixup) == 0) {
+      if (before == root && id != root) who.effective &= ~kFileCapabilities;
+      if (before != root && id == root) who.effective |= who.permitted & kFileCapabilities;
+    }
+    commit(task, std::move(who));
+  }
+  return uint64_t{task.credentials.shown_uid(before)};
 }
 
 ErrnoOr<uint64_t> sys_setfsgid(Task& task, Arguments a) {
-  Credentials& who = task.credentials;
-  const uint32_t before = who.shown_gid(who.fsgid);
+  Credentials who = task.credentials;
+  const uint32_t before = who.fsgid;
   const uint32_t id = task.kernel_gid(id_of(a[0]));
   if (id != kNoId &&
-      (who.has(kCapSetgid) || id == who.fsgid || is_one_of(id, who.gid, who.egid, who.sgid)))
+      (who.has(kCapSetgid) || id == before || is_one_of(id, who.gid, who.egid, who.sgid))) {
     who.fsgid = id;
-  return uint64_t{before};
+    commit(task, std::move(who));
+  }
+  return uint64_t{task.credentials.shown_gid(before)};
 }
 
 ErrnoOr<uint64_t> sys_getgroups(Task& task, Arguments a) {

@@ -50,6 +50,7 @@ ErrnoOr<uint64_t> open_at(Task& task, int dirfd, uint64_t address, int flags, ui
   }
   if ((flags & O_CREAT) != 0 && (flags & O_DIRECTORY) != 0) return Errno(EINVAL);
   const std::string path = GUEST_TRY(task.get_path(address));
+  GUEST_TRY(task.files->has_room());
   const WalkFrom from = GUEST_TRY(open_from(task, dirfd, path, resolve));
   Tree& tree = *task.kernel.tree;
   Tree::Opened opened = unnamed
@@ -97,6 +98,9 @@ ErrnoOr<uint64_t> access_at(Task& task, int dirfd, uint64_t address, int mode, i
   if (mode == 0) return uint64_t{0};
   const Stat stat = GUEST_TRY(found->inode->stat());
   GUEST_TRY(may_access(who, stat, mode));
+  const bool special =
+      S_ISCHR(stat.mode) || S_ISBLK(stat.mode) || S_ISFIFO(stat.mode) || S_ISSOCK(stat.mode);
+  if ((mode & 2) != 0 && !special && task.kernel.tree->is_read_only(found)) return Errno(EROFS);
   return uint64_t{0};
 }
 
@@ -126,6 +130,7 @@ Errno may_own(const Credentials& who, const Stat& stat) {
 }
 
 Errno change_mode(Task& task, const NamedFile& file, uint32_t mode) {
+  GUEST_TRY(may_be_changed(task, file));
   const Stat stat = GUEST_TRY(file.inode->stat());
   GUEST_TRY(may_own(task.credentials, stat));
   if (!task.credentials.in_group(stat.gid) &&
@@ -139,6 +144,7 @@ Errno change_mode(Task& task, const NamedFile& file, uint32_t mode) {
 }
 
 Errno change_owner(Task& task, const NamedFile& file, uint32_t uid, uint32_t gid) {
+  GUEST_TRY(may_be_changed(task, file));
   Inode& inode = *file.inode;
   const Stat stat = GUEST_TRY(inode.stat());
   const Credentials& who = task.credentials;
@@ -251,6 +257,10 @@ ErrnoOr<NamedFile> named_file(Task& task, int dirfd, uint64_t address, int flags
 ErrnoOr<InodePtr> named_inode(Task& task, int dirfd, uint64_t address, int flags) {
   const NamedFile file = GUEST_TRY(named_file(task, dirfd, address, flags));
   return file.inode;
+}
+
+Errno may_be_changed(Task& task, const NamedFile& file) {
+  return file.path && task.kernel.tree->is_read_only(file.path) ? Errno(EROFS) : kOk;
 }
 
 void tell_changed(Task& task, const NamedFile& file, uint32_t event) {
@@ -492,9 +502,14 @@ constexpr int64_t kOmit = 0x3ffffffe;  // UTIME_OMIT
 struct Times {
   Timestamp of[2] = {{0, kNow}, {0, kNow}};
   bool given = false;
+  /// utimensat(2): both as they are now is for whoever may write to it.
+  bool are_now() const {
+    return !given || (of[0].nanoseconds == kNow && of[1].nanoseconds == kNow);
+  }
 };
 
 Errno set_times(Task& task, const NamedFile& file, Times times) {
+  const bool now_both = times.are_now();
   const int64_t ns = host::clock_ns(0);
   const Timestamp now{ns / 1'000'000'000, ns % 1'000'000'000};
   SetAttributes change;
@@ -506,9 +521,10 @@ Errno set_times(Task& task, const NamedFile& file, Times times) {
   }
   const InodePtr& inode = file.inode;
   if (!change.accessed && !change.modified) return kOk;
+  GUEST_TRY(may_be_changed(task, file));
   const Stat stat = GUEST_TRY(inode->stat());
   if (!may_own(task.credentials, stat).ok()) {
-    if (times.given) return Errno(EPERM);
+    if (!now_both) return Errno(EPERM);
     GUEST_TRY(may_access(task.credentials, stat, 2));
   }
   GUEST_TRY(inode->set_attributes(change));
@@ -592,9 +608,11 @@ ErrnoOr<uint64_t> sys_truncate(Task& task, Arguments a) {
   const Stat stat = GUEST_TRY(file.inode->stat());
   if (S_ISDIR(stat.mode)) return Errno(EISDIR);
   if (!S_ISREG(stat.mode)) return Errno(EINVAL);
+  GUEST_TRY(may_be_changed(task, file));
   GUEST_TRY(may_access(task.credentials, stat, 2));
   const std::shared_ptr<void> writing = GUEST_TRY(hold_for_writing(file.inode));
   GUEST_TRY(file.inode->truncate(size));
+  file.inode->written_by(task.credentials);
   tell_changed(task, file, IN_MODIFY);
   return uint64_t{0};
 }

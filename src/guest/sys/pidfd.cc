@@ -119,6 +119,9 @@ ErrnoOr<std::vector<Piece>> get_pieces(Task& task, uint64_t address, uint64_t co
   uint64_t sum = 0;
   for (const Piece& piece : pieces)
     if (__builtin_add_overflow(sum, piece.length, &sum) || sum > INT64_MAX) return Errno(EINVAL);
+  // What is more than one call moves is left for the next.
+  uint64_t left = kMaxTransfer;
+  for (Piece& piece : pieces) left -= piece.length = std::min(piece.length, left);
   return pieces;
 }
 
@@ -149,6 +152,7 @@ ErrnoOr<uint64_t> copy_between(Task& task, Arguments a, bool reading) {
     Piece& there = targets[target];
     const size_t step = std::min({sizeof buffer, here.length, there.length});
     if (step != 0) {
+      if (task.is_ending()) return done;
       const size_t got = from.read(here.address, std::span(buffer).first(step));
       const size_t put = to.write(there.address, std::span(buffer).first(got));
       done += put;

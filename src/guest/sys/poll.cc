@@ -46,7 +46,11 @@ ErrnoOr<int> wait_for_any(Task& task, std::span<PollEntry> entries, const Deadli
     return count;
   };
   if (const int count = look(); count != 0) return count;
-  if (deadline && *deadline <= Clock::now()) return 0;
+  if (deadline && *deadline <= Clock::now()) {
+    // A signal that waits, perhaps under the mask of this call alone, is taken by a mere look too.
+    if (task.would_take_signal()) return Errno(kRestartNoHand);
+    return 0;
+  }
   std::deque<WaitQueue::Entry> waiting;
   for (size_t i = 0; i < entries.size(); ++i)
     if (files[i] && files[i]->queue() != nullptr)

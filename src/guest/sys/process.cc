@@ -288,6 +288,7 @@ Errno be_alone(Task& task) {
   process.executing = &task;
   for (Task* other : process.threads)
     if (other != &task) other->call_in();
+  process.threads_changed.wake_all();  // who waits for a child of vfork(2) hears nothing else
   while (process.threads.size() > 1) {
     lock.unlock();
     {

@@ -437,6 +437,7 @@ ErrnoOr<uint64_t> accept_at(Task& task, uint64_t fd, uint64_t address, uint64_t 
                             int flags) {
   if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return Errno(EINVAL);
   const SocketPtr socket = GUEST_TRY(get_socket(task, fd));
+  GUEST_TRY(task.files->has_room());
   Caller caller = task.caller();
   Socket::Accepted accepted = GUEST_TRY(socket->accept(caller, flags & SOCK_NONBLOCK));
   GUEST_TRY(put_address(task, accepted.peer, address, length_at));

@@ -179,6 +179,8 @@ ErrnoOr<uint64_t> sys_vmsplice(Task& task, Arguments a) {
   if (a[2] > kMaxVectors) return Errno(EINVAL);
   std::vector<IoVector> vectors(a[2]);
   GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(vectors))));
+  uint64_t left = kMaxTransfer;
+  for (IoVector& vector : vectors) left -= vector.length = std::min<uint64_t>(vector.length, left);
   const Wait wait = (flags & kNonblock) != 0 ? Wait::kNever : Wait::kBlock;
   Caller caller = task.caller();
   AddressSpace& memory = task.mm->space();

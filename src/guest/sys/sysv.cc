@@ -109,6 +109,8 @@ class SegmentFile final : public File {
         memory_(std::move(memory)),
         key_(key) {}
   ErrnoOr<int> host_descriptor() override { return memory_->map(); }
+  // What was attached to be read alone (SHM_RDONLY) stays so.
+  ErrnoOr<SharedUse> map_shared(bool writes) override { return SharedUse{writes, nullptr}; }
   std::string describe() const override {
     char name[32];
     std::snprintf(name, sizeof name, "/SYSV%08x (deleted)", static_cast<uint32_t>(key_));

@@ -193,6 +193,29 @@ struct IntervalNano {
   GuestTime value;
 };
 
+// Linux starts a timer anew when its signal is taken. This one starts anew by itself, though not
+// more often than that, and counts what it left out (timer_getoverrun(2)).
+constexpr std::chrono::microseconds kLeastInterval{500};
+
+/// To the first time of it that lies ahead; how many it has passed over.
+int64_t advance(Clock::time_point& due, int64_t interval_ns) {
+  const Clock::time_point now = Clock::now();
+  const int64_t late = std::max<int64_t>(std::chrono::nanoseconds(now - due).count(), 0);
+  const int64_t missed = late / interval_ns;
+  due = missed == 0 ? due + (after_ns(interval_ns) - now)
+                    : due + std::chrono::nanoseconds(interval_ns) * (missed + 1);
+  return missed;
+}
+
+/// One that nobody is told of is looked at when somebody asks. Under Kernel::lock.
+void bring_up(Process::PosixTimer& timer) {
+  if (!timer.armed || timer.notify != SIGEV_NONE || timer.due > Clock::now()) return;
+  if (timer.interval_ns == 0)
+    timer.armed = false;
+  else
+    advance(timer.due, timer.interval_ns);
+}
+
 int64_t until(Clock::time_point due) {
   return std::max<int64_t>(std::chrono::nanoseconds(due - Clock::now()).count(), 1);
 }
@@ -209,9 +232,9 @@ void fire_real(const std::weak_ptr<Process>& weak, uint64_t generation) {
     timer.id = 0;
     return;
   }
-  timer.due += std::chrono::nanoseconds(timer.interval_ns);
-  timer.due = std::max(timer.due, Clock::now());
-  timer.id = kernel.timers.at(timer.due, [weak, generation] { fire_real(weak, generation); });
+  advance(timer.due, timer.interval_ns);
+  timer.id = kernel.timers.at(std::max(timer.due, Clock::now() + kLeastInterval),
+                              [weak, generation] { fire_real(weak, generation); });
 }
 
 /// The time that was left of the old one, 0 when it did not run.
@@ -257,17 +280,16 @@ void fire_posix(const std::weak_ptr<Process>& weak, int id, uint64_t generation)
     return;
   Process::PosixTimer& timer = found->second;
   timer.overrun = 0;
-  if (timer.interval_ns > 0) {
-    const int64_t late = std::chrono::nanoseconds(Clock::now() - timer.due).count();
-    timer.overrun = static_cast<int>(std::clamp<int64_t>(late / timer.interval_ns, 0, INT32_MAX));
-  }
+  if (timer.interval_ns > 0)
+    timer.overrun = static_cast<int>(
+        std::min<int64_t>(advance(timer.due, timer.interval_ns), std::numeric_limits<int>::max()));
   kernel.fire_timer(*process, id, timer);
   if (timer.interval_ns == 0) {
     timer.armed = false;
     return;
   }
-  timer.due += std::chrono::nanoseconds(timer.interval_ns) * (int64_t{timer.overrun} + 1);
-  timer.id = kernel.timers.at(timer.due, [=] { fire_posix(weak, id, generation); });
+  timer.id = kernel.timers.at(std::max(timer.due, Clock::now() + kLeastInterval),
+                              [=] { fire_posix(weak, id, generation); });
 }
 
 ProcessorTimer& processor_timer(Process& process, int which) {
@@ -415,6 +437,7 @@ ErrnoOr<uint64_t> sys_timer_settime(Task& task, Arguments a) {
       return uint64_t{0};
     }
     before.interval = from_ns(timer.interval_ns);
+    bring_up(timer);
     if (timer.armed) {
       before.value = from_ns(until(timer.due));
       old = timer.id;
@@ -427,6 +450,9 @@ ErrnoOr<uint64_t> sys_timer_settime(Task& task, Arguments a) {
       if ((as_int(a[1]) & TIMER_ABSTIME) != 0)
         value = std::max<int64_t>(value - host::clock_ns(timer.clock), 0);
       timer.due = after_ns(value);
+      timer.id = 0;
+    }
+    if (timer.armed && timer.notify != SIGEV_NONE) {
       const std::weak_ptr<Process> weak = task.process;
       const int id = as_int(a[0]);
       timer.id = task.kernel.timers.at(timer.due, [=] { fire_posix(weak, id, generation); });
@@ -449,6 +475,7 @@ ErrnoOr<uint64_t> sys_timer_gettime(Task& task, Arguments a) {
     } else {
       out.interval = from_ns(found->second.interval_ns);
     }
+    bring_up(found->second);
     if (found->second.armed) out.value = from_ns(until(found->second.due));
   }
   GUEST_TRY(task.put(a[1], out));

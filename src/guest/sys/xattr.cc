@@ -82,6 +82,7 @@ ErrnoOr<uint64_t> set(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   std::string value(a[3], '\0');
   if (!value.empty()) GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(value))));
   if (!file.ok()) return file.error();
+  GUEST_TRY(may_be_changed(task, file.value()));
   GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kWrite));
   if (name == "security.capability") value = GUEST_TRY(take_capabilities(task, std::move(value)));
   // Both at once is what neither allows: there already, or not there.
@@ -129,6 +130,7 @@ ErrnoOr<uint64_t> list(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) 
 ErrnoOr<uint64_t> remove(Task& task, const ErrnoOr<NamedFile>& file, Arguments a) {
   const std::string name = GUEST_TRY(attribute_name(task, a[1]));
   if (!file.ok()) return file.error();
+  GUEST_TRY(may_be_changed(task, file.value()));
   GUEST_TRY(may_use_attribute(task, *file.value().inode, name, Use::kWrite));
   GUEST_TRY(file.value().inode->remove_attribute(name));
   tell_changed(task, file.value(), IN_ATTRIB);

@@ -68,6 +68,18 @@ bool Task::has_signal() const {
          ((pending.set() | process->pending.set()) & ~blocked) != 0 || process->stopped;
 }
 
+bool Task::would_take_signal() const {
+  if (!work_.load()) return false;
+  std::lock_guard guard(kernel.lock);
+  return has_signal();
+}
+
+bool Task::is_ending() const {
+  if (!work_.load()) return false;
+  std::lock_guard guard(kernel.lock);
+  return process->exiting || (process->executing != nullptr && process->executing != this);
+}
+
 ErrnoOr<ThreadImage> Task::image() {
   const Registers* registers = context->registers();
   if (registers == nullptr) return Errno(ESRCH);

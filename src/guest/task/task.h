@@ -350,6 +350,8 @@ class Task final : public JobControl {
   bool is_running() const { return in_guest_.load(); }
   /// True when a signal would be taken now. Under Kernel::lock.
   bool has_signal() const;
+  /// The same, without the lock where it need not be asked.
+  bool would_take_signal() const;
 
   Caller caller() { return {sleeper, credentials, &mm->space(), this, process->pid}; }
   WalkFrom walk_from(DentryPtr base = nullptr);
@@ -377,6 +379,9 @@ class Task final : public JobControl {
 
   /// The sentry's processor time on behalf of this thread. Under Kernel::lock.
   int64_t system_ns() const;
+
+  /// It is to end, whatever it is at: for what takes long without sleeping.
+  bool is_ending() const;
 
   // What the thread starts its children from; needs the registers.
   ErrnoOr<ThreadImage> image();

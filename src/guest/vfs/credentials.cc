@@ -78,15 +78,11 @@ ErrnoOr<Credentials> over_exec(Credentials who, const ExecFile& file, bool& secu
   const bool is_known =
       !who.user || (who.user->uid_of(file.uid) != kNoId && who.user->gid_of(file.gid) != kNoId);
   if (file.changes_ids && is_known) {
-    if ((file.mode & S_ISUID) != 0 && file.uid != who.euid) {
-      who.euid = file.uid;
-      secure = true;
-    }
-    if ((file.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && file.gid != who.egid) {
-      who.egid = file.gid;
-      secure = true;
-    }
+    if ((file.mode & S_ISUID) != 0) who.euid = file.uid;
+    if ((file.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) who.egid = file.gid;
   }
+  // Whoever made it so: this program, or the one that executes it.
+  secure = who.euid != who.uid || who.egid != who.gid;
   // Without SECBIT_NOROOT root's programs count as if they had every capability.
   const bool root_counts = (who.secure_bits & kSecureNoRoot) == 0;
   const bool as_root = root_counts && (who.euid == root || who.uid == root);

@@ -90,7 +90,7 @@ ErrnoOr<Credentials> over_exec(Credentials who, const ExecFile& file, bool& secu
 
 /// capabilities(7), those that are asked for.
 inline constexpr int kCapChown = 0, kCapDacOverride = 1, kCapDacReadSearch = 2, kCapFowner = 3,
-                     kCapKill = 5, kCapSetgid = 6, kCapSetuid = 7, kCapSetpcap = 8,
+                     kCapFsetid = 4, kCapKill = 5, kCapSetgid = 6, kCapSetuid = 7, kCapSetpcap = 8,
                      kCapNetBindService = 10, kCapNetAdmin = 12, kCapNetRaw = 13,
                      kCapSysChroot = 18, kCapSysPtrace = 19, kCapSysAdmin = 21, kCapSysNice = 23,
                      kCapSysResource = 24, kCapMknod = 27, kCapSetfcap = 31;

@@ -1,5 +1,6 @@
 #include "guest/vfs/file.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -84,7 +85,7 @@ FdTable::~FdTable() {
 
 void FdTable::let_go(const FilePtr& closed) const {
   FileLocks* locks = held_locks_.load();
-  if (locks == nullptr || !closed) return;
+  if (locks == nullptr || !closed || (closed->flags() & O_PATH) != 0) return;
   const ErrnoOr<Stat> stat = closed->stat();
   if (stat.ok()) locks->release({stat.value().dev, stat.value().ino}, this);
 }
@@ -105,6 +106,15 @@ ErrnoOr<int> FdTable::add(FilePtr file, bool close_on_exec, int lowest) {
   if (at >= slots_.size()) slots_.resize(at + 1);
   slots_[at] = {std::move(file), close_on_exec};
   return static_cast<int>(at);
+}
+
+Errno FdTable::has_room() const {
+  std::lock_guard lock(mutex_);
+  if (slots_.size() < limit_) return kOk;
+  const auto end = slots_.begin() + static_cast<ptrdiff_t>(limit_);
+  return std::any_of(slots_.begin(), end, [](const Slot& slot) { return !slot.file; })
+             ? kOk
+             : Errno(EMFILE);
 }
 
 Errno FdTable::put(int fd, FilePtr file, bool close_on_exec) {

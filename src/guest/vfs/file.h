@@ -131,6 +131,10 @@ class File {
   void tell_opened(std::shared_ptr<Watches> watches);
   /// What it keeps as long as it is open.
   void keep(std::shared_ptr<void> hold) { hold_ = std::move(hold); }
+  /// Whether it may be mapped to be executed: not where the mount that it was opened on says
+  /// noexec.
+  bool runnable() const { return runnable_; }
+  void set_runnable(bool may) { runnable_ = may; }
   /// IN_* of inotify(7).
   void tell(uint32_t event) const {
     if (watches_ && watches_->any()) watches_->tell(path_, event, Watches::By::kOpenFile);
@@ -153,6 +157,7 @@ class File {
   std::atomic<int> flags_;
   std::shared_ptr<Watches> watches_;  // null: nothing is told of it
   std::shared_ptr<void> hold_;
+  bool runnable_ = true;
 };
 
 /// ETXTBSY: the regular file runs. What is given keeps it from being executed; null for others.
@@ -177,6 +182,8 @@ class FdTable {
   ErrnoOr<FilePtr> remove(int fd);
   ErrnoOr<bool> close_on_exec(int fd) const;
   Errno set_close_on_exec(int fd, bool on);
+  /// EMFILE: no further one has room. Asked before something is done that could not be undone.
+  Errno has_room() const;
   void close_range(unsigned first, unsigned last, bool mark_only);
   void close_for_exec();
   std::shared_ptr<FdTable> copy() const;

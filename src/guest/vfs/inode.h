@@ -69,6 +69,9 @@ class Inode : public std::enable_shared_from_this<Inode> {
   virtual ErrnoOr<Stat> stat() = 0;
   virtual Errno set_attributes(const SetAttributes& change) = 0;
   virtual Errno truncate(int64_t /*size*/) { return Errno(EINVAL); }
+  /// Its bytes were changed on behalf of `who`: what it may do to whoever executes it goes
+  /// (inode(7), "The file type and mode"), where the host does not see to that.
+  virtual void written_by(const Credentials& /*who*/) {}
   virtual ErrnoOr<StatfsBuffer> statfs() { return StatfsBuffer{}; }
   /// A description of it. `path` is where it was found.
   virtual ErrnoOr<FilePtr> open(DentryPtr path, int flags) = 0;

@@ -171,6 +171,11 @@ Errno may_jump(const WalkFrom& from, const DentryPtr& at, const DentryPtr& to) {
 
 }  // namespace
 
+bool Tree::is_read_only(const DentryPtr& at) {
+  std::lock_guard lock(mutex_);
+  return is_on_read_only_mount(*at);
+}
+
 bool Tree::has_mount_option(const DentryPtr& at, std::string_view option) {
   std::lock_guard lock(mutex_);
   return mount_has_option(*at, option);
@@ -774,10 +779,14 @@ namespace {
 /// A new node's group and mode below a set-group-id directory.
 NewNode owned(const Credentials& who, const Stat& dir, uint32_t mode, uint64_t device) {
   NewNode node{mode, device, who.fsuid, who.fsgid};
-  if ((dir.mode & S_ISGID) != 0) {
-    node.gid = dir.gid;
-    if (S_ISDIR(mode)) node.mode |= S_ISGID;
-  }
+  if ((dir.mode & S_ISGID) == 0) return node;
+  node.gid = dir.gid;
+  constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
+  if (S_ISDIR(mode))
+    node.mode |= S_ISGID;
+  else if ((mode & kRunsAsGroup) == kRunsAsGroup && !who.in_group(dir.gid) &&
+           !who.can_over(kCapFsetid, dir.uid, dir.gid))
+    node.mode &= ~uint32_t{S_ISGID};
   return node;
 }
 }  // namespace
@@ -785,11 +794,14 @@ NewNode owned(const Credentials& who, const Stat& dir, uint32_t mode, uint64_t d
 ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, int flags,
                                  uint32_t mode) {
   const bool create = (flags & O_CREAT) != 0;
-  const int access = (flags & O_ACCMODE) == O_RDONLY ? 4 : (flags & O_ACCMODE) == O_WRONLY ? 2 : 6;
+  const bool empties = (flags & O_TRUNC) != 0;
+  const int how = (flags & O_ACCMODE) == O_RDONLY ? 4 : (flags & O_ACCMODE) == O_WRONLY ? 2 : 6;
+  const int access = empties ? how | 2 : how;  // to empty a file is to write to it
   DentryPtr found;
   bool created = false;
   bool read_only = false;
   bool no_devices = false;
+  bool no_execution = false;
   {
     std::lock_guard lock(mutex_);
     std::string current(path);
@@ -844,6 +856,7 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
     }
     read_only = is_on_read_only_mount(*found);
     no_devices = mount_has_option(*found, "nodev");
+    no_execution = mount_has_option(*found, "noexec");
   }
   if ((flags & O_PATH) != 0) {
     if ((flags & O_DIRECTORY) != 0 && !found->inode->is_dir()) return Errno(ENOTDIR);
@@ -861,14 +874,18 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
     GUEST_TRY(may_access(from.credentials, stat, access));
     if (access != 4 && S_ISREG(stat.mode) && read_only) return Errno(EROFS);
     if ((S_ISCHR(stat.mode) || S_ISBLK(stat.mode)) && no_devices) return Errno(EACCES);
-    truncated = (flags & O_TRUNC) != 0 && S_ISREG(stat.mode);
-    if (access != 4 || truncated) writing = GUEST_TRY(hold_for_writing(found->inode));
-    if (truncated) GUEST_TRY(found->inode->truncate(0));
+    truncated = empties && S_ISREG(stat.mode);
+    if (access != 4) writing = GUEST_TRY(hold_for_writing(found->inode));
+    if (truncated) {
+      GUEST_TRY(found->inode->truncate(0));
+      found->inode->written_by(from.credentials);
+    }
   }
   Opened opened;
   opened.file =
       GUEST_TRY(found->inode->open(found, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC)));
-  if (access != 4) opened.file->keep(std::move(writing));
+  if (how != 4) opened.file->keep(std::move(writing));
+  opened.file->set_runnable(!no_execution);
   opened.created = created;
   opened.truncated = truncated;
   return opened;
@@ -944,6 +961,7 @@ Errno Tree::link(const DentryPtr& what, const WalkFrom& from, std::string_view p
   const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
   if (there.ok()) return Errno(EEXIST);
   if (there.error().value() != ENOENT) return there.error();
+  if (mount_root(*what) != mount_root(*parent.dir)) return Errno(EXDEV);
   if (what->inode->is_dir()) return Errno(EPERM);
   GUEST_TRY(may_change(from.credentials, parent.dir));
   GUEST_TRY(parent.dir->inode->link(parent.name, *what->inode));
@@ -1019,6 +1037,7 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
   std::lock_guard lock(mutex_);
   const Parent old_place = GUEST_TRY(parent_of(from, path));
   const Parent new_place = GUEST_TRY(parent_of(to, new_path));
+  if (mount_root(*old_place.dir) != mount_root(*new_place.dir)) return Errno(EXDEV);
   for (const std::string& name : {old_place.name, new_place.name})
     if (name.empty() || name == "." || name == "..") return Errno(EBUSY);
   const DentryPtr moved = GUEST_TRY(step(old_place.dir, old_place.name));
@@ -1029,23 +1048,34 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
   if (!there.ok() && there.error().value() != ENOENT) return there.error();
   if (there.ok() && (flags & kNoReplace) != 0) return Errno(EEXIST);
   if (!there.ok() && (flags & kExchange) != 0) return Errno(ENOENT);
-  // A directory must not go below itself.
-  for (DentryPtr at = new_place.dir; at; at = at->parent)
-    if (at == moved) return Errno(EINVAL);
+  const bool exchange = (flags & kExchange) != 0;
+  // A directory must not go below itself, nor may what is exchanged for it.
+  for (const Dentry* at = new_place.dir.get(); at != nullptr; at = at->parent.get())
+    if (at->inode == moved->inode) return Errno(EINVAL);
+  for (const Dentry* at = old_place.dir.get(); there.ok() && at != nullptr; at = at->parent.get())
+    if (at->inode == there.value()->inode) return Errno(exchange ? EINVAL : ENOTEMPTY);
+  const bool elsewhere = old_place.dir->inode != new_place.dir->inode;
+  // In another directory its name ".." is written anew.
+  const auto may_go = [&](const WalkFrom& by, const DentryPtr& what) -> Errno {
+    if (!elsewhere || !what->inode->is_dir()) return kOk;
+    const Stat stat = GUEST_TRY(what->inode->stat());
+    return may_access(by.credentials, stat, 2);
+  };
   GUEST_TRY(may_remove(from.credentials, old_place.dir, moved));
+  GUEST_TRY(may_go(from, moved));
   if (there.ok()) {
     const DentryPtr& target = there.value();
     if (target->inode == moved->inode) return kOk;
     if (!target->parent) return Errno(EBUSY);
     if (flags == 0 && dir != target->inode->is_dir()) return Errno(dir ? ENOTDIR : EISDIR);
     GUEST_TRY(may_remove(to.credentials, new_place.dir, target));
+    if (exchange) GUEST_TRY(may_go(to, target));
   } else {
     GUEST_TRY(may_change(to.credentials, new_place.dir));
   }
   GUEST_TRY(
       old_place.dir->inode->rename(old_place.name, *new_place.dir->inode, new_place.name, flags));
   old_place.dir->children.erase(old_place.name);
-  const bool exchange = (flags & kExchange) != 0;
   if (exchange) {
     const DentryPtr& other = there.value();
     {

@@ -46,7 +46,7 @@ class Dentry {
   bool keeps_restrictions = false;
   UserSpacePtr owner;  // of a mounted root: where the file system was mounted; null: in the first
   std::shared_ptr<MountCount> counted_in;  // of a mounted root; null: in no namespace any more
-  bool no_cache = false;  // taken apart: names below are not remembered
+  bool no_cache = false;                   // taken apart: names below are not remembered
   /// Of what was taken apart: names at or below which something was mounted. What that covered is
   /// not found by who still has this.
   std::shared_ptr<const std::set<std::string, std::less<>>> masked;
@@ -117,6 +117,8 @@ class Tree {
   /// Whether "noexec" and the like is among the options of the mount that it lies in; "ro" is said
   /// of its root's inodes too, by EROFS.
   bool has_mount_option(const DentryPtr& at, std::string_view option);
+  /// Nothing that lies in its mount may be changed by its name.
+  bool is_read_only(const DentryPtr& at);
   /// What is mounted in it now stays.
   void lock_mounts(const DentryPtr& root);
   static bool is_mount_root(const Dentry& at) { return !at.parent; }

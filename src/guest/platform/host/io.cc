@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,11 @@ ErrnoOr<size_t> read_at(sys::FdRef fd, std::span<std::byte> to, int64_t offset) 
 }
 ErrnoOr<size_t> write_at(sys::FdRef fd, std::span<const std::byte> from, int64_t offset) {
   return transfer([&] { return ::pwrite(fd.raw(), from.data(), from.size(), offset); });
+}
+
+ErrnoOr<size_t> append(sys::FdRef fd, std::span<const std::byte> from) {
+  const iovec all{const_cast<std::byte*>(from.data()), from.size()};
+  return transfer([&] { return ::pwritev2(fd.raw(), &all, 1, -1, RWF_APPEND); });
 }
 
 ErrnoOr<Stat> stat(sys::FdRef fd) {

@@ -16,6 +16,8 @@ namespace fluyt::guest::host {
 
 ErrnoOr<size_t> read(sys::FdRef fd, std::span<std::byte> to);
 ErrnoOr<size_t> write(sys::FdRef fd, std::span<const std::byte> from);
+/// At the end of a file, which the descriptor's position is behind then (pwritev2(2), RWF_APPEND).
+ErrnoOr<size_t> append(sys::FdRef fd, std::span<const std::byte> from);
 ErrnoOr<size_t> read_at(sys::FdRef fd, std::span<std::byte> to, int64_t offset);
 ErrnoOr<size_t> write_at(sys::FdRef fd, std::span<const std::byte> from, int64_t offset);
 ErrnoOr<Stat> stat(sys::FdRef fd);

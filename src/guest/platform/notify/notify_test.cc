@@ -463,7 +463,8 @@ TEST_F(NotifyPlatform, TheHostKeepsAnRseqAreaUntilItIsToForgetIt) {
   thread->finish();
   forget_here();
   image.rseq = {};
-  expect_call(start(image)->run(), SYS_getpid);
+  auto next = start(image);
+  expect_call(next->run(), SYS_getpid);
   EXPECT_EQ(processor(*memory_), kNone);
 }
 
@@ -481,7 +482,8 @@ TEST_F(NotifyPlatform, WhatIsNotToBeForgottenAnyMoreIsNotUsedAgain) {
   thread->drop_rseq();
   thread->finish();
   image.registers.rax = SYS_getpid;
-  expect_call(start(image)->run(), SYS_getpid);
+  auto next = start(image);
+  expect_call(next->run(), SYS_getpid);
 }
 
 TEST_F(NotifyPlatform, VectorRegistersSurviveASwapAndAFork) {
