@@ -457,6 +457,12 @@ int blocked_signals() {
   const timespec now{0, 0};
   value("a look under another mask", ppoll(nullptr, 0, &now, &none));
   value("its signal came", alarms.load());
+  // What such a file is never ready for.
+  fd_set urgent;
+  FD_ZERO(&urgent);
+  FD_SET(0, &urgent);
+  timeval shortly{0, 20000};
+  value("nothing urgent", select(1, nullptr, nullptr, &urgent, &shortly));
   return 0;
 }
 

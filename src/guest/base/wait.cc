@@ -26,7 +26,9 @@ void Sleeper::set(uint32_t bit, Wakes& wakes) {
 Sleeper::Outcome Sleeper::sleep_until(const Deadline& deadline, uint32_t heard) {
   for (uint32_t state = state_.load();;) {
     if ((state & heard) != 0) {
-      const bool woken = (state & kWoken) != 0;
+      const bool interrupted = (state & heard & kInterrupted) != 0;
+      const bool woken = (state & kWoken) != 0 && !(interrupted && has_looked_);
+      has_looked_ = woken && interrupted;
       state_.fetch_and(~(kAsleep | (woken ? kWoken : 0)));
       return woken ? Outcome::kWoken : Outcome::kInterrupted;
     }

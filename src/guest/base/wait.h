@@ -53,7 +53,8 @@ class Sleeper final : public Waiter {
  public:
   enum class Outcome : uint8_t { kWoken, kInterrupted, kTimedOut };
 
-  /// Until wake, interrupt or the deadline. A wake that came before is not lost.
+  /// Until wake, interrupt or the deadline. A wake that came before is not lost. Who is interrupted
+  /// and woken is to look once more, but not twice: wakes may come without end.
   Outcome sleep(const Deadline& deadline);
   /// The same, deaf to interrupts (vfork's parent, the last of a group).
   Outcome sleep_deeply(const Deadline& deadline);
@@ -77,6 +78,7 @@ class Sleeper final : public Waiter {
   Outcome sleep_until(const Deadline& deadline, uint32_t heard);
   void set(uint32_t bit, Wakes& wakes);
   std::atomic<uint32_t> state_{0};
+  bool has_looked_ = false;  // since it was interrupted; the sleeper's own
 };
 
 /// Those who wait for one thing. Who is in it when it ends is in nothing from then on.

@@ -34,6 +34,19 @@ TEST(Sleeper, AnInterruptEndsSleepsUntilItIsTakenOff) {
   EXPECT_EQ(sleeper.sleep(soon()), Outcome::kTimedOut);
 }
 
+TEST(Sleeper, WhoIsInterruptedLooksOnceMoreHoweverOftenItIsWoken) {
+  Sleeper sleeper;
+  sleeper.interrupt();
+  for (int i = 0; i < 2; ++i) {
+    sleeper.wake();
+    EXPECT_EQ(sleeper.sleep({}), Outcome::kWoken);
+    sleeper.wake();
+    EXPECT_EQ(sleeper.sleep({}), Outcome::kInterrupted);
+  }
+  sleeper.clear_interrupt();
+  EXPECT_EQ(sleeper.sleep({}), Outcome::kWoken) << "the last wake is not lost";
+}
+
 TEST(Sleeper, DeepSleepIsDeafToInterruptsAlone) {
   Sleeper sleeper;
   sleeper.interrupt();

@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace fluyt::guest::host {
 
 Poller::Poller()
@@ -30,7 +32,8 @@ void Poller::watch(sys::FdRef fd, uint32_t events, WaitQueue& queue) {
   watched_[fd.raw()] = &queue;
   if (epoll_ctl(epoll_.raw(), known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd.raw(), &event) != 0) {
     watched_.erase(fd.raw());
-    queue.wake_all();
+    // What is always ready (EPERM) becomes nothing else.
+    if (errno != EPERM) queue.wake_all();
   }
 }
 
