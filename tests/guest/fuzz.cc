@@ -21,6 +21,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -1499,6 +1500,15 @@ void execute_sealed(char** argv) {
   fexecve(to, argv, environment);
 }
 
+/// The host ends a process whose area for restartable sequences (rseq(2)) has nonsense in it, and
+/// workers write nonsense into any memory that they can: not into the master's, which is to
+/// survive.
+void drop_rseq() {
+  char* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
+  for (uint64_t length = 32; __rseq_size != 0 && length <= 1024; length += 32)
+    if (syscall(SYS_rseq, area, length, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) == 0) return;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -1517,6 +1527,7 @@ int main(int argc, char** argv) {
   chmod("/w", 01777);
   signal(SIGPIPE, SIG_IGN);
   execute_sealed(argv);
+  drop_rseq();
   // What workers write to our streams is not to be taken for what the guest kernel says.
   const int nowhere = open("/dev/null", O_RDWR);
   dup2(nowhere, 2);
