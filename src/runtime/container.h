@@ -132,7 +132,8 @@ struct ExecRequest {
   std::string below_cgroup;  // a cgroup below the container's, relative to it; empty: its own
   /// The same for single v1 controllers, by their names: "memory" to "sub".
   std::map<std::string, std::string> below_controllers;
-  bool even_if_paused = false;  // wait until a paused container is resumed, instead of an error
+  bool even_if_paused = false;   // wait until a paused container is resumed, instead of an error
+  bool seen_not_paused = false;  // by the caller, just now: it is not asked again
   Program program;
   Stdio stdio;
   ParentOf parent = ParentOf::kCaller;

@@ -248,7 +248,8 @@ Attempt attempt(const ExecRequest& request, const Plan& plan, HostSide& side,
 Result<Executed> exec(const ExecRequest& request) {
   const Plan plan = FLUYT_TRY(plan_exec(request));
   const sys::Process init = FLUYT_TRY(open_init(request));
-  if (!request.even_if_paused && FLUYT_TRY(cgroup::frozen(request.cgroup))) {
+  const bool is_asked = !request.even_if_paused && !request.seen_not_paused;
+  if (is_asked && FLUYT_TRY(cgroup::frozen(request.cgroup))) {
     return Error(Code::kFailedPrecondition, cat("container ", quote(request.id), " is paused"));
   }
   HostSide side;

@@ -196,7 +196,8 @@ Result<int> exec(Invocation& call) {
   request.init_start_time = container.start_time;
   request.cgroup = std::move(container.cgroup);
   FLUYT_TRY(set_cgroups(o.cgroups, request));
-  request.even_if_paused = true;  // it was looked at just now
+  request.even_if_paused = o.ignore_paused;
+  request.seen_not_paused = !o.ignore_paused;
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
   if (!o.detach) request.newlines = runtime::Newlines::kAsWritten;
   request.preserve_fds = add_listen_fds(preserve_fds, request.process);
