@@ -138,6 +138,7 @@ std::optional<Error> said_error(sys::FdRef channel) {
 Result<> tell_made(const CreateRequest& request, Created& created, pid_t pid) {
   created.start_time = FLUYT_TRY(sys::start_time_of(pid));
   if (!request.on_made) return {};
+  cgroup::mark(created.cgroup, {.pid = pid, .start_time = created.start_time});
   return request.on_made({.pid = pid,
                           .start_time = created.start_time,
                           .cgroup = created.cgroup,

@@ -106,8 +106,8 @@ enum class Part { kAll, kUnified, kLegacy };
 
 /// Makes the directories of locate() with their parents: cpuset values copied down on v1,
 /// controllers enabled down the path on v2. A controller that `resources` needs and that the host
-/// lacks is kFailedPrecondition naming the field. A leaf that holds processes already is
-/// kAlreadyExists. On an error what was made is removed again.
+/// lacks is kFailedPrecondition naming the field. A leaf that holds processes already, itself or in
+/// cgroups below, is kAlreadyExists. On an error what was made is removed again.
 /// `part`: with cgroupfs the v2 directory may be made first, for a process to be born in, and the
 /// others while that sets itself up; an error of the second leaves what the first has made.
 /// With the systemd driver systemd starts the scope (Delegate=yes), with the properties that
@@ -183,6 +183,20 @@ Result<std::vector<pid_t>> pids(const CgroupRecord& record);
 /// cgroup.kill, or freezer and pidfds in rounds on pure v1. kDeadlineExceeded when some are left.
 /// Frozen ones are thawed. Absent is success.
 Result<> kill_all(const CgroupRecord& record, Deadline deadline);
+/// A container's first process, as a mark on its cgroup names it.
+struct Init {
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+};
+/// Writes on the cgroup whose it is (an extended attribute of one of its directories), in place of
+/// what a container that had it before has written. Without a word where the kernel has none.
+void mark(const CgroupRecord& record, const Init& init);
+/// Whether the last one to mark it was this container: what is in there is its own, then. Where the
+/// container's first process has ended, nothing else tells: once its cgroup is empty, another may
+/// be made there.
+bool is_marked(const CgroupRecord& record, const Init& init);
+/// A directory below that another container has marked; empty: none, or nothing is marked.
+std::string find_other_below(const CgroupRecord& record, const Init& init);
 /// Waits until no process is left: by event on v2 and hybrid, with a bounded back-off on pure v1.
 Result<> wait_empty(const CgroupRecord& record, Deadline deadline);
 /// Waits for emptiness, then removes the cgroup with its children in every hierarchy. Absent is

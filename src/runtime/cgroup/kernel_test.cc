@@ -176,6 +176,55 @@ TEST_P(Kernel, AnOccupiedCgroupIsRefusedAndKept) {
   EXPECT_THAT(pids(record_).value(), ElementsAre(pid));
 }
 
+TEST_P(Kernel, ACgroupWithProcessesBelowIsRefusedAndKept) {
+  ASSERT_OK(make_leaf());
+  const CgroupRecord leaf = record_;
+  auto below = [](std::string directory) {
+    return directory.empty() ? directory : directory + "/sub";
+  };
+  record_.unified = below(leaf.unified);
+  for (auto& [name, directory] : record_.legacy) directory = below(directory);
+  ASSERT_OK(make_leaf());
+  const pid_t pid = start_sleeper();
+  record_ = leaf;
+  const auto again = make_leaf();
+  ASSERT_FALSE(again.ok());
+  EXPECT_EQ(again.error().code(), Code::kAlreadyExists);
+  EXPECT_THAT(again.error().message(), HasSubstr("is not empty"));
+  EXPECT_THAT(pids(record_).value(), ElementsAre(pid));
+}
+
+TEST_P(Kernel, AMarkIsTheLastOnesWhoMadeIt) {
+  ASSERT_OK(make_leaf());
+  const Init first{.pid = 7, .start_time = 100};
+  const Init second{.pid = 8, .start_time = 200};
+  EXPECT_FALSE(is_marked(record_, first));
+  mark(record_, first);
+  EXPECT_TRUE(is_marked(record_, first));
+  EXPECT_FALSE(is_marked(record_, {.pid = 7, .start_time = 101}));
+  mark(record_, second);
+  EXPECT_FALSE(is_marked(record_, first));
+  EXPECT_TRUE(is_marked(record_, second));
+  EXPECT_EQ(find_other_below(record_, second), "");
+}
+
+TEST_P(Kernel, AnotherContainersCgroupBelowIsFound) {
+  ASSERT_OK(make_leaf());
+  const Init outer{.pid = 7, .start_time = 100};
+  mark(record_, outer);
+  const CgroupRecord leaf = record_;
+  auto below = [](std::string directory) {
+    return directory.empty() ? directory : directory + "/sub";
+  };
+  record_.unified = below(leaf.unified);
+  for (auto& [name, directory] : record_.legacy) directory = below(directory);
+  ASSERT_OK(make_leaf());
+  EXPECT_EQ(find_other_below(leaf, outer), "");
+  mark(record_, {.pid = 8, .start_time = 200});
+  EXPECT_THAT(find_other_below(leaf, outer), ::testing::EndsWith("/sub"));
+  record_ = leaf;
+}
+
 TEST_P(Kernel, AFailedMakeLeavesNothing) {
   const auto made = make_leaf({.unified = {{"nonsense.max", "1"}}});
   ASSERT_FALSE(made.ok());

@@ -64,10 +64,17 @@ Error taken(std::string_view what, const std::string& directory, std::string_vie
                                          quote(directory, 1024), " ", why));
 }
 
+Error occupied(const std::string& directory) {
+  return taken("is not empty", directory, "or one below holds processes: expected one of its own");
+}
+
+// The container's end is the end of all that is in its cgroup, so nobody may be in there before.
 Result<> refuse_occupied(const std::string& directory) {
+  // As text: of another PID namespace's processes it shows zeroes.
   const std::string procs = FLUYT_TRY(read_value(directory, "cgroup.procs"));
-  if (trim(procs).empty()) return {};
-  return taken("is not empty", directory, "holds processes: expected one of its own");
+  std::vector<pid_t> below;
+  if (trim(procs).empty()) FLUYT_TRY(collect_pids(directory, below));
+  return trim(procs).empty() && below.empty() ? Result<>() : Result<>(occupied(directory));
 }
 
 // A process that is moved into a frozen cgroup stands still, and with it whoever waits for it. Also
@@ -175,8 +182,10 @@ Result<> make_unified(const Host& host, const std::string& path, const std::vect
     fresh = FLUYT_TRY(make_one(level, made));
     parent = level;
   }
-  if (!fresh && owner == Owner::kUs) FLUYT_TRY(refuse_occupied(path));
-  const bool frozen = FLUYT_TRY(event_flag(FLUYT_TRY(read_value(path, "cgroup.events")), "frozen"));
+  const std::string events = FLUYT_TRY(read_value(path, "cgroup.events"));
+  if (!fresh && owner == Owner::kUs && FLUYT_TRY(event_flag(events, "populated")))
+    return occupied(path);
+  const bool frozen = FLUYT_TRY(event_flag(events, "frozen"));
   return refuse_frozen(path, frozen ? "FROZEN" : "THAWED");
 }
 
@@ -241,8 +250,7 @@ Result<> make_directories(const Host& host, const CgroupRecord& record,
 Result<> refuse_taken(const CgroupRecord& record) {
   if (!record.unified.empty() && sys::exists(record.unified)) {
     const std::string events = FLUYT_TRY(read_value(record.unified, "cgroup.events"));
-    if (FLUYT_TRY(event_flag(events, "populated")))
-      return taken("is not empty", record.unified, "holds processes: expected one of its own");
+    if (FLUYT_TRY(event_flag(events, "populated"))) return occupied(record.unified);
     if (FLUYT_TRY(event_flag(events, "frozen"))) return refuse_frozen(record.unified, "FROZEN");
   }
   const std::string* freezer = find_legacy(record, "freezer");

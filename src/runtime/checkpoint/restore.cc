@@ -156,6 +156,7 @@ Result<> Restore::finish(pid_t init) {
   FLUYT_TRY(wait_until_held());
   created_.init = FLUYT_TRY(sys::Process::open(init));
   created_.start_time = FLUYT_TRY(sys::start_time_of(init));
+  cgroup::mark(created_.cgroup, {.pid = init, .start_time = created_.start_time});
   const auto pids = FLUYT_TRY(members());
   if (read_stat(init).parent != getpid() || std::find(pids.begin(), pids.end(), init) == pids.end())
     return Error(Code::kInternal, cat("criu's answer: ", init, " is not the container's process"));
