@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 
 import bundle
 import harness
@@ -84,3 +85,114 @@ def test_a_cgroup_with_processes_below_is_refused(box, fails):
                 seen += 1
         os.rmdir(place)
     assert seen > 0
+
+
+@pytest.mark.parametrize("own_pids", [True, False])
+@pytest.mark.parametrize("verb", [("delete", "one"), ("delete", "-f", "one"), ("kill", "one", "KILL"), ("kill", "--all", "one", "KILL")])
+def test_a_stopped_container_has_no_claim_on_who_is_in_its_cgroup_now(box, own_pids, verb):
+    if not own_pids:
+        without_pid_namespace(box)
+    first = box.start(name="one")
+    os.kill(first, signal.SIGKILL)
+    harness.wait_for(lambda: gone(first), "the first to end")
+    second = box.start(name="two")
+    made = box.call(*verb)
+    assert box.state("two")["status"] == "running" and not gone(second)
+    if verb[0] == "delete":
+        assert made.returncode == 0 and "the cgroup stays" in made.stderr and not os.path.exists(box.root + "/one")
+    else:
+        assert made.returncode == (0 if "--all" in verb else 1)
+    box.done("delete", "-f", "two")
+
+
+def test_a_container_below_anothers_cgroup_outlives_its_delete(box):
+    without_pid_namespace(box)
+    path = box.config["linux"]["cgroupsPath"]
+    box.start(name="one")
+    box.config["linux"]["cgroupsPath"] = path + "/below"
+    below = box.start(name="two")
+    box.config["linux"]["cgroupsPath"] = path
+    refused = box.call("delete", "-f", "one")
+    assert refused.returncode == 1 and path + "/below" in refused.stderr and "another container's" in refused.stderr
+    assert box.state("one")["status"] == "running" and not gone(below)
+    box.done("delete", "-f", "two")
+    box.done("delete", "-f", "one")
+    assert box.cgroups() == []
+
+
+def test_a_late_delete_leaves_the_next_of_the_name(box, tmp_path):
+    """The second of two deletes waits for the first; by the time that it gets its turn the name is another container's."""
+    mark = str(tmp_path / "mark")
+    box.config["hooks"] = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {mark}; while [ -e {mark} ]; do sleep 0.02; done"]}]}
+    box.start(name="name")
+    first = in_background(box, "delete", "-f", "name")
+    try:
+        harness.wait_for(lambda: os.path.exists(mark), "the hook")
+        # The name is free while the hook runs.
+        assert box.call("delete", "name").returncode == 1
+        box.done("delete", "-f", "name")
+        del box.config["hooks"]
+        box.start(name="name")
+        second = in_background(box, "delete", "name")
+        assert second.wait(60) == 1
+    finally:
+        if os.path.exists(mark):
+            os.unlink(mark)
+        assert first.wait(60) == 0
+    assert box.state("name")["status"] == "running"
+
+
+def test_the_end_of_a_run_leaves_the_next_of_the_name(box):
+    box.write(("sleep", "1000"))
+    box.ids.add("name")
+    run = in_background(box, "run", "name")
+    try:
+        harness.wait_for(lambda: box.call("state", "name").returncode == 0 and box.state("name")["status"] == "running", "it to run")
+        os.kill(run.pid, signal.SIGSTOP)
+        box.done("delete", "-f", "name")
+        second = box.start(name="name")
+    finally:
+        os.kill(run.pid, signal.SIGCONT)
+    assert run.wait(60) == 128 + signal.SIGKILL
+    assert box.state("name")["status"] == "running" and not gone(second)
+
+
+@pytest.mark.parametrize("kind", ["startContainer", "poststart"])
+def test_a_forced_delete_does_not_wait_for_hooks(box, kind):
+    box.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 60"]}]}
+    box.write(("sleep", "1000"))
+    box.ids.add("slow")
+    box.detached("create", "slow")
+    start = in_background(box, "start", "slow")
+    try:
+        harness.wait_for(lambda: box.state("slow")["status"] == "running", "it to be started")
+        began = time.monotonic()
+        box.done("delete", "-f", "slow")
+        assert time.monotonic() - began < 8
+        assert not os.path.exists(box.root + "/slow") and box.cgroups() == []
+    finally:
+        start.kill()
+        start.wait()
+
+
+def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):
+    said = str(tmp_path / "said")
+    box.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} >> {said}"]}]
+                           for kind in ("createRuntime", "poststop")}
+    box.write(("sleep", "1000"))
+    refused = box.call("create", "--pid-file", "/no/such/file", "late")
+    assert refused.returncode == 1 and "--pid-file" in refused.stderr
+    with open(said, encoding="utf-8") as file:
+        assert file.read().split() == ["createRuntime", "poststop"]
+    assert os.listdir(box.root) == [] and box.cgroups() == []
+
+
+def test_kill_all_without_a_cgroup_is_a_kill(box):
+    box.write(("sleep", "1000"))
+    box.ids.add("bare")
+    made = subprocess.run([RUNF, "--root", box.root, "--cgroup-manager", "disabled", "--log", box.bundle + "/log", "run", "-d", "bare"], check=False,
+                          cwd=box.bundle, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+    assert made.returncode == 0
+    pid = box.state("bare")["pid"]
+    box.done("kill", "--all", "bare", "KILL")
+    harness.wait_for(lambda: gone(pid), "it to end")

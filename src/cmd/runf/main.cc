@@ -24,6 +24,13 @@ class Runf final : public Launcher {
   bool shows_itself() const override { return true; }
   std::span<const Command> commands() const override { return kMore; }
   Result<> check(const oci::Spec& /*spec*/) const override { return {}; }
+  bool ends_with_init(const oci::Spec& spec) const override {
+    if (!spec.linux_) return false;
+    for (const oci::Namespace& space : spec.linux_->namespaces) {
+      if (space.type == oci::NamespaceType::kPid) return space.path.empty();
+    }
+    return false;
+  }
   Result<runtime::Created> create(runtime::CreateRequest& request,
                                   const std::string& /*folder*/) const override {
     return runtime::create(request);

@@ -97,7 +97,7 @@ Result<int> restore(Invocation& call) {
   FLUYT_TRY(protect_program(call));
   FLUYT_TRY(check_terminal(call, loaded.spec.process && loaded.spec.process->terminal, o.detach,
                            o.console_socket));
-  const Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
+  Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   Record record;
   auto make = [&]() -> Result<runtime::Created> {
     runtime::checkpoint::RestoreRequest request;
@@ -126,7 +126,7 @@ Result<int> restore(Invocation& call) {
   for (const std::string& warning : created->warnings) call.log.warn(warning);
   if (o.detach) return 0;
   const int code = FLUYT_TRY(stay(created->init, std::move(created->console)));
-  FLUYT_TRY(destroy(call, folder, record));
+  FLUYT_TRY(destroy_ended(call, folder, record, loaded.spec));
   return code;
 }
 

@@ -15,6 +15,8 @@ class Rung final : public commands::Launcher {
   std::span<const commands::Command> commands() const override;
   std::vector<commands::Option> options() override;
   Result<> check(const oci::Spec& spec) const override;
+  // A member's programs descend from a process of its sandbox's.
+  bool ends_with_init(const oci::Spec& /*spec*/) const override { return false; }
   Result<runtime::Created> create(runtime::CreateRequest& request,
                                   const std::string& folder) const override;
   Result<runtime::Executed> exec(runtime::ExecRequest& request,

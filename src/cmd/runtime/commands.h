@@ -46,6 +46,9 @@ class Launcher {
   /// Whether its programs could reach a socket of the host's that is bound into the root
   /// (notify.h).
   virtual bool reaches_host_sockets() const { return true; }
+  /// Whether the end of a container's first process is the end of all of its processes, as in a PID
+  /// namespace of its own.
+  virtual bool ends_with_init(const oci::Spec& spec) const = 0;
   /// As runtime::create() and runtime::exec(). `folder` is the container's state folder.
   virtual Result<runtime::Created> create(runtime::CreateRequest& request,
                                           const std::string& folder) const = 0;

@@ -90,14 +90,13 @@ struct Raised {
   std::optional<NotifyRelay> notify;  // of a run
 };
 
-void undo(const Loaded& loaded, const Record& record, const runtime::Created& created) {
-  const Deadline deadline = Deadline::after_ms(5000);
-  created.init.kill(SIGKILL).ignore("the error that led here is the one to tell");
-  created.init.wait(deadline).ignore("the error that led here is the one to tell");
-  runtime::end_cgroup(created.cgroup, deadline)
-      .ignore("the error that led here is the one to tell");
-  runtime::release(loaded.spec, record.id, record.rootfs, record.root_mount)
-      .ignore("the error that led here is the one to tell");
+// The container's life ends as every other does, with its poststop hooks.
+void undo(Invocation& call, Folder& folder, const Loaded& loaded, const Record& record,
+          const runtime::Created& created) {
+  constexpr std::string_view kWhy = "the error that led here is the one to tell";
+  created.init.kill(SIGKILL).ignore(kWhy);
+  created.init.wait(Deadline::after_ms(5000)).ignore(kWhy);
+  destroy_ended(call, folder, record, loaded.spec).ignore(kWhy);
 }
 
 Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& created) {
@@ -202,7 +201,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     gate.inner_report.reset();
     auto done = hand_over(o, folder, created);
     if (!done.ok()) {
-      undo(loaded, record, created);
+      undo(call, folder, loaded, record, created);
       return std::move(done).error();
     }
     return Raised{std::move(folder), std::move(loaded), std::move(created),
@@ -264,10 +263,7 @@ Result<int> run(Invocation& call) {
     return 1;
   }
   Raised raised = std::move(*made);
-  auto give_up = [&] {
-    undo(raised.loaded, raised.record, raised.created);
-    destroy(call, raised.folder, raised.record).ignore("there is another error to tell");
-  };
+  auto give_up = [&] { undo(call, raised.folder, raised.loaded, raised.record, raised.created); };
   auto why = open_gate(raised);
   if (why.ok() && !why->empty()) {
     give_up();

@@ -7,11 +7,22 @@ namespace fluyt::commands {
 
 namespace {
 
-Result<> remove_one(Invocation& call, const std::string& id, bool force) {
-  auto opened = Folder::open(call.globals.root, id);
-  if (!opened.ok() && force && opened.error().code() == Code::kNotFound) return {};
-  Folder folder = FLUYT_TRY(std::move(opened));
-  FLUYT_TRY(folder.lock());
+// Another command may be at work on it and wait for the container: for its hooks, for its memory to
+// be written. Its end is the end of that.
+Result<> lock_by_force(Folder& folder) {
+  auto locked = folder.lock(Deadline::after_ms(0));
+  if (locked.ok() || locked.error().code() != Code::kDeadlineExceeded) return locked;
+  auto record = folder.load();
+  if (!record.ok()) {
+    if (auto unfinished = folder.find_unfinished()) record = std::move(*unfinished);
+  }
+  if (record.ok()) FLUYT_TRY(end_init(folder, *record));
+  return folder.lock();
+}
+
+Result<> remove_named(Invocation& call, const std::string& id, bool force) {
+  Folder folder = FLUYT_TRY(Folder::open(call.globals.root, id));
+  FLUYT_TRY(force ? lock_by_force(folder) : folder.lock());
   auto record = folder.load();
   if (!record.ok()) {
     if (!force) return std::move(record).error();
@@ -24,6 +35,12 @@ Result<> remove_one(Invocation& call, const std::string& id, bool force) {
                                                 " that is not stopped: ", status_name(status)));
   }
   return destroy(call, folder, *record);
+}
+
+Result<> remove_one(Invocation& call, const std::string& id, bool force) {
+  auto removed = remove_named(call, id, force);
+  if (!removed.ok() && force && removed.error().code() == Code::kNotFound) return {};
+  return removed;
 }
 
 }  // namespace

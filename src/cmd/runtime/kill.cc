@@ -1,9 +1,11 @@
 #include <signal.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/strings.h"
 #include "cmd/runtime/commands.h"
+#include "cmd/runtime/destroy.h"
 #include "cmd/runtime/store.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/container.h"
@@ -36,39 +38,55 @@ Result<int> parse_signal(const std::string& text) {
 }
 
 // Without a PID namespace of its own its first process is like any other: the rest outlives it.
-bool shares_pids(const Folder& folder) {
+bool outlives_init(const Invocation& call, const Folder& folder) {
   auto spec = folder.load_config();
-  if (!spec.ok() || !spec->linux_) return false;
-  for (const oci::Namespace& space : spec->linux_->namespaces) {
-    if (space.type == oci::NamespaceType::kPid) return !space.path.empty();
-  }
-  return true;
+  return spec.ok() && !call.launcher.ends_with_init(*spec);
+}
+
+Error not_running() { return {Code::kFailedPrecondition, "container not running"}; }
+
+// What runs of the container beside its first process is known by its cgroup, as long as that is
+// its own: while the first lives nobody else is let in.
+Result<bool> owns_cgroup(Invocation& call, const Folder& folder, const Record& record) {
+  if (FLUYT_TRY(status_of(folder, record)) != Status::kStopped) return true;
+  return outlives_init(call, folder) && holds_its_own(record);
 }
 
 // All that is in its cgroup. With none, it ran no more.
-Result<> kill_together(const Record& record) {
-  if (FLUYT_TRY(runtime::pids(record.cgroup)).empty())
-    return Error(Code::kFailedPrecondition, "container not running");
+Result<> kill_together(Invocation& call, const Folder& folder, const Record& record) {
+  if (!FLUYT_TRY(owns_cgroup(call, folder, record)) ||
+      FLUYT_TRY(runtime::pids(record.cgroup)).empty())
+    return not_running();
   return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
+}
+
+// A pid that is still listed once its pidfd is open is that process.
+Result<> signal_each(const Record& record, int number) {
+  std::vector<sys::Process> held;
+  for (const pid_t pid : FLUYT_TRY(runtime::pids(record.cgroup))) {
+    auto process = sys::Process::open(pid);
+    if (process.ok()) held.push_back(std::move(*process));
+  }
+  const std::vector<pid_t> still = FLUYT_TRY(runtime::pids(record.cgroup));
+  for (const sys::Process& process : held) {
+    if (std::ranges::binary_search(still, process.pid())) FLUYT_TRY(process.kill(number));
+  }
+  return {};
 }
 
 Result<> kill_one(Invocation& call, const std::string& id, int number, bool all) {
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, id));
   const Record record = FLUYT_TRY(folder.load());
-  if (all) {
-    for (const pid_t pid : FLUYT_TRY(runtime::cgroup::pids(record.cgroup))) {
-      auto process = sys::Process::open(pid);
-      if (process.ok()) FLUYT_TRY(process->kill(number));
-    }
-    return {};
+  const bool has_cgroup = record.cgroup != runtime::CgroupRecord{};
+  if (all && has_cgroup) {
+    return FLUYT_TRY(owns_cgroup(call, folder, record)) ? signal_each(record, number) : Result<>();
   }
-  if (number == SIGKILL && record.cgroup != runtime::CgroupRecord{} && shares_pids(folder)) {
-    return kill_together(record);
-  }
+  if (number == SIGKILL && has_cgroup && outlives_init(call, folder))
+    return kill_together(call, folder, record);
   // The pidfd first, then the question whose it is.
   auto process = sys::Process::open(record.pid);
   if (!process.ok() || FLUYT_TRY(status_of(folder, record)) == Status::kStopped) {
-    return Error(Code::kFailedPrecondition, "container not running");
+    return not_running();
   }
   FLUYT_TRY(process->kill(number));
   if (number == SIGKILL && FLUYT_TRY(status_of(folder, record)) == Status::kPaused) {

@@ -9,7 +9,12 @@ namespace fluyt::commands {
 
 namespace {
 
-Result<> run_poststart(const Folder& folder, const Record& record) {
+// The hooks of startContainer and poststart take their time, without the lock: whoever wants to
+// pause or to delete the container need not wait for them.
+Result<> finish_start(const Folder& folder, const Record& record, sys::FdRef report) {
+  FLUYT_TRY(Folder::wait_executed(report));
+  if (!folder.is_named())
+    return Error(Code::kFailedPrecondition, "the container was deleted while it was started");
   const oci::Spec spec = FLUYT_TRY(folder.load_config());
   if (!spec.hooks) return {};
   oci::State state;
@@ -47,15 +52,16 @@ Result<Begun> begin(Invocation& call, const std::string& id) {
   if (auto manager = FLUYT_TRY(NotifyRelay::manager()))
     begun.notify = FLUYT_TRY(NotifyRelay::open(folder, std::move(*manager)));
   if (begun.notify) begun.process = FLUYT_TRY(sys::Process::open(record.pid));
-  auto started = [&]() -> Result<> {
-    FLUYT_TRY(folder.open_gate());
-    return run_poststart(folder, record);
-  }();
+  const sys::Fd report = FLUYT_TRY(folder.open_gate());
+  folder.unlock();
+  auto started = finish_start(folder, record, report);
   if (started.ok()) return begun;
   // A hook that fails ends the container; a program that could not be executed has ended it itself.
   if (started.error().message().starts_with("error running ")) {
-    auto destroyed = destroy(call, folder, record);
-    if (!destroyed.ok()) call.log.warn(destroyed.error().message());
+    auto destroyed = folder.lock();
+    if (destroyed.ok()) destroyed = destroy(call, folder, record);
+    if (!destroyed.ok() && destroyed.error().code() != Code::kNotFound)
+      call.log.warn(destroyed.error().message());
   }
   return std::move(started).error();
 }

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
@@ -213,14 +214,34 @@ std::optional<Packed> Folder::find_packed() const {
   return stamp ? unpack(*text, *stamp) : std::nullopt;
 }
 
-Result<> Folder::lock() {
-  int result = 0;
-  do {
-    result = flock(fd_.raw(), LOCK_EX);
-  } while (result != 0 && errno == EINTR);
-  if (result != 0) return Error::from_errno(errno, cat("flock(", quote(path_), ")"));
-  return {};
+// No call waits for a lock and for a time too, and who holds it is nearly always done at once.
+Result<> Folder::lock(Deadline deadline) {
+  useconds_t pause_us = 500;
+  while (flock(fd_.raw(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      return Error::from_errno(errno, cat("flock(", quote(path_), ")"));
+    if (deadline.passed()) {
+      return Error(Code::kDeadlineExceeded,
+                   cat(path_, ": another command has not done with the container yet"));
+    }
+    usleep(pause_us);
+    pause_us = std::min<useconds_t>(pause_us * 2, 20'000);
+  }
+  if (is_named()) return {};
+  unlock();
+  return Error(Code::kNotFound, cat("container does not exist: ", quote(id())));
 }
+
+void Folder::unlock() { flock(fd_.raw(), LOCK_UN); }
+
+bool Folder::is_named() const {
+  struct stat ours{};
+  struct stat named{};
+  return fstat(fd_.raw(), &ours) == 0 && lstat(path_.c_str(), &named) == 0 &&
+         ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+std::string Folder::id() const { return path_.substr(path_.rfind('/') + 1); }
 
 bool Folder::outlives_boot() const {
   auto magic = sys::fs_magic(fd_);
@@ -240,7 +261,11 @@ Result<> Folder::mark_paused(bool paused) const {
 
 bool Folder::is_marked_paused() const { return faccessat(fd_.raw(), kPaused, F_OK, 0) == 0; }
 
-Result<> Folder::remove() const { return sys::remove_tree(path_); }
+Result<> Folder::remove() const {
+  const sys::Fd root =
+      FLUYT_TRY(sys::open(path_.substr(0, path_.rfind('/') + 1), O_PATH | O_DIRECTORY));
+  return is_named() ? sys::remove_tree(root, id()) : Result<>();
+}
 
 namespace {
 
@@ -272,15 +297,19 @@ bool Folder::has_gate() const {
   return info.ok() && *info;
 }
 
-Result<> Folder::open_gate() const {
+Result<sys::Fd> Folder::open_gate() const {
   // The first process holds both for reading and writing, so neither open waits.
-  const sys::Fd report = FLUYT_TRY(sys::open(fd_, kReport, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
+  sys::Fd report = FLUYT_TRY(sys::open(fd_, kReport, O_RDONLY | O_NONBLOCK | O_NOFOLLOW));
   const sys::Fd gate = FLUYT_TRY(sys::open(fd_, kGate, O_WRONLY | O_NONBLOCK | O_NOFOLLOW));
   FLUYT_TRY(sys::remove_file(fd_, kGate));
+  FLUYT_TRY(sys::remove_file(fd_, kReport));
   FLUYT_TRY(sys::write_all(gate, "\n"));
   FLUYT_TRY(sys::set_nonblocking(report, false));
+  return report;
+}
+
+Result<> Folder::wait_executed(sys::FdRef report) {
   const std::string why = FLUYT_TRY(sys::read_all(report, 1U << 16U));
-  FLUYT_TRY(sys::remove_file(fd_, kReport));
   if (!why.empty()) return Error(Code::kFailedPrecondition, why);
   return {};
 }

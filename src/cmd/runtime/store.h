@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/time.h"
 #include "cmd/runtime/packed/packed.h"
 #include "oci/runtime_spec.h"
 #include "runtime/cgroup/cgroup.h"
@@ -62,8 +63,15 @@ class Folder {
   /// For a runtime that pauses containers without freezing their cgroups.
   Result<> mark_paused(bool paused) const;
   bool is_marked_paused() const;
-  /// One at a time: start, delete, pause, resume. Held until the folder object ends.
-  Result<> lock();
+  /// One at a time: start, delete, pause, resume, checkpoint. Held until unlock() or the end of the
+  /// folder object. kDeadlineExceeded: another command holds it; kNotFound: the container was
+  /// deleted since the folder was opened, and its name may be another's by now.
+  Result<> lock(Deadline deadline = Deadline::after_ms(kLockMs));
+  void unlock();
+  static constexpr int64_t kLockMs = 10'000;
+  /// Whether the container's name still leads to this folder. While it is locked that stays so.
+  bool is_named() const;
+  /// Nothing is done where the name leads to another.
   Result<> remove() const;
   /// False where it is in memory: what it names is of this boot, then.
   bool outlives_boot() const;
@@ -74,13 +82,16 @@ class Folder {
   };
   Result<Gate> make_gate() const;
   bool has_gate() const;
-  /// Lets the first process go, and returns when it has executed its program or said why not.
-  Result<> open_gate() const;
+  /// Lets the first process go. What it says is for wait_executed().
+  Result<sys::Fd> open_gate() const;
+  /// Returns when the program was executed, or with the reason why not.
+  static Result<> wait_executed(sys::FdRef report);
 
   const std::string& path() const { return path_; }
   sys::FdRef fd() const { return fd_; }
 
  private:
+  std::string id() const;
   Folder(std::string path, sys::Fd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
   std::string path_;
   sys::Fd fd_;
