@@ -1,6 +1,7 @@
 """runf where things go wrong, or happen at once: what is not the container's stays as it is, and what is does not stay."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -173,6 +174,25 @@ def test_a_forced_delete_does_not_wait_for_hooks(box, kind):
     finally:
         start.kill()
         start.wait()
+
+
+def test_update_leaves_the_devices_that_others_allowed(box):
+    top = next((top for top in harness.cgroup_tops() if os.path.exists(top + "/devices.allow")), None)
+    if top is None:
+        pytest.skip("no v1 devices controller")
+    box.start()
+    place = top + box.config["linux"]["cgroupsPath"]
+    with open(place + "/devices.allow", "w", encoding="ascii") as file:
+        file.write("c 195:* rw")
+    resources = box.bundle + "/resources.json"
+    with open(resources, "w", encoding="utf-8") as file:
+        json.dump({"cpu": {"shares": 512}, "devices": [{"allow": False, "access": "rwm"}]}, file)
+    box.done("update", "-r", resources, "one")
+    with open(place + "/devices.list", encoding="ascii") as file:
+        assert "c 195:* rw" in file.read()
+    cpu = next(top for top in harness.cgroup_tops() if os.path.exists(top + box.config["linux"]["cgroupsPath"] + "/cpu.shares"))
+    with open(cpu + box.config["linux"]["cgroupsPath"] + "/cpu.shares", encoding="ascii") as file:
+        assert file.read().strip() == "512"
 
 
 def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):

@@ -123,6 +123,8 @@ Result<int> update(Invocation& call) {
     return Error(Code::kFailedPrecondition, "container not running");
   }
   oci::Resources resources = FLUYT_TRY(o.resources ? from_file(*o.resources) : from_options(o));
+  // The container's are as they were made, with what hooks and others have allowed since.
+  resources.devices.clear();
   if (const std::string left = runtime::cgroup::left_out(record.cgroup, resources); !left.empty())
     call.log.warn(left);
   FLUYT_TRY(call.launcher.update(resources, folder.path()));

@@ -33,6 +33,8 @@ void read_current(Layout& layout, const CgroupRecord& record, const oci::Resourc
   if (resources.memory && (resources.memory->limit || resources.memory->swap)) {
     layout.current.memory_limit =
         legacy != nullptr ? read_legacy_limit(*legacy) : read_number(layout.unified, "memory.max");
+    if (legacy == nullptr)
+      layout.current.swap_limit = read_number(layout.unified, "memory.swap.max");
   }
   if (resources.memory && resources.memory->check_before_update.value_or(false)) {
     const auto usage = legacy != nullptr ? read_number(*legacy, "memory.usage_in_bytes")

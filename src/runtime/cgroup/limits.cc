@@ -247,6 +247,14 @@ Result<> Planner::memory_legacy(const oci::MemoryResources& memory, const Place&
   return {};
 }
 
+// The sum that the spec knows, where there is a limit on it. It stays when memory.limit changes
+// alone, as v1 has it by itself; a cgroup without swap stays without.
+std::optional<int64_t> present_sum(const Layout::Current& current) {
+  const int64_t memory = current.memory_limit.value_or(-1);
+  const int64_t swap = current.swap_limit.value_or(-1);
+  return memory < 0 || swap <= 0 ? std::nullopt : std::optional(memory + swap);
+}
+
 std::string number_or_max(int64_t value) { return value < 0 ? "max" : std::to_string(value); }
 
 Result<> Planner::memory_unified(const oci::MemoryResources& memory, const Place& where) {
@@ -258,6 +266,7 @@ Result<> Planner::memory_unified(const oci::MemoryResources& memory, const Place
   const int64_t limit = memory.limit.value_or(0);
   int64_t swap = memory.swap.value_or(0);
   if (limit == -1 && swap == 0) swap = -1;
+  if (limit > 0 && swap == 0) swap = present_sum(layout_.current).value_or(0);
   if (swap != 0) {
     // The spec counts memory and swap together, v2 swap alone.
     std::string alone = "max";

@@ -25,6 +25,7 @@ struct Layout {
 
   struct Current {
     std::optional<int64_t> memory_limit;  // v1 and v2; -1: none
+    std::optional<int64_t> swap_limit;    // v2: of swap alone; -1: none
     std::optional<uint64_t> memory_usage;
     std::string cpu_max;  // v2: "max 100000"
   };

@@ -107,6 +107,22 @@ TEST(Memory, UnifiedCountsSwapAlone) {
   EXPECT_THAT(plan(at, memory({.swap = 100})), ElementsAre("/v2/memory.swap.max=40"));
 }
 
+TEST(Memory, UnifiedKeepsTheSumWhenTheLimitChangesAlone) {
+  Layout at = unified();
+  at.current.memory_limit = 100;
+  at.current.swap_limit = 100;
+  EXPECT_THAT(plan(at, memory({.limit = 150})),
+              ElementsAre("/v2/memory.swap.max=50", "/v2/memory.max=150"));
+  EXPECT_THAT(plan(at, memory({.limit = 300})),
+              ElementsAre("linux.resources.memory.swap: 200: memory and swap together are below "
+                          "memory.limit 300"));
+  // Nothing was said of swap, or that there is none.
+  at.current.swap_limit = -1;
+  EXPECT_THAT(plan(at, memory({.limit = 150})), ElementsAre("/v2/memory.max=150"));
+  at.current.swap_limit = 0;
+  EXPECT_THAT(plan(at, memory({.limit = 150})), ElementsAre("/v2/memory.max=150"));
+}
+
 TEST(Memory, WhatCannotBeIsAnErrorWithTheField) {
   EXPECT_THAT(
       plan(unified(), memory({.limit = 100, .swap = 50})),
