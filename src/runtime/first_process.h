@@ -21,7 +21,7 @@ struct FirstProcess {
   sys::FdRef gate;               // invalid: there is none, as for every exec
   sys::FdRef report;             // invalid without a gate: the channel tells
   sys::FdRef container_init;     // an exec: pidfd of the container's first process
-  uint64_t container_types = 0;  // an exec: the namespaces to join, CLONE_NEW*
+  uint64_t container_types = 0;  // an exec: the namespaces to join, CLONE_NEW*; maybe none
   oci::State state;              // for hooks; its pid comes with kGo
 };
 

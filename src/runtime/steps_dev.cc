@@ -146,7 +146,8 @@ Result<> open_console(Inside& in) {
     FLUYT_TRY(sys::set_window_size(in.console, in.plan.console_height, in.plan.console_width));
   }
   FLUYT_TRY(sys::set_owner(in.console, in.plan.identity.uid));
-  if (in.p.container_types == 0) FLUYT_TRY(bind_console(in));
+  // An exec's is not the container's.
+  if (!in.p.container_init.valid()) FLUYT_TRY(bind_console(in));
   return send_packet(in.p.channel, Message::kConsole, 0, {}, {pty.master});
 }
 

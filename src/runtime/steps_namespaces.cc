@@ -40,7 +40,8 @@ Result<> join_container(Inside& in) {
   for (const sys::Fd& file : in.host.tasks) ::close(file.raw());
   // All at once, by pidfd: it cannot have become another process, and either all are joined or
   // none.
-  FLUYT_TRY(sys::join_namespaces(in.p.container_init, in.p.container_types));
+  if (in.p.container_types != 0)
+    FLUYT_TRY(sys::join_namespaces(in.p.container_init, in.p.container_types));
   if ((in.p.container_types & CLONE_NEWUSER) != 0) FLUYT_TRY(become_root(in));
   if (in.host.root.valid()) {
     FLUYT_TRY(sys::change_directory(in.host.root));

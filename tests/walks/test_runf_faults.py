@@ -195,6 +195,15 @@ def test_update_leaves_the_devices_that_others_allowed(box):
         assert file.read().strip() == "512"
 
 
+@pytest.mark.parametrize("words", [("--pid-file", "/no/such/file"), ("--pidfd-socket", "/no/such/socket")])
+@pytest.mark.parametrize("detach", [("-d",), ()])
+def test_an_exec_that_fails_late_leaves_no_process(box, words, detach):
+    box.start()
+    refused = box.call("exec", *detach, *words, "one", "sleep", "1002")
+    assert refused.returncode == 255 and "/no/such" in refused.stderr
+    assert len(json.loads(box.done("ps", "--format", "json", "one"))) == 1
+
+
 def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):
     said = str(tmp_path / "said")
     box.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} >> {said}"]}]
@@ -205,6 +214,34 @@ def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):
     with open(said, encoding="utf-8") as file:
         assert file.read().split() == ["createRuntime", "poststop"]
     assert os.listdir(box.root) == [] and box.cgroups() == []
+
+
+def test_an_exec_by_file_is_confined_as_its_container(box):
+    process = box.config["process"]
+    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}]
+    process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 6}
+    process["oomScoreAdj"] = 321
+    box.start()
+    told = box.bundle + "/process.json"
+    with open(told, "w", encoding="utf-8") as file:
+        json.dump({"args": ["sh", "-c", "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj; grep CapBnd /proc/self/status"], "cwd": "/",
+                   "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}, file)
+    lines = box.done("exec", "--process", told, "one").split()
+    assert lines[:3] == ["77", "99", "321"] and lines[4] == "0000000020000420"
+    with open(told, "w", encoding="utf-8") as file:
+        json.dump({"args": ["sh", "-c", "ulimit -n"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
+                   "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 55, "hard": 66}]}, file)
+    assert box.done("exec", "--process", told, "one").split() == ["55"]
+
+
+def test_a_container_without_namespaces_takes_an_exec(box):
+    box.config["linux"]["namespaces"] = []
+    box.config["mounts"] = []
+    for key in ("maskedPaths", "readonlyPaths"):
+        box.config["linux"].pop(key, None)
+    box.config.pop("hostname", None)
+    box.start()
+    assert box.done("exec", "one", "echo", "aboard") == "aboard\n"
 
 
 def test_kill_all_without_a_cgroup_is_a_kill(box):

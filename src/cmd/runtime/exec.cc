@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,12 +82,27 @@ void add_capabilities(const std::vector<std::string>& names, oci::Process& proce
   }
 }
 
+// What a file does not name is as with the container's own program: an exec is not less confined
+// for it.
+oci::Process completed(oci::Process process, const oci::Process& own) {
+  if (!process.capabilities) process.capabilities = own.capabilities;
+  if (process.rlimits.empty()) process.rlimits = own.rlimits;
+  if (process.apparmor_profile.empty()) process.apparmor_profile = own.apparmor_profile;
+  if (process.selinux_label.empty()) process.selinux_label = own.selinux_label;
+  if (!process.oom_score_adj) process.oom_score_adj = own.oom_score_adj;
+  if (!process.scheduler) process.scheduler = own.scheduler;
+  if (!process.io_priority) process.io_priority = own.io_priority;
+  if (!process.exec_cpu_affinity) process.exec_cpu_affinity = own.exec_cpu_affinity;
+  return process;
+}
+
 Result<oci::Process> make_process(const Options& o, const oci::Spec& spec,
                                   const std::vector<std::string>& words) {
   if (o.process) {
     const std::string text =
         FLUYT_TRY_CONTEXT(sys::read_file(*o.process, oci::kMaxSpecBytes), "option --process");
-    return FLUYT_TRY_CONTEXT(oci::parse_process(text), "option --process");
+    return completed(FLUYT_TRY_CONTEXT(oci::parse_process(text), "option --process"),
+                     spec.process.value_or(oci::Process{}));
   }
   if (words.size() < 2) return Error(Code::kInvalidArgument, "exec args cannot be empty");
   oci::Process process = spec.process.value_or(oci::Process{});
@@ -165,6 +181,24 @@ void debug_affinity(Log& log, const oci::Process& process, pid_t pid) {
   log.debug(cat("nsexec[", pid, "]: affinity: 0x", digits));
 }
 
+Result<> hand_over(const Options& o, runtime::Executed& executed) {
+  if (!o.console_socket.empty()) {
+    FLUYT_TRY(send_console(o.console_socket, executed.console));
+    executed.console.reset();
+  }
+  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, executed.process.pidfd()));
+  if (!o.pid_file.empty())
+    FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, executed.process.pid()), "option --pid-file");
+  return {};
+}
+
+// Whoever is told of an error takes it that nothing runs.
+void end(const sys::Process& process) {
+  constexpr std::string_view kWhy = "the error that led here is the one to tell";
+  process.kill(SIGKILL).ignore(kWhy);
+  process.wait(Deadline::after_ms(5000)).ignore(kWhy);
+}
+
 // What callers know of it first, where that is why.
 Error explain(const Folder& folder, const Running& container, Error error) {
   auto status = status_of(folder, container);
@@ -215,16 +249,12 @@ Result<int> exec(Invocation& call) {
   call.log.debug(cat("container ", request.id, ": process ", executed.process.pid(), " runs"));
   debug_affinity(call.log, request.process, executed.process.pid());
   for (const std::string& warning : executed.warnings) call.log.warn(warning);
-  if (!o.console_socket.empty()) {
-    FLUYT_TRY(send_console(o.console_socket, executed.console));
-    executed.console.reset();
-  }
-  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, executed.process.pidfd()));
-  if (!o.pid_file.empty()) {
-    FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, executed.process.pid()), "option --pid-file");
-  }
+  auto handed = hand_over(o, executed);
+  if (!handed.ok()) return end(executed.process), std::move(handed).error();
   if (o.detach) return 0;
-  return stay(executed.process, std::move(executed.console));
+  auto code = stay(executed.process, std::move(executed.console));
+  if (!code.ok()) end(executed.process);
+  return code;
 }
 
 }  // namespace fluyt::commands
