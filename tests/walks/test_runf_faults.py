@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -216,6 +217,61 @@ def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):
     assert os.listdir(box.root) == [] and box.cgroups() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_run_makes_its_container_undoes_it(box, tmp_path, number):
+    at, said = str(tmp_path / "at"), str(tmp_path / "said")
+    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {at}; while [ -e {at} ]; do sleep 0.02; done"]}],
+                           "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {said}"]}]}
+    box.write(("sleep", "1000"))
+    run = in_background(box, "run", "asked")
+    try:
+        harness.wait_for(lambda: os.path.exists(at), "the hook")
+        run.send_signal(number)
+        os.unlink(at)
+        assert run.wait(60) == 128 + number
+    finally:
+        run.kill()
+        run.wait()
+    assert os.path.exists(said) and os.listdir(box.root) == [] and box.cgroups() == []
+
+
+def test_a_terminal_passes_on_more_than_it_holds(box):
+    """Input beyond what a pty holds, while the program waits for its output to be read."""
+    box.config["process"]["terminal"] = True
+    box.write(("sh", "-c", "stty -echo; echo ready; exec cat"))
+    box.ids.add("terminal")
+    run = in_background(box, "run", "terminal", stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    lines = b"".join(b"%06d of the cargo, stowed below decks and sealed\n" % i for i in range(20_000))
+    try:
+        assert run.stdout.readline() == b"ready\n"
+        assert run.communicate(lines + b"\x04", timeout=60)[0] == lines and run.returncode == 0
+    finally:
+        run.kill()
+        run.wait()
+
+
+def test_an_output_that_does_not_block_gets_all(box):
+    box.config["process"]["terminal"] = True
+    box.write(("sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo $i of the cargo; i=$((i+1)); done"))
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    box.ids.add("terminal")
+    run = in_background(box, "run", "terminal", stdout=writer)
+    got = b""
+    try:
+        # It finds the pipe full before anybody reads.
+        harness.wait_for(lambda: select.select([], [writer], [], 0)[1] == [], "the pipe to be full")
+        os.close(writer)
+        while chunk := os.read(reader, 1 << 16):
+            got += chunk
+        assert run.wait(60) == 0
+    finally:
+        run.kill()
+        run.wait()
+        os.close(reader)
+    assert got.splitlines()[-1] == b"19999 of the cargo" and got.count(b"\n") == 20000
+
+
 def test_an_exec_by_file_is_confined_as_its_container(box):
     process = box.config["process"]
     process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}]
@@ -253,3 +309,14 @@ def test_kill_all_without_a_cgroup_is_a_kill(box):
     pid = box.state("bare")["pid"]
     box.done("kill", "--all", "bare", "KILL")
     harness.wait_for(lambda: gone(pid), "it to end")
+
+
+def test_descriptors_of_another_process_are_not_listened_on(box):
+    box.write(("sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd"))
+    env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}
+    made = box.call("run", "ears", env=env)
+    assert made.returncode == 0 and made.stdout.startswith("fds= pid=\n"), made.stdout
+    # What is ours is passed on: the shell is the process that becomes runf.
+    made = subprocess.run(["sh", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "{RUNF}" --root "{box.root}" run ears 3</dev/null'], check=False,
+                          cwd=box.bundle, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0 and made.stdout.startswith("fds=1 pid=1\n") and "3" in made.stdout.split()[2:], (made.stdout, made.stderr)

@@ -10,6 +10,7 @@
 #include "cmd/runtime/bundle.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/destroy.h"
+#include "cmd/runtime/foreground.h"
 #include "cmd/runtime/start_process.h"
 #include "cmd/runtime/store.h"
 #include "runtime/checkpoint/checkpoint.h"
@@ -125,7 +126,8 @@ Result<int> restore(Invocation& call) {
   }
   for (const std::string& warning : created->warnings) call.log.warn(warning);
   if (o.detach) return 0;
-  const int code = FLUYT_TRY(stay(created->init, std::move(created->console)));
+  const Signals signals = FLUYT_TRY(Signals::take());
+  const int code = FLUYT_TRY(stay(signals, created->init, std::move(created->console)));
   FLUYT_TRY(destroy_ended(call, folder, record, loaded.spec));
   return code;
 }

@@ -7,6 +7,7 @@
 #include "cmd/runtime/bundle.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/destroy.h"
+#include "cmd/runtime/foreground.h"
 #include "cmd/runtime/start_process.h"
 #include "cmd/runtime/store.h"
 #include "runtime/cgroup/limits.h"
@@ -88,6 +89,7 @@ struct Raised {
   Gate gate;
   Record record;
   std::optional<NotifyRelay> notify;  // of a run
+  std::optional<Signals> signals;     // of a run in the foreground
 };
 
 // The container's life ends as every other does, with its poststop hooks.
@@ -152,6 +154,9 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
   FLUYT_TRY(call.launcher.check(loaded.spec));
   // Here rather than first of all: the pages of what reads a specification are ours no longer.
   FLUYT_TRY(protect_program(call));
+  // What comes from here on finds somebody who undoes what was made, or passes it on.
+  std::optional<Signals> signals;
+  if (verb == Verb::kRun) signals = FLUYT_TRY(Signals::take());
   const uid_t owner = getuid();
   const bool without_rights = FLUYT_TRY(take_rights(loaded));
   std::optional<std::string> manager;
@@ -204,8 +209,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
       undo(call, folder, loaded, record, created);
       return std::move(done).error();
     }
-    return Raised{std::move(folder), std::move(loaded), std::move(created),
-                  std::move(gate),   std::move(record), std::move(notify)};
+    return Raised{std::move(folder), std::move(loaded), std::move(created), std::move(gate),
+                  std::move(record), std::move(notify), std::move(signals)};
   };
   auto raised = make();
   if (!raised.ok()) folder.remove().ignore("the error above is the one to tell");
@@ -264,6 +269,12 @@ Result<int> run(Invocation& call) {
   }
   Raised raised = std::move(*made);
   auto give_up = [&] { undo(call, raised.folder, raised.loaded, raised.record, raised.created); };
+  // A first process may be deaf to it, so it is not let go first. A program without a gate runs.
+  const auto asked = raised.signals ? Signals::asked_to_end() : std::nullopt;
+  if (asked && raised.gate.gate.valid()) {
+    give_up();
+    return 128 + *asked;
+  }
   auto why = open_gate(raised);
   if (why.ok() && !why->empty()) {
     give_up();
@@ -281,7 +292,8 @@ Result<int> run(Invocation& call) {
     if (notify != nullptr) FLUYT_TRY(notify->pass_until_ready(raised.created.init));
     return 0;
   }
-  const int code = FLUYT_TRY(stay(raised.created.init, std::move(raised.created.console), notify));
+  const int code = FLUYT_TRY(
+      stay(*raised.signals, raised.created.init, std::move(raised.created.console), notify));
   if (!o.keep) FLUYT_TRY(destroy_ended(call, raised.folder, raised.record, raised.loaded.spec));
   return code;
 }

@@ -5,6 +5,7 @@
 
 #include "base/strings.h"
 #include "cmd/runtime/commands.h"
+#include "cmd/runtime/foreground.h"
 #include "cmd/runtime/start_process.h"
 #include "cmd/runtime/store.h"
 #include "cmd/runtime/user/user.h"
@@ -234,7 +235,7 @@ Result<int> exec(Invocation& call) {
   request.seen_not_paused = !o.ignore_paused;
   request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO), sys::FdRef(STDERR_FILENO)};
   if (!o.detach) request.newlines = runtime::Newlines::kAsWritten;
-  request.preserve_fds = add_listen_fds(preserve_fds, request.process);
+  request.preserve_fds = preserve_fds;
   call.log.debug(cat("container ", request.id, ": exec beside process ", request.init_pid));
   debug_filter(call.log, request.spec);
   auto done = call.launcher.exec(request, folder.path());
@@ -252,7 +253,10 @@ Result<int> exec(Invocation& call) {
   auto handed = hand_over(o, executed);
   if (!handed.ok()) return end(executed.process), std::move(handed).error();
   if (o.detach) return 0;
-  auto code = stay(executed.process, std::move(executed.console));
+  auto code = [&]() -> Result<int> {
+    const Signals signals = FLUYT_TRY(Signals::take());
+    return stay(signals, executed.process, std::move(executed.console));
+  }();
   if (!code.ok()) end(executed.process);
   return code;
 }

@@ -2,101 +2,18 @@
 
 #include <fcntl.h>
 #include <linux/seccomp.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/ioctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 
 #include "base/strings.h"
 #include "runtime/seccomp/compile.h"
 #include "sys/file.h"
-#include "sys/pty.h"
 #include "sys/socket.h"
 
 namespace fluyt::commands {
-
-namespace {
-
-const sys::FdRef kIn(STDIN_FILENO);
-const sys::FdRef kOut(STDOUT_FILENO);
-
-// Where a person sits, if one does: one stream may be redirected.
-int own_terminal() {
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (isatty(fd) == 1) return fd;
-  }
-  return -1;
-}
-
-// Our terminal in raw mode for as long as this lives. It goes on turning newlines into new lines,
-// for the container's end does not.
-class RawTerminal {
- public:
-  RawTerminal() : fd_(own_terminal()) {
-    if (fd_ < 0 || tcgetattr(fd_, &before_) != 0) {
-      fd_ = -1;
-      return;
-    }
-    termios raw = before_;
-    cfmakeraw(&raw);
-    raw.c_oflag |= OPOST;
-    tcsetattr(fd_, TCSANOW, &raw);
-  }
-  RawTerminal(const RawTerminal&) = delete;
-  RawTerminal& operator=(const RawTerminal&) = delete;
-  ~RawTerminal() {
-    if (fd_ >= 0) tcsetattr(fd_, TCSANOW, &before_);
-  }
-
- private:
-  termios before_{};
-  int fd_;
-};
-
-void copy_window_size(sys::FdRef console) {
-  winsize size{};
-  const int terminal = own_terminal();
-  if (terminal < 0 || ioctl(terminal, TIOCGWINSZ, &size) != 0) return;
-  sys::set_window_size(console, size.ws_row, size.ws_col).ignore("the old size is as good");
-}
-
-Result<sys::Fd> all_signals() {
-  sigset_t all;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, nullptr);
-  sys::Fd fd(signalfd(-1, &all, SFD_CLOEXEC));
-  if (!fd.valid()) return Error::from_errno(errno, "signalfd()");
-  return fd;
-}
-
-// False: that end is closed, and nothing more comes from it.
-bool copy_some(sys::FdRef from, sys::FdRef to) {
-  std::array<char, 16384> buffer;
-  auto got = sys::read_some(from, buffer);
-  if (!got.ok() || *got == 0) return false;
-  return sys::write_all(to, {buffer.data(), *got}).ok();
-}
-
-Result<> pass_signal(sys::FdRef signals, const sys::Process& process, sys::FdRef console) {
-  signalfd_siginfo info{};
-  FLUYT_TRY(sys::read_some(signals, {reinterpret_cast<char*>(&info), sizeof info}));
-  const auto number = static_cast<int>(info.ssi_signo);
-  if (number == SIGCHLD || number == SIGURG || number == SIGPIPE) return {};
-  if (number == SIGWINCH && console.valid()) {
-    copy_window_size(console);
-    return {};
-  }
-  return process.kill(number);
-}
-
-}  // namespace
 
 Result<> check_terminal(const Invocation& call, bool terminal, bool detached,
                         const std::string& console_socket) {
@@ -139,6 +56,9 @@ Result<int> open_descriptors(int count, Log& log) {
 }
 
 int add_listen_fds(int preserve_fds, oci::Process& process) {
+  // Of another process's environment we may be the heir, not of its descriptors (sd_listen_fds(3)).
+  const char* whose = getenv("LISTEN_PID");
+  if (whose == nullptr || parse_number<pid_t>(whose) != getpid()) return preserve_fds;
   const char* text = getenv("LISTEN_FDS");
   const auto count = text == nullptr ? std::nullopt : parse_number<int>(text);
   if (!count || *count <= 0 || *count > 1024) return preserve_fds;
@@ -158,35 +78,6 @@ void debug_filter(Log& log, const oci::Spec& spec) {
   if (!program->unknown_names.empty()) {
     log.debug(cat("linux.seccomp.syscalls: passed over, for no table knows them: ",
                   join(program->unknown_names, " ")));
-  }
-}
-
-Result<int> stay(const sys::Process& process, sys::Fd console, NotifyRelay* notify) {
-  const sys::Fd signals = FLUYT_TRY(all_signals());
-  std::optional<RawTerminal> raw;
-  if (console.valid()) {
-    raw.emplace();
-    copy_window_size(console);
-  }
-  bool input = console.valid();
-  bool output = console.valid();
-  while (true) {
-    std::array<pollfd, 5> entries{{{process.pidfd().raw(), POLLIN, 0},
-                                   {signals.raw(), POLLIN, 0},
-                                   {output ? console.raw() : -1, POLLIN, 0},
-                                   {input ? STDIN_FILENO : -1, POLLIN, 0},
-                                   {notify != nullptr ? notify->fd().raw() : -1, POLLIN, 0}}};
-    if (poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR)
-      return Error::from_errno(errno, "poll()");
-    if (entries[1].revents != 0) FLUYT_TRY(pass_signal(signals, process, console));
-    if (entries[2].revents != 0) output = copy_some(console, kOut);
-    if (entries[3].revents != 0) input = copy_some(kIn, console);
-    if (entries[4].revents != 0) notify->pass();
-    if (entries[0].revents == 0) continue;
-    // What it wrote last is still in the pty: the read ends with EIO once nobody has it open.
-    if (output && (entries[2].revents & POLLIN) != 0) continue;
-    const auto status = FLUYT_TRY(process.wait(Deadline::never()));
-    return status ? status->shell_code() : 255;
   }
 }
 

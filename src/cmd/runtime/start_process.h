@@ -6,12 +6,11 @@
 #include "base/result.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/log.h"
-#include "cmd/runtime/notify.h"
 #include "oci/runtime_spec.h"
 #include "sys/fd.h"
 #include "sys/process.h"
 
-/// What create, run and exec share: handing over a terminal, pid files, staying in the foreground.
+/// What create, run and exec share: handing over a terminal, pid files, descriptors.
 namespace fluyt::commands {
 
 /// Who gives up the terminal says where to; who keeps it does not.
@@ -22,14 +21,11 @@ Result<> send_console(const std::string& path, sys::FdRef master);
 Result<> write_pid_file(const std::string& path, pid_t pid);
 /// With --debug: the flags of the seccomp filter, and the names in it that nobody knows.
 void debug_filter(Log& log, const oci::Spec& spec);
-/// Passes signals on to the process and, with a valid `console`, our terminal's input and its
-/// output, until the process ends; with `notify`, what it says to the service manager. Returns its
-/// shell code.
-Result<int> stay(const sys::Process& process, sys::Fd console, NotifyRelay* notify = nullptr);
 /// How many descriptors from 3 up to keep of the `count` asked for: up to the last one that was
 /// given to us. Fewer are a warning. Asked before we open any of our own.
 Result<int> open_descriptors(int count, Log& log);
-/// LISTEN_FDS of our environment counts into the descriptors to keep, and is passed on.
+/// LISTEN_FDS of our environment counts into the descriptors to keep, and is passed on, where
+/// LISTEN_PID says that it is for us.
 int add_listen_fds(int preserve_fds, oci::Process& process);
 
 }  // namespace fluyt::commands
