@@ -72,6 +72,18 @@ TEST(Mounts, RemountTakesRecursiveOptionsToo) {
   EXPECT_EQ(box.shell("touch /a/x /a/b/x 2>/dev/null; ls /a/x /a/b/x 2>/dev/null").out, "");
 }
 
+TEST(Mounts, RemountHasOptionsOfTheFileSystem) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  box.spec.mounts.push_back(
+      {.destination = "/a", .type = "tmpfs", .source = "tmpfs", .options = {"size=64m"}});
+  box.spec.mounts.push_back({.destination = "/a", .options = {"remount", "nosuid", "size=1m"}});
+  EXPECT_THAT(box.shell("grep ' /a ' /proc/self/mountinfo").out,
+              ::testing::AllOf(HasSubstr("size=1024k"), HasSubstr("nosuid")));
+  box.spec.mounts.back().options = {"remount", "no-such=1"};
+  EXPECT_THAT(box.shell("true").error, HasSubstr("no-such"));
+}
+
 TEST(Mounts, LinksAreBoundCoveredAndCopiedWhereAskedTo) {
   FLUYT_NEEDS_ROOT();
   Box box;

@@ -262,8 +262,12 @@ Result<> change_mount(Inside& in, const MountPlan& mount) {
     FLUYT_TRY(sys::set_mount_attributes(target, attributes(options.tree_set, options.tree_clear),
                                         sys::Depth::kTree));
   }
-  return sys::set_mount_attributes(target, attributes(options.set, options.clear),
-                                   sys::Depth::kOne);
+  FLUYT_TRY(
+      sys::set_mount_attributes(target, attributes(options.set, options.clear), sys::Depth::kOne));
+  if (options.data.empty()) return {};
+  sys::FsContext context = FLUYT_TRY(sys::FsContext::pick(target));
+  FLUYT_TRY(set_options(context, mount));
+  return context.reconfigure();
 }
 
 Result<> make_one(Inside& in, size_t place, const MountPlan& mount) {

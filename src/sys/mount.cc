@@ -84,6 +84,12 @@ Result<FsContext> FsContext::open(const std::string& type) {
   return FsContext(std::move(fd), type);
 }
 
+Result<FsContext> FsContext::pick(FdRef mount) {
+  Fd fd(fspick(mount.raw(), "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC));
+  if (!fd.valid()) return failed(cat("fspick([", mount.raw(), "])"));
+  return FsContext(std::move(fd), "remount");
+}
+
 Result<> FsContext::set_flag(const std::string& key) {
   if (fsconfig(fd_.raw(), FSCONFIG_SET_FLAG, key.c_str(), nullptr, 0) != 0) {
     return explain(errno, cat("fsconfig(", type_, ", ", quote(key), ")"));
@@ -113,6 +119,12 @@ Result<Fd> FsContext::mount(uint64_t attributes) {
   Fd mount(fsmount(fd_.raw(), FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes)));
   if (!mount.valid()) return explain(errno, cat("fsmount(", type_, ")"));
   return mount;
+}
+
+Result<> FsContext::reconfigure() {
+  if (fsconfig(fd_.raw(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0) != 0)
+    return explain(errno, cat("fsconfig(", type_, ", reconfigure)"));
+  return {};
 }
 
 Result<Fd> clone_mount(const std::string& path, Depth depth) {

@@ -23,6 +23,8 @@ class FsContext {
   static Result<FsContext> open(const std::string& type);
   /// Of one that another process opened, in namespaces of its own.
   static FsContext adopt(Fd fd, std::string type) { return {std::move(fd), std::move(type)}; }
+  /// Of the file system of which `mount` is a mount's root (fspick(2)), to be reconfigured.
+  static Result<FsContext> pick(FdRef mount);
   FdRef fd() const { return fd_; }
   Result<> set_flag(const std::string& key);
   Result<> set_string(const std::string& key, const std::string& value);
@@ -30,6 +32,9 @@ class FsContext {
   /// Makes the superblock and a detached mount of it with MOUNT_ATTR_* `attributes`. Errors carry
   /// what the kernel wrote to the context's log.
   Result<Fd> mount(uint64_t attributes);
+  /// Gives the options that were set to the file system that was picked; its others stay. It is the
+  /// same for all who have it mounted.
+  Result<> reconfigure();
 
  private:
   FsContext(Fd fd, std::string type) : fd_(std::move(fd)), type_(std::move(type)) {}
