@@ -1,5 +1,6 @@
 #include <fcntl.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -137,8 +138,8 @@ std::optional<Error> said_error(sys::FdRef channel) {
 // another's by the time that somebody asks.
 Result<> tell_made(const CreateRequest& request, Created& created, pid_t pid) {
   created.start_time = FLUYT_TRY(sys::start_time_of(pid));
-  if (!request.on_made) return {};
   cgroup::mark(created.cgroup, {.pid = pid, .start_time = created.start_time});
+  if (!request.on_made) return {};
   return request.on_made({.pid = pid,
                           .start_time = created.start_time,
                           .cgroup = created.cgroup,
@@ -279,6 +280,13 @@ Result<uint64_t> watch_root(const Plan& plan, const HostSide& side, Undo& undo) 
   return sys::mount_id(*root);
 }
 
+bool joins_user_namespace(const oci::Spec& spec) {
+  if (!spec.linux_) return false;
+  return std::ranges::any_of(spec.linux_->namespaces, [](const oci::Namespace& space) {
+    return space.type == oci::NamespaceType::kUser && !space.path.empty();
+  });
+}
+
 // Device rules come with every specification; limits are asked for.
 Result<> check_unlimited(oci::Resources resources) {
   resources.devices.clear();
@@ -291,8 +299,8 @@ Result<> check_unlimited(oci::Resources resources) {
 Result<Created> create(const CreateRequest& request) {
   std::optional<trace::Span> span(std::in_place, "plan");
   HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.spec)));
-  // A new user namespace has what ours has.
-  if (request.spec.linux_ && !request.spec.linux_->uid_mappings.empty())
+  // A new user namespace has what ours has, which may be one itself.
+  if (!joins_user_namespace(request.spec))
     facts.groups_denied = FLUYT_TRY(sys::groups_denied(getpid()));
   const Plan plan = FLUYT_TRY(make_plan({.id = request.id,
                                          .bundle = request.bundle,

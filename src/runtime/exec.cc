@@ -41,8 +41,9 @@ bool shares_memory(const ExecRequest& request, const Plan& plan) {
 // A plan without a root, mounts or new namespaces: what is left is joining and the process itself.
 Result<Plan> plan_exec(const ExecRequest& request) {
   HostFacts facts = FLUYT_TRY(host_facts(labels_of(request.process)));
-  if ((types_of(request.spec) & CLONE_NEWUSER) != 0) {
-    facts.groups_denied = FLUYT_TRY(sys::groups_denied(request.init_pid));
+  const bool joins_user = (types_of(request.spec) & CLONE_NEWUSER) != 0;
+  facts.groups_denied = FLUYT_TRY(sys::groups_denied(joins_user ? request.init_pid : getpid()));
+  if (joins_user) {
     // Who joins a user namespace has every capability there.
     const caps::Set all = (caps::Set{2} << static_cast<unsigned>(facts.last_capability)) - 1;
     facts.holding = {.bounding = all, .effective = all, .inheritable = all, .permitted = all};

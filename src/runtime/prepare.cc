@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "sys/clone.h"
 #include "sys/file.h"
+#include "sys/identity.h"
 #include "sys/mount.h"
 #include "sys/socket.h"
 
@@ -242,7 +243,8 @@ Result<sys::Fd> bind_node(const DevicePlan& device) {
 // bound in. Without the right to make them, or before Linux 6.15, which takes no bind from a file
 // system that is not attached, the host's nodes are.
 Result<> prepare_devices(const Plan& plan, HostSide& side) {
-  if (!plan.makes_dev || !plan.namespaces.in_user_namespace()) return {};
+  if (!plan.makes_dev || !(plan.namespaces.in_user_namespace() || sys::in_user_namespace()))
+    return {};
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
   FLUYT_TRY(context.set_string("mode", "0755"));
   const sys::Fd nodes = FLUYT_TRY(context.mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));

@@ -75,8 +75,7 @@ Result<sys::Fd> place_for_bind(sys::FdRef parent, const std::string& name) {
 Result<> make_device(Inside& in, size_t place, const DevicePlan& device) {
   const sys::Fd parent =
       FLUYT_TRY(open_target(in.root, parent_of(device.path), TargetKind::kDirectory));
-  if (!in.plan.namespaces.in_user_namespace())
-    return make_node(parent, name_of(device.path), device);
+  if (in.host.device_nodes.empty()) return make_node(parent, name_of(device.path), device);
   const sys::Fd target = FLUYT_TRY(place_for_bind(parent, name_of(device.path)));
   return sys::attach_mount(in.host.device_nodes[place], target);
 }

@@ -109,6 +109,13 @@ Result<bool> may_administrate() {
   return (data[0].effective >> kSysAdmin & 1U) != 0;
 }
 
+bool in_user_namespace() {
+  const auto map = read_file("/proc/self/uid_map", 4096);
+  // Without user namespaces there is no such file.
+  return map.ok() &&
+         split_words(trim(*map)) != std::vector<std::string_view>{"0", "0", "4294967295"};
+}
+
 Result<> become_root_of_ourselves() {
   const uid_t uid = geteuid();
   const gid_t gid = getegid();

@@ -29,6 +29,9 @@ Result<> set_ids(uid_t uid, gid_t gid, const std::optional<std::vector<gid_t>>& 
 Result<bool> groups_denied(pid_t pid);
 /// CAP_SYS_ADMIN over our own user namespace.
 Result<bool> may_administrate();
+/// Whether ids mean something else here than on the host: no matter what capabilities there are,
+/// the host's own (its cgroups, device nodes) are not theirs. Of /proc/self/uid_map.
+bool in_user_namespace();
 /// Ends up as root of a new user namespace that knows no id but our own, with mounts of its own.
 Result<> become_root_of_ourselves();
 Result<> set_groups(const std::vector<gid_t>& groups);

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import bundle
@@ -320,3 +322,36 @@ def test_descriptors_of_another_process_are_not_listened_on(box):
     made = subprocess.run(["sh", "-c", f'LISTEN_FDS=1 LISTEN_PID=$$ exec "{RUNF}" --root "{box.root}" run ears 3</dev/null'], check=False,
                           cwd=box.bundle, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert made.returncode == 0 and made.stdout.startswith("fds=1 pid=1\n") and "3" in made.stdout.split()[2:], (made.stdout, made.stderr)
+
+
+@pytest.mark.parametrize("user", [None, "root"])
+def test_root_of_a_user_namespace_is_not_the_hosts(box, user):
+    """Somebody else has made the namespace: no cgroups unless asked for, the host's nodes bound, a state folder of the caller's."""
+    folder = tempfile.mkdtemp(prefix="fluyt-walk-", dir="/tmp")
+    try:
+        shutil.copytree(box.bundle, folder + "/bundle", symlinks=True)
+        os.mkdir(folder + "/run")
+        config = json.loads(json.dumps(box.config))
+        config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] == "/dev"]
+        linux = config["linux"]
+        for key in ("cgroupsPath", "resources", "maskedPaths", "readonlyPaths"):
+            linux.pop(key, None)
+        linux["namespaces"] = [space for space in linux["namespaces"] if space["type"] in ("mount", "pid", "uts")]
+        config["process"]["args"] = ["sh", "-c", "echo x > /dev/null && sleep 0 && stat -c %t:%T /dev/null /dev/tty"]
+        with open(folder + "/bundle/config.json", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
+        env = {name: value for name, value in os.environ.items() if name != "USER"}
+        env["XDG_RUNTIME_DIR"] = folder + "/run"
+        if user is not None:
+            env["USER"] = user
+        made = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "unshare", "-Urm", RUNF, "run", "inner"],
+                              check=False, cwd=folder + "/bundle", env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        if user == "root":
+            # Root all the way, as in a container of its own: /run is as good as its own.
+            assert made.returncode == 1 and "/run/runf" in made.stderr
+        else:
+            assert made.returncode == 0 and made.stdout.split() == ["1:3", "5:0"], (made.stdout, made.stderr)
+            assert os.path.isdir(folder + "/run/runf")
+    finally:
+        shutil.rmtree(folder)

@@ -122,10 +122,11 @@ bool needs_no_cgroup(const Globals& globals, const oci::Spec& spec, bool without
   return spec.linux_->cgroups_path.empty() && !limits;
 }
 
-// A caller without privileges is root of a user namespace of its own first, which is what all the
-// rest takes. It knows one id there, its own, and can give the container no other.
+// True: without rights over the host. A caller without privileges is root of a user namespace of
+// its own first, which is what all the rest takes. It knows one id there, its own, and can give the
+// container no other. Somebody may have done that for it.
 Result<bool> take_rights(Loaded& loaded) {
-  if (geteuid() == 0 || FLUYT_TRY(sys::may_administrate())) return false;
+  if (geteuid() == 0 || FLUYT_TRY(sys::may_administrate())) return sys::in_user_namespace();
   std::vector<oci::IdMapping> none;
   auto& uids = loaded.spec.linux_ ? loaded.spec.linux_->uid_mappings : none;
   auto& gids = loaded.spec.linux_ ? loaded.spec.linux_->gid_mappings : none;
