@@ -162,21 +162,27 @@ def test_the_end_of_a_run_leaves_the_next_of_the_name(box):
 
 
 @pytest.mark.parametrize("kind", ["startContainer", "poststart"])
-def test_a_forced_delete_does_not_wait_for_hooks(box, kind):
-    box.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 60"]}]}
+def test_a_forced_delete_does_not_wait_for_hooks(box, tmp_path, kind):
+    mark = str(tmp_path / "mark")
+    # One in the container, which ends with it, and one on the host.
+    wait = "sleep 1000" if kind == "startContainer" else f"touch {mark}; while [ -e {mark} ]; do sleep 0.02; done"
+    box.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", wait]}]}
     box.write(("sleep", "1000"))
     box.ids.add("slow")
     box.detached("create", "slow")
     start = in_background(box, "start", "slow")
     try:
         harness.wait_for(lambda: box.state("slow")["status"] == "running", "it to be started")
+        if kind == "poststart":
+            harness.wait_for(lambda: os.path.exists(mark), "the hook")
         began = time.monotonic()
         box.done("delete", "-f", "slow")
         assert time.monotonic() - began < 8
         assert not os.path.exists(box.root + "/slow") and box.cgroups() == []
     finally:
-        start.kill()
-        start.wait()
+        if os.path.exists(mark):
+            os.unlink(mark)
+        start.wait(60)
 
 
 def test_update_leaves_the_devices_that_others_allowed(box):

@@ -153,7 +153,7 @@ class Foreground {
     }
     if (entries[3].revents != 0) in_.read();
     if (entries[4].revents != 0) out_.write();
-    if (entries[5].revents != 0) notify_->pass();
+    if (notify_ != nullptr && entries[5].revents != 0) notify_->pass();
     ended_ = ended_ || entries[0].revents != 0;
     return !ended_ || out_.wants_room() || (shows_more && !out_.done()) || !draining;
   }

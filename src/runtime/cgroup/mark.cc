@@ -42,7 +42,7 @@ std::string find_other(const std::string& directory, const char* name, std::stri
   auto names = dir.ok() ? sys::list_subdirs(*dir) : std::move(dir).error();
   if (!names.ok() || depth > kMaxDepth) return {};
   for (const std::string& child : *names) {
-    const std::string path = cat(directory, "/", child);
+    std::string path = cat(directory, "/", child);
     const auto mark = read_mark(path, name);
     if (mark && *mark != own) return path;
     if (std::string below = find_other(path, name, own, depth + 1); !below.empty()) return below;
