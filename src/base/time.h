@@ -29,6 +29,7 @@ class Deadline {
  public:
   static Deadline after_ms(int64_t ms) { return Deadline(now_boot_ns() + ms * 1'000'000); }
   static Deadline never() { return Deadline(INT64_MAX); }
+  static Deadline sooner_of(Deadline a, Deadline b) { return a.at_ns_ < b.at_ns_ ? a : b; }
   bool passed() const { return at_ns_ != INT64_MAX && now_boot_ns() >= at_ns_; }
   /// Milliseconds left, rounded up, at least 0; -1 for never: what poll(2) and epoll_wait(2) take.
   int poll_timeout_ms() const;

@@ -86,15 +86,16 @@ ApprovalRow Store::row_of(const std::string& image_id, const policy::Question& q
 void Store::take_back(const ApprovalRow& what) {
   const std::string repository = repository_of(what.name);
   CatalogChange change;
-  catalog_->read([&](const CatalogState& state) {
-    for (const ApprovalRow& row : state.approvals) {
-      if (row.target == what.target && row.rules == what.rules &&
-          repository_of(row.name) == repository) {
-        change.drop_approvals.push_back(row);
-      }
-    }
-    return 0;
+  change.drop_approvals = catalog_->read([&](const CatalogState& state) {
+    std::vector<ApprovalRow> out;
+    std::copy_if(state.approvals.begin(), state.approvals.end(), std::back_inserter(out),
+                 [&](const ApprovalRow& row) {
+                   return row.target == what.target && row.rules == what.rules;
+                 });
+    return out;
   });
+  std::erase_if(change.drop_approvals,
+                [&](const ApprovalRow& row) { return repository_of(row.name) != repository; });
   if (auto dropped = catalog_->commit(change); !dropped.ok()) {
     logger_.warn(
         cat("image policy: ", what.name, ": its approval stays: ", dropped.error().message()));

@@ -18,7 +18,6 @@ namespace fluyt::image {
 namespace {
 
 constexpr int64_t kProgressEveryNs = 100'000'000;
-constexpr size_t kReadBytes = 256UL << 10U;
 
 // A repository of the same registry that some image with this blob is named by: the registry may
 // have the blob there, and then nothing needs to be sent.
@@ -110,7 +109,6 @@ Result<Remade> compress(const LayerArchive& archive, const oci::Digest& diff_id,
                         const std::atomic<bool>& cancelled) {
   const auto type = layer_type(original_type, LayerCompression::kGzip);
   sys::Fd file = FLUYT_TRY(sys::open(scratch, O_TMPFILE | O_RDWR, 0600));
-  Hasher of_tar = FLUYT_TRY(Hasher::create(diff_id.algorithm()));
   Hasher of_blob = FLUYT_TRY(Hasher::create("sha256"));
   uint64_t size = 0;
   GzipWriter gzip([&](std::string_view piece) -> Result<> {
@@ -118,17 +116,10 @@ Result<Remade> compress(const LayerArchive& archive, const oci::Digest& diff_id,
     FLUYT_TRY(of_blob.update(piece));
     return sys::write_all(file, piece);
   });
-  std::string buffer(kReadBytes, '\0');
-  for (uint64_t done = 0; done < archive.bytes;) {
-    if (cancelled) return Error(Code::kCancelled, "cancelled by the caller");
-    const size_t got = FLUYT_TRY(archive.read_at(done, buffer));
-    const auto piece = std::string_view(buffer).substr(0, got);
-    FLUYT_TRY(of_tar.update(piece));
-    FLUYT_TRY(gzip.write(piece));
-    done += got;
-  }
+  const oci::Digest found = FLUYT_TRY(archive.pass_on(
+      diff_id.algorithm(), [&](std::string_view piece) { return gzip.write(piece); }, &cancelled));
   FLUYT_TRY(gzip.finish());
-  if (const auto found = FLUYT_TRY(of_tar.finish()); found != diff_id) {
+  if (found != diff_id) {
     return Error(Code::kDataLoss, cat("layer ", diff_id.text(), ": its archive on disk is ",
                                       found.text(), "; `fluyt image verify --repair` mends it"));
   }

@@ -16,8 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kReadBytes = 256UL << 10U;
-
 std::string path_of(const oci::Digest& digest) {
   return cat("blobs/", digest.algorithm(), "/", digest.hex());
 }
@@ -81,20 +79,11 @@ std::string manifest_json(const std::vector<Saved>& images) {
 Result<> copy_blob(const LayerArchive& from, const oci::Digest& digest, archive::TarWriter& tar,
                    const std::atomic<bool>* cancelled) {
   FLUYT_TRY(tar.begin_file(path_of(digest), from.bytes));
-  Hasher hasher = FLUYT_TRY(Hasher::create(digest.algorithm()));
-  std::string buffer(kReadBytes, '\0');
-  for (uint64_t done = 0; done < from.bytes;) {
-    if (cancelled != nullptr && *cancelled) {
-      return Error(Code::kCancelled, "save: cancelled by the caller");
-    }
-    const size_t got = FLUYT_TRY(from.read_at(done, buffer));
-    const auto piece = std::string_view(buffer).substr(0, got);
-    FLUYT_TRY(hasher.update(piece));
-    FLUYT_TRY(tar.data(piece));
-    done += got;
-  }
+  const oci::Digest found = FLUYT_TRY_CONTEXT(
+      from.pass_on(
+          digest.algorithm(), [&](std::string_view piece) { return tar.data(piece); }, cancelled),
+      "save");
   FLUYT_TRY(tar.end_file());
-  const oci::Digest found = FLUYT_TRY(hasher.finish());
   if (found == digest) return {};
   return Error(Code::kDataLoss, cat("blob ", digest.text(), ": its bytes on disk are ",
                                     found.text(), "; `fluyt image verify --repair` mends it"));

@@ -4,14 +4,7 @@
 #include <vector>
 
 #include "base/strings.h"
-
-// As inflate_gzip.cc: ISA-L where it is to be had, zlib elsewhere.
-#if __has_include(<isa-l/igzip_lib.h>) && !defined(FLUYT_USE_ZLIB)
-#include <isa-l/igzip_lib.h>
-#define FLUYT_HAVE_ISAL 1
-#else
-#include <zlib.h>
-#endif
+#include "image/layer/gzip_library.h"
 
 namespace fluyt::image {
 

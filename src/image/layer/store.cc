@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "base/strings.h"
+#include "image/blob/hasher.h"
 #include "image/layer/erofs_image.h"
 #include "image/layer/erofs_mount.h"
 #include "image/layer/staging.h"
@@ -19,6 +20,7 @@ namespace fluyt::image {
 namespace {
 
 constexpr size_t kMaxRecordBytes = 64UL << 20U;
+constexpr size_t kReadBytes = 256UL << 10U;
 constexpr useconds_t kSweepPause = 50'000;
 constexpr std::chrono::milliseconds kTrashPatience{20'000};
 constexpr std::chrono::milliseconds kTrashLook{100};  // how late a cancellation is noticed
@@ -58,6 +60,22 @@ Result<size_t> LayerArchive::read_at(uint64_t at, std::span<char> into) const {
     if (got == 0) return Error(Code::kDataLoss, "the file on disk is cut short");
     if (errno != EINTR) return Error::from_errno(errno, "pread(blob)");
   }
+}
+
+Result<oci::Digest> LayerArchive::pass_on(std::string_view algorithm, const ByteSink& sink,
+                                          const std::atomic<bool>* cancelled) const {
+  Hasher hasher = FLUYT_TRY(Hasher::create(algorithm));
+  std::string buffer(kReadBytes, '\0');
+  for (uint64_t done = 0; done < bytes;) {
+    if (cancelled != nullptr && *cancelled)
+      return Error(Code::kCancelled, "cancelled by the caller");
+    const size_t got = FLUYT_TRY(read_at(done, buffer));
+    const auto piece = std::string_view(buffer).substr(0, got);
+    FLUYT_TRY(hasher.update(piece));
+    FLUYT_TRY(sink(piece));
+    done += got;
+  }
+  return hasher.finish();
 }
 
 Result<> LayerStore::probe(LayerForm form) const { return probe_form(form, options_.root); }

@@ -8,10 +8,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/guarded.h"
 #include "base/result.h"
+#include "image/layer/inflate.h"
 #include "image/layer/info.h"
 #include "image/layer/reaper.h"
 #include "oci/digest.h"
@@ -29,6 +31,10 @@ struct LayerArchive {
   /// Reads from `at` on, at least one byte; 0 at the end of the part alone. A file that ends before
   /// its part is kDataLoss.
   Result<size_t> read_at(uint64_t at, std::span<char> into) const;
+  /// Passes all of it on, and says what its digest was; kCancelled once `cancelled`, which may be
+  /// null, is set.
+  Result<oci::Digest> pass_on(std::string_view algorithm, const ByteSink& sink,
+                              const std::atomic<bool>* cancelled) const;
 };
 
 /// Unpacked layers on disk. Below `root`:

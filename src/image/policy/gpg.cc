@@ -79,7 +79,7 @@ Result<std::string> dearmor(std::string_view key) {
 
 Result<std::string> open_signed_message(const std::string& program,
                                         const std::vector<std::string>& keyrings,
-                                        std::string_view message) {
+                                        std::string_view message, Deadline deadline) {
   const sys::TempDir folder = FLUYT_TRY(sys::TempDir::create());
   const auto put = [&](const std::string& name, std::string_view bytes) -> Result<std::string> {
     std::string path = cat(folder.path(), "/", name);
@@ -96,7 +96,7 @@ Result<std::string> open_signed_message(const std::string& program,
   args.push_back(FLUYT_TRY(put("signature", message)));
   const sys::Captured done =
       FLUYT_TRY_CONTEXT(sys::run({.args = std::move(args), .env = {"LC_ALL=C"}}, "", kMaxOutput,
-                                 Deadline::after_ms(kGpgMs)),
+                                 Deadline::sooner_of(deadline, Deadline::after_ms(kGpgMs))),
                         "signedBy");
   const Status status = Status::read(done.out);
   if (done.timed_out || done.status.shell_code() != 0 || !status.is_one_good()) {

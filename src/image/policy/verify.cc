@@ -147,7 +147,7 @@ Result<> check_sigstore(const Requirement& requirement, const Question& question
 }
 
 Result<> check_simple(const VerifyOptions& options, const Requirement& requirement,
-                      const Question& question, Signatures& signatures) {
+                      const Question& question, Signatures& signatures, Deadline deadline) {
   std::vector<std::string> keyrings;
   for (const std::string& text : requirement.key_data) {
     keyrings.push_back(FLUYT_TRY(dearmor(text)));
@@ -156,7 +156,7 @@ Result<> check_simple(const VerifyOptions& options, const Requirement& requireme
   for (const oci::Digest& manifest : candidates(question)) {
     const auto found = FLUYT_TRY(fetched(signatures.simple(manifest)));
     for (const std::string& message : found) {
-      const auto payload = open_signed_message(options.gpgv_program, keyrings, message);
+      const auto payload = open_signed_message(options.gpgv_program, keyrings, message, deadline);
       if (!payload.ok()) {
         objection = payload.error().message();
         continue;
@@ -172,14 +172,14 @@ Result<> check_simple(const VerifyOptions& options, const Requirement& requireme
 }
 
 Result<> check_requirement(const VerifyOptions& options, const Requirement& requirement,
-                           const Question& question, Signatures& signatures) {
+                           const Question& question, Signatures& signatures, Deadline deadline) {
   switch (requirement.kind) {
     case Requirement::Kind::kAccept:
       return {};
     case Requirement::Kind::kReject:
       return refused("this rule refuses everything");
     case Requirement::Kind::kSignedBy:
-      return check_simple(options, requirement, question, signatures);
+      return check_simple(options, requirement, question, signatures, deadline);
     case Requirement::Kind::kSigstoreSigned:
       return check_sigstore(requirement, question, signatures);
   }
@@ -262,8 +262,9 @@ Result<> check_rules(const VerifyOptions& options, const Rules& rules, const Que
   const Lookaside lookaside = FLUYT_TRY(read_lookaside_folder(options.lookaside_folder));
   RegistrySignatures signatures(session, question.reference, lookaside);
   for (size_t i = 0; i < rules.requirements.size(); ++i) {
-    FLUYT_TRY_CONTEXT(check_requirement(options, rules.requirements[i], question, signatures),
-                      where(rules, i));
+    FLUYT_TRY_CONTEXT(
+        check_requirement(options, rules.requirements[i], question, signatures, deadline),
+        where(rules, i));
   }
   FLUYT_TRY_CONTEXT(ask_programs(options.programs, rules.programs, question.reference.text(),
                                  question.target, deadline),
