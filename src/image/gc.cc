@@ -1,38 +1,20 @@
-#include <sys/stat.h>
-
 #include <set>
 
 #include "base/id.h"
 #include "base/strings.h"
 #include "image/gc_plan.h"
 #include "image/store.h"
+#include "sys/dir_stack.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
 
 namespace {
 
-constexpr int kMaxDepth = 4000;  // of what we walk: one descriptor a level of a tree we made
-constexpr uint64_t kStatBlock = 512;
-
-void count(sys::FdRef parent, const std::string& name, int depth, Extent& extent) {
-  struct stat info{};
-  if (::fstatat(parent.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return;
-  ++extent.inodes;
-  extent.bytes += static_cast<uint64_t>(info.st_blocks) * kStatBlock;
-  if (!S_ISDIR(info.st_mode) || depth == kMaxDepth) return;
-  const auto folder = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  if (!folder.ok()) return;
-  const auto names = sys::list_dir(*folder);
-  if (!names.ok()) return;
-  for (const std::string& below : *names) count(*folder, below, depth + 1, extent);
-}
-
 // What is there now: things go while they are counted.
 Extent extent_of(sys::FdRef parent, const std::string& name) {
-  Extent out;
-  count(parent, name, 0, out);
-  return out;
+  const auto size = sys::tree_size(parent, name);
+  return size.ok() ? Extent{size->bytes, size->inodes} : Extent{};
 }
 
 Result<std::vector<std::string>> names_in(sys::FdRef root, const std::string& folder) {
@@ -84,6 +66,10 @@ Result<StoreContent> Store::look() const {
     }
   }
   FLUYT_TRY(fill(root, "trash", out.trash));
+  for (const std::string& name : FLUYT_TRY(roots_.list_removed())) {
+    const std::string path = cat("roots/", name);
+    out.trash[path] = extent_of(root, path);
+  }
   for (const std::string& name : FLUYT_TRY(names_in(root, "."))) {
     if (our_folders().contains(name)) continue;
     (name.starts_with("catalog.db") || name == "mirror" ? out.catalog : out.unknown)[name] =
@@ -104,6 +90,7 @@ Result<GcReport> Store::collect_garbage(const GcOptions& options) {
   // Each of these looks again by itself whether the thing may go.
   Content candidates;
   std::vector<std::string> unfinished;
+  std::vector<std::string> trash;
   for (const GcItem& item : report.items) {
     if (!item.goes) continue;
     switch (item.kind) {
@@ -117,8 +104,10 @@ Result<GcReport> Store::collect_garbage(const GcOptions& options) {
         candidates.blobs.push_back(FLUYT_TRY(oci::Digest::parse(item.name)));
         break;
       case GcItem::Kind::kUnfinished:
-      case GcItem::Kind::kTrash:
         unfinished.push_back(item.name);
+        break;
+      case GcItem::Kind::kTrash:
+        trash.push_back(item.name);
         break;
       case GcItem::Kind::kFixup:  // collect() does these
       case GcItem::Kind::kCatalog:
@@ -128,6 +117,7 @@ Result<GcReport> Store::collect_garbage(const GcOptions& options) {
   }
   FLUYT_TRY(collect(candidates));
   FLUYT_TRY(remove_unfinished(unfinished));
+  FLUYT_TRY(remove_trash(trash));
   return report;
 }
 
@@ -137,22 +127,26 @@ Result<> Store::remove_unfinished(const std::vector<std::string>& paths) {
   std::vector<std::string> doomed;
   works_.alone([&] {
     for (const std::string& path : paths) {
-      if (path.starts_with("trash/")) continue;
       std::string trash = cat("trash/", make_id().substr(0, 16));
       if (::renameat(root.raw(), path.c_str(), root.raw(), trash.c_str()) == 0) {
         doomed.push_back(std::move(trash));
       }
     }
   });
+  return remove_trash(doomed);
+}
+
+// All that can go; the first error.
+Result<> Store::remove_trash(const std::vector<std::string>& paths) {
+  const sys::Fd root = FLUYT_TRY(sys::open(options_.root, O_PATH | O_DIRECTORY));
+  Result<> out;
   for (const std::string& path : paths) {
-    if (path.starts_with("trash/")) doomed.push_back(path);
-  }
-  for (const std::string& path : doomed) {
     auto removed = sys::remove_tree(root, path);
     // Another removal may be at it.
-    if (!removed.ok() && removed.error().code() != Code::kNotFound) return removed;
+    const bool is_gone = removed.ok() || removed.error().code() == Code::kNotFound;
+    if (!is_gone && out.ok()) out = std::move(removed);
   }
-  return {};
+  return out;
 }
 
 }  // namespace fluyt::image

@@ -46,7 +46,7 @@ class Planner {
            extent.bytes,
            extent.inodes,
            true,
-           "removed already; a removal did not come to its end",
+           "removed already; the removal is under way, or did not come to its end",
            {}});
     }
     for (const auto& [path, extent] : content_.catalog) {

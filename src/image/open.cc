@@ -53,8 +53,9 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(StoreOptions options, Logge
   auto layers = FLUYT_TRY(LayerStore::open({.root = root,
                                             .unpack_program = options.unpack_program,
                                             .form = options.layer_form,
-                                            .precedence = options.precedence}));
-  auto roots = FLUYT_TRY(Roots::open(root + "/roots", options.root_driver));
+                                            .precedence = options.precedence,
+                                            .logger = &logger}));
+  auto roots = FLUYT_TRY(Roots::open(root + "/roots", options.root_driver, &logger));
   auto epoch = FLUYT_TRY(write_epoch_of(root));
   auto store =
       std::make_unique<Store>(std::move(options),

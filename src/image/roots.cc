@@ -91,7 +91,11 @@ Result<FsUsage> Store::root_usage(const std::string& container_id) {
   const bool known =
       catalog_->read([&](const CatalogState& s) { return s.roots.contains(container_id); });
   if (!known) return Error(Code::kNotFound, cat("root ", quote(container_id), ": no such root"));
-  const RootUsage usage = FLUYT_TRY(roots_.usage(container_id));
+  const sys::TreeSize usage = FLUYT_TRY(roots_.usage(container_id));
+  if (!usage.complete) {
+    logger_.warn(cat("root ", quote(container_id), ": more than the ", usage.bytes, " bytes and ",
+                     usage.inodes, " inodes that could be counted"));
+  }
   return FsUsage{options_.root, usage.bytes, usage.inodes};
 }
 

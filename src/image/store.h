@@ -216,6 +216,7 @@ class Store final : public ImageStore, public Library {
   // gc.cc
   Result<StoreContent> look() const;
   Result<> remove_unfinished(const std::vector<std::string>& paths);
+  Result<> remove_trash(const std::vector<std::string>& paths);
   // find.cc
   bool is_pinned(const std::string& name) const;
   Result<std::optional<std::string>> find_id(const std::string& name_or_id) const;

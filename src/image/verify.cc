@@ -353,7 +353,8 @@ class Store::Verification {
           FLUYT_TRY(LayerStore::open({.root = scratch_->path(),
                                       .unpack_program = store_.layers_->unpack_program(),
                                       .form = form_of(layer.diff_id),
-                                      .precedence = store_.options_.precedence}));
+                                      .precedence = store_.options_.precedence,
+                                      .logger = &store_.logger_}));
     }
     LayerFetches fetches(*scratch_store_, store_.blobs_);
     const oci::Descriptor blob{.media_type = std::string(oci::media_type::kOciLayer),

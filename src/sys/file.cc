@@ -16,6 +16,7 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "base/time.h"
+#include "sys/dir_stack.h"
 
 namespace fluyt::sys {
 
@@ -35,54 +36,30 @@ auto retry_eintr(Call call) {
   return result;
 }
 
-struct DirCloser {
-  void operator()(DIR* dir) const { closedir(dir); }
-};
-using DirStream = std::unique_ptr<DIR, DirCloser>;
-
-// A directory that is neither a link nor a mount point: a bind mount of our own file system has the
-// same st_dev, so only the kernel's RESOLVE_NO_XDEV tells it from a plain folder.
-Result<DirStream> open_dir(FdRef dir, const std::string& path) {
-  open_how request{};
-  request.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  request.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
-  const long raw = syscall(SYS_openat2, dir.raw(), path.c_str(), &request, sizeof request);
-  if (raw < 0) return Error::from_errno(errno, cat("openat2(", shown(dir, path), ")"));
-  Fd fd(static_cast<int>(raw));
-  DirStream stream(fdopendir(fd.raw()));
-  if (!stream) return Error::from_errno(errno, "fdopendir()");
-  fd.release();  // closedir closes it
-  return stream;
-}
-
-bool is_dots(const char* name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
-
-// Depth is bounded by the recursion of what an image may hold (PATH_MAX / 2 levels by path, deeper
-// by descriptor); each level costs one descriptor, so past kMaxDepth we stop with a clear error.
-constexpr int kMaxDepth = 4000;
-
-Result<> remove_children(FdRef parent, const std::string& name, int depth) {
-  if (depth > kMaxDepth) {
-    return Error(Code::kResourceExhausted, cat("remove ", quote(name), ": tree is too deep"));
-  }
-  DirStream stream = FLUYT_TRY(open_dir(parent, name));
-  const FdRef self(dirfd(stream.get()));
+// A directory is tried as an empty one first: one that is met again has been emptied meanwhile.
+Result<> remove_children(DirStack at) {
   while (true) {
-    errno = 0;
-    const dirent* entry = readdir(stream.get());
+    const dirent* entry = FLUYT_TRY(at.read());
+    int refused = 0;
     if (entry == nullptr) {
-      if (errno != 0) return Error::from_errno(errno, cat("readdir(", shown(parent, name), ")"));
-      return {};
+      if (at.depth() == 1) return {};
+      entry = FLUYT_TRY(at.leave());
+      if (entry == nullptr) {
+        at.rewind();  // a position means little in a directory that was removed from
+        continue;
+      }
+    } else {
+      if (unlinkat(at.dir().raw(), entry->d_name, 0) == 0 || errno == ENOENT) continue;
+      refused = errno;
+      if (refused != EISDIR && refused != EPERM)
+        return Error::from_errno(refused, cat("unlinkat(", shown(at.dir(), entry->d_name), ")"));
     }
-    if (is_dots(entry->d_name)) continue;
-    if (unlinkat(self.raw(), entry->d_name, 0) == 0 || errno == ENOENT) continue;
-    if (errno != EISDIR && errno != EPERM) {
-      return Error::from_errno(errno, cat("unlinkat(", shown(self, entry->d_name), ")"));
-    }
-    FLUYT_TRY(remove_children(self, entry->d_name, depth + 1));
-    if (unlinkat(self.raw(), entry->d_name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
-      return Error::from_errno(errno, cat("rmdir(", shown(self, entry->d_name), ")"));
-    }
+    if (unlinkat(at.dir().raw(), entry->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT) continue;
+    const int error = errno == ENOTDIR ? refused : errno;
+    const bool is_new = refused != 0;
+    if (!is_new || (error != ENOTEMPTY && error != EEXIST))
+      return Error::from_errno(error, cat("rmdir(", shown(at.dir(), entry->d_name), ")"));
+    FLUYT_TRY(at.enter());
   }
 }
 
@@ -278,7 +255,7 @@ Result<> remove_tree(FdRef dir, const std::string& path) {
   }
   const Fd parent = FLUYT_TRY(open(
       dir, slash == std::string::npos ? "." : trimmed.substr(0, slash + 1), O_PATH | O_DIRECTORY));
-  FLUYT_TRY(remove_children(parent, name, 0));
+  FLUYT_TRY(remove_children(FLUYT_TRY(DirStack::open(parent, name))));
   if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
     return Error::from_errno(errno, cat("rmdir(", shown(dir, path), ")"));
   }
@@ -289,14 +266,11 @@ namespace {
 
 template <class Wanted>
 Result<std::vector<std::string>> list_entries(FdRef dir, Wanted wanted) {
-  const DirStream stream = FLUYT_TRY(open_dir(dir, "."));
+  DirStack at = FLUYT_TRY(DirStack::open(dir, "."));
   std::vector<std::string> names;
-  errno = 0;
-  while (const dirent* entry = readdir(stream.get())) {
-    if (!is_dots(entry->d_name) && wanted(*entry)) names.emplace_back(entry->d_name);
-    errno = 0;
+  while (const dirent* entry = FLUYT_TRY(at.read())) {
+    if (wanted(*entry)) names.emplace_back(entry->d_name);
   }
-  if (errno != 0) return Error::from_errno(errno, cat("readdir([", dir.raw(), "])"));
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -63,8 +63,8 @@ Result<std::optional<struct stat>> find_stat(FdRef dir, const std::string& path)
 bool exists(const std::string& path);
 /// unlinkat(2); absent is success.
 Result<> remove_file(FdRef dir, const std::string& path);
-/// Removes a file or a whole tree on descriptors, no link followed, no mount crossed (EBUSY or
-/// EXDEV then). Absent is success.
+/// Removes a file or a whole tree on descriptors, however deep, no link followed, no mount crossed
+/// (EBUSY or EXDEV then). Absent is success. Holds at most some 35 descriptors.
 Result<> remove_tree(FdRef dir, const std::string& path);
 inline Result<> remove_tree(const std::string& path) { return remove_tree(kCwd, path); }
 /// Names in a directory, without "." and "..", sorted.

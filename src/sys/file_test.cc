@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include "base/strings.h"
+#include "sys/dir_stack.h"
 
 namespace fluyt::sys {
 namespace {
@@ -66,6 +70,72 @@ TEST_F(RemoveTree, TakesAllOfItAndFollowsNoLink) {
   EXPECT_FALSE(exists(path("gone")));
   EXPECT_TRUE(exists(path("kept/deep")));
   EXPECT_TRUE(remove_tree(path("gone")).ok());
+}
+
+// A container may make such a tree: step by step, for no path is that long.
+void make_deep(const std::string& top, int levels) {
+  Fd at = open(top, O_RDONLY | O_DIRECTORY).value();
+  for (int level = 0; level < levels; ++level) {
+    ASSERT_EQ(mkdirat(at.raw(), "d", 0755), 0);
+    ASSERT_EQ(mkdirat(at.raw(), "e", 0755), 0);
+    ASSERT_TRUE(open(at, "f", O_WRONLY | O_CREAT, 0600).ok());
+    at = open(at, "d", O_RDONLY | O_DIRECTORY).value();
+  }
+}
+
+// Few descriptors, whatever this test was started with.
+class FewDescriptors {
+ public:
+  FewDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit few = before_;
+    few.rlim_cur = 64;
+    setrlimit(RLIMIT_NOFILE, &few);
+  }
+  ~FewDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(RemoveTree, IsNotKeptByDepth) {
+  constexpr int kLevels = 500;
+  const FewDescriptors few;
+  ASSERT_TRUE(make_dirs(path("gone"), 0755).ok());
+  make_deep(path("gone"), kLevels);
+  const TreeSize size = tree_size(root_, "gone").value();
+  EXPECT_TRUE(size.complete);
+  EXPECT_EQ(size.inodes, 3U * kLevels + 1);
+  const auto removed = remove_tree(path("gone"));
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  EXPECT_FALSE(exists(path("gone")));
+}
+
+TEST_F(RemoveTree, GoesOnBesideWhatIsDeep) {
+  ASSERT_TRUE(make_dirs(path("gone"), 0755).ok());
+  for (const char* name : {"a", "b", "c"}) {
+    ASSERT_TRUE(make_dirs(path(cat("gone/", name)), 0755).ok());
+    make_deep(path(cat("gone/", name)), static_cast<int>(DirStack::kMaxOpen) * 2);
+  }
+  EXPECT_EQ(tree_size(root_, "gone")->inodes, 4 + 3 * 3 * DirStack::kMaxOpen * 2);
+  EXPECT_EQ(tree_size(root_, "gone", 10)->inodes, 10U);
+  EXPECT_FALSE(tree_size(root_, "gone", 10)->complete);
+  EXPECT_TRUE(remove_tree(path("gone")).ok());
+  EXPECT_EQ(tree_size(root_, "gone").error().code(), Code::kNotFound);
+}
+
+TEST_F(RemoveTree, AMoveUnderTheWalkEndsIt) {
+  ASSERT_TRUE(make_dirs(path("tree"), 0755).ok());
+  ASSERT_TRUE(make_dirs(path("other"), 0755).ok());
+  make_deep(path("tree"), static_cast<int>(DirStack::kMaxOpen) + 1);
+  DirStack at = DirStack::open(root_, "tree").value();
+  while (at.depth() <= DirStack::kMaxOpen) {
+    while (std::string_view(at.read().value()->d_name) != "d") continue;
+    ASSERT_TRUE(at.enter().ok());
+  }
+  ASSERT_EQ(rename(path("tree/d").c_str(), path("other/d").c_str()), 0);
+  while (at.depth() > 2) ASSERT_TRUE(at.leave().ok());
+  EXPECT_EQ(at.leave().error().code(), Code::kAborted);
 }
 
 TEST_F(RemoveTree, StopsAtABindMountOfItsOwnFileSystem) {

@@ -1,22 +1,34 @@
 #include "image/layer/reaper.h"
 
+#include <unistd.h>
+
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "base/strings.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
 
 namespace {
 constexpr std::chrono::seconds kPatience{1};
+constexpr useconds_t kSweepPause = 50'000;
+
+void tell(Logger* logger, std::string_view what, std::string_view name, const Error& error) {
+  if (logger == nullptr) return;
+  logger->warn(cat(what, "/", name, ": stays on the disk: ", error.message()));
 }
+}  // namespace
 
 struct Reaper::Work {
-  explicit Work(sys::Fd in) : folder(std::move(in)) {}
+  Work(sys::Fd in, std::string its_name, Logger* whom)
+      : folder(std::move(in)), what(std::move(its_name)), logger(whom) {}
   const sys::Fd folder;
+  const std::string what;
+  Logger* const logger;  // there as long as the Reaper: while this is not stopping
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::string> names;  // the first is being removed
@@ -30,15 +42,17 @@ struct Reaper::Work {
       if (names.empty()) return;
       const std::string name = names.front();
       lock.unlock();
-      sys::remove_tree(folder, name).ignore("the next open() sweeps it, and says what is wrong");
+      const auto removed = sys::remove_tree(folder, name);
       lock.lock();
+      if (!removed.ok() && !stopping) tell(logger, what, name, removed.error());
       names.pop_front();
       changed.notify_all();
     }
   }
 };
 
-Reaper::Reaper(sys::Fd folder) : work_(std::make_shared<Work>(std::move(folder))) {}
+Reaper::Reaper(sys::Fd folder, std::string what, Logger* logger)
+    : work_(std::make_shared<Work>(std::move(folder), std::move(what), logger)) {}
 
 Reaper::~Reaper() {
   std::unique_lock lock(work_->mutex);
@@ -58,6 +72,17 @@ void Reaper::add(std::string name) {
   if (!work_->running) std::thread([work = work_] { work->loop(); }).detach();
   work_->running = true;
   work_->changed.notify_all();
+}
+
+void Reaper::sweep(sys::FdRef folder, const std::vector<std::string>& names, std::string_view what,
+                   Logger* logger) {
+  for (const std::string& name : names) {
+    if (sys::remove_tree(folder, name).ok()) continue;
+    // A worker of a process that died may be at it for a moment still: it ends when its input does.
+    usleep(kSweepPause);
+    const auto removed = sys::remove_tree(folder, name);
+    if (!removed.ok()) tell(logger, what, name, removed.error());
+  }
 }
 
 }  // namespace fluyt::image

@@ -3,7 +3,10 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "base/log.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
@@ -13,7 +16,9 @@ namespace fluyt::image {
 /// first tree. Thread-safe.
 class Reaper {
  public:
-  explicit Reaper(sys::Fd folder);
+  /// `logger`, which may be none, is told what cannot be removed from the folder `what`, while this
+  /// lives.
+  explicit Reaper(sys::Fd folder, std::string what = {}, Logger* logger = nullptr);
   /// Gives what is waiting a second. The rest is swept by whoever opens the folder's store next.
   ~Reaper();
   Reaper(const Reaper&) = delete;
@@ -21,6 +26,10 @@ class Reaper {
 
   /// `name` in the folder: nobody else's any more.
   void add(std::string name);
+  /// Removes `names` of `folder` before it returns. What cannot be removed is told to `logger`, and
+  /// stays: no container may write what keeps a store from being opened.
+  static void sweep(sys::FdRef folder, const std::vector<std::string>& names, std::string_view what,
+                    Logger* logger);
   /// Until all that was added is gone; false when it is not within `patience`.
   bool wait_until_done(std::chrono::milliseconds patience) const;
 

@@ -73,9 +73,12 @@ Result<bool> Staging::move_to(const std::string& path) {
   return Error::from_errno(errno, cat("renameat2(", quote(path_), ", ", quote(path), ")"));
 }
 
-Result<> discard(sys::FdRef root, const std::string& path) {
-  const auto trash = FLUYT_TRY(rename_to_trash(root, path));
-  return trash.has_value() ? sys::remove_tree(root, cat("trash/", *trash)) : Result<>();
+Result<> discard(sys::FdRef root, const std::string& path, Logger* logger) {
+  const auto name = FLUYT_TRY(rename_to_trash(root, path));
+  if (!name.has_value()) return {};
+  const sys::Fd trash = FLUYT_TRY(sys::open(root, "trash", O_PATH | O_DIRECTORY));
+  Reaper::sweep(trash, {*name}, "trash", logger);
+  return {};
 }
 
 Result<> move_to_trash(sys::FdRef root, const std::string& path) {

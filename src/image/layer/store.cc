@@ -21,21 +21,15 @@ namespace {
 
 constexpr size_t kMaxRecordBytes = 64UL << 20U;
 constexpr size_t kReadBytes = 256UL << 10U;
-constexpr useconds_t kSweepPause = 50'000;
 constexpr std::chrono::milliseconds kTrashPatience{20'000};
 constexpr std::chrono::milliseconds kTrashLook{100};  // how late a cancellation is noticed
 
 std::string layer_path(const oci::Digest& diff_id) { return cat("layers/", diff_id.hex()); }
 
-// What a dead process left half done. A worker of its may be at it for a moment still: it ends when
-// its input does, and the second try has the rest.
-Result<> sweep(sys::FdRef root, const char* folder) {
+// What a dead process left half done.
+Result<> sweep(sys::FdRef root, const char* folder, Logger* logger) {
   const sys::Fd in = FLUYT_TRY(sys::open(root, folder, O_PATH | O_DIRECTORY));
-  for (const std::string& name : FLUYT_TRY(sys::list_dir(in))) {
-    if (sys::remove_tree(in, name).ok()) continue;
-    usleep(kSweepPause);
-    FLUYT_TRY_CONTEXT(sys::remove_tree(in, name), cat("sweep ", folder));
-  }
+  Reaper::sweep(in, FLUYT_TRY(sys::list_dir(in)), folder, logger);
   return {};
 }
 
@@ -86,13 +80,13 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   for (const char* folder : {"layers", "fixups", "staging", "trash"}) {
     FLUYT_TRY(sys::make_dirs_in(root, folder, 0700));
   }
-  FLUYT_TRY(sweep(root, "staging"));
-  FLUYT_TRY(sweep(root, "trash"));
+  FLUYT_TRY(sweep(root, "staging", options.logger));
+  FLUYT_TRY(sweep(root, "trash", options.logger));
   FLUYT_TRY(probe_form(options.form, options.root));
   sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   sys::Fd ahead_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
-  auto trash =
-      std::make_unique<Reaper>(FLUYT_TRY(sys::open(root, "trash", O_RDONLY | O_DIRECTORY)));
+  auto trash = std::make_unique<Reaper>(FLUYT_TRY(sys::open(root, "trash", O_RDONLY | O_DIRECTORY)),
+                                        "trash", options.logger);
   return std::unique_ptr<LayerStore>(new LayerStore(std::move(options), std::move(root),
                                                     std::move(sync_handle), std::move(ahead_handle),
                                                     std::move(trash)));
@@ -160,7 +154,7 @@ Result<> LayerStore::remove(const oci::Digest& diff_id) const {
   known_.lock()->erase(diff_id.text());
   // What was an image's mount would hold on to the folder.
   FLUYT_TRY(erofs::unmount_image(cat(options_.root, "/", layer_path(diff_id), "/fs")));
-  return discard(root_, layer_path(diff_id));
+  return discard(root_, layer_path(diff_id), options_.logger);
 }
 
 Result<> LayerStore::set_aside(const oci::Digest& diff_id) const {
@@ -195,7 +189,7 @@ Result<std::vector<oci::Digest>> LayerStore::list_fixups() const {
 }
 
 Result<> LayerStore::remove_fixup(const oci::Digest& chain_id) const {
-  return discard(root_, cat("fixups/", chain_id.hex()));
+  return discard(root_, cat("fixups/", chain_id.hex()), options_.logger);
 }
 
 Result<> LayerStore::sync() const {

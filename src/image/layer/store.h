@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/guarded.h"
+#include "base/log.h"
 #include "base/result.h"
 #include "image/layer/inflate.h"
 #include "image/layer/info.h"
@@ -43,10 +44,11 @@ struct LayerArchive {
 ///                                          where the image is mounted
 ///     layers/<hex of diff id>/layer.erofs  the image, of a layer in that form
 ///     layers/<hex of diff id>/layer.json   LayerInfo
-///     fixups/<hex of chain id>/fs         what a chain adds above its top layer (see
-///     resolve_chain) staging/<random>/                   work in progress; emptied by open()
-///     trash/<random>/                     on its way out; emptied by open()
+///     fixups/<hex of chain id>/fs          what a chain adds above its top layer: resolve_chain
+///     staging/<random>/                    work in progress; emptied by open()
+///     trash/<random>/                      on its way out; emptied by open()
 ///
+/// What open() cannot remove is logged and stays.
 /// A layer is there or it is not: it appears by one rename, after its digests were verified.
 /// Nothing is synced here: "durable or same boot" is the catalog's affair, by sync(). Thread-safe.
 class LayerStore {
@@ -61,6 +63,8 @@ class LayerStore {
     LayerForm form = LayerForm::kDirectory;
     /// Of calls that the making of layers gives way to; may be none.
     std::shared_ptr<sys::Precedence> precedence;
+    /// Told of trees that cannot be removed; may be none, and outlives the store.
+    Logger* logger = nullptr;
   };
   static Result<std::unique_ptr<LayerStore>> open(Options options);
 
@@ -84,8 +88,8 @@ class LayerStore {
   /// attributes of the same path below) and the hard links into lower layers. So a tree shared by
   /// many images is never changed for one of them, and none is copied. Fix-ups that are missing are
   /// made (needs CAP_SYS_ADMIN: reads a private overlay mount). A layer that hides all below it
-  /// ends the list. `diff_ids` are lowest first, all present. A hard link whose target no lower
-  /// layer has is kInvalidArgument.
+  /// ends the list, and one that is there twice is in it once. `diff_ids` are lowest first, all
+  /// present. A hard link whose target no lower layer has is kInvalidArgument.
   Result<std::vector<std::string>> resolve_chain(std::span<const oci::Digest> diff_ids) const;
   /// Fix-ups there are, as chain ids; and their removal (absent is success).
   Result<std::vector<oci::Digest>> list_fixups() const;

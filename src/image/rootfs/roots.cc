@@ -1,6 +1,5 @@
 #include "image/rootfs/roots.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,7 +7,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <memory>
-#include <set>
 #include <utility>
 
 #include "base/id.h"
@@ -23,12 +21,20 @@ namespace {
 
 // No container id begins with '@'.
 constexpr std::string_view kUnfinished = "@";
+constexpr std::string_view kRemoved = "@removed-";
 constexpr size_t kMaxIdBytes = 255;
-constexpr int kMaxWalkDepth = 500;  // one descriptor a level
 
 Error failed(std::string_view call, std::string_view name) {
   const int error = errno;
   return Error::from_errno(error, cat(call, "(", quote(name), ")"));
+}
+
+std::string removed_name() { return cat(kRemoved, make_id().substr(0, 16)); }
+
+Result<std::vector<std::string>> list_removed_in(sys::FdRef root) {
+  std::vector<std::string> names = FLUYT_TRY(sys::list_dir(root));
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with(kRemoved); });
+  return names;
 }
 
 Result<> check_id(const std::string& id) {
@@ -36,67 +42,6 @@ Result<> check_id(const std::string& id) {
   return Error(Code::kInvalidArgument,
                cat("container id ", quote(id), ": not one that a root may have"));
 }
-
-struct DirCloser {
-  void operator()(DIR* dir) const { closedir(dir); }
-};
-using DirStream = std::unique_ptr<DIR, DirCloser>;
-
-// Counts what is below one directory, with one open directory a level. What the container does
-// meanwhile may be counted or not.
-class Walk {
- public:
-  Walk(dev_t device, uint64_t max_inodes) : device_(device), max_inodes_(max_inodes) {}
-
-  Result<> directory(sys::FdRef parent, const char* name, int depth) {
-    sys::Fd fd(
-        openat(parent.raw(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME));
-    if (!fd.valid()) {
-      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return {};  // gone, or replaced
-      if (errno != EMFILE) return failed("openat", name);
-    }
-    if (!fd.valid() || depth > kMaxWalkDepth) {
-      usage_.complete = false;
-      return {};
-    }
-    const DirStream stream(fdopendir(fd.raw()));
-    if (!stream) return failed("fdopendir", name);
-    fd.release();  // closedir closes it
-    while (const dirent* entry = readdir(stream.get())) {
-      if (usage_.inodes >= max_inodes_) {
-        usage_.complete = false;
-        return {};
-      }
-      FLUYT_TRY(child(sys::FdRef(dirfd(stream.get())), entry->d_name, depth));
-    }
-    return {};
-  }
-
-  void count(const struct stat& info) {
-    constexpr uint64_t kStatBlock = 512;
-    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !linked_.insert(info.st_ino).second) return;
-    ++usage_.inodes;
-    usage_.bytes += static_cast<uint64_t>(info.st_blocks) * kStatBlock;
-  }
-
-  RootUsage usage() const { return usage_; }
-
- private:
-  Result<> child(sys::FdRef directory_fd, const char* name, int depth) {
-    const std::string_view text = name;
-    if (text == "." || text == "..") return {};
-    struct stat info{};
-    if (fstatat(directory_fd.raw(), name, &info, AT_SYMLINK_NOFOLLOW) != 0) return {};  // gone
-    if (info.st_dev != device_) return {};
-    count(info);
-    return S_ISDIR(info.st_mode) ? directory(directory_fd, name, depth + 1) : Result<>();
-  }
-
-  dev_t device_;
-  uint64_t max_inodes_;
-  RootUsage usage_;
-  std::set<ino_t> linked_;
-};
 
 // The layer's root, seen through its shifted ids where there are any: owner and ACLs come shifted.
 Result<sys::Fd> open_top(const std::string& layer, const sys::IdMaps& ids) {
@@ -127,14 +72,17 @@ Result<RootDriver> parse_root_driver(std::string_view name) {
                cat("root driver ", quote(name), ": expected \"overlay\" or \"copy\""));
 }
 
-Result<Roots> Roots::open(const std::string& root, RootDriver driver) {
+Result<Roots> Roots::open(const std::string& root, RootDriver driver, Logger* logger) {
   FLUYT_TRY(sys::make_dirs(root, 0700));
   sys::Fd fd = FLUYT_TRY(sys::open(root, O_PATH | O_DIRECTORY));
   for (const std::string& name : FLUYT_TRY(sys::list_dir(fd))) {
-    // Being made, or being removed, when the process died.
-    if (name.starts_with(kUnfinished)) FLUYT_TRY_CONTEXT(sys::remove_tree(fd, name), "sweep roots");
+    if (!name.starts_with(kUnfinished) || name.starts_with(kRemoved)) continue;
+    // Was being made when the process died.
+    if (renameat(fd.raw(), name.c_str(), fd.raw(), removed_name().c_str()) != 0)
+      return failed("renameat", name);
   }
-  auto reaper = std::make_unique<Reaper>(FLUYT_TRY(sys::duplicate(fd)));
+  Reaper::sweep(fd, FLUYT_TRY(list_removed_in(fd)), "roots", logger);
+  auto reaper = std::make_unique<Reaper>(FLUYT_TRY(sys::duplicate(fd)), "roots", logger);
   return Roots(root, driver, std::move(fd), std::move(reaper));
 }
 
@@ -206,7 +154,7 @@ Result<> Roots::probe_ids() const {
 
 Result<> Roots::remove(const std::string& id) const {
   FLUYT_TRY(check_id(id));
-  const std::string gone = cat(kUnfinished, make_id().substr(0, 16));
+  const std::string gone = removed_name();
   if (renameat(root_.raw(), id.c_str(), root_.raw(), gone.c_str()) != 0) {
     if (errno == ENOENT) return {};
     return failed("renameat", id);
@@ -221,17 +169,14 @@ Result<std::vector<std::string>> Roots::list() const {
   return names;
 }
 
-Result<RootUsage> Roots::usage(const std::string& id, uint64_t max_inodes) const {
+Result<std::vector<std::string>> Roots::list_removed() const { return list_removed_in(root_); }
+
+Result<sys::TreeSize> Roots::usage(const std::string& id, uint64_t max_inodes) const {
   FLUYT_TRY(check_id(id));
   const sys::Fd folder = FLUYT_TRY_CONTEXT(sys::open(root_, id, O_PATH | O_DIRECTORY | O_NOFOLLOW),
                                            cat("root of container ", id));
-  const auto upper = FLUYT_TRY(sys::find_stat(folder, "upper"));
-  if (!upper)
-    return Error(Code::kNotFound, cat("root of container ", id, ": it has no upper directory"));
-  Walk walk(upper->st_dev, max_inodes);
-  walk.count(*upper);
-  FLUYT_TRY_CONTEXT(walk.directory(folder, "upper", 0), cat("root of container ", id));
-  return walk.usage();
+  return FLUYT_TRY_CONTEXT(sys::tree_size(folder, "upper", max_inodes),
+                           cat("root of container ", id));
 }
 
 }  // namespace fluyt::image

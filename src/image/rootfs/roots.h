@@ -8,19 +8,15 @@
 #include <string_view>
 #include <vector>
 
+#include "base/log.h"
 #include "base/result.h"
-#include "image/layer/view.h"
 #include "image/layer/reaper.h"
+#include "image/layer/view.h"
+#include "sys/dir_stack.h"
 #include "sys/fd.h"
 #include "sys/overlay.h"
 
 namespace fluyt::image {
-
-struct RootUsage {
-  uint64_t bytes = 0;  // allocated, as du(1) counts; a hard-linked file once
-  uint64_t inodes = 0;
-  bool complete = true;  // false: the walk ended at its limit
-};
 
 /// How a container's root comes to be.
 enum class RootDriver {
@@ -46,7 +42,10 @@ class Roots {
  public:
   /// Opens or makes the folder `root` (0700), for kOverlay on a file system that overlayfs can
   /// write to. `driver` is for new roots; those that are there stay what they are.
-  static Result<Roots> open(const std::string& root, RootDriver driver = RootDriver::kOverlay);
+  /// `logger`, which may be none and outlives it, is told of what cannot be removed: that keeps
+  /// nobody from opening the folder.
+  static Result<Roots> open(const std::string& root, RootDriver driver = RootDriver::kOverlay,
+                            Logger* logger = nullptr);
 
   /// Of new roots from now on.
   void set_driver(RootDriver driver) { *driver_ = driver; }
@@ -64,9 +63,11 @@ class Roots {
   /// mounted. It is out of the way at once, and its disk is given back behind that.
   Result<> remove(const std::string& id) const;
   Result<std::vector<std::string>> list() const;
+  /// Names in the folder of what remove() took and what is not gone yet.
+  Result<std::vector<std::string>> list_removed() const;
   /// What the container wrote, by a walk on descriptors that follows no link and ends after
   /// `max_inodes`.
-  Result<RootUsage> usage(const std::string& id, uint64_t max_inodes = 5'000'000) const;
+  Result<sys::TreeSize> usage(const std::string& id, uint64_t max_inodes = 5'000'000) const;
 
  private:
   Result<> fill(sys::FdRef folder, const std::vector<std::string>& lower_dirs,

@@ -1,11 +1,14 @@
 #include "image/rootfs/roots.h"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/strings.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -116,21 +119,43 @@ TEST_F(RootsTest, WhatADeadProcessLeftIsSwept) {
   EXPECT_TRUE(nothing_is_left());
 }
 
+struct Notes final : Logger {
+  bool enabled(LogLevel /*level*/) const override { return true; }
+  void write(LogLevel /*level*/, std::string_view line) override { text += line; }
+  std::string text;
+};
+
+TEST_F(RootsTest, WhatCannotBeRemovedKeepsNobodyFromOpening) {
+  const std::string mount_point = dir_.path() + "/roots/@0123/upper";
+  ASSERT_TRUE(sys::make_dirs(mount_point, 0755).ok());
+  ASSERT_EQ(mount(layer_.c_str(), mount_point.c_str(), nullptr, MS_BIND, nullptr), 0);
+  Notes logger;
+  const auto roots = Roots::open(dir_.path() + "/roots", RootDriver::kOverlay, &logger);
+  ASSERT_TRUE(roots.ok()) << roots.error().message();
+  EXPECT_THAT(logger.text, ::testing::HasSubstr("roots/@removed-"));
+  EXPECT_TRUE(roots->list()->empty());
+  const std::vector<std::string> left = roots->list_removed().value();
+  ASSERT_EQ(left.size(), 1U);
+  ASSERT_EQ(umount(cat(dir_.path(), "/roots/", left[0], "/upper").c_str()), 0);
+  ASSERT_TRUE(Roots::open(dir_.path() + "/roots").ok());
+  EXPECT_TRUE(nothing_is_left());
+}
+
 TEST_F(RootsTest, UsageCountsLikeDuAndFollowsNothing) {
   const std::string upper = roots_.create("c1", {layer_})->upper_dir;
-  const RootUsage empty = roots_.usage("c1").value();
+  const sys::TreeSize empty = roots_.usage("c1").value();
   EXPECT_EQ(empty.inodes, 1U);
   ASSERT_TRUE(sys::make_dirs(upper + "/d", 0755).ok());
   ASSERT_TRUE(
       sys::write_file_atomic(sys::kCwd, upper + "/d/f", std::string(100'000, 'x'), 0600).ok());
   ASSERT_EQ(link((upper + "/d/f").c_str(), (upper + "/g").c_str()), 0);
   ASSERT_EQ(symlink("/", (upper + "/everything").c_str()), 0);
-  const RootUsage usage = roots_.usage("c1").value();
+  const sys::TreeSize usage = roots_.usage("c1").value();
   EXPECT_EQ(usage.inodes, 4U);
   EXPECT_GE(usage.bytes, empty.bytes + 100'000);
   EXPECT_LT(usage.bytes, empty.bytes + 120'000) << "the linked file once";
   EXPECT_TRUE(usage.complete);
-  const RootUsage cut = roots_.usage("c1", 2).value();
+  const sys::TreeSize cut = roots_.usage("c1", 2).value();
   EXPECT_FALSE(cut.complete);
   EXPECT_EQ(cut.inodes, 2U);
   EXPECT_EQ(roots_.usage("none").error().code(), Code::kNotFound);
