@@ -1,6 +1,7 @@
 #include <fcntl.h>
 
-#include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "base/strings.h"
 #include "image/blob/hasher.h"
@@ -15,6 +16,20 @@ namespace {
 
 Result<oci::Digest> extend(const oci::Digest& chain, const oci::Digest& diff_id) {
   return digest_of("sha256", cat(chain.text(), " ", diff_id.text()));
+}
+
+// Overlayfs takes no directory twice. Where an image has a layer twice the upper one is enough:
+// each name that the lower one has or hides is in the upper one too, in the same way, so a look-up
+// that comes to the lower one has found nothing there that it did not find in the upper one, and
+// has not been stopped there. The fix-up of the lower one may stay: what is in it the upper one's
+// has too.
+std::vector<std::string> topmost_first(const std::vector<std::string>& lowest_first) {
+  std::vector<std::string> out;
+  std::set<std::string_view> seen;
+  for (auto dir = lowest_first.rbegin(); dir != lowest_first.rend(); ++dir) {
+    if (seen.insert(*dir).second) out.push_back(*dir);
+  }
+  return out;
 }
 
 }  // namespace
@@ -44,18 +59,19 @@ Result<std::vector<std::string>> LayerStore::resolve_chain(
     }
     std::optional<std::string> fixup;
     if (layer.needs_chain && !lowest_first.empty()) {
-      const std::vector<std::string> below(lowest_first.rbegin(), lowest_first.rend());
-      fixup = FLUYT_TRY_CONTEXT(fixup_dir(diff_id, below, chain), cat("layer ", diff_id.text()));
+      // With the lower one of a layer that is there twice: this layer's links may lead into it.
+      fixup = FLUYT_TRY_CONTEXT(fixup_dir(diff_id, topmost_first(lowest_first), chain),
+                                cat("layer ", diff_id.text()));
     }
     lowest_first.push_back(cat(options_.root, "/layers/", diff_id.hex(), "/fs"));
     if (fixup) lowest_first.push_back(std::move(*fixup));
-    if (lowest_first.size() > kMaxLowerDirs) {
-      return Error(Code::kResourceExhausted, cat("the image needs more than the ", kMaxLowerDirs,
-                                                 " directories that overlayfs stacks"));
-    }
   }
-  std::reverse(lowest_first.begin(), lowest_first.end());
-  return lowest_first;
+  std::vector<std::string> dirs = topmost_first(lowest_first);
+  if (dirs.size() > kMaxLowerDirs) {
+    return Error(Code::kResourceExhausted, cat("the image needs more than the ", kMaxLowerDirs,
+                                               " directories that overlayfs stacks"));
+  }
+  return dirs;
 }
 
 // A folder without a tree says that the chain was looked at and needs nothing.

@@ -147,6 +147,54 @@ TEST_P(Chain, ALayerThatHidesAllEndsTheList) {
   EXPECT_EQ(resolve({base.diff_id, top.diff_id}).size(), 1U);
 }
 
+// Applied one after the other, as the specification says.
+TEST_P(Chain, ALayerThatIsThereTwiceIsStackedOnce) {
+  const LayerInfo base = unpack_ok(TarBuild()
+                                       .dir("etc", 0700, 3, 3)
+                                       .file("etc/a", "base")
+                                       .dir("opq")
+                                       .file("opq/old")
+                                       .file("gone")
+                                       .end());
+  const LayerInfo twice = unpack_ok(TarBuild()
+                                        .file(".wh.gone")
+                                        .file("etc/a", "twice")
+                                        .file("etc/new", "twice")
+                                        .hard_link("link", "etc/b")
+                                        .file("opq/.wh..wh..opq")
+                                        .file("opq/own", "twice")
+                                        .end());
+  const LayerInfo first = unpack_ok(TarBuild().file("etc/b", "linked").end());
+  const LayerInfo between = unpack_ok(TarBuild()
+                                          .file("gone", "again")
+                                          .file("etc/a", "between")
+                                          .file("etc/.wh.new")
+                                          .file("opq/between")
+                                          .hard_link("to", "opq/own")
+                                          .end());
+  const auto dirs = resolve(
+      {base.diff_id, first.diff_id, twice.diff_id, between.diff_id, twice.diff_id, twice.diff_id});
+  const LayerView view = LayerView::open(dirs).value();
+  EXPECT_FALSE(view.read_file("gone", 10).value());
+  EXPECT_EQ(view.read_file("etc/a", 10).value(), "twice");
+  EXPECT_EQ(view.read_file("etc/new", 10).value(), "twice");
+  EXPECT_EQ(view.read_file("link", 10).value(), "linked");
+  EXPECT_EQ(view.read_file("to", 10).value(), "twice") << "a link into the lower one";
+  EXPECT_EQ(view.read_file("opq/own", 10).value(), "twice");
+  EXPECT_FALSE(view.read_file("opq/old", 10).value());
+  EXPECT_FALSE(view.read_file("opq/between", 10).value());
+  EXPECT_EQ(shown(view, "etc").mode, 0700U);
+  EXPECT_EQ(shown(view, "etc").uid, 3U);
+  const auto mounted = sys::make_overlay({.lower_dirs = dirs, .upper_dir = {}, .work_dir = {}});
+  ASSERT_TRUE(mounted.ok()) << mounted.error().message();
+  EXPECT_EQ(sys::read_file(*mounted, "etc/new", 10).value(), "twice");
+  const LayerInfo empty = unpack_ok(TarBuild().end());
+  const auto empties = resolve({base.diff_id, empty.diff_id, empty.diff_id});
+  ASSERT_EQ(empties.size(), 2U);
+  EXPECT_TRUE(sys::make_overlay({.lower_dirs = empties, .upper_dir = {}, .work_dir = {}}).ok());
+  EXPECT_EQ(resolve({empty.diff_id, empty.diff_id}).size(), 1U);
+}
+
 TEST_P(Chain, AMissingLayerIsNamed) {
   const oci::Digest none = digest_of("sha256", "none").value();
   EXPECT_EQ(store_->resolve_chain(std::vector{none}).error().code(), Code::kNotFound);
