@@ -63,14 +63,29 @@ Result<Credentials> entry_of(const Json& entry, const std::string& file, std::st
   return out;
 }
 
-Result<> read_auths(const Json& auths, const std::string& file, CredentialTable& out) {
+std::string host_of(std::string_view key) { return to_lower(host_of_address(key)); }
+
+// Of `docker login` by a browser: for Docker Hub's own API and not for its registry.
+bool is_docker_token(std::string_view key) {
+  return host_of(key) == "docker.io" &&
+         (key.ends_with("/access-token") || key.ends_with("/refresh-token"));
+}
+
+Result<> read_auth(const Json& value, const std::string& key, const std::string& file,
+                   CredentialTable& out) {
+  Credentials credentials = FLUYT_TRY(entry_of(value, file, cat("auths[", quote(key), "]")));
+  if (credentials.empty()) return {};
+  FLUYT_TRY_CONTEXT(out.add_or_prefer(key, std::move(credentials)), cat(file, ": auths"));
+  return {};
+}
+
+Result<> read_auths(const Json& auths, const std::string& file, AuthFile& out) {
   if (!auths.is_object()) return wrong(file, "auths", "an object");
   if (auths.size() > kMaxEntries) return wrong(file, "auths", cat("at most ", kMaxEntries));
   for (const auto& [key, value] : auths.items()) {
-    const std::string name = cat("auths[", quote(key), "]");
-    Credentials credentials = FLUYT_TRY(entry_of(value, file, name));
-    if (credentials.empty()) continue;
-    FLUYT_TRY_CONTEXT(out.add(key, std::move(credentials)), cat(file, ": auths"));
+    if (is_docker_token(key)) continue;
+    const auto read = read_auth(value, key, file, out.auths);
+    if (!read.ok()) out.broken.emplace(host_of(key), read.error().message());
   }
   return {};
 }
@@ -86,19 +101,29 @@ Result<std::string> helper_of(const Json& value, const std::string& file, std::s
 
 }  // namespace
 
+Result<> AuthFile::check(std::string_view registry) const {
+  const auto found = broken.find(host_of(registry));
+  if (found == broken.end()) return {};
+  return Error(Code::kInvalidArgument, found->second);
+}
+
 Result<AuthFile> parse_auth_file(std::string_view text, const std::string& file) {
   AuthFile out;
   if (trim(text).empty()) return out;
   const Json document = FLUYT_TRY(parse_text(text, file));
   if (const auto auths = document.find("auths"); auths != document.end() && !auths->is_null()) {
-    FLUYT_TRY(read_auths(*auths, file, out.auths));
+    FLUYT_TRY(read_auths(*auths, file, out));
   }
   if (const auto helpers = document.find("credHelpers");
       helpers != document.end() && !helpers->is_null()) {
     if (!helpers->is_object()) return wrong(file, "credHelpers", "an object");
     for (const auto& [host, value] : helpers->items()) {
-      out.helpers[std::string(host_of_address(host))] =
-          FLUYT_TRY(helper_of(value, file, cat("credHelpers[", quote(host), "]")));
+      auto helper = helper_of(value, file, cat("credHelpers[", quote(host), "]"));
+      if (helper.ok()) {
+        out.helpers[std::string(host_of_address(host))] = std::move(*helper);
+      } else {
+        out.broken.emplace(host_of(host), helper.error().message());
+      }
     }
   }
   if (const auto store = document.find("credsStore"); store != document.end() && *store != "") {

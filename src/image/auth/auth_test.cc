@@ -92,6 +92,35 @@ TEST(AuthFile, ReadsWhatDockerAndContainersWrite) {
   EXPECT_EQ(file->store, "pass");
 }
 
+TEST(AuthFile, TakesWhatDockerLoginByABrowserWrites) {
+  const auto entry = [](const char* key, const char* user) {
+    return cat("\"", key, R"(":{"auth":")", base64_encode(cat(user, ":p")), "\"}");
+  };
+  const std::string text =
+      cat(R"({"auths":{)", entry("https://index.docker.io/v1/", "hub"), ",",
+          entry("https://index.docker.io/v1/access-token", "access"), ",",
+          entry("https://index.docker.io/v1/refresh-token", "refresh"), ",",
+          entry("docker.io", "other"), ",", entry("https://a.example/v1/", "url"), ",",
+          entry("a.example", "plain"), ",", entry("http://a.example", "old"), "}}");
+  const auto file = parse_auth_file(text, "config.json");
+  ASSERT_TRUE(file.ok()) << file.error().message();
+  EXPECT_EQ(file->auths.find("docker.io", "library/x")->username, "hub");
+  EXPECT_EQ(file->auths.find("a.example", "x")->username, "plain");
+  EXPECT_EQ(file->auths.size(), 2U);
+}
+
+TEST(AuthFile, ABrokenEntryIsAnErrorForItsOwnHostAlone) {
+  const auto file = parse_auth_file(R"({"auths":{"https://Bad.example/v1":{"auth":"%"},
+    "a b":{"username":"u"},"good.example":{"username":"u","password":"p"}},
+    "credHelpers":{"worse.example":7}})",
+                                    "config.json");
+  ASSERT_TRUE(file.ok()) << file.error().message();
+  EXPECT_TRUE(file->check("good.example").ok());
+  EXPECT_EQ(file->auths.find("good.example", "x")->username, "u");
+  EXPECT_THAT(file->check("bad.example").error().message(), HasSubstr("expected base64"));
+  EXPECT_FALSE(file->check("worse.example").ok());
+}
+
 TEST(AuthFile, ErrorsNameTheKeyAndNoSecret) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"auths":{"a.example":{"auth":"c2VjcmV0"}}})",
@@ -100,12 +129,13 @@ TEST(AuthFile, ErrorsNameTheKeyAndNoSecret) {
       {R"({"auths":{"a.example":{"password":7}}})", "password: expected a string"},
       {R"({"auths":[]})", "auths: expected an object"},
       {R"({"credsStore":"../secret"})", "credsStore: expected the last part"},
-      {R"({"credHelpers":{"a":7}})", "credHelpers[\"a\"]: expected a string"},
+      {R"({"credHelpers":{"a.example":7}})", "credHelpers[\"a.example\"]: expected a string"},
       {R"({"auths":{"a":{"auth":"secret)", "expected a JSON object"}};
   for (const auto& [text, words] : cases) {
     const auto file = parse_auth_file(text, "/x/config.json");
-    ASSERT_FALSE(file.ok()) << text;
-    EXPECT_THAT(file.error().message(),
+    const auto checked = file.ok() ? file->check("a.example") : Result<>(file.error());
+    ASSERT_FALSE(checked.ok()) << text;
+    EXPECT_THAT(checked.error().message(),
                 AllOf(HasSubstr("/x/config.json"), HasSubstr(words), Not(HasSubstr("secret")),
                       Not(HasSubstr("c2VjcmV0"))));
   }

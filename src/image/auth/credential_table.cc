@@ -25,9 +25,7 @@ bool is_below(std::string_view host, std::string_view pattern) {
   return host.size() > suffix.size() && host.ends_with(suffix);
 }
 
-}  // namespace
-
-Result<> CredentialTable::add(std::string_view key, Credentials credentials) {
+Result<std::string> name_of(std::string_view key) {
   const std::string name = normalised(key);
   if (name.empty() || name.size() > kMaxKeyBytes || has_control_characters(name) ||
       name.find(' ') != std::string::npos) {
@@ -39,8 +37,30 @@ Result<> CredentialTable::add(std::string_view key, Credentials credentials) {
     return Error(Code::kInvalidArgument,
                  cat(quote(key), ": expected \"*.\" at the very start, or no \"*\""));
   }
-  if (!entries_.emplace(name, std::move(credentials)).second) {
+  return name;
+}
+
+int rank_of(std::string_view key, std::string_view name) {
+  if (key == "https://index.docker.io/v1/") return 2;
+  return key == name ? 1 : 0;
+}
+
+}  // namespace
+
+Result<> CredentialTable::add(std::string_view key, Credentials credentials) {
+  const std::string name = FLUYT_TRY(name_of(key));
+  if (!entries_.emplace(name, Entry{std::move(credentials)}).second) {
     return Error(Code::kInvalidArgument, cat(quote(key), ": is there twice"));
+  }
+  return {};
+}
+
+Result<> CredentialTable::add_or_prefer(std::string_view key, Credentials credentials) {
+  const std::string name = FLUYT_TRY(name_of(key));
+  const int rank = rank_of(key, name);
+  const auto known = entries_.find(name);
+  if (known == entries_.end() || rank > known->second.rank) {
+    entries_.insert_or_assign(name, Entry{std::move(credentials), rank});
   }
   return {};
 }
@@ -51,7 +71,7 @@ const Credentials* CredentialTable::find(std::string_view registry,
   std::string path(repository);
   while (true) {
     const auto found = entries_.find(path.empty() ? host : cat(host, "/", path));
-    if (found != entries_.end()) return &found->second;
+    if (found != entries_.end()) return &found->second.credentials;
     if (path.empty()) break;
     const size_t slash = path.rfind('/');
     path.resize(slash == std::string::npos ? 0 : slash);
@@ -59,7 +79,7 @@ const Credentials* CredentialTable::find(std::string_view registry,
   // The wildcards: the longest domain, then the longest path below it.
   const Credentials* best = nullptr;
   std::pair<size_t, size_t> best_length{0, 0};
-  for (const auto& [key, credentials] : entries_) {
+  for (const auto& [key, entry] : entries_) {
     if (!key.starts_with("*.")) continue;
     const size_t slash = std::min(key.find('/'), key.size());
     const std::string_view prefix = std::string_view(key).substr(slash);
@@ -70,7 +90,7 @@ const Credentials* CredentialTable::find(std::string_view registry,
     }
     const std::pair length{slash, prefix.size()};
     if (best == nullptr || length > best_length) {
-      best = &credentials;
+      best = &entry.credentials;
       best_length = length;
     }
   }

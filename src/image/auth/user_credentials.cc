@@ -69,6 +69,7 @@ Result<Credentials> find_user_credentials(const oci::Reference& reference,
       return std::move(text).error();
     }
     const AuthFile file = FLUYT_TRY(parse_auth_file(*text, path));
+    FLUYT_TRY(file.check(reference.registry));
     auto found = find_in(file, reference, env);
     if (!found.ok()) return std::move(found).error().add_context(path);
     if (!found->has_value()) continue;

@@ -448,7 +448,7 @@ Result<Session::Answer> Session::ask(const Ask& what) {
 
 namespace {
 
-Result<CredentialTable> read_auth_file(const std::string& path) {
+Result<CredentialTable> read_auth_file(const std::string& path, const std::string& registry) {
   AuthFile file =
       FLUYT_TRY(parse_auth_file(FLUYT_TRY(sys::read_file(path, kMaxAuthFileBytes)), path));
   if (!file.helpers.empty() || !file.store.empty()) {
@@ -457,6 +457,7 @@ Result<CredentialTable> read_auth_file(const std::string& path) {
                      ": credHelpers or credsStore: expected auths alone, since fluytd runs no "
                      "credential helpers"));
   }
+  FLUYT_TRY(file.check(registry));
   return std::move(file.auths);
 }
 
@@ -476,7 +477,8 @@ Result<std::unique_ptr<Session>> Registry::open(const std::string& registry,
   auto endpoints = FLUYT_TRY(hosts_.endpoints_for(registry));
   CredentialTable from_file;
   if (!options_.auth_file.empty()) {
-    from_file = FLUYT_TRY_CONTEXT(read_auth_file(options_.auth_file), "the node's auth file");
+    from_file = FLUYT_TRY_CONTEXT(read_auth_file(options_.auth_file, registry),
+                                  "the node's auth file");
   }
   return std::make_unique<Session>(*this, registry, repository, std::move(endpoints),
                                    std::move(credentials), std::move(from_file), cancelled,
