@@ -114,9 +114,11 @@ Result<bool> BlobUpload::begin() {
   if (may_mount_) {
     may_mount_ = false;
     auto mounted = begin_with(blob_.mount_from);
-    // Whoever may not read the other repository can still send the blob; what else is wrong will
-    // show again.
-    const bool went = mounted.ok() || fault_ != HttpFault::kNone;
+    // Whoever may not read the other repository can still send the blob, whether the registry says
+    // so or its token server; what else is wrong will show again.
+    const bool refused = !mounted.ok() && (fault_ == HttpFault::kNone ||
+                                           mounted.error().code() == Code::kUnauthenticated);
+    const bool went = mounted.ok() || !refused;
     if (went) return mounted;
   }
   return begin_with("");

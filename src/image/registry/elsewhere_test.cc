@@ -92,6 +92,41 @@ TEST_F(ElsewhereTest, ReferrersComePageByPageAndAreFiltered) {
   EXPECT_EQ(fake_->requests()[0], cat("GET ", path, "?artifactType=s"));
 }
 
+TEST_F(ElsewhereTest, AServerBehindARedirectMayWantAToken) {
+  const auto other = Fake::start().value();
+  std::vector<std::string> shown;
+  other->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
+    shown.emplace_back(request.header("authorization"));
+    if (request.target.starts_with("/token")) return Reply{.body = R"({"token":"t"})"};
+    if (request.header("authorization") == "Bearer t") return std::nullopt;
+    return Reply{.status = 401,
+                 .headers = {{"WWW-Authenticate", cat("Bearer realm=\"http://", other->host(),
+                                                      "/token\",service=\"s\"")}}};
+  });
+  other->serve("/there", kManifestType, "{}");
+  fake_->set_hook([&](const Fake::Request&) -> std::optional<Reply> {
+    return Reply{.status = 307, .headers = {{"Location", cat("http://", other->host(), "/there")}}};
+  });
+  const auto got = open()->get_manifest("v1");
+  ASSERT_TRUE(got.ok()) << got.error().message();
+  EXPECT_THAT(shown, ElementsAre("", "", "Bearer t")) << "nothing that we log in with";
+}
+
+TEST_F(ElsewhereTest, ARegistryMayAskForATokenBehindARedirectOfItsOwn) {
+  fake_->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
+    if (request.target.starts_with("/token")) return Reply{.body = R"({"token":"t"})"};
+    if (request.target == "/v2/a/b/manifests/v1")
+      return Reply{.status = 307, .headers = {{"Location", "/there"}}};
+    if (request.header("authorization") == "Bearer t") return std::nullopt;
+    return Reply{.status = 401,
+                 .headers = {{"WWW-Authenticate", cat("Bearer realm=\"http://", fake_->host(),
+                                                      "/token\",service=\"s\"")}}};
+  });
+  fake_->serve("/there", kManifestType, "{}");
+  const auto got = open()->get_manifest("v1");
+  EXPECT_TRUE(got.ok()) << got.error().message();
+}
+
 TEST_F(ElsewhereTest, ReferrersComeFromTheTagWhereThereIsNoApi) {
   const oci::Digest subject = digest("image");
   EXPECT_TRUE(digests(open()->referrers(subject, "")).empty());
@@ -242,9 +277,10 @@ class TlsTest : public ElsewhereTest {
     ASSERT_TRUE(sys::make_dirs(folder_.path() + "/www/v2/a/b/manifests", 0700).ok());
   }
   void TearDown() override {
-    if (!server_.valid()) return;
-    server_.kill(SIGKILL).ignore("it may have ended");
-    server_.wait(Deadline::after_ms(5000)).ignore("nothing depends on it");
+    for (sys::Process& server : servers_) {
+      server.kill(SIGKILL).ignore("it may have ended");
+      server.wait(Deadline::after_ms(5000)).ignore("nothing depends on it");
+    }
   }
   std::string path(const std::string& name) const { return cat(folder_.path(), "/", name); }
   void certificate(const std::string& name, const std::string& host) const {
@@ -267,6 +303,7 @@ class TlsTest : public ElsewhereTest {
     EXPECT_EQ(::getsockname(socket.raw(), raw, &size), 0);
     return ntohs(address.sin_port);
   }
+  // Another with the same certificate and content.
   void serve(const std::vector<std::string>& more = {}) {
     port_ = free_port();
     std::vector<std::string> args{"/usr/bin/openssl",
@@ -280,7 +317,8 @@ class TlsTest : public ElsewhereTest {
                                   "-HTTP",
                                   "-quiet"};
     args.insert(args.end(), more.begin(), more.end());
-    server_ = sys::spawn({.args = args, .env = {"PATH=/usr/bin"}, .cwd = path("www")}).value();
+    servers_.push_back(
+        sys::spawn({.args = args, .env = {"PATH=/usr/bin"}, .cwd = path("www")}).value());
     for (int i = 0; i < 200; ++i) {
       const sys::Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       sockaddr_in address{};
@@ -297,7 +335,7 @@ class TlsTest : public ElsewhereTest {
   std::string host() const { return cat("localhost:", port_); }
   void answer(const std::string& text) { write("www/v2/a/b/manifests/v1", text); }
   static constexpr const char* kGood = "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n{}";
-  sys::Process server_;
+  std::vector<sys::Process> servers_;
   uint16_t port_ = 0;
 };
 
@@ -331,6 +369,34 @@ TEST_F(TlsTest, ACertificateIsCheckedAgainstTheCaThatIsGiven) {
   write(cat(host(), "/ca.crt"), sys::read_file(path("server.pem"), 65536).value());
   good = open(host())->get_manifest("v1");
   EXPECT_TRUE(good.ok()) << good.error().message();
+}
+
+TEST_F(TlsTest, TheCaHoldsWhereARedirectLeads) {
+  serve();
+  answer(cat("HTTP/1.0 302 Found\r\nLocation: https://", host(),
+             "/v2/a/b/manifests/there\r\nContent-Length: 0\r\n\r\n"));
+  write("www/v2/a/b/manifests/there", kGood);
+  serve();
+  for (const char* trust : {"ca = \"../server.pem\"\n", "skip_verify = true\n"}) {
+    write(cat(host(), "/hosts.toml"), cat("server = \"https://", host(), "\"\n", trust));
+    const auto got = open(host())->get_manifest("v1");
+    EXPECT_TRUE(got.ok()) << got.error().message();
+  }
+}
+
+TEST_F(TlsTest, TheCaHoldsForTheTokenServer) {
+  serve();
+  answer(cat("HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"https://", host(),
+             "/token\",service=\"s\"\r\nContent-Length: 0\r\n\r\n"));
+  write("www/token?service=s&scope=repository%3Aa%2Fb%3Apull&account=u",
+        "HTTP/1.0 200 OK\r\n\r\n{\"token\":\"t\"}");
+  serve();
+  write(cat(host(), "/hosts.toml"),
+        cat("server = \"https://", host(), "\"\nca = \"../server.pem\"\n"));
+  const auto got = open(host())->get_manifest("v1");
+  ASSERT_FALSE(got.ok());
+  EXPECT_THAT(got.error().message(), HasSubstr("GET /v2/a/b/manifests/v1 = 401"))
+      << "the registry's refusal, with a token";
 }
 
 TEST_F(TlsTest, AClientCertificateIsShown) {

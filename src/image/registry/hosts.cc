@@ -33,6 +33,7 @@ Result<Endpoint> registry_itself(const std::string& registry) {
     // As the peers do: nobody has a certificate for 127.0.0.1.
     out.try_plain_http = true;
     out.tls.skip_verify = true;
+    out.tls.skip_only_itself = true;
   }
   return out;
 }
@@ -43,6 +44,7 @@ Result<Endpoint> from_entry(const HostEntry& entry, const std::string& registry)
     out.base = FLUYT_TRY(Url::parse(entry.url));
     out.try_plain_http = false;
     out.tls.skip_verify = out.base.is_loopback();
+    out.tls.skip_only_itself = true;
     std::string& path = out.base.path;
     while (path.ends_with('/')) path.pop_back();
     if (!entry.override_path && !path.ends_with("/v2")) path += "/v2";
@@ -57,7 +59,10 @@ Result<Endpoint> from_entry(const HostEntry& entry, const std::string& registry)
     out.tls.skip_verify = false;
     out.try_plain_http = false;
   }
-  if (entry.skip_verify.has_value()) out.tls.skip_verify = *entry.skip_verify;
+  if (entry.skip_verify.has_value()) {
+    out.tls.skip_verify = *entry.skip_verify;
+    out.tls.skip_only_itself = false;
+  }
   out.is_mirror = out.name() != registry && out.name() != server_of(registry);
   return out;
 }
@@ -125,7 +130,10 @@ Result<HostsToml> HostsFolder::load(const std::string& file, const std::string& 
 Result<std::vector<Endpoint>> HostsFolder::from_folder(const std::string& folder,
                                                        const std::string& registry) {
   const std::string file = cat(folder, "/hosts.toml");
-  if (sys::exists(file)) return plan_endpoints(FLUYT_TRY(load(file, folder)), registry);
+  // One without a byte stands for none, as people make it beside Docker's files.
+  const auto info = FLUYT_TRY(sys::find_stat(sys::kCwd, file));
+  const bool is_given = info.has_value() && (S_ISLNK(info->st_mode) || info->st_size > 0);
+  if (is_given) return plan_endpoints(FLUYT_TRY(load(file, folder)), registry);
   HostsToml made;
   HostEntry entry = FLUYT_TRY(docker_files(folder));
   if (entry != HostEntry{}) made.server = std::move(entry);

@@ -66,7 +66,9 @@ struct Reader {
   Result<Capabilities> capabilities(const toml::node& node, const Place& at) const {
     Capabilities out{false, false, false};
     const auto names = FLUYT_TRY(texts(node, at));
-    for (const std::string& name : names) {
+    if (names.empty()) return Capabilities{};  // an empty list is none given
+    for (const std::string& written : names) {
+      const std::string name = to_lower(written);
       if (name == "pull") {
         out.pull = true;
       } else if (name == "resolve") {
@@ -80,7 +82,8 @@ struct Reader {
     return out;
   }
 
-  // "file", ["file", ...] or [["cert", "key"]]. curl offers one certificate a connection.
+  // "file", ["file", ...] or [["cert", "key"], ...]. curl offers one certificate a connection: the
+  // first.
   Result<> client(const toml::node& node, const Place& at, HostEntry& out) const {
     std::vector<std::vector<std::string>> pairs;
     const toml::array* list = node.as_array();
@@ -89,10 +92,11 @@ struct Reader {
     } else {
       for (const toml::node& item : *list) pairs.push_back(FLUYT_TRY(texts(item, at)));
     }
-    if (pairs.size() != 1 || pairs[0].empty() || pairs[0].size() > 2) {
-      return at.bad(file,
-                    "expected one client certificate: \"file\" or [[\"certificate\", \"key\"]]");
+    for (const auto& pair : pairs) {
+      if (!pair.empty() && pair.size() <= 2) continue;
+      return at.bad(file, "expected client certificates: \"file\" or [[\"certificate\", \"key\"]]");
     }
+    if (pairs.empty()) return {};
     out.client_cert = beside(pairs[0][0]);
     out.client_key = pairs[0].size() == 2 ? beside(pairs[0][1]) : "";
     return {};

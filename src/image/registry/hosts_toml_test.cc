@@ -54,6 +54,26 @@ TEST(HostsToml, RootKeysBelongToTheServer) {
   EXPECT_FALSE(got->server->capabilities.push);
 }
 
+TEST(HostsToml, TakesWhatContainerdTakes) {
+  const auto got = parse(R"([host."https://all"]
+  capabilities = []
+  client = [["a.crt", "a.key"], ["b.crt", "b.key"]]
+[host."https://some"]
+  capabilities = ["Pull", "RESOLVE"]
+  client = ["a.pem", "b.pem"]
+[host."https://none"]
+  client = []
+)");
+  ASSERT_TRUE(got.ok()) << got.error().message();
+  EXPECT_EQ(got->hosts[0].capabilities, (Capabilities{true, true, true}));
+  EXPECT_EQ(got->hosts[0].client_cert, "f/a.crt");
+  EXPECT_EQ(got->hosts[0].client_key, "f/a.key");
+  EXPECT_EQ(got->hosts[1].capabilities, (Capabilities{true, true, false}));
+  EXPECT_EQ(got->hosts[1].client_cert, "f/a.pem");
+  EXPECT_EQ(got->hosts[1].client_key, "");
+  EXPECT_EQ(got->hosts[2].client_cert, "");
+}
+
 TEST(HostsToml, ErrorsNameFileAndKey) {
   const std::pair<const char*, const char*> cases[] = {
       {"sever = \"https://x\"", "f/hosts.toml: sever: unknown key"},
@@ -64,7 +84,8 @@ TEST(HostsToml, ErrorsNameFileAndKey) {
       {"[host.\"https://x\"]\nskip_verify = \"yes\"", "skip_verify: expected true or false"},
       {"[host.\"https://x\"]\ncapabilities = [\"fly\"]", "\"fly\": expected pull, resolve"},
       {"[host.\"https://x\"]\ndial_timeout = \"5\"", "dial_timeout: \"5\": expected a duration"},
-      {"[host.\"https://x\"]\nclient = [\"a\", \"b\"]", "client: expected one client certificate"},
+      {"[host.\"https://x\"]\nclient = [[\"a\", \"b\", \"c\"]]",
+       "client: expected client certificates"},
       {"[host.\"https://x\".header]\n\"a b\" = \"1\"", "is not the name of a header"},
       {"host = 1", "host: expected tables"},
       {"a = [", "f/hosts.toml: line "},

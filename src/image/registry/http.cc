@@ -135,9 +135,8 @@ HttpFault fault_of(CURLcode code) {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
+    case CURLE_OPERATION_TIMEDOUT:  // of connecting: the other clocks are ours
       return HttpFault::kConnect;
-    case CURLE_OPERATION_TIMEDOUT:
-      return HttpFault::kTimeout;
     case CURLE_SSL_CONNECT_ERROR:
       return HttpFault::kTlsProtocol;
     case CURLE_PEER_FAILED_VERIFICATION:
@@ -209,6 +208,15 @@ std::string_view method_name(Method method) {
   return "GET";
 }
 
+TlsOptions TlsOptions::elsewhere(Identity identity) const {
+  TlsOptions out = *this;
+  out.skip_verify = skip_verify && !skip_only_itself;
+  if (identity == Identity::kShow) return out;
+  out.client_cert.clear();
+  out.client_key.clear();
+  return out;
+}
+
 std::string_view HttpResponse::header(std::string_view lower_name) const {
   const auto found = headers.find(std::string(lower_name));
   return found == headers.end() ? std::string_view() : std::string_view(found->second);
@@ -237,14 +245,13 @@ struct HttpClient::Handle {
 
   Result<HeaderList> prepare(const HttpRequest& request, const Url& url, bool same_host,
                              const std::string& proxy);
-  Result<> prepare_tls(const TlsOptions& tls, bool same_host);
+  Result<> prepare_tls(const TlsOptions& tls);
   void prepare_body(const HttpRequest& request);
   CURLcode run(Exchange& exchange);
   bool check_clocks(Exchange& exchange, int64_t started_ns);
 };
 
-Result<> HttpClient::Handle::prepare_tls(const TlsOptions& tls, bool same_host) {
-  if (!same_host) return {};  // neither a private CA nor a certificate of ours is for strangers
+Result<> HttpClient::Handle::prepare_tls(const TlsOptions& tls) {
   set(CURLOPT_SSL_VERIFYPEER, tls.skip_verify ? 0L : 1L);
   set(CURLOPT_SSL_VERIFYHOST, tls.skip_verify ? 0L : 2L);
   if (!tls.ca_files.empty()) {
@@ -307,7 +314,8 @@ Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const
   set(CURLOPT_WRITEFUNCTION, on_body);
   set(CURLOPT_PROXY, proxy.c_str());  // "" is: none, whatever the environment says
   prepare_body(request);
-  FLUYT_TRY(prepare_tls(request.tls, same_host));
+  FLUYT_TRY(
+      prepare_tls(same_host ? request.tls : request.tls.elsewhere(TlsOptions::Identity::kHide)));
   HeaderList list;
   const auto add = [&](std::string_view name, std::string_view value) {
     list.reset(curl_slist_append(list.release(), cat(name, ": ", value).c_str()));
@@ -325,6 +333,9 @@ Result<HeaderList> HttpClient::Handle::prepare(const HttpRequest& request, const
   for (const auto& [name, value] : request.headers) add(name, value);
   if (same_host) {
     for (const auto& [name, value] : request.private_headers) add(name, value);
+  } else if (request.elsewhere_authorization &&
+             url.same_origin(request.elsewhere_authorization->first)) {
+    add("Authorization", request.elsewhere_authorization->second);
   }
   set(CURLOPT_HTTPHEADER, list.get());
   return list;
@@ -464,7 +475,9 @@ HttpOutcome HttpClient::exchange(Handle& handle, const HttpRequest& request, con
     if (out.fault == HttpFault::kConnect && errno_value != 0) {
       text += cat(": ", strerrordesc_np(static_cast<int>(errno_value)));
     }
-    out.error = Error(code_of(out.fault), std::move(text));
+    out.error =
+        Error(code == CURLE_OPERATION_TIMEDOUT ? Code::kDeadlineExceeded : code_of(out.fault),
+              std::move(text));
   }
   return out;
 }

@@ -22,11 +22,19 @@
 /// needs. Knows nothing of registries.
 namespace fluyt::image::registry {
 
+/// For a registry. Whom it trusts holds for the servers that it sends us to as well: `ca_files`,
+/// and `skip_verify` where it was asked for. Its client certificate is shown to a server elsewhere
+/// only where that is said, and by no redirect.
 struct TlsOptions {
   std::vector<std::string> ca_files;  // PEM, trusted beside the system's
   std::string client_cert;            // PEM
   std::string client_key;
   bool skip_verify = false;
+  bool skip_only_itself = false;  // skip_verify is for this host alone: it is on this machine
+
+  enum class Identity { kShow, kHide };
+  /// What of it is for another host.
+  TlsOptions elsewhere(Identity identity) const;
 };
 
 enum class Method { kGet, kHead, kPost, kPut, kPatch, kDelete };
@@ -49,6 +57,8 @@ struct HttpRequest {
   Method method = Method::kGet;
   Url url;
   std::vector<std::pair<std::string, std::string>> headers;  // to every host
+  /// In place of private_headers to one host that a redirect leads to, by its origin.
+  std::optional<std::pair<Url, std::string>> elsewhere_authorization;
   /// Only to the host of `url`: dropped by a redirect elsewhere (distribution-spec, "MUST NOT").
   std::vector<std::pair<std::string, std::string>> private_headers;
   std::string body;                  // may be private: a redirect elsewhere ends the exchange
@@ -79,10 +89,10 @@ struct HttpResponse {
 /// Why an exchange ended without a whole answer.
 enum class HttpFault {
   kNone,
-  kConnect,      // name, refused, unreachable
+  kConnect,      // name, refused, unreachable, not within connect_ms
   kTlsProtocol,  // the other side does not speak TLS
   kTlsTrust,     // its certificate is not trusted: trying again does not help
-  kTimeout,      // connect, first byte or stall
+  kTimeout,      // first byte or stall
   kDropped,      // reset or closed in the middle
   kSink,         // the sink or the body's source refused: its error is the error
   kCancelled,

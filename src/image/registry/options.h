@@ -9,7 +9,9 @@
 namespace fluyt::image::registry {
 
 struct HttpTimeouts {
-  int64_t connect_ms = 5'000;      // name, TCP and TLS
+  /// Name, TCP and TLS. Well above what glibc waits for a name server that is down before it asks
+  /// the next, which is 5 s (resolv.conf(5)); containerd's dialer has as long.
+  int64_t connect_ms = 30'000;
   int64_t first_byte_ms = 30'000;  // from connected to the first byte of the answer
   int64_t stall_ms = 30'000;       // no stretch of this length may be slower than:
   uint64_t stall_bytes_per_second = 1024;

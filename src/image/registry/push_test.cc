@@ -175,6 +175,23 @@ TEST_F(PushTest, AMountThatIsForbiddenBecomesAnUpload) {
   EXPECT_EQ(*pushed, PushedBlob::kUploaded);
 }
 
+TEST_F(PushTest, ATokenServerThatRefusesTheOtherRepositoryKeepsNothingFromBeingSent) {
+  fake_->accept_uploads({});
+  fake_->set_hook([this](const Fake::Request& request) -> std::optional<Reply> {
+    if (request.target.starts_with("/token")) {
+      const bool both = request.target.find("base%2Fimage") != std::string::npos;
+      return both ? Reply{.status = 403} : Reply{.body = R"({"token":"t"})"};
+    }
+    if (request.header("authorization") == "Bearer t") return std::nullopt;
+    return Reply{.status = 401,
+                 .headers = {{"WWW-Authenticate", cat("Bearer realm=\"http://", fake_->host(),
+                                                      "/token\",service=\"s\"")}}};
+  });
+  const auto pushed = open({.username = "u", .password = "p"})->push_blob(blob("base/image"));
+  ASSERT_TRUE(pushed.ok()) << pushed.error().message();
+  EXPECT_EQ(*pushed, PushedBlob::kUploaded);
+}
+
 TEST_F(PushTest, ScopesNameBothRepositories) {
   fake_->accept_uploads({});
   std::vector<std::string> asked;

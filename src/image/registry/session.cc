@@ -113,6 +113,12 @@ std::string Session::shown(const Ask& what, EndpointIndex index) const {
              what.url.has_value() ? what.url->path : cat(endpoint.base.path, what.path));
 }
 
+HttpTimeouts Session::timeouts_for(const Endpoint& endpoint) const {
+  HttpTimeouts out = registry_.options_.timeouts;
+  if (endpoint.connect_ms > 0) out.connect_ms = endpoint.connect_ms;
+  return out;
+}
+
 HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
   const Endpoint& endpoint = endpoints_[index];
   HttpRequest out;
@@ -130,8 +136,7 @@ HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
   out.body = what.body;
   if (!what.content_type.empty()) out.headers.emplace_back("Content-Type", what.content_type);
   out.tls = endpoint.tls;
-  out.timeouts = registry_.options_.timeouts;
-  if (endpoint.connect_ms > 0) out.timeouts.connect_ms = endpoint.connect_ms;
+  out.timeouts = timeouts_for(endpoint);
   out.cancelled = what.last_word ? nullptr : cancelled_;
   if (what.last_word)
     out.timeouts.first_byte_ms = std::min<int64_t>(out.timeouts.first_byte_ms, 3000);
@@ -172,8 +177,8 @@ std::vector<std::string> Session::scopes_for(const Ask& what) const {
   return out;
 }
 
-// Keeps the challenge of a 401 that we can answer; false when there is none.
-bool Session::learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal) {
+std::vector<Challenge> Session::challenges_of(EndpointIndex index, const Ask& what,
+                                              const HttpResponse& refusal) const {
   std::vector<Challenge> challenges;
   const auto [from, to] = refusal.headers.equal_range("www-authenticate");
   for (auto it = from; it != to; ++it) {
@@ -184,6 +189,12 @@ bool Session::learn_challenge(EndpointIndex index, const Ask& what, const HttpRe
     }
     challenges.insert(challenges.end(), some->begin(), some->end());
   }
+  return challenges;
+}
+
+// Keeps the challenge of a 401 that we can answer; false when there is none.
+bool Session::learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal) {
+  std::vector<Challenge> challenges = challenges_of(index, what, refusal);
   const Credentials* credentials = credentials_for(endpoints_[index]);
   for (const std::string_view scheme : {"bearer", "basic"}) {
     const bool answerable =
@@ -230,12 +241,34 @@ Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& w
   token.scopes = scopes;
   token.credentials = credentials;
   token.registry_is_plain_http = plain_http;
-  token.timeouts = registry_.options_.timeouts;
+  token.timeouts = timeouts_for(endpoint);
   token.tls = endpoint.tls;
   token.registry = endpoint.name();
   token.cancelled = cancelled_;
   token.stale = refused.starts_with("Bearer ") ? refused.substr(7) : "";
   return cat("Bearer ", FLUYT_TRY(registry_.tokens_.get(registry_.http_, token)));
+}
+
+// What satisfies a server that a redirect has led to: a token for whoever asks. What we log in with
+// is for the registry. Nothing when it wants more.
+std::optional<std::string> Session::anonymous_token_for(EndpointIndex index, const Ask& what,
+                                                        const HttpResponse& refusal) {
+  const Endpoint& endpoint = endpoints_[index];
+  for (const Challenge& challenge : challenges_of(index, what, refusal)) {
+    if (challenge.scheme != "bearer") continue;
+    TokenCache::Ask token;
+    token.challenge = &challenge;
+    token.scopes = scopes_for(what);
+    token.registry_is_plain_http = refusal.url.scheme == "http";
+    token.timeouts = timeouts_for(endpoint);
+    token.tls = endpoint.tls.elsewhere(TlsOptions::Identity::kHide);
+    token.cancelled = cancelled_;
+    auto got = registry_.tokens_.get(registry_.http_, token);
+    if (got.ok()) return cat("Bearer ", *got);
+    registry_.logger_.debug(cat(shown(what, index), ", redirected to ", refusal.url.host_port(),
+                                ": ", got.error().message()));
+  }
+  return std::nullopt;
 }
 
 namespace {
@@ -256,6 +289,7 @@ HttpOutcome outcome_of(Error error) {
 HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
   HttpRequest request = request_for(what, index);
   std::string refused;
+  std::optional<std::pair<Url, std::string>> elsewhere_authorization;
   for (size_t round = 0;; ++round) {
     if (!what.url.has_value() && (*health_.lock())[index].plain_http) request.url.scheme = "http";
     auto authorization =
@@ -264,15 +298,26 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
     HttpRequest sent = request;
     // Where an upload goes on may be another host: what is private is for the registry alone.
     const bool elsewhere = what.elsewhere || (what.url.has_value() && !is_at(index, *what.url));
-    if (elsewhere) sent.private_headers.clear();
+    if (elsewhere) {
+      sent.private_headers.clear();
+      sent.tls = sent.tls.elsewhere(TlsOptions::Identity::kHide);
+    }
+    sent.elsewhere_authorization = elsewhere_authorization;
     if (!authorization->empty() && !elsewhere) {
       sent.private_headers.emplace_back("Authorization", *authorization);
     }
     if (what.prepare) what.prepare(sent, index);
     HttpOutcome outcome = registry_.http_.send(sent);
     if (!elsewhere) note_warnings(outcome.response);
-    const bool unauthorized = outcome.fault == HttpFault::kNone && outcome.response.status == 401 &&
-                              !outcome.response.redirected && !elsewhere;
+    const bool unauthorized =
+        outcome.fault == HttpFault::kNone && outcome.response.status == 401 && !elsewhere;
+    if (unauthorized && !outcome.response.url.same_origin(sent.url)) {
+      const bool is_first = !elsewhere_authorization.has_value() && round < kMaxAuthRounds;
+      auto token = is_first ? anonymous_token_for(index, what, outcome.response) : std::nullopt;
+      if (!token.has_value()) return outcome;
+      elsewhere_authorization.emplace(outcome.response.url, std::move(*token));
+      continue;
+    }
     const bool same_again = !refused.empty() && *authorization == refused;
     if (!unauthorized || round == kMaxAuthRounds || same_again ||
         !learn_challenge(index, what, outcome.response)) {
@@ -477,8 +522,8 @@ Result<std::unique_ptr<Session>> Registry::open(const std::string& registry,
   auto endpoints = FLUYT_TRY(hosts_.endpoints_for(registry));
   CredentialTable from_file;
   if (!options_.auth_file.empty()) {
-    from_file = FLUYT_TRY_CONTEXT(read_auth_file(options_.auth_file, registry),
-                                  "the node's auth file");
+    from_file =
+        FLUYT_TRY_CONTEXT(read_auth_file(options_.auth_file, registry), "the node's auth file");
   }
   return std::make_unique<Session>(*this, registry, repository, std::move(endpoints),
                                    std::move(credentials), std::move(from_file), cancelled,

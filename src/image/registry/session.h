@@ -184,7 +184,12 @@ class Session {
   HttpOutcome send(const Ask& what, EndpointIndex index);
   HttpOutcome send_with_scheme(const Ask& what, EndpointIndex index);
   HttpRequest request_for(const Ask& what, EndpointIndex index) const;
+  HttpTimeouts timeouts_for(const Endpoint& endpoint) const;
+  std::vector<Challenge> challenges_of(EndpointIndex index, const Ask& what,
+                                       const HttpResponse& refusal) const;
   bool learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal);
+  std::optional<std::string> anonymous_token_for(EndpointIndex index, const Ask& what,
+                                                 const HttpResponse& refusal);
   Result<std::string> authorization_for(EndpointIndex index, const Ask& what,
                                         const std::string& refused);
   std::vector<std::string> scopes_for(const Ask& what) const;

@@ -95,7 +95,9 @@ HttpRequest base_request(const TokenCache::Ask& ask, const Url& realm) {
   out.timeouts = ask.timeouts;
   out.cancelled = ask.cancelled;
   out.body_limit = kMaxTokenAnswer;
-  if (realm.host_port() == ask.registry) out.tls = ask.tls;
+  // Who is trusted with the password may see the certificate.
+  const bool is_registry = realm.host_port() == ask.registry;
+  out.tls = is_registry ? ask.tls : ask.tls.elsewhere(TlsOptions::Identity::kShow);
   return out;
 }
 

@@ -37,7 +37,7 @@ class TokenCache {
     const Credentials* credentials = nullptr;  // null: anonymous
     bool registry_is_plain_http = false;       // only then may the realm be
     HttpTimeouts timeouts;
-    TlsOptions tls;  // used when the realm is on `registry`
+    TlsOptions tls;  // of `registry`; for a realm elsewhere what of it is for others
     std::string registry;
     const std::atomic<bool>* cancelled = nullptr;
     std::string stale;  // a token that was just refused: not to be handed out again
