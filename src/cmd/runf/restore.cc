@@ -121,7 +121,7 @@ Result<int> restore(Invocation& call) {
   };
   auto created = make();
   if (!created.ok()) {
-    folder.remove().ignore("the error above is the one to tell");
+    folder.give_up();
     return std::move(created).error();
   }
   for (const std::string& warning : created->warnings) call.log.warn(warning);

@@ -214,7 +214,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
                   std::move(record), std::move(notify), std::move(signals)};
   };
   auto raised = make();
-  if (!raised.ok()) folder.remove().ignore("the error above is the one to tell");
+  if (!raised.ok()) folder.give_up();
   return raised;
 }
 

@@ -267,6 +267,10 @@ Result<> Folder::remove() const {
   return is_named() ? sys::remove_tree(root, id()) : Result<>();
 }
 
+void Folder::give_up() {
+  if (lock().ok()) remove().ignore("the error that led here is the one to tell");
+}
+
 namespace {
 
 // By a mount of the FIFO alone, that lies nowhere: a container in whose PID namespace the first

@@ -71,8 +71,10 @@ class Folder {
   static constexpr int64_t kLockMs = 10'000;
   /// Whether the container's name still leads to this folder. While it is locked that stays so.
   bool is_named() const;
-  /// Nothing is done where the name leads to another.
+  /// Nothing is done where the name leads to another. For who has the lock.
   Result<> remove() const;
+  /// The same, with the lock, of one whose container did not come to be.
+  void give_up();
   /// False where it is in memory: what it names is of this boot, then.
   bool outlives_boot() const;
 
