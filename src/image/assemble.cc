@@ -1,5 +1,6 @@
 #include "image/assemble.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -95,9 +96,36 @@ Result<> check_layers(const oci::Manifest& manifest, const oci::ImageConfig& con
 }
 
 Result<> check_platform(const oci::Platform& found, const oci::Platform& wanted) {
-  if (found.os == wanted.os && found.architecture == wanted.architecture) return {};
+  if (oci::is_for(found, wanted)) return {};
   return Error(Code::kNotFound, cat("platform ", quote(wanted.text()), ": this image is for ",
                                     quote(found.text()), " only"));
+}
+
+constexpr size_t kMaxSilentEntries = 16;
+
+// What the config of a manifest below an index says; nothing where it is no image.
+Result<std::optional<oci::Platform>> platform_of(ContentSource& source,
+                                                 const oci::Descriptor& entry) {
+  const std::optional<oci::Platform> none;
+  const std::string bytes = FLUYT_TRY(nested_manifest(source, entry));
+  const auto parsed = oci::parse_manifest_or_index(bytes, entry.media_type);
+  if (!parsed.ok() || !parsed->manifest || !check_config_type(*parsed->manifest).ok()) return none;
+  const auto config =
+      oci::parse_image_config(FLUYT_TRY(fetch_config(source, parsed->manifest->config)));
+  return config.ok() ? std::optional(config->platform) : none;
+}
+
+// Where the index does not say what its entries are for their configs do.
+Result<oci::Descriptor> choose(ContentSource& source, oci::Index index,
+                               const oci::Platform& platform) {
+  auto chosen = oci::choose_platform(index, platform);
+  const auto silent = std::count_if(index.manifests.begin(), index.manifests.end(),
+                                    [](const auto& entry) { return !entry.platform; });
+  if (chosen.ok() || silent == 0 || static_cast<size_t>(silent) > kMaxSilentEntries) return chosen;
+  for (oci::Descriptor& entry : index.manifests) {
+    if (!entry.platform) entry.platform = FLUYT_TRY(platform_of(source, entry));
+  }
+  return oci::choose_platform(index, platform);
 }
 
 }  // namespace
@@ -123,7 +151,7 @@ Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_vi
                    cat("image index: more than ", kMaxIndexDepth, " indexes in each other"));
     }
     const oci::Descriptor next =
-        FLUYT_TRY_CONTEXT(oci::choose_platform(*parsed.index, platform), top.digest.text());
+        FLUYT_TRY_CONTEXT(choose(source, std::move(*parsed.index), platform), top.digest.text());
     indexes.push_back(std::move(top));
     auto nested = FLUYT_TRY(nested_manifest(source, next));
     top = Document{next.digest, std::move(nested)};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <thread>
+#include <utility>
 
 #include "base/strings.h"
 #include "base/time.h"
@@ -352,6 +353,28 @@ TEST_F(StoreTest, ManyPullsFetchEachBlobOnce) {
       fake_->count("GET /v2/a/b/blobs/" + shared) + fake_->count("GET /v2/c/d/blobs/" + shared),
       1U);
   EXPECT_EQ(fake_->count("GET /v2/a/b/blobs/" + sha256_of(one.layers()[1])), 1U);
+}
+
+TEST_F(StoreTest, AnIndexThatNamesNoPlatformsIsReadByItsConfigs) {
+  const ImageMaker maker = two_layers();
+  ImageMaker other = two_layers();
+  other.config().platform.architecture = "riscv64";
+  oci::Index index{.media_type = std::string(oci::media_type::kOciIndex)};
+  for (const ImageMaker* one : {&std::as_const(other), &maker}) {
+    one->serve(*fake_, "a/b", "plain");
+    index.manifests.push_back(one->manifest_descriptor());
+    index.manifests.back().platform.reset();
+  }
+  const std::string text = oci::to_json(index);
+  for (const std::string& target : {std::string("multi"), sha256_of(text)})
+    fake_->serve("/v2/a/b/manifests/" + target, index.media_type, text);
+  const auto image = pull("a/b:multi");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  EXPECT_EQ(image->id, maker.image_id());
+  ASSERT_TRUE(store_->remove(image->id).ok());
+  PullOptions none;
+  none.platform = oci::Platform::parse("linux/s390x").value();
+  expect_refused(pull("a/b:multi", none), Code::kNotFound, "riscv64");
 }
 
 TEST_F(StoreTest, ChoosesThePlatformOfAnIndex) {

@@ -95,10 +95,16 @@ Result<Index> parse_index(std::string_view json);
 std::string to_json(const Manifest& manifest);
 std::string to_json(const Index& index);
 
+/// Whether an image whose config says `image` is one for `platform`: the same os and architecture,
+/// whatever the variants, or the architecture of 32 bits that the same machines run (386 on amd64,
+/// arm on arm64). Names such as x86_64 and aarch64 are understood.
+bool is_for(const Platform& image, const Platform& platform);
+
 /// The entry of `index` that suits `platform` best: same os and architecture, the highest variant
-/// not above the wanted one; attestation manifests and unknown/unknown are passed over. Entries
-/// without a platform are taken only when there is exactly one entry. kNotFound names what there
-/// is.
+/// not above the wanted one, and after all of these the architecture of 32 bits as is_for() has it
+/// (containerd's platforms.Only); attestation manifests and unknown/unknown are passed over.
+/// Entries without a platform are taken only when there is exactly one entry. kNotFound names what
+/// there is.
 Result<Descriptor> choose_platform(const Index& index, const Platform& platform);
 
 /// image-spec config.md; the Docker config is the same shape.

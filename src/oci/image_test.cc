@@ -157,6 +157,30 @@ TEST(ChoosePlatform, DoesNotTakeAnInstructionSetThatIsTooNew) {
   EXPECT_EQ(chosen(entries, {.os = "linux", .architecture = "amd64", .variant = "v4"}), "3");
 }
 
+TEST(ChoosePlatform, TakesThirtyTwoBitsWhereThereIsNothingElse) {
+  const Platform amd64{.os = "linux", .architecture = "amd64", .variant = "v3"};
+  const Platform arm64{.os = "linux", .architecture = "arm64"};
+  const std::string small = cat(entry('3', "linux", "386"), ",", entry('6', "linux", "arm", "v6"),
+                                ",", entry('7', "linux", "arm", "v7"));
+  EXPECT_EQ(chosen(small, amd64), "3");
+  EXPECT_EQ(chosen(small, arm64), "7");
+  EXPECT_EQ(chosen(cat(small, ",", entry('1', "linux", "amd64")), amd64), "1");
+  EXPECT_EQ(chosen(cat(small, ",", entry('8', "linux", "arm64", "v8")), arm64), "8");
+  EXPECT_THAT(chosen(entry('a', "linux", "amd64"), {.os = "linux", .architecture = "386"}),
+              HasSubstr("no image for"));
+}
+
+TEST(ChoosePlatform, UnderstandsWhatImagesSay) {
+  EXPECT_EQ(chosen(entry('1', "Linux", "x86_64"), {.os = "linux", .architecture = "amd64"}), "1");
+  EXPECT_EQ(chosen(entry('2', "linux", "aarch64"), {.os = "linux", .architecture = "arm64"}), "2");
+  EXPECT_TRUE(
+      is_for({.os = "linux", .architecture = "x86_64"}, {.os = "linux", .architecture = "amd64"}));
+  EXPECT_TRUE(is_for({.os = "linux", .architecture = "amd64", .variant = "v4"},
+                     {.os = "linux", .architecture = "amd64"}));
+  EXPECT_FALSE(
+      is_for({.os = "linux", .architecture = "arm"}, {.os = "linux", .architecture = "amd64"}));
+}
+
 TEST(ChoosePlatform, PassesOverAttestations) {
   const std::string attestation =
       descriptor('0', media_type::kOciManifest,

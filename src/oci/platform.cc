@@ -41,6 +41,15 @@ void apply_alias(Platform& platform) {
   }
 }
 
+/// As Go says it: images are made by people and machines, too.
+Platform normalised(Platform platform) {
+  platform.os = to_lower(platform.os);
+  platform.architecture = to_lower(platform.architecture);
+  platform.variant = to_lower(platform.variant);
+  apply_alias(platform);
+  return platform;
+}
+
 /// The level of a variant such as "v7"; what none means depends on the architecture.
 std::optional<int> variant_level(const Platform& platform) {
   std::string_view variant = platform.variant;
@@ -64,17 +73,27 @@ bool is_runnable(const Descriptor& descriptor) {
          !(descriptor.platform && descriptor.platform->os == "unknown");
 }
 
-/// How well `have` suits: a level to compare, or nothing when it cannot run there.
-std::optional<int> suitability(const Platform& have, const Platform& wanted) {
-  if (have.os != wanted.os || have.architecture != wanted.architecture) {
-    return std::nullopt;
-  }
+/// Of 32 bits where the kernel takes programs of both, the level of that; any native one is better.
+std::optional<int> compatible_level(const Platform& have, const Platform& wanted) {
+  if (wanted.architecture == "amd64" && have.architecture == "386") return 0;
+  if (wanted.architecture != "arm64" || have.architecture != "arm") return std::nullopt;
+  const auto level = variant_level(have);
+  return level && *level >= 5 && *level <= 8 ? level : std::nullopt;
+}
+
+/// How well `offered` suits: a level to compare, or nothing when it cannot run there.
+std::optional<int> suitability(const Platform& offered, const Platform& asked) {
+  constexpr int kNative = 100;
+  const Platform have = normalised(offered);
+  const Platform wanted = normalised(asked);
+  if (have.os != wanted.os) return std::nullopt;
+  if (have.architecture != wanted.architecture) return compatible_level(have, wanted);
   const auto have_level = variant_level(have);
   const auto wanted_level = variant_level(wanted);
   if (!have_level || !wanted_level) {  // a variant of no order that we know: only the same one
-    return have.variant == wanted.variant ? std::optional(0) : std::nullopt;
+    return have.variant == wanted.variant ? std::optional(kNative) : std::nullopt;
   }
-  return *have_level <= *wanted_level ? have_level : std::nullopt;
+  return *have_level <= *wanted_level ? std::optional(kNative + *have_level) : std::nullopt;
 }
 
 std::string offered(const Index& index) {
@@ -129,6 +148,13 @@ Platform Platform::host() {
   apply_alias(platform);
 #endif
   return platform;
+}
+
+bool is_for(const Platform& image, const Platform& platform) {
+  Platform any = normalised(image);
+  const Platform wanted = normalised(platform);
+  if (any.architecture == wanted.architecture) any.variant = wanted.variant;
+  return suitability(any, wanted).has_value();
 }
 
 Result<Descriptor> choose_platform(const Index& index, const Platform& platform) {
