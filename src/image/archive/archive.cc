@@ -28,11 +28,24 @@ Result<std::unique_ptr<Archive>> Archive::open(const std::string& path, const Op
 }
 
 Result<> Archive::load() {
-  // `docker save` writes both forms since 25.0; the layout has the real manifests.
-  if (FLUYT_TRY(members_->has("oci-layout"))) return load_layout();
-  if (FLUYT_TRY(members_->has("manifest.json"))) return load_docker();
-  return Error(Code::kInvalidArgument,
-               "neither an OCI layout (no oci-layout) nor a docker-archive (no manifest.json)");
+  const bool has_layout = FLUYT_TRY(members_->has("oci-layout"));
+  const bool has_list = FLUYT_TRY(members_->has("manifest.json"));
+  if (!has_layout && !has_list) {
+    return Error(Code::kInvalidArgument,
+                 "neither an OCI layout (no oci-layout) nor a docker-archive (no manifest.json)");
+  }
+  // `docker save` writes both forms since 25.0, and so do we: the layout has the real manifests,
+  // the list says which images there are.
+  const auto listed = has_list ? FLUYT_TRY(read_list()) : std::vector<Listed>();
+  if (has_layout) {
+    auto loaded = load_layout(listed.size());
+    const Code code = loaded.ok() ? Code::kInternal : loaded.error().code();
+    // Docker 25.0.0 wrote a layout without manifests: what the list has is whole nevertheless.
+    const bool is_useless = code == Code::kInvalidArgument || code == Code::kNotFound;
+    if (!loaded.ok() && (!has_list || !is_useless)) return loaded;
+    if (!loaded.ok()) images_.clear();
+  }
+  return add_listed(listed);
 }
 
 std::string Archive::member_of(const oci::Digest& digest) const {

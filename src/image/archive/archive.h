@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,7 +24,8 @@ struct ArchivedImage {
 };
 
 /// An image archive on disk: an OCI layout folder, or a tar (plain, gzip, zstd) of an OCI layout
-/// (oci-archive) or of `docker save` (docker-archive). What it is, is told by what is in it.
+/// (oci-archive) or of `docker save` (docker-archive). What it is, is told by what is in it; of one
+/// that is both the images of both, each once, by the layout's manifests where it has them.
 /// Thread-safe once open.
 class Archive {
  public:
@@ -42,11 +44,20 @@ class Archive {
 
  private:
   explicit Archive(std::unique_ptr<Members> members) : members_(std::move(members)) {}
+  /// An entry of manifest.json.
+  struct Listed {
+    std::string config;  // members' names
+    std::vector<std::string> layers;
+    std::vector<std::string> names;
+  };
   Result<> load();
-  Result<> load_layout();
-  Result<> load_docker();
-  Result<ArchivedImage> docker_image(const std::string& config,
-                                     const std::vector<std::string>& layers);
+  Result<> load_layout(size_t listed);
+  Result<std::vector<Listed>> read_list() const;
+  Result<> add_listed(const std::vector<Listed>& listed);
+  Result<ArchivedImage> docker_image(const Listed& listed);
+  bool are_one_image(const std::vector<oci::Descriptor>& entries) const;
+  std::string platform_of(const oci::Descriptor& entry) const;
+  std::set<oci::Digest> configs_of(const ArchivedImage& image) const;
   std::string member_of(const oci::Digest& digest) const;
 
   std::unique_ptr<Members> members_;

@@ -150,6 +150,90 @@ TEST_F(ArchiveTest, BadArchivesSayWhy) {
   EXPECT_FALSE(open("/dev/null").ok());
 }
 
+// As `docker save` and `fluyt save` write it, with another index.json.
+std::vector<TarFile> both_forms(const std::vector<const ImageMaker*>& makers,
+                                const std::string& index_json, const std::string& list) {
+  std::vector<TarFile> files{{"oci-layout", R"({"imageLayoutVersion":"1.0.0"})"},
+                             {"index.json", index_json}};
+  if (!list.empty()) files.push_back({"manifest.json", list});
+  for (const ImageMaker* maker : makers) {
+    const auto add = [&](const std::string& bytes) {
+      files.push_back({"blobs/sha256/" + testing::sha256_of(bytes).substr(7), bytes});
+    };
+    add(maker->manifest_json());
+    add(maker->config_json());
+    for (const std::string& layer : maker->layers()) add(layer);
+  }
+  return files;
+}
+
+std::string listed(const ImageMaker& maker, const std::string& tags) {
+  const auto member = [](const std::string& digest) { return "blobs/sha256/" + digest.substr(7); };
+  return cat(R"({"Config":")", member(maker.image_id()), R"(","RepoTags":)", tags,
+             R"(,"Layers":[")", member(testing::sha256_of(maker.layers()[0])), R"("]})");
+}
+
+std::string unnamed(const std::vector<const ImageMaker*>& makers) {
+  oci::Index index{.media_type = std::string(oci::media_type::kOciIndex)};
+  for (const ImageMaker* maker : makers) index.manifests.push_back(maker->manifest_descriptor());
+  for (oci::Descriptor& entry : index.manifests) entry.platform.reset();
+  return oci::to_json(index);
+}
+
+TEST_F(ArchiveTest, ImagesOfOnePlatformAreImagesOfTheirOwn) {
+  ImageMaker other;
+  other.add_layer({{"other", "x"}});
+  for (const bool with_list : {false, true}) {
+    const std::string list =
+        cat("[", listed(maker_, "null"), ",", listed(other, R"(["b:1"])"), "]");
+    const auto archive = open(write_tar(both_forms({&maker_, &other}, unnamed({&maker_, &other}),
+                                                   with_list ? list : std::string())));
+    ASSERT_TRUE(archive.ok()) << archive.error().message();
+    const auto& images = (*archive)->images();
+    ASSERT_EQ(images.size(), 2U);
+    EXPECT_EQ(images[0].digest.text(), maker_.manifest_digest());
+    EXPECT_EQ(images[1].digest.text(), other.manifest_digest());
+    EXPECT_TRUE(images[1].is_original);
+    EXPECT_EQ(images[1].names,
+              with_list ? std::vector<std::string>{"b:1"} : std::vector<std::string>{});
+  }
+}
+
+TEST_F(ArchiveTest, ImagesOfSeveralPlatformsWithoutNamesAreOne) {
+  ImageMaker other;
+  other.config().platform.architecture = "riscv64";
+  other.add_layer({{"other", "x"}});
+  const std::string index = unnamed({&maker_, &other});
+  const auto archive = open(write_tar(both_forms({&maker_, &other}, index, "")));
+  ASSERT_TRUE(archive.ok()) << archive.error().message();
+  ASSERT_EQ((*archive)->images().size(), 1U);
+  EXPECT_EQ((*archive)->images()[0].bytes, index);
+}
+
+TEST_F(ArchiveTest, TheListSaysWhichImagesThereAre) {
+  const std::string list = cat("[", listed(maker_, R"(["a:1"])"), "]");
+  for (
+      const char* index :
+      {R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":null})",
+       R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]})"}) {
+    const auto archive = open(write_tar(both_forms({&maker_}, index, list)));
+    ASSERT_TRUE(archive.ok()) << archive.error().message();
+    ASSERT_EQ((*archive)->images().size(), 1U);
+    EXPECT_THAT((*archive)->images()[0].names, ElementsAre("a:1"));
+    EXPECT_FALSE((*archive)->images()[0].is_original);
+    expect_whole(**archive);
+  }
+  ImageMaker other;
+  other.add_layer({{"other", "x"}});
+  const auto both = cat("[", listed(maker_, R"(["a:1"])"), ",", listed(other, R"(["b:1"])"), "]");
+  const auto archive = open(write_tar(both_forms({&maker_, &other}, unnamed({&maker_}), both)));
+  ASSERT_TRUE(archive.ok()) << archive.error().message();
+  ASSERT_EQ((*archive)->images().size(), 2U);
+  EXPECT_TRUE((*archive)->images()[0].is_original);
+  EXPECT_THAT((*archive)->images()[0].names, ElementsAre("a:1"));
+  EXPECT_THAT((*archive)->images()[1].names, ElementsAre("b:1"));
+}
+
 TEST_F(ArchiveTest, AWrongBlobIsFound) {
   auto files = maker_.layout_files("a:1");
   for (TarFile& file : files) {

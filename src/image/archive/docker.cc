@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/strings.h"
 #include "image/archive/archive.h"
 #include "image/blob/hasher.h"
+#include "oci/reference.h"
 #include "sys/file.h"
 
 namespace fluyt::image::archive {
@@ -34,11 +36,16 @@ Result<std::vector<std::string>> texts(const Json& object, const char* key, size
   return out;
 }
 
+// "busybox:1" and "docker.io/library/busybox:1" are one.
+std::string normalised(const std::string& name) {
+  const auto reference = oci::Reference::parse(name);
+  return reference.ok() ? reference->text() : name;
+}
+
 }  // namespace
 
 // The manifest that a registry would have: the archive has none.
-Result<ArchivedImage> Archive::docker_image(const std::string& config,
-                                            const std::vector<std::string>& layers) {
+Result<ArchivedImage> Archive::docker_image(const Listed& listed) {
   const auto describe = [&](const std::string& name,
                             std::string_view type) -> Result<oci::Descriptor> {
     const MemberInfo info = FLUYT_TRY(members_->info(name));
@@ -47,19 +54,20 @@ Result<ArchivedImage> Archive::docker_image(const std::string& config,
                            .digest = info.digest,
                            .size = static_cast<int64_t>(info.size)};
   };
-  auto described = FLUYT_TRY(describe(config, oci::media_type::kDockerConfig));
+  auto described = FLUYT_TRY(describe(listed.config, oci::media_type::kDockerConfig));
   oci::Manifest manifest{.media_type = std::string(oci::media_type::kDockerManifest),
                          .config = std::move(described)};
-  for (const std::string& layer : layers) {
+  for (const std::string& layer : listed.layers) {
     manifest.layers.push_back(
         FLUYT_TRY(describe(layer, "application/vnd.docker.image.rootfs.diff.tar")));
   }
   std::string bytes = oci::to_json(manifest);
   oci::Digest digest = FLUYT_TRY(digest_of("sha256", bytes));
-  return ArchivedImage{{}, std::move(digest), manifest.media_type, std::move(bytes), false};
+  return ArchivedImage{listed.names, std::move(digest), manifest.media_type, std::move(bytes),
+                       false};
 }
 
-Result<> Archive::load_docker() {
+Result<std::vector<Archive::Listed>> Archive::read_list() const {
   const sys::Fd fd = FLUYT_TRY(members_->open("manifest.json"));
   const std::string text =
       FLUYT_TRY_CONTEXT(sys::read_all(fd, oci::kMaxManifestBytes), "manifest.json");
@@ -68,15 +76,63 @@ Result<> Archive::load_docker() {
     return Error(Code::kInvalidArgument,
                  cat("manifest.json: expected an array of 1 to ", kMaxImages, " images"));
   }
+  std::vector<Listed> out;
   for (size_t i = 0; i < json.size(); ++i) {
     const Json& item = json[i];
     if (!item.is_object() || !item.contains("Config") || !item["Config"].is_string()) {
       return bad(i, ".Config: expected a string");
     }
-    const auto layers = FLUYT_TRY(texts(item, "Layers", i, oci::kMaxLayers));
-    ArchivedImage image = FLUYT_TRY(docker_image(item["Config"].get<std::string>(), layers));
-    image.names = FLUYT_TRY(texts(item, "RepoTags", i, kMaxTags));
-    images_.push_back(std::move(image));
+    auto layers = FLUYT_TRY(texts(item, "Layers", i, oci::kMaxLayers));
+    auto names = FLUYT_TRY(texts(item, "RepoTags", i, kMaxTags));
+    out.push_back({item["Config"].get<std::string>(), std::move(layers), std::move(names)});
+  }
+  return out;
+}
+
+// Of an index those of the manifests that are in the archive.
+std::set<oci::Digest> Archive::configs_of(const ArchivedImage& image) const {
+  std::set<oci::Digest> configs;
+  std::set<oci::Digest> seen{image.digest};
+  std::vector<std::string> documents{image.bytes};
+  while (!documents.empty()) {
+    const auto parsed = oci::parse_manifest_or_index(documents.back(), "");
+    documents.pop_back();
+    if (!parsed.ok()) continue;
+    if (parsed->manifest) configs.insert(parsed->manifest->config.digest);
+    if (!parsed->index) continue;
+    for (const oci::Descriptor& entry : parsed->index->manifests) {
+      if (!seen.insert(entry.digest).second) continue;
+      auto bytes = read(entry);
+      if (bytes.ok()) documents.push_back(std::move(*bytes));
+    }
+  }
+  return configs;
+}
+
+// What the layout has is known already; its names are the list's, too.
+Result<> Archive::add_listed(const std::vector<Listed>& listed) {
+  if (listed.empty()) return {};
+  std::vector<std::set<oci::Digest>> known;
+  std::set<std::string> names;
+  for (const ArchivedImage& image : images_) {
+    known.push_back(configs_of(image));
+    for (const std::string& name : image.names) names.insert(normalised(name));
+  }
+  for (const Listed& one : listed) {
+    const auto config = members_->info(one.config);
+    if (!config.ok() && !known.empty()) continue;  // of another platform, and left out
+    if (!config.ok()) return config.error();
+    const auto same = std::find_if(known.begin(), known.end(), [&](const auto& configs) {
+      return configs.contains(config->digest);
+    });
+    if (same == known.end()) {
+      images_.push_back(FLUYT_TRY(docker_image(one)));
+      continue;
+    }
+    ArchivedImage& image = images_[static_cast<size_t>(same - known.begin())];
+    for (const std::string& name : one.names) {
+      if (names.insert(normalised(name)).second) image.names.push_back(name);
+    }
   }
   return {};
 }

@@ -51,19 +51,47 @@ bool has_ref_name(const oci::Descriptor& entry) {
   return entry.annotations.contains(kContainerdName) || entry.annotations.contains(kRefName);
 }
 
+// What an image says of how it was made; for no platform.
+bool is_attestation(const oci::Descriptor& entry) {
+  return entry.platform && entry.platform->os == "unknown";
+}
+
 }  // namespace
 
-Result<> Archive::load_layout() {
+// "" where neither the entry nor a config says it.
+std::string Archive::platform_of(const oci::Descriptor& entry) const {
+  if (entry.platform) return entry.platform->text();
+  const auto bytes = read(entry);
+  const auto parsed =
+      bytes.ok() ? oci::parse_manifest(*bytes) : Result<oci::Manifest>(bytes.error());
+  if (!parsed.ok()) return {};
+  const auto fd = members_->open(member_of(parsed->config.digest));
+  const auto text =
+      fd.ok() ? sys::read_all(*fd, oci::kMaxConfigBytes) : Result<std::string>(fd.error());
+  const auto config =
+      text.ok() ? oci::parse_image_config(*text) : Result<oci::ImageConfig>(text.error());
+  return config.ok() ? config->platform.text() : std::string();
+}
+
+// Several entries without names are one image for several platforms, if they are for several.
+bool Archive::are_one_image(const std::vector<oci::Descriptor>& entries) const {
+  std::set<std::string> platforms;
+  for (const oci::Descriptor& entry : entries) {
+    if (!is_attestation(entry) && !platforms.insert(platform_of(entry)).second) return false;
+  }
+  return entries.size() > 1;
+}
+
+Result<> Archive::load_layout(size_t listed) {
   FLUYT_TRY(check_version(FLUYT_TRY(read_member(*members_, "oci-layout", kMaxLayoutBytes))));
   const std::string text = FLUYT_TRY(read_member(*members_, "index.json", oci::kMaxManifestBytes));
   const oci::Index index = FLUYT_TRY_CONTEXT(oci::parse_index(text), "index.json");
   if (index.manifests.empty()) {
     return Error(Code::kInvalidArgument, "index.json: manifests: expected at least one");
   }
-  const bool is_one_image =
-      index.manifests.size() > 1 &&
-      std::none_of(index.manifests.begin(), index.manifests.end(), has_ref_name);
-  if (is_one_image) {  // the platforms of one image, which has no name
+  const auto& entries = index.manifests;
+  const bool has_names = std::any_of(entries.begin(), entries.end(), has_ref_name);
+  if (!has_names && listed < 2 && are_one_image(entries)) {  // which has no name
     images_.push_back({{},
                        FLUYT_TRY(digest_of("sha256", text)),
                        std::string(oci::media_type::kOciIndex),
@@ -71,7 +99,8 @@ Result<> Archive::load_layout() {
                        true});
     return {};
   }
-  for (const oci::Descriptor& entry : index.manifests) {
+  for (const oci::Descriptor& entry : entries) {
+    if (is_attestation(entry)) continue;
     std::string bytes = FLUYT_TRY(read(entry));
     oci::Digest computed = FLUYT_TRY(digest_of(entry.digest.algorithm(), bytes));
     if (computed != entry.digest) {
