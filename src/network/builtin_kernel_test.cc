@@ -203,6 +203,66 @@ TEST_F(BuiltIn, RulesOfADeadSandboxWithTheSameAddressGiveWay) {
   });
 }
 
+// A list that was renamed, or a second one over the same addresses: rules lie in one table.
+TEST_F(BuiltIn, GcOfOneNetworkLeavesTheRulesOfAnother) {
+  configure(kDual, "1.0.0");
+  in_new_network([&] {
+    Holder one;
+    SandboxNetwork attached = sandbox(one);
+    attached.port_mappings = {
+        {.protocol = "tcp", .container_port = 80, .host_port = 18080, .host_ip = ""}};
+    ASSERT_TRUE(open(Plugins::kBuiltIn, "/nonexistent")->attach(attached, kSoon()).ok());
+    const std::string rules = output_of({"/usr/sbin/nft", "list", "ruleset"});
+    configure(kDual, "1.1.0", "renamed");
+    auto network = open(Plugins::kBuiltIn, "/nonexistent");
+    const auto ours = [](const std::string& id) { return id == "one"; };
+    ASSERT_TRUE(network->collect(ours, kSoon()).ok());
+    EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), rules);
+  });
+}
+
+// Whoever else translates to the same place has its own reasons for what becomes of the source.
+TEST_F(BuiltIn, OnlyWhatCameByAHostPortIsMasqueradedOnItsWayBack) {
+  configure(kDual);
+  in_new_network([&] {
+    Holder server;
+    Holder client;
+    auto network = open(Plugins::kBuiltIn, "/nonexistent");
+    SandboxNetwork first = sandbox(server);
+    first.port_mappings = {
+        {.protocol = "tcp", .container_port = 80, .host_port = 8080, .host_ip = ""}};
+    SandboxNetwork second = sandbox(client, "two");
+    ASSERT_TRUE(network->attach(first, kSoon()).ok());
+    ASSERT_TRUE(network->attach(second, kSoon()).ok());
+    output_of({"/bin/sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"});
+    output_of({"/usr/sbin/nft", "add", "table", "ip", "service"});
+    output_of({"/usr/sbin/nft", "add", "chain", "ip", "service", "in",
+               "{ type nat hook prerouting priority -100 ; }"});
+    output_of({"/usr/sbin/nft", "add", "rule", "ip", "service", "in", "ip", "daddr", "10.96.0.1",
+               "tcp", "dport", "8080", "dnat", "to", "10.213.7.2:80"});
+    // Answers with the address that it sees.
+    const std::string serve =
+        "import socket\ns=socket.create_server(('0.0.0.0',80))\nwhile 1:\n c,a=s.accept()\n "
+        "c.sendall(a[0].encode())\n c.close()";
+    auto program = sys::spawn({.args = {"/usr/bin/nsenter", cat("--net=", server.path()),
+                                        "/usr/bin/python3", "-c", serve},
+                               .env = kEnv});
+    ASSERT_TRUE(program.ok());
+    const auto seen_by_way_of = [&](const std::string& address) {
+      const std::string ask = cat(
+          "import socket,time\nfor i in range(100):\n try:\n  print(socket.create_connection(('",
+          address,
+          "',8080),9).recv(99).decode(),end='')\n  break\n except OSError:\n  "
+          "time.sleep(0.05)");
+      return client.run({"/usr/bin/python3", "-c", ask});
+    };
+    EXPECT_EQ(seen_by_way_of("10.96.0.1"), "10.213.7.3");
+    EXPECT_EQ(seen_by_way_of("10.213.7.1"), "10.213.7.1") << "it would not come back otherwise";
+    program->kill(SIGKILL).ignore("it is about to be waited for");
+    program->wait(Deadline::after_ms(5000)).ignore("the end of a test");
+  });
+}
+
 TEST_F(BuiltIn, GcRemovesWhatBelongsToNoSandboxOfTheNetwork) {
   configure(kDual, "1.1.0");
   in_new_network([&] {

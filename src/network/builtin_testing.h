@@ -38,17 +38,19 @@ class BuiltIn : public ::testing::Test {
     ASSERT_TRUE(sys::make_dirs(cat(dir_, "/conf"), 0755).ok());
   }
   // `plugins` is the list as JSON; LEASES in it is our folder.
-  void configure_list(std::string plugins, const std::string& version = "1.0.0") {
+  void configure_list(std::string plugins, const std::string& version = "1.0.0",
+                      const std::string& name = "fluyttest") {
     plugins = std::regex_replace(plugins, std::regex("LEASES"), cat(dir_, "/leases"));
     const std::string text =
-        cat(R"({"cniVersion":")", version, R"(","name":"fluyttest","plugins":)", plugins, "}");
+        cat(R"({"cniVersion":")", version, R"(","name":")", name, R"(","plugins":)", plugins, "}");
     ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, cat(dir_, "/conf/10.conflist"), text, 0644).ok());
   }
   // `bridge` are the fields of the bridge entry, as JSON without braces.
-  void configure(const std::string& bridge, const std::string& version = "1.0.0") {
+  void configure(const std::string& bridge, const std::string& version = "1.0.0",
+                 const std::string& name = "fluyttest") {
     configure_list(cat(R"([{"type":"bridge",)", bridge,
                        R"(},{"type":"portmap","capabilities":{"portMappings":true}}])"),
-                   version);
+                   version, name);
   }
   std::unique_ptr<Network> open(Plugins plugins, const char* programs = kPlugins) {
     return Network::open({.conf_dir = cat(dir_, "/conf"),

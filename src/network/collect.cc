@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/strings.h"
@@ -25,7 +26,9 @@ Result<> CniNetwork::collect_network(const NetworkConfig& network,
                                      const std::vector<Record>& records,
                                      std::vector<std::string>* leftovers, Deadline deadline) {
   std::vector<AttachmentName> valid;
+  std::set<std::string> attached;
   for (const Record& record : records) {
+    attached.insert(cat(record.args.container_id, "/", record.args.interface));
     const bool of_it = record.network.name.empty() || record.network.name == network.name;
     if (of_it) valid.push_back({record.args.container_id, record.args.interface});
   }
@@ -39,7 +42,8 @@ Result<> CniNetwork::collect_network(const NetworkConfig& network,
                           .request = std::move(request),
                           .args = {},
                           .deadline = part_of(deadline, left--),
-                          .leftovers = leftovers};
+                          .leftovers = leftovers,
+                          .attached = attached};
     auto done =
         plugin.built_in ? call_built_in(what, firewall_) : call_program(what, options_.bin_dirs);
     if (!done.ok()) {

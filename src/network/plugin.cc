@@ -45,7 +45,8 @@ Result<std::string> run_built_in(const PluginCall& call, Firewall& firewall) {
                            .device = call.args.interface,
                            .deadline = call.deadline,
                            .firewall = firewall,
-                           .leftovers = call.leftovers};
+                           .leftovers = call.leftovers,
+                           .attached = call.attached};
   switch (call.command) {
     case Command::kAdd:
       return builtin::add(call.type, ours);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct PluginCall {
   AttachmentArgs args;  // but for STATUS and GC
   Deadline deadline;
   std::vector<std::string>* leftovers = nullptr;  // of builtin::Call
+  std::set<std::string> attached{};               // the same
 };
 
 /// Runs one plugin in a session of its own and returns what it printed. At the deadline its process

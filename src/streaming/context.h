@@ -16,6 +16,8 @@ struct Context {
   Farewells& farewells;
   Logger& logger;
   int64_t streams_ms;
+  /// How long a forwarded connection stays whose client has closed and whose server says nothing.
+  int64_t half_closed_ms = 10'000;
 };
 
 }  // namespace fluyt::streaming

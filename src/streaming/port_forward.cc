@@ -32,6 +32,7 @@ struct Forwarded {
   std::string early;        // bytes of the client from before the connection
   bool input_done = false;  // the client sends nothing more
   bool output_done = false;
+  std::unique_ptr<Loop::Timer> idle;  // since the client's end, while nothing comes
   std::unique_ptr<Source> from;
   std::unique_ptr<Sink> to;
 
@@ -79,6 +80,7 @@ class PortForward final : public Wire::Handler,
   Result<> connect(const ForwardedPtr& one, sys::Fd socket);
   void output(const ForwardedPtr& one, std::string_view bytes);
   void end_if_done(const ForwardedPtr& one);
+  void wait_for_rest(const ForwardedPtr& one);
   void fail(const ForwardedPtr& one, const std::string& why);
   void forget(const ForwardedPtr& one);
   void hold_or_resume();
@@ -137,6 +139,19 @@ void PortForward::on_stream_end(uint32_t id) {
   one->input_done = true;
   if (one->to) one->to->finish();
   end_if_done(one);
+  if (is_here(one)) wait_for_rest(one);
+}
+
+/// Clients close their side and wait for the other. A server that does not care, and has nothing
+/// more to say, would hold the connection for ever.
+void PortForward::wait_for_rest(const ForwardedPtr& one) {
+  one->idle = context_.loop.after(context_.half_closed_ms, [this, weak = std::weak_ptr(one)] {
+    const auto kept = weak.lock();
+    if (!kept || !is_here(kept)) return;
+    session_.finish(*kept->data);
+    kept->output_done = true;
+    end_if_done(kept);
+  });
 }
 
 void PortForward::on_stream_reset(uint32_t id) {
@@ -193,6 +208,7 @@ void PortForward::output(const ForwardedPtr& one, std::string_view bytes) {
     return;
   }
   session_.write(*one->data, bytes);
+  if (one->idle) wait_for_rest(one);
   if (!wire_->is_full()) return;
   for (const auto& [request, other] : by_request_) {
     if (other->from) other->from->pause();

@@ -36,6 +36,9 @@ Result<std::shared_ptr<ssl::context>> read_files(const TlsFiles& files) {
   FLUYT_TRY(check(failed, "tls_client_ca", files.client_ca));
   context->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert, failed);
   FLUYT_TRY(check(failed, "tls_client_ca", files.client_ca));
+  // Without it a client that goes on with a session of before is refused (SSL_CTX_set_verify(3)).
+  static constexpr unsigned char kSessions[] = "fluytd";
+  SSL_CTX_set_session_id_context(context->native_handle(), kSessions, sizeof kSessions - 1);
   return context;
 }
 

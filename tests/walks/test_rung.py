@@ -467,6 +467,11 @@ def test_a_user_namespace_is_entered_by_who_may():
     assert lines[5:7] == ["Uid:\t1006\t1006\t1006\t1006", "not permitted"], lines
 
 
+def test_nobody_inside_ends_the_first_process():
+    done = rung("/bin/sh", "-c", "sh -c 'kill -9 1; kill -TERM 1'; echo survived $?")
+    assert (done.returncode, done.stdout) == (0, "survived 0\n"), done.stderr
+
+
 # What the guest kernel answers otherwise than Linux does: "call: case": (native, inside). At most 15.
 DIFFERENCES = {}
 

@@ -287,6 +287,19 @@ def test_crictl_port_forward(engine, pod, container, transport):
 
 
 @needs_crictl
+def test_a_server_that_does_not_care_holds_no_forwarded_connection(engine, cri, pod, busybox):
+    """The client has closed its side; the server neither says anything nor ends."""
+    cri.run_container(*pod, cri.container_config(busybox, ["nc", "-ll", "-p", "8090", "-e", "sleep", "1000"], name="careless"))
+    with forwarded(engine, pod[0], 8090, "spdy") as local:
+        before = len(descriptors(engine))
+        clients = [socket.create_connection(("127.0.0.1", local), 30) for _ in range(3)]
+        harness.wait_for(lambda: len(descriptors(engine)) >= before + 3, "the connections to be forwarded")
+        for client in clients:
+            client.close()
+        harness.wait_for(lambda: len(descriptors(engine)) <= before, "the connections to be given up", 40)
+
+
+@needs_crictl
 def test_a_port_where_nothing_listens_says_so(engine, pod, container):
     local = harness.free_port()
     endpoint = "unix://" + engine.socket

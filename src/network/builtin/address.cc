@@ -71,6 +71,12 @@ Address Prefix::network() const {
   return out;
 }
 
+Address Prefix::first() const {
+  Address out = network();
+  out.bytes.back() = static_cast<char>(out.bytes.back() | 1);
+  return out;
+}
+
 Address Prefix::last() const {
   Address out = address;
   for (size_t i = 0; i < out.bytes.size(); ++i) {

@@ -35,6 +35,7 @@ struct Prefix {
   std::string text() const;
   Address network() const;  // host bits zero
   Address last() const;     // host bits one
+  Address first() const;    // the one behind the network's; there are host bits
   bool contains(const Address& other) const;
   bool operator==(const Prefix&) const = default;
 };

@@ -191,7 +191,7 @@ Result<> bridge_status(const Call& call) {
 // A device goes with its namespace.
 Result<> bridge_collect(const Call& call) {
   const BridgeConfig config = FLUYT_TRY(parse_bridge(call.request));
-  return ipam::collect(config.ipam, call.request, call.firewall, call.leftovers, call.deadline);
+  return ipam::collect(config.ipam, call);
 }
 
 // The device first: its address must not be somebody else's while it is still here.

@@ -45,7 +45,12 @@ BridgeAddresses plan_addresses(const BridgeConfig& config, const Given& given) {
   bool have_default[2] = {false, false};
   for (size_t i = 0; i < plan.pod.size(); ++i) {
     const Prefix& address = plan.pod[i];
-    const std::string gateway = plan.ips[i].value("gateway", "");
+    std::string gateway = plan.ips[i].value("gateway", "");
+    // Who gives addresses need not say which one is the gateway's: then it is the subnet's first.
+    if (gateway.empty() && config.gateway && address.length < address.address.bits()) {
+      gateway = address.first().text();
+      plan.ips[i]["gateway"] = gateway;
+    }
     if (config.default_gateway && !have_default[address.address.v4() ? 0 : 1]) {
       add_default_route(address, gateway, plan.routes);
       have_default[address.address.v4() ? 0 : 1] = true;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct Call {
   Firewall& firewall;
   /// GC: gets a line about each thing that would go, which then stays.
   std::vector<std::string>* leftovers = nullptr;
+  /// GC: "ID/DEVICE" of what is attached to any network: packet rules lie in one table, and other
+  /// networks may have the same addresses.
+  std::set<std::string> attached{};
 };
 
 /// Why the program has to be run for this entry, nothing when it need not be: then every key in it

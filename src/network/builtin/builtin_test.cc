@@ -170,6 +170,20 @@ TEST(BridgeConfig, ADefaultRouteComesWithTheDefaultGateway) {
   EXPECT_EQ(plan.ways[0].gateway, at("10.1.0.1"));
 }
 
+TEST(BridgeConfig, TheGatewayIsTheSubnetsFirstAddressWhereNobodySaysWhich) {
+  BridgeConfig config;
+  config.gateway = config.default_gateway = true;
+  Given given{.ips = Json::parse(R"([{"address":"10.98.7.5/16"},{"address":"fd00::5/64"}])"),
+              .routes = {},
+              .dns = {}};
+  const BridgeAddresses plan = plan_addresses(config, given);
+  EXPECT_EQ(plan.ips.dump(), R"([{"address":"10.98.7.5/16","gateway":"10.98.0.1","interface":2},)"
+                             R"({"address":"fd00::5/64","gateway":"fd00::1","interface":2}])");
+  EXPECT_THAT(plan.gateways, ElementsAre(net("10.98.0.1/16"), net("fd00::1/64")));
+  config.gateway = config.default_gateway = false;
+  EXPECT_THAT(plan_addresses(config, given).gateways, testing::IsEmpty());
+}
+
 TEST(BuiltInChoice, EveryKeyIsOneThatWeImplementOrTheProgramRuns) {
   const std::tuple<const char*, const char*, const char*> cases[] = {
       {"bridge", R"({"type":"bridge","bridge":"b","vlan":0,"capabilities":{"x":true}})", nullptr},

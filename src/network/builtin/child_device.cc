@@ -119,7 +119,7 @@ Result<> child_status(const ChildConfig& config) {
 }
 
 Result<> child_collect(const Call& call, const ChildConfig& config) {
-  return ipam::collect(config.ipam, call.request, call.firewall, call.leftovers, call.deadline);
+  return ipam::collect(config.ipam, call);
 }
 
 }  // namespace fluyt::network::builtin

@@ -40,17 +40,19 @@ Result<> remove(const Config& config, const Owner& owner, Deadline deadline) {
   return local == nullptr ? Result<>() : host_local::remove(*local, owner, deadline);
 }
 
-Result<> collect(const Config& config, const Json& request, Firewall& firewall,
-                 std::vector<std::string>* leftovers, Deadline deadline) {
-  const auto valid = FLUYT_TRY(valid_owners(request));
+Result<> collect(const Config& config, const builtin::Call& call) {
+  const auto valid = FLUYT_TRY(valid_owners(call.request));
+  auto owners = call.attached;
+  owners.insert(valid.begin(), valid.end());
   const auto* local = std::get_if<host_local::Config>(&config);
   const auto* fixed = std::get_if<static_ipam::Config>(&config);
   const auto is_in = [&](const Address& address) {
     return local != nullptr ? host_local::holds(*local, address)
                             : fixed != nullptr && static_ipam::holds(*fixed, address);
   };
-  FLUYT_TRY(firewall.collect(valid, is_in, leftovers));
-  return local == nullptr ? Result<>() : host_local::collect(*local, valid, leftovers, deadline);
+  FLUYT_TRY(call.firewall.collect(owners, is_in, call.leftovers));
+  return local == nullptr ? Result<>()
+                          : host_local::collect(*local, valid, call.leftovers, call.deadline);
 }
 
 }  // namespace fluyt::network::ipam

@@ -6,7 +6,7 @@
 
 #include "base/result.h"
 #include "base/time.h"
-#include "network/builtin/firewall.h"
+#include "network/builtin/builtin.h"
 #include "network/builtin/host_local.h"
 #include "network/builtin/static_ipam.h"
 
@@ -28,9 +28,9 @@ Result<Given> add(const Config& config, const Owner& owner, Deadline deadline);
 Result<> check(const Config& config, const Owner& owner, Deadline deadline);
 /// None is success.
 Result<> remove(const Config& config, const Owner& owner, Deadline deadline);
-/// GC: leases, and packet rules about addresses of this configuration, that belong to none of the
-/// request's valid attachments; with `leftovers` they stay, and it gets a line each.
-Result<> collect(const Config& config, const Json& request, Firewall& firewall,
-                 std::vector<std::string>* leftovers, Deadline deadline);
+/// GC: leases that belong to none of the request's valid attachments, and packet rules about
+/// addresses of this configuration that belong to no attachment of any network; with `leftovers`
+/// they stay, and it gets a line each.
+Result<> collect(const Config& config, const builtin::Call& call);
 
 }  // namespace fluyt::network::ipam

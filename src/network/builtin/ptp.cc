@@ -170,7 +170,7 @@ Result<> ptp_status(const Call& call) {
 
 Result<> ptp_collect(const Call& call) {
   const Config config = FLUYT_TRY(parse(call.request));
-  return ipam::collect(config.ipam, call.request, call.firewall, call.leftovers, call.deadline);
+  return ipam::collect(config.ipam, call);
 }
 
 }  // namespace fluyt::network::builtin

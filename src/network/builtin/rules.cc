@@ -33,6 +33,14 @@ struct Chain {
   std::vector<std::string_view> rules;
 };
 
+// Only what one of our host ports translated goes on with the mark (the bit that CNI's portmap
+// takes): somebody else's translation to the same place, a Service's, keeps its source.
+const std::vector<std::string_view> kToHostPorts = {
+    "fib daddr type local meta mark set meta mark | 0x2000",
+    "fib daddr type local jump hostports",
+    "fib daddr type local meta mark set meta mark & 0xffffdfff",
+};
+
 std::vector<Chain> chains() {
   return {
       {"hostports",
@@ -42,14 +50,12 @@ std::vector<Chain> chains() {
         "dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostports6_at",
         "dnat ip6 to meta l4proto . th dport map @hostports6"}},
       {"masquerade_all", "", {"masquerade"}},
-      {"prerouting",
-       "type nat hook prerouting priority dstnat;",
-       {"fib daddr type local jump hostports"}},
-      {"output", "type nat hook output priority -100;", {"fib daddr type local jump hostports"}},
+      {"prerouting", "type nat hook prerouting priority dstnat;", kToHostPorts},
+      {"output", "type nat hook output priority -100;", kToHostPorts},
       {"postrouting",
        "type nat hook postrouting priority srcnat;",
-       {"ct status dnat ip daddr . meta l4proto . th dport vmap @targets4",
-        "ct status dnat ip6 daddr . meta l4proto . th dport vmap @targets6",
+       {"meta mark & 0x2000 == 0x2000 ip daddr . meta l4proto . th dport vmap @targets4",
+        "meta mark & 0x2000 == 0x2000 ip6 daddr . meta l4proto . th dport vmap @targets6",
         "ip saddr vmap @masquerade4", "ip6 saddr vmap @masquerade6"}},
   };
 }

@@ -16,7 +16,8 @@
 ///
 ///   prerouting, output: to one of our addresses? -> hostports: address or any, protocol and port
 ///                       -> the sandbox's address and port
-///   postrouting:        translated like that? -> masqueraded where the answer would not come back
+///   postrouting:        translated like that, by us? -> masqueraded where the answer would not
+///   come back
 ///                       this way: from 127.0.0.1, from the sandbox's own subnet, or always
 ///                       from a sandbox that wants it -> masqueraded outside of its subnet
 namespace fluyt::network {
