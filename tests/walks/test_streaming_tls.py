@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
+import urllib.parse
 
 import cri as c
 import harness
@@ -151,6 +152,17 @@ def test_clients_may_have_to_show_a_certificate(pairs, busybox):
             with pytest.raises((OSError, AssertionError)):
                 streams.WebSocket(url, wrap=wrap(pairs, pair))
         assert streams.WebSocket(url, wrap=wrap(pairs, pairs["client"])).outcome() == (b"hello\n", b"", 0)
+        # Who has been here goes on with the session of before.
+        context = ssl.create_default_context(cafile=pairs["ca"][0])
+        context.load_cert_chain(*pairs["client"])
+        context.check_hostname = False
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones hand over the session behind the handshake
+        place = urllib.parse.urlsplit(exec_url(client, container, "true"))
+        session = None
+        for times in range(2):
+            with socket.create_connection((place.hostname, place.port), 30) as plain, context.wrap_socket(plain, session=session) as secure:
+                session = secure.session
+                assert secure.session_reused == (times == 1)
     finally:
         client.close()
         engine.close()
