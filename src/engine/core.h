@@ -95,7 +95,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   LayerUsage layer_usage;
   /// Slow work that nobody waits for.
   Worker worker;
-  /// The same that waits for network plugins, which may hang.
+  /// Ends what lost sandboxes left: one that hangs must not hold up the others.
+  Worker enders{8};
+  /// Slow work that waits for network plugins, which may hang.
   Worker network_worker;
   /// And for monitors that replace themselves.
   Worker renewer;
@@ -120,17 +122,22 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   monitor::Events events_for(const std::string& sandbox_id);
   void container_told(const monitor::ContainerInfo& info);
   void note_and_tell(ContainerEntry& entry, const monitor::ContainerInfo& info);
-  void monitor_lost(const std::string& sandbox_id);
-  /// The sandbox is not ready any more, and nobody asked for that.
-  void note_lost(SandboxEntry& entry, std::string_view reason);
+  /// The sandbox is not ready any more, and nobody asked for that: false when that is no news, or
+  /// when whoever makes it is to undo it.
+  bool note_lost(SandboxEntry& entry, std::string_view reason);
+  /// Notes it and ends what is left, before it returns.
+  void sandbox_lost(const std::string& sandbox_id, std::string_view reason);
+  /// Notes it at once: whoever sees a container's end in this moment is not to find the sandbox
+  /// ready. The rest is done behind, for it takes a lock that a verb may hold for long.
+  void sandbox_told_lost(const std::string& sandbox_id, std::string_view reason);
+  void end_lost(const SandboxEntryPtr& entry);
+  SandboxEntryPtr find_sandbox(const std::string& id);  // by its whole id; none: null
 
   // A sandbox's own container (sandbox_container.cc).
   /// Makes and starts it, in the sandbox's namespaces; they are there, with the network.
   Result<> make_sandbox_container(const Sandbox& sandbox, monitor::Client& client);
   /// What a monitor says of what may be one.
   void sandbox_container_told(const monitor::ContainerInfo& info);
-  /// It has ended, and nobody asked for that: so do the others, and the sandbox is not ready.
-  void sandbox_container_ended(const std::string& sandbox_id);
 
   /// The container when it has exited, or as it is at the deadline or when its monitor is lost.
   ContainerPtr wait_exit(ContainerEntry& entry, Deadline deadline);
@@ -139,6 +146,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   enum class By { kStop, kOther };  // kStop: whoever stops the sandbox, and notes all exits after
   Result<> kill(ContainerEntry& entry, By whom);
   Result<> end_without_monitor(ContainerEntry& entry, By whom);
+  void ask_exit(ContainerEntry& entry, monitor::Client& client);
+  /// Of one whose end nobody saw.
+  void note_unseen_exit(ContainerEntry& entry);
 
   // Ends of things (teardown.cc), each idempotent.
   Result<> kill_containers(const std::string& sandbox_id);
@@ -212,6 +222,8 @@ Container merged(Container container, const monitor::ContainerInfo& info);
 Error about_program(Error error);
 /// Why a sandbox is not ready, or a container has ended, where that is so.
 inline constexpr std::string_view kMonitorLost = "MonitorLost";
+inline constexpr std::string_view kPodInitEnded = "PodInitEnded";
+inline constexpr std::string_view kSandboxContainerEnded = "SandboxContainerEnded";
 /// An exit that nobody saw, at the hands of who ended it: 137, MonitorLost.
 Container lost(Container container, int64_t now_unix_ns);
 /// An exit with the whole machine: 255, Unknown.

@@ -120,10 +120,12 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   }
   if (!created.ok())
     return about_program(about_image_volume(*container, std::move(created).error()));
-  if (entry.sandbox->ending) return not_ready(*entry.sandbox->value());
 
   span.emplace("record");
   const std::scoped_lock order(core.event_order);
+  // Whoever ends it may have looked already for what there was to end.
+  if (entry.sandbox->ending || entry.sandbox->value()->state != SandboxState::kReady)
+    return not_ready(*entry.sandbox->value());
   FLUYT_TRY(entry.change(*core.store, [&](Container& now) {
     if (spec.process) {
       now.argv = spec.process->args;
@@ -137,6 +139,7 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     return true;
   }));
   core.tell(Event::Kind::kContainerCreated, entry.sandbox->value(), entry.value());
+  if (entry.early_exit) core.note_and_tell(entry, *entry.early_exit);
   return {};
 }
 

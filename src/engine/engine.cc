@@ -84,6 +84,7 @@ Engine::Engine(std::shared_ptr<Core> core) : core_(std::move(core)) {}
 
 Engine::~Engine() {
   core_->worker.stop();
+  core_->enders.stop();
   core_->network_worker.stop();
   core_->renewer.stop();
   core_->layer_usage.stop();

@@ -11,8 +11,10 @@
 #include "base/strings.h"
 #include "engine/core.h"
 #include "engine/testing/fakes.h"
+#include "monitor/protocol/state_folder.h"
 #include "oci/runtime_spec.h"
 #include "sys/file.h"
+#include "sys/process.h"
 
 /// The verbs over fakes of images, network and monitors. Sandboxes here are on the host's network
 /// and IPC, so that nothing is mounted: the rest is what tests/walks are for.
@@ -60,6 +62,11 @@ class EngineTest : public ::testing::Test {
     return *id;
   }
   static std::vector<std::string> host_lacks() { return probe_host().lacks; }
+  bool eventually(const std::function<bool()>& holds) const {
+    for (int i = 0; i < 1000 && !holds(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return holds();
+  }
   std::vector<std::string> left_in_state() const {
     return *sys::list_dir(folder_->path() + "/state/sandboxes");
   }
@@ -518,6 +525,101 @@ TEST_F(EngineTest, ARestartWithoutTheMonitorEndsTheSandbox) {
   EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
 }
 
+TEST_F(EngineTest, AnExitBeforeItsCreateIsRecordedIsHeard) {
+  sandbox_ = *engine_->run_sandbox(pod(), "");
+  world_.at_create = [&](const std::string& made) {
+    auto& info = world_.containers[made];
+    info.state = monitor::ContainerState::kExited;
+    info.exit_code = 137;
+    info.finished_at = now_unix_ns();
+    world_.events.container_changed(info);
+  };
+  std::vector<Event::Kind> kinds;
+  const auto subscription =
+      engine_->subscribe([&](const Event& event) { kinds.push_back(event.kind); });
+  const auto id = engine_->create_container(sandbox_, main_container());
+  ASSERT_TRUE(id.ok()) << id.error().message();
+  EXPECT_EQ((*engine_->get_container(*id))->state, ContainerState::kExited);
+  EXPECT_EQ((*engine_->get_container(*id))->exit_code, 137);
+  using Kind = Event::Kind;
+  EXPECT_EQ(kinds, (std::vector{Kind::kContainerCreated, Kind::kContainerStopped}));
+  EXPECT_TRUE(engine_->remove_container(*id).ok());
+}
+
+TEST_F(EngineTest, AKillAsksForAnExitThatNobodyHeard) {
+  const std::string id = running();
+  world_.containers[id].state = monitor::ContainerState::kExited;
+  world_.containers[id].exit_code = 4;
+  const auto stopped = engine_->stop_container(id, 0);
+  ASSERT_TRUE(stopped.ok()) << stopped.error().message();
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 4);
+}
+
+TEST_F(EngineTest, AKillOfWhatTheMonitorDoesNotKnowEndsIt) {
+  const std::string id = running();
+  world_.containers[id].state = monitor::ContainerState::kExited;
+  world_.lists_nothing = true;
+  const auto stopped = engine_->stop_container(id, 0);
+  ASSERT_TRUE(stopped.ok()) << stopped.error().message();
+  EXPECT_EQ((*engine_->get_container(id))->reason, "MonitorLost");
+}
+
+TEST_F(EngineTest, ThePodInitsEndIsTheSandboxs) {
+  const std::string id = running();
+  std::mutex mutex;
+  std::vector<Event::Kind> kinds;
+  const auto subscription = engine_->subscribe([&](const Event& event) {
+    const std::scoped_lock lock(mutex);
+    kinds.push_back(event.kind);
+  });
+  world_.events.pod_init_ended();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->reason, "PodInitEnded");
+  {
+    const std::scoped_lock lock(mutex);
+    EXPECT_EQ(kinds.at(0), Event::Kind::kSandboxStopped);
+  }
+  EXPECT_EQ(engine_->create_container(sandbox_, main_container()).error().code(),
+            Code::kFailedPrecondition);
+  EXPECT_TRUE(eventually([&] { return left_in_state().empty(); }));
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+}
+
+TEST_F(EngineTest, ARestartFindsThatThePodInitHasEnded) {
+  const std::string id = running();
+  engine_.reset();
+  const std::string monitor = cat(folder_->path(), "/state/sandboxes/", sandbox_, "/monitor");
+  ASSERT_TRUE(sys::make_dirs(monitor, 0700).ok());
+  // No process has so late a start.
+  monitor::ProcessRecord record{
+      .pid = 1, .start_time = uint64_t{1} << 62U, .boot_id = *sys::boot_id()};
+  ASSERT_TRUE(
+      sys::write_file_atomic(sys::kCwd, monitor + "/pod_init.json", monitor::encode(record), 0600)
+          .ok());
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->reason, "PodInitEnded");
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+}
+
+TEST_F(EngineTest, ALossWhileASandboxIsMadeFailsItAndHoldsUpNoOther) {
+  const std::string id = running();
+  const monitor::Events other = world_.events;
+  world_.at_make_sandbox = [&] {
+    world_.events.lost();
+    other.lost();
+    EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+    EXPECT_TRUE(eventually([&] {
+      return (*engine_->get_container(id))->state == ContainerState::kExited;
+    })) << "it waits for the one that is being made";
+  };
+  const auto made = engine_->run_sandbox(pod("slow"), "");
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().code(), Code::kUnavailable);
+  EXPECT_EQ(engine_->list_sandboxes({}).size(), 1U);
+}
+
 /// Pods of the handler "guest", which is a program that never runs here, have a container of their
 /// own.
 class SandboxContainer : public EngineTest {
@@ -551,11 +653,6 @@ class SandboxContainer : public EngineTest {
     monitor::ContainerInfo info{.id = sandbox_, .state = monitor::ContainerState::kExited};
     info.exit_code = 137;
     world_.events.container_changed(info);
-  }
-  bool eventually(const std::function<bool()>& holds) const {
-    for (int i = 0; i < 1000 && !holds(); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    return holds();
   }
 };
 

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "base/result.h"
@@ -88,6 +89,9 @@ class SandboxEntry final : public Entry<Sandbox> {
     const std::scoped_lock lock(client_mutex_);
     client_ = std::move(client);
   }
+  /// With Core::event_order: it was lost, whatever its state was; one in kCreating is not to
+  /// become ready.
+  bool lost = false;
 
  private:
   mutable std::mutex client_mutex_;
@@ -99,6 +103,9 @@ class ContainerEntry final : public Entry<Container> {
   ContainerEntry(Container value, std::shared_ptr<SandboxEntry> in)
       : Entry(std::move(value)), sandbox(std::move(in)) {}
   const std::shared_ptr<SandboxEntry> sandbox;
+  /// With Core::event_order: an exit that was told while the container was in kCreating, for
+  /// whoever records that it was made.
+  std::optional<monitor::ContainerInfo> early_exit;
 };
 
 using SandboxEntryPtr = std::shared_ptr<SandboxEntry>;

@@ -287,7 +287,7 @@ class Examiner {
                .what = "is ready and has no monitor that answers",
                .mend = "fluyt doctor --repair, which ends it as lost"},
               [&]() -> Result<> {
-                core_.monitor_lost(sandbox->id);
+                core_.sandbox_lost(sandbox->id, kMonitorLost);
                 return {};
               });
       } else if (sandbox->state == SandboxState::kNotReady && sandbox->network_attached) {

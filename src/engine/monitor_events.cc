@@ -85,12 +85,11 @@ monitor::Events Engine::Core::events_for(const std::string& sandbox_id) {
   events.exec_exited = [weak, sandbox_id](uint64_t exec_id, int32_t exit_code) {
     if (const auto core = weak.lock()) core->execs.exited(sandbox_id, exec_id, exit_code);
   };
+  events.pod_init_ended = [weak, sandbox_id] {
+    if (const auto core = weak.lock()) core->sandbox_told_lost(sandbox_id, kPodInitEnded);
+  };
   events.lost = [weak, sandbox_id] {
-    const auto core = weak.lock();
-    if (!core) return;
-    core->worker.post([weak, sandbox_id] {
-      if (const auto alive = weak.lock()) alive->monitor_lost(sandbox_id);
-    });
+    if (const auto core = weak.lock()) core->sandbox_told_lost(sandbox_id, kMonitorLost);
   };
   return events;
 }
@@ -107,6 +106,11 @@ void Engine::Core::container_told(const monitor::ContainerInfo& info) {
     return;
   }
   const std::scoped_lock order(event_order);
+  if (entry->value()->state == ContainerState::kCreating) {
+    // The answer to its create, still to be recorded, is older.
+    if (info.state == monitor::ContainerState::kExited) entry->early_exit = info;
+    return;
+  }
   // An exit may be the first that we hear of a start.
   if (info.state == monitor::ContainerState::kExited && info.started_at != 0 &&
       entry->value()->state == ContainerState::kCreated) {
@@ -144,32 +148,17 @@ void Engine::Core::note_and_tell(ContainerEntry& entry, const monitor::Container
   }
 }
 
-void Engine::Core::monitor_lost(const std::string& sandbox_id) {
-  SandboxEntryPtr entry;
-  {
-    auto all = tables.lock();
-    const auto found = all->sandboxes.find(sandbox_id);
-    if (found == all->sandboxes.end()) return;
-    entry = found->second;
-  }
-  if (entry->ending) {
-    // The stop under way cleans up, or the next one, if that fails: the sandbox is not ready either
-    // way.
-    note_lost(*entry, kMonitorLost);
-    return;
-  }
-  const std::scoped_lock verbs(entry->verbs);
-  if (entry->value()->state != SandboxState::kReady) return;
-  logger.error(cat("sandbox ", sandbox_id, ": its monitor is gone; ending what it left"));
-  // Before its containers: whoever sees one end so must not find the sandbox ready.
-  note_lost(*entry, kMonitorLost);
-  log_if_failed(end_monitor(*entry), cat("sandbox ", sandbox_id));
-  if (entry->value()->network_attached) detach_later(entry);
+SandboxEntryPtr Engine::Core::find_sandbox(const std::string& id) {
+  auto all = tables.lock();
+  const auto found = all->sandboxes.find(id);
+  return found == all->sandboxes.end() ? nullptr : found->second;
 }
 
-void Engine::Core::note_lost(SandboxEntry& entry, std::string_view reason) {
+bool Engine::Core::note_lost(SandboxEntry& entry, std::string_view reason) {
   const std::scoped_lock order(event_order);
-  if (!next(entry.value()->state, SandboxEvent::kLost)) return;
+  entry.lost = true;
+  if (!next(entry.value()->state, SandboxEvent::kLost)) return false;
+  logger.error(cat("sandbox ", entry.value()->id, " is lost (", reason, ")"));
   log_if_failed(entry.note(*store,
                            [&](Sandbox& sandbox) {
                              const auto after = next(sandbox.state, SandboxEvent::kLost);
@@ -179,6 +168,37 @@ void Engine::Core::note_lost(SandboxEntry& entry, std::string_view reason) {
                            }),
                 cat("sandbox ", entry.value()->id, ": state not recorded"));
   tell(Event::Kind::kSandboxStopped, entry.value());
+  return true;
+}
+
+void Engine::Core::sandbox_lost(const std::string& sandbox_id, std::string_view reason) {
+  const SandboxEntryPtr entry = find_sandbox(sandbox_id);
+  if (!entry) return;
+  note_lost(*entry, reason);
+  end_lost(entry);
+}
+
+void Engine::Core::sandbox_told_lost(const std::string& sandbox_id, std::string_view reason) {
+  const SandboxEntryPtr entry = find_sandbox(sandbox_id);
+  // Once only. The ending reads the monitor's records, which may tell of it once more: while a
+  // cgroup cannot be cleaned, it would have itself be done again without end.
+  if (!entry || !note_lost(*entry, reason)) return;
+  enders.post([weak = weak_from_this(), entry] {
+    if (const auto alive = weak.lock()) alive->end_lost(entry);
+  });
+}
+
+void Engine::Core::end_lost(const SandboxEntryPtr& entry) {
+  // A stop under way cleans up, or the next one, if that fails.
+  if (entry->ending) return;
+  const std::scoped_lock verbs(entry->verbs);
+  if (entry->ending || entry->value()->state != SandboxState::kNotReady) return;
+  const std::string id = entry->value()->id;
+  // Each with how it ended, which the monitor is asked for before it goes.
+  if (const auto client = entry->client(); client && !client->lost())
+    log_if_failed(kill_containers(id), cat("sandbox ", id));
+  log_if_failed(end_monitor(*entry), cat("sandbox ", id));
+  if (entry->value()->network_attached) detach_later(entry);
 }
 
 }  // namespace fluyt::engine

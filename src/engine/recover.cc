@@ -76,14 +76,18 @@ void adopt(Engine::Core& core, SandboxEntry& entry) {
                                       core.events_for(sandbox->id));
   if (!client.ok()) {
     core.logger.warn(cat("sandbox ", sandbox->id, ": ", client.error().message()));
-    core.monitor_lost(sandbox->id);
+    core.sandbox_lost(sandbox->id, kMonitorLost);
     return;
   }
   entry.set_client(*client);
   const auto known = hear(core, sandbox->id, **client);
+  const auto lacks = monitor::lacks_pod_init(core.monitor_dir(sandbox->id));
+  if (!lacks.ok())
+    core.logger.warn(cat("sandbox ", sandbox->id, ": pod init: ", lacks.error().message()));
+  if (lacks.ok() && *lacks) core.sandbox_lost(sandbox->id, kPodInitEnded);
   if (!known) return;
   if (sandbox->own_container && !known->contains(sandbox->id))
-    core.sandbox_container_ended(sandbox->id);
+    core.sandbox_lost(sandbox->id, kSandboxContainerEnded);
   note_unknown(core, sandbox->id, *known);
 }
 

@@ -156,7 +156,8 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
     FLUYT_TRY_CONTEXT(core.make_sandbox_container(*entry.value(), *client), "sandbox container");
   }
   const trace::Span told("record");
-  return core.change_and_tell(entry, Event::Kind::kSandboxReady, [&] {
+  return core.change_and_tell(entry, Event::Kind::kSandboxReady, [&]() -> Result<> {
+    if (entry.lost) return Error(Code::kUnavailable, "its monitor or its pod init has ended");
     return entry.change(*core.store, [&](Sandbox& now) {
       now.ips = attachment.ips;
       now.network_result = attachment.result_json;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <thread>
 
 #include "base/strings.h"
@@ -13,6 +14,7 @@ namespace fluyt::engine {
 namespace {
 
 constexpr int64_t kKillMs = 10'000;
+constexpr int64_t kSoonMs = 1'000;
 constexpr int64_t kShutdownMs = 30'000;
 constexpr int64_t kMendMs = 300;
 constexpr int64_t kDetachMs = 30'000;
@@ -34,6 +36,28 @@ ContainerPtr Engine::Core::wait_exit(ContainerEntry& entry, Deadline deadline) {
   }
 }
 
+// An exit that was told while nobody heard it is not told again.
+void Engine::Core::ask_exit(ContainerEntry& entry, monitor::Client& client) {
+  const std::string id = entry.value()->id;
+  const auto all = client.list();
+  if (!all.ok()) return logger.warn(cat("container ", id, ": list: ", all.error().message()));
+  const auto at =
+      std::find_if(all->begin(), all->end(), [&](const auto& info) { return info.id == id; });
+  at == all->end() ? note_unseen_exit(entry) : container_told(*at);
+}
+
+void Engine::Core::note_unseen_exit(ContainerEntry& entry) {
+  const std::scoped_lock order(event_order);
+  const ContainerState before = entry.value()->state;
+  const Result<> noted = entry.note(*store, [&](Container& now) {
+    now = lost(now, now_unix_ns());
+    return now.state != before;
+  });
+  log_if_failed(noted, cat("container ", entry.value()->id, ": state not recorded"));
+  if (entry.value()->state != before)
+    tell(Event::Kind::kContainerStopped, entry.sandbox->value(), entry.value());
+}
+
 // Of a sandbox that is lost already.
 Result<> Engine::Core::end_without_monitor(ContainerEntry& entry, By whom) {
   if (whom == By::kStop) return {};
@@ -47,11 +71,14 @@ Result<> Engine::Core::kill(ContainerEntry& entry, By whom) {
   if (has_ended(*entry.value())) return {};
   if (!client) return end_without_monitor(entry, whom);
   FLUYT_TRY(client->signal(entry.value()->id, kSigkill, true));
-  const ContainerPtr now = wait_exit(entry, Deadline::after_ms(kKillMs));
+  ContainerPtr now = wait_exit(entry, Deadline::after_ms(kSoonMs));
+  if (has_ended(*now)) return {};
+  ask_exit(entry, *client);
+  now = wait_exit(entry, Deadline::after_ms(kKillMs - kSoonMs));
   if (has_ended(*now)) return {};
   if (client->lost()) {
     // Who ends the sandbox notes the exit too, with what was left on record.
-    if (whom == By::kOther) monitor_lost(entry.sandbox->value()->id);
+    if (whom == By::kOther) sandbox_lost(entry.sandbox->value()->id, kMonitorLost);
     return has_ended(*entry.value()) ? Result<>() : end_without_monitor(entry, whom);
   }
   return Error(Code::kDeadlineExceeded,
@@ -111,17 +138,7 @@ Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
       log_if_failed(mend_log_soon(sandbox->config.log_directory, now->config.log_path, kMendMs),
                     cat("container ", now->id, ": log"));
     }
-    const std::scoped_lock order(event_order);
-    const ContainerState before = container->value()->state;
-    const Result<> noted = container->note(*store, [](Container& now) {
-      const ContainerState state = now.state;
-      now = lost(now, now_unix_ns());
-      return now.state != state;
-    });
-    log_if_failed(noted, cat("container ", container->value()->id, ": state not recorded"));
-    if (container->value()->state != before) {
-      tell(Event::Kind::kContainerStopped, sandbox, container->value());
-    }
+    note_unseen_exit(*container);
   }
   FLUYT_TRY(unmount_shm(dir));
   return sys::remove_tree(dir);

@@ -1,18 +1,21 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace fluyt::engine {
 
-/// One thread that runs what it is given, in order. Started by the first job; the destructor waits
-/// for the job that runs and drops the others, which the next start of the engine finds again.
+/// A thread, or as many as it was made with, that run what they are given, in order. Each is
+/// started by a job that finds no other idle; the destructor waits for the jobs that run and drops
+/// the others, which the next start of the engine finds again.
 class Worker {
  public:
-  Worker() = default;
+  explicit Worker(size_t most_threads = 1) : most_threads_(most_threads) {}
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker() { stop(); }
@@ -21,7 +24,8 @@ class Worker {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
     jobs_.push_back(std::move(job));
-    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+    if (idle_ < jobs_.size() && threads_.size() < most_threads_)
+      threads_.emplace_back([this] { run(); });
     changed_.notify_one();
   }
 
@@ -29,16 +33,19 @@ class Worker {
     {
       const std::scoped_lock lock(mutex_);
       stopping_ = true;
-      changed_.notify_one();
+      changed_.notify_all();
     }
-    if (thread_.joinable()) thread_.join();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
   }
 
  private:
   void run() {
     std::unique_lock lock(mutex_);
     while (true) {
+      ++idle_;
       changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      --idle_;
       if (stopping_) return;
       const std::function<void()> job = std::move(jobs_.front());
       jobs_.pop_front();
@@ -52,7 +59,9 @@ class Worker {
   std::condition_variable changed_;
   std::deque<std::function<void()>> jobs_;
   bool stopping_ = false;
-  std::thread thread_;
+  const size_t most_threads_;
+  size_t idle_ = 0;
+  std::vector<std::thread> threads_;  // none is started once `stopping_`
 };
 
 }  // namespace fluyt::engine

@@ -1,7 +1,10 @@
 """fluytd dies by SIGKILL under running containers; the next one finds them."""
 
+import json
 import os
 import time
+
+import pytest
 
 import cri as c
 import harness
@@ -49,6 +52,33 @@ def test_a_lost_monitor_ends_its_sandbox(engine, cri, busybox):
     assert (status.exit_code, status.reason) == (137, "MonitorLost")
     answer = cri.runtime.PodSandboxStatus(c.pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox))
     assert answer.status.state == c.pb.SANDBOX_NOTREADY
+    cri.remove_sandbox(sandbox)
+
+
+@pytest.mark.parametrize("told", ["at once", "at the next start"])
+def test_a_lost_pod_init_ends_its_sandbox(engine, cri, busybox, told):
+    cri.pull(busybox)
+    config = cri.sandbox_config(pid=c.pb.POD)
+    sandbox = cri.run_sandbox(config)
+    wanted = cri.container_config(busybox, ["sleep", "1000"])
+    wanted.linux.security_context.namespace_options.pid = c.pb.POD
+    container = cri.run_container(sandbox, config, wanted)
+    with open(f"{engine.state}/sandboxes/{sandbox}/monitor/pod_init.json", encoding="ascii") as file:
+        pod_init = json.load(file)["pid"]
+    with open(f"/proc/{pod_init}/oom_score_adj", encoding="ascii") as file:
+        assert int(file.read()) <= 0
+    if told != "at once":
+        engine.kill()
+    os.kill(pod_init, 9)
+    if told != "at once":
+        harness.wait_for(lambda: not os.path.exists(f"/proc/{pod_init}"), "the pod init's end")
+        engine.start()
+    status = lambda: cri.runtime.PodSandboxStatus(c.pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox)).status
+    harness.wait_for(lambda: status().state == c.pb.SANDBOX_NOTREADY, "the sandbox's end")
+    ended = harness.wait_for(lambda: cri.status(container).state == c.EXITED and cri.status(container), "the end")
+    assert (ended.exit_code, ended.reason) == (137, "Error")
+    other = cri.container_config(busybox, ["true"], name="other")
+    assert c.error_of(cri.create, sandbox, config, other)[0] == "FAILED_PRECONDITION"
     cri.remove_sandbox(sandbox)
 
 

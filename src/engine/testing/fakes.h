@@ -35,6 +35,7 @@ struct FakeWorld {
   monitor::Events events;  // of the monitor that was launched or adopted last
   std::vector<std::pair<std::string, int>> signals;
   bool ignores_sigterm = false;
+  bool lists_nothing = false;
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
   std::vector<image::Admission> admissions;
@@ -45,6 +46,8 @@ struct FakeWorld {
   std::set<std::string> attached;
   std::atomic<int> failing_detaches{0};
   std::function<void()> at_detach;
+  std::function<void()> at_make_sandbox;
+  std::function<void(const std::string& id)> at_create;  // made, and not answered yet
   std::vector<std::string> left_over;  // attached at a collect, and not known to the engine
   int collects = 0;
 
@@ -162,6 +165,7 @@ class FakeClient final : public monitor::Client {
   Result<monitor::SandboxNamespaces> make_sandbox(const monitor::SandboxRequest&,
                                                   Deadline) override {
     FLUYT_TRY(world_.check("make_sandbox"));
+    if (world_.at_make_sandbox) world_.at_make_sandbox();
     monitor::SandboxNamespaces made;
     made.network = world_.netns;
     return made;
@@ -171,13 +175,17 @@ class FakeClient final : public monitor::Client {
     if (!world_.needs_path.empty() && !sys::exists(world_.needs_path)) {
       return Error(Code::kNotFound, "mounts[0]: no such file");
     }
-    const std::scoped_lock lock(world_.mutex);
-    world_.trees = request.trees;
-    world_.specs[request.id] = request.spec_json;
     monitor::ContainerInfo info;
-    info.id = request.id;
-    info.created_at = now_unix_ns();
-    return world_.containers[request.id] = info;
+    {
+      const std::scoped_lock lock(world_.mutex);
+      world_.trees = request.trees;
+      world_.specs[request.id] = request.spec_json;
+      info.id = request.id;
+      info.created_at = now_unix_ns();
+      world_.containers[request.id] = info;
+    }
+    if (world_.at_create) world_.at_create(request.id);
+    return info;
   }
   Result<monitor::ContainerInfo> start(const std::string& id, Deadline) override {
     const std::scoped_lock lock(world_.mutex);
@@ -243,6 +251,7 @@ class FakeClient final : public monitor::Client {
   Result<std::vector<monitor::ContainerInfo>> list() override {
     const std::scoped_lock lock(world_.mutex);
     std::vector<monitor::ContainerInfo> all;
+    if (world_.lists_nothing) return all;
     for (const auto& [id, info] : world_.containers) all.push_back(info);
     return all;
   }

@@ -197,6 +197,13 @@ Result<> remove_by_record(const std::string& state_dir, const std::string& id, D
   return sys::remove_tree(cat(state_dir, "/", kContainerFolder, "/", id, kCallSuffix));
 }
 
+Result<bool> lacks_pod_init(const std::string& state_dir) {
+  const auto record = FLUYT_TRY(find_process_record(cat(state_dir, "/", kPodInitFile)));
+  if (!record || record->pid == 0) return false;
+  if (record->boot_id != FLUYT_TRY(sys::boot_id())) return true;
+  return !FLUYT_TRY(find_process(record->pid, record->start_time));
+}
+
 Result<> clean_after(const std::string& state_dir, Deadline deadline) {
   const std::string boot = FLUYT_TRY(sys::boot_id());
   const auto monitor = FLUYT_TRY(find_process_record(cat(state_dir, "/", kMonitorFile)));

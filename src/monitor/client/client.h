@@ -50,6 +50,8 @@ struct Events {
   std::function<void(const ContainerInfo&)>
       container_changed;  // started, exited (state persisted first), OOM
   std::function<void(uint64_t exec_id, int32_t exit_code)> exec_exited;
+  /// The shared PID namespace is gone, and nothing new can be made in it. Not after shutdown().
+  std::function<void()> pod_init_ended;
   /// The monitor is gone: its pidfd fired, or its socket could not be reached again. Told once, and
   /// not after shutdown().
   std::function<void()> lost;
@@ -126,6 +128,9 @@ class Hub {
 
 /// The exit records in a dead monitor's state folder.
 Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir);
+/// Whether the sandbox had a pod init that does not run any more: what pod_init_ended would have
+/// told, for whoever was not there.
+Result<bool> lacks_pod_init(const std::string& state_dir);
 /// Ends by pidfd, cgroup and unmount what a dead monitor left, and removes its state folder. Where
 /// the kernel does not kill a process, the others are ended all the same, the folder stays, and the
 /// error, kDeadlineExceeded, names it: as soon as all that is left stands still.

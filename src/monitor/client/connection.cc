@@ -157,6 +157,8 @@ void Connection::on_frame(const std::string& json) {
     if (events_.container_changed) events_.container_changed(*info);
   } else if (const auto* exited = std::get_if<wire::ExecExited>(&event)) {
     if (events_.exec_exited) events_.exec_exited(exited->exec_id, exited->exit_code);
+  } else if (std::holds_alternative<wire::PodInitEnded>(event)) {
+    if (events_.pod_init_ended && !is_ending()) events_.pod_init_ended();
   }
 }
 

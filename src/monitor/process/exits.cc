@@ -51,7 +51,8 @@ void Monitor::on_exit(pid_t pid, sys::ExitStatus status) {
   if (sandbox_ && sandbox_->pod_init && sandbox_->pod_init->pid() == pid) {
     sandbox_->pod_init.reset();
     if (ending_) return continue_shutdown();
-    return log("the pod init has ended: the sandbox's shared PID namespace is gone");
+    log("the pod init has ended: the sandbox's shared PID namespace is gone");
+    return tell(wire::Event{wire::PodInitEnded{}});
   }
   for (const auto& [id, container] : containers_) {
     // Killed with the rest of the cgroup.

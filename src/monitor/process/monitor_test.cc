@@ -73,6 +73,12 @@ class Told {
                   execs_[id] = code;
                   changed_.notify_all();
                 },
+            .pod_init_ended =
+                [this] {
+                  const std::lock_guard lock(mutex_);
+                  ++pod_inits_ended_;
+                  changed_.notify_all();
+                },
             .lost =
                 [this] {
                   const std::lock_guard lock(mutex_);
@@ -99,6 +105,16 @@ class Told {
            })
         .has_value();
   }
+  bool wait_pod_init_ended() {
+    return wait([&]() -> std::optional<bool> {
+             return pod_inits_ended_ > 0 ? std::optional(true) : std::nullopt;
+           })
+        .has_value();
+  }
+  int pod_inits_ended() {
+    const std::lock_guard lock(mutex_);
+    return pod_inits_ended_;
+  }
   int lost() {
     const std::lock_guard lock(mutex_);
     return lost_;
@@ -119,6 +135,7 @@ class Told {
   std::map<std::string, ContainerInfo> latest_;
   std::map<uint64_t, int32_t> execs_;
   int lost_ = 0;
+  int pod_inits_ended_ = 0;
 };
 
 // Keeps what is worth a person's attention.
@@ -241,6 +258,11 @@ class MonitorTest : public testing::Test {
     EXPECT_EQ(started->state, ContainerState::kRunning);
   }
 
+  pid_t pod_init_pid() const {
+    const auto record =
+        decode_process_record(sys::read_file(state_dir_ + "/pod_init.json", 4096).value_or(""));
+    return record.ok() ? record->pid : 0;
+  }
   std::string log_of(const std::string& id) const {
     auto text = sys::read_file(cat(log_dir_, "/", id, "/0.log"), 64UL << 20U);
     return text.ok() ? *text : std::string();
@@ -598,6 +620,26 @@ TEST_F(MonitorTest, SandboxNamespacesArePinnedAndEnterable) {
   EXPECT_THAT(log, HasSubstr("LOOPBACK,UP"));
   EXPECT_EQ(client_->make_sandbox({}, Deadline::after_ms(kWaitMs)).error().code(),
             Code::kAlreadyExists);
+}
+
+TEST_F(MonitorTest, ThePodInitsEndIsTold) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
+                            Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  auto spec = spec_of("in", "exec sleep 1000");
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  run(request_of("in", spec));
+  EXPECT_FALSE(lacks_pod_init(state_dir_).value_or(true));
+  EXPECT_EQ(told_.pod_inits_ended(), 0);
+  ASSERT_EQ(::kill(pod_init_pid(), SIGKILL), 0);
+  EXPECT_TRUE(told_.wait_pod_init_ended());
+  EXPECT_TRUE(lacks_pod_init(state_dir_).value_or(false));
+  const auto exit = told_.wait_exit("in");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 137);
 }
 
 // What CVE-class this closes: a pod's tracer looks into pid 1 and finds the host.
@@ -1028,7 +1070,7 @@ TEST_F(MonitorTest, BrokenOffAttachesLeaveNothing) {
   }
   size_t after = 0;
   for (int i = 0; i < 100 && (after = sys::list_dir(fds)->size()) > before; ++i) usleep(20'000);
-  EXPECT_EQ(after, before);
+  EXPECT_LE(after, before);  // the worker that made the container may have been there still
 }
 
 // Private memory of an idle monitor with one container that has talked, and of the pod init.

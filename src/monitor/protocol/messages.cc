@@ -567,6 +567,7 @@ std::string encode(const Event& event) {
     json operator()(const ExecExited& v) const {
       return {{"event", "exec_exited"}, {"exec", v.exec_id}, {"exit_code", v.exit_code}};
     }
+    json operator()(const PodInitEnded&) const { return {{"event", "pod_init_ended"}}; }
   };
   return dump(std::visit(Writer{}, event.what));
 }
@@ -609,6 +610,7 @@ Result<std::variant<Answer, Event>> decode_reply(std::string_view text) {
       return Error(Code::kInvalidArgument, "event.container: expected an object");
     return Reply(Event{FLUYT_TRY(container_from(*container))});
   }
+  if (event == "pod_init_ended") return Reply(Event{PodInitEnded{}});
   if (!event.empty()) return Error(Code::kUnimplemented, cat("event ", quote(event), ": unknown"));
   Answer answer;
   fields.get("id", answer.id);

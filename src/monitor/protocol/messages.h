@@ -195,8 +195,10 @@ struct ExecExited {
   uint64_t exec_id = 0;
   int32_t exit_code = 0;
 };
+/// Its PID namespace takes no process any more.
+struct PodInitEnded {};
 struct Event {
-  std::variant<ContainerInfo, ExecExited> what;  // ContainerInfo: what changed, whole
+  std::variant<ContainerInfo, ExecExited, PodInitEnded> what;  // ContainerInfo: what changed, whole
 };
 
 std::string encode(const Request& request);
