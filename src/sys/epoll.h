@@ -18,7 +18,8 @@ class Epoll {
  public:
   using Handler = std::function<void(uint32_t events)>;
   static Result<Epoll> create();
-  /// `events` are EPOLLIN and friends, level-triggered. The descriptor is borrowed until remove().
+  /// `events` are EPOLLIN and friends, level-triggered unless EPOLLET is among them. The descriptor
+  /// is borrowed until remove().
   Result<> add(FdRef fd, uint32_t events, Handler handler);
   Result<> change(FdRef fd, uint32_t events);
   void remove(FdRef fd);

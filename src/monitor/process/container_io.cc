@@ -69,7 +69,9 @@ ContainerIo::Round ContainerIo::read_once(Output& output) {
   const ssize_t got = ::read(output.fd.raw(), buffer.data(), buffer.size());
   if (got < 0 && errno == EINTR) return Round::kMore;
   if (got < 0 && errno == EAGAIN) return Round::kEmpty;
-  // A pty's master says EIO when the last one on the other side has gone.
+  // A pty's master says EIO while nobody has the other side open: systemd and busybox's init close
+  // it and open it again.
+  if (got < 0 && errno == EIO && terminal_) return Round::kHungUp;
   if (got <= 0) return Round::kEnded;
   const std::string_view text(buffer.data(), static_cast<size_t>(got));
   if (log_) log_->write(output.stream, text, now_unix_ns());
@@ -80,13 +82,25 @@ ContainerIo::Round ContainerIo::read_once(Output& output) {
 void ContainerIo::on_output(Output& output) {
   for (int round = 0; round < kRoundsAnEvent; ++round) {
     const Round result = read_once(output);
-    if (result == Round::kMore) continue;
-    if (result == Round::kEnded) {
-      end_output(output);
-      if (ended() && on_end_) loop_.defer(std::exchange(on_end_, nullptr));
+    if (result != Round::kHungUp && output.hung_up) {
+      output.hung_up = false;
+      loop_.epoll().change(output.fd, EPOLLIN).ignore("the watch exists");
     }
+    if (result == Round::kMore) continue;
+    if (result == Round::kHungUp) hang_up(output);
+    if (result == Round::kEnded) end_output(output);
+    if (ended() && on_end_) loop_.defer(std::exchange(on_end_, nullptr));
     return;
   }
+}
+
+void ContainerIo::hang_up(Output& output) {
+  if (container_ended_) return end_output(output);
+  if (output.hung_up) return;
+  output.hung_up = true;
+  // A hang-up is there to be told for as long as it lasts. Edge-triggered it is told once, and what
+  // comes when the terminal is open again is told too.
+  loop_.epoll().change(output.fd, EPOLLIN | EPOLLET).ignore("the watch exists");
 }
 
 void ContainerIo::end_output(Output& output) {
@@ -97,10 +111,11 @@ void ContainerIo::end_output(Output& output) {
 }
 
 bool ContainerIo::drain() {
+  container_ended_ = true;
   for (Output& output : output_) {
     for (int round = 0; output.fd.valid() && round < kMaxDrainRounds; ++round) {
       const Round result = read_once(output);
-      if (result == Round::kEnded) end_output(output);
+      if (result == Round::kHungUp || result == Round::kEnded) end_output(output);
       if (result != Round::kMore) break;
     }
   }
@@ -227,6 +242,7 @@ void ContainerIo::write_input() {
     const ssize_t put = ::write(input_.raw(), input_backlog_.data(), input_backlog_.size());
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EAGAIN) return pause_input(true);
+    if (put < 0 && errno == EIO && terminal_) break;  // nobody has it open to read this
     if (put < 0) return close_input();
     input_backlog_.erase(0, static_cast<size_t>(put));
   }

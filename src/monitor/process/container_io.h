@@ -67,6 +67,7 @@ class ContainerIo {
   struct Output {
     sys::Fd fd;
     Stream stream = Stream::kStdout;
+    bool hung_up = false;  // a terminal that nobody has open now
   };
   struct Sink {  // one of a client's outputs
     sys::Fd fd;
@@ -81,9 +82,11 @@ class ContainerIo {
   };
   using ClientIt = std::list<Client>::iterator;
 
-  enum class Round { kMore, kEmpty, kEnded };
+  enum class Round { kMore, kEmpty, kHungUp, kEnded };
   Round read_once(Output& output);
   void on_output(Output& output);
+  /// Ends it, but for a terminal whose container lives: that may be opened again.
+  void hang_up(Output& output);
   void end_output(Output& output);
   void give(Stream stream, std::string_view text);
   Result<> watch_client(ClientIt client);
@@ -104,6 +107,7 @@ class ContainerIo {
   Output output_[2];
   sys::Fd input_;  // the pipe's write end, or a copy of the console
   bool terminal_ = false;
+  bool container_ended_ = false;
   bool closing_ = false;
   std::optional<LogFile> log_;
   StdinOnce stdin_once_;

@@ -47,7 +47,7 @@ void Monitor::handle(const RequestKey& key, wire::ReopenLog verb, Fds /*fds*/) {
     return done(key,
                 Error(Code::kFailedPrecondition, cat("container ", verb.id, ": it has no log")));
   }
-  if (container.reaped) return done(key, {});  // nothing more is written
+  // Of one that has ended too: whoever has renamed the old one waits for the new one's name.
   WorkerJob job;
   job.body = [&container](const Announce&) -> Result<WorkerReply> {
     WorkerReply reply;

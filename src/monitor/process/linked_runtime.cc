@@ -6,6 +6,7 @@
 #include "base/trace.h"
 #include "monitor/process/container_runtime.h"
 #include "monitor/process/dump_container.h"
+#include "monitor/process/propagation.h"
 #include "monitor/process/runtime_parts.h"
 #include "monitor/protocol/cgroup.h"
 #include "oci/runtime_spec.h"
@@ -67,6 +68,7 @@ Result<WorkerReply> LinkedRuntime::create(const CreateRequest& request, sys::FdR
   create.bundle = request.bundle;
   create.spec =
       FLUYT_TRY_CONTEXT(oci::parse_spec(FLUYT_TRY(read_memfd(spec, oci::kMaxSpecBytes))), "spec");
+  FLUYT_TRY(check_propagation(create.spec));
   create.overlay_root = request.root;
   create.trees = request.trees;
   create.parent = runtime::ParentOf::kCallersParent;

@@ -34,6 +34,7 @@
 #include "base/trace.h"
 #include "monitor/client/client.h"
 #include "monitor/client/launch.h"
+#include "monitor/process/propagation.h"
 #include "monitor/protocol/frame.h"
 #include "monitor/protocol/messages.h"
 #include "monitor/protocol/planned.h"
@@ -263,6 +264,15 @@ class MonitorTest : public testing::Test {
         decode_process_record(sys::read_file(state_dir_ + "/pod_init.json", 4096).value_or(""));
     return record.ok() ? record->pid : 0;
   }
+  static std::string oom_score_of(pid_t pid) {
+    return sys::read_file(cat("/proc/", pid, "/oom_score_adj"), 64).value_or("?");
+  }
+  // As fluytd's monitor, which may lower it; else as low as that is.
+  std::string expected_pod_init_score() const {
+    const std::string monitors = oom_score_of(client_->monitor_pid());
+    return monitors == "-999\n" ? "-998\n" : monitors;
+  }
+
   std::string log_of(const std::string& id) const {
     auto text = sys::read_file(cat(log_dir_, "/", id, "/0.log"), 64UL << 20U);
     return text.ok() ? *text : std::string();
@@ -571,6 +581,56 @@ TEST_P(EachRuntime, TerminalOutputIsLoggedAndResized) {
   EXPECT_THAT(lines_of("tty"), testing::ElementsAre("stdout F 41 99\r"));
 }
 
+// systemd and busybox's init close their terminal and open it again.
+TEST_P(EachRuntime, ATerminalThatIsClosedForAMomentGoesOn) {
+  auto spec = spec_of("tty",
+                      "exec </dev/null >/dev/null 2>&1; sleep 0.5; exec </dev/console "
+                      ">/dev/console 2>&1; echo back; read line; echo got $line");
+  spec.process->terminal = true;
+  auto request = request_of("tty", spec);
+  request.open_stdin = true;
+  ASSERT_TRUE(client_->create(request).ok());
+  auto in = sys::make_pipe();
+  auto out = sys::make_pipe();
+  ASSERT_TRUE(client_->attach({.container_id = "tty", .in = in->read, .out = out->write}).ok());
+  in->read.reset();
+  out->write.reset();
+  ASSERT_TRUE(client_->start("tty", Deadline::after_ms(kWaitMs)).ok());
+  std::string text;
+  std::array<char, 4096> buffer;
+  while (text.find("back") == std::string::npos) {
+    auto got = sys::read_some(out->read, buffer);
+    if (!got.ok() || *got == 0) break;
+    text.append(buffer.data(), *got);
+  }
+  ASSERT_THAT(text, HasSubstr("back\r\n"));
+  ASSERT_TRUE(sys::write_all(in->write, "this\n").ok());
+  const auto exit = told_.wait_exit("tty");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 0);
+  EXPECT_THAT(lines_of("tty"),
+              testing::ElementsAre("stdout F back\r", "stdout F this\r", "stdout F got this\r"));
+}
+
+// The end of the output is not waited for where nobody has the terminal open.
+TEST_F(MonitorTest, ATerminalThatStaysClosedHoldsUpNoEnd) {
+  auto spec = spec_of("tty", "exec </dev/null >/dev/null 2>&1; sleep 0.3; exit 6");
+  spec.process->terminal = true;
+  run(request_of("tty", spec));
+  const auto exit = told_.wait_exit("tty");
+  ASSERT_TRUE(exit.has_value());
+  EXPECT_EQ(exit->exit_code, 6);
+}
+
+TEST_F(MonitorTest, AReopenedLogIsThereAlthoughItsContainerHasEnded) {
+  run("short", "echo last");
+  ASSERT_TRUE(told_.wait_exit("short").has_value());
+  const std::string path = log_dir_ + "/short/0.log";
+  ASSERT_EQ(rename(path.c_str(), (path + ".1").c_str()), 0);
+  ASSERT_TRUE(client_->reopen_log("short").ok());
+  EXPECT_TRUE(sys::exists(path));
+}
+
 TEST_F(MonitorTest, ReopenedLogLosesNoLine) {
   run("rotate", "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done; sleep 0.5; echo last");
   const std::string path = log_dir_ + "/rotate/0.log";
@@ -622,6 +682,52 @@ TEST_F(MonitorTest, SandboxNamespacesArePinnedAndEnterable) {
             Code::kAlreadyExists);
 }
 
+TEST(PeerGroup, IsOfTheMountWithTheId) {
+  constexpr std::string_view kMounts =
+      "36 1 98:0 / / rw,noatime - ext4 /dev/root rw\n"
+      "37 36 98:1 / /a\\040b rw shared:1 - tmpfs none rw\n"
+      "38 36 98:2 / /c rw master:7 propagate_from:2 - tmpfs none rw\n"
+      "39 36 98:3 / /d rw shared:4 master:1 - tmpfs none rw\n";
+  const auto at = [&](uint64_t id) {
+    const auto group = find_peer_group(kMounts, id).value_or(PeerGroup{true, true, "?"});
+    return cat(group.point, group.shared ? " shared" : "", group.slave ? " slave" : "");
+  };
+  EXPECT_EQ(at(36), "/");
+  EXPECT_EQ(at(37), "/a\\040b shared");
+  EXPECT_EQ(at(38), "/c slave");
+  EXPECT_EQ(at(39), "/d shared slave");
+  EXPECT_FALSE(find_peer_group(kMounts, 3).has_value());
+}
+
+TEST_P(EachRuntime, PropagationNeedsASourceThatPropagates) {
+  const std::string source = folder_->path() + "/source";
+  ASSERT_TRUE(sys::make_dirs(source, 0755).ok());
+  ASSERT_EQ(::mount(source.c_str(), source.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(::mount(nullptr, source.c_str(), nullptr, MS_PRIVATE, nullptr), 0);
+  auto spec = spec_of("in", "true");
+  const auto create = [&](const char* propagation) {
+    spec.mounts.push_back({.destination = "/tmp",
+                           .type = "bind",
+                           .source = source,
+                           .options = {"rbind", propagation, "rw"}});
+    auto created = client_->create(request_of("in", spec));
+    spec.mounts.pop_back();
+    if (created.ok()) {
+      EXPECT_TRUE(client_->remove("in", Deadline::after_ms(kWaitMs)).ok());
+    }
+    return created.ok() ? std::string("made") : created.error().message();
+  };
+  for (const char* propagation : {"rshared", "rslave"}) {
+    EXPECT_THAT(create(propagation), HasSubstr("which is not shared"));
+    EXPECT_THAT(create(propagation), HasSubstr("\"/tmp\""));
+  }
+  EXPECT_EQ(create("rprivate"), "made");
+  ASSERT_EQ(::mount(nullptr, source.c_str(), nullptr, MS_SHARED, nullptr), 0);
+  EXPECT_EQ(create("rslave"), "made");
+  EXPECT_EQ(create("rshared"), "made");
+  EXPECT_EQ(::umount2(source.c_str(), MNT_DETACH), 0);
+}
+
 TEST_F(MonitorTest, ThePodInitsEndIsTold) {
   auto made =
       client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
@@ -640,6 +746,19 @@ TEST_F(MonitorTest, ThePodInitsEndIsTold) {
   const auto exit = told_.wait_exit("in");
   ASSERT_TRUE(exit.has_value());
   EXPECT_EQ(exit->exit_code, 137);
+}
+
+// In the pod's memory cgroup it must not be what goes first.
+TEST_F(MonitorTest, ThePodInitIsProtectedFromTheOomKiller) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
+                            Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  EXPECT_EQ(oom_score_of(pod_init_pid()), expected_pod_init_score());
+  // Nothing of that goes to a container.
+  run("main", "cat /proc/self/oom_score_adj");
+  ASSERT_TRUE(told_.wait_exit("main").has_value());
+  EXPECT_THAT(lines_of("main"), testing::ElementsAre("stdout F 0"));
 }
 
 // What CVE-class this closes: a pod's tracer looks into pid 1 and finds the host.

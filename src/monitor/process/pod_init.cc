@@ -60,6 +60,18 @@ Result<> take_own_ids() {
   return {};
 }
 
+// As other engines' pause: in the memory cgroup of a pod that is Guaranteed it would else be what
+// the kernel ends first, and the pod with it. Before the clones, for in a user namespace nobody may
+// lower it. Where the host does not let us, as low as the monitor's.
+void protect_from_oom() {
+  constexpr std::string_view kScore = "/proc/self/oom_score_adj";
+  constexpr int kPodInitScore = -998;
+  if (sys::write_file(sys::kCwd, std::string(kScore), cat(kPodInitScore)).ok()) return;
+  const auto monitors = sys::read_file(cat("/proc/", getppid(), "/oom_score_adj"), 64);
+  if (!monitors.ok()) return;
+  sys::write_file(sys::kCwd, std::string(kScore), trim(*monitors)).ignore("then it stays as it is");
+}
+
 enum class Ids {
   kTake,
   kHas,  // in a user namespace, which does not know them: it came with them
@@ -165,6 +177,7 @@ Result<sys::Process> clone_init_joined(sys::FdRef program, const runtime::cgroup
 
 Result<PodInit> start_pod_init(const SandboxRequest& request, const std::string& state_dir,
                                sys::FdRef program, const std::vector<JoinedNamespace>& joined) {
+  protect_from_oom();
   const std::string name = cat("fluyt-init-", request.id);
   const runtime::cgroup::Own own = FLUYT_TRY(runtime::cgroup::make_own(
       request.pod_init_cgroup.empty() ? "" : cat(request.pod_init_cgroup, "/", name), name,

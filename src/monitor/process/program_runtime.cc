@@ -13,6 +13,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "monitor/process/container_runtime.h"
+#include "monitor/process/propagation.h"
 #include "monitor/process/runtime_parts.h"
 #include "monitor/program/call.h"
 #include "monitor/program/cleanup.h"
@@ -205,6 +206,7 @@ Result<WorkerReply> ProgramRuntime::create(const CreateRequest& request, sys::Fd
                                            Deadline deadline, const Announce& announce) const {
   oci::Spec spec = FLUYT_TRY_CONTEXT(
       oci::parse_spec(FLUYT_TRY(read_memfd(spec_file, oci::kMaxSpecBytes))), "spec");
+  FLUYT_TRY(check_propagation(spec));
   const std::string cgroups_path = spec.linux_ ? spec.linux_->cgroups_path : std::string();
   announce(cgroups_path);
   auto made = make(request, std::move(spec), deadline);
