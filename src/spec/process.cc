@@ -20,7 +20,8 @@ Result<> check_words(std::string_view field, const Words& words) {
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i].find('\0') != std::string::npos || !is_utf8(words[i])) {
       return Error(Code::kInvalidArgument,
-                   cat(field, "[", i, "]: ", quote(words[i]), ": expected UTF-8 text without NUL"));
+                   cat(field, "[", i, "]: ", quote(words[i]), ": expected UTF-8 text without NUL",
+                       ": a runtime's specification is JSON, which has no other"));
     }
     bytes += words[i].size() + 1;
   }
