@@ -21,7 +21,7 @@ void fit(std::string& out, std::string& err) {
 
 }  // namespace
 
-grpc::Status RuntimeService::ExecSync(grpc::ServerContext* /*context*/,
+grpc::Status RuntimeService::ExecSync(grpc::ServerContext* context,
                                       const api::ExecSyncRequest* request,
                                       api::ExecSyncResponse* response) {
   constexpr int64_t kMaxSeconds = 30LL * 24 * 3600;
@@ -33,6 +33,7 @@ grpc::Status RuntimeService::ExecSync(grpc::ServerContext* /*context*/,
   wanted.container_id = request->container_id();
   wanted.command = {request->cmd().begin(), request->cmd().end()};
   wanted.timeout_ms = std::min<int64_t>(request->timeout(), kMaxSeconds) * 1000;
+  wanted.is_given_up = [context] { return context->IsCancelled(); };
   auto done = engine_.exec_sync(wanted);
   if (!done.ok()) return to_status(done.error());
   fit(done->out, done->err);

@@ -73,6 +73,8 @@ struct ExecSyncRequest {
   std::string container_id;
   std::vector<std::string> command;
   int64_t timeout_ms = 0;  // 0: none
+  /// Whether whoever asked has gone: looked at now and then, on the caller's thread. None: never.
+  std::function<bool()> is_given_up;
 };
 inline constexpr size_t kMaxExecOutput = 16UL << 20U;
 struct ExecSyncResult {
@@ -199,8 +201,8 @@ class Engine {
                                 int64_t timeout_ms);
 
   // Exec and attach -----------------------------------------------------------------------------
-  /// At the timeout the exec is killed: kDeadlineExceeded. A child that it leaves behind holding
-  /// its output is not waited for.
+  /// At the timeout the exec is killed: kDeadlineExceeded; given up: kCancelled. A child that it
+  /// leaves behind holding its output is not waited for.
   Result<ExecSyncResult> exec_sync(const ExecSyncRequest& request);
   Result<std::unique_ptr<ExecSession>> start_exec(const std::string& container_id,
                                                   const ExecOptions& options);

@@ -499,6 +499,16 @@ TEST_F(EngineTest, ExecSyncIsKilledAtItsTimeout) {
   EXPECT_EQ(done.error().code(), Code::kDeadlineExceeded);
 }
 
+TEST_F(EngineTest, ExecSyncIsKilledWhenNobodyWaitsForIt) {
+  const std::string id = running();
+  world_.fail = "exec hangs";
+  int looks = 0;
+  const auto done = engine_->exec_sync(
+      {.container_id = id, .command = {"sleep"}, .is_given_up = [&] { return ++looks == 2; }});
+  EXPECT_EQ(done.error().code(), Code::kCancelled);
+  EXPECT_EQ(world_.exec_kills, 1);
+}
+
 TEST_F(EngineTest, ARestartFindsWhatRunsAndWhatEndedMeanwhile) {
   const std::string id = running();
   engine_.reset();

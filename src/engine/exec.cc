@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <functional>
 #include <optional>
 
 #include "base/strings.h"
@@ -84,23 +85,30 @@ struct Stream {
   }
 };
 
-/// Reads both streams until the exec has exited or the deadline is reached.
-Result<bool> collect(Stream& out, Stream& err, ExecWait& wait, Deadline deadline) {
+enum class Collected { kExit, kTimeout, kGivenUp };
+
+/// Reads both streams until the exec has exited, the deadline is reached or nobody wants it.
+Result<Collected> collect(Stream& out, Stream& err, ExecWait& wait, Deadline deadline,
+                          const std::function<bool()>& is_given_up) {
+  constexpr int kLookMs = 200;
   const sys::FdRef wake = FLUYT_TRY(wait.wake_fd());
   while (true) {
     std::array<pollfd, 3> polled = {pollfd{wake.raw(), POLLIN, 0},
                                     pollfd{out.open ? out.fd.raw() : -1, POLLIN, 0},
                                     pollfd{err.open ? err.fd.raw() : -1, POLLIN, 0}};
-    const int ready = ::poll(polled.data(), polled.size(), deadline.poll_timeout_ms());
+    int left_ms = deadline.poll_timeout_ms();
+    if (is_given_up && (left_ms < 0 || left_ms > kLookMs)) left_ms = kLookMs;
+    const int ready = ::poll(polled.data(), polled.size(), left_ms);
     if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll(exec)");
     if (polled[1].revents != 0) out.read();
     if (polled[2].revents != 0) err.read();
     if (polled[0].revents != 0 || wait.code()) {
       out.drain();
       err.drain();
-      return true;
+      return Collected::kExit;
     }
-    if (deadline.passed()) return false;
+    if (deadline.passed()) return Collected::kTimeout;
+    if (is_given_up && is_given_up()) return Collected::kGivenUp;
   }
 }
 
@@ -191,13 +199,17 @@ Result<ExecSyncResult> Engine::exec_sync(const ExecSyncRequest& request) {
   Stream err{.fd = std::move(session->err), .kept = {}};
   FLUYT_TRY(sys::set_nonblocking(out.fd, true));
   FLUYT_TRY(sys::set_nonblocking(err.fd, true));
-  if (!FLUYT_TRY(collect(out, err, session->exit(), deadline))) {
+  const Collected how =
+      FLUYT_TRY(collect(out, err, session->exit(), deadline, request.is_given_up));
+  if (how != Collected::kExit) {
     FLUYT_TRY(session->kill(kSigkill));
     // Seen to its end, so that a probe's process never overlaps the next one's.
     (void)session->exit().wait(Deadline::after_ms(kReapMs));
-    return Error(Code::kDeadlineExceeded,
-                 cat("container ", id, ": exec ", quote(request.command.front()),
-                     ": did not end within its timeout of ", request.timeout_ms, " ms; killed"));
+    const std::string what = cat("container ", id, ": exec ", quote(request.command.front()));
+    if (how == Collected::kGivenUp)
+      return Error(Code::kCancelled, cat(what, ": nobody waits for it any more; killed"));
+    return Error(Code::kDeadlineExceeded, cat(what, ": did not end within its timeout of ",
+                                              request.timeout_ms, " ms; killed"));
   }
   return ExecSyncResult{session->exit().code().value_or(-1), std::move(out.kept),
                         std::move(err.kept)};

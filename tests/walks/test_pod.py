@@ -120,6 +120,16 @@ def test_exec_deadline_and_output_cap(cri, busybox, pod):
     assert (code, out) == (0, b"done\n")
 
 
+def test_an_exec_that_nobody_waits_for_ends(cri, busybox, pod):
+    sandbox, config = pod
+    container = cri.run_container(sandbox, config, cri.container_config(busybox, ["sleep", "1000"]))
+    request = c.pb.ExecSyncRequest(container_id=container, cmd=["sleep", "78"], timeout=0)
+    call = cri.runtime.ExecSync.future(request, timeout=60)
+    harness.wait_for(lambda: b"sleep 78" in cri.exec(container, "ps")[1], "the program")
+    call.cancel()
+    harness.wait_for(lambda: b"sleep 78" not in cri.exec(container, "ps")[1], "its end")
+
+
 def test_container_in_the_host_network(cri, busybox):
     config = cri.sandbox_config(network=c.pb.NODE)
     sandbox = cri.run_sandbox(config)

@@ -36,6 +36,7 @@ struct FakeWorld {
   std::vector<std::pair<std::string, int>> signals;
   bool ignores_sigterm = false;
   bool lists_nothing = false;
+  int exec_kills = 0;
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
   std::vector<image::Admission> admissions;
@@ -226,6 +227,7 @@ class FakeClient final : public monitor::Client {
     return started;
   }
   Result<> kill_exec(uint64_t id, int signal) override {
+    ++world_.exec_kills;
     events_.exec_exited(id, 128 + signal);
     return {};
   }
