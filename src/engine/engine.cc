@@ -68,6 +68,10 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
   core->spec_host = std::make_shared<const spec::Host>(probe_spec_host(core->host));
   core->cgroup_host =
       std::make_shared<const runtime::cgroup::Host>(FLUYT_TRY(runtime::cgroup::probe()));
+  if (core->spec_host->apparmor && core->spec_host->apparmor_default.empty()) {
+    core->host.lacks.emplace_back(
+        "an AppArmor profile of the name fluyt-default: containers with RuntimeDefault have none");
+  }
   if (core->spec_host->selinux) {
     core->host.lacks.emplace_back(
         "relabelling for SELinux: mounts[].selinux_relabel is without effect, label volumes "

@@ -6,6 +6,7 @@
 #include "engine/names.h"
 #include "engine/sandbox_files.h"
 #include "engine/signals.h"
+#include "engine/spec_input.h"
 
 namespace fluyt::engine {
 namespace {
@@ -67,6 +68,14 @@ TEST(Signals, AreReadAsPeopleWriteThem) {
   for (const char* bad : {"", "SIG", "0", "65", "-1", "SIGFOO", "RTMIN+31", "15 "}) {
     EXPECT_FALSE(signal_number(bad)) << bad;
   }
+}
+
+TEST(SpecHost, HasTheDefaultProfileThatIsLoaded) {
+  EXPECT_EQ(find_apparmor_default("nvidia_modprobe (enforce)\nfluyt-default (enforce)\n"),
+            "fluyt-default");
+  EXPECT_EQ(find_apparmor_default("fluyt-default//child (enforce)\nfluyt-default-2 (enforce)\n"),
+            "");
+  EXPECT_EQ(find_apparmor_default(""), "");
 }
 
 TEST(SandboxFiles, ResolvConfHoldsWhatWasAskedAlone) {

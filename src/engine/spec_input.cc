@@ -318,6 +318,14 @@ spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
 
 }  // namespace
 
+std::string find_apparmor_default(std::string_view loaded) {
+  constexpr std::string_view kDefault = "fluyt-default";
+  for (const std::string_view line : split(loaded, '\n')) {
+    if (line.starts_with(cat(kDefault, " ("))) return std::string(kDefault);
+  }
+  return {};
+}
+
 spec::Host probe_spec_host(const Host& host) {
   spec::Host to;
   to.cgroup_v2 = sys::exists("/sys/fs/cgroup/cgroup.controllers");
@@ -327,6 +335,9 @@ spec::Host probe_spec_host(const Host& host) {
   to.swap_limits = to.cgroup_v2 || sys::exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
   const auto apparmor = sys::read_file("/sys/module/apparmor/parameters/enabled", 16);
   to.apparmor = apparmor.ok() && apparmor->starts_with('Y');
+  constexpr size_t kMaxProfilesBytes = 16UL << 20U;
+  const auto loaded = sys::read_file("/sys/kernel/security/apparmor/profiles", kMaxProfilesBytes);
+  if (to.apparmor && loaded.ok()) to.apparmor_default = find_apparmor_default(*loaded);
   to.selinux = sys::exists("/sys/fs/selinux/enforce");
   to.capabilities = bounding_capabilities();
   to.oom_score_floor = static_cast<int32_t>(host.oom_score_floor);

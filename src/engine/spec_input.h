@@ -14,6 +14,9 @@
 /// in the image or in the sandbox.
 namespace fluyt::engine {
 
+/// The AppArmor profile for RuntimeDefault where `loaded` has it, else empty. `loaded` is what
+/// securityfs says in apparmor/profiles: lines of "NAME (MODE)". Profiles are the host's to load.
+std::string find_apparmor_default(std::string_view loaded);
 /// What this host can do, for `spec`. Probed at start.
 spec::Host probe_spec_host(const Host& host);
 

@@ -50,7 +50,12 @@ Result<std::string> apparmor() {
     return Error(Code::kFailedPrecondition, "in the kernel, not enabled");
   if (!sys::exists("/sys/kernel/security/apparmor/profiles"))
     return Error(Code::kUnavailable, "enabled, and securityfs is not mounted");
-  return std::string("enabled");
+  const auto loaded = sys::read_file("/sys/kernel/security/apparmor/profiles", 16UL << 20U);
+  const bool has_default =
+      loaded.ok() && cat("\n", *loaded).find("\nfluyt-default (") != std::string::npos;
+  return std::string(has_default
+                         ? "enabled"
+                         : "enabled; no profile fluyt-default is loaded: RuntimeDefault is none");
 }
 
 Result<std::string> selinux() {
