@@ -73,6 +73,7 @@ def test_a_lost_pod_init_ends_its_sandbox(engine, cri, busybox, told):
     if told != "at once":
         harness.wait_for(lambda: not os.path.exists(f"/proc/{pod_init}"), "the pod init's end")
         engine.start()
+        cri.wait_served()
     status = lambda: cri.runtime.PodSandboxStatus(c.pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox)).status
     harness.wait_for(lambda: status().state == c.pb.SANDBOX_NOTREADY, "the sandbox's end")
     ended = harness.wait_for(lambda: cri.status(container).state == c.EXITED and cri.status(container), "the end")
