@@ -112,6 +112,56 @@ TEST_F(ElsewhereTest, AServerBehindARedirectMayWantAToken) {
   EXPECT_THAT(shown, ElementsAre("", "", "Bearer t")) << "nothing that we log in with";
 }
 
+TEST_F(ElsewhereTest, ATokenThatAServerBehindARedirectRefusesIsReplaced) {
+  const auto other = Fake::start().value();
+  int wanted = 1;
+  int token_status = 200;
+  other->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
+    if (request.target.starts_with("/token")) {
+      return Reply{.status = token_status, .body = cat(R"({"token":"t)", wanted, R"("})")};
+    }
+    if (request.header("authorization") == cat("Bearer t", wanted)) return std::nullopt;
+    return Reply{.status = 401,
+                 .headers = {{"WWW-Authenticate", cat("Bearer realm=\"http://", other->host(),
+                                                      "/token\",service=\"s\"")}}};
+  });
+  other->serve("/there", kManifestType, "{}");
+  fake_->set_hook([&](const Fake::Request&) -> std::optional<Reply> {
+    return Reply{.status = 307, .headers = {{"Location", cat("http://", other->host(), "/there")}}};
+  });
+  const auto session = open();
+  ASSERT_TRUE(session->get_manifest("v1").ok());
+  wanted = 2;
+  auto got = session->get_manifest("v1");
+  ASSERT_TRUE(got.ok()) << got.error().message();
+  wanted = 3;
+  token_status = 503;
+  got = session->get_manifest("v1");
+  ASSERT_FALSE(got.ok());
+  EXPECT_EQ(got.error().code(), Code::kUnavailable) << got.error().message();
+}
+
+TEST_F(ElsewhereTest, ATokenHadWithAClientCertificateIsForItsBearerAlone) {
+  int given = 0;
+  fake_->set_hook([&](const Fake::Request&) -> std::optional<Reply> {
+    return Reply{.body = cat(R"({"token":"t)", ++given, R"(","expires_in":300})")};
+  });
+  const Challenge challenge{.scheme = "bearer",
+                            .params = {{"realm", cat("http://", fake_->host(), "/token")}}};
+  HttpClient http;
+  TokenCache tokens;
+  TokenCache::Ask mine{.challenge = &challenge, .scopes = {"repository:a/b:pull"}};
+  mine.registry_is_plain_http = true;
+  mine.timeouts = options_.timeouts;
+  mine.tls.client_cert = "/c/client.pem";
+  mine.tls.client_key = "/c/client.key";
+  TokenCache::Ask anybodys = mine;
+  anybodys.tls = mine.tls.elsewhere(TlsOptions::Identity::kHide);
+  EXPECT_EQ(tokens.get(http, mine).value(), "t1");
+  EXPECT_EQ(tokens.get(http, anybodys).value(), "t2");
+  EXPECT_EQ(tokens.get(http, mine).value(), "t1");
+}
+
 TEST_F(ElsewhereTest, ARegistryMayAskForATokenBehindARedirectOfItsOwn) {
   fake_->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
     if (request.target.starts_with("/token")) return Reply{.body = R"({"token":"t"})"};

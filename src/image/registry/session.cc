@@ -210,6 +210,25 @@ bool Session::learn_challenge(EndpointIndex index, const Ask& what, const HttpRe
   return false;
 }
 
+namespace {
+
+// The token server's trouble may be a passing one, like the registry's own.
+bool is_passing(Code code) { return code == Code::kUnavailable || code == Code::kDeadlineExceeded; }
+
+HttpOutcome outcome_of(Error error) {
+  HttpOutcome out;
+  out.fault = is_passing(error.code()) ? HttpFault::kConnect : HttpFault::kRefused;
+  if (error.code() == Code::kCancelled) out.fault = HttpFault::kCancelled;
+  out.error = std::move(error);
+  return out;
+}
+
+std::string token_in(const std::string& authorization) {
+  return authorization.starts_with("Bearer ") ? authorization.substr(7) : "";
+}
+
+}  // namespace
+
 // The Authorization header that satisfies what this server has asked for before; "" when it never
 // asked. A token that is near its end is replaced here, before the server has to say so.
 Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& what,
@@ -245,14 +264,17 @@ Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& w
   token.tls = endpoint.tls;
   token.registry = endpoint.name();
   token.cancelled = cancelled_;
-  token.stale = refused.starts_with("Bearer ") ? refused.substr(7) : "";
+  token.stale = token_in(refused);
   return cat("Bearer ", FLUYT_TRY(registry_.tokens_.get(registry_.http_, token)));
 }
 
 // What satisfies a server that a redirect has led to: a token for whoever asks. What we log in with
-// is for the registry. Nothing when it wants more.
-std::optional<std::string> Session::anonymous_token_for(EndpointIndex index, const Ask& what,
-                                                        const HttpResponse& refusal) {
+// is for the registry. Nothing when it wants more; an error where its token server may give one
+// later.
+Result<std::optional<std::string>> Session::anonymous_token_for(EndpointIndex index,
+                                                                const Ask& what,
+                                                                const HttpResponse& refusal,
+                                                                const std::string& refused) {
   const Endpoint& endpoint = endpoints_[index];
   for (const Challenge& challenge : challenges_of(index, what, refusal)) {
     if (challenge.scheme != "bearer") continue;
@@ -263,34 +285,24 @@ std::optional<std::string> Session::anonymous_token_for(EndpointIndex index, con
     token.timeouts = timeouts_for(endpoint);
     token.tls = endpoint.tls.elsewhere(TlsOptions::Identity::kHide);
     token.cancelled = cancelled_;
+    token.stale = token_in(refused);
     auto got = registry_.tokens_.get(registry_.http_, token);
-    if (got.ok()) return cat("Bearer ", *got);
+    if (got.ok()) return std::optional(cat("Bearer ", *got));
+    const Code code = got.error().code();
+    if (is_passing(code) || code == Code::kCancelled) return std::move(got).error();
     registry_.logger_.debug(cat(shown(what, index), ", redirected to ", refusal.url.host_port(),
                                 ": ", got.error().message()));
   }
-  return std::nullopt;
+  return std::optional<std::string>();
 }
-
-namespace {
-
-// The token server's trouble may be a passing one, like the registry's own.
-HttpOutcome outcome_of(Error error) {
-  HttpOutcome out;
-  const Code code = error.code();
-  const bool passing = code == Code::kUnavailable || code == Code::kDeadlineExceeded;
-  out.fault = passing ? HttpFault::kConnect : HttpFault::kRefused;
-  if (code == Code::kCancelled) out.fault = HttpFault::kCancelled;
-  out.error = std::move(error);
-  return out;
-}
-
-}  // namespace
 
 HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
   HttpRequest request = request_for(what, index);
   std::string refused;
   std::optional<std::pair<Url, std::string>> elsewhere_authorization;
-  for (size_t round = 0;; ++round) {
+  size_t rounds = 0;            // with tokens of the registry's own
+  size_t rounds_elsewhere = 0;  // with those of whom it redirects to
+  while (true) {
     if (!what.url.has_value() && (*health_.lock())[index].plain_http) request.url.scheme = "http";
     auto authorization =
         what.elsewhere ? Result<std::string>("") : authorization_for(index, what, refused);
@@ -312,14 +324,16 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
     const bool unauthorized =
         outcome.fault == HttpFault::kNone && outcome.response.status == 401 && !elsewhere;
     if (unauthorized && !outcome.response.url.same_origin(sent.url)) {
-      const bool is_first = !elsewhere_authorization.has_value() && round < kMaxAuthRounds;
-      auto token = is_first ? anonymous_token_for(index, what, outcome.response) : std::nullopt;
-      if (!token.has_value()) return outcome;
-      elsewhere_authorization.emplace(outcome.response.url, std::move(*token));
+      if (rounds_elsewhere++ == kMaxAuthRounds) return outcome;
+      const std::string before = elsewhere_authorization ? elsewhere_authorization->second : "";
+      auto token = anonymous_token_for(index, what, outcome.response, before);
+      if (!token.ok()) return outcome_of(std::move(token).error());
+      if (!token->has_value() || **token == before) return outcome;
+      elsewhere_authorization.emplace(outcome.response.url, std::move(**token));
       continue;
     }
     const bool same_again = !refused.empty() && *authorization == refused;
-    if (!unauthorized || round == kMaxAuthRounds || same_again ||
+    if (!unauthorized || rounds++ == kMaxAuthRounds || same_again ||
         !learn_challenge(index, what, outcome.response)) {
       return outcome;
     }

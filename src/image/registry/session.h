@@ -188,8 +188,9 @@ class Session {
   std::vector<Challenge> challenges_of(EndpointIndex index, const Ask& what,
                                        const HttpResponse& refusal) const;
   bool learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal);
-  std::optional<std::string> anonymous_token_for(EndpointIndex index, const Ask& what,
-                                                 const HttpResponse& refusal);
+  Result<std::optional<std::string>> anonymous_token_for(EndpointIndex index, const Ask& what,
+                                                         const HttpResponse& refusal,
+                                                         const std::string& refused);
   Result<std::string> authorization_for(EndpointIndex index, const Ask& what,
                                         const std::string& refused);
   std::vector<std::string> scopes_for(const Ask& what) const;

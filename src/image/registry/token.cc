@@ -65,13 +65,15 @@ std::vector<std::string> scopes_of(const TokenCache::Ask& ask) {
   return out;
 }
 
+// A token is for whoever was shown to the token server: by credentials, and by certificate.
 Result<std::string> key_of(const TokenCache::Ask& ask) {
-  std::string secret;
+  std::string secret = cat(ask.tls.client_cert.size(), ":", ask.tls.client_cert,
+                           ask.tls.client_key.size(), ":", ask.tls.client_key);
   if (ask.credentials != nullptr) {
     const Credentials& c = *ask.credentials;
     // Lengths keep "a"+"bc" and "ab"+"c" apart.
-    secret = cat(c.username.size(), ":", c.username, c.password.size(), ":", c.password,
-                 c.identity_token.size(), ":", c.identity_token);
+    secret += cat(c.username.size(), ":", c.username, c.password.size(), ":", c.password,
+                  c.identity_token.size(), ":", c.identity_token);
   }
   const oci::Digest hash = FLUYT_TRY(digest_of("sha256", secret));
   return cat(ask.challenge->param("realm"), "\n", ask.challenge->param("service"), "\n",

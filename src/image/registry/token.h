@@ -25,8 +25,9 @@ struct Token {
 /// Parses the JSON of a token server. kDataLoss when there is neither `token` nor `access_token`.
 Result<Token> parse_token(std::string_view json);
 
-/// Bearer tokens by realm, service, scope and credential, fetched once however many ask, and used
-/// for nine tenths of their life. Credentials are kept as a hash only. Thread-safe.
+/// Bearer tokens by realm, service, scope, credential and client certificate, fetched once however
+/// many ask, and used for nine tenths of their life. Credentials are kept as a hash only.
+/// Thread-safe.
 class TokenCache {
  public:
   struct Ask {
