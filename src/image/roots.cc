@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "base/time.h"
 #include "image/layer/erofs_mount.h"
 #include "image/layer/view.h"
 #include "image/store.h"
@@ -6,6 +7,8 @@
 namespace fluyt::image {
 
 namespace {
+
+constexpr int64_t kWarningPauseNs = 60'000'000'000;
 
 std::optional<std::vector<oci::Digest>> chain_of(const CatalogState& state, const std::string& id) {
   const auto found = state.images.find(id);
@@ -87,12 +90,20 @@ Result<std::vector<std::string>> Store::list_roots() {
   });
 }
 
+// Once a minute: a root is measured more often than anybody reads of it.
+bool Store::may_warn_of(const std::string& container_id) {
+  const int64_t now = now_boot_ns();
+  auto warned = usage_warned_.lock();
+  std::erase_if(*warned, [now](const auto& one) { return now - one.second >= kWarningPauseNs; });
+  return warned->emplace(container_id, now).second;
+}
+
 Result<FsUsage> Store::root_usage(const std::string& container_id) {
   const bool known =
       catalog_->read([&](const CatalogState& s) { return s.roots.contains(container_id); });
   if (!known) return Error(Code::kNotFound, cat("root ", quote(container_id), ": no such root"));
   const sys::TreeSize usage = FLUYT_TRY(roots_.usage(container_id));
-  if (!usage.complete) {
+  if (!usage.complete && may_warn_of(container_id)) {
     logger_.warn(cat("root ", quote(container_id), ": more than the ", usage.bytes, " bytes and ",
                      usage.inodes, " inodes that could be counted"));
   }

@@ -213,6 +213,7 @@ class Store final : public ImageStore, public Library {
   Result<> send_all(std::vector<Outgoing>& blobs, BlobSender& sender,
                     const std::atomic<bool>& cancelled) const;
   bool came_by_index(const ImageRow& row) const;
+  bool may_warn_of(const std::string& container_id);  // roots.cc
   // gc.cc
   Result<StoreContent> look() const;
   Result<> remove_unfinished(const std::vector<std::string>& paths);
@@ -251,6 +252,7 @@ class Store final : public ImageStore, public Library {
   Guarded<std::map<std::string, std::shared_ptr<const oci::ImageConfig>>> configs_;  // by image id
   Guarded<std::vector<std::string>> pinned_;  // patterns of names
   Guarded<std::map<std::string, std::shared_ptr<const ImportWatch>>> import_watches_;  // by path
+  Guarded<std::map<std::string, int64_t>> usage_warned_;  // containers, and when (now_boot_ns())
   std::shared_mutex fixups_;  // shared: chains in use; alone: their collection
   std::mutex syncing_;        // one sync_now() at a time
   // Rows dropped since the running sync began: a layer of that name which is there now came later

@@ -53,11 +53,11 @@ Result<const dirent*> DirStack::read() {
 Result<> DirStack::enter() {
   Stream next = FLUYT_TRY(open_stream(dir(), open_.back().entry->d_name, flags_));
   if (open_.size() == kMaxOpen) {
-    DIR* outermost = open_.front().stream.get();
+    DIR* outermost = open_[kMaxKept].stream.get();  // of those that are not kept
     struct stat info{};
     if (fstat(dirfd(outermost), &info) != 0) return Error::from_errno(errno, "fstat()");
     closed_.push_back({info.st_ino, telldir(outermost)});
-    open_.pop_front();
+    open_.erase(open_.begin() + kMaxKept);
   }
   open_.push_back({std::move(next)});
   return {};
@@ -66,13 +66,14 @@ Result<> DirStack::enter() {
 Result<const dirent*> DirStack::leave() {
   const Stream left = std::move(open_.back().stream);
   open_.pop_back();
-  if (!open_.empty()) return open_.back().entry;
+  if (open_.size() > kMaxKept || closed_.empty()) return open_.back().entry;
   const Closed wanted = closed_.back();
   closed_.pop_back();
   // Whoever moves the directory away meanwhile could lead us out of the tree by its "..".
   auto up = open_stream(FdRef(dirfd(left.get())), "..", flags_);
   struct stat info{};
   if (!up.ok() || fstat(dirfd(up->get()), &info) != 0 || info.st_ino != wanted.inode) {
+    closed_.clear();
     return Error(Code::kAborted, "a directory was moved or removed while it was read");
   }
   seekdir(up->get(), wanted.position);
@@ -100,7 +101,7 @@ class Sizer {
       if (!entry.ok()) return false;
       if (*entry == nullptr) {
         if (at.depth() == 1) return true;
-        if (!at.leave().ok()) return false;
+        if (!at.leave().ok()) cut_short();  // what was below is lost, not what is beside it
         continue;
       }
       if (size_.inodes >= max_inodes_) return false;

@@ -14,12 +14,13 @@
 namespace fluyt::sys {
 
 /// Where a walk through a tree stands: a directory, and the way back from it. Of any depth, with
-/// the descriptors of its kMaxOpen deepest directories and 16 bytes for each other one. Neither a
-/// link nor a mount point is ever entered. Containers make such trees: a path of theirs may be
-/// longer than PATH_MAX.
+/// the descriptors of the kMaxKept outermost directories and of the deepest, kMaxOpen in all, and
+/// 16 bytes for each other one. Neither a link nor a mount point is ever entered. Containers make
+/// such trees: a path of theirs may be longer than PATH_MAX.
 class DirStack {
  public:
   static constexpr size_t kMaxOpen = 32;
+  static constexpr size_t kMaxKept = 8;
 
   /// At the directory `name` of `parent`. `flags` are for every open of a directory: O_NOATIME.
   static Result<DirStack> open(FdRef parent, const std::string& name, int flags = 0);
@@ -37,7 +38,8 @@ class DirStack {
   Result<> enter();
   /// Back, with depth() > 1: the entry that was entered, or null where the directory had been
   /// closed meanwhile. read() goes on behind it. kAborted when somebody has moved the directory,
-  /// or has removed it: then the walk stands nowhere.
+  /// or has removed it: then the walk stands in the nearest directory above that is still open, and
+  /// read() goes on behind what was entered there.
   Result<const dirent*> leave();
 
  private:
@@ -57,8 +59,8 @@ class DirStack {
   static Result<Stream> open_stream(FdRef parent, const char* name, int flags);
 
   int flags_;
-  std::vector<Closed> closed_;  // the outermost first; below them
-  std::deque<Open> open_;
+  std::deque<Open> open_;       // the outermost first
+  std::vector<Closed> closed_;  // those between the first kMaxKept of them and the others
 };
 
 /// What a tree takes on its disk.

@@ -5,7 +5,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <thread>
 
 #include "base/strings.h"
 #include "sys/dir_stack.h"
@@ -124,18 +127,53 @@ TEST_F(RemoveTree, GoesOnBesideWhatIsDeep) {
   EXPECT_EQ(tree_size(root_, "gone").error().code(), Code::kNotFound);
 }
 
-TEST_F(RemoveTree, AMoveUnderTheWalkEndsIt) {
+TEST_F(RemoveTree, AMoveUnderTheWalkCostsWhatIsBelowIt) {
   ASSERT_TRUE(make_dirs(path("tree"), 0755).ok());
   ASSERT_TRUE(make_dirs(path("other"), 0755).ok());
   make_deep(path("tree"), static_cast<int>(DirStack::kMaxOpen) + 1);
   DirStack at = DirStack::open(root_, "tree").value();
+  std::vector<std::string> seen;  // in the last directory that stays open
   while (at.depth() <= DirStack::kMaxOpen) {
-    while (std::string_view(at.read().value()->d_name) != "d") continue;
+    while (true) {
+      const std::string name = at.read().value()->d_name;
+      if (at.depth() == DirStack::kMaxKept) seen.push_back(name);
+      if (name == "d") break;
+    }
     ASSERT_TRUE(at.enter().ok());
   }
-  ASSERT_EQ(rename(path("tree/d").c_str(), path("other/d").c_str()), 0);
-  while (at.depth() > 2) ASSERT_TRUE(at.leave().ok());
+  std::string moved = path("tree");
+  for (size_t level = 0; level <= DirStack::kMaxKept; ++level) moved += "/d";
+  ASSERT_EQ(rename(moved.c_str(), path("other/d").c_str()), 0);
+  while (at.depth() > DirStack::kMaxKept + 2) ASSERT_TRUE(at.leave().ok());
   EXPECT_EQ(at.leave().error().code(), Code::kAborted);
+  ASSERT_EQ(at.depth(), DirStack::kMaxKept);
+  while (const dirent* entry = at.read().value()) seen.emplace_back(entry->d_name);
+  std::sort(seen.begin(), seen.end());
+  EXPECT_EQ(seen, (std::vector<std::string>{"d", "e", "f"})) << "it goes on where it was";
+  while (at.depth() > 1) ASSERT_TRUE(at.leave().ok());
+}
+
+// Whoever moves the top of something deep all the time hides what is below, and not the rest.
+TEST_F(RemoveTree, AMoveUnderTheWalkHidesNotWhatIsBeside) {
+  ASSERT_TRUE(make_dirs(path("tree/chain"), 0755).ok());
+  make_deep(path("tree/chain"), static_cast<int>(DirStack::kMaxOpen) * 4);
+  constexpr int kBeside = 200;
+  for (int i = 0; i < kBeside; ++i) {
+    ASSERT_TRUE(make_dirs(path(cat("tree/beside", i)), 0755).ok());
+  }
+  std::string inner = path("tree/chain");
+  for (int level = 0; level < 12; ++level) inner += "/d";
+  const std::string elsewhere = path("tree/away");
+  std::atomic<bool> stop{false};
+  std::thread mover([&] {
+    while (!stop) {
+      EXPECT_EQ(rename(inner.c_str(), elsewhere.c_str()), 0);
+      EXPECT_EQ(rename(elsewhere.c_str(), inner.c_str()), 0);
+    }
+  });
+  for (int i = 0; i < 30; ++i) EXPECT_GE(tree_size(root_, "tree")->inodes, kBeside + 2U);
+  stop = true;
+  mover.join();
 }
 
 TEST_F(RemoveTree, StopsAtABindMountOfItsOwnFileSystem) {
