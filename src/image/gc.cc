@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "image/gc_plan.h"
+#include "image/layer/reaper.h"
 #include "image/store.h"
 #include "sys/dir_stack.h"
 #include "sys/file.h"
@@ -116,8 +117,9 @@ Result<GcReport> Store::collect_garbage(const GcOptions& options) {
     }
   }
   FLUYT_TRY(collect(candidates));
-  FLUYT_TRY(remove_unfinished(unfinished));
+  const auto first = remove_unfinished(unfinished);
   FLUYT_TRY(remove_trash(trash));
+  if (!first.ok()) return first.error();
   return report;
 }
 
@@ -141,10 +143,8 @@ Result<> Store::remove_trash(const std::vector<std::string>& paths) {
   const sys::Fd root = FLUYT_TRY(sys::open(options_.root, O_PATH | O_DIRECTORY));
   Result<> out;
   for (const std::string& path : paths) {
-    auto removed = sys::remove_tree(root, path);
-    // Another removal may be at it.
-    const bool is_gone = removed.ok() || removed.error().code() == Code::kNotFound;
-    if (!is_gone && out.ok()) out = std::move(removed);
+    auto removed = remove_beside_others(root, path);
+    if (!removed.ok() && out.ok()) out = std::move(removed);
   }
   return out;
 }

@@ -23,6 +23,20 @@ void tell(Logger* logger, std::string_view what, std::string_view name, const Er
 }
 }  // namespace
 
+Result<> remove_beside_others(sys::FdRef folder, const std::string& path) {
+  constexpr int kMaxLooks = 1000;  // each time at least one directory has gone
+  for (int looks = 1;; ++looks) {
+    auto removed = sys::remove_tree(folder, path);
+    if (removed.ok()) return {};
+    const Code code = removed.error().code();
+    const bool is_under_way = code == Code::kNotFound || code == Code::kAborted;
+    if (is_under_way && looks < kMaxLooks) continue;
+    const auto left = sys::find_stat(folder, path);
+    if (left.ok() && !left->has_value()) return {};
+    return removed;
+  }
+}
+
 struct Reaper::Work {
   Work(sys::Fd in, std::string its_name, Logger* whom)
       : folder(std::move(in)), what(std::move(its_name)), logger(whom) {}
@@ -42,7 +56,7 @@ struct Reaper::Work {
       if (names.empty()) return;
       const std::string name = names.front();
       lock.unlock();
-      const auto removed = sys::remove_tree(folder, name);
+      const auto removed = remove_beside_others(folder, name);
       lock.lock();
       if (!removed.ok() && !stopping) tell(logger, what, name, removed.error());
       names.pop_front();
@@ -77,10 +91,10 @@ void Reaper::add(std::string name) {
 void Reaper::sweep(sys::FdRef folder, const std::vector<std::string>& names, std::string_view what,
                    Logger* logger) {
   for (const std::string& name : names) {
-    if (sys::remove_tree(folder, name).ok()) continue;
+    if (remove_beside_others(folder, name).ok()) continue;
     // A worker of a process that died may be at it for a moment still: it ends when its input does.
     usleep(kSweepPause);
-    const auto removed = sys::remove_tree(folder, name);
+    const auto removed = remove_beside_others(folder, name);
     if (!removed.ok()) tell(logger, what, name, removed.error());
   }
 }

@@ -7,9 +7,13 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/result.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
+
+/// sys::remove_tree() where another may be removing the same: what goes meanwhile is passed over.
+Result<> remove_beside_others(sys::FdRef folder, const std::string& path);
 
 /// Removes trees behind its caller's back: on ext4 each directory costs several milliseconds, and a
 /// container may have written a million files, or a layer that failed. One thread, begun with the

@@ -8,6 +8,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "base/strings.h"
 #include "sys/file.h"
 
@@ -117,6 +119,23 @@ TEST_F(RootsTest, WhatADeadProcessLeftIsSwept) {
   ASSERT_TRUE(sys::make_dirs(dir_.path() + "/roots/@0123/upper", 0755).ok());
   ASSERT_TRUE(Roots::open(dir_.path() + "/roots").ok());
   EXPECT_TRUE(nothing_is_left());
+}
+
+// A collection and the removal behind remove() may have the same folder.
+TEST_F(RootsTest, SeveralMayRemoveTheSame) {
+  const sys::Fd root = sys::open(dir_.path(), O_PATH | O_DIRECTORY).value();
+  for (int i = 0; i < 400; ++i) {
+    ASSERT_TRUE(sys::make_dirs(cat(dir_.path(), "/gone/", i % 20, "/", i, "/a/b"), 0755).ok());
+  }
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      const auto removed = remove_beside_others(root, "gone");
+      EXPECT_TRUE(removed.ok()) << removed.error().message();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(sys::exists(dir_.path() + "/gone"));
 }
 
 struct Notes final : Logger {
