@@ -115,17 +115,39 @@ Result<std::optional<oci::Platform>> platform_of(ContentSource& source,
   return config.ok() ? std::optional(config->platform) : none;
 }
 
+bool is_native(const oci::Platform& found, const oci::Platform& wanted) {
+  return oci::normalised(found).architecture == oci::normalised(wanted).architecture;
+}
+
+// What another entry can stand in for: it is not there, or not what the index says.
+bool is_unusable(const Error& error) {
+  const Code code = error.code();
+  return code == Code::kNotFound || code == Code::kDataLoss || code == Code::kResourceExhausted;
+}
+
 // Where the index does not say what its entries are for their configs do.
 Result<oci::Descriptor> choose(ContentSource& source, oci::Index index,
                                const oci::Platform& platform) {
   auto chosen = oci::choose_platform(index, platform);
   const auto silent = std::count_if(index.manifests.begin(), index.manifests.end(),
                                     [](const auto& entry) { return !entry.platform; });
-  if (chosen.ok() || silent == 0 || static_cast<size_t>(silent) > kMaxSilentEntries) return chosen;
+  if (silent == 0 || static_cast<size_t>(silent) > kMaxSilentEntries) return chosen;
+  if (chosen.ok() && (!chosen->platform || is_native(*chosen->platform, platform))) return chosen;
+  std::optional<Error> first;
   for (oci::Descriptor& entry : index.manifests) {
-    if (!entry.platform) entry.platform = FLUYT_TRY(platform_of(source, entry));
+    if (entry.platform) continue;
+    auto found = platform_of(source, entry);
+    if (found.ok()) {
+      entry.platform = std::move(*found);
+    } else if (!is_unusable(found.error())) {
+      return std::move(found).error();
+    } else if (!first.has_value()) {
+      first = std::move(found).error();
+    }
   }
-  return oci::choose_platform(index, platform);
+  chosen = oci::choose_platform(index, platform);
+  if (!chosen.ok() && first.has_value()) return std::move(*first);
+  return chosen;
 }
 
 }  // namespace
@@ -146,9 +168,9 @@ Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_vi
       manifest = std::move(parsed.manifest);
       break;
     }
-    if (depth == kMaxIndexDepth) {
+    if (depth == oci::kMaxIndexDepth) {
       return Error(Code::kInvalidArgument,
-                   cat("image index: more than ", kMaxIndexDepth, " indexes in each other"));
+                   cat("image index: more than ", oci::kMaxIndexDepth, " indexes in each other"));
     }
     const oci::Descriptor next =
         FLUYT_TRY_CONTEXT(choose(source, std::move(*parsed.index), platform), top.digest.text());

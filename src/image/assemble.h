@@ -27,9 +27,6 @@ struct ImagePlan {
   uint64_t size = 0;                    // bytes: layers as they come, and config
 };
 
-/// How deep indexes may stand in each other.
-inline constexpr int kMaxIndexDepth = 8;
-
 /// Says whether an image may be had at all: asked once its manifest is known, before anything of it
 /// is fetched, but for what tells the entries of an index without platforms apart. `target` is what
 /// the name points at, `chosen` the manifest, the same or one in that index.
@@ -37,7 +34,8 @@ using Approval = std::function<Result<>(const oci::Descriptor& target, const oci
 
 /// Walks from `top` (whose digest was checked) to the manifest for `platform` and its config,
 /// fetching what it needs from `source`: of an index with at most 16 entries that name no platform
-/// their configs, where no other entry suits. Every digest is checked; a manifest that is no
+/// their configs, where no other entry is native; of these what cannot be had is passed over while
+/// another suits. Every digest is checked; a manifest that is no
 /// runnable image, or that contradicts its config, is refused with the reason.
 Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_view content_type,
                              const oci::Platform& platform, const Approval& approval = {});

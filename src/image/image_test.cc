@@ -377,6 +377,60 @@ TEST_F(StoreTest, AnIndexThatNamesNoPlatformsIsReadByItsConfigs) {
   expect_refused(pull("a/b:multi", none), Code::kNotFound, "riscv64");
 }
 
+TEST_F(StoreTest, AnEntryWithoutPlatformThatCannotBeHadIsNotThisOne) {
+  const ImageMaker maker = two_layers();
+  maker.serve(*fake_, "a/b", "plain");
+  oci::Descriptor gone = maker.manifest_descriptor();
+  gone.platform.reset();
+  gone.digest = oci::Digest::from_sha256_hex(std::string(64, 'd'));
+  oci::Descriptor there = maker.manifest_descriptor();
+  there.platform.reset();
+  const auto serve = [&](const std::vector<oci::Descriptor>& entries) {
+    const std::string text = oci::to_json(
+        oci::Index{.media_type = std::string(oci::media_type::kOciIndex), .manifests = entries});
+    for (const std::string& target : {std::string("multi"), sha256_of(text)}) {
+      fake_->serve("/v2/a/b/manifests/" + target, std::string(oci::media_type::kOciIndex), text);
+    }
+  };
+  serve({gone, there});
+  const auto image = pull("a/b:multi");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  EXPECT_EQ(image->id, maker.image_id());
+  ASSERT_TRUE(store_->remove(image->id).ok());
+  // Before 32 bits what may be native is looked at.
+  ImageMaker small = two_layers();
+  small.config().platform.architecture = "386";
+  small.serve(*fake_, "a/b", "small");
+  PullOptions amd64;
+  amd64.platform = oci::Platform::parse("linux/amd64").value();
+  ImageMaker native = two_layers();
+  native.config().platform.architecture = "amd64";
+  native.serve(*fake_, "a/b", "native");
+  there = native.manifest_descriptor();
+  there.platform.reset();
+  serve({small.manifest_descriptor(), there});
+  const auto chosen = pull("a/b:multi", amd64);
+  ASSERT_TRUE(chosen.ok()) << chosen.error().message();
+  EXPECT_EQ(chosen->id, native.image_id());
+  ASSERT_TRUE(store_->remove(chosen->id).ok());
+  serve({gone, gone});
+  expect_refused(pull("a/b:multi"), Code::kNotFound, "dddd");
+}
+
+TEST_F(StoreTest, AnArchitectureByAnotherNameIsKnownAgain) {
+  ImageMaker maker = two_layers();
+  maker.config().platform.architecture = "x86_64";
+  maker.serve(*fake_, "a/b", "v1");
+  PullOptions amd64;
+  amd64.platform = oci::Platform::parse("linux/amd64").value();
+  const std::string config = cat("GET /v2/a/b/blobs/", maker.image_id());
+  for (int i = 0; i < 2; ++i) {
+    const auto image = pull("a/b:v1", amd64);
+    ASSERT_TRUE(image.ok()) << image.error().message();
+    EXPECT_EQ(fake_->count(config), 1U);
+  }
+}
+
 TEST_F(StoreTest, ChoosesThePlatformOfAnIndex) {
   const ImageMaker maker = two_layers();
   maker.serve(*fake_, "a/b", "plain");

@@ -90,7 +90,6 @@ bool Store::keeps_blobs(PullOptions::Purpose purpose) const {
 Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
                                                const oci::Descriptor& target,
                                                const Approver& approver) {
-  const oci::Platform& platform = question.platform;
   const bool keep_blobs = keeps_blobs(question.purpose);
   const auto names = names_for(question.reference, target.digest);
   const auto id = catalog_->read([&](const CatalogState& state) -> std::optional<std::string> {
@@ -105,8 +104,10 @@ Result<std::optional<Image>> Store::pull_known(const PullQuestion& question,
   });
   if (!id.has_value()) return std::optional<Image>();
   const auto image = find_image(*id);
-  if (!image.has_value() || image->config.platform.os != platform.os ||
-      image->config.platform.architecture != platform.architecture) {
+  if (!image.has_value()) return std::optional<Image>();
+  const oci::Platform known_platform = oci::normalised(image->config.platform);
+  const oci::Platform wanted = oci::normalised(question.platform);
+  if (known_platform.os != wanted.os || known_platform.architecture != wanted.architecture) {
     return std::optional<Image>();
   }
   // It may have come under another policy.

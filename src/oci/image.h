@@ -46,6 +46,8 @@ struct Platform {
   static Platform host();
   bool operator==(const Platform&) const = default;
 };
+/// In Go's words, in lower case: images are made by people and machines, too ("x86_64").
+Platform normalised(Platform platform);
 
 /// image-spec descriptor.md.
 struct Descriptor {
@@ -71,6 +73,8 @@ struct Manifest {
 inline constexpr size_t kMaxLayers = 500;
 inline constexpr size_t kMaxManifestBytes = 8UL << 20U;
 inline constexpr size_t kMaxConfigBytes = 8UL << 20U;
+/// How deep indexes may stand in each other.
+inline constexpr int kMaxIndexDepth = 8;
 
 /// An image index or Docker manifest list.
 struct Index {

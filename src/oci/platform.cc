@@ -41,15 +41,6 @@ void apply_alias(Platform& platform) {
   }
 }
 
-/// As Go says it: images are made by people and machines, too.
-Platform normalised(Platform platform) {
-  platform.os = to_lower(platform.os);
-  platform.architecture = to_lower(platform.architecture);
-  platform.variant = to_lower(platform.variant);
-  apply_alias(platform);
-  return platform;
-}
-
 /// The level of a variant such as "v7"; what none means depends on the architecture.
 std::optional<int> variant_level(const Platform& platform) {
   std::string_view variant = platform.variant;
@@ -107,6 +98,14 @@ std::string offered(const Index& index) {
 }
 
 }  // namespace
+
+Platform normalised(Platform platform) {
+  platform.os = to_lower(platform.os);
+  platform.architecture = to_lower(platform.architecture);
+  platform.variant = to_lower(platform.variant);
+  apply_alias(platform);
+  return platform;
+}
 
 std::string Platform::text() const {
   return cat(os, "/", architecture, variant.empty() ? "" : "/", variant);
