@@ -671,6 +671,36 @@ TEST_F(StoreTest, ImportsAnArchiveWithItsNames) {
   EXPECT_THAT(store_->list().value()[0].repo_tags, ElementsAre("docker.io/library/mine:1"));
 }
 
+TEST_F(StoreTest, ImportLeavesOutWhatIsForOthersBesideWhatSuits) {
+  const ImageMaker maker = two_layers();
+  ImageMaker other = two_layers();
+  other.config().platform.architecture = "riscv64";
+  const std::string path = folder_->path() + "/a.tar";
+  const auto write = [&](const std::vector<const ImageMaker*>& makers) {
+    oci::Index index{.media_type = std::string(oci::media_type::kOciIndex)};
+    std::vector<TarFile> files;
+    for (const ImageMaker* one : makers) {
+      for (TarFile& file : one->layout_files("x")) files.push_back(std::move(file));
+      index.manifests.push_back(one->manifest_descriptor());
+      index.manifests.back().annotations["org.opencontainers.image.ref.name"] =
+          cat("a/b:", makers.size());
+    }
+    std::erase_if(files, [](const TarFile& file) { return file.name == "index.json"; });
+    files.push_back({"index.json", oci::to_json(index)});
+    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path, make_tar(files), 0644).ok());
+  };
+  write({&other, &maker});
+  const auto images = store_->import(path, {});
+  ASSERT_TRUE(images.ok()) << images.error().message();
+  ASSERT_EQ(images->size(), 1U);
+  EXPECT_EQ((*images)[0].id, maker.image_id());
+  write({&other});
+  const auto none = store_->import(path, {});
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.error().code(), Code::kNotFound);
+  EXPECT_THAT(none.error().message(), HasSubstr("riscv64"));
+}
+
 TEST_F(StoreTest, ImportChecksDigestsLikeAPull) {
   const ImageMaker maker = two_layers();
   auto files = maker.layout_files("busybox:7");

@@ -1,3 +1,5 @@
+#include <optional>
+
 #include "base/strings.h"
 #include "image/archive/archive.h"
 #include "image/store.h"
@@ -10,7 +12,11 @@ class ArchiveSource final : public ContentSource {
  public:
   explicit ArchiveSource(const archive::Archive& from) : archive_(from) {}
   Result<std::string> manifest(const oci::Descriptor& descriptor) override {
-    return archive_.read(descriptor);
+    auto bytes = archive_.read(descriptor);
+    // The archive is not whole: something else than no image for the platform.
+    const bool is_lacking = !bytes.ok() && bytes.error().code() == Code::kNotFound;
+    if (is_lacking) return std::move(bytes).error().with_code(Code::kDataLoss);
+    return bytes;
   }
   Result<> stream(const oci::Descriptor& descriptor,
                   const std::function<Result<>(std::string_view)>& sink) override {
@@ -21,6 +27,11 @@ class ArchiveSource final : public ContentSource {
  private:
   const archive::Archive& archive_;
 };
+
+// A signature, or an image for other machines, beside what was wanted.
+bool is_about_another(const Error& error) {
+  return error.code() == Code::kNotFound || error.code() == Code::kInvalidArgument;
+}
 
 // The names that the catalog gets, normalised: tags, and for a real manifest its digest too.
 Result<std::vector<std::string>> names_for(const archive::ArchivedImage& image,
@@ -70,13 +81,19 @@ Result<std::vector<Image>> Store::import(const std::string& path, const ImportOp
   }();
   ArchiveSource source(*from);
   std::vector<Image> out;
+  std::optional<Error> left_out;  // the first
   for (const archive::ArchivedImage& image : from->images()) {
+    const auto plan =
+        plan_image(source, Document{image.digest, image.bytes}, image.media_type, options.platform);
+    if (!plan.ok() && is_about_another(plan.error())) {
+      logger_.info(cat("import ", quote(path), ": left out: ", plan.error().message()));
+      if (!left_out.has_value()) left_out = plan.error();
+      continue;
+    }
     const auto add = [&]() -> Result<Image> {
+      if (!plan.ok()) return plan.error();
       const auto names = FLUYT_TRY(names_for(
           image, options.name.empty() ? image.names : std::vector<std::string>{options.name}));
-      Document document{image.digest, image.bytes};
-      const auto plan = plan_image(source, std::move(document), image.media_type, options.platform);
-      if (!plan.ok()) return plan.error();
       std::atomic<bool> stop{false};
       const ProgressSink progress = [&](const LayerProgress& layer) {
         if (watch == nullptr) return;
@@ -88,6 +105,9 @@ Result<std::vector<Image>> Store::import(const std::string& path, const ImportOp
                      progress, stop);
     };
     out.push_back(FLUYT_TRY_CONTEXT(add(), cat("import ", quote(path))));
+  }
+  if (out.empty() && left_out.has_value()) {
+    return std::move(*left_out).add_context(cat("import ", quote(path)));
   }
   return out;
 }

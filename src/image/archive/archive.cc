@@ -36,16 +36,29 @@ Result<> Archive::load() {
   }
   // `docker save` writes both forms since 25.0, and so do we: the layout has the real manifests,
   // the list says which images there are.
-  const auto listed = has_list ? FLUYT_TRY(read_list()) : std::vector<Listed>();
+  std::vector<Listed> listed;
+  bool is_dockers = false;
+  if (has_list) {
+    auto list = read_list();
+    is_dockers = list.ok();
+    // A layout may have a file of that name that is somebody's own.
+    const bool is_foreign = !list.ok() && list.error().code() == Code::kInvalidArgument;
+    if (!list.ok() && !(has_layout && is_foreign)) return std::move(list).error();
+    if (is_dockers) listed = std::move(*list);
+  }
   if (has_layout) {
     auto loaded = load_layout(listed.size());
     const Code code = loaded.ok() ? Code::kInternal : loaded.error().code();
     // Docker 25.0.0 wrote a layout without manifests: what the list has is whole nevertheless.
     const bool is_useless = code == Code::kInvalidArgument || code == Code::kNotFound;
-    if (!loaded.ok() && (!has_list || !is_useless)) return loaded;
+    if (!loaded.ok() && (!is_dockers || !is_useless)) return loaded;
     if (!loaded.ok()) images_.clear();
   }
-  return add_listed(listed);
+  FLUYT_TRY(add_listed(listed));
+  if (images_.empty()) {
+    return Error(Code::kInvalidArgument, "index.json: manifests: expected an image among them");
+  }
+  return {};
 }
 
 std::string Archive::member_of(const oci::Digest& digest) const {
@@ -61,7 +74,10 @@ Result<std::string> Archive::read(const oci::Descriptor& descriptor) const {
 
 Result<> Archive::stream(const oci::Descriptor& descriptor,
                          const std::function<Result<>(std::string_view)>& sink) const {
-  const sys::Fd fd = FLUYT_TRY(members_->open(member_of(descriptor.digest)));
+  auto opened = members_->open(member_of(descriptor.digest));
+  const bool is_lacking = !opened.ok() && opened.error().code() == Code::kNotFound;
+  if (is_lacking) return std::move(opened).error().with_code(Code::kDataLoss);
+  const sys::Fd fd = FLUYT_TRY(std::move(opened));
   const struct stat info = FLUYT_TRY(sys::stat_of(fd));
   if (info.st_size != descriptor.size) {
     return Error(Code::kDataLoss, cat("blob ", descriptor.digest.text(), ": has ", info.st_size,

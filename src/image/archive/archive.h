@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -35,10 +36,12 @@ class Archive {
   };
   static Result<std::unique_ptr<Archive>> open(const std::string& path, const Options& options);
 
+  /// At least one. Some may be no image, or for other machines.
   const std::vector<ArchivedImage>& images() const { return images_; }
   /// A manifest below an index, at most kMaxManifestBytes; its digest is for the caller to check.
   Result<std::string> read(const oci::Descriptor& descriptor) const;
   /// Streams a blob of exactly descriptor.size bytes; its digest is for the consumer to check.
+  /// kDataLoss where the archive lacks it.
   Result<> stream(const oci::Descriptor& descriptor,
                   const std::function<Result<>(std::string_view)>& sink) const;
 
@@ -56,7 +59,13 @@ class Archive {
   Result<> add_listed(const std::vector<Listed>& listed);
   Result<ArchivedImage> docker_image(const Listed& listed);
   bool are_one_image(const std::vector<oci::Descriptor>& entries) const;
-  std::string platform_of(const oci::Descriptor& entry) const;
+  /// What an entry of index.json is, as far as the archive has it.
+  struct Entry {
+    std::string platform;  // "" where neither the entry nor a config says it
+    std::optional<oci::Digest> config;
+    bool is_index = false;
+  };
+  Entry look_at(const oci::Descriptor& entry) const;
   std::set<oci::Digest> configs_of(const ArchivedImage& image) const;
   std::string member_of(const oci::Digest& digest) const;
 

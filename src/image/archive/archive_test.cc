@@ -234,6 +234,107 @@ TEST_F(ArchiveTest, TheListSaysWhichImagesThereAre) {
   EXPECT_THAT((*archive)->images()[1].names, ElementsAre("b:1"));
 }
 
+// A large document under thousands of names, most of them wrong, costs neither memory nor time.
+TEST_F(ArchiveTest, OfAnIndexFewDocumentsAreRead) {
+  const std::string list = cat("[", listed(maker_, R"(["a:1"])"), "]");
+  const auto images_of = [&](size_t strangers, const std::string& manifest) {
+    oci::Index nested{.media_type = std::string(oci::media_type::kOciIndex)};
+    oci::Descriptor entry = maker_.manifest_descriptor();
+    std::vector<TarFile> more;
+    for (size_t i = 0; i < strangers; ++i) {
+      const std::string text = cat("stranger ", i);
+      entry.digest = oci::Digest::parse(testing::sha256_of(text)).value();
+      nested.manifests.push_back(entry);
+      more.push_back({cat("blobs/sha256/", entry.digest.hex()), text});
+    }
+    entry.digest = oci::Digest::parse(manifest).value();
+    nested.manifests.push_back(entry);
+    const std::string member = cat("blobs/sha256/", entry.digest.hex());
+    if (manifest != maker_.manifest_digest()) more.push_back({member, maker_.manifest_json()});
+    const std::string text = oci::to_json(nested);
+    oci::Index top{.media_type = std::string(oci::media_type::kOciIndex)};
+    top.manifests.push_back({.media_type = nested.media_type,
+                             .digest = oci::Digest::parse(testing::sha256_of(text)).value(),
+                             .size = static_cast<int64_t>(text.size())});
+    more.push_back({cat("blobs/sha256/", top.manifests[0].digest.hex()), text});
+    auto files = both_forms({&maker_}, oci::to_json(top), list);
+    files.insert(files.end(), more.begin(), more.end());
+    const auto archive = open(write_tar(files));
+    EXPECT_TRUE(archive.ok()) << archive.error().message();
+    return archive.ok() ? (*archive)->images().size() : 0;
+  };
+  EXPECT_EQ(images_of(0, maker_.manifest_digest()), 1U) << "the list's is the layout's";
+  EXPECT_EQ(images_of(63, maker_.manifest_digest()), 1U);
+  EXPECT_EQ(images_of(64, maker_.manifest_digest()), 2U);
+  EXPECT_EQ(images_of(0, testing::sha256_of("wrong")), 2U);
+}
+
+TEST_F(ArchiveTest, AnEntryOfTheLayoutThatIsThereTwiceIsOneImage) {
+  oci::Index index{.media_type = std::string(oci::media_type::kOciIndex)};
+  for (const char* name : {"a/b:1", "a/b:2"}) {
+    index.manifests.push_back(maker_.manifest_descriptor());
+    index.manifests.back().annotations["org.opencontainers.image.ref.name"] = name;
+  }
+  const auto archive = open(write_tar(both_forms({&maker_}, oci::to_json(index), "")));
+  ASSERT_TRUE(archive.ok()) << archive.error().message();
+  ASSERT_EQ((*archive)->images().size(), 1U);
+  EXPECT_THAT((*archive)->images()[0].names, ElementsAre("a/b:1", "a/b:2"));
+}
+
+// A manifest that is there, and no image.
+TarFile artifact(const std::string& what, oci::Index& index) {
+  const oci::Manifest manifest{
+      .media_type = std::string(oci::media_type::kOciManifest),
+      .config = {.media_type = what,
+                 .digest = oci::Digest::parse(testing::sha256_of(what)).value(),
+                 .size = static_cast<int64_t>(what.size())}};
+  std::string text = oci::to_json(manifest);
+  index.manifests.push_back({.media_type = manifest.media_type,
+                             .digest = oci::Digest::parse(testing::sha256_of(text)).value(),
+                             .size = static_cast<int64_t>(text.size())});
+  return {cat("blobs/sha256/", index.manifests.back().digest.hex()), std::move(text)};
+}
+
+TEST_F(ArchiveTest, WhatIsAboutAnImageMakesItNotTwo) {
+  ImageMaker other;
+  other.config().platform.architecture = "riscv64";
+  other.add_layer({{"other", "x"}});
+  oci::Index index{.media_type = std::string(oci::media_type::kOciIndex),
+                   .manifests = {maker_.manifest_descriptor(), other.manifest_descriptor()}};
+  std::vector<TarFile> artifacts{artifact("a signature", index), artifact("what is in it", index)};
+  // The same image in another compression.
+  oci::Manifest again = maker_.manifest();
+  again.annotations["compressed"] = "otherwise";
+  const std::string text = oci::to_json(again);
+  index.manifests.push_back(maker_.manifest_descriptor());
+  index.manifests.back().digest = oci::Digest::parse(testing::sha256_of(text)).value();
+  index.manifests.back().size = static_cast<int64_t>(text.size());
+  artifacts.push_back({cat("blobs/sha256/", index.manifests.back().digest.hex()), text});
+  auto files = both_forms({&maker_, &other}, oci::to_json(index), "");
+  files.insert(files.end(), artifacts.begin(), artifacts.end());
+  const auto archive = open(write_tar(files));
+  ASSERT_TRUE(archive.ok()) << archive.error().message();
+  ASSERT_EQ((*archive)->images().size(), 1U);
+  EXPECT_EQ((*archive)->images()[0].bytes, oci::to_json(index));
+}
+
+TEST_F(ArchiveTest, AManifestJsonThatIsNotDockersIsPassedOverInALayout) {
+  auto files = maker_.layout_files("a/b:1");
+  files.push_back({"manifest.json", R"({"name":"a web page"})"});
+  const auto archive = open(write_tar(files));
+  ASSERT_TRUE(archive.ok()) << archive.error().message();
+  EXPECT_EQ((*archive)->images().size(), 1U);
+}
+
+TEST_F(ArchiveTest, ALayoutOfAttestationsAloneHasNoImage) {
+  oci::Index index{.media_type = std::string(oci::media_type::kOciIndex),
+                   .manifests = {maker_.manifest_descriptor()}};
+  index.manifests[0].platform = oci::Platform{.os = "unknown", .architecture = "unknown"};
+  const auto archive = open(write_tar(both_forms({&maker_}, oci::to_json(index), "")));
+  ASSERT_FALSE(archive.ok());
+  EXPECT_THAT(archive.error().message(), HasSubstr("expected an image"));
+}
+
 TEST_F(ArchiveTest, AWrongBlobIsFound) {
   auto files = maker_.layout_files("a:1");
   for (TarFile& file : files) {

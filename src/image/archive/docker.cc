@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -16,6 +17,9 @@ using Json = nlohmann::json;
 
 constexpr size_t kMaxImages = 1000;
 constexpr size_t kMaxTags = 1000;
+// Of one image, for its configs: how many documents are read, and how many are known of.
+constexpr size_t kMaxDocuments = 64;
+constexpr size_t kMaxEntries = 4096;
 
 Error bad(size_t index, std::string_view what) {
   return Error(Code::kInvalidArgument, cat("manifest.json: [", index, "]", what));
@@ -89,22 +93,31 @@ Result<std::vector<Archive::Listed>> Archive::read_list() const {
   return out;
 }
 
-// Of an index those of the manifests that are in the archive.
+// Of an index those of the manifests that are in the archive. One document is in memory at a time,
+// and few are looked at: members may be links to one that is large.
 std::set<oci::Digest> Archive::configs_of(const ArchivedImage& image) const {
   std::set<oci::Digest> configs;
   std::set<oci::Digest> seen{image.digest};
-  std::vector<std::string> documents{image.bytes};
-  while (!documents.empty()) {
-    const auto parsed = oci::parse_manifest_or_index(documents.back(), "");
-    documents.pop_back();
-    if (!parsed.ok()) continue;
+  std::deque<std::pair<oci::Descriptor, int>> waiting;  // with how deep it stands
+  const auto take = [&](std::string_view bytes, int depth) {
+    const auto parsed = oci::parse_manifest_or_index(bytes, "");
+    if (!parsed.ok()) return;
     if (parsed->manifest) configs.insert(parsed->manifest->config.digest);
-    if (!parsed->index) continue;
+    if (!parsed->index || depth == oci::kMaxIndexDepth) return;
     for (const oci::Descriptor& entry : parsed->index->manifests) {
-      if (!seen.insert(entry.digest).second) continue;
-      auto bytes = read(entry);
-      if (bytes.ok()) documents.push_back(std::move(*bytes));
+      if (seen.size() > kMaxEntries || !seen.insert(entry.digest).second) continue;
+      waiting.emplace_back(entry, depth + 1);
     }
+  };
+  take(image.bytes, 0);
+  for (size_t documents = 0; !waiting.empty() && documents < kMaxDocuments;) {
+    const auto [entry, depth] = std::move(waiting.front());
+    waiting.pop_front();
+    const auto bytes = read(entry);
+    if (!bytes.ok()) continue;
+    ++documents;
+    const auto digest = digest_of(entry.digest.algorithm(), *bytes);
+    if (digest.ok() && *digest == entry.digest) take(*bytes, depth);
   }
   return configs;
 }

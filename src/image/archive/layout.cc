@@ -11,6 +11,8 @@ namespace fluyt::image::archive {
 namespace {
 
 constexpr size_t kMaxLayoutBytes = 4096;
+constexpr size_t kMaxTotalBytes = 8 * oci::kMaxManifestBytes;  // of all manifests, in memory
+constexpr size_t kMaxEntriesOfOne = 256;  // without names: each is read to tell
 constexpr const char* kContainerdName = "io.containerd.image.name";
 constexpr const char* kRefName = "org.opencontainers.image.ref.name";
 
@@ -58,28 +60,42 @@ bool is_attestation(const oci::Descriptor& entry) {
 
 }  // namespace
 
-// "" where neither the entry nor a config says it.
-std::string Archive::platform_of(const oci::Descriptor& entry) const {
-  if (entry.platform) return entry.platform->text();
+Archive::Entry Archive::look_at(const oci::Descriptor& entry) const {
+  Entry out;
+  if (entry.platform) out.platform = entry.platform->text();
   const auto bytes = read(entry);
-  const auto parsed =
-      bytes.ok() ? oci::parse_manifest(*bytes) : Result<oci::Manifest>(bytes.error());
-  if (!parsed.ok()) return {};
-  const auto fd = members_->open(member_of(parsed->config.digest));
+  const auto parsed = bytes.ok() ? oci::parse_manifest_or_index(*bytes, "")
+                                 : Result<oci::ManifestOrIndex>(bytes.error());
+  if (!parsed.ok()) return out;
+  out.is_index = parsed->index.has_value();
+  if (!parsed->manifest) return out;
+  out.config = parsed->manifest->config.digest;
+  if (entry.platform) return out;
+  const auto fd = members_->open(member_of(*out.config));
   const auto text =
       fd.ok() ? sys::read_all(*fd, oci::kMaxConfigBytes) : Result<std::string>(fd.error());
   const auto config =
       text.ok() ? oci::parse_image_config(*text) : Result<oci::ImageConfig>(text.error());
-  return config.ok() ? config->platform.text() : std::string();
+  if (config.ok() && !config->platform.os.empty()) out.platform = config->platform.text();
+  return out;
 }
 
-// Several entries without names are one image for several platforms, if they are for several.
+// Several entries without names are one image for several platforms, if no two images are for one
+// platform. One config is one image, however its layers are compressed; what is for no platform is
+// about the image, such as a signature. An index is an image by itself.
 bool Archive::are_one_image(const std::vector<oci::Descriptor>& entries) const {
-  std::set<std::string> platforms;
+  std::map<std::string, oci::Digest> configs;  // by platform
+  std::set<oci::Digest> seen;
+  if (entries.size() > kMaxEntriesOfOne) return false;
   for (const oci::Descriptor& entry : entries) {
-    if (!is_attestation(entry) && !platforms.insert(platform_of(entry)).second) return false;
+    if (is_attestation(entry) || !seen.insert(entry.digest).second) continue;
+    const Entry found = look_at(entry);
+    if (found.is_index && found.platform.empty()) return false;
+    if (found.platform.empty() || !found.config) continue;
+    const auto [known, is_new] = configs.emplace(found.platform, *found.config);
+    if (!is_new && known->second != *found.config) return false;
   }
-  return entries.size() > 1;
+  return seen.size() > 1;
 }
 
 Result<> Archive::load_layout(size_t listed) {
@@ -99,9 +115,21 @@ Result<> Archive::load_layout(size_t listed) {
                        true});
     return {};
   }
+  size_t total = 0;
   for (const oci::Descriptor& entry : entries) {
     if (is_attestation(entry)) continue;
+    const auto same = std::find_if(images_.begin(), images_.end(),
+                                   [&](const auto& image) { return image.digest == entry.digest; });
+    if (same != images_.end()) {  // another name of it
+      for (std::string& name : names_of(entry)) same->names.push_back(std::move(name));
+      continue;
+    }
     std::string bytes = FLUYT_TRY(read(entry));
+    total += bytes.size();
+    if (total > kMaxTotalBytes) {
+      return Error(Code::kResourceExhausted,
+                   cat("index.json: manifests of more than ", kMaxTotalBytes, " bytes"));
+    }
     oci::Digest computed = FLUYT_TRY(digest_of(entry.digest.algorithm(), bytes));
     if (computed != entry.digest) {
       return Error(Code::kDataLoss, cat("manifest: the bytes are ", computed.text(), ", expected ",
