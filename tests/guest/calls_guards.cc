@@ -162,6 +162,10 @@ int not_to_be_run() {
   value("mapped to be run", map(PROT_READ | PROT_EXEC) == MAP_FAILED ? -1 : 0);
   void* at = map(PROT_READ);
   value("made to be run", mprotect(at, 4096, PROT_READ | PROT_EXEC));
+  const int unnamed = open(".", O_TMPFILE | O_RDWR, 0700);
+  write(unnamed, "text", 4);
+  at = mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, unnamed, 0);
+  value("a file without a name", at == MAP_FAILED ? -1 : 0);
   return 0;
 }
 
@@ -174,6 +178,8 @@ int identities() {
   prctl(PR_GET_PDEATHSIG, &told);
   value("a signal at the parent's end", told);
   value("dumpable as somebody else", prctl(PR_GET_DUMPABLE));
+  ok("its own descriptors", open("/proc/self/fd", O_RDONLY | O_DIRECTORY));
+  ok("what is told of them", open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY));
   const pid_t child = fork();
   if (child == 0) {
     char here[sizeof secret];
@@ -273,6 +279,9 @@ int one_operation() {
   char second[10];
   const iovec parts[] = {{first, 10}, {second, 10}};
   value("read as far as there is", readv(ends[0], parts, 2));
+  std::vector<char> random(size_t{1} << 20);
+  value("random bytes, as many as asked for",
+        read(open("/dev/urandom", O_RDONLY), random.data(), random.size()));
   fcntl(ends[1], F_SETPIPE_SZ, 4096);
   std::vector<char> most(4096);
   fcntl(ends[1], F_SETFL, O_NONBLOCK);

@@ -54,6 +54,8 @@ class RandomFile final : public File {
   ErrnoOr<size_t> write(Caller&, std::span<const std::byte> from, int64_t*) override {
     return from.size();
   }
+  bool seekable() const override { return true; }
+  ErrnoOr<int64_t> seek(int64_t, int) override { return int64_t{0}; }
 };
 
 class AnonymousInode final : public Inode {

@@ -396,8 +396,28 @@ struct Owner {
   uint32_t gid = 0;
 };
 
+/// Of what may not be dumped, root's to everybody but the process itself (proc_pid_fd(5)).
+class DescriptorsDirectory final : public DirectoryNode {
+ public:
+  DescriptorsDirectory(const Watched& who, uint64_t ino)
+      : DirectoryNode(kProc, ino, 0500), who_(who) {}
+  ErrnoOr<Stat> stat() override {
+    Stat out = GUEST_TRY(DirectoryNode::stat());
+    const Task* by = Task::current();
+    if (by == nullptr) return out;
+    ErrnoOr<Seen> seen = who_.look();
+    if (!seen.ok() || seen->process != by->process) return out;
+    out.uid = by->credentials.fsuid;
+    out.gid = by->credentials.fsgid;
+    return out;
+  }
+
+ private:
+  Watched who_;
+};
+
 InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino, Owner owner) {
-  auto dir = std::make_shared<Directory>(ino, 0500);
+  auto dir = std::make_shared<DescriptorsDirectory>(who, ino);
   dir->set_owner(owner.uid, owner.gid);
   dir->add_dynamic(
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
@@ -418,7 +438,7 @@ InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino, Owner owner) {
 }
 
 InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
-  auto dir = std::make_shared<Directory>(ino, 0500);
+  auto dir = std::make_shared<DescriptorsDirectory>(who, ino);
   dir->set_owner(owner.uid, owner.gid);
   dir->add_dynamic(
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {

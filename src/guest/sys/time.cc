@@ -109,9 +109,12 @@ int64_t in_ns(const GuestTime& time) {
 
 GuestTime from_ns(int64_t ns) { return {ns / kSecond, ns % kSecond}; }
 
+namespace {
+// A century from now is for ever, and cannot overflow.
+constexpr int64_t kForEver = int64_t{100} * 365 * 86400 * kSecond;
+}  // namespace
+
 Clock::time_point after_ns(int64_t ns) {
-  // A century from now is for ever, and cannot overflow.
-  constexpr int64_t kForEver = int64_t{100} * 365 * 86400 * kSecond;
   return Clock::now() + std::chrono::nanoseconds(std::min(ns, kForEver));
 }
 
@@ -202,8 +205,7 @@ int64_t advance(Clock::time_point& due, int64_t interval_ns) {
   const Clock::time_point now = Clock::now();
   const int64_t late = std::max<int64_t>(std::chrono::nanoseconds(now - due).count(), 0);
   const int64_t missed = late / interval_ns;
-  due = missed == 0 ? due + (after_ns(interval_ns) - now)
-                    : due + std::chrono::nanoseconds(interval_ns) * (missed + 1);
+  due += std::chrono::nanoseconds(std::min(interval_ns, kForEver)) * (missed + 1);
   return missed;
 }
 

@@ -894,6 +894,7 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
 ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view path, int flags,
                                          uint32_t mode) {
   DentryPtr made;
+  bool no_execution = false;
   {
     if (path.empty()) return Errno(ENOENT);
     std::lock_guard lock(mutex_);
@@ -907,10 +908,12 @@ ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view 
     const Stat own = GUEST_TRY(inode->stat());
     made = std::make_shared<Dentry>(dir, "#" + std::to_string(own.ino), std::move(inode));
     made->removed = true;
+    no_execution = mount_has_option(*dir, "noexec");
   }
   Opened opened;
   opened.file = GUEST_TRY(made->inode->open(made, flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)));
   opened.file->keep(GUEST_TRY(hold_for_writing(made->inode)));
+  opened.file->set_runnable(!no_execution);
   opened.created = true;
   return opened;
 }
