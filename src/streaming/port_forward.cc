@@ -148,6 +148,9 @@ void PortForward::wait_for_rest(const ForwardedPtr& one) {
   one->idle = context_.loop.after(context_.half_closed_ms, [this, weak = std::weak_ptr(one)] {
     const auto kept = weak.lock();
     if (!kept || !is_here(kept)) return;
+    // What is on its way still is waited for, however slow.
+    if ((kept->from && kept->from->is_paused()) || (kept->to && !kept->to->is_empty()))
+      return wait_for_rest(kept);
     session_.finish(*kept->data);
     kept->output_done = true;
     end_if_done(kept);

@@ -22,6 +22,7 @@ class Source {
 
   /// While it is paused, whoever writes to the descriptor waits.
   void pause() { paused_ = true; }
+  bool is_paused() const { return paused_; }
   void resume();
   /// What is in the pipe now is still read, then it is the end, whoever holds the other side.
   void end_after_what_is_there();
@@ -67,6 +68,7 @@ class Sink {
   void finish();
   /// More is kept than should be: let whoever sends wait for `on_room`.
   bool is_full() const { return kept_.size() > kMuch; }
+  bool is_empty() const { return kept_.empty(); }
 
  private:
   Sink(End end, std::function<void()> on_room) : end_(end), on_room_(std::move(on_room)) {}

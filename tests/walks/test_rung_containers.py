@@ -57,7 +57,7 @@ def text_of(path):
 def test_a_program_runs_and_its_end_is_rungs(box):
     code, out, error = box.once("sh", "-c", "echo out; echo err >&2; exit 7")
     assert (code, out, error) == (7, "out\n", "err\n")
-    assert box.once("sh", "-c", "kill -9 $$")[0] == 137
+    assert box.once("sh", "-c", "sh -c 'kill -9 $$'; exit $?")[0] == 137
     assert box.rung("list", "-q").stdout == ""
 
 

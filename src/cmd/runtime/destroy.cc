@@ -45,20 +45,22 @@ Result<Init> end_first(const Folder& folder, const Record& record) {
 }
 
 // Nothing of the container's runs: whoever is in its cgroup is somebody else's.
-void leave_cgroup(Invocation& call, const runtime::CgroupRecord& cgroup) {
+Result<> leave_cgroup(Invocation& call, const runtime::CgroupRecord& cgroup) {
   constexpr int64_t kLastOnesMs = 2000;  // the kernel may still be about the end of some
   auto removed = runtime::remove_cgroup(cgroup, Deadline::after_ms(kLastOnesMs));
-  if (removed.ok()) return;
+  if (removed.ok()) return {};
+  // Only who is in it is a reason to leave it; a systemd that is slow is not.
+  const auto left = runtime::cgroup::pids(cgroup);
+  if (left.ok() && left->empty())
+    return runtime::remove_cgroup(cgroup, Deadline::after_ms(kPatienceMs));
   call.log.warn(
       cat("the cgroup stays, with what is not the container's in it: ", removed.error().message()));
+  return {};
 }
 
 Result<> end_cgroup(Invocation& call, const Record& record, const oci::Spec& spec, Init init) {
   const bool its_own = init == Init::kLivedTillNow || holds_its_own(record);
-  if (call.launcher.ends_with_init(spec) || !its_own) {
-    leave_cgroup(call, record.cgroup);
-    return {};
-  }
+  if (call.launcher.ends_with_init(spec) || !its_own) return leave_cgroup(call, record.cgroup);
   return runtime::end_cgroup(record.cgroup, Deadline::after_ms(kPatienceMs));
 }
 

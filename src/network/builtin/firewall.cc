@@ -62,7 +62,12 @@ Result<> Firewall::add(const Rules& rules, const std::vector<Address>& addresses
   // As a rule the table is there, and whole: then a few elements are all that is new. Where a
   // subnet is new its chains are too.
   const std::string elements = elements_text(rules.elements);
-  if (nft_.run(elements).ok()) return {};
+  if (has_sent_table_ && nft_.run(elements).ok()) return {};
+  // A table that an older release left has its rules.
+  if (!has_sent_table_ && nft_.run(cat(table_text(), chains_text(rules), elements)).ok()) {
+    has_sent_table_ = true;
+    return {};
+  }
   const auto present = FLUYT_TRY(list());
   std::vector<Element> stale;
   std::copy_if(

@@ -41,6 +41,7 @@ class Firewall {
 
   std::mutex mutex_;  // from looking to acting
   Nft nft_;
+  bool has_sent_table_ = false;
 };
 
 /// How a sandbox's elements are marked. Errors name the id when it is too long for that.

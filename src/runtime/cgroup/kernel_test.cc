@@ -221,7 +221,12 @@ TEST_P(Kernel, AnotherContainersCgroupBelowIsFound) {
   ASSERT_OK(make_leaf());
   EXPECT_EQ(find_other_below(leaf, outer), "");
   mark(record_, {.pid = 8, .start_time = 200});
+  EXPECT_EQ(find_other_below(leaf, outer), "") << "it has ended, and goes with what is above it";
+  const pid_t pid = start_sleeper();
   EXPECT_THAT(find_other_below(leaf, outer), ::testing::EndsWith("/sub"));
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  children_.pop_back();
   record_ = leaf;
 }
 

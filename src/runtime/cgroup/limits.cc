@@ -266,7 +266,11 @@ Result<> Planner::memory_unified(const oci::MemoryResources& memory, const Place
   const int64_t limit = memory.limit.value_or(0);
   int64_t swap = memory.swap.value_or(0);
   if (limit == -1 && swap == 0) swap = -1;
-  if (limit > 0 && swap == 0) swap = present_sum(layout_.current).value_or(0);
+  // A sum that is too small for the limit, or that somebody sets by its file, is left to them.
+  if (limit > 0 && swap == 0 && !resources_.unified.contains("memory.swap.max")) {
+    const auto sum = present_sum(layout_.current);
+    if (sum && *sum >= limit) swap = *sum;
+  }
   if (swap != 0) {
     // The spec counts memory and swap together, v2 swap alone.
     std::string alone = "max";

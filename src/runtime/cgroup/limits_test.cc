@@ -113,9 +113,11 @@ TEST(Memory, UnifiedKeepsTheSumWhenTheLimitChangesAlone) {
   at.current.swap_limit = 100;
   EXPECT_THAT(plan(at, memory({.limit = 150})),
               ElementsAre("/v2/memory.swap.max=50", "/v2/memory.max=150"));
-  EXPECT_THAT(plan(at, memory({.limit = 300})),
-              ElementsAre("linux.resources.memory.swap: 200: memory and swap together are below "
-                          "memory.limit 300"));
+  // Nobody said that it is to stay below.
+  EXPECT_THAT(plan(at, memory({.limit = 300})), ElementsAre("/v2/memory.max=300"));
+  oci::Resources by_file = memory({.limit = 150});
+  by_file.unified["memory.swap.max"] = "7";
+  EXPECT_THAT(plan(at, by_file), ElementsAre("/v2/memory.max=150", "/v2/memory.swap.max=7"));
   // Nothing was said of swap, or that there is none.
   at.current.swap_limit = -1;
   EXPECT_THAT(plan(at, memory({.limit = 150})), ElementsAre("/v2/memory.max=150"));

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <optional>
+#include <vector>
 
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
@@ -44,7 +45,9 @@ std::string find_other(const std::string& directory, const char* name, std::stri
   for (const std::string& child : *names) {
     std::string path = cat(directory, "/", child);
     const auto mark = read_mark(path, name);
-    if (mark && *mark != own) return path;
+    // One without processes is what a container left, and goes with the directory above.
+    std::vector<pid_t> pids;
+    if (mark && *mark != own && collect_pids(path, pids).ok() && !pids.empty()) return path;
     if (std::string below = find_other(path, name, own, depth + 1); !below.empty()) return below;
   }
   return {};
