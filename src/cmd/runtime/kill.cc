@@ -77,7 +77,7 @@ Result<> signal_each(const Record& record, int number) {
 Result<> kill_one(Invocation& call, const std::string& id, int number, bool all) {
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, id));
   const Record record = FLUYT_TRY(folder.load());
-  const bool has_cgroup = record.cgroup != runtime::CgroupRecord{};
+  const bool has_cgroup = !record.cgroup.unified.empty() || !record.cgroup.legacy.empty();
   if (all && has_cgroup) {
     return FLUYT_TRY(owns_cgroup(call, folder, record)) ? signal_each(record, number) : Result<>();
   }
