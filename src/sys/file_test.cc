@@ -155,9 +155,11 @@ TEST_F(RemoveTree, AMoveUnderTheWalkCostsWhatIsBelowIt) {
 
 // Whoever moves the top of something deep all the time hides what is below, and not the rest.
 TEST_F(RemoveTree, AMoveUnderTheWalkHidesNotWhatIsBeside) {
+  ASSERT_TRUE(make_dirs(path("tree"), 0755).ok());
+  const Fd tree = open(path("tree"), O_PATH | O_DIRECTORY).value();
   constexpr int kBeside = 1000;
   for (int i = 0; i < kBeside; ++i) {  // some before it and some behind it, in whatever order
-    ASSERT_TRUE(make_dirs(path(cat("tree/beside", i)), 0755).ok());
+    ASSERT_TRUE(open(tree, cat("beside", i), O_WRONLY | O_CREAT, 0600).ok());
     if (i == kBeside / 2) {
       ASSERT_TRUE(make_dirs(path("tree/chain"), 0755).ok());
     }
