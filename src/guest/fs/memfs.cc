@@ -132,13 +132,14 @@ class MemInode final : public Inode {
     stat_.modified = stat_.changed = now();
   }
   void written_by(const Credentials& who) override {
-    constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
     std::lock_guard lock(mount_->mutex);
-    if (!S_ISREG(stat_.mode)) return;
-    if (!attributes_.empty()) attributes_.erase("security.capability");
-    uint32_t lost = stat_.mode & S_ISUID;
-    if ((stat_.mode & kRunsAsGroup) == kRunsAsGroup) lost |= S_ISGID;
-    if (lost != 0 && !who.can_over(kCapFsetid, stat_.uid, stat_.gid)) stat_.mode &= ~lost;
+    lose_rights(who);
+  }
+  /// For every write(2): touch() and written_by() at once.
+  void was_written(const Credentials& who) {
+    std::lock_guard lock(mount_->mutex);
+    stat_.modified = stat_.changed = now();
+    lose_rights(who);
   }
   /// Whoever appends knows where the end is.
   std::mutex& appending() { return appending_; }
@@ -327,6 +328,15 @@ class MemInode final : public Inode {
   }
 
  private:
+  // Under the mount's lock.
+  void lose_rights(const Credentials& who) {
+    constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
+    if (!S_ISREG(stat_.mode)) return;
+    if (!attributes_.empty()) attributes_.erase("security.capability");
+    uint32_t lost = stat_.mode & S_ISUID;
+    if ((stat_.mode & kRunsAsGroup) == kRunsAsGroup) lost |= S_ISGID;
+    if (lost != 0 && !who.can_over(kCapFsetid, stat_.uid, stat_.gid)) stat_.mode &= ~lost;
+  }
   Errno add(std::string_view name, std::shared_ptr<MemInode> child) {
     if (!S_ISDIR(type())) return Errno(ENOTDIR);
     std::lock_guard lock(mount_->mutex);
@@ -375,8 +385,7 @@ ErrnoOr<size_t> MemFile::write(Caller& caller, std::span<const std::byte> from, 
   }
   const size_t done = GUEST_TRY(data_->write(from, *offset));
   *offset += static_cast<int64_t>(done);
-  node_.touch();
-  node_.written_by(caller.credentials);
+  node_.was_written(caller.credentials);
   return done;
 }
 

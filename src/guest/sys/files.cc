@@ -22,7 +22,6 @@ namespace fluyt::guest {
 namespace {
 
 constexpr size_t kBounce = size_t{256} << 10;
-constexpr size_t kMaxVectors = 1024;
 
 using Vector = IoVector;
 
@@ -35,19 +34,6 @@ ErrnoOr<FilePtr> get_file(Task& task, uint64_t fd) {
 std::span<std::byte> bounce(Task& task, size_t size) {
   if (task.bounce.size() < size) task.bounce.resize(size);
   return std::span(task.bounce).first(size);
-}
-
-ErrnoOr<std::vector<Vector>> get_vectors(Task& task, uint64_t address, uint64_t count) {
-  if (count > kMaxVectors) return Errno(EINVAL);
-  std::vector<Vector> out(count);
-  GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(out))));
-  size_t sum = 0;
-  for (Vector& vector : out) {
-    if (vector.length > SSIZE_MAX) return Errno(EINVAL);
-    vector.length = std::min<uint64_t>(vector.length, kMaxTransfer - sum);
-    sum += vector.length;
-  }
-  return out;
 }
 
 /// The program's memory that a call names, from the first byte that it has not moved yet.
@@ -264,6 +250,18 @@ ErrnoOr<Vector> one_vector(uint64_t address, uint64_t length) {
 }
 
 }  // namespace
+
+ErrnoOr<std::vector<IoVector>> get_vectors(Task& task, uint64_t address, uint64_t count) {
+  if (count > kMaxVectors) return Errno(EINVAL);
+  std::vector<IoVector> out(count);
+  GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(out))));
+  uint64_t left = kMaxTransfer;
+  for (IoVector& vector : out) {
+    if (vector.length > SSIZE_MAX) return Errno(EINVAL);
+    left -= vector.length = std::min(vector.length, left);
+  }
+  return out;
+}
 
 ErrnoOr<uint64_t> add_file(Task& task, FilePtr file, bool close_on_exec) {
   const int fd = GUEST_TRY(task.files->add(std::move(file), close_on_exec));

@@ -30,6 +30,15 @@ void tell_changed(Task& task, const NamedFile& file, uint32_t event);
 
 /// The most that one call moves (read(2), NOTES).
 inline constexpr uint64_t kMaxTransfer = 0x7ffff000;
+/// iovec of the guest.
+struct IoVector {
+  uint64_t base = 0;
+  uint64_t length = 0;
+};
+inline constexpr uint64_t kMaxVectors = 1024;  // UIO_MAXIOV
+/// Those at an address, cut where they are more together than one call moves. EINVAL for too many,
+/// and for a length that is negative as ssize_t.
+ErrnoOr<std::vector<IoVector>> get_vectors(Task& task, uint64_t address, uint64_t count);
 
 /// timespec of the guest: EINVAL when it is none.
 struct GuestTime {
@@ -72,10 +81,6 @@ ErrnoOr<uint64_t> set_seccomp_filter(Task& task, uint32_t flags, uint64_t progra
 std::array<int64_t, 18> resource_usage(const Usage& usage);
 
 /// struct iovec.
-struct IoVector {
-  uint64_t base = 0;
-  uint64_t length = 0;
-};
 class Socket;
 ErrnoOr<uint64_t> read_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
 ErrnoOr<uint64_t> write_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);

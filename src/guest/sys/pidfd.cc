@@ -106,30 +106,11 @@ ErrnoOr<uint64_t> sys_pidfd_getfd(Task& task, Arguments a) {
 
 namespace {
 
-struct Piece {
-  uint64_t address = 0;
-  uint64_t length = 0;
-};
-
-ErrnoOr<std::vector<Piece>> get_pieces(Task& task, uint64_t address, uint64_t count) {
-  constexpr uint64_t kMost = 1024;
-  if (count > kMost) return Errno(EINVAL);
-  std::vector<Piece> pieces(count);
-  GUEST_TRY(task.copy_in(address, std::as_writable_bytes(std::span(pieces))));
-  uint64_t sum = 0;
-  for (const Piece& piece : pieces)
-    if (__builtin_add_overflow(sum, piece.length, &sum) || sum > INT64_MAX) return Errno(EINVAL);
-  // What is more than one call moves is left for the next.
-  uint64_t left = kMaxTransfer;
-  for (Piece& piece : pieces) left -= piece.length = std::min(piece.length, left);
-  return pieces;
-}
-
 /// process_vm_readv(2) and its like: from the pieces of one address space to those of another.
 ErrnoOr<uint64_t> copy_between(Task& task, Arguments a, bool reading) {
   if (a[5] != 0) return Errno(EINVAL);
-  std::vector<Piece> local = GUEST_TRY(get_pieces(task, a[1], a[2]));
-  std::vector<Piece> remote = GUEST_TRY(get_pieces(task, a[3], a[4]));
+  std::vector<IoVector> local = GUEST_TRY(get_vectors(task, a[1], a[2]));
+  std::vector<IoVector> remote = GUEST_TRY(get_vectors(task, a[3], a[4]));
   std::shared_ptr<Mm> other;
   {
     std::lock_guard lock(task.kernel.lock);
@@ -141,24 +122,24 @@ ErrnoOr<uint64_t> copy_between(Task& task, Arguments a, bool reading) {
   if (!other) return Errno(ESRCH);
   AddressSpace& from = reading ? other->space() : task.mm->space();
   AddressSpace& to = reading ? task.mm->space() : other->space();
-  std::vector<Piece>& sources = reading ? remote : local;
-  std::vector<Piece>& targets = reading ? local : remote;
+  std::vector<IoVector>& sources = reading ? remote : local;
+  std::vector<IoVector>& targets = reading ? local : remote;
   std::byte buffer[16384];
   uint64_t done = 0;
   size_t source = 0;
   size_t target = 0;
   while (source < sources.size() && target < targets.size()) {
-    Piece& here = sources[source];
-    Piece& there = targets[target];
+    IoVector& here = sources[source];
+    IoVector& there = targets[target];
     const size_t step = std::min({sizeof buffer, here.length, there.length});
     if (step != 0) {
       if (task.is_ending()) return done;
-      const size_t got = from.read(here.address, std::span(buffer).first(step));
-      const size_t put = to.write(there.address, std::span(buffer).first(got));
+      const size_t got = from.read(here.base, std::span(buffer).first(step));
+      const size_t put = to.write(there.base, std::span(buffer).first(got));
       done += put;
       if (put < step) return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
-      here = {here.address + step, here.length - step};
-      there = {there.address + step, there.length - step};
+      here = {here.base + step, here.length - step};
+      there = {there.base + step, there.length - step};
     }
     if (here.length == 0) ++source;
     if (there.length == 0) ++target;

@@ -16,10 +16,9 @@ namespace {
 
 constexpr size_t kStep = size_t{256} << 10;     // of a transfer
 constexpr size_t kLongest = size_t{512} << 10;  // of a message: no socket has more room
-constexpr size_t kMostVectors = 1024;
-constexpr size_t kMostControl = 20480;  // net.core.optmem_max
-constexpr size_t kMostFiles = 253;      // SCM_MAX_FD
-constexpr size_t kMostMessages = 1024;  // of sendmmsg, recvmmsg
+constexpr size_t kMostControl = 20480;          // net.core.optmem_max
+constexpr size_t kMostFiles = 253;              // SCM_MAX_FD
+constexpr size_t kMostMessages = 1024;          // of sendmmsg, recvmmsg
 
 /// struct msghdr, struct mmsghdr, struct iovec, struct cmsghdr of x86-64.
 struct MessageHeader {
@@ -93,17 +92,8 @@ void raise_broken_pipe(Task& task) {
 }
 
 ErrnoOr<std::vector<Vector>> get_vectors(Task& task, const MessageHeader& header) {
-  if (header.vector_count > kMostVectors) return Errno(EMSGSIZE);
-  std::vector<Vector> out(header.vector_count);
-  GUEST_TRY(task.copy_in(header.vectors, std::as_writable_bytes(std::span(out))));
-  uint64_t sum = 0;
-  constexpr uint64_t kMost = 0x7ffff000;
-  for (Vector& vector : out) {
-    if (vector.length > SSIZE_MAX) return Errno(EINVAL);
-    vector.length = std::min(vector.length, kMost - sum);
-    sum += vector.length;
-  }
-  return out;
+  if (header.vector_count > kMaxVectors) return Errno(EMSGSIZE);
+  return get_vectors(task, header.vectors, header.vector_count);
 }
 
 uint64_t total(std::span<const Vector> vectors) {

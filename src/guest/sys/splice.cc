@@ -170,17 +170,12 @@ ErrnoOr<uint64_t> sys_tee(Task& task, Arguments a) {
 }
 
 ErrnoOr<uint64_t> sys_vmsplice(Task& task, Arguments a) {
-  constexpr uint64_t kMaxVectors = 1024;
   const auto flags = static_cast<uint32_t>(a[3]);
   if ((flags & ~(kMove | kNonblock | kMore | kGift)) != 0) return Errno(EINVAL);
   const FilePtr file = GUEST_TRY(file_of(task, a[0]));
   const std::shared_ptr<PipeEnd> end = pipe_end(file);
   if (!end) return Errno(EBADF);
-  if (a[2] > kMaxVectors) return Errno(EINVAL);
-  std::vector<IoVector> vectors(a[2]);
-  GUEST_TRY(task.copy_in(a[1], std::as_writable_bytes(std::span(vectors))));
-  uint64_t left = kMaxTransfer;
-  for (IoVector& vector : vectors) left -= vector.length = std::min<uint64_t>(vector.length, left);
+  const std::vector<IoVector> vectors = GUEST_TRY(get_vectors(task, a[1], a[2]));
   const Wait wait = (flags & kNonblock) != 0 ? Wait::kNever : Wait::kBlock;
   Caller caller = task.caller();
   AddressSpace& memory = task.mm->space();

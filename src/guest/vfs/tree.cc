@@ -126,11 +126,13 @@ DentryPtr Tree::up(const DentryPtr& at, const DentryPtr& root) {
 namespace {
 
 // Under the tree's lock: names move.
-bool is_on_read_only_mount(const Dentry& at) {
+const Dentry* mount_root(const Dentry& at) {
   const Dentry* here = &at;
   while (here->parent) here = here->parent.get();
-  return here->read_only;
+  return here;
 }
+
+bool is_on_read_only_mount(const Dentry& at) { return mount_root(at)->read_only; }
 
 bool has_option(std::string_view options, std::string_view option) {
   for (size_t begin = 0; begin < options.size();) {
@@ -142,19 +144,7 @@ bool has_option(std::string_view options, std::string_view option) {
 }
 
 bool mount_has_option(const Dentry& at, std::string_view option) {
-  const Dentry* here = &at;
-  while (here->parent) here = here->parent.get();
-  return has_option(here->options, option);
-}
-
-}  // namespace
-
-namespace {
-
-const Dentry* mount_root(const Dentry& at) {
-  const Dentry* here = &at;
-  while (here->parent) here = here->parent.get();
-  return here;
+  return has_option(mount_root(at)->options, option);
 }
 
 /// openat2(2): from one mount to another.
@@ -854,9 +844,10 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
       current = GUEST_TRY(found->inode->readlink());
       start.base = parent.dir;
     }
-    read_only = is_on_read_only_mount(*found);
-    no_devices = mount_has_option(*found, "nodev");
-    no_execution = mount_has_option(*found, "noexec");
+    const Dentry* mount = mount_root(*found);
+    read_only = mount->read_only;
+    no_devices = has_option(mount->options, "nodev");
+    no_execution = has_option(mount->options, "noexec");
   }
   if ((flags & O_PATH) != 0) {
     if ((flags & O_DIRECTORY) != 0 && !found->inode->is_dir()) return Errno(ENOTDIR);
