@@ -196,6 +196,8 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
   Start start = FLUYT_TRY(start_first(request, plan, side, born_in));
   const pid_t pid = start.process.pid();
   span.emplace("limits and ids");
+  // Kept until the end: of its mounts the last close waits for an RCU grace period.
+  FirstGo go{.pid = pid, .cgroups = {}, .tasks = {}};
   auto open_up = [&]() -> Result<> {
     if (has_cgroup && !at_once) FLUYT_TRY(make_cgroup(cgroup::Part::kLegacy));
     if (has_cgroup) FLUYT_TRY(limit_cgroup(record, plan));
@@ -211,7 +213,6 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
     FLUYT_TRY(set_from_outside(plan, pid));
     if (plan.namespaces.fork == NamespacePlan::Fork::kNone)
       FLUYT_TRY(tell_made(request, created, pid));
-    FirstGo go{.pid = pid, .cgroups = {}, .tasks = {}};
     go.cgroups = FLUYT_TRY(join_cgroups(plan, FLUYT_TRY(prepare_cgroups(plan, host, record))));
     go.tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks;
     FLUYT_TRY(send_first_go(start.channel, go));

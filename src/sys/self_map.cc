@@ -200,10 +200,10 @@ Result<Fd> stand_in() { return Error(Code::kUnimplemented, "not done on this arc
 
 }  // namespace
 
-Result<> protect_in_place() {
+Result<Fd> protect_in_place() {
   const Layout layout = FLUYT_TRY(own_layout());
   const Fd shown = FLUYT_TRY(stand_in());
-  const Fd mount = FLUYT_TRY(read_only_self());
+  Fd mount = FLUYT_TRY(read_only_self());
   const Fd file = FLUYT_TRY(open(cat("/proc/self/fd/", mount.raw()), O_RDONLY));
   prctl_mm_map map = FLUYT_TRY(current_map());
   FLUYT_TRY(remap(layout, file));
@@ -211,7 +211,7 @@ Result<> protect_in_place() {
   map.brk = static_cast<uint64_t>(syscall(SYS_brk, 0));
   if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) != 0)
     return Error::from_errno(errno, "prctl(PR_SET_MM_MAP)");
-  return {};
+  return mount;
 }
 
 // NOLINTEND(performance-no-int-to-ptr)

@@ -95,7 +95,7 @@ Result<int> restore(Invocation& call) {
   }
   const std::string& id = (*words)[0];
   const Loaded loaded = FLUYT_TRY(load_bundle(o.bundle, "config.json"));
-  FLUYT_TRY(protect_program(call));
+  const sys::Fd kept = FLUYT_TRY(protect_program(call));
   FLUYT_TRY(check_terminal(call, loaded.spec.process && loaded.spec.process->terminal, o.detach,
                            o.console_socket));
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));

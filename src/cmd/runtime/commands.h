@@ -89,8 +89,9 @@ struct Invocation {
 
 /// Before anything of ours enters a container: sees to it that nothing in there can write to our
 /// program file (sys/self.h). Called once files were read and before anything was changed: where it
-/// takes another execve(2), we start again.
-Result<> protect_program(const Invocation& call);
+/// takes another execve(2), we start again. What it gives is to be kept until the container's
+/// process runs (sys::protect_in_place()).
+Result<sys::Fd> protect_program(const Invocation& call);
 
 /// The whole program: reads the command line and carries out the command. Its exit status.
 int run_program(int argc, char** argv, Launcher& launcher);

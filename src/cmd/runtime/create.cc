@@ -154,7 +154,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
                            verb != Verb::kRun, o.console_socket));
   FLUYT_TRY(call.launcher.check(loaded.spec));
   // Here rather than first of all: the pages of what reads a specification are ours no longer.
-  FLUYT_TRY(protect_program(call));
+  const sys::Fd kept = FLUYT_TRY(protect_program(call));
   // What comes from here on finds somebody who undoes what was made, or passes it on.
   std::optional<Signals> signals;
   if (verb == Verb::kRun) signals = FLUYT_TRY(Signals::take());

@@ -59,9 +59,10 @@ Result<> leave_cgroup(Invocation& call, const runtime::CgroupRecord& cgroup) {
 }
 
 Result<> end_cgroup(Invocation& call, const Record& record, const oci::Spec& spec, Init init) {
-  const bool its_own = init == Init::kLivedTillNow || holds_its_own(record);
-  if (call.launcher.ends_with_init(spec) || !its_own) return leave_cgroup(call, record.cgroup);
-  return runtime::end_cgroup(record.cgroup, Deadline::after_ms(kPatienceMs));
+  const bool ends =
+      !call.launcher.ends_with_init(spec) && (init == Init::kLivedTillNow || holds_its_own(record));
+  return ends ? runtime::end_cgroup(record.cgroup, Deadline::after_ms(kPatienceMs))
+              : leave_cgroup(call, record.cgroup);
 }
 
 // A kill through the cgroup would be the end of what is below, too.

@@ -217,7 +217,7 @@ Result<int> exec(Invocation& call) {
   const int preserve_fds = FLUYT_TRY(open_descriptors(o.preserve_fds, call.log));
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
   Packed container = FLUYT_TRY(load(folder));
-  FLUYT_TRY(protect_program(call));
+  sys::Fd kept = FLUYT_TRY(protect_program(call));
   if (folder.outlives_boot() && FLUYT_TRY(sys::boot_id()) != container.boot_id)
     return Error(Code::kFailedPrecondition, "cannot exec in a stopped container");
   FLUYT_TRY(check_not_paused(o, folder, container));
@@ -247,6 +247,7 @@ Result<int> exec(Invocation& call) {
     return explain(folder, container_now, std::move(done).error());
   }
   runtime::Executed executed = std::move(*done);
+  kept.reset();
   call.log.debug(cat("container ", request.id, ": process ", executed.process.pid(), " runs"));
   debug_affinity(call.log, request.process, executed.process.pid());
   for (const std::string& warning : executed.warnings) call.log.warn(warning);

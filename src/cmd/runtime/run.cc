@@ -176,9 +176,10 @@ int main(int argc, char** argv, Launcher& launcher) {
 
 int run_program(int argc, char** argv, Launcher& launcher) { return main(argc, argv, launcher); }
 
-Result<> protect_program(const Invocation& call) {
-  if (!call.launcher.shows_itself()) return {};
-  if (FLUYT_TRY(sys::runs_protected()) || sys::protect_in_place().ok()) return {};
+Result<sys::Fd> protect_program(const Invocation& call) {
+  if (!call.launcher.shows_itself() || FLUYT_TRY(sys::runs_protected())) return sys::Fd();
+  auto mount = sys::protect_in_place();
+  if (mount.ok()) return mount;
   return sys::execute_protected(call.all, environ);
 }
 

@@ -200,10 +200,9 @@ std::string find_other_below(const CgroupRecord& record, const Init& init);
 /// Waits until no process is left: by event on v2 and hybrid, with a bounded back-off on pure v1.
 Result<> wait_empty(const CgroupRecord& record, Deadline deadline);
 /// Waits for emptiness, then removes the cgroup with its children in every hierarchy. Absent is
-/// success.
+/// success. One rmdir(2) a hierarchy where it is empty at once.
 Result<> remove(const CgroupRecord& record, Deadline deadline);
-/// kill_all() and remove(). Where no process is left and the container made no cgroup of its own,
-/// which is nearly always, the kernel says so itself: one rmdir(2) a hierarchy.
+/// kill_all() and remove(), the first only where it is needed.
 Result<> end(const CgroupRecord& record, Deadline deadline);
 
 /// Returns once every process stands still. kDeadlineExceeded thaws again.

@@ -125,6 +125,17 @@ Result<> remove_directory(const std::string& directory, Deadline deadline) {
   return {};
 }
 
+// Where no process is left and the container made no cgroup of its own, which is nearly always, the
+// kernel says so itself. Not a scope: its directory is systemd's to remove, and the unit has to go
+// with it.
+bool remove_at_once(const CgroupRecord& record) {
+  if (record.unit) return false;
+  bool all_gone = true;
+  for (const std::string& directory : all_directories(record))
+    all_gone = (::rmdir(directory.c_str()) == 0 || errno == ENOENT) && all_gone;
+  return all_gone;
+}
+
 }  // namespace
 
 Result<std::vector<pid_t>> pids(const CgroupRecord& record) {
@@ -166,18 +177,13 @@ Result<> kill_all(const CgroupRecord& record, Deadline deadline) {
 }
 
 Result<> end(const CgroupRecord& record, Deadline deadline) {
-  // Not a scope: its directory is systemd's to remove, and the unit has to go with it.
-  bool all_gone = !record.unit;
-  for (const std::string& directory :
-       record.unit ? std::vector<std::string>() : all_directories(record)) {
-    all_gone = (::rmdir(directory.c_str()) == 0 || errno == ENOENT) && all_gone;
-  }
-  if (all_gone) return {};
+  if (remove_at_once(record)) return {};
   FLUYT_TRY(kill_all(record, deadline));
   return remove(record, deadline);
 }
 
 Result<> remove(const CgroupRecord& record, Deadline deadline) {
+  if (remove_at_once(record)) return {};
   FLUYT_TRY(wait_empty(record, deadline));
   if (record.unit) {
     const trace::Span span(systemd::kSpan);
