@@ -19,6 +19,7 @@ BIN = os.path.join(ROOT, "build", "release", "bin")
 PROGRAMS = ("fluyt", "fluytd", "runf", "rung")  # what is called by its name
 HELPERS = ("fluyt-monitor", "fluyt-pod-init", "fluyt-unpack")  # what fluytd calls
 CONFIG = "/etc/fluyt/fluytd.toml"
+PROFILE = "/etc/apparmor.d/fluyt-default"
 CONTROL = """Package: fluyt
 Version: {version}
 Architecture: {architecture}
@@ -79,10 +80,12 @@ def put_programs(root):
             os.chmod(place, 0o755)
 
 
-def put_units(root):
+def put_system(root):
     for name in ("fluytd.service", "fluytd.socket"):
         with open(f"{HERE}/{name}", encoding="utf-8") as file:
             put(root, f"/lib/systemd/system/{name}", file.read())
+    with open(f"{HERE}/apparmor/fluyt-default", encoding="utf-8") as file:
+        put(root, PROFILE, file.read())
 
 
 def put_documents(root, version):
@@ -127,7 +130,7 @@ def put_control(root, version):
     size = sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(root) for name in names)
     put(root, "/DEBIAN/control",
         CONTROL.format(version=version, architecture=architecture, size=(size + 1023) // 1024, depends=wanted))
-    put(root, "/DEBIAN/conffiles", CONFIG + "\n")
+    put(root, "/DEBIAN/conffiles", CONFIG + "\n" + PROFILE + "\n")
     for name in ("postinst", "prerm", "postrm"):
         with open(f"{HERE}/deb/{name}", encoding="utf-8") as file:
             put(root, f"/DEBIAN/{name}", file.read(), 0o755)
@@ -142,7 +145,7 @@ def main():
     shutil.rmtree(root, ignore_errors=True)
     os.makedirs(root)
     put_programs(root)
-    put_units(root)
+    put_system(root)
     put_documents(root, project_version())
     architecture = put_control(root, version)
     for folder, _, _ in os.walk(root):

@@ -41,11 +41,11 @@ def test_files_lie_where_debian_has_them(package):
                  "/usr/libexec/fluyt/fluyt-pod-init", "/usr/libexec/fluyt/fluyt-unpack"):
         assert files[path] == "-rwxr-xr-x", path
     for path in ("/lib/systemd/system/fluytd.service", "/lib/systemd/system/fluytd.socket", "/etc/fluyt/fluytd.toml",
-                 "/usr/share/man/man1/fluyt.1.gz", "/usr/share/man/man8/fluytd.8.gz", "/usr/share/man/man8/runf.8.gz",
-                 "/usr/share/man/man5/fluytd.toml.5.gz", "/usr/share/bash-completion/completions/fluyt",
+                 "/etc/apparmor.d/fluyt-default", "/usr/share/man/man1/fluyt.1.gz", "/usr/share/man/man8/fluytd.8.gz",
+                 "/usr/share/man/man8/runf.8.gz", "/usr/share/man/man5/fluytd.toml.5.gz", "/usr/share/bash-completion/completions/fluyt",
                  "/usr/share/doc/fluyt/copyright"):
         assert files[path] == "-rw-r--r--", path
-    assert run("dpkg-deb", "-I", package[0], "conffiles") == "/etc/fluyt/fluytd.toml\n"
+    assert run("dpkg-deb", "-I", package[0], "conffiles") == "/etc/fluyt/fluytd.toml\n/etc/apparmor.d/fluyt-default\n"
 
 
 def test_programs_are_whole(package):
