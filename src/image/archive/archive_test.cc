@@ -5,6 +5,8 @@
 #include <zlib.h>
 
 #include "base/strings.h"
+#include "image/archive/members.h"
+#include "image/layer/tar_build.h"
 #include "image/testing/image_maker.h"
 #include "sys/file.h"
 
@@ -128,6 +130,33 @@ TEST_F(ArchiveTest, NamesThatClimbOutReachNothing) {
   ASSERT_FALSE(loop.ok());
   EXPECT_THAT(sys::list_dir(scratch_).value(), IsEmpty());
   EXPECT_THAT(sys::list_dir(folder_->path()).value(), ElementsAre("a.tar", "scratch"));
+}
+
+// Their data are on the disk, their names are not.
+TEST_F(ArchiveTest, NamesTakeLittleMemory) {
+  const std::string end = make_tar(maker_.layout_files("a:1"));
+  TarBuild longer;
+  const std::string name(1'000'000, 'n');
+  for (int i = 0; i < 20; ++i) longer.pax({{"path", cat(i, name)}}).file("x");
+  longer.pax({{"path", "link"}, {"linkpath", name}}).symlink("x", "x");
+  const std::string path = write("a.tar", longer.bytes() + end);
+  const auto members = open_tar(path, scratch_, 1U << 30U);
+  ASSERT_TRUE(members.ok()) << members.error().message();
+  EXPECT_FALSE((*members)->has(cat(0, name)).value());
+  EXPECT_TRUE((*members)->has("oci-layout").value());
+  const auto archive = open(path);
+  ASSERT_TRUE(archive.ok()) << archive.error().message();
+  expect_whole(**archive);
+
+  TarBuild many;
+  for (int i = 0; i < 2'100; ++i) {
+    many.pax({{"path", cat(i, name.substr(0, 4000))}, {"linkpath", name.substr(0, 4000)}});
+    many.symlink("x", "x");
+  }
+  const auto refused = open(write("b.tar", many.bytes() + end));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kResourceExhausted);
+  EXPECT_THAT(refused.error().message(), HasSubstr("bytes of members' names"));
 }
 
 TEST_F(ArchiveTest, BadArchivesSayWhy) {

@@ -34,10 +34,15 @@ class Members {
 Result<std::unique_ptr<Members>> open_folder(const std::string& path);
 
 inline constexpr size_t kMaxMembers = 100'000;
+inline constexpr size_t kMaxMemberNameBytes = 4095;  // PATH_MAX less its NUL
+inline constexpr uint64_t kMaxMemberNamesBytes = 16UL
+                                                 << 20U;  // held in memory, with links' targets
 
 /// The regular files of a tar, plain or compressed with gzip or zstd, and links from one to
 /// another. They are unpacked into files of our own naming in a new folder below `scratch`, which
-/// goes with the object. More than `limit_bytes` in all is kResourceExhausted.
+/// goes with the object. Members whose name or target has more than kMaxMemberNameBytes are passed
+/// over. More than `limit_bytes` of data, kMaxMembers or kMaxMemberNamesBytes in all are
+/// kResourceExhausted.
 Result<std::unique_ptr<Members>> open_tar(const std::string& path, const std::string& scratch,
                                           uint64_t limit_bytes);
 

@@ -56,6 +56,13 @@ class Unpacker final : public TarSink {
     if (++count_ > kMaxMembers) {
       return Error(Code::kResourceExhausted, cat("archive: more than ", kMaxMembers, " members"));
     }
+    if (entry.path.size() > kMaxMemberNameBytes || entry.link.size() > kMaxMemberNameBytes)
+      return {};  // a path that no program gives a file
+    name_bytes_ += entry.path.size() + entry.link.size();
+    if (name_bytes_ > kMaxMemberNamesBytes) {
+      return Error(Code::kResourceExhausted,
+                   cat("archive: more than ", kMaxMemberNamesBytes, " bytes of members' names"));
+    }
     const auto name = clean_name(entry.path);
     if (!name.has_value() || name->empty()) return {};  // nothing can ask for it
     if (entry.type == TarType::kSymlink || entry.type == TarType::kHardLink) {
@@ -100,6 +107,7 @@ class Unpacker final : public TarSink {
   sys::FdRef scratch_;
   uint64_t left_;
   size_t count_ = 0;
+  uint64_t name_bytes_ = 0;
   Table table_;
   std::optional<std::string> name_;  // of the file under way
   std::string file_;
