@@ -124,8 +124,21 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
   if (lost_writes_) {
     return Error(Code::kDataLoss, cat(quote(options_.root), ": the disk lost writes meanwhile"));
   }
-  (*configs_.lock())[plan.id] = std::make_shared<const oci::ImageConfig>(plan.config);
-  return catalog_->commit(change_for(plan, infos, how));
+  return commit_images(change_for(plan, infos, how),
+                       {plan.id, std::make_shared<const oci::ImageConfig>(plan.config)});
+}
+
+// An image may come back while it goes, so one commit follows the other.
+Result<> Store::commit_images(const CatalogChange& change, const NamedConfig& arriving) {
+  const std::lock_guard<std::mutex> one_at_a_time(images_changing_);
+  if (arriving.config) (*configs_.lock())[arriving.image_id] = arriving.config;
+  Result<> committed = catalog_->commit(change);
+  catalog_->read([&](const CatalogState& state) {
+    std::erase_if(*configs_.lock(),
+                  [&](const auto& entry) { return !state.images.contains(entry.first); });
+    return 0;
+  });
+  return committed;
 }
 
 Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const Install& how,

@@ -140,7 +140,7 @@ Store::Hold::~Hold() {
 }
 
 Result<> Store::remove_image(const ImageRow& row) {
-  FLUYT_TRY(catalog_->commit({.drop_images = {row.id}}));
+  FLUYT_TRY(commit_images({.drop_images = {row.id}}));
   return collect(content_of(row));
 }
 

@@ -169,6 +169,13 @@ class Store final : public ImageStore, public Library {
   Result<> check_space(uint64_t missing) const;
   CatalogChange change_for(const ImagePlan& plan, const std::vector<LayerInfo>& infos,
                            const Install& how) const;
+  struct NamedConfig {
+    std::string image_id;
+    std::shared_ptr<const oci::ImageConfig> config;
+  };
+  /// A commit by which images come or go: who sees an image finds its config, and of an image that
+  /// is not there none is kept.
+  Result<> commit_images(const CatalogChange& change, const NamedConfig& arriving = {});
   // sync.cc
   Result<> sync_now();
   Result<> discard_unsynced();
@@ -248,7 +255,8 @@ class Store final : public ImageStore, public Library {
   LayerFetches fetches_;
   Works works_;
   Pins layer_pins_;
-  Pins blob_pins_;  // apart: an uncompressed layer's tree and blob have one digest
+  Pins blob_pins_;              // apart: an uncompressed layer's tree and blob have one digest
+  std::mutex images_changing_;  // one commit_images() at a time
   Guarded<std::map<std::string, std::shared_ptr<const oci::ImageConfig>>> configs_;  // by image id
   Guarded<std::vector<std::string>> pinned_;  // patterns of names
   Guarded<std::map<std::string, std::shared_ptr<const ImportWatch>>> import_watches_;  // by path

@@ -57,7 +57,7 @@ Result<> Store::discard_unsynced() {
   for (const std::string& id : change.drop_images) {
     logger_.error(cat("image ", id, ": discarded, since its layers may have lost data"));
   }
-  Result<> result = catalog_->commit(change);
+  Result<> result = commit_images(change);
   // A container that runs on a layer keeps what it has of it; nobody else gets it.
   for (const oci::Digest& layer : change.drop_layers) {
     auto removed = in_roots.contains(layer) ? layers_->set_aside(layer) : layers_->remove(layer);
