@@ -3,12 +3,16 @@
 #include <algorithm>
 
 #include "image/layer/layer_test.h"
+#include "image/layer/name.h"
 #include "sys/mount.h"
 
 namespace fluyt::image {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Pair;
 
 class Chain : public LayerFormTest {
  protected:
@@ -223,6 +227,33 @@ TEST_P(Chain, ViewsReadWithinTheRootAlone) {
   }
   EXPECT_FALSE(LayerView::open({tree_of(top)})->read_file("etc/gone", 100).value())
       << "a whiteout is no file";
+}
+
+TEST_P(Chain, AWhiteoutOfNothingIsNotListed) {
+  const LayerInfo base = unpack_ok(TarBuild().dir("e").file("e/below").file("e/gone").end());
+  const LayerInfo top = unpack_ok(TarBuild()
+                                      .dir("d")
+                                      .file("d/real")
+                                      .file("d/.wh.ghost")
+                                      .dir("d/below")
+                                      .file("d/below/.wh.ghost")
+                                      .dir("e")
+                                      .file("e/.wh..wh..opq")
+                                      .file("e/.wh.gone")
+                                      .file("e/own")
+                                      .file("implied/.wh.ghost")
+                                      .end());
+  const auto dirs = resolve({base.diff_id, top.diff_id});
+  const sys::Fd overlay =
+      sys::make_overlay({.lower_dirs = dirs, .upper_dir = {}, .work_dir = {}}).value();
+  const auto names_in = [&](const std::string& path) {
+    return sys::list_dir(sys::open(overlay, path, O_RDONLY | O_DIRECTORY).value()).value();
+  };
+  EXPECT_THAT(names_in("d"), ElementsAre("below", "real"));
+  EXPECT_THAT(names_in("d/below"), IsEmpty());
+  EXPECT_THAT(names_in("e"), ElementsAre("own"));
+  EXPECT_THAT(names_in("implied"), IsEmpty());
+  EXPECT_THAT(xattrs_of(tree_of(top) + "/d"), ElementsAre(Pair(kOverlayOrigin, "")));
 }
 
 // overlayfs itself is the oracle: a copy of the view, and the mount of the same layers.

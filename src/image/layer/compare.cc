@@ -11,6 +11,7 @@
 #include <set>
 
 #include "base/strings.h"
+#include "image/layer/name.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -26,7 +27,8 @@ Result<struct stat> stat_at(sys::FdRef folder, const std::string& name) {
   return Error::from_errno(errno, cat("fstatat(", quote(name), ")"));
 }
 
-// All extended attributes, overlayfs's own too: they are what makes whiteouts and opaque folders.
+// All extended attributes, overlayfs's own too: they are what makes opaque folders. That a folder
+// has whiteouts is told by these themselves, and trees of earlier versions have no mark of it.
 Result<std::map<std::string, std::string>> attributes_at(sys::FdRef folder,
                                                          const std::string& name) {
   // By a path of our own through the folder's descriptor: O_PATH descriptors take no attributes.
@@ -40,7 +42,7 @@ Result<std::map<std::string, std::string>> attributes_at(sys::FdRef folder,
   std::map<std::string, std::string> out;
   for (const std::string_view key :
        split(std::string_view(names).substr(0, static_cast<size_t>(size)), '\0')) {
-    if (key.empty()) continue;
+    if (key.empty() || key == kOverlayOrigin) continue;
     std::string value(kMaxAttributeBytes, '\0');
     const ssize_t got =
         ::lgetxattr(path.c_str(), std::string(key).c_str(), value.data(), value.size());

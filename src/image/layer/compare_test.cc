@@ -1,11 +1,13 @@
 #include "image/layer/compare.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/strings.h"
+#include "image/layer/name.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -64,6 +66,16 @@ TEST_F(CompareTest, EachKindOfDifferenceIsNamed) {
     EXPECT_NE(all.find(words), std::string::npos) << words << " in\n" << all;
   }
   EXPECT_EQ(differences(2).size(), 2U);
+}
+
+TEST_F(CompareTest, MarksOfWhiteoutsDoNotCount) {
+  constexpr char kOpaque[] = "trusted.overlay.opaque";
+  if (::setxattr((one() + "/a").c_str(), kOverlayOrigin, "", 0, 0) != 0) {
+    GTEST_SKIP() << "this file system takes no attributes";
+  }
+  EXPECT_THAT(differences(), ::testing::IsEmpty()) << "trees of earlier versions have none";
+  ASSERT_EQ(::setxattr((one() + "/a").c_str(), kOpaque, "y", 1, 0), 0);
+  EXPECT_EQ(differences().size(), 1U);
 }
 
 TEST_F(CompareTest, AttributesCount) {

@@ -14,6 +14,7 @@
 #include "base/strings.h"
 #include "image/blob/hasher.h"
 #include "image/layer/erofs_format.h"
+#include "image/layer/name.h"
 #include "sys/file.h"
 
 static_assert(std::endian::native == std::endian::little,
@@ -132,6 +133,10 @@ Result<std::string> encode_xattrs(const Node& node, bool is_root) {
   // overlayfs does not look for the mark on a layer's root; who stacks the layers is told instead.
   if (node.directory && node.directory->opaque && !is_root) {
     FLUYT_TRY(add("trusted.overlay.opaque", "y"));
+  }
+  // As in a tree of files: see TreeWriter::finish_directory.
+  if (node.directory && node.directory->has_whiteouts && !is_root) {
+    FLUYT_TRY(add(kOverlayOrigin, ""));
   }
   return out;
 }

@@ -354,6 +354,7 @@ Result<> Nodes::add_whiteout(Node& parent, std::string_view hidden) {
   const std::string name(hidden);
   const auto found = parent.directory->children.find(name);
   if (found == parent.directory->children.end()) {
+    parent.directory->has_whiteouts = true;
     return put(parent, name, *FLUYT_TRY(make_node(Kind::kWhiteout)));
   }
   if (found->second->kind == Kind::kDirectory) {

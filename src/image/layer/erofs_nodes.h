@@ -29,6 +29,7 @@ struct Directory {
   bool implied = true;
   bool opaque = false;
   bool replaces = false;  // a whiteout said that the one below goes: nothing is inherited from it
+  bool has_whiteouts = false;
 };
 
 /// One inode to be. Names belong to directories; a hard link is a second name for one node.

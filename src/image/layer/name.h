@@ -55,5 +55,8 @@ Result<ClassifiedName> classify(std::string_view path);
 bool is_allowed_xattr(std::string_view name);
 /// overlayfs's own attributes.
 bool is_overlay_xattr(std::string_view name);
+/// The one that says, on a directory of a layer, that overlayfs has to look for whiteouts in it
+/// also where it merges it with no other. Its value is empty.
+inline constexpr char kOverlayOrigin[] = "trusted.overlay.origin";
 
 }  // namespace fluyt::image

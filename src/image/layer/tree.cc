@@ -300,6 +300,7 @@ Result<> TreeWriter::make_whiteout(const Dir& parent, std::string_view hidden) {
   if (lower_links_.find(path) != lower_links_.end()) return {};
   if (mknodat(parent.fd.raw(), name.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
     ++summary_.inodes;
+    FLUYT_TRY(record(parent.path))->has_whiteouts = true;
     return {};
   }
   if (errno != EEXIST) return failed("mknodat", name);

@@ -69,7 +69,8 @@ class TreeWriter final : public TarSink {
     bool implied = true;
     bool opaque = false;
     bool replaces = false;  // a whiteout said that the one below goes: nothing is inherited from it
-    bool hidden = false;    // found in finish(): a directory above is opaque
+    bool has_whiteouts = false;
+    bool hidden = false;  // found in finish(): a directory above is opaque
     std::unique_ptr<Xattrs> xattrs;
   };
 

@@ -56,6 +56,13 @@ Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& 
       fsetxattr(fd.raw(), "trusted.overlay.opaque", "y", 1, 0) != 0) {
     return failed("fsetxattr trusted.overlay.opaque", path);
   }
+  // Where no other layer has the directory, overlayfs lists it as it is, with whiteouts that nobody
+  // can open, unless this mark makes it look (Linux, ovl_get_inode()). The root it always merges.
+  // A disk without attributes is no reason to refuse the image.
+  if (record.has_whiteouts && !path.empty() && fsetxattr(fd.raw(), kOverlayOrigin, "", 0, 0) != 0 &&
+      errno != EOPNOTSUPP) {
+    return failed(cat("fsetxattr ", kOverlayOrigin), path);
+  }
   // A directory that the tar says nothing of still gets the same time wherever it is unpacked.
   const timespec time{static_cast<time_t>(record.implied ? newest_mtime_ : record.mtime),
                       static_cast<int64_t>(record.implied ? 0 : record.mtime_ns)};
