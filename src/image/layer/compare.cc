@@ -93,8 +93,14 @@ class Comparison {
     }
     if (here.st_mode != there.st_mode) note(path, "has another mode");
     if (here.st_uid != there.st_uid || here.st_gid != there.st_gid) note(path, "has another owner");
-    if (!S_ISDIR(here.st_mode) && here.st_nlink != there.st_nlink) {
-      note(path, "has another number of names");
+    // What names it has elsewhere is no matter of the tree: fix-ups link to its files.
+    bool is_first = true;
+    if (!S_ISDIR(here.st_mode) && (here.st_nlink > 1 || there.st_nlink > 1)) {
+      ++linked_;
+      const uint64_t first = found_first_.try_emplace(here.st_ino, linked_).first->second;
+      if (first != expected_first_.try_emplace(there.st_ino, linked_).first->second)
+        note(path, "is hard-linked to other names");
+      is_first = first == linked_;
     }
     if (here.st_mtim.tv_sec != there.st_mtim.tv_sec ||
         here.st_mtim.tv_nsec != there.st_mtim.tv_nsec) {
@@ -113,8 +119,8 @@ class Comparison {
     } else if (S_ISREG(here.st_mode)) {
       if (here.st_size != there.st_size) {
         note(path, cat("has ", here.st_size, " bytes, expected ", there.st_size));
-      } else if (here.st_nlink == 1 || seen_.insert(here.st_ino).second) {
-        if (!FLUYT_TRY(same_content(found, expected, name))) note(path, "has other content");
+      } else if (is_first && !FLUYT_TRY(same_content(found, expected, name))) {
+        note(path, "has other content");
       }
     } else if (S_ISDIR(here.st_mode)) {
       constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
@@ -146,7 +152,10 @@ class Comparison {
 
   size_t limit_;
   std::vector<std::string> out_;
-  std::set<ino_t> seen_;
+  uint64_t linked_ = 0;  // entries that may have another name, so far
+  // Of such a file the first of its names in this tree, by its number.
+  std::map<ino_t, uint64_t> found_first_;
+  std::map<ino_t, uint64_t> expected_first_;
   std::string one_ = std::string(kPieceBytes, '\0');
   std::string other_ = std::string(kPieceBytes, '\0');
 };

@@ -61,11 +61,25 @@ TEST_F(CompareTest, EachKindOfDifferenceIsNamed) {
   std::string all = join(differences(), "\n");
   for (const char* words :
        {"\"/a\" has another mode", "\"/a/b\" is of another type",
-        "\"/a/file\" has another number of names", "\"/a/file\" has other content",
+        "\"/a/file\" is hard-linked to other names", "\"/a/file\" has other content",
         "\"/a/link\" leads elsewhere", "\"/new\" does not belong there"}) {
     EXPECT_NE(all.find(words), std::string::npos) << words << " in\n" << all;
   }
   EXPECT_EQ(differences(2).size(), 2U);
+}
+
+TEST_F(CompareTest, NamesOutsideTheTreeAreNoDifference) {
+  ASSERT_EQ(::link((one() + "/a/file").c_str(), (folder_.path() + "/third").c_str()), 0);
+  put(one() + "/single", "1");
+  put(other() + "/single", "1");
+  ASSERT_EQ(::link((one() + "/single").c_str(), (folder_.path() + "/second").c_str()), 0);
+  still();
+  EXPECT_THAT(differences(), ::testing::IsEmpty());
+  // The same number of names, other ones.
+  put(one() + "/a/again", "content");
+  ASSERT_EQ(::link((one() + "/a/again").c_str(), (folder_.path() + "/fourth").c_str()), 0);
+  still();
+  EXPECT_THAT(differences(), ::testing::ElementsAre("\"/a/file\" is hard-linked to other names"));
 }
 
 TEST_F(CompareTest, MarksOfWhiteoutsDoNotCount) {
