@@ -17,7 +17,6 @@ namespace fluyt::image {
 
 namespace {
 
-constexpr uint64_t kDiskBlock = 4096;
 constexpr uint32_t kPermissions = 0777;
 constexpr uint32_t kSpecialBits = 07000;
 
@@ -90,12 +89,17 @@ Result<> TreeWriter::begin(TarEntry& entry) {
   return {};
 }
 
-// Something of this name is there already: the later entry wins.
+// Something of this name is there already: the later entry wins. What a file had counts for, and
+// whether it has another name, is not kept: finish() counts again.
 Result<> TreeWriter::clear_way(const Dir& parent, const std::string& name) {
   struct stat info{};
   if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
     return failed("fstatat", name);
-  --summary_.inodes;
+  if (is_whiteout(info)) {
+    --summary_.inodes;
+  } else {
+    count_again_ = true;
+  }
   if (!S_ISDIR(info.st_mode)) {
     if (S_ISLNK(info.st_mode)) forget_dirs();
     return unlinkat(parent.fd.raw(), name.c_str(), 0) == 0 ? Result<>() : failed("unlinkat", name);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -52,6 +54,7 @@ class TreeWriter final : public TarSink {
   Result<TreeSummary> finish();
 
  private:
+  static constexpr uint64_t kDiskBlock = 4096;
   using Xattrs = std::vector<std::pair<std::string, std::string>>;
   /// An open directory and its path with no symlink in it.
   struct Dir {
@@ -99,6 +102,7 @@ class TreeWriter final : public TarSink {
 
   // tree_finish.cc
   Result<> finish_directory(const std::string& path, const DirRecord& record);
+  Result<> count_files(sys::FdRef directory);
   Result<> set_xattrs(sys::FdRef fd, const Xattrs& xattrs, std::string_view path);
   Result<> report(TreeSummary& summary);
 
@@ -118,6 +122,12 @@ class TreeWriter final : public TarSink {
   uint64_t entries_ = 0;
   int64_t newest_mtime_ = 0;
   TreeSummary summary_;
+  bool count_again_ = false;  // something went that summary_ counts
+  struct Names {
+    uint64_t count = 0;
+    uint64_t disk_bytes = 0;  // of the file, for each of its names
+  };
+  std::map<nlink_t, Names> names_;  // found in finish(): by how many names their files have
 
   TarEntry file_;  // the one that data() writes to
   sys::Fd file_fd_;

@@ -3,12 +3,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
 #include "base/strings.h"
 #include "image/layer/name.h"
 #include "image/layer/tree.h"
+#include "sys/dir_stack.h"
 #include "sys/file.h"
 
 // What TreeWriter does when all entries are in: directories get their looks, and what a chain of
@@ -17,6 +19,8 @@
 namespace fluyt::image {
 
 namespace {
+
+constexpr uint64_t kStatBlock = 512;  // of st_blocks, on every disk
 
 Error failed(std::string_view call, std::string_view path) {
   const int error = errno;
@@ -63,11 +67,30 @@ Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& 
       errno != EOPNOTSUPP) {
     return failed(cat("fsetxattr ", kOverlayOrigin), path);
   }
+  if (count_again_) FLUYT_TRY(count_files(fd));
   // A directory that the tar says nothing of still gets the same time wherever it is unpacked.
   const timespec time{static_cast<time_t>(record.implied ? newest_mtime_ : record.mtime),
                       static_cast<int64_t>(record.implied ? 0 : record.mtime_ns)};
   const std::array<timespec, 2> times{time, time};
   if (futimens(fd.raw(), times.data()) != 0) return failed("futimens", path);
+  return {};
+}
+
+// All names of a file are in this tree, so that a file of three is counted by its thirds.
+Result<> TreeWriter::count_files(sys::FdRef directory) {
+  sys::DirStack at = FLUYT_TRY(sys::DirStack::open(directory, "."));
+  while (const dirent* entry = FLUYT_TRY(at.read())) {
+    struct stat info{};
+    if (fstatat(directory.raw(), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return failed("fstatat", entry->d_name);
+    if (S_ISDIR(info.st_mode)) continue;
+    Names& names = names_[info.st_nlink];
+    ++names.count;
+    if (!S_ISREG(info.st_mode)) continue;
+    const auto bytes = std::min(static_cast<uint64_t>(info.st_size),
+                                static_cast<uint64_t>(info.st_blocks) * kStatBlock);
+    names.disk_bytes += (bytes + kDiskBlock - 1) / kDiskBlock * kDiskBlock;
+  }
   return {};
 }
 
@@ -103,6 +126,14 @@ Result<TreeSummary> TreeWriter::finish() {
     FLUYT_TRY_CONTEXT(finish_directory(path, record), cat("directory ", quote(path)));
   }
   TreeSummary summary = std::move(summary_);
+  if (count_again_) {
+    summary.inodes = records_.size() - 1;  // the root is not counted
+    summary.disk_bytes = 0;
+    for (const auto& [links, names] : names_) {
+      summary.inodes += names.count / links;
+      summary.disk_bytes += names.disk_bytes / links;
+    }
+  }
   summary.opaque_root = records_.at("").opaque;
   FLUYT_TRY(report(summary));
   return summary;

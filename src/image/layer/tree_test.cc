@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <sys/sysmacros.h>
 
+#include "image/layer/compare.h"
 #include "image/layer/layer_test.h"
 
 namespace fluyt::image {
@@ -129,6 +130,26 @@ TEST_P(Tree, TheLastOfOneNameWins) {
   EXPECT_TRUE(S_ISDIR(look(info, "l").mode));
   EXPECT_FALSE(has(info, "d/own"));
   EXPECT_EQ(look(info, "self").content, "s");
+}
+
+TEST_P(Tree, WhatGaveWayIsNotCounted) {
+  TarBuild tar;
+  tar.file("f", std::string(200'000, '1')).file("f", "2");  // data
+  tar.dir("d").dir("d/e").file("d/e/f", std::string(200'000, '3')).file("d/.wh.w");
+  tar.hard_link("kept", "d/e/f").symlink("d", "kept");         // a whole directory
+  tar.file("a", "4").hard_link("b", "a").file("a", "5");       // one name of two
+  tar.file("x", "6").hard_link("y", "x").hard_link("z", "x");  // three of one
+  tar.pax({{"GNU.sparse.size", "104857600"},
+           {"GNU.sparse.numblocks", "1"},
+           {"GNU.sparse.map", "52428800,5"}});
+  tar.file("sparse", "abcde");
+  const LayerInfo info = unpack_ok(tar.end());
+  const auto count = count_tree(sys::open(tree_of(info), O_RDONLY | O_DIRECTORY).value()).value();
+  EXPECT_EQ(count.inodes, 7U);  // f kept d a b x sparse
+  if (form() != LayerForm::kDirectory) return;
+  EXPECT_EQ(info.inodes, 7U);
+  EXPECT_GE(info.disk_bytes, 200'000U);
+  EXPECT_LE(info.disk_bytes, 200'704U + 6 * 4096U);
 }
 
 TEST_P(Tree, ACachedParentThatIsReplacedIsForgotten) {
