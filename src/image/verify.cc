@@ -82,11 +82,12 @@ class Store::Verification {
       FLUYT_TRY(blob(digest));
       report(digest, LayerProgress::Phase::kDone, bytes, bytes);
     }
-    for (const auto& [diff_id, layer] : layers_) {
+    for (const auto& [diff_id, sources] : layers_) {
       FLUYT_TRY(check_cancelled());
-      report(diff_id, LayerProgress::Phase::kFetching, 0, layer.blob_bytes);
-      FLUYT_TRY(this->layer(layer));
-      report(diff_id, LayerProgress::Phase::kDone, layer.blob_bytes, layer.blob_bytes);
+      const uint64_t bytes = sources.front().blob_bytes;
+      report(diff_id, LayerProgress::Phase::kFetching, 0, bytes);
+      FLUYT_TRY(layer(sources));
+      report(diff_id, LayerProgress::Phase::kDone, bytes, bytes);
     }
     return std::move(report_);
   }
@@ -150,7 +151,12 @@ class Store::Verification {
       }
       for (const ImageLayer& layer : row.layers) {
         add_blob(layer.blob_digest);
-        layers_.emplace(layer.diff_id, layer);
+        auto& sources = layers_[layer.diff_id];
+        if (std::none_of(sources.begin(), sources.end(), [&](const auto& other) {
+              return other.blob_digest == layer.blob_digest;
+            })) {
+          sources.push_back(layer);
+        }
       }
     }
     return {};
@@ -270,22 +276,72 @@ class Store::Verification {
     return last;
   }
 
-  Result<> layer(const ImageLayer& layer) {
-    const LayerHold hold(store_, layer.diff_id);
-    const bool has_blob =
-        blobs_.contains(layer.blob_digest) && !damaged_blobs_.contains(layer.blob_digest);
-    std::string finding = FLUYT_TRY(has_blob ? compare(layer) : count(layer));
-    ++(has_blob ? report_.layers_compared : report_.layers_counted);
+  bool has_blob(const ImageLayer& layer) const {
+    return blobs_.contains(layer.blob_digest) && !damaged_blobs_.contains(layer.blob_digest) &&
+           !misfits_.contains({layer.diff_id, layer.blob_digest});
+  }
+
+  Result<> layer(const std::vector<ImageLayer>& sources) {
+    const oci::Digest& diff_id = sources.front().diff_id;
+    const LayerHold hold(store_, diff_id);
+    const ImageLayer* kept = FLUYT_TRY(find_kept(sources));
+    const ImageLayer& source = kept != nullptr ? *kept : sources.front();
+    std::string finding = FLUYT_TRY(kept != nullptr ? compare(source) : count(source));
+    ++(kept != nullptr ? report_.layers_compared : report_.layers_counted);
     // What is not needed any more makes room for the next.
     if (scratch_store_ && (finding.empty() || !options_.repair)) {
-      FLUYT_TRY(scratch_store_->remove(layer.diff_id));
+      FLUYT_TRY(scratch_store_->remove(diff_id));
     }
     if (finding.empty()) return {};
-    Damage damage{Damage::Kind::kLayer, layer.diff_id.text(), std::move(finding), {}, {}};
-    name_users(damage, layer.diff_id);
-    if (options_.repair) to_mend_.emplace_back(report_.damages.size(), layer);
+    Damage damage{Damage::Kind::kLayer, diff_id.text(), std::move(finding), {}, {}};
+    name_users(damage, diff_id);
+    if (options_.repair) to_mend_.emplace_back(report_.damages.size(), source);
     report_.damages.push_back(std::move(damage));
     return {};
+  }
+
+  // The one whose blob is kept, and unpacked into the scratch store where the form needs that;
+  // null: none of them. A blob with the right digest need not be this layer's: when a tree is here
+  // already, nobody unpacks what another image says that it comes from.
+  Result<const ImageLayer*> find_kept(const std::vector<ImageLayer>& sources) {
+    for (const ImageLayer& layer : sources) {
+      if (!has_blob(layer)) continue;
+      if (form_of(layer.diff_id) == LayerForm::kErofs) return &layer;
+      KeptSource source(store_.blobs_);
+      auto unpacked = unpack(source, layer);
+      if (unpacked.ok()) return &layer;
+      Error error = std::move(unpacked).error();
+      if (error.code() == Code::kDataLoss || error.code() == Code::kInvalidArgument) {
+        note_misfit(layer, error);
+      } else if (error.code() == Code::kResourceExhausted) {
+        store_.logger_.warn(cat("verify: not compared with what its blob unpacks to: layer ",
+                                layer.diff_id.text(), ": ", error.message()));
+      } else {
+        return error;
+      }
+    }
+    return static_cast<const ImageLayer*>(nullptr);
+  }
+
+  void note_misfit(const ImageLayer& layer, const Error& why) {
+    misfits_.emplace(layer.diff_id, layer.blob_digest);
+    Damage damage{Damage::Kind::kBlob,
+                  layer.blob_digest.text(),
+                  cat("does not unpack to the layer ", layer.diff_id.text(), ": ", why.message()),
+                  {},
+                  {}};
+    store_.catalog_->read([&](const CatalogState& state) {
+      for (const auto& [id, row] : state.images) {
+        if (std::find(row.layers.begin(), row.layers.end(), layer) != row.layers.end())
+          damage.images.push_back(id);
+      }
+      return 0;
+    });
+    if (options_.repair) {
+      damage.outcome = Damage::Outcome::kNotRepaired;
+      damage.note = "its digest is right: the image was made with it, remove that";
+    }
+    report_.damages.push_back(std::move(damage));
   }
 
   // What the kept blob unpacks to, beside what is there.
@@ -294,8 +350,6 @@ class Store::Verification {
     if (!record.ok()) return record.error().message();
     if (!record->has_value()) return std::string("is not there");
     if ((*record)->form == LayerForm::kErofs) return check_image(**record);
-    KeptSource source(store_.blobs_);
-    FLUYT_TRY(unpack(source, layer));
     auto found = open_tree(store_.options_.root, layer.diff_id);
     if (!found.ok()) return found.error().message();
     const sys::Fd expected = FLUYT_TRY(open_tree(scratch_->path(), layer.diff_id));
@@ -384,16 +438,19 @@ class Store::Verification {
     if (auto there = FLUYT_TRY(scratch_store_ ? scratch_store_->find(layer.diff_id)
                                               : Result<std::optional<LayerInfo>>(std::nullopt))) {
       fresh = std::move(*there);
-    } else if (blobs_.contains(layer.blob_digest) && !damaged_blobs_.contains(layer.blob_digest)) {
+    } else if (has_blob(layer)) {
       KeptSource source(store_.blobs_);
       fresh = FLUYT_TRY(unpack(source, layer));
     } else {
       how = "fetched and unpacked again";
-      FLUYT_TRY(fetch(damage.images, [&](registry::Session& session, const ImageRow&) -> Result<> {
-        FetchedSource source(session);
-        fresh = FLUYT_TRY(unpack(source, layer));
-        return {};
-      }));
+      FLUYT_TRY(
+          fetch(damage.images, [&](registry::Session& session, const ImageRow& row) -> Result<> {
+            FetchedSource source(session);
+            for (const ImageLayer& its : row.layers) {
+              if (its.diff_id == layer.diff_id) fresh = FLUYT_TRY(unpack(source, its));
+            }
+            return {};
+          }));
     }
     // A container that is being created waits for the claim, and finds the good tree.
     const auto claimed = store_.layer_pins_.claim({layer.diff_id});
@@ -430,9 +487,11 @@ class Store::Verification {
 
   Store& store_;
   const VerifyOptions& options_;
-  std::map<oci::Digest, uint64_t> blobs_;     // and their bytes, for progress
-  std::map<oci::Digest, ImageLayer> layers_;  // by diff id
+  std::map<oci::Digest, uint64_t> blobs_;  // and their bytes, for progress
+  /// By diff id, and for each the blobs that images say it comes from.
+  std::map<oci::Digest, std::vector<ImageLayer>> layers_;
   std::set<oci::Digest> damaged_blobs_;
+  std::set<std::pair<oci::Digest, oci::Digest>> misfits_;  // see find_kept(): diff id and blob
   std::optional<sys::TempDir> scratch_;
   std::unique_ptr<LayerStore> scratch_store_;
   std::vector<std::pair<size_t, ImageLayer>> to_mend_;  // the place in the report's damages

@@ -188,6 +188,69 @@ TEST_F(VerifyTest, WhereNothingCanBeFetchedTheReasonIsTold) {
   EXPECT_EQ(store_->list()->size(), 1U);
 }
 
+TEST_F(VerifyTest, ALayerThatAFixUpLinksToIsWhole) {
+  ImageMaker maker = image_with("one");
+  maker.add_layer({{"etc/", ""}, {"etc/link", "", "", "etc/passwd"}});
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  struct stat info{};
+  ASSERT_EQ(::stat(path(in_layer(maker, 0, "etc/passwd")).c_str(), &info), 0);
+  ASSERT_GE(info.st_nlink, 2U);
+  EXPECT_THAT(verify().damages, IsEmpty());
+}
+
+TEST_F(VerifyTest, ALayerOfWhichSomethingGaveWayIsWhole) {
+  ImageMaker maker = image_with("one");
+  maker.add_layer({{"f", std::string(100'000, 'x')},
+                   {"f", "short"},
+                   {"d/", ""},
+                   {"d/in", "x"},
+                   {"d/in2", "x"},
+                   {"d", "a file"}});
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull_to_run("a/b:v1").ok());
+  const VerifyReport report = verify();
+  EXPECT_EQ(report.layers_counted, 3U);
+  EXPECT_THAT(report.damages, IsEmpty());
+}
+
+// An image says of somebody else's layer, which is here, that it comes from another blob.
+TEST_F(VerifyTest, ABlobThatIsNotItsLayersEndsNothing) {
+  ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image good = pull("a/b:v1").value();
+  ImageMaker liar = image_with("two");
+  liar.add_layer({{"other", "x"}});
+  liar.config().diff_ids[0] = maker.config().diff_ids[1];  // by the blob of another layer of both
+  liar.config().diff_ids[2] = maker.config().diff_ids[1];
+  liar.serve(*fake_, "a/b", "liar");
+  const Image bad = pull("a/b:liar").value();
+  flip(in_layer(maker, 1, "etc/hostname"));
+  for (const bool repair : {false, true}) {
+    const VerifyReport report = verify(repair);
+    size_t layers = 0;
+    for (const Damage& damage : report.damages) {
+      if (damage.kind == Damage::Kind::kLayer) {
+        ++layers;
+        EXPECT_EQ(damage.digest, maker.config().diff_ids[1].text());
+        EXPECT_EQ(damage.outcome, repair ? Outcome::kRepaired : Outcome::kFound) << damage.note;
+        continue;
+      }
+      EXPECT_THAT(damage.finding, HasSubstr("does not unpack to the layer"));
+      EXPECT_THAT(damage.images, ElementsAre(bad.id));
+      EXPECT_EQ(damage.outcome, repair ? Outcome::kNotRepaired : Outcome::kFound);
+    }
+    EXPECT_EQ(layers, 1U);
+  }
+  ASSERT_TRUE(store_->remove(good.id).ok());
+  const VerifyReport report = verify();
+  EXPECT_EQ(report.layers_counted, 1U);
+  ASSERT_EQ(report.damages.size(), 2U);
+  EXPECT_EQ(report.damages[0].kind, Damage::Kind::kBlob);
+  ASSERT_TRUE(store_->remove(bad.id).ok());
+  EXPECT_THAT(verify().damages, IsEmpty());
+}
+
 // The catalogue in every bad state that a disk may leave it in: no image is lost, no root either.
 TEST_F(VerifyTest, ALostCatalogueIsMadeAgainWithImagesNamesBlobsAndRoots) {
   const ImageMaker maker = image_with("one");
