@@ -39,10 +39,7 @@ void Monitor::on_children() {
 }
 
 void Monitor::on_exit(pid_t pid, sys::ExitStatus status) {
-  if (workers_.on_exit(pid, status)) {
-    if (!workers_.any_makes_children()) early_exits_.clear();
-    return;
-  }
+  if (workers_.on_exit(pid, status)) return;
   if (const auto at = execs_.find(pid); at != execs_.end()) {
     const Exec exec = std::move(at->second);
     execs_.erase(at);
@@ -64,15 +61,11 @@ void Monitor::on_exit(pid_t pid, sys::ExitStatus status) {
       return on_container_exit(*container, status);
   }
   // An orphan that we adopted, unless a worker is about to tell us of it.
-  if (workers_.any_makes_children()) early_exits_[pid] = status;
+  workers_.keep_exit(pid, status);
 }
 
 void Monitor::take_early_exit(pid_t pid) {
-  const auto at = early_exits_.find(pid);
-  if (at == early_exits_.end()) return;
-  const sys::ExitStatus status = at->second;
-  early_exits_.erase(at);
-  on_exit(pid, status);
+  if (const auto status = workers_.take_exit(pid)) on_exit(pid, *status);
 }
 
 void Monitor::on_container_exit(Container& container, sys::ExitStatus status) {

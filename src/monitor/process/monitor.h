@@ -168,7 +168,6 @@ class Monitor {
   std::map<pid_t, Exec> execs_;
   std::deque<EndedExec> ended_execs_;  // the last few, whose sessions may live on
   uint64_t next_exec_ = 1;
-  std::map<pid_t, sys::ExitStatus> early_exits_;  // while a worker makes children
 
   struct Ending {
     std::vector<RequestKey> keys;

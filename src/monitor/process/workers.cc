@@ -168,6 +168,8 @@ void Workers::tell(Worker& worker, Result<WorkerReply> reply) {
   if (!worker.done) return;
   const auto done = std::exchange(worker.done, nullptr);
   done(std::move(reply), worker.announced);
+  // What nobody can name now was an orphan's: its number may soon be another's.
+  if (!any_may_name_children()) exits_.clear();
 }
 
 void Workers::on_message(pid_t pid) {
@@ -219,9 +221,22 @@ bool Workers::busy() const {
                      [](const auto& entry) { return entry.second->done != nullptr; });
 }
 
-bool Workers::any_makes_children() const {
-  return std::any_of(workers_.begin(), workers_.end(),
-                     [](const auto& entry) { return entry.second->makes_children; });
+void Workers::keep_exit(pid_t pid, sys::ExitStatus status) {
+  if (any_may_name_children()) exits_[pid] = status;
+}
+
+std::optional<sys::ExitStatus> Workers::take_exit(pid_t pid) {
+  const auto at = exits_.find(pid);
+  if (at == exits_.end()) return std::nullopt;
+  const sys::ExitStatus status = at->second;
+  exits_.erase(at);
+  return status;
+}
+
+bool Workers::any_may_name_children() const {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& entry) {
+    return entry.second->makes_children && entry.second->done != nullptr;
+  });
 }
 
 }  // namespace fluyt::monitor

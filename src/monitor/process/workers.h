@@ -34,8 +34,8 @@ struct WorkerJob {
   std::function<Result<WorkerReply>(const Announce&)> body;
   std::vector<sys::FdRef> keep;  // descriptors that the body uses
   int64_t deadline_ms = 30'000;
-  /// It makes processes that become the monitor's children: while it runs, an exit of an unknown
-  /// child is remembered, for the reply that names the child may be on its way.
+  /// It makes processes that become the monitor's children: until it has told, an exit of an
+  /// unknown child is kept, for the reply that names the child may be on its way.
   bool makes_children = false;
   /// Told once, on the loop: the reply, the body's error, or kDeadlineExceeded when the worker was
   /// given up (`announced` is the last thing that it said). A worker that a dead file system holds
@@ -58,7 +58,11 @@ class Workers {
   void cancel(WorkerId id);
   /// A child of the monitor was reaped. True when it was a worker.
   bool on_exit(pid_t pid, sys::ExitStatus status);
-  bool any_makes_children() const;
+  /// A child that nobody knows was reaped: its exit is kept while a worker may still name it. One
+  /// that has told or was given up names nobody any more, however long it lives.
+  void keep_exit(pid_t pid, sys::ExitStatus status);
+  /// The exit of a child that a reply has just named, when it came first.
+  std::optional<sys::ExitStatus> take_exit(pid_t pid);
   /// Whether `session` was the session of a worker that was given up.
   bool was_given_up(pid_t session) const { return given_up_.contains(session); }
   /// Whether one is about something that somebody waits for.
@@ -81,11 +85,13 @@ class Workers {
   bool take_message(Worker& worker);
   void tell(Worker& worker, Result<WorkerReply> reply);
   void give_up(Worker& worker, Error why);
+  bool any_may_name_children() const;
 
   Loop& loop_;
   WorkerId next_id_ = 1;
   std::map<pid_t, std::shared_ptr<Worker>> workers_;
-  std::set<pid_t> given_up_;  // of those that make children: their sessions
+  std::set<pid_t> given_up_;                // of those that make children: their sessions
+  std::map<pid_t, sys::ExitStatus> exits_;  // of children that a reply may name
 };
 
 }  // namespace fluyt::monitor
