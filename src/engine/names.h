@@ -35,7 +35,8 @@ class Names {
   }
 
   /// How the verb that claimed `name` ended: everybody who joined gets the same. With `keep` the
-  /// name stays taken.
+  /// name stays taken, unless its object has been released meanwhile: it is visible, and may be
+  /// removed, a moment before its verb ends.
   enum class Keep { kYes, kNo };
   void settle(const Name& name, const Result<std::string>& outcome, Keep keep) {
     auto table = table_.lock();
@@ -43,7 +44,7 @@ class Names {
     if (found == table->end()) return;
     found->second.promise.set_value(outcome);
     found->second.settled = true;
-    if (keep == Keep::kNo) table->erase(found);
+    if (keep == Keep::kNo || found->second.released) table->erase(found);
   }
 
   /// For an object that was loaded. The first one wins.
@@ -58,15 +59,16 @@ class Names {
   void release(const Name& name, const std::string& id) {
     auto table = table_.lock();
     const auto found = table->find(name);
-    if (found != table->end() && found->second.settled && found->second.holder == id) {
-      table->erase(found);
-    }
+    if (found == table->end() || found->second.holder != id) return;
+    found->second.released = true;
+    if (found->second.settled) table->erase(found);
   }
 
  private:
   struct Entry {
     std::string holder;
     bool settled = false;
+    bool released = false;  // before it was settled
     std::promise<Result<std::string>> promise;
     Outcome outcome;
   };

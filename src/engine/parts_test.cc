@@ -43,6 +43,19 @@ TEST(NamesTest, OnlyTheHolderReleases) {
   EXPECT_EQ(names.claim("n", "3").kind, Claims::Claim::Kind::kMine);
 }
 
+// A remove that waited for the verb that makes the object may end before that verb settles.
+TEST(NamesTest, ANameThatIsReleasedBeforeItIsSettledIsFree) {
+  Claims names;
+  names.claim("n", "1");
+  const auto second = names.claim("n", "2");
+  names.release("n", "2");
+  names.release("n", "1");
+  EXPECT_EQ(names.claim("n", "3").kind, Claims::Claim::Kind::kUnderWay);
+  names.settle("n", std::string("1"), Claims::Keep::kYes);
+  EXPECT_EQ(*second.outcome.get(), "1");
+  EXPECT_EQ(names.claim("n", "4").kind, Claims::Claim::Kind::kMine);
+}
+
 TEST(ExecTableTest, AnExitThatComesFirstIsKept) {
   ExecTable table;
   table.exited("s", 4, 9);
