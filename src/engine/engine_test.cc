@@ -574,6 +574,27 @@ TEST_F(EngineTest, AKillOfWhatTheMonitorDoesNotKnowEndsIt) {
   EXPECT_EQ((*engine_->get_container(id))->reason, "MonitorLost");
 }
 
+// What a monitor left on record is swept away with it.
+TEST_F(EngineTest, AnExitOnALostMonitorsRecordIsKept) {
+  const std::string id = running();
+  const std::string folder =
+      cat(folder_->path(), "/state/sandboxes/", sandbox_, "/monitor/containers");
+  ASSERT_TRUE(sys::make_dirs(folder, 0700).ok());
+  monitor::ContainerInfo info = world_.containers[id];
+  info.state = monitor::ContainerState::kExited;
+  info.exit_code = 3;
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, cat(folder, "/", id, ".json"),
+                                     monitor::encode_record(info), 0600)
+                  .ok());
+  world_.at_shutdown = [&] { EXPECT_TRUE(sys::remove_tree(folder).ok()); };
+  world_.clients_lost = true;
+  world_.events.lost();
+  EXPECT_TRUE(
+      eventually([&] { return (*engine_->get_container(id))->state == ContainerState::kExited; }));
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 3);
+  EXPECT_EQ((*engine_->get_container(id))->reason, "Error");
+}
+
 TEST_F(EngineTest, ThePodInitsEndIsTheSandboxs) {
   const std::string id = running();
   std::mutex mutex;

@@ -160,6 +160,7 @@ Result<std::unique_ptr<Session>> start(const std::shared_ptr<Engine::Core>& core
     request.out = out.write;
     request.err = err.write;
   }
+  const ExecTable::Starting starting(core->execs, target.container->sandbox_id);
   auto started = target.client->exec(request);
   if (!started.ok()) {
     return about_program(std::move(started).error())

@@ -1,6 +1,7 @@
 #include "engine/exec_table.h"
 
 #include <chrono>
+#include <utility>
 
 #include "sys/file.h"
 
@@ -43,28 +44,57 @@ Result<sys::FdRef> ExecWait::wake_fd() {
   return wake_read_.ref();
 }
 
+ExecTable::Starting::Starting(ExecTable& table, std::string sandbox_id)
+    : table_(table), sandbox_id_(std::move(sandbox_id)) {
+  ++(*table_.sandboxes_.lock())[sandbox_id_].starting;
+}
+
+ExecTable::Starting::~Starting() {
+  auto sandboxes = table_.sandboxes_.lock();
+  const auto at = sandboxes->find(sandbox_id_);
+  if (--at->second.starting == 0) at->second.early.clear();
+  if (at->second.empty()) sandboxes->erase(at);
+}
+
 ExecWaitPtr ExecTable::claim(const std::string& sandbox_id, uint64_t exec_id) {
-  auto waits = waits_.lock();
-  ExecWaitPtr& wait = (*waits)[{sandbox_id, exec_id}];
+  auto sandboxes = sandboxes_.lock();
+  OfSandbox& of = (*sandboxes)[sandbox_id];
+  ExecWaitPtr& wait = of.waits[exec_id];
   if (!wait) wait = std::make_shared<ExecWait>();
+  if (const auto early = of.early.find(exec_id); early != of.early.end()) {
+    wait->set(early->second);
+    of.early.erase(early);
+  }
   return wait;
 }
 
 void ExecTable::exited(const std::string& sandbox_id, uint64_t exec_id, int32_t code) {
-  claim(sandbox_id, exec_id)->set(code);
+  auto sandboxes = sandboxes_.lock();
+  const auto at = sandboxes->find(sandbox_id);
+  if (at == sandboxes->end()) return;
+  OfSandbox& of = at->second;
+  if (const auto wait = of.waits.find(exec_id); wait != of.waits.end()) {
+    wait->second->set(code);
+  } else if (of.starting > 0) {
+    of.early[exec_id] = code;
+  }
 }
 
 void ExecTable::forget(const std::string& sandbox_id, uint64_t exec_id) {
-  waits_.lock()->erase({sandbox_id, exec_id});
+  auto sandboxes = sandboxes_.lock();
+  const auto at = sandboxes->find(sandbox_id);
+  if (at == sandboxes->end()) return;
+  at->second.waits.erase(exec_id);
+  if (at->second.empty()) sandboxes->erase(at);
 }
 
 void ExecTable::end_all(const std::string& sandbox_id, int32_t code) {
-  auto waits = waits_.lock();
-  auto place = waits->lower_bound({sandbox_id, 0});
-  while (place != waits->end() && place->first.first == sandbox_id) {
-    place->second->set(code);
-    place = waits->erase(place);
-  }
+  auto sandboxes = sandboxes_.lock();
+  const auto at = sandboxes->find(sandbox_id);
+  if (at == sandboxes->end()) return;
+  for (const auto& [id, wait] : at->second.waits) wait->set(code);
+  at->second.waits.clear();
+  if (at->second.empty()) sandboxes->erase(at);
 }
 
 }  // namespace fluyt::engine

@@ -1,13 +1,13 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "base/guarded.h"
 #include "base/result.h"
@@ -34,10 +34,23 @@ class ExecWait {
 };
 using ExecWaitPtr = std::shared_ptr<ExecWait>;
 
-/// The execs of all sandboxes. An exit may be told before the call that started the exec returns,
-/// so whoever comes first makes the place.
+/// The execs of all sandboxes. An exit may be told before the call that started the exec returns:
+/// while one of the sandbox is being started, exits that nobody waits for yet are kept. Others are
+/// of execs whose caller has gone, or are told again. Thread-safe.
 class ExecTable {
  public:
+  /// An exec of the sandbox is being started: to be held until it is claimed.
+  class Starting {
+   public:
+    Starting(ExecTable& table, std::string sandbox_id);
+    Starting(const Starting&) = delete;
+    Starting& operator=(const Starting&) = delete;
+    ~Starting();
+
+   private:
+    ExecTable& table_;
+    const std::string sandbox_id_;
+  };
   ExecWaitPtr claim(const std::string& sandbox_id, uint64_t exec_id);
   void exited(const std::string& sandbox_id, uint64_t exec_id, int32_t code);
   void forget(const std::string& sandbox_id, uint64_t exec_id);
@@ -45,8 +58,13 @@ class ExecTable {
   void end_all(const std::string& sandbox_id, int32_t code);
 
  private:
-  using Key = std::pair<std::string, uint64_t>;
-  Guarded<std::map<Key, ExecWaitPtr>> waits_;
+  struct OfSandbox {
+    std::map<uint64_t, ExecWaitPtr> waits;  // that are claimed
+    size_t starting = 0;
+    std::map<uint64_t, int32_t> early;  // exits, while one is being started
+    bool empty() const { return waits.empty() && starting == 0; }
+  };
+  Guarded<std::map<std::string, OfSandbox>> sandboxes_;
 };
 
 }  // namespace fluyt::engine

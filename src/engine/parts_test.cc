@@ -58,8 +58,25 @@ TEST(NamesTest, ANameThatIsReleasedBeforeItIsSettledIsFree) {
 
 TEST(ExecTableTest, AnExitThatComesFirstIsKept) {
   ExecTable table;
+  const ExecTable::Starting starting(table, "s");
   table.exited("s", 4, 9);
   EXPECT_EQ(table.claim("s", 4)->wait(Deadline::after_ms(0)), 9);
+}
+
+TEST(ExecTableTest, AnExitThatNobodyIsToClaimIsForgotten) {
+  ExecTable table;
+  table.exited("s", 1, 9);
+  {
+    const ExecTable::Starting starting(table, "s");
+    EXPECT_FALSE(table.claim("s", 1)->code());
+    table.forget("s", 1);
+    table.exited("s", 1, 9);  // told again
+    table.exited("t", 2, 9);
+  }
+  const ExecTable::Starting other(table, "s");
+  const ExecTable::Starting of_t(table, "t");
+  EXPECT_FALSE(table.claim("s", 1)->code());
+  EXPECT_FALSE(table.claim("t", 2)->code());
 }
 
 TEST(ExecTableTest, TheEndOfTheSandboxEndsTheWait) {

@@ -120,14 +120,15 @@ Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
   const trace::Span span("monitor");
   const SandboxPtr sandbox = entry.value();
   const std::string dir = sandbox_dir(sandbox->id);
-  if (const auto client = entry.client()) {
-    const Result<> ended = client->shutdown(Deadline::after_ms(kShutdownMs));
-    log_if_failed(ended, cat("sandbox ", sandbox->id, ": monitor does not end, ending it"));
-  }
-  // What a monitor that died left to be seen, before it is swept away.
+  // What a monitor that died left to be seen, before it is swept away: a client that has lost it
+  // does so when it is to end it.
   auto records = monitor::read_records(monitor_dir(sandbox->id));
   if (records.ok()) {
     for (const auto& info : *records) container_told(info);
+  }
+  if (const auto client = entry.client()) {
+    const Result<> ended = client->shutdown(Deadline::after_ms(kShutdownMs));
+    log_if_failed(ended, cat("sandbox ", sandbox->id, ": monitor does not end, ending it"));
   }
   FLUYT_TRY(monitor::clean_after(monitor_dir(sandbox->id), Deadline::after_ms(kShutdownMs)));
   entry.set_client(nullptr);

@@ -46,6 +46,10 @@ struct FakeWorld {
   std::string netns;                               // of the sandboxes made
   std::set<std::string> attached;
   std::atomic<int> failing_detaches{0};
+  std::atomic<bool> adopts_fail{false};   // the monitor is there and does not answer
+  std::atomic<bool> clients_lost{false};  // their monitors are gone
+  std::function<void()> at_shutdown;
+  std::function<void(const std::string& id)> at_checkpoint;
   std::function<void()> at_detach;
   std::function<void()> at_make_sandbox;
   std::function<void(const std::string& id)> at_create;  // made, and not answered yet
@@ -244,6 +248,7 @@ class FakeClient final : public monitor::Client {
   }
   Result<> checkpoint(const monitor::CheckpointRequest& request, Deadline) override {
     FLUYT_TRY(world_.check("checkpoint"));
+    if (world_.at_checkpoint) world_.at_checkpoint(request.id);
     FLUYT_TRY(sys::make_dirs(request.folder + "/checkpoint", 0700));
     FLUYT_TRY(sys::write_file_atomic(sys::kCwd, request.folder + "/checkpoint/pages-1.img",
                                      "memory", 0600));
@@ -258,13 +263,14 @@ class FakeClient final : public monitor::Client {
     return all;
   }
   Result<> shutdown(Deadline) override {
+    if (world_.at_shutdown) world_.at_shutdown();
     const std::scoped_lock lock(world_.mutex);
     world_.monitors.erase(sandbox_);
     return {};
   }
   std::string program() const override { return program_; }
   Result<> replace(sys::FdRef, sys::FdRef, Deadline) override { return {}; }
-  bool lost() const override { return false; }
+  bool lost() const override { return world_.clients_lost; }
 
  private:
   FakeWorld& world_;
@@ -288,6 +294,7 @@ class FakeHub final : public monitor::Hub {
   }
   Result<std::shared_ptr<monitor::Client>> adopt(const std::string& id, const std::string&,
                                                  monitor::Events events) override {
+    if (world_.adopts_fail) return Error(Code::kDeadlineExceeded, "no answer in time");
     const std::scoped_lock lock(world_.mutex);
     if (!world_.monitors.contains(id)) return Error(Code::kNotFound, "no monitor");
     world_.events = events;

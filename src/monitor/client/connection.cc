@@ -154,7 +154,7 @@ void Connection::on_frame(const std::string& json) {
   if (auto* got = std::get_if<wire::Answer>(&*reply)) return answer(std::move(*got));
   const auto& event = std::get<wire::Event>(*reply).what;
   if (const auto* info = std::get_if<ContainerInfo>(&event)) {
-    if (events_.container_changed) events_.container_changed(*info);
+    tell(*info);
   } else if (const auto* exited = std::get_if<wire::ExecExited>(&event)) {
     if (events_.exec_exited) events_.exec_exited(exited->exec_id, exited->exit_code);
   } else if (std::holds_alternative<wire::PodInitEnded>(event)) {
@@ -162,21 +162,60 @@ void Connection::on_frame(const std::string& json) {
   }
 }
 
+void Connection::tell(const ContainerInfo& info) {
+  if (events_.container_changed) events_.container_changed(info);
+}
+
 void Connection::answer(wire::Answer answer) {
   auto fds = reader_.take_fds(answer.fds);
-  const std::lock_guard lock(mutex_);
-  const auto at = pending_.find(answer.id);
-  if (at == pending_.end()) return;  // its caller has given up
-  if (!answer.outcome.ok()) {
-    at->second->reply = Result<Reply>(std::move(answer.outcome).error());
-  } else if (!fds.ok()) {
-    at->second->reply = Result<Reply>(std::move(fds).error());
-  } else {
-    at->second->reply = Result<Reply>(
-        Reply{std::move(answer.outcome).value(), std::move(fds).value(), std::move(answer.trace)});
+  std::shared_ptr<Pending> pending;
+  bool is_unwanted = false;
+  {
+    const std::lock_guard lock(mutex_);
+    is_unwanted = given_up_execs_.erase(answer.id) > 0;
+    if (const auto at = pending_.find(answer.id); at != pending_.end()) {
+      pending = at->second;
+      pending_.erase(at);
+      if (!answer.outcome.ok()) {
+        pending->reply = Result<Reply>(std::move(answer.outcome).error());
+      } else if (!fds.ok()) {
+        pending->reply = Result<Reply>(std::move(fds).error());
+      } else {
+        pending->reply = Result<Reply>(Reply{std::move(answer.outcome).value(),
+                                             std::move(fds).value(), std::move(answer.trace)});
+      }
+      answered_.notify_all();
+    }
   }
-  pending_.erase(at);
-  answered_.notify_all();
+  if (pending && pending->ours) take(*pending->reply);
+  // Nobody else knows what it has started.
+  if (!is_unwanted || !answer.outcome.ok()) return;
+  if (const auto* exec = std::get_if<wire::ExecAnswer>(&*answer.outcome))
+    ask(wire::KillExec{exec->exec_id, SIGKILL});
+}
+
+void Connection::ask(wire::Verb verb) {
+  auto pending = std::make_shared<Pending>();
+  pending->request.verb = std::move(verb);
+  pending->ours = true;
+  {
+    const std::lock_guard lock(mutex_);
+    if (phase_ == Phase::kGone) return;
+    pending->request.id = next_id_++;
+    pending_[pending->request.id] = pending;
+  }
+  send(pending);
+}
+
+void Connection::take(const Result<Reply>& reply) {
+  if (!reply.ok()) {
+    return hub_->logger().warn(cat("monitor of ", sandbox_id_, ": ", reply.error().message()));
+  }
+  const auto* list = std::get_if<std::vector<ContainerInfo>>(&reply->outcome);
+  if (list == nullptr) return;
+  for (const ContainerInfo& info : *list) tell(info);
+  const auto lacks = lacks_pod_init(state_dir_);
+  if (lacks.ok() && *lacks && events_.pod_init_ended && !is_ending()) events_.pod_init_ended();
 }
 
 void Connection::send(const std::shared_ptr<Pending>& pending) {
@@ -217,12 +256,17 @@ void Connection::drop_socket() {
 }
 
 // The monitor drops a client that lags. While it lives, the socket is opened again and everything
-// not yet answered is sent once more: it knows the ids it has seen.
+// not yet answered is sent once more: it knows the ids it has seen. What it told meanwhile nobody
+// heard: it tells the ends of its last execs behind hello, and is asked for the rest.
 void Connection::reconnect() {
   std::map<uint64_t, std::shared_ptr<Pending>> again;
   {
     const std::lock_guard lock(mutex_);
     if (phase_ == Phase::kGone) return;
+    // A list that was asked for before may be as old as the socket that was lost.
+    std::erase_if(pending_, [](const auto& entry) {
+      return entry.second->ours && std::holds_alternative<wire::List>(entry.second->request.verb);
+    });
     again = pending_;
   }
   auto socket = connect_to(state_dir_);
@@ -247,6 +291,7 @@ void Connection::reconnect() {
   for (const auto& [id, pending] : again) {
     if (!std::holds_alternative<wire::Hello>(pending->request.verb)) send(pending);
   }
+  ask(wire::List{});
 }
 
 void Connection::gone() {
@@ -343,6 +388,7 @@ Result<Connection::Reply> Connection::call(wire::Verb verb, const std::vector<sy
     int left_ms = deadline.poll_timeout_ms();
     if (left_ms == 0 || hub_->stopped()) {
       pending_.erase(id);
+      if (std::holds_alternative<wire::Exec>(pending->request.verb)) given_up_execs_.insert(id);
       if (hub_->stopped()) return Error(Code::kCancelled, "the hub was stopped");
       if (attention != nullptr) attention->silent = true;
       return Error(Code::kDeadlineExceeded, cat("monitor of ", sandbox_id_, ": no answer in time"));

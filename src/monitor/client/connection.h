@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,7 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
     wire::Request request;     // kept to be sent again after a reconnect
     std::vector<sys::Fd> fds;  // its descriptors, lent to each sending
     std::optional<Result<Reply>> reply;
+    bool ours = false;  // nobody waits for its answer: it is the hub's thread that asked
   };
   enum class Phase { kLive, kEnding, kGone };
 
@@ -111,6 +113,10 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   Result<bool> read_frames();  // false when there was nothing
   void on_frame(const std::string& json);
   void answer(wire::Answer answer);
+  /// An answer of one that is ours.
+  void take(const Result<Reply>& reply);
+  void ask(wire::Verb verb);
+  void tell(const ContainerInfo& info);
   void send(const std::shared_ptr<Pending>& pending);
   void flush();
   void reconnect();
@@ -139,6 +145,7 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   std::string program_;                                   // under mutex_
   uint64_t next_id_ = 1;                                  // under mutex_
   std::map<uint64_t, std::shared_ptr<Pending>> pending_;  // under mutex_
+  std::set<uint64_t> given_up_execs_;  // whose callers are gone, and not answered; under mutex_
 };
 
 }  // namespace fluyt::monitor

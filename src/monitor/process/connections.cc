@@ -73,7 +73,9 @@ void Monitor::on_frame(const std::shared_ptr<Peer>& peer, const std::string& jso
   if (!fds.ok())
     return peer->send(wire::encode(wire::Answer{.id = id, .outcome = std::move(fds).error()}));
   if (const auto* greeting = std::get_if<wire::Hello>(&request->verb)) {
-    return peer->send(wire::encode(wire::Answer{.id = id, .outcome = hello(*peer, *greeting)}));
+    peer->send(wire::encode(wire::Answer{.id = id, .outcome = hello(*peer, *greeting)}));
+    if (!peer->client().empty()) tell_ended_execs(*peer);
+    return;
   }
   if (peer->client().empty()) {
     return peer->send(wire::encode(wire::Answer{
@@ -116,6 +118,14 @@ void Monitor::tell(const wire::Event& event) {
   const std::string json = wire::encode(event);
   for (const auto& [socket, peer] : peers_) {
     if (!peer->client().empty()) peer->send(json);
+  }
+}
+
+// Once more, for one that was away when they ended; containers and the pod init are on record.
+void Monitor::tell_ended_execs(Peer& peer) {
+  for (const EndedExec& exec : ended_execs_) {
+    if (exec.exit_code)
+      peer.send(wire::encode(wire::Event{wire::ExecExited{exec.id, *exec.exit_code}}));
   }
 }
 

@@ -113,7 +113,7 @@ void Monitor::finish_exit(const std::string& id) {
 }
 
 void Monitor::on_exec_exit(const Exec& exec, sys::ExitStatus status) {
-  ended_execs_.push_back({exec.id, exec.container_id, exec.process.pid()});
+  ended_execs_.push_back({exec.id, exec.container_id, exec.process.pid(), status.shell_code()});
   if (ended_execs_.size() > kKeptExecs) ended_execs_.pop_front();
   tell(wire::Event{wire::ExecExited{exec.id, status.shell_code()}});
 }

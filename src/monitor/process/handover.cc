@@ -105,8 +105,9 @@ Result<HandoverContainer> container_from(const json& object) {
 json to_json(const std::vector<HandoverExec>& execs) {
   json out = json::array();
   for (const auto& v : execs) {
-    out.push_back(
-        {{"pid", v.pid}, {"id", v.id}, {"container", v.container_id}, {"process", v.process}});
+    json& exec = out.emplace_back(
+        json{{"pid", v.pid}, {"id", v.id}, {"container", v.container_id}, {"process", v.process}});
+    if (v.exit_code) exec["exit_code"] = *v.exit_code;
   }
   return out;
 }
@@ -120,6 +121,7 @@ void get_execs(const json& object, const char* name, std::vector<HandoverExec>& 
     get(exec, "id", to.id);
     get(exec, "container", to.container_id);
     get(exec, "process", to.process);
+    if (exec.contains("exit_code")) get(exec, "exit_code", to.exit_code.emplace());
   }
 }
 

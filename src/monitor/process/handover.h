@@ -64,7 +64,8 @@ struct HandoverExec {
   int32_t pid = 0;  // of one that has ended: its session
   uint64_t id = 0;
   std::string container_id;
-  int process = kNoFd;  // pidfd; of one that has ended: none
+  int process = kNoFd;               // pidfd; of one that has ended: none
+  std::optional<int32_t> exit_code;  // of one that has ended, where it is known
   bool operator==(const HandoverExec&) const = default;
 };
 

@@ -43,8 +43,8 @@ Handover full() {
                        .torn = true,
                        .clients = {{32, 33, 34, "out\xff", "err"}}};
   v.containers = {container};
-  v.execs = {{101, 3, "c1", 35}};
-  v.ended_execs = {{100, 2, "c1", kNoFd}};
+  v.execs = {{101, 3, "c1", 35, {}}};
+  v.ended_execs = {{99, 1, "c1", kNoFd, {}}, {100, 2, "c1", kNoFd, 137}};
   v.next_exec = 4;
   v.given_up_sessions = {88};
   v.logged_bytes = 1000;

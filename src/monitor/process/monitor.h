@@ -68,6 +68,7 @@ class Monitor {
     uint64_t id = 0;
     std::string container_id;
     pid_t session = 0;
+    std::optional<int32_t> exit_code;  // 128 + signal; none: handed over by one that kept none
   };
   using Fds = std::vector<sys::Fd>;
 
@@ -88,6 +89,7 @@ class Monitor {
   Result<wire::Outcome> hello(Peer& peer, const wire::Hello& hello);
   void drop_lost_peers();
   void tell(const wire::Event& event);
+  void tell_ended_execs(Peer& peer);
   void done(const RequestKey& key, Result<> result);
 
   // Verbs: one file each.
@@ -166,7 +168,8 @@ class Monitor {
   std::map<std::string, Creating> creating_;
   std::set<std::string> undoing_;
   std::map<pid_t, Exec> execs_;
-  std::deque<EndedExec> ended_execs_;  // the last few, whose sessions may live on
+  std::deque<EndedExec>
+      ended_execs_;  // the last few: sessions that may live on, exits that may be unheard
   uint64_t next_exec_ = 1;
 
   struct Ending {

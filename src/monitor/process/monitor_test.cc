@@ -1074,6 +1074,81 @@ TEST_F(MonitorTest, ARequestAskedAgainGetsTheFirstAnswer) {
   EXPECT_EQ(client_->list()->size(), 1U);
 }
 
+// Our sockets to the process `pid`.
+std::vector<int> sockets_to(pid_t pid) {
+  std::vector<int> found;
+  const auto names = sys::list_dir("/proc/self/fd");
+  for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
+    const auto fd = parse_number<int>(name);
+    if (!fd) continue;
+    const auto peer = sys::peer_of(sys::FdRef(*fd));
+    if (peer.ok() && peer->pid == pid) found.push_back(*fd);
+  }
+  return found;
+}
+
+bool ends_within_ms(const sys::Process& process, int ms) {
+  pollfd gone{.fd = process.pidfd().raw(), .events = POLLIN, .revents = 0};
+  return poll(&gone, 1, ms) == 1;
+}
+
+TEST_F(MonitorTest, WhatEndedWhileTheSocketWasLostIsHeard) {
+  auto made =
+      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
+                            Deadline::after_ms(kWaitMs));
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  auto spec = spec_of("in", "exec sleep 1000");
+  for (oci::Namespace& ns : spec.linux_->namespaces) {
+    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+  }
+  run(request_of("in", spec));
+  const auto exec =
+      client_->exec({.container_id = "in",
+                     .process_json = oci::to_json(*spec_of("in", "exec sleep 1000").process)});
+  ASSERT_TRUE(exec.ok()) << exec.error().message();
+  const auto init = sys::Process::open(client_->list().value()[0].pid);
+  const auto program = sys::Process::open(exec->pid);
+  ASSERT_TRUE(init.ok() && program.ok());
+
+  const pid_t monitor = client_->monitor_pid();
+  ASSERT_EQ(kill(monitor, SIGSTOP), 0);
+  const auto sockets = sockets_to(monitor);
+  ASSERT_EQ(sockets.size(), 1U);
+  ASSERT_EQ(::shutdown(sockets[0], SHUT_RDWR), 0);
+  ASSERT_EQ(kill(pod_init_pid(), SIGKILL), 0);
+  EXPECT_TRUE(ends_within_ms(*init, kWaitMs));
+  EXPECT_TRUE(ends_within_ms(*program, kWaitMs));
+  ASSERT_EQ(kill(monitor, SIGCONT), 0);
+  EXPECT_EQ(told_.wait_exit("in").value_or(ContainerInfo{}).exit_code, 137);
+  EXPECT_EQ(told_.wait_exec(exec->exec_id), std::optional<int32_t>(137));
+  EXPECT_TRUE(told_.wait_pod_init_ended());
+  EXPECT_FALSE(client_->lost());
+}
+
+TEST_F(MonitorTest, AnExecWhoseCallerHasGivenUpIsEnded) {
+  run("main", "exec sleep 1000");
+  ASSERT_EQ(kill(client_->monitor_pid(), SIGSTOP), 0);
+  const auto exec =
+      client_->exec({.container_id = "main",
+                     .process_json = oci::to_json(
+                         *spec_of("main", "echo $$ > /started; exec sleep 1000").process),
+                     .start_deadline_ms = 1'000});
+  ASSERT_FALSE(exec.ok());
+  EXPECT_EQ(exec.error().code(), Code::kDeadlineExceeded);
+  ASSERT_EQ(kill(client_->monitor_pid(), SIGCONT), 0);
+  const auto eventually = [](const std::function<bool()>& holds) {
+    for (int i = 0; i < 500 && !holds(); ++i) usleep(20'000);
+    return holds();
+  };
+  EXPECT_TRUE(eventually([&] { return sys::exists(rootfs_ + "/started"); }));
+  const ContainerInfo info = client_->list().value()[0];
+  const runtime::CgroupRecord cgroup{.unified = info.cgroup_unified, .legacy = info.cgroup_legacy};
+  EXPECT_TRUE(eventually([&] {
+    return runtime::cgroup::pids(cgroup).value_or(std::vector<pid_t>()) ==
+           std::vector<pid_t>{info.pid};
+  }));
+}
+
 TEST_F(MonitorTest, NonsenseOnTheSocketHurtsNobodyElse) {
   auto peer = RawPeer::connect(state_dir_, "noise");
   ASSERT_TRUE(peer);

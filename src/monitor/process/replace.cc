@@ -122,9 +122,9 @@ Handover Monitor::hand_over(const RequestKey& key, sys::FdRef previous, sys::FdR
                               .streams = container->io->hand_over()});
   }
   for (const auto& [pid, exec] : execs_)
-    out.execs.push_back({pid, exec.id, exec.container_id, exec.process.pidfd().raw()});
+    out.execs.push_back({pid, exec.id, exec.container_id, exec.process.pidfd().raw(), {}});
   for (const EndedExec& exec : ended_execs_)
-    out.ended_execs.push_back({exec.session, exec.id, exec.container_id, kNoFd});
+    out.ended_execs.push_back({exec.session, exec.id, exec.container_id, kNoFd, exec.exit_code});
   out.next_exec = next_exec_;
   for (const pid_t session : workers_.given_up()) out.given_up_sessions.push_back(session);
   out.logged_bytes = logged_bytes_;
@@ -202,7 +202,7 @@ Result<> Monitor::take_over(Handover handover) {
   for (HandoverExec& exec : handover.execs)
     execs_[exec.pid] = {exec.id, exec.container_id, process_of(exec.pid, exec.process)};
   for (HandoverExec& exec : handover.ended_execs)
-    ended_execs_.push_back({exec.id, exec.container_id, exec.pid});
+    ended_execs_.push_back({exec.id, exec.container_id, exec.pid, exec.exit_code});
   next_exec_ = handover.next_exec;
   for (const int32_t session : handover.given_up_sessions) workers_.note_given_up(session);
   for (HandoverContainer& container : handover.containers)

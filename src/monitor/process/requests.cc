@@ -7,7 +7,8 @@ namespace fluyt::monitor {
 
 namespace {
 
-// Events of a busy sandbox while fluytd is stopped in a debugger; behind it, list() tells all.
+// Events of a busy sandbox while fluytd is stopped in a debugger; behind it the connection is lost,
+// and the next one asks.
 constexpr size_t kMaxPeerBacklogBytes = 4UL << 20U;
 constexpr size_t kKeptAnswers = 16;
 constexpr size_t kMaxKeptAnswerBytes = 16UL << 10U;
