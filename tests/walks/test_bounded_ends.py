@@ -120,6 +120,7 @@ def test_remove_of_a_container_whose_monitor_is_stopped(engine, cri, busybox, co
     os.kill(monitor_pid(sandbox), signal.SIGSTOP)
     with within(IN_TIME, "RemoveContainer"):
         cri.remove(containers[0])
+    assert sandbox_state(cri, sandbox) == c.pb.SANDBOX_READY
     with within(2 * IN_TIME, "StopPodSandbox and RemovePodSandbox"):
         cri.remove_sandbox(sandbox)
 

@@ -326,18 +326,20 @@ void Connection::fail_all(const std::string& why) {
 }
 
 Connection::Attention Connection::to_monitor() const {
-  const auto look = [watch = std::make_shared<StandstillWatch>(monitor_.pid())]() -> Result<> {
+  const auto watch = std::make_shared<StandstillWatch>(monitor_.pid());
+  const auto look = [watch]() -> Result<> {
     const std::string why = watch->look();
     if (why.empty()) return {};
     return Error(Code::kUnavailable, cat("it does not answer: ", why));
   };
-  return {.look = look};
+  return {.look = look, .is_idle = [watch] { return watch->is_idle(); }};
 }
 
 Connection::Attention Connection::to_killed(std::vector<runtime::CgroupRecord> cgroups) const {
-  const auto look = [monitor = to_monitor().look, watch = std::make_shared<KilledWatch>(),
+  Attention monitor = to_monitor();
+  const auto look = [look_at_monitor = monitor.look, watch = std::make_shared<KilledWatch>(),
                      cgroups = std::move(cgroups)]() -> Result<> {
-    FLUYT_TRY(monitor());
+    FLUYT_TRY(look_at_monitor());
     std::vector<pid_t> left;
     for (const auto& cgroup : cgroups) {
       const auto pids = runtime::cgroup::pids(cgroup);
@@ -346,7 +348,14 @@ Connection::Attention Connection::to_killed(std::vector<runtime::CgroupRecord> c
     if (!watch->stands_still(left)) return {};
     return Error(Code::kDeadlineExceeded, "what was killed stands still");
   };
-  return {.look = look};
+  monitor.look = look;
+  return monitor;
+}
+
+std::optional<ContainerInfo> Connection::find_ended(const std::string& id) const {
+  auto info = find_record(state_dir_, id);
+  if (!info.ok() || !*info || (*info)->state != ContainerState::kExited) return std::nullopt;
+  return std::move(*info);
 }
 
 std::vector<runtime::CgroupRecord> Connection::cgroups_of_container(const std::string& id) const {
@@ -390,7 +399,9 @@ Result<Connection::Reply> Connection::call(wire::Verb verb, const std::vector<sy
       pending_.erase(id);
       if (std::holds_alternative<wire::Exec>(pending->request.verb)) given_up_execs_.insert(id);
       if (hub_->stopped()) return Error(Code::kCancelled, "the hub was stopped");
-      if (attention != nullptr) attention->silent = true;
+      lock.unlock();
+      // One that is only slow, on a busy host, is no reason to end what it holds.
+      if (attention != nullptr) attention->silent = attention->is_idle();
       return Error(Code::kDeadlineExceeded, cat("monitor of ", sandbox_id_, ": no answer in time"));
     }
     if (attention != nullptr && (left_ms < 0 || left_ms > kLookMs)) left_ms = kLookMs;

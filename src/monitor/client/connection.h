@@ -80,6 +80,8 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   struct Attention {
     /// Asked now and then meanwhile: an error ends the wait.
     std::function<Result<>()> look;
+    /// Asked at the deadline: whether none will come after it either.
+    std::function<bool()> is_idle;
     bool silent = false;      // no answer, and none is to be hoped for
     bool unkillable = false;  // what was to be killed stands still
   };
@@ -97,6 +99,9 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
   bool is_ending() const;
   /// What hello has settled.
   void note_hello(const wire::HelloAnswer& hello);
+  /// The record of a container, when that says that it has ended: then nothing of it is worth the
+  /// monitor, on which the rest of the sandbox hangs.
+  std::optional<ContainerInfo> find_ended(const std::string& id) const;
   /// The monitor does not answer any more: it is killed, and told to be lost.
   void give_up(const std::string& why);
   template <class T>

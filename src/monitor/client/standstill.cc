@@ -42,14 +42,17 @@ std::string StandstillWatch::look() {
   if (!now.ok()) return {};  // its pidfd tells of its end
   if (now->state == 'T' || now->state == 't')
     return cat("pid ", pid_, now->state == 'T' ? " is stopped" : " is held by a tracer");
-  if (now->state != 'D' || *now != last_) {
+  if (*now != last_) {
     last_ = *now;
     since_ns_ = now_boot_ns();
-    return {};
   }
-  if (now_boot_ns() - since_ns_ < kHangsNs) return {};
+  if (last_.state != 'D' || !has_not_moved()) return {};
   return cat("pid ", pid_, " hangs in the kernel");
 }
+
+bool StandstillWatch::is_idle() const { return last_.state == 'S' && has_not_moved(); }
+
+bool StandstillWatch::has_not_moved() const { return now_boot_ns() - since_ns_ >= kHangsNs; }
 
 bool KilledWatch::stands_still(const std::vector<pid_t>& pids) {
   std::map<pid_t, Progress> now;

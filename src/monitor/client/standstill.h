@@ -31,11 +31,16 @@ class StandstillWatch {
   explicit StandstillWatch(pid_t pid) : pid_(pid) {}
   /// Why it does not answer, or nothing. To be asked every 100 ms or so.
   std::string look();
+  /// After looks, at a time when it should have answered: it waits for something to do, and has for
+  /// a second. One that waits for a processor does not.
+  bool is_idle() const;
 
  private:
+  bool has_not_moved() const;
+
   pid_t pid_;
   Progress last_;
-  int64_t since_ns_ = 0;
+  int64_t since_ns_ = 0;  // when `last_` was seen first
 };
 
 /// Watches processes that were sent SIGKILL: they stand still when none has run for a third of a

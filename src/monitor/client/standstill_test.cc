@@ -70,6 +70,23 @@ TEST(Standstill, IsNotThatOfOneThatWaitsForWork) {
   EXPECT_FALSE(becomes_true_within_ms(1'500, [&] { return !watch.look().empty(); }));
 }
 
+TEST(Standstill, AtADeadlineIsThatOfOneThatWaitsForWork) {
+  const Child idle(Child::Does::kSleep);
+  const Child busy(Child::Does::kRun);
+  idle.wait_for_state('S');
+  StandstillWatch of_idle(idle.pid());
+  StandstillWatch of_busy(busy.pid());
+  EXPECT_FALSE(of_idle.is_idle());
+  bool ever_busy = false;
+  EXPECT_TRUE(becomes_true_within_ms(5'000, [&] {
+    of_idle.look();
+    of_busy.look();
+    ever_busy = ever_busy || of_busy.is_idle();
+    return of_idle.is_idle();
+  }));
+  EXPECT_FALSE(ever_busy);
+}
+
 TEST(Standstill, OfOneThatIsGoneIsForItsPidfdToTell) {
   pid_t pid = 0;
   {

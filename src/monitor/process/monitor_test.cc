@@ -1662,6 +1662,32 @@ TEST_F(Stopped, AnotherSignalReachesTheProcessAndNothingIsLost) {
   EXPECT_EQ(told_.wait_exit("hears").value_or(ContainerInfo{.exit_code = -1}).exit_code, 0);
 }
 
+// What has ended is not worth the monitor, which holds the others.
+TEST_F(Stopped, WhatHasEndedIsRemovedWithoutItAndNothingIsLost) {
+  run("lives", "while true; do sleep 0.05; done");
+  run("ended", "exit 3");
+  ASSERT_TRUE(told_.wait_exit("ended").has_value());
+  const std::string record = state_dir_ + "/containers/ended.json";
+  ASSERT_TRUE(sys::exists(record));
+  stop_monitor();
+  const Deadline soon = Deadline::after_ms(2'000);
+  const auto killed = client_->signal("ended", SIGKILL, true);
+  EXPECT_TRUE(killed.ok()) << killed.error().message();
+  const auto removed = client_->remove("ended", Deadline::after_ms(kWaitMs));
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  EXPECT_FALSE(client_->remove("unknown", Deadline::after_ms(kWaitMs)).ok());
+  EXPECT_FALSE(soon.passed());
+  EXPECT_FALSE(sys::exists(record));
+  EXPECT_FALSE(client_->lost());
+  ASSERT_EQ(kill(client_->monitor_pid(), SIGCONT), 0);
+  EXPECT_TRUE(client_->remove("ended", Deadline::after_ms(kWaitMs)).ok());
+  const auto list = client_->list();
+  ASSERT_TRUE(list.ok()) << list.error().message();
+  ASSERT_EQ(list->size(), 1U);
+  EXPECT_EQ((*list)[0].id, "lives");
+  EXPECT_EQ((*list)[0].state, ContainerState::kRunning);
+}
+
 TEST_F(Stopped, AShutdownEndsSoon) {
   run("deaf", "trap '' TERM; while true; do sleep 0.05; done");
   stop_monitor();
