@@ -7,7 +7,7 @@ namespace {
 /// The monitor of a container that has not ended.
 Result<std::shared_ptr<monitor::Client>> living(const ContainerEntry& entry) {
   const ContainerPtr container = entry.value();
-  auto client = entry.sandbox->client();
+  auto client = FLUYT_TRY(Engine::Core::find_client(*entry.sandbox));
   if (container->state == ContainerState::kExited || !client) {
     return Error(Code::kFailedPrecondition,
                  cat("container ", container->id, " is ", name_of(container->state),

@@ -25,7 +25,7 @@ Result<> write(Engine::Core& core, const ContainerEntry& entry, const std::strin
                const std::string& location, Deadline deadline) {
   const ContainerPtr container = entry.value();
   const SandboxPtr sandbox = entry.sandbox->value();
-  const auto client = entry.sandbox->client();
+  const auto client = FLUYT_TRY(core.find_client(*entry.sandbox));
   if (!client) {
     return Error(Code::kFailedPrecondition, "its sandbox is not ready");
   }

@@ -86,6 +86,14 @@ std::vector<ContainerEntryPtr> Engine::Core::containers_of(const std::string& sa
   return entries;
 }
 
+Result<std::shared_ptr<monitor::Client>> Engine::Core::find_client(const SandboxEntry& entry) {
+  auto client = entry.client();
+  const SandboxPtr sandbox = entry.value();
+  if (client || entry.ending || sandbox->state != SandboxState::kReady) return client;
+  return Error(Code::kUnavailable,
+               cat("sandbox ", sandbox->id, ": its monitor does not answer: it is asked again"));
+}
+
 void Engine::Core::tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container) {
   if (handlers.lock()->empty()) return;
   Event event{.kind = kind,

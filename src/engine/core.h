@@ -117,6 +117,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   std::vector<SandboxEntryPtr> sandboxes();
   std::vector<ContainerEntryPtr> containers();
   std::vector<ContainerEntryPtr> containers_of(const std::string& sandbox_id);
+  /// The client of a sandbox's monitor; null where the sandbox has ended. kUnavailable while a
+  /// ready one's monitor does not answer and could not be adopted yet.
+  static Result<std::shared_ptr<monitor::Client>> find_client(const SandboxEntry& entry);
 
   // What monitors tell (monitor_events.cc).
   monitor::Events events_for(const std::string& sandbox_id);
@@ -167,6 +170,13 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void forget_container(const Container& container);
 
   void recover();  // recover.cc
+  /// The monitor of a ready sandbox that has no client, with what happened while nobody heard it;
+  /// nothing where there is one. kNotFound when the monitor is gone: the sandbox is lost then. Any
+  /// other error says why it does not answer: kUnavailable, when it stands still. Not with the
+  /// sandbox's `verbs`.
+  Result<> adopt(SandboxEntry& entry);
+  /// Tries that behind the calls until it has an outcome (renew_monitors.cc).
+  void adopt_later(const SandboxEntryPtr& entry);
   /// Behind the start (owed_network.cc): the DELs that are owed, then what belongs to no sandbox.
   void detach_later(const SandboxEntryPtr& entry);
   void collect_later();

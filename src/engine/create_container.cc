@@ -92,7 +92,7 @@ Result<bool> make_missing_source(const std::vector<Mount>& mounts) {
 Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& image) {
   const ContainerPtr container = entry.value();
   const SandboxPtr sandbox = entry.sandbox->value();
-  const auto client = entry.sandbox->client();
+  const auto client = FLUYT_TRY(core.find_client(*entry.sandbox));
   if (!client) return not_ready(*sandbox);
 
   std::optional<trace::Span> span(std::in_place, "specification");
@@ -170,6 +170,7 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   const SandboxEntryPtr sandbox = FLUYT_TRY(core_->get_sandbox(sandbox_id));
   const SandboxPtr in = sandbox->value();
   if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);
+  FLUYT_TRY(core_->find_client(*sandbox));
   FLUYT_TRY(admit_users(in->config.namespaces, config.security.namespaces));
   const image::Image image = FLUYT_TRY(image_of(*core_, config.image));
 

@@ -535,6 +535,38 @@ TEST_F(EngineTest, ARestartWithoutTheMonitorEndsTheSandbox) {
   EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
 }
 
+// A busy host is no reason to end what runs.
+TEST_F(EngineTest, AMonitorThatDoesNotAnswerAtARestartIsAskedAgain) {
+  const std::string id = running();
+  engine_.reset();
+  world_.adopts_fail = true;
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  const auto exec = [&] { return engine_->exec_sync({.container_id = id, .command = {"x"}}); };
+  EXPECT_EQ(exec().error().code(), Code::kUnavailable);
+  EXPECT_EQ(engine_->create_container(sandbox_, main_container()).error().code(),
+            Code::kUnavailable);
+  EXPECT_EQ(engine_->stop_container(id, 0).error().code(), Code::kDeadlineExceeded);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  EXPECT_TRUE(world_.signals.empty());
+  world_.adopts_fail = false;
+  EXPECT_TRUE(eventually([&] { return exec().ok(); }));
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+}
+
+TEST_F(EngineTest, APodWhoseMonitorDoesNotAnswerAtARestartCanBeEnded) {
+  const std::string id = running();
+  engine_.reset();
+  world_.adopts_fail = true;
+  restart();
+  ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kNotReady);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+}
+
 TEST_F(EngineTest, AnExitBeforeItsCreateIsRecordedIsHeard) {
   sandbox_ = *engine_->run_sandbox(pod(), "");
   world_.at_create = [&](const std::string& made) {

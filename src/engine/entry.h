@@ -92,6 +92,7 @@ class SandboxEntry final : public Entry<Sandbox> {
   /// With Core::event_order: it was lost, whatever its state was; one in kCreating is not to
   /// become ready.
   bool lost = false;
+  std::mutex adopting;  // over Core::adopt(), before `verbs`
 
  private:
   mutable std::mutex client_mutex_;

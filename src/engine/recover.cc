@@ -69,26 +69,57 @@ void note_unknown(Engine::Core& core, const std::string& sandbox_id,
   }
 }
 
-/// The monitor of a ready sandbox, with what happened while we were away; or its end.
-void adopt(Engine::Core& core, SandboxEntry& entry) {
+}  // namespace
+
+Result<> Engine::Core::adopt(SandboxEntry& entry) {
   const SandboxPtr sandbox = entry.value();
-  auto client = core.parts.hub->adopt(sandbox->id, core.monitor_dir(sandbox->id),
-                                      core.events_for(sandbox->id));
+  const auto has_no_need = [&] {
+    return entry.client() || entry.ending || entry.value()->state != SandboxState::kReady;
+  };
+  // Asked without the lock, too: whoever ends the sandbox has its verbs, which the lock's holder
+  // may be waiting for.
+  if (has_no_need()) return {};
+  const std::scoped_lock one_at_a_time(entry.adopting);
+  if (has_no_need()) return {};
+  const std::string& id = sandbox->id;
+  auto client = parts.hub->adopt(id, monitor_dir(id), events_for(id));
   if (!client.ok()) {
-    core.logger.warn(cat("sandbox ", sandbox->id, ": ", client.error().message()));
-    core.sandbox_lost(sandbox->id, kMonitorLost);
-    return;
+    // One that is alive and does not answer is no reason to end what it holds.
+    if (client.error().code() != Code::kNotFound) return std::move(client).error();
+    logger.warn(cat("sandbox ", id, ": ", client.error().message()));
+    sandbox_lost(id, kMonitorLost);
+    return std::move(client).error();
   }
+  // No create begins before there is a client: those that have were left half done by an earlier
+  // run of ours, and what the monitor does not list it does not know.
+  const auto known = hear(*this, id, **client);
+  if (known) note_unknown(*this, id, *known);
+  std::vector<ContainerEntryPtr> half_done = containers_of(id);
+  std::erase_if(half_done, [](const auto& container) {
+    return container->value()->state != ContainerState::kCreating;
+  });
   entry.set_client(*client);
-  const auto known = hear(core, sandbox->id, **client);
-  const auto lacks = monitor::lacks_pod_init(core.monitor_dir(sandbox->id));
-  if (!lacks.ok())
-    core.logger.warn(cat("sandbox ", sandbox->id, ": pod init: ", lacks.error().message()));
-  if (lacks.ok() && *lacks) core.sandbox_lost(sandbox->id, kPodInitEnded);
-  if (!known) return;
-  if (sandbox->own_container && !known->contains(sandbox->id))
-    core.sandbox_lost(sandbox->id, kSandboxContainerEnded);
-  note_unknown(core, sandbox->id, *known);
+  const auto lacks = monitor::lacks_pod_init(monitor_dir(id));
+  if (!lacks.ok()) logger.warn(cat("sandbox ", id, ": pod init: ", lacks.error().message()));
+  if (lacks.ok() && *lacks) sandbox_lost(id, kPodInitEnded);
+  for (const auto& container : half_done) {
+    log_if_failed(undo_container(*container),
+                  cat("container ", container->value()->id, ": half-done create"));
+  }
+  if (known && sandbox->own_container && !known->contains(id))
+    sandbox_lost(id, kSandboxContainerEnded);
+  return {};
+}
+
+namespace {
+
+/// At our start; where its monitor does not answer, behind it.
+void begin_adopting(Engine::Core& core, const SandboxEntryPtr& entry) {
+  const Result<> adopted = core.adopt(*entry);
+  if (adopted.ok() || adopted.error().code() == Code::kNotFound) return;
+  core.logger.warn(cat("sandbox ", entry->value()->id,
+                       ": its monitor is asked again: ", adopted.error().message()));
+  core.adopt_later(entry);
 }
 
 /// The machine was started anew: nothing that a record tells of runs any more. The sandbox stays,
@@ -212,7 +243,7 @@ void Engine::Core::recover() {
       log_if_failed(note_stopped(*entry), cat("sandbox ", entry->value()->id));
     switch (entry->value()->state) {
       case SandboxState::kReady:
-        elsewhere ? end_with_boot(*this, entry) : adopt(*this, *entry);
+        elsewhere ? end_with_boot(*this, entry) : begin_adopting(*this, entry);
         break;
       case SandboxState::kNotReady:
         finish_stop(*this, entry);

@@ -13,6 +13,10 @@ Result<> Engine::remove_container(const std::string& id) {
   entry->ending = true;
   // Killed before the lock is asked for: a start that waits for the program must not hold us up.
   FLUYT_TRY(stop_container(entry->value()->id, 0));
+  auto adopted = core_->adopt(*entry->sandbox);
+  // Where the monitor is gone, the sandbox has ended with it.
+  if (!adopted.ok() && adopted.error().code() != Code::kNotFound)
+    return std::move(adopted).error().add_context(cat("container ", entry->value()->id));
   const std::scoped_lock verbs(entry->verbs);
   const ContainerPtr container = entry->value();
   {

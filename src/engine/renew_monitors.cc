@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kRenewMs = 10'000;
 constexpr int kAttempts = 100;  // of all together that end with a monitor that is busy
 constexpr std::chrono::milliseconds kPause{200};
+constexpr std::chrono::milliseconds kAdoptPause{500};
 
 /// Success, too, when there is nothing to do.
 Result<> renew(Engine::Core& core, const SandboxEntryPtr& entry) {
@@ -59,6 +60,21 @@ monitor::LaunchOptions Engine::Core::launch_options(const Sandbox& sandbox) cons
           .sandbox_id = sandbox.id,
           .state_dir = monitor_dir(sandbox.id),
           .cgroup = monitor_cgroups_path(*in_force, sandbox)};
+}
+
+void Engine::Core::adopt_later(const SandboxEntryPtr& entry) {
+  renewer.post([weak = weak_from_this(), entry] {
+    const auto alive = weak.lock();
+    if (!alive) return;
+    std::this_thread::sleep_for(kAdoptPause);
+    const Result<> adopted = alive->adopt(*entry);
+    if (adopted.ok()) {
+      if (!entry->client()) return;  // it has ended meanwhile
+      alive->logger.info(cat("sandbox ", entry->value()->id, ": its monitor answers"));
+      return alive->renew_monitors();
+    }
+    if (adopted.error().code() != Code::kNotFound) alive->adopt_later(entry);
+  });
 }
 
 void Engine::Core::renew_monitors() {

@@ -6,7 +6,7 @@ namespace fluyt::engine {
 Result<> Engine::reopen_log(const std::string& id) {
   const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
   const ContainerPtr container = entry->value();
-  const auto client = entry->sandbox->client();
+  const auto client = FLUYT_TRY(core_->find_client(*entry->sandbox));
   if (container->state != ContainerState::kRunning || !client) {
     return Error(Code::kFailedPrecondition, cat("container ", container->id, " is ",
                                                 name_of(container->state), ": expected running"));

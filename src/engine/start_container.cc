@@ -20,7 +20,7 @@ Result<> Engine::start_container(const std::string& id) {
     return Error(Code::kFailedPrecondition, cat("container ", container->id, " is ",
                                                 name_of(container->state), ": expected created"));
   }
-  const auto client = entry->sandbox->client();
+  const auto client = FLUYT_TRY(core_->find_client(*entry->sandbox));
   if (!client || entry->sandbox->ending) {
     return Error(Code::kFailedPrecondition,
                  cat("container ", container->id, ": its sandbox is not ready"));

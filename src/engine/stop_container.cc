@@ -20,6 +20,12 @@ Result<> Engine::stop_container(const std::string& id, int64_t grace_ms) {
   const ContainerEntryPtr entry = FLUYT_TRY(std::move(found));
   trace::Request walk(core_->traces, "StopContainer");
   walk.of(entry->value()->sandbox_id, entry->value()->id);
+  if (has_exited(*entry->value())) return {};
+  // A monitor that stands still is done without.
+  auto adopted = core_->adopt(*entry->sandbox);
+  if (!adopted.ok() && adopted.error().code() != Code::kUnavailable &&
+      adopted.error().code() != Code::kNotFound)
+    return std::move(adopted).error().add_context(cat("container ", entry->value()->id));
   const ContainerPtr container = entry->value();
   const auto client = entry->sandbox->client();
   if (has_exited(*container)) return {};
@@ -40,7 +46,7 @@ Result<> Engine::stop_container(const std::string& id, int64_t grace_ms) {
 Result<> Engine::signal_container(const std::string& id, int signal) {
   const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
   const ContainerPtr container = entry->value();
-  const auto client = entry->sandbox->client();
+  const auto client = FLUYT_TRY(core_->find_client(*entry->sandbox));
   if (container->state != ContainerState::kRunning || !client) {
     return Error(Code::kFailedPrecondition, cat("container ", container->id, " is ",
                                                 name_of(container->state), ": expected running"));

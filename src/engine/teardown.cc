@@ -69,7 +69,13 @@ Result<> Engine::Core::end_without_monitor(ContainerEntry& entry, By whom) {
 Result<> Engine::Core::kill(ContainerEntry& entry, By whom) {
   const auto client = entry.sandbox->client();
   if (has_ended(*entry.value())) return {};
-  if (!client) return end_without_monitor(entry, whom);
+  if (!client) {
+    // Of a ready sandbox whose monitor stands still and could not be adopted: done without it.
+    const SandboxPtr sandbox = entry.sandbox->value();
+    if (whom == By::kOther && sandbox->state == SandboxState::kReady && !entry.sandbox->ending)
+      sandbox_lost(sandbox->id, kMonitorLost);
+    return has_ended(*entry.value()) ? Result<>() : end_without_monitor(entry, whom);
+  }
   FLUYT_TRY(client->signal(entry.value()->id, kSigkill, true));
   ContainerPtr now = wait_exit(entry, Deadline::after_ms(kSoonMs));
   if (has_ended(*now)) return {};
@@ -228,7 +234,7 @@ Result<> Engine::Core::remove_roots(const Container& container) {
 
 Result<> Engine::Core::undo_container(ContainerEntry& entry) {
   const ContainerPtr container = entry.value();
-  if (const auto client = entry.sandbox->client()) {
+  if (const auto client = FLUYT_TRY(find_client(*entry.sandbox))) {
     FLUYT_TRY(client->remove(container->id, Deadline::after_ms(kShutdownMs)));
   }
   FLUYT_TRY(remove_roots(*container));

@@ -28,7 +28,7 @@ Result<> Engine::update_container(const std::string& id, const Resources& resour
   const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
   const std::scoped_lock verbs(entry->verbs);
   const ContainerPtr container = entry->value();
-  const auto client = entry->sandbox->client();
+  const auto client = FLUYT_TRY(core_->find_client(*entry->sandbox));
   const bool alive =
       container->state == ContainerState::kCreated || container->state == ContainerState::kRunning;
   if (!alive || !client) {

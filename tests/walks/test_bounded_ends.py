@@ -29,6 +29,13 @@ def sandbox_state(cri, sandbox):
     return cri.runtime.PodSandboxStatus(c.pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox), timeout=10).status.state
 
 
+def answers(cri, container):
+    try:
+        return cri.exec(container, "true")[0] == 0
+    except c.grpc.RpcError:
+        return False
+
+
 def stop_sandbox(cri, sandbox):
     cri.runtime.StopPodSandbox(c.pb.StopPodSandboxRequest(pod_sandbox_id=sandbox), timeout=30)
 
@@ -126,17 +133,34 @@ def test_remove_of_a_container_whose_monitor_is_stopped(engine, cri, busybox, co
 
 
 def test_a_monitor_that_is_stopped_when_the_engine_starts(engine, cri, busybox, counted):
-    pods = [running_pod(cri, busybox, DEAF, 1) for _ in range(3)]
-    for sandbox, _ in pods:
-        os.kill(monitor_pid(sandbox), signal.SIGSTOP)
+    """It is no reason to end what runs; and what is to end does."""
+    pods = [running_pod(cri, busybox, DEAF, 2) for _ in range(3)]
+    monitors = [monitor_pid(sandbox) for sandbox, _ in pods]
+    for monitor in monitors:
+        os.kill(monitor, signal.SIGSTOP)
     engine.kill()
     with within(10, "the start"):
         engine.start()
     cri.wait_served()
     for sandbox, containers in pods:
-        assert sandbox_state(cri, sandbox) == c.pb.SANDBOX_NOTREADY
-        status = cri.status(containers[0])
-        assert (status.state, status.exit_code, status.reason) == (c.EXITED, 137, "MonitorLost")
+        assert sandbox_state(cri, sandbox) == c.pb.SANDBOX_READY
+        assert [cri.status(container).state for container in containers] == [c.RUNNING] * 2
+        assert c.error_of(cri.exec, containers[0], "true")[0] == "UNAVAILABLE"
+    (goes_on, going), (one, ended), (other, _) = pods
+    with within(IN_TIME, "StopContainer"):
+        cri.stop(ended[0], 0)
+    for container in ended:
+        status = harness.wait_for(lambda: cri.status(container).state == c.EXITED and cri.status(container), "the end")
+        assert (status.exit_code, status.reason) == (137, "MonitorLost")
+    assert sandbox_state(cri, one) == c.pb.SANDBOX_NOTREADY
+    with within(IN_TIME, "StopPodSandbox"):
+        stop_sandbox(cri, other)
+    assert sandbox_state(cri, other) == c.pb.SANDBOX_NOTREADY
+    os.kill(monitors[0], signal.SIGCONT)
+    harness.wait_for(lambda: answers(cri, going[0]), "the monitor to be heard")
+    assert sandbox_state(cri, goes_on) == c.pb.SANDBOX_READY
+    assert [cri.status(container).state for container in going] == [c.RUNNING] * 2
+    for sandbox, _ in pods:
         cri.remove_sandbox(sandbox)
 
 

@@ -113,6 +113,16 @@ Result<std::optional<ProcessRecord>> find_process_record(const std::string& path
   return std::optional(FLUYT_TRY_CONTEXT(decode_process_record(*text, ToCome::kTaken), path));
 }
 
+// Of a record that names one.
+Result<bool> lacks_process(const std::string& path) {
+  const auto record = FLUYT_TRY(find_process_record(path));
+  if (!record || record->pid == 0) return false;
+  if (record->boot_id != FLUYT_TRY(sys::boot_id())) return true;
+  const auto process = FLUYT_TRY(find_process(record->pid, record->start_time));
+  // One that has ended may not have been waited for yet.
+  return !process || FLUYT_TRY(wait_gone(*process, Deadline::after_ms(0)));
+}
+
 // The program of a sandbox that has one.
 Result<std::optional<RuntimeProgram>> find_runtime(const std::string& state_dir) {
   const std::string path = cat(state_dir, "/", kRuntimeFile);
@@ -197,11 +207,12 @@ Result<> remove_by_record(const std::string& state_dir, const std::string& id, D
   return sys::remove_tree(cat(state_dir, "/", kContainerFolder, "/", id, kCallSuffix));
 }
 
+Result<bool> lacks_monitor(const std::string& state_dir) {
+  return lacks_process(cat(state_dir, "/", kMonitorFile));
+}
+
 Result<bool> lacks_pod_init(const std::string& state_dir) {
-  const auto record = FLUYT_TRY(find_process_record(cat(state_dir, "/", kPodInitFile)));
-  if (!record || record->pid == 0) return false;
-  if (record->boot_id != FLUYT_TRY(sys::boot_id())) return true;
-  return !FLUYT_TRY(find_process(record->pid, record->start_time));
+  return lacks_process(cat(state_dir, "/", kPodInitFile));
 }
 
 Result<> clean_after(const std::string& state_dir, Deadline deadline) {

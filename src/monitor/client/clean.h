@@ -15,6 +15,10 @@ namespace fluyt::monitor {
 /// Waits for a process that need not be our child. False at the deadline.
 Result<bool> wait_gone(const sys::Process& process, Deadline deadline);
 
+/// Whether the process that is on record as the monitor does not run any more. False where none is
+/// on record.
+Result<bool> lacks_monitor(const std::string& state_dir);
+
 /// A container's record in the state folder; nothing when there is none.
 Result<std::optional<ContainerInfo>> find_record(const std::string& state_dir,
                                                  const std::string& id);

@@ -26,18 +26,20 @@ constexpr int kReconnectAttempts = 25;
 constexpr int64_t kReconnectPauseMs = 200;
 
 Result<sys::Fd> connect_to(const std::string& state_dir) {
-  auto socket = sys::connect_unix(cat(state_dir, "/", kSocketFile), SOCK_STREAM);
+  // Not to wait where one that is stopped has a full backlog.
+  auto socket = sys::connect_unix(cat(state_dir, "/", kSocketFile), SOCK_STREAM | SOCK_NONBLOCK);
   if (!socket.ok()) {
-    const bool nobody = socket.error().errno_value() == ECONNREFUSED;
+    const int why = socket.error().errno_value();
     Error error = std::move(socket).error();
-    return nobody ? std::move(error).with_code(Code::kNotFound) : std::move(error);
+    if (why == ECONNREFUSED) return std::move(error).with_code(Code::kNotFound);
+    if (why == EAGAIN) return std::move(error).with_code(Code::kUnavailable);
+    return error;
   }
   const auto peer = FLUYT_TRY(sys::peer_of(*socket));
   if (peer.uid != 0 && peer.uid != geteuid()) {
     return Error(Code::kPermissionDenied, cat(state_dir, "/", kSocketFile, ": uid ", peer.uid,
                                               " listens there, expected ours"));
   }
-  FLUYT_TRY(sys::set_nonblocking(*socket, true));
   return std::move(socket).value();
 }
 

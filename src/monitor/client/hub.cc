@@ -10,6 +10,7 @@
 
 #include "base/guarded.h"
 #include "base/strings.h"
+#include "monitor/client/clean.h"
 #include "monitor/client/client.h"
 #include "monitor/client/connection.h"
 #include "monitor/client/hub_thread.h"
@@ -51,7 +52,12 @@ class SocketHub final : public Hub {
 
   Result<std::shared_ptr<Client>> adopt(const std::string& sandbox_id, const std::string& state_dir,
                                         Events events) override {
-    return open(sandbox_id, state_dir, std::move(events));
+    auto opened = open(sandbox_id, state_dir, std::move(events));
+    if (opened.ok() || opened.error().code() == Code::kNotFound) return opened;
+    // It may have ended while it was asked.
+    const auto lacks = lacks_monitor(state_dir);
+    if (!lacks.ok() || !*lacks) return opened;
+    return std::move(opened).error().with_code(Code::kNotFound);
   }
 
   Result<bool> renew(Client& client, const LaunchOptions& options, Deadline deadline) override {

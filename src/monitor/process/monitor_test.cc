@@ -32,6 +32,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "base/trace.h"
+#include "monitor/client/clean.h"
 #include "monitor/client/client.h"
 #include "monitor/client/launch.h"
 #include "monitor/process/propagation.h"
@@ -955,8 +956,10 @@ TEST_F(MonitorTest, LostMonitorIsToldAndCleanedAfter) {
   const auto list = client_->list();
   const auto container = sys::Process::open((*list)[0].pid);
   ASSERT_TRUE(container.ok());
+  EXPECT_FALSE(lacks_monitor(state_dir_).value_or(true));
   ASSERT_EQ(::kill(client_->monitor_pid(), SIGKILL), 0);
   EXPECT_TRUE(told_.wait_lost());
+  EXPECT_TRUE(lacks_monitor(state_dir_).value_or(false));
   EXPECT_EQ(client_->list().error().code(), Code::kUnavailable);
   client_.reset();
   EXPECT_EQ(hub_->adopt(sandbox_id_, state_dir_, {}).error().code(), Code::kNotFound);
