@@ -30,6 +30,9 @@ Result<> write(Engine::Core& core, const ContainerEntry& entry, const std::strin
     return Error(Code::kFailedPrecondition, "its sandbox is not ready");
   }
   const auto stop = [&]() -> Result<> {
+    // The remove waits for us, and the archive may be large.
+    if (entry.ending || entry.sandbox->ending)
+      return Error(Code::kCancelled, "it is being removed");
     if (!deadline.passed()) return {};
     return Error(Code::kDeadlineExceeded, "the checkpoint was not written in time");
   };

@@ -959,6 +959,28 @@ TEST_F(EngineTest, ACheckpointIsAFileOrNothing) {
             Code::kFailedPrecondition);
 }
 
+TEST_F(EngineTest, ARemoveEndsACheckpoint) {
+  world_.upper = folder_->path() + "/upper";
+  ASSERT_TRUE(sys::make_dirs(world_.upper, 0755).ok());
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, world_.upper + "/written", "x", 0644).ok());
+  const std::string id = running();
+  std::thread remover;
+  Result<> removed;
+  world_.at_checkpoint = [&](const std::string&) {
+    remover = std::thread([&] { removed = engine_->remove_container(id); });
+    EXPECT_TRUE(eventually([&] {
+      const std::scoped_lock lock(world_.mutex);
+      return !world_.signals.empty();
+    }));
+  };
+  const std::string location = folder_->path() + "/checkpoint.tar";
+  EXPECT_EQ(engine_->checkpoint_container(id, location, 0).error().code(), Code::kCancelled);
+  remover.join();
+  EXPECT_TRUE(removed.ok());
+  EXPECT_FALSE(sys::exists(location));
+  EXPECT_EQ(engine_->get_container(id).error().code(), Code::kNotFound);
+}
+
 TEST_F(EngineTest, TheEndIsTold) {
   std::vector<Event::Kind> kinds;
   const auto subscription =
