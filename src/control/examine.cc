@@ -1,7 +1,6 @@
 #include "base/strings.h"
 #include "control/service.h"
 #include "engine/finding.h"
-#include "engine/root_names.h"
 #include "rpc/status.h"
 
 namespace fluyt::control {
@@ -53,11 +52,9 @@ grpc::Status ControlService::Examine(grpc::ServerContext* /*context*/,
   }
   // What the store holds for nobody, as `fluyt gc` finds it.
   using Mode = image::GcOptions::Mode;
-  const auto garbage =
-      images_.collect_garbage({.mode = repair ? Mode::kCollect : Mode::kExplain,
-                               .is_container = [this](const std::string& root) {
-                                 return engine_.get_container(engine::container_of_root(root)).ok();
-                               }});
+  const auto garbage = images_.collect_garbage(
+      {.mode = repair ? Mode::kCollect : Mode::kExplain,
+       .is_container = [this](const std::string& root) { return engine_.may_need_root(root); }});
   if (!garbage.ok()) return to_status(garbage.error());
   for (const image::GcItem& item : garbage->items) {
     if (!item.goes) continue;

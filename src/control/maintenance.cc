@@ -1,7 +1,6 @@
 #include "base/strings.h"
 #include "control/layer_reports.h"
 #include "control/service.h"
-#include "engine/root_names.h"
 #include "rpc/status.h"
 
 namespace fluyt::control {
@@ -69,11 +68,9 @@ grpc::Status ControlService::CollectGarbage(grpc::ServerContext* /*context*/,
                                             const v1::CollectGarbageRequest* request,
                                             v1::CollectGarbageResponse* response) {
   using Mode = image::GcOptions::Mode;
-  const auto report =
-      images_.collect_garbage({.mode = request->collect() ? Mode::kCollect : Mode::kExplain,
-                               .is_container = [this](const std::string& root) {
-                                 return engine_.get_container(engine::container_of_root(root)).ok();
-                               }});
+  const auto report = images_.collect_garbage(
+      {.mode = request->collect() ? Mode::kCollect : Mode::kExplain,
+       .is_container = [this](const std::string& root) { return engine_.may_need_root(root); }});
   if (!report.ok()) return to_status(report.error());
   for (const image::GcItem& item : report->items) {
     v1::GarbageItem& to = *response->add_items();

@@ -94,6 +94,22 @@ Result<std::shared_ptr<monitor::Client>> Engine::Core::find_client(const Sandbox
                cat("sandbox ", sandbox->id, ": its monitor does not answer: it is asked again"));
 }
 
+bool Engine::Core::is_set_aside(std::string_view kind, const std::string& id) {
+  auto records = broken.lock();
+  return std::any_of(records->begin(), records->end(), [&](const BrokenRecord& record) {
+    return record.kind == kind && record.id == id;
+  });
+}
+
+// What a broken record is about stays, and may run: somebody is to look at it.
+bool Engine::Core::knows_sandbox(const std::string& id) {
+  return !unread.empty() || tables.lock()->sandboxes.contains(id) || is_set_aside("sandbox", id);
+}
+
+bool Engine::Core::knows_container(const std::string& id) {
+  return !unread.empty() || tables.lock()->containers.contains(id) || is_set_aside("container", id);
+}
+
 void Engine::Core::tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container) {
   if (handlers.lock()->empty()) return;
   Event event{.kind = kind,

@@ -66,6 +66,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   std::string instance;
   std::string boot_id;
   Guarded<std::vector<BrokenRecord>> broken;
+  /// Why the start could not read the records; empty: it could. Nothing is known to be nobody's
+  /// then. Written by recover() alone.
+  std::string unread;
 
   struct Tables {
     std::map<std::string, SandboxEntryPtr> sandboxes;
@@ -120,6 +123,12 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// The client of a sandbox's monitor; null where the sandbox has ended. kUnavailable while a
   /// ready one's monitor does not answer and could not be adopted yet.
   static Result<std::shared_ptr<monitor::Client>> find_client(const SandboxEntry& entry);
+  /// Whether there is a record of it that could not be read.
+  bool is_set_aside(std::string_view kind, const std::string& id);
+  /// By its whole id: whether a record may name it, be it half made, or the record one that cannot
+  /// be read. What is not known is left over.
+  bool knows_sandbox(const std::string& id);
+  bool knows_container(const std::string& id);
 
   // What monitors tell (monitor_events.cc).
   monitor::Events events_for(const std::string& sandbox_id);
@@ -180,10 +189,6 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// Behind the start (owed_network.cc): the DELs that are owed, then what belongs to no sandbox.
   void detach_later(const SandboxEntryPtr& entry);
   void collect_later();
-  /// Whether there is a record of it that could not be read.
-  bool is_set_aside(std::string_view kind, const std::string& id);
-  /// Whether a record names it, be it one that cannot be read.
-  bool knows_sandbox(const std::string& id);
   /// Has each monitor of another release replace itself, one at a time, behind the calls.
   void renew_monitors();  // renew_monitors.cc
   monitor::LaunchOptions launch_options(const Sandbox& sandbox) const;

@@ -235,6 +235,9 @@ class Engine {
   /// Compares what is on record with what the kernel and the disks hold, and with `kYes` mends what
   /// differs. What a verb under way is about is left out.
   std::vector<Finding> examine(Repair repair);
+  /// Whether a root of the image store may be a container's: of one that is here, be it half made,
+  /// or whose record or whose sandbox's cannot be read. Of every root when no record could be.
+  bool may_need_root(const std::string& root_id);
   /// As they are in force.
   Options options() const;
   /// Other values for what may change while the engine runs: handlers and the default one,

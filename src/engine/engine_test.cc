@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include <algorithm>
 #include <atomic>
@@ -10,6 +11,8 @@
 
 #include "base/strings.h"
 #include "engine/core.h"
+#include "engine/finding.h"
+#include "engine/root_names.h"
 #include "engine/testing/fakes.h"
 #include "monitor/protocol/state_folder.h"
 #include "oci/runtime_spec.h"
@@ -38,6 +41,14 @@ class EngineTest : public ::testing::Test {
                      testing::parts_over(world_), logger_);
     ASSERT_TRUE(engine.ok()) << engine.error().message();
     engine_ = std::move(engine).value();
+  }
+  // What happens to the records while no engine is there.
+  void change_database(const std::string& sql) {
+    engine_.reset();
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open((folder_->path() + "/root/engine.db").c_str(), &database), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(database);
   }
   static SandboxConfig pod(const std::string& name = "pod") {
     SandboxConfig config;
@@ -522,6 +533,58 @@ TEST_F(EngineTest, ARestartFindsWhatRunsAndWhatEndedMeanwhile) {
   restart();
   EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
   EXPECT_EQ((*engine_->get_container(id))->exit_code, 3);
+}
+
+TEST_F(EngineTest, WhatRunsKeepsItsRootWhenItsOwnRecordIsSetAside) {
+  const std::string id = running();
+  change_database("UPDATE container SET record = '{not json'");
+  restart();
+  EXPECT_FALSE(engine_->get_container(id).ok());
+  EXPECT_TRUE(engine_->may_need_root(id));
+  EXPECT_TRUE(engine_->may_need_root(image_volume_holder(id, 0)));
+  EXPECT_FALSE(engine_->may_need_root("other"));
+  EXPECT_EQ(world_.roots, std::set{id});
+  EXPECT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+}
+
+TEST_F(EngineTest, WhatRunsKeepsItsRootWhenItsSandboxsRecordIsSetAside) {
+  const std::string id = running();
+  change_database("UPDATE sandbox SET record = '{not json'");
+  for (int start = 0; start < 2; ++start) {
+    restart();
+    EXPECT_TRUE(engine_->may_need_root(id));
+    EXPECT_EQ(world_.roots, std::set{id});
+    EXPECT_EQ(left_in_state(), std::vector{sandbox_});
+    EXPECT_EQ(engine_->status().set_aside.size(), 2U) << "the container's is told of, too";
+  }
+}
+
+TEST_F(EngineTest, AContainerOfNoSandboxIsEnded) {
+  const std::string id = running();
+  change_database("DELETE FROM sandbox");
+  restart();
+  EXPECT_FALSE(engine_->may_need_root(id));
+  EXPECT_TRUE(world_.roots.empty());
+  EXPECT_TRUE(left_in_state().empty());
+}
+
+TEST_F(EngineTest, NothingIsLeftOverWhileNoRecordCouldBeRead) {
+  const std::string id = running();
+  change_database("ALTER TABLE container RENAME COLUMN record TO other");
+  restart();
+  EXPECT_FALSE(engine_->get_container(id).ok());
+  EXPECT_TRUE(engine_->may_need_root(id));
+  EXPECT_EQ(world_.roots, std::set{id});
+  EXPECT_EQ(left_in_state(), std::vector{sandbox_});
+  size_t records = 0;
+  for (const Finding& finding : engine_->examine(Repair::kNo)) {
+    records += finding.kind == Finding::Kind::kRecord ? 1 : 0;
+    EXPECT_EQ(finding.name.find(sandbox_), std::string::npos) << finding.name;
+  }
+  EXPECT_EQ(records, 1U);
+  change_database("ALTER TABLE container RENAME COLUMN other TO record");
+  restart();
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
 }
 
 TEST_F(EngineTest, ARestartWithoutTheMonitorEndsTheSandbox) {

@@ -52,9 +52,7 @@ class Examiner {
 
  private:
   bool is_sandbox(const std::string& id) { return core_.knows_sandbox(id); }
-  bool is_container(const std::string& id) {
-    return core_.tables.lock()->containers.contains(id) || core_.is_set_aside("container", id);
-  }
+  bool is_container(const std::string& id) { return core_.knows_container(id); }
 
   template <class Mend>
   void found(Finding finding, Mend&& mend) {
@@ -69,21 +67,45 @@ class Examiner {
   }
 
   void records() {
-    const std::vector<BrokenRecord> all = *core_.broken.lock();
+    if (!core_.unread.empty()) {
+      found({.kind = Finding::Kind::kRecord,
+             .name = "of every sandbox and container",
+             .what = cat("was not read at the start: ", core_.unread),
+             .mend = "a new start of fluytd when its disk is well",
+             .mendable = false},
+            [] { return Result<>(); });
+    }
+    std::vector<BrokenRecord> all = *core_.broken.lock();
+    // With a sandbox its containers end: their roots are in use until then.
+    std::ranges::stable_partition(all, [](const auto& one) { return one.kind == "sandbox"; });
     for (const auto& record : all) {
       found({.kind = Finding::Kind::kRecord,
              .name = cat(record.kind, " ", record.id),
              .what = cat("its record was set aside: ", record.reason),
              .mend = "fluyt doctor --repair, which forgets it and removes what it left"},
             [&]() -> Result<> {
+              FLUYT_TRY(remove_what_is_of(record));
               FLUYT_TRY(core_.store->erase_broken(record));
               std::erase_if(*core_.broken.lock(), [&](const BrokenRecord& other) {
                 return other.kind == record.kind && other.id == record.id;
               });
-              if (record.kind == "sandbox") return remove_folder(record.id);
-              return remove_roots_of(record.id);
+              return {};
             });
     }
+  }
+
+  Result<> remove_what_is_of(const BrokenRecord& record) {
+    if (record.kind == "sandbox") return remove_folder(record.id);
+    if (core_.is_set_aside("sandbox", record.sandbox_id))
+      return Error(Code::kFailedPrecondition, "its sandbox has not ended");
+    // It may run, in whichever sandbox.
+    for (const auto& entry : core_.sandboxes()) {
+      const auto client = FLUYT_TRY(Engine::Core::find_client(*entry));
+      if (client && !client->lost())
+        FLUYT_TRY(client->remove(record.id, Deadline::after_ms(kMendMs)));
+    }
+    FLUYT_TRY(remove_roots_of(record.id));
+    return core_.store->erase_container(record.id);  // that of a sandbox's record is still good
   }
 
   Result<> remove_roots_of(const std::string& container) {
@@ -351,5 +373,9 @@ class Examiner {
 }  // namespace
 
 std::vector<Finding> Engine::examine(Repair repair) { return Examiner(*core_, repair).run(); }
+
+bool Engine::may_need_root(const std::string& root_id) {
+  return core_->knows_container(container_of_root(root_id));
+}
 
 }  // namespace fluyt::engine

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <mutex>
 
 #include "base/strings.h"
@@ -22,18 +21,6 @@ void Engine::Core::detach_later(const SandboxEntryPtr& entry) {
     if (!sandbox->network_attached) return;  // a stop or remove was faster
     core->log_if_failed(core->stop(*entry), cat("sandbox ", sandbox->id, ": half-done stop"));
   });
-}
-
-bool Engine::Core::is_set_aside(std::string_view kind, const std::string& id) {
-  auto records = broken.lock();
-  return std::any_of(records->begin(), records->end(), [&](const BrokenRecord& record) {
-    return record.kind == kind && record.id == id;
-  });
-}
-
-// What a broken record is about stays: somebody is to look at it.
-bool Engine::Core::knows_sandbox(const std::string& id) {
-  return tables.lock()->sandboxes.contains(id) || is_set_aside("sandbox", id);
 }
 
 void Engine::Core::collect_later() {

@@ -16,6 +16,12 @@ namespace {
 
 constexpr int64_t kCleanMs = 30'000;
 
+void note_broken(Engine::Core& core, const BrokenRecord& record) {
+  core.logger.error(
+      cat("record of ", record.kind, " ", quote(record.id), " set aside: ", record.reason));
+  core.broken.lock()->push_back(record);
+}
+
 /// Records into tables; a container without its sandbox is ended below.
 void fill_tables(Engine::Core& core, Store::Loaded loaded, std::vector<Container>& strays) {
   auto tables = core.tables.lock();
@@ -183,8 +189,15 @@ void undo_create(Engine::Core& core, SandboxEntry& entry) {
   core.undo_or_show(entry);
 }
 
+/// Containers whose sandbox no record names. Where its record cannot be read, they may run.
 void end_strays(Engine::Core& core, const std::vector<Container>& strays) {
   for (const auto& container : strays) {
+    if (core.is_set_aside("sandbox", container.sandbox_id)) {
+      note_broken(core, {"container", container.id,
+                         cat("that of its sandbox ", container.sandbox_id, " was set aside"),
+                         container.sandbox_id});
+      continue;
+    }
     core.log_if_failed(core.remove_roots(container),
                        cat("container ", container.id, " of no sandbox: root"));
     core.log_if_failed(core.store->erase_container(container.id),
@@ -195,17 +208,9 @@ void end_strays(Engine::Core& core, const std::vector<Container>& strays) {
 /// Folders and roots of ours that no record names. Those of a broken record stay: somebody is to
 /// look.
 void remove_orphans(Engine::Core& core) {
-  std::set<std::string> sandboxes;
-  std::set<std::string> containers;
-  for (const auto& entry : core.sandboxes()) sandboxes.insert(entry->value()->id);
-  for (const auto& entry : core.containers()) containers.insert(entry->value()->id);
-  const std::vector<BrokenRecord> set_aside = *core.broken.lock();
-  for (const auto& broken : set_aside) {
-    (broken.kind == "sandbox" ? sandboxes : containers).insert(broken.id);
-  }
   const auto folders = sys::list_dir(core.options.state + "/sandboxes");
   for (const auto& id : folders.ok() ? *folders : std::vector<std::string>()) {
-    if (sandboxes.contains(id)) continue;
+    if (core.knows_sandbox(id)) continue;
     core.logger.warn(cat("sandbox ", quote(id), " has no record: removing what it left"));
     const std::string dir = core.sandbox_dir(id);
     core.log_if_failed(monitor::clean_after(core.monitor_dir(id), Deadline::after_ms(kCleanMs)),
@@ -215,7 +220,7 @@ void remove_orphans(Engine::Core& core) {
   }
   const auto roots = core.parts.images->list_roots();
   for (const auto& id : roots.ok() ? *roots : std::vector<std::string>()) {
-    if (!containers.contains(container_of_root(id))) {
+    if (!core.knows_container(container_of_root(id))) {
       core.log_if_failed(core.parts.images->remove_root(id),
                          cat("root ", quote(id), " of no container"));
     }
@@ -227,14 +232,11 @@ void remove_orphans(Engine::Core& core) {
 void Engine::Core::recover() {
   auto loaded = store->load();
   if (!loaded.ok()) {
-    logger.error(cat("records: ", loaded.error().message()));
+    unread = loaded.error().message();
+    logger.error(cat("records: ", unread, ": nothing that is there is removed"));
     return;
   }
-  *broken.lock() = loaded->broken;
-  for (const auto& record : loaded->broken) {
-    logger.error(
-        cat("record of ", record.kind, " ", quote(record.id), " set aside: ", record.reason));
-  }
+  for (const auto& record : loaded->broken) note_broken(*this, record);
   std::vector<Container> strays;
   fill_tables(*this, std::move(loaded).value(), strays);
   for (const auto& entry : sandboxes()) {

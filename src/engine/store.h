@@ -14,6 +14,7 @@ struct BrokenRecord {
   std::string kind;  // "sandbox" or "container"
   std::string id;
   std::string reason;
+  std::string sandbox_id = {};  // of a container that is here for its sandbox's record alone
 };
 
 /// The engine's database: one row an object, SQLite in WAL mode with synchronous=NORMAL (a crash of
