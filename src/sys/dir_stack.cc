@@ -25,7 +25,10 @@ Result<DirStack::Stream> DirStack::open_stream(FdRef parent, const char* name, i
     const int error = errno;
     return Error::from_errno(error, cat("openat2([", parent.raw(), "], ", quote(name), ")"));
   }
-  Fd fd(static_cast<int>(raw));
+  return into_stream(Fd(static_cast<int>(raw)));
+}
+
+Result<DirStack::Stream> DirStack::into_stream(Fd fd) {
   Stream stream(fdopendir(fd.raw()));
   if (!stream) return Error::from_errno(errno, "fdopendir()");
   fd.release();  // closedir closes it
@@ -53,32 +56,60 @@ Result<const dirent*> DirStack::read() {
 Result<> DirStack::enter() {
   Stream next = FLUYT_TRY(open_stream(dir(), open_.back().entry->d_name, flags_));
   if (open_.size() == kMaxOpen) {
-    DIR* outermost = open_[kMaxKept].stream.get();  // of those that are not kept
-    struct stat info{};
-    if (fstat(dirfd(outermost), &info) != 0) return Error::from_errno(errno, "fstat()");
-    closed_.push_back({info.st_ino, telldir(outermost)});
+    const Stream& outermost = open_[kMaxKept].stream;  // of those that are not kept
+    closed_.push_back({FLUYT_TRY(identify(outermost)), telldir(outermost.get())});
     open_.erase(open_.begin() + kMaxKept);
   }
   open_.push_back({std::move(next)});
   return {};
 }
 
+Result<DirStack::Identity> DirStack::identify(const Stream& stream) {
+  const int fd = dirfd(stream.get());
+  struct stat info{};
+  if (fstat(fd, &info) != 0) return Error::from_errno(errno, "fstat()");
+  Handle handle{};
+  auto* const raw = reinterpret_cast<file_handle*>(handle.data());
+  raw->handle_bytes = sizeof handle - sizeof(file_handle);
+  int mount = 0;
+  const bool has_one = name_to_handle_at(fd, "", raw, &mount, AT_EMPTY_PATH) == 0;
+  return Identity{info.st_ino, has_one ? handle : Handle{}};
+}
+
+// The very directory, or none where it was removed: a handle is never given to another.
+Result<DirStack::Stream> DirStack::open_by_handle(Handle handle) const {
+  if (handle == Handle{}) return Error(Code::kNotFound, "the directory has no handle");
+  const int fd = open_by_handle_at(dirfd(open_.front().stream.get()),
+                                   reinterpret_cast<file_handle*>(handle.data()),
+                                   O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags_);
+  if (fd < 0) return Error::from_errno(errno, "open_by_handle_at()");
+  return into_stream(Fd(fd));
+}
+
 Result<const dirent*> DirStack::leave() {
   const Stream left = std::move(open_.back().stream);
   open_.pop_back();
   if (open_.size() > kMaxKept || closed_.empty()) return open_.back().entry;
-  const Closed wanted = closed_.back();
-  closed_.pop_back();
+  const auto go_on = [this](Stream stream) {
+    seekdir(stream.get(), closed_.back().position);
+    open_.push_back({std::move(stream)});
+    closed_.pop_back();
+  };
   // Whoever moves the directory away meanwhile could lead us out of the tree by its "..".
-  auto up = open_stream(FdRef(dirfd(left.get())), "..", flags_);
-  struct stat info{};
-  if (!up.ok() || fstat(dirfd(up->get()), &info) != 0 || info.st_ino != wanted.inode) {
-    closed_.clear();
-    return Error(Code::kAborted, "a directory was moved or removed while it was read");
+  if (auto up = open_stream(FdRef(dirfd(left.get())), "..", flags_); up.ok()) {
+    const auto found = identify(*up);
+    if (found.ok() && *found == closed_.back().identity) {
+      go_on(std::move(*up));
+      return nullptr;
+    }
   }
-  seekdir(up->get(), wanted.position);
-  open_.push_back({std::move(*up)});
-  return nullptr;
+  for (; !closed_.empty(); closed_.pop_back()) {
+    auto found = open_by_handle(closed_.back().identity.handle);
+    if (!found.ok()) continue;  // it was removed, and what was in it with it
+    go_on(std::move(*found));
+    break;
+  }
+  return Error(Code::kAborted, "a directory was moved or removed while it was read");
 }
 
 namespace {
@@ -101,7 +132,9 @@ class Sizer {
       if (!entry.ok()) return false;
       if (*entry == nullptr) {
         if (at.depth() == 1) return true;
-        if (!at.leave().ok()) cut_short();  // what was below is lost, not what is beside it
+        const size_t depth = at.depth();
+        // Something above was not read to its end, and is lost: not what is beside it.
+        if (!at.leave().ok() && at.depth() + 1 < depth) cut_short();
         continue;
       }
       if (size_.inodes >= max_inodes_) return false;
