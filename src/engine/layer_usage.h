@@ -15,6 +15,18 @@
 
 namespace fluyt::engine {
 
+/// What is known of one root, and when it may be walked again (boot ns).
+struct LayerFinding {
+  std::optional<DiskUsage> last;
+  int incomplete = 0;  // walks in a row that did not see all
+  int64_t next_at = 0;
+};
+/// With what a walk from `began` to `ended` (boot ns) has found; nothing: it failed. What an
+/// incomplete one did not see is not gone: of it and the last finding the larger figures are kept,
+/// and the next walk may begin sooner, up to three times in a row.
+LayerFinding after_walk(LayerFinding before, std::optional<DiskUsage> found, int64_t began,
+                        int64_t ended);
+
 /// What containers have written into their roots. To know that, a tree has to be walked, so it is
 /// walked behind the callers' backs by one thread, at most every ten seconds and for at most a
 /// twentieth of the time; callers get what was found last, with the time of the finding.
@@ -32,10 +44,9 @@ class LayerUsage {
 
  private:
   struct Slot {
-    std::optional<DiskUsage> last;
+    LayerFinding finding;
     bool queued = false;
     bool tried = false;
-    int64_t next_at = 0;  // boot ns
   };
   void measure(const std::string& id);
 

@@ -55,5 +55,40 @@ TEST(LayerUsage, OneThatCannotBeMeasuredIsLeftOut) {
   usage.forget("a");
 }
 
+TEST(LayerUsage, AnIncompleteWalkTakesNothingFromTheLastFinding) {
+  DiskUsage part = used(40);
+  part.timestamp = 2;
+  part.inodes = 9;
+  part.complete = false;
+  LayerFinding finding = after_walk({}, used(100), 0, 1);
+  finding = after_walk(finding, part, 1, 2);
+  EXPECT_EQ(finding.last->used_bytes, 100U);
+  EXPECT_EQ(finding.last->inodes, 9U);
+  EXPECT_EQ(finding.last->timestamp, 2);
+  part.used_bytes = 300;
+  finding = after_walk(finding, part, 2, 3);
+  EXPECT_EQ(finding.last->used_bytes, 300U);
+  finding = after_walk(finding, used(40), 3, 4);
+  EXPECT_EQ(finding.last->used_bytes, 40U) << "a complete one says what there is";
+  EXPECT_EQ(after_walk(finding, std::nullopt, 4, 5).last->used_bytes, 40U);
+}
+
+TEST(LayerUsage, AnIncompleteWalkIsRepeatedSoonAFewTimes) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  DiskUsage part = used(40);
+  part.complete = false;
+  LayerFinding finding;
+  for (int again = 0; again < 3; ++again) {
+    finding = after_walk(finding, part, 0, 0);
+    EXPECT_EQ(finding.next_at, kSecond);
+  }
+  finding = after_walk(finding, part, 0, 0);
+  EXPECT_EQ(finding.next_at, 10 * kSecond);
+  finding = after_walk(finding, used(40), 0, 0);
+  EXPECT_EQ(finding.next_at, 10 * kSecond);
+  finding = after_walk(finding, part, 0, kSecond);
+  EXPECT_EQ(finding.next_at, 21 * kSecond) << "a long one is paid for all the same";
+}
+
 }  // namespace
 }  // namespace fluyt::engine

@@ -116,6 +116,7 @@ struct DiskUsage {
   uint64_t used_bytes = 0;
   uint64_t inodes = 0;
   std::optional<FsTotals> file_system = {};
+  bool complete = true;  // false: there may be more, which was not counted
 };
 
 /// How long tasks have waited for something (pressure stall information): percentages of the last

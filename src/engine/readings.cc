@@ -72,7 +72,11 @@ std::vector<InterfaceUsage> read_interfaces(Engine::Core& core, const Sandbox& s
 
 Result<DiskUsage> Engine::Core::measure_layer(const std::string& container_id) {
   const image::FsUsage usage = FLUYT_TRY(parts.images->root_usage(container_id));
-  DiskUsage out{now_unix_ns(), usage.mountpoint, usage.used_bytes, usage.inodes};
+  DiskUsage out{.timestamp = now_unix_ns(),
+                .mountpoint = usage.mountpoint,
+                .used_bytes = usage.used_bytes,
+                .inodes = usage.inodes,
+                .complete = usage.complete};
   const auto size = sys::fs_size(usage.mountpoint);
   if (size.ok()) {
     out.file_system =

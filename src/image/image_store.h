@@ -71,6 +71,7 @@ struct FsUsage {
   std::string mountpoint;
   uint64_t used_bytes = 0;
   uint64_t inodes = 0;
+  bool complete = true;  // false: there is more, which was not counted
 };
 
 /// Which layers' blobs are kept beside what they were unpacked to. A tree does not give back the

@@ -107,7 +107,7 @@ Result<FsUsage> Store::root_usage(const std::string& container_id) {
     logger_.warn(cat("root ", quote(container_id), ": more than the ", usage.bytes, " bytes and ",
                      usage.inodes, " inodes that could be counted"));
   }
-  return FsUsage{options_.root, usage.bytes, usage.inodes};
+  return FsUsage{options_.root, usage.bytes, usage.inodes, usage.complete};
 }
 
 Result<std::optional<std::string>> Store::read_image_file(const std::string& image_id,
