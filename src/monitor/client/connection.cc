@@ -275,7 +275,9 @@ void Connection::reconnect() {
   auto peer =
       socket.ok() ? sys::peer_of(*socket) : Result<sys::PeerCredentials>(std::move(socket).error());
   if (!peer.ok() || peer->pid != monitor_.pid()) {
-    if (++attempts_ > kReconnectAttempts) return gone();
+    // Where we lack a descriptor, say, it may well listen: its pidfd tells of its end.
+    const bool is_nobody_there = peer.ok() || peer.error().code() == Code::kNotFound;
+    if (is_nobody_there && ++attempts_ > kReconnectAttempts) return gone();
     hub_->post_at(Deadline::after_ms(kReconnectPauseMs), [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->reconnect();
     });

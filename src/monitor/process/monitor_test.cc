@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -1126,6 +1127,24 @@ TEST_F(MonitorTest, WhatEndedWhileTheSocketWasLostIsHeard) {
   EXPECT_EQ(told_.wait_exec(exec->exec_id), std::optional<int32_t>(137));
   EXPECT_TRUE(told_.wait_pod_init_ended());
   EXPECT_FALSE(client_->lost());
+}
+
+TEST_F(MonitorTest, AHubWithoutDescriptorsConnectsAgainWhenItHasSome) {
+  run("main", "exec sleep 1000");
+  const auto sockets = sockets_to(client_->monitor_pid());
+  ASSERT_EQ(sockets.size(), 1U);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  ASSERT_EQ(::shutdown(sockets[0], SHUT_RDWR), 0);
+  const auto unheard = client_->list();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(unheard.ok());
+  EXPECT_EQ(unheard.error().code(), Code::kDeadlineExceeded);
+  const auto heard = client_->list();
+  ASSERT_TRUE(heard.ok()) << heard.error().message();
+  EXPECT_EQ((*heard)[0].state, ContainerState::kRunning);
 }
 
 TEST_F(MonitorTest, AnExecWhoseCallerHasGivenUpIsEnded) {
