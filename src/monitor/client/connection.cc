@@ -404,8 +404,11 @@ Result<Connection::Reply> Connection::call(wire::Verb verb, const std::vector<sy
       if (std::holds_alternative<wire::Exec>(pending->request.verb)) given_up_execs_.insert(id);
       if (hub_->stopped()) return Error(Code::kCancelled, "the hub was stopped");
       lock.unlock();
-      // One that is only slow, on a busy host, is no reason to end what it holds.
-      if (attention != nullptr) attention->silent = attention->is_idle();
+      if (attention != nullptr) {
+        attention->unanswered = true;
+        // One that is only slow, on a busy host, is no reason to end what it holds.
+        attention->silent = attention->is_idle();
+      }
       return Error(Code::kDeadlineExceeded, cat("monitor of ", sandbox_id_, ": no answer in time"));
     }
     if (attention != nullptr && (left_ms < 0 || left_ms > kLookMs)) left_ms = kLookMs;

@@ -82,6 +82,7 @@ class Connection final : public Client, public std::enable_shared_from_this<Conn
     std::function<Result<>()> look;
     /// Asked at the deadline: whether none will come after it either.
     std::function<bool()> is_idle;
+    bool unanswered = false;  // at the deadline
     bool silent = false;      // no answer, and none is to be hoped for
     bool unkillable = false;  // what was to be killed stands still
   };

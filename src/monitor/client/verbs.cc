@@ -53,7 +53,8 @@ Result<> Connection::signal(const std::string& id, int signal, bool all) {
   if (!lost_) {
     Attention attention = kills && all ? to_killed(cgroups_of_container(id)) : to_monitor();
     auto asked = call_done(wire::Signal{id, signal, all}, {}, prompt(), &attention);
-    if (asked.ok() || !(attention.silent || attention.unkillable)) return asked;
+    if (asked.ok() || !(attention.unanswered || attention.silent || attention.unkillable))
+      return asked;
     if (attention.silent && kills) {
       if (const auto ended = find_ended(id)) {
         // Whoever asks has not heard of it.
@@ -126,12 +127,13 @@ Result<> Connection::remove(const std::string& id, Deadline deadline) {
   const int64_t ms = ms_left(deadline);
   Attention attention = to_killed(cgroups_of_container(id));
   auto asked = call_done(wire::Remove{id, ms}, {}, with_grace(ms), &attention);
-  if (asked.ok() || !(attention.silent || attention.unkillable)) return asked;
-  if (attention.silent && !find_ended(id)) {
+  if (asked.ok() || !(attention.unanswered || attention.silent || attention.unkillable))
+    return asked;
+  if ((attention.unanswered || attention.silent) && !find_ended(id)) {
     // Where nothing is on record, it may still be made: the monitor, which gives that up when it
     // comes to what it is asked, knows alone.
     const auto record = find_record(state_dir_, id);
-    if (!record.ok() || !*record) return asked;
+    if (!attention.silent || !record.ok() || !*record) return asked;
     give_up(asked.error().message());
   }
   return remove_by_record(state_dir_, id, Deadline::after_ms(kByRecordMs));
