@@ -1037,8 +1037,10 @@ TEST_F(EngineTest, ARemoveEndsACheckpoint) {
     }));
   };
   const std::string location = folder_->path() + "/checkpoint.tar";
-  EXPECT_EQ(engine_->checkpoint_container(id, location, 0).error().code(), Code::kCancelled);
+  const auto done = engine_->checkpoint_container(id, location, 0);
   remover.join();
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(done.error().code(), Code::kCancelled);
   EXPECT_TRUE(removed.ok());
   EXPECT_FALSE(sys::exists(location));
   EXPECT_EQ(engine_->get_container(id).error().code(), Code::kNotFound);
