@@ -152,6 +152,13 @@ TEST_P(Tree, WhatGaveWayIsNotCounted) {
   EXPECT_LE(info.disk_bytes, 200'704U + 6 * 4096U);
 }
 
+TEST_P(Tree, ADeepDirectoryMayGiveWay) {
+  std::string deep;
+  while (deep.size() < 200) deep += "d/";
+  const LayerInfo info = unpack_ok(TarBuild().file(deep + "f").file("d", "a file now").end());
+  EXPECT_EQ(look(info, "d").content, "a file now");
+}
+
 TEST_P(Tree, ACachedParentThatIsReplacedIsForgotten) {
   const LayerInfo info = unpack_ok(TarBuild()
                                        .dir("a")
