@@ -4,13 +4,15 @@ namespace fluyt::guest {
 
 Timers::Timers() : thread_([this] { run(); }) {}
 
-Timers::~Timers() {
+Timers::~Timers() { stop(); }
+
+void Timers::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 Timers::Id Timers::at(Clock::time_point when, std::function<void()> what) {

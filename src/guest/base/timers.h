@@ -23,6 +23,8 @@ class Timers {
   Id at(Clock::time_point when, std::function<void()> what);
   /// After this returns the function is neither called nor running, unless it is the caller.
   void cancel(Id id);
+  /// After this returns nothing is called any more.
+  void stop();
 
  private:
   void run();

@@ -14,6 +14,7 @@ namespace {
 class TreeTest : public testing::Test {
  protected:
   TreeTest() : tree_(make_memfs(0755), "tmpfs") {}
+  void TearDown() override { tree_.sweep(); }
   WalkFrom from(const Credentials& who = {}) { return {tree_.root(), tree_.root(), who}; }
   static Credentials nobody() {
     Credentials who;
@@ -193,6 +194,7 @@ TEST_F(TreeTest, RootsHaveNothingInCommonButTheFiles) {
   EXPECT_TRUE(tree_.is_within(at, other));
   EXPECT_FALSE(tree_.is_within(at, tree_.root()));
   EXPECT_EQ(tree_.unmount(other, true).value(), EINVAL);
+  tree_.drop(other);
 }
 
 TEST_F(TreeTest, ACopyHasTheMountsAndGoesItsOwnWay) {
@@ -226,6 +228,7 @@ TEST_F(TreeTest, ACopyHasTheMountsAndGoesItsOwnWay) {
   EXPECT_EQ(tree_.mounts(tree_.root()).size(), 2U);
   ASSERT_TRUE(tree_.remove(from(), "/d/cwd", true).ok());
   EXPECT_EQ(tree_.find(there, "/d/cwd", LastLink::kFollow).error().value(), ENOENT);
+  tree_.drop(copy.root);
 }
 
 TEST_F(TreeTest, ACopyForLessPrivilegeKeepsWhatItInherits) {
@@ -262,6 +265,7 @@ TEST_F(TreeTest, ACopyForLessPrivilegeKeepsWhatItInherits) {
   EXPECT_EQ(tree_.child(further.places[0], "m").error().value(), ENOENT);
   EXPECT_EQ(tree_.bind(held, at("/at")).value(), EINVAL);
   EXPECT_EQ(tree_.mount(held, make_memfs(0700), "tmpfs").value(), EINVAL);
+  tree_.drop(further.root);
   tree_.drop(root);
   tree_.sweep();
   EXPECT_EQ(tree_.child(root, "m").error().value(), ENOENT);
@@ -486,7 +490,10 @@ TEST_F(TreeTest, ANamespaceHasSoManyMountsAndTheCopiesSoManyTogether) {
     for (DentryPtr& copy : copies) tree_.drop(std::exchange(copy, nullptr));
     tree_.sweep();
   });
-  EXPECT_TRUE(tree_.copy(tree_.root(), {}).ok());
+  ErrnoOr<Tree::Copy> again = tree_.copy(tree_.root(), {});
+  ASSERT_TRUE(again.ok());
+  tree_.drop(again->root);
+  tree_.drop(other);
 }
 
 TEST_F(TreeTest, WhatWasMountedGoesWithItsMount) {

@@ -1,12 +1,14 @@
 #include "guest/sandbox/control.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -24,18 +26,28 @@ constexpr size_t kDescriptors = 4;
 constexpr size_t kMemberDescriptors = 10;
 constexpr int kMaxSignal = 64;
 
+constexpr size_t kBrokersListener = 3;  // its place among a member's descriptors
+
 struct Packet {
   ControlPacket head;
   std::vector<sys::Fd> descriptors;
+  KnownListener listener;  // of the broker that a member comes with
 };
 
 /// Nothing at the end, or for what is not a packet of ours.
 std::optional<Packet> receive(sys::FdRef socket) {
   Packet packet;
+  pollfd there{socket.raw(), POLLIN, 0};
+  while (poll(&there, 1, -1) < 0 && errno == EINTR) {
+  }
+  // What comes is there by now. Nobody claims the listener before it is known as the broker's.
+  const ListenerTable::Lock lock = ListenerTable::own().hold();
   auto got =
       sys::receive_with_fds(socket, reinterpret_cast<char*>(&packet.head), sizeof packet.head);
   if (!got.ok() || got->size != sizeof packet.head) return std::nullopt;
   packet.descriptors = std::move(got->fds);
+  if (packet.head.kind == ControlPacket::kAdd && packet.descriptors.size() > kBrokersListener)
+    packet.listener = KnownListener(std::move(packet.descriptors[kBrokersListener]), lock);
   return packet;
 }
 
@@ -169,7 +181,8 @@ Result<Addition> read_addition(Packet& packet, SandboxRequest request) {
   Addition out;
   out.parts.request = std::move(request);
   out.parts.around = FLUYT_TRY(parse_surroundings(FLUYT_TRY(read_description(fds[1]))));
-  out.parts.broker = {host::Child(std::move(fds[2])), std::move(fds[3]), std::move(fds[4])};
+  out.parts.broker = {host::Child(std::move(fds[2])), std::move(packet.listener),
+                      std::move(fds[4])};
   out.parts.streams = {std::move(fds[5]), std::move(fds[6]), std::move(fds[7])};
   out.listener = std::move(fds[8]);
   return out;

@@ -61,7 +61,10 @@ Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
   });
 }
 
-Kernel::~Kernel() { platform.on_loss({}); }
+Kernel::~Kernel() {
+  platform.on_loss({});
+  timers.stop();
+}
 
 void Kernel::set_id_maps(const std::string& of_users, const std::string& of_groups) {
   id_map_texts_ = {of_users, of_groups};
@@ -348,13 +351,38 @@ bool Kernel::send_to_group(int32_t group, const SignalInfo& info) {
   return any;
 }
 
+namespace {
+constexpr std::chrono::seconds kComesIn{1};
+}  // namespace
+
 void Kernel::end_process(Process& process, int status) {
   if (process.exiting || process.zombie) return;
   process.exiting = true;
   process.exit_status = status;
   process.stopped = false;
-  for (Task* task : process.threads) task->call_in();
+  bool in_guest = false;
+  for (Task* task : process.threads) {
+    task->call_in();
+    in_guest |= task->in_guest_.load();
+  }
   process.threads_changed.wake_all();
+  if (in_guest) timers.at(Clock::now() + kComesIn, [this, pid = process.pid] { give_up(pid); });
+}
+
+// A thread can mask the signal by which we call it in. Nothing of its memory is of use any more,
+// unless others have it too.
+void Kernel::give_up(int32_t pid) {
+  std::lock_guard guard(lock);
+  const auto found = processes.find(pid);
+  if (found == processes.end() || !found->second->exiting) return;
+  const Process& process = *found->second;
+  for (const Task* thread : process.threads) {
+    if (!thread->mm || !thread->in_guest_.load()) continue;
+    const bool shared = std::any_of(tasks.begin(), tasks.end(), [&](const auto& entry) {
+      return entry.second->mm == thread->mm && entry.second->process.get() != &process;
+    });
+    if (!shared) thread->mm->space().kill();
+  }
 }
 
 void Kernel::enter(const TaskPtr& task) {

@@ -524,7 +524,9 @@ class Kernel : public TerminalHost {
   Errno may_signal(const Task& from, Process& to, int signal);  // under lock
   /// Every process of a group; false when it is empty. Under lock.
   bool send_to_group(int32_t group, const SignalInfo& info);
-  void end_process(Process& process, int status);  // under lock: kills its threads
+  /// Under lock: ends its threads. One that does not come in for it within a second ends with its
+  /// memory.
+  void end_process(Process& process, int status);
 
   /// To be called when something of the process is armed on a clock of processor time. Under lock.
   void watch_processor_time(const ProcessPtr& process);
@@ -559,6 +561,7 @@ class Kernel : public TerminalHost {
  private:
   friend class Task;
   void reap_process(Process& process);
+  void give_up(int32_t pid);
   void empty_namespace(Task& init);
   std::deque<std::pair<int32_t, PidSpacePtr>> released_;  // see release_id
   std::set<int32_t> numbered_;  // ids that other namespaces have numbers for

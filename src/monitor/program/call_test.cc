@@ -100,8 +100,9 @@ TEST_F(Call, WhatItLeavesIsAdopted) {
 }
 
 TEST_F(Call, OneThatHasEndedAlreadyIsStillOurs) {
-  // Killed before it could wait for its child.
-  ASSERT_FALSE(run("sh -c 'exit 7' & echo $! >$2; kill -9 $$").ok());
+  // Killed before it could wait for its child, which ends once it has gone.
+  ASSERT_FALSE(
+      run("sh -c 'while [ -d /proc/$0 ]; do :; done; exit 7' $$ & echo $! >$2; kill -9 $$").ok());
   usleep(100'000);
   const auto left = adopted_process(path("pid"));
   ASSERT_TRUE(left.ok()) << left.error().message();

@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -18,6 +20,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -94,6 +97,11 @@ class Keeper {
     if (statx(number, "", AT_EMPTY_PATH, STATX_MNT_ID, &raw) != 0) return 0;
     return (raw.stx_mask & STATX_MNT_ID) != 0 ? raw.stx_mnt_id : 0;
   }
+  /// There lies the memory of the guest kernel, and of whoever else this process may look into.
+  static bool is_in_procfs(int number) {
+    struct statfs info;
+    return fstatfs(number, &info) != 0 || info.f_type == PROC_SUPER_MAGIC;
+  }
   void forget(uint64_t handle) {
     if (handle == Broker::kRoot || fd(handle) < 0) return;
     handles_[handle].reset();
@@ -115,6 +123,9 @@ class Keeper {
     if (!owned.valid()) return errno;
     struct stat raw;
     if (fstatat(number, "", &raw, AT_EMPTY_PATH) != 0) return errno;
+    // Its root is a place to mount another at.
+    constexpr ino_t kProcRoot = 1;
+    if (is_in_procfs(number) && (!S_ISDIR(raw.st_mode) || raw.st_ino != kProcRoot)) return EACCES;
     std::memcpy(static_cast<void*>(&m.stat), &raw, sizeof m.stat);
     m.mount = mount_of(number);
     if (!free_.empty()) {
@@ -189,6 +200,7 @@ class Keeper {
         }
         return keep(find(at, m.name), m);
       case BrokerMessage::kOpen:
+        if (is_in_procfs(at)) return EACCES;
         return give(openat(own_fds_.raw(), number_of(at, buffer),
                            (m.flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC | O_NOCTTY |
                                O_NONBLOCK),
@@ -320,6 +332,23 @@ class Keeper {
   std::vector<uint64_t> free_;
 };
 
+/// What the guest's calls take on files, and nothing that is about processes: a guest that is shown
+/// /proc of another PID namespace reads of it what anybody may.
+bool keep_file_capabilities() {
+  constexpr std::array kKept{CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
+                             CAP_FOWNER, CAP_FSETID,       CAP_SETFCAP};
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[2] = {};
+  if (syscall(SYS_capget, &header, sets) != 0) return false;
+  __user_cap_data_struct kept[2] = {};
+  for (const int capability : kKept) {
+    const int half = capability / 32;
+    kept[half].permitted |= sets[half].permitted & (1U << capability % 32);
+  }
+  for (auto& half : kept) half.effective = half.permitted;
+  return syscall(SYS_capset, &header, kept) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+}
+
 /// Only what carry_out calls, and what the C library's allocator needs. Gives the listener.
 int confine_keeper() {
   constexpr uint32_t kAllowed[] = {
@@ -416,6 +445,7 @@ Result<Broker::Parts> Broker::fork_keeper(const std::string& root, sys::FdRef pr
     close(procfs.raw());
     if (!own_fds.valid()) return;
     Keeper keeper(std::move(tree), std::move(own_fds), std::move(shown), socket, message);
+    if (!keep_file_capabilities()) return;
     // The listener goes to the sentry alone: what is confined must not answer itself.
     sys::Fd listener(confine_keeper());
     if (!listener.valid() || !sys::send_with_fds(socket, kPlainPacket, {listener.ref()}).ok())
@@ -424,13 +454,18 @@ Result<Broker::Parts> Broker::fork_keeper(const std::string& root, sys::FdRef pr
     keeper.serve();
   }));
   munmap(message, sizeof *message);
-  auto listener = receive_descriptor(child.socket());
-  if (!listener.ok())
-    return Error::from_errno(listener.error().value(), "recvmsg(the broker's listener)");
+  KnownListener listener;
+  {
+    const ListenerTable::Lock lock = ListenerTable::own().hold();
+    auto received = receive_descriptor(child.socket());
+    if (!received.ok())
+      return Error::from_errno(received.error().value(), "recvmsg(the broker's listener)");
+    listener = KnownListener(std::move(received).value(), lock);
+  }
   // Further ones are there before we are told of them. Set here: who adopts it may be confined.
   if (fcntl(child.socket().raw(), F_SETFL, O_NONBLOCK) != 0)
     return Error::from_errno(errno, "fcntl(the broker's socket)");
-  return Parts{std::move(child), std::move(listener).value(), std::move(memory)};
+  return Parts{std::move(child), std::move(listener), std::move(memory)};
 }
 
 Result<std::unique_ptr<Broker>> Broker::adopt(Parts parts) {
@@ -446,7 +481,7 @@ Result<std::unique_ptr<Broker>> Broker::adopt(Parts parts) {
       new Broker(std::move(parts.child), std::move(parts.listener), message, id));
 }
 
-Broker::Broker(Child child, sys::Fd listener, BrokerMessage* message, uint64_t first_id)
+Broker::Broker(Child child, KnownListener listener, BrokerMessage* message, uint64_t first_id)
     : child_(std::move(child)), listener_(std::move(listener)), message_(message), id_(first_id) {}
 
 Broker::~Broker() { munmap(message_, sizeof *message_); }

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "guest/abi/errno.h"
 #include "guest/abi/file.h"
+#include "guest/base/listener_table.h"
 #include "guest/platform/host/child.h"
 #include "sys/fd.h"
 
@@ -85,7 +86,7 @@ class Broker {
   /// The broker's process and all that it takes to speak to it, which may be sent elsewhere.
   struct Parts {
     Child child;
-    sys::Fd listener;
+    KnownListener listener;
     sys::Fd memory;
   };
   static Result<Parts> fork_keeper(const std::string& root, sys::FdRef procfs,
@@ -143,7 +144,7 @@ class Broker {
   Errno remove_attribute(uint64_t handle, std::string_view name);
 
  private:
-  Broker(Child child, sys::Fd listener, BrokerMessage* message, uint64_t first_id);
+  Broker(Child child, KnownListener listener, BrokerMessage* message, uint64_t first_id);
   template <class Fill>
   ErrnoOr<BrokerMessage*> ask(uint32_t op, Fill fill);
   ErrnoOr<BrokerMessage*> exchange();
@@ -151,7 +152,7 @@ class Broker {
 
   std::mutex mutex_;
   Child child_;
-  sys::Fd listener_;
+  KnownListener listener_;
   BrokerMessage* message_;
   uint64_t id_;
   std::vector<uint64_t> forgotten_;

@@ -1,8 +1,12 @@
 #include "guest/platform/host/broker.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include <fstream>
 
 #include "guest/platform/host/io.h"
 
@@ -35,6 +39,51 @@ TEST(BrokerSettings, AreThoseOfTheListAlone) {
     EXPECT_EQ((*broker)->open_setting(0).error(), Errno(ENOENT));
   }
   rmdir(folder.c_str());
+}
+
+TEST(Broker, ShowsNoProcessOfTheHost) {
+  auto procfs = open_procfs();
+  ASSERT_TRUE(procfs.ok());
+  auto broker = Broker::start("/", *procfs);
+  ASSERT_TRUE(broker.ok()) << broker.error().message();
+  auto root = (*broker)->find_root();
+  ASSERT_TRUE(root.ok());
+  auto proc = (*broker)->lookup(root->handle, "proc");
+  ASSERT_TRUE(proc.ok()) << "the place is there, for the guest's own to be mounted at";
+  EXPECT_EQ((*broker)->open(proc->handle, O_RDONLY | O_DIRECTORY).error(), Errno(EACCES));
+  for (const std::string& name :
+       {std::string("self"), std::to_string(getpid()), std::string("mounts"), std::string("kcore")})
+    EXPECT_EQ((*broker)->lookup(proc->handle, name).error(), Errno(EACCES)) << name;
+}
+
+// The line of /proc/PID/status that begins so, of our child of that name.
+std::string status_of_child(const std::string& name, const std::string& line) {
+  std::ifstream children("/proc/thread-self/children");
+  for (std::string pid; children >> pid;) {
+    std::ifstream status("/proc/" + pid + "/status");
+    bool wanted = false;
+    for (std::string text; std::getline(status, text);) {
+      if (text == "Name:\t" + name) wanted = true;
+      if (wanted && text.starts_with(line)) return text;
+    }
+  }
+  return {};
+}
+
+TEST(Broker, KeepsTheCapabilitiesThatAreAboutFiles) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  auto procfs = open_procfs();
+  ASSERT_TRUE(procfs.ok());
+  auto broker = Broker::start("/", *procfs);
+  ASSERT_TRUE(broker.ok()) << broker.error().message();
+  constexpr uint64_t kKept = 1U << CAP_CHOWN | 1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH |
+                             1U << CAP_FOWNER | 1U << CAP_FSETID | 1U << CAP_SETFCAP;
+  for (const char* set : {"CapEff", "CapPrm"}) {
+    const std::string line = status_of_child("rung-broker", set);
+    ASSERT_GT(line.size(), 8U) << set;
+    EXPECT_EQ(std::stoull(line.substr(8), nullptr, 16) & ~kKept, 0U) << line;
+    EXPECT_NE(std::stoull(line.substr(8), nullptr, 16), 0U) << line;
+  }
 }
 
 }  // namespace

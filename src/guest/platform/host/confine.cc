@@ -86,6 +86,12 @@ constexpr uint32_t kAlways[] = {SYS_read,
                                 SYS_getdents64,
                                 SYS_restart_syscall};
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// What the sanitizers' runtimes call besides: at threads' beginnings and ends, and for a report.
+constexpr uint32_t kOfRuntime[] = {SYS_sigaltstack, SYS_rt_sigaction, SYS_prlimit64,
+                                   SYS_readlink,    SYS_stat,         SYS_uname};
+#endif
+
 constexpr uint32_t kIoctls[] = {static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_RECV),
                                 static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_SEND),
                                 static_cast<uint32_t>(SECCOMP_IOCTL_NOTIF_ID_VALID),
@@ -126,6 +132,9 @@ std::vector<sock_filter> sentry_program() {
   for (uint32_t request : kIoctls) answer_if(request, kAllow);
   answer(kKill);
   for (uint32_t number : kAlways) answer_if(number, kAllow);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  for (uint32_t number : kOfRuntime) answer_if(number, kAllow);
+#endif
   // The C library then uses clone, whose flags can be seen.
   answer_if(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
   // Its allocator asks /proc for the overcommit mode, and takes a refusal for an answer.

@@ -325,6 +325,22 @@ TEST_F(NotifyPlatform, ALossIsToldWhereNobodyWaitsAndAnOrderlyEndIsNone) {
   platform_->on_loss({});
 }
 
+TEST_F(NotifyPlatform, AStubThatGivesNoAnswerIsEnded) {
+  auto mute = memory_->fork(LOAD(getppid_loop));
+  ASSERT_TRUE(mute.ok());
+  expect_call(mute->context->run(), SYS_getppid);
+  const auto pid = static_cast<pid_t>(mute->memory->id());
+  ASSERT_EQ(kill(pid, SIGSTOP), 0);
+  EXPECT_FALSE(mute->memory->fork(LOAD(getppid_loop)).ok()) << "it did what it was asked";
+  // What it would have said now is for nobody to hear.
+  siginfo_t info{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT | __WALL), 0);
+  EXPECT_EQ(info.si_status, SIGKILL);
+  auto other = memory_->fork(LOAD(getppid_loop));
+  ASSERT_TRUE(other.ok());
+  expect_call(other->context->run(), SYS_getppid);
+}
+
 TEST_F(NotifyPlatform, AForgedTrapHarmsTheForgerAlone) {
   ThreadImage image = LOAD(jump);
   image.registers.rbx = STUB_TEXT + STUB_TRAP_NO_FSGSBASE_OFFSET;

@@ -57,24 +57,6 @@ std::atomic_ref<int32_t> word(std::byte* memory, size_t offset) {
 
 }  // namespace
 
-Listener::Listener(Listener&& other) noexcept
-    : owner_(std::exchange(other.owner_, nullptr)),
-      fd_(std::move(other.fd_)),
-      thread_(other.thread_),
-      poll_first_(other.poll_first_) {}
-
-Listener& Listener::operator=(Listener&& other) noexcept {
-  std::swap(owner_, other.owner_);
-  std::swap(fd_, other.fd_);
-  std::swap(thread_, other.thread_);
-  std::swap(poll_first_, other.poll_first_);
-  return *this;
-}
-
-Listener::~Listener() {
-  if (owner_ != nullptr) owner_->forget(fd_.raw());
-}
-
 bool Listener::receive(seccomp_notif& notification) const {
   for (;;) {
     if (poll_first_) {
@@ -99,25 +81,11 @@ void Listener::send(const seccomp_notif_resp& response) const {
 
 Listeners::Listeners() : poll_first_(!kernel_at_least(6, 11)) {}
 
-void Listeners::forget(int number) {
-  std::lock_guard lock(mutex_);
-  known_.erase(number);
-}
-
 ErrnoOr<Listener> Listeners::claim(int number, pid_t process, int magic, seccomp_notif& first) {
   if (number < 0) return Errno(number < -4095 ? EAGAIN : -number);
-  uint64_t none = 0;
-  {
-    std::lock_guard lock(mutex_);
-    if (known_.contains(number)) return Errno(EBADF);
-    // Any other kind of descriptor has no such ioctl.
-    if (ioctl(number, SECCOMP_IOCTL_NOTIF_ID_VALID, &none) == 0 || errno != ENOENT)
-      return Errno(EBADF);
-    known_.insert(number);
-  }
+  if (!ListenerTable::own().claim(number)) return Errno(EBADF);
   Listener listener;
-  listener.owner_ = this;
-  listener.fd_ = sys::Fd(number);
+  listener.fd_ = KnownListener::claimed(number);
   listener.poll_first_ = poll_first_;
   // Before 6.6 there is no such flag, and a hand-off may end up on another processor.
   ioctl(number, SECCOMP_IOCTL_NOTIF_SET_FLAGS, uint64_t{SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP});
@@ -400,8 +368,18 @@ void StubProcess::give_slot(size_t index) {
 Errno StubProcess::perform(uint64_t op) {
   request(REQUEST_OP) = op;
   if (send(holdings_.ours.raw(), "", 1, MSG_NOSIGNAL) != 1) return Errno(EAGAIN);
+  return Errno(GUEST_TRY(hear_own_length()) - 1);
+}
+
+ErrnoOr<int> StubProcess::hear_own_length() {
   pid_t sender = 0;
-  return hear(holdings_.ours.raw(), pid(), &sender);
+  const ErrnoOr<int> length = hear_length(holdings_.ours.raw(), pid(), &sender);
+  if (length.ok() && sender == pid()) return length;
+  // What it says later would be the answer to something else. It is not waited for before we go, so
+  // the pid is still its own; that it ends is told as a loss, for its guest process ends with it.
+  out_of_step_ = true;
+  if (pid() > 0) ::kill(pid(), SIGKILL);
+  return Errno(EAGAIN);
 }
 
 ErrnoOr<StubProcess::NewThread> StubProcess::start_thread(const Slot& slot, uint64_t frame,
@@ -458,7 +436,7 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
   }
   if (done.ok()) {
     done = meet(child);
-  } else if (has_ended(pid())) {
+  } else if (out_of_step_ || has_ended(pid())) {
     // It may have been made all the same, and lives until we end: nobody else gets what it maps.
     child.slots.clear();
     child.has_request = false;
@@ -480,9 +458,8 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
 }
 
 ErrnoOr<pid_t> StubProcess::hear_child() {
-  pid_t sender = 0;
-  const int low = GUEST_TRY(hear_length(holdings_.ours.raw(), pid(), &sender));
-  const int high = GUEST_TRY(hear_length(holdings_.ours.raw(), pid(), &sender));
+  const int low = GUEST_TRY(hear_own_length());
+  const int high = GUEST_TRY(hear_own_length());
   return (low - 1) | (high - 1) << 11;
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "guest/abi/errno.h"
+#include "guest/base/listener_table.h"
 #include "guest/platform/notify/arena.h"
 #include "sys/fd.h"
 
@@ -25,11 +26,6 @@ namespace fluyt::guest {
 /// came from memory that a guest can write.
 class Listener {
  public:
-  Listener() = default;
-  Listener(Listener&& other) noexcept;
-  Listener& operator=(Listener&& other) noexcept;
-  ~Listener();
-
   bool valid() const { return fd_.valid(); }
   pid_t thread() const { return thread_; }
   /// Waits for the next notification. False: every thread of it is gone.
@@ -39,13 +35,12 @@ class Listener {
 
  private:
   friend class Listeners;
-  class Listeners* owner_ = nullptr;
-  sys::Fd fd_;
+  KnownListener fd_;
   pid_t thread_ = 0;
   bool poll_first_ = false;
 };
 
-/// Which descriptors are listeners already, so that none is taken twice.
+/// How a stub's listener becomes ours.
 class Listeners {
  public:
   Listeners();
@@ -54,10 +49,6 @@ class Listeners {
   ErrnoOr<Listener> claim(int number, pid_t process, int magic, seccomp_notif& first);
 
  private:
-  friend class Listener;
-  void forget(int number);
-  std::mutex mutex_;
-  std::set<int> known_;
   bool poll_first_ = false;  // before 6.11 RECV sleeps on after the last thread is gone
 };
 
@@ -183,6 +174,8 @@ class StubProcess {
   ErrnoOr<NewProcess> fork_with(void* with, FirstThread (*fill)(void*, const Slot&));
   Errno perform(uint64_t op);
   ErrnoOr<pid_t> hear_child();
+  /// What the spawner says. Without a word in time it is killed.
+  ErrnoOr<int> hear_own_length();
   Errno ensure_helper();
   uint64_t& request(size_t offset);
   static Slot make_slot(const Arena& arena, size_t index, uint32_t piece);
@@ -198,6 +191,7 @@ class StubProcess {
   Listener helper_;
   uint64_t helper_id_ = 0;
   bool helper_started_ = false;
+  bool out_of_step_ = false;  // an answer did not come: it has been killed
   bool watched_ = false;
 };
 
