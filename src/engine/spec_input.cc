@@ -318,6 +318,23 @@ spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
 
 }  // namespace
 
+namespace {
+
+std::string loaded_apparmor_default() {
+  constexpr size_t kMaxProfilesBytes = 16UL << 20U;
+  const auto loaded = sys::read_file("/sys/kernel/security/apparmor/profiles", kMaxProfilesBytes);
+  return loaded.ok() ? find_apparmor_default(*loaded) : std::string();
+}
+
+// An administrator loads profiles and takes them away while we run.
+spec::Host host_now(const Engine::Core& core) {
+  spec::Host host = *core.spec_host;
+  if (host.apparmor) host.apparmor_default = loaded_apparmor_default();
+  return host;
+}
+
+}  // namespace
+
 std::string find_apparmor_default(std::string_view loaded) {
   constexpr std::string_view kDefault = "fluyt-default";
   for (const std::string_view line : split(loaded, '\n')) {
@@ -335,9 +352,7 @@ spec::Host probe_spec_host(const Host& host) {
   to.swap_limits = to.cgroup_v2 || sys::exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
   const auto apparmor = sys::read_file("/sys/module/apparmor/parameters/enabled", 16);
   to.apparmor = apparmor.ok() && apparmor->starts_with('Y');
-  constexpr size_t kMaxProfilesBytes = 16UL << 20U;
-  const auto loaded = sys::read_file("/sys/kernel/security/apparmor/profiles", kMaxProfilesBytes);
-  if (to.apparmor && loaded.ok()) to.apparmor_default = find_apparmor_default(*loaded);
+  if (to.apparmor) to.apparmor_default = loaded_apparmor_default();
   to.selinux = sys::exists("/sys/fs/selinux/enforce");
   to.capabilities = bounding_capabilities();
   to.oom_score_floor = static_cast<int32_t>(host.oom_score_floor);
@@ -418,7 +433,7 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
   const std::string hostname =
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
   oci::Spec spec = FLUYT_TRY(
-      spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, *core.spec_host));
+      spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, host_now(core)));
   FLUYT_TRY(add_cdi_devices(options->cdi_dirs, config.cdi_devices, spec));
   return spec;
 }
@@ -446,7 +461,7 @@ Result<std::string> sandbox_spec(Engine::Core& core, const Sandbox& sandbox) {
   to.annotations[kContainerType] = "sandbox";
   to.annotations[kSandboxId] = sandbox.id;
   const oci::Spec spec = FLUYT_TRY(
-      spec::container_spec(to, cgroup_of(core, sandbox), oci::ImageConfig(), *core.spec_host));
+      spec::container_spec(to, cgroup_of(core, sandbox), oci::ImageConfig(), host_now(core)));
   return oci::to_json(spec);
 }
 
