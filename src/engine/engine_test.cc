@@ -619,6 +619,21 @@ TEST_F(EngineTest, AMonitorThatDoesNotAnswerAtARestartIsAskedAgain) {
   EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
 }
 
+TEST_F(EngineTest, AMonitorThatDoesNotListAtARestartIsAskedAgain) {
+  const std::string id = running();
+  engine_.reset();
+  world_.containers[id].state = monitor::ContainerState::kExited;
+  world_.containers[id].exit_code = 3;
+  world_.lists_fail = true;
+  restart();
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  world_.lists_fail = false;
+  EXPECT_TRUE(
+      eventually([&] { return (*engine_->get_container(id))->state == ContainerState::kExited; }));
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 3);
+}
+
 TEST_F(EngineTest, APodWhoseMonitorDoesNotAnswerAtARestartCanBeEnded) {
   const std::string id = running();
   engine_.reset();

@@ -96,10 +96,12 @@ Result<> Engine::Core::adopt(SandboxEntry& entry) {
     sandbox_lost(id, kMonitorLost);
     return std::move(client).error();
   }
+  const auto known = hear(*this, id, **client);
+  // What ended while nobody heard it would never be told.
+  if (!known) return Error(Code::kDeadlineExceeded, "its monitor does not list its containers");
   // No create begins before there is a client: those that have were left half done by an earlier
   // run of ours, and what the monitor does not list it does not know.
-  const auto known = hear(*this, id, **client);
-  if (known) note_unknown(*this, id, *known);
+  note_unknown(*this, id, *known);
   std::vector<ContainerEntryPtr> half_done = containers_of(id);
   std::erase_if(half_done, [](const auto& container) {
     return container->value()->state != ContainerState::kCreating;
@@ -112,8 +114,7 @@ Result<> Engine::Core::adopt(SandboxEntry& entry) {
     log_if_failed(undo_container(*container),
                   cat("container ", container->value()->id, ": half-done create"));
   }
-  if (known && sandbox->own_container && !known->contains(id))
-    sandbox_lost(id, kSandboxContainerEnded);
+  if (sandbox->own_container && !known->contains(id)) sandbox_lost(id, kSandboxContainerEnded);
   return {};
 }
 

@@ -46,7 +46,8 @@ struct FakeWorld {
   std::string netns;                               // of the sandboxes made
   std::set<std::string> attached;
   std::atomic<int> failing_detaches{0};
-  std::atomic<bool> adopts_fail{false};   // the monitor is there and does not answer
+  std::atomic<bool> adopts_fail{false};  // the monitor is there and does not answer
+  std::atomic<bool> lists_fail{false};
   std::atomic<bool> clients_lost{false};  // their monitors are gone
   std::function<void()> at_shutdown;
   std::function<void(const std::string& id)> at_checkpoint;
@@ -258,6 +259,7 @@ class FakeClient final : public monitor::Client {
   Result<std::vector<monitor::ContainerInfo>> list() override {
     const std::scoped_lock lock(world_.mutex);
     std::vector<monitor::ContainerInfo> all;
+    if (world_.lists_fail) return Error(Code::kDeadlineExceeded, "no answer in time");
     if (world_.lists_nothing) return all;
     for (const auto& [id, info] : world_.containers) all.push_back(info);
     return all;
