@@ -75,8 +75,22 @@ class DurabilityTest : public ::testing::Test {
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     store_ = std::move(*opened);
   }
-  Result<Image> pull() {
-    return store_->pull(oci::Reference::parse(cat(fake_->host(), "/a/b:v1")).value(), {});
+  Result<Image> pull(const std::string& name = "/a/b:v1") {
+    return store_->pull(oci::Reference::parse(cat(fake_->host(), name)).value(), {});
+  }
+  // /a/linked:v1, whose upper layer has "g" as a hard link to the lower one's "f".
+  void serve_linked() {
+    ImageMaker maker;
+    maker.add_layer({{"f", "content"}});
+    maker.add_layer({{"g", "", "", "f"}});
+    maker.serve(*fake_, "a/linked", "v1");
+  }
+  std::vector<std::string> names_in(const std::string& folder) const {
+    return sys::list_dir(cat(folder_->path(), "/store/", folder)).value();
+  }
+  // What a power cut does to a file whose bytes were on no disk.
+  void empty(const std::string& file) const {
+    ASSERT_EQ(::truncate(cat(folder_->path(), "/store/", file).c_str(), 0), 0) << file;
   }
   // The rows of all layers, in a closed store.
   std::vector<LayerRow> rows() {
@@ -87,22 +101,22 @@ class DurabilityTest : public ::testing::Test {
       return out;
     });
   }
+  // The store closed, and what `change` makes of its layers' rows.
+  void close_with(const std::function<void(LayerRow&)>& change) {
+    store_.reset();
+    std::vector<LayerRow> changed = rows();
+    for (LayerRow& row : changed) change(row);
+    const auto catalog = Catalog::open(folder_->path() + "/store/catalog.db").value();
+    ASSERT_TRUE(catalog->commit({.put_layers = changed}).ok());
+  }
   // Pulled; and what `change` makes of its layer's row before the next start.
   void restart_with(const std::function<void(LayerRow&)>& change) {
     ASSERT_TRUE(pull().ok());
-    store_.reset();
-    std::vector<LayerRow> changed = rows();
-    ASSERT_THAT(changed, SizeIs(1));
-    change(changed.front());
-    {
-      const auto catalog = Catalog::open(folder_->path() + "/store/catalog.db").value();
-      ASSERT_TRUE(catalog->commit({.put_layers = changed}).ok());
-    }
+    close_with(change);
+    ASSERT_THAT(rows(), SizeIs(1));
     open();
   }
-  std::vector<std::string> trees() const {
-    return sys::list_dir(folder_->path() + "/store/layers").value();
-  }
+  std::vector<std::string> trees() const { return names_in("layers"); }
 
   enum Phase { kBefore, kFailing, kHealed };
   // Syncs of a store with images wait for kFailing, and fail until kHealed. What is written ahead
@@ -162,6 +176,27 @@ TEST_F(DurabilityTest, WhatIsDurableIsKeptInAnyBoot) {
     ++row.mount_id;
   });
   EXPECT_THAT(store_->list().value(), SizeIs(1));
+}
+
+// The root's row may be on the disk when the layers' bytes are not, and keeps nothing that they
+// lost.
+TEST_F(DurabilityTest, ALinkIntoALostLayerIsMadeAnewWithIt) {
+  serve_linked();
+  const auto image = pull("/a/linked:v1");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  ASSERT_TRUE(store_->create_root("c1", image->id).ok());
+  close_with([](LayerRow& row) {
+    row.durable = false;
+    row.boot_id = "00000000-0000-0000-0000-000000000000";
+  });
+  const auto fixups = names_in("fixups");
+  ASSERT_THAT(fixups, SizeIs(1));
+  empty(cat("fixups/", fixups.front(), "/fs/g"));
+  open();
+  EXPECT_THAT(store_->list().value(), IsEmpty());
+  EXPECT_THAT(names_in("fixups"), IsEmpty());
+  ASSERT_TRUE(pull("/a/linked:v1").ok());
+  EXPECT_EQ(store_->read_image_file(image->id, "/g", 100).value(), "content");
 }
 
 // Waits for what another thread is to do.

@@ -1,6 +1,6 @@
 #include "image/gc_plan.h"
 
-#include <span>
+#include <algorithm>
 
 #include "base/strings.h"
 #include "image/layer/store.h"
@@ -100,7 +100,7 @@ class Planner {
       const std::string container = cat("container ", id);
       const std::set<oci::Digest> trees(root.layers.begin(), root.layers.end());
       for (const oci::Digest& tree : trees) layer_holders_[tree].push_back(container);
-      hold_fixups(root.layers, container);
+      hold_fixups(kept_chain(root, state_), container);
     }
     for (const auto& [layer, works] : use_.layers) {
       for (const std::string& work : works) layer_holders_[layer].push_back(work);
@@ -112,9 +112,10 @@ class Planner {
 
   void hold_fixups(const std::vector<oci::Digest>& chain, const std::string& holder) {
     if (content_.fixups.empty()) return;
-    for (size_t length = 1; length <= chain.size(); ++length) {
-      const auto id = chain_id_of(std::span(chain).first(length));
-      if (id.ok() && content_.fixups.contains(*id)) fixup_holders_[*id].push_back(holder);
+    const auto ids = chain_ids_of(chain);
+    if (!ids.ok()) return;
+    for (const oci::Digest& id : *ids) {
+      if (content_.fixups.contains(id)) fixup_holders_[id].push_back(holder);
     }
   }
 
@@ -213,6 +214,13 @@ class Planner {
 };
 
 }  // namespace
+
+std::vector<oci::Digest> kept_chain(const RootRow& root, const CatalogState& state) {
+  const auto end = std::find_if_not(root.layers.begin(), root.layers.end(), [&](const auto& layer) {
+    return state.layers.contains(layer);
+  });
+  return {root.layers.begin(), end};
+}
 
 GcReport plan_gc(const StoreContent& content, const CatalogState& state, const StoreUse& use,
                  const std::function<bool(const std::string&)>& is_container) {

@@ -39,6 +39,10 @@ struct StoreUse {
   std::map<oci::Digest, std::vector<std::string>> blobs;
 };
 
+/// A root's layers below the first that was given up, which has no row any more. A fix-up above
+/// that one has links to its files, and is to be made anew with it.
+std::vector<oci::Digest> kept_chain(const RootRow& root, const CatalogState& state);
+
 /// What a collection does with each thing, and why: no I/O. `is_container` may be empty.
 GcReport plan_gc(const StoreContent& content, const CatalogState& state, const StoreUse& use,
                  const std::function<bool(const std::string&)>& is_container);

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <set>
-#include <span>
 
 #include "base/strings.h"
 #include "image/store.h"
@@ -37,7 +36,23 @@ std::vector<std::vector<oci::Digest>> chains_in_use(const CatalogState& state) {
     for (const ImageLayer& layer : row.layers) chain.push_back(layer.diff_id);
     out.push_back(std::move(chain));
   }
+  for (const auto& [id, row] : state.roots) out.push_back(kept_chain(row, state));
+  return out;
+}
+
+std::vector<std::vector<oci::Digest>> chains_of_roots(const CatalogState& state) {
+  std::vector<std::vector<oci::Digest>> out;
   for (const auto& [id, row] : state.roots) out.push_back(row.layers);
+  return out;
+}
+
+// The chain ids of all that the chains begin with.
+Result<std::set<oci::Digest>> beginnings_of(const std::vector<std::vector<oci::Digest>>& chains) {
+  std::set<oci::Digest> out;
+  for (const auto& chain : chains) {
+    const auto ids = FLUYT_TRY(chain_ids_of(chain));
+    out.insert(ids.begin(), ids.end());
+  }
   return out;
 }
 
@@ -89,15 +104,13 @@ Result<> Store::collect_fixups() {
   const std::unique_lock<std::shared_mutex> alone(fixups_);
   const std::vector<oci::Digest> fixups = FLUYT_TRY(layers_->list_fixups());
   if (fixups.empty()) return {};
-  const auto chains = catalog_->read(chains_in_use);
-  std::set<oci::Digest> used;
-  for (const auto& chain : chains) {
-    for (size_t length = 1; length <= chain.size(); ++length) {
-      used.insert(FLUYT_TRY(chain_id_of(std::span(chain).first(length))));
-    }
-  }
+  const auto used = FLUYT_TRY(beginnings_of(catalog_->read(chains_in_use)));
+  const auto named = FLUYT_TRY(beginnings_of(catalog_->read(chains_of_roots)));
   for (const oci::Digest& fixup : fixups) {
-    if (!used.contains(fixup)) FLUYT_TRY(layers_->remove_fixup(fixup));
+    if (used.contains(fixup)) continue;
+    // A container that runs on it keeps what it has of it, as of the layer.
+    FLUYT_TRY(named.contains(fixup) ? layers_->set_fixup_aside(fixup)
+                                    : layers_->remove_fixup(fixup));
   }
   return {};
 }

@@ -478,11 +478,29 @@ class Store::Verification {
     FLUYT_TRY(store_.catalog_->commit(
         {.put_layers = {{fresh.diff_id, fresh.disk_bytes, fresh.inodes, false,
                          store_.epoch_.boot_id, store_.epoch_.mount_id}}}));
+    FLUYT_TRY(remove_fixups_with(fresh.diff_id));
     FLUYT_TRY(store_.layers_->remove(fresh.diff_id));
     const std::string from = folder_of(scratch_->path(), fresh.diff_id);
     const std::string to = folder_of(store_.options_.root, fresh.diff_id);
     if (::rename(from.c_str(), to.c_str()) == 0) return {};
     return Error::from_errno(errno, cat("rename(", quote(from), ", ", quote(to), ")"));
+  }
+
+  // Of every chain with the layer in it: their links may lead to files of the tree that goes. They
+  // are made anew when they are needed.
+  Result<> remove_fixups_with(const oci::Digest& diff_id) {
+    const std::unique_lock<std::shared_mutex> alone(store_.fixups_);
+    const CatalogState state = store_.catalog_->read([](const CatalogState& s) { return s; });
+    for (const auto& [id, row] : state.images) {
+      std::vector<oci::Digest> chain;
+      for (const ImageLayer& layer : row.layers) chain.push_back(layer.diff_id);
+      const auto ids = FLUYT_TRY(chain_ids_of(chain));
+      const auto lowest = std::find(chain.begin(), chain.end(), diff_id);
+      for (auto i = static_cast<size_t>(lowest - chain.begin()); i < ids.size(); ++i) {
+        FLUYT_TRY(store_.layers_->remove_fixup(ids[i]));
+      }
+    }
+    return {};
   }
 
   Store& store_;

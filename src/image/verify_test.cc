@@ -73,6 +73,21 @@ TEST_F(VerifyTest, SilentDamageOfALayerIsFoundAndMended) {
   EXPECT_EQ(store_->list()->size(), 1U);
 }
 
+TEST_F(VerifyTest, ALayersLinksFromAboveAreMendedWithIt) {
+  ImageMaker maker;
+  maker.add_layer({{"f", "content"}});
+  maker.add_layer({{"g", "", "", "f"}});
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull("a/b:v1").value();
+  flip(in_layer(maker, 0, "f"));
+  EXPECT_EQ(store_->read_image_file(image.id, "/g", 99).value(), "c#ntent") << "the same file";
+  const VerifyReport report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired) << report.damages[0].note;
+  EXPECT_EQ(store_->read_image_file(image.id, "/f", 99).value(), "content");
+  EXPECT_EQ(store_->read_image_file(image.id, "/g", 99).value(), "content");
+}
+
 TEST_F(VerifyTest, ALayerInAnImageIsReadWhole) {
   options_.layer_form = LayerForm::kErofs;
   if (const auto opened = try_reopen(); !opened.ok()) GTEST_SKIP() << opened.error().message();

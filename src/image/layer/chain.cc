@@ -34,11 +34,12 @@ std::vector<std::string> topmost_first(const std::vector<std::string>& lowest_fi
 
 }  // namespace
 
-Result<oci::Digest> chain_id_of(std::span<const oci::Digest> diff_ids) {
-  if (diff_ids.empty()) return Error(Code::kInvalidArgument, "chain id of no layers");
-  oci::Digest chain = diff_ids.front();
-  for (const oci::Digest& diff_id : diff_ids.subspan(1)) chain = FLUYT_TRY(extend(chain, diff_id));
-  return chain;
+Result<std::vector<oci::Digest>> chain_ids_of(std::span<const oci::Digest> diff_ids) {
+  std::vector<oci::Digest> out;
+  for (const oci::Digest& diff_id : diff_ids) {
+    out.push_back(out.empty() ? diff_id : FLUYT_TRY(extend(out.back(), diff_id)));
+  }
+  return out;
 }
 
 Result<std::vector<std::string>> LayerStore::resolve_chain(

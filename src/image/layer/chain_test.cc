@@ -40,9 +40,8 @@ FLUYT_FOR_BOTH_FORMS(Chain);
 TEST_P(Chain, IdsAreThoseOfTheSpecification) {
   const oci::Digest a = digest_of("sha256", "a").value();
   const oci::Digest b = digest_of("sha256", "b").value();
-  EXPECT_EQ(chain_id_of(std::vector{a}).value(), a);
-  EXPECT_EQ(chain_id_of(std::vector{a, b}).value(),
-            digest_of("sha256", a.text() + " " + b.text()).value());
+  EXPECT_EQ(chain_ids_of(std::vector{a, b}).value(),
+            std::vector({a, digest_of("sha256", a.text() + " " + b.text()).value()}));
 }
 
 TEST_P(Chain, ImpliedDirectoriesLookLikeThoseBelow) {

@@ -192,6 +192,10 @@ Result<> LayerStore::remove_fixup(const oci::Digest& chain_id) const {
   return discard(root_, cat("fixups/", chain_id.hex()), options_.logger);
 }
 
+Result<> LayerStore::set_fixup_aside(const oci::Digest& chain_id) const {
+  return move_to_trash(root_, cat("fixups/", chain_id.hex()));
+}
+
 Result<> LayerStore::sync() const {
   if (syncfs(sync_handle_.raw()) != 0) return Error::from_errno(errno, "syncfs(layers)");
   return {};

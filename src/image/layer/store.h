@@ -94,6 +94,8 @@ class LayerStore {
   /// Fix-ups there are, as chain ids; and their removal (absent is success).
   Result<std::vector<oci::Digest>> list_fixups() const;
   Result<> remove_fixup(const oci::Digest& chain_id) const;
+  /// As set_aside().
+  Result<> set_fixup_aside(const oci::Digest& chain_id) const;
 
   /// syncfs(2) of the disk that holds the layers. An error means that any layer not yet durable may
   /// have lost data: remove it, do not try again.
@@ -164,7 +166,8 @@ inline constexpr std::string_view kImageName = "layer.erofs";
 /// The most directories that overlayfs stacks.
 inline constexpr size_t kMaxLowerDirs = 500;
 
-/// image-spec config.md, "Layer ChainID": of layers lowest first; at least one.
-Result<oci::Digest> chain_id_of(std::span<const oci::Digest> diff_ids);
+/// image-spec config.md, "Layer ChainID": of each beginning of a chain of layers, lowest first; as
+/// many as there are layers.
+Result<std::vector<oci::Digest>> chain_ids_of(std::span<const oci::Digest> diff_ids);
 
 }  // namespace fluyt::image
