@@ -69,6 +69,7 @@ class DurabilityTest : public ::testing::Test {
     const std::string self = sys::read_link(sys::kCwd, "/proc/self/exe").value();
     const std::string build = self.substr(0, self.rfind("/test/"));
     auto opened = ImageStore::open({.root = folder_->path() + "/store",
+                                    .state = folder_->path() + "/state",
                                     .certs_dir = folder_->path() + "/certs",
                                     .unpack_program = build + "/bin/fluyt-unpack"},
                                    logger_);
@@ -134,6 +135,16 @@ class DurabilityTest : public ::testing::Test {
     }
     EXPECT_THAT(store_->list().value(), IsEmpty());
     EXPECT_THAT(trees(), IsEmpty());
+  }
+
+  // Whether it is noted, for the next process, that the disk lost writes; waits until it is
+  // `wanted`.
+  bool is_noted(bool wanted) const {
+    const std::string note = folder_->path() + "/state/image-lost-writes";
+    for (int i = 0; i < 1000 && sys::exists(note) != wanted; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return sys::exists(note);
   }
 
   std::atomic<int> phase_{kBefore};
@@ -248,21 +259,54 @@ TEST_F(DurabilityTest, AFailedSyncFailsThePullsUnderWay) {
     if (progress.phase != LayerProgress::Phase::kDone) return;
     unpacked = true;
     while (phase_ == kBefore) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // for the store to learn of it
+    EXPECT_TRUE(is_noted(true)) << "by a store that waits for this pull";
   };
   std::optional<Result<Image>> under_way;
   std::thread puller([&] { under_way = store_->pull(reference, options); });
   wait_until(unpacked);
   ASSERT_TRUE(pull().ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // its sync has begun
   phase_ = kFailing;
   puller.join();
   ASSERT_FALSE(under_way->ok()) << "what it wrote may be lost, and no sync will tell again";
   EXPECT_EQ(under_way->error().code(), Code::kDataLoss) << under_way->error().message();
   wait_until_nothing_is_left();
+  EXPECT_FALSE(is_noted(false));
   phase_ = kHealed;
   EXPECT_TRUE(store_->pull(reference, {}).ok());
   EXPECT_THAT(trees(), SizeIs(1));
+}
+
+// Killed before it had dealt with it: no sync of the next process would be told of the error.
+TEST_F(DurabilityTest, ADiskThatLostWritesIsKnownToTheNextProcess) {
+  ASSERT_TRUE(pull().ok());
+  close_with([](LayerRow& row) { row.durable = false; });
+  const std::string state = folder_->path() + "/state";
+  ASSERT_TRUE(sys::make_dirs(state, 0700).ok());
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, state + "/image-lost-writes", "", 0600).ok());
+  open();
+  EXPECT_THAT(store_->list().value(), IsEmpty());
+  EXPECT_THAT(trees(), IsEmpty());
+  EXPECT_FALSE(is_noted(false));
+  EXPECT_TRUE(pull().ok());
+}
+
+TEST_F(DurabilityTest, AnErrorOfWritingAheadIsOneOfASync) {
+  std::atomic<bool> unpacked{false};
+  std::atomic<bool> failed{false};
+  in_sync() = [&] { return !unpacked || failed.exchange(true); };
+  PullOptions options;
+  options.progress = [&](const LayerProgress& progress) {
+    if (progress.phase != LayerProgress::Phase::kDone) return;
+    unpacked = true;
+    EXPECT_TRUE(is_noted(true));
+  };
+  const auto reference = oci::Reference::parse(cat(fake_->host(), "/a/b:v1")).value();
+  const auto pulled = store_->pull(reference, options);
+  ASSERT_FALSE(pulled.ok());
+  EXPECT_EQ(pulled.error().code(), Code::kDataLoss) << pulled.error().message();
+  EXPECT_FALSE(is_noted(false));
+  EXPECT_TRUE(store_->pull(reference, {}).ok());
+  store_.reset();  // whose thread asks the hook
 }
 
 TEST_F(DurabilityTest, ARunningContainerKeepsATreeThatMayHaveLostData) {

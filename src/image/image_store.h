@@ -83,7 +83,10 @@ enum class KeepBlobs {
 };
 
 struct StoreOptions {
-  std::string root;             // our folder: made 0700; one process at a time
+  std::string root;  // our folder: made 0700; one process at a time
+  /// A folder that ends with the boot (a tmpfs): a disk that loses writes is noted there, for
+  /// itself may not take the note. Made when absent; empty: root.
+  std::string state;
   std::string certs_dir;        // hosts.toml files, one folder a registry host (containerd's form)
   std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time

@@ -20,10 +20,12 @@ Result<sys::Fd> take_lock(const std::string& root) {
       cat("image store ", quote(root), ": another process has it open: ", lock.error().message()));
 }
 
+enum class Disk { kKeptAll, kLostWrites };
+
 // Whether what was written then, and maybe not synced, is whole now.
-bool is_whole(const LayerRow& row, const WriteEpoch& now) {
-  return row.durable ||
-         (now.can_tell_mounts() && row.boot_id == now.boot_id && row.mount_id == now.mount_id);
+bool is_whole(const LayerRow& row, const WriteEpoch& now, Disk disk) {
+  return row.durable || (disk == Disk::kKeptAll && now.can_tell_mounts() &&
+                         row.boot_id == now.boot_id && row.mount_id == now.mount_id);
 }
 
 Result<> check_options(const StoreOptions& options) {
@@ -88,7 +90,13 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       [this] {
         if (auto synced = sync_now(); !synced.ok()) logger_.error(synced.error().message());
       },
-      [this] { layers_->write_ahead(); });
+      [this] {
+        const auto begun = layers_->write_ahead();
+        if (begun.ok()) return;
+        logger_.error(begun.error().message());
+        note_lost_writes();
+        syncer_->ask();
+      });
 }
 
 Store::~Store() {
@@ -99,12 +107,14 @@ Store::~Store() {
 }
 
 Result<> Store::reconcile() {
+  lost_writes_ = FLUYT_TRY(sys::find_stat(sys::kCwd, lost_writes_note())).has_value();
   FLUYT_TRY(discard_broken());
   CatalogChange change;
   FLUYT_TRY(load_configs(change));
   FLUYT_TRY(sweep_roots(change));
   FLUYT_TRY(catalog_->commit(change));
   FLUYT_TRY(sweep_content());
+  if (lost_writes_) FLUYT_TRY(forget_lost_writes());
   FLUYT_TRY(count_blobs());
   syncer_->ask();  // what a process that died in this boot had not synced
   return {};
@@ -122,10 +132,11 @@ Result<> Store::discard_broken() {
     if (digest.ok()) FLUYT_TRY(layers_->remove(*digest));
   }
   CatalogChange change;
+  const Disk disk = lost_writes_ ? Disk::kLostWrites : Disk::kKeptAll;
   catalog_->read([&](const CatalogState& state) {
     std::set<oci::Digest> broken;
     for (const auto& [diff_id, row] : state.layers) {
-      if (!on_disk.contains(diff_id) || !is_whole(row, epoch_)) broken.insert(diff_id);
+      if (!on_disk.contains(diff_id) || !is_whole(row, epoch_, disk)) broken.insert(diff_id);
     }
     for (const auto& [id, row] : state.images) {
       const bool hit = std::any_of(row.layers.begin(), row.layers.end(), [&](const auto& layer) {

@@ -178,6 +178,9 @@ class Store final : public ImageStore, public Library {
   Result<> commit_images(const CatalogChange& change, const NamedConfig& arriving = {});
   // sync.cc
   Result<> sync_now();
+  std::string lost_writes_note() const;
+  void note_lost_writes();
+  Result<> forget_lost_writes();
   Result<> discard_unsynced();
   // open.cc
   Result<> discard_broken();
@@ -266,8 +269,10 @@ class Store final : public ImageStore, public Library {
   // Rows dropped since the running sync began: a layer of that name which is there now came later
   // than the sync looked.
   Guarded<std::set<oci::Digest>> renewed_;
-  std::shared_mutex arrivals_;            // shared: an image on its way in; alone: see sync.cc
-  std::atomic<bool> lost_writes_{false};  // who is on its way in may have lost data, too
+  std::shared_mutex arrivals_;  // shared: an image on its way in; alone: see sync.cc
+  // Who is on its way in may have lost data, too. A note of it stands for the next process, which
+  // the kernel would not tell.
+  std::atomic<bool> lost_writes_{false};
 
   std::mutex pulls_mutex_;
   std::condition_variable pulls_changed_;

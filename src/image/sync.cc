@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "image/store.h"
+#include "sys/file.h"
 
 namespace fluyt::image {
 
@@ -19,7 +20,7 @@ Result<> Store::sync_now() {
   if (change.durable_layers.empty()) return {};
   auto synced = layers_->sync();
   if (!synced.ok()) {
-    lost_writes_ = true;
+    note_lost_writes();
     if (auto discarded = discard_unsynced(); !discarded.ok()) {
       logger_.error(cat("after lost writes: ", discarded.error().message()));
     }
@@ -30,6 +31,28 @@ Result<> Store::sync_now() {
   auto renewed = renewed_.lock();
   std::erase_if(change.durable_layers, [&](const auto& layer) { return renewed->contains(layer); });
   return catalog_->commit(change);
+}
+
+std::string Store::lost_writes_note() const {
+  return cat(options_.state.empty() ? options_.root : options_.state, "/image-lost-writes");
+}
+
+// Before anything is waited for: this process may be killed any time.
+void Store::note_lost_writes() {
+  lost_writes_ = true;
+  const auto noted = [this]() -> Result<> {
+    if (!options_.state.empty()) FLUYT_TRY(sys::make_dirs(options_.state, 0700));
+    return sys::write_file_atomic(sys::kCwd, lost_writes_note(), "", 0600);
+  }();
+  if (noted.ok()) return;
+  logger_.error(cat("the disk of ", quote(options_.root),
+                    " lost writes, which cannot be noted: ", noted.error().message()));
+}
+
+Result<> Store::forget_lost_writes() {
+  FLUYT_TRY(sys::remove_file(sys::kCwd, lost_writes_note()));
+  lost_writes_ = false;
+  return {};
 }
 
 // The kernel tells once that pages were lost, not whose, and the same sync again would succeed over
@@ -65,8 +88,8 @@ Result<> Store::discard_unsynced() {
   }
   FLUYT_TRY(std::move(result));
   FLUYT_TRY(sweep_content());
-  lost_writes_ = false;
-  return {};
+  layers_->forget_errors();
+  return forget_lost_writes();
 }
 
 }  // namespace fluyt::image

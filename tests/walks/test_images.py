@@ -1,5 +1,6 @@
 """Images from hand to hand: pushed, pulled back, saved, loaded, and read by Debian's skopeo and podman."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -8,6 +9,7 @@ import os
 import pty
 import select
 import shutil
+import sqlite3
 import subprocess
 import tarfile
 import tempfile
@@ -227,6 +229,27 @@ def test_a_lost_catalogue_comes_back(engine, app):
         engine.start()
         assert engine.fluyt("images", "--no-trunc").stdout == before, damage
     assert engine.fluyt("image", "verify", "--all").stdout.endswith("all is well\n")
+
+
+def test_that_the_disk_lost_writes_is_remembered(engine, app):
+    """A layer that no sync has ended for is kept in its boot and mount, but not where a fluytd that was killed had been told that pages are lost."""
+    image = json.loads(engine.fluyt("inspect", "--type", "image", app).stdout)["id"]
+    note = engine.state + "/image-lost-writes"
+
+    def start_again():
+        engine.kill()
+        with contextlib.closing(sqlite3.connect(engine.root + "/image/catalog.db")) as database, database:
+            layers = database.execute("SELECT diff_id FROM image_layer WHERE image_id = ? ORDER BY position", (image,)).fetchall()
+            database.execute("UPDATE layer SET durable = 0 WHERE diff_id = ?", layers[-1])
+        engine.start()
+    start_again()
+    assert image in ids(engine)
+    with open(note, "w", encoding="utf-8"):
+        pass
+    start_again()
+    assert image not in ids(engine)
+    assert not os.path.exists(note)
+    assert engine.fluyt("pull", "-q", app).stdout == image + "\n"
 
 
 def test_two_engines_on_one_store(engine):

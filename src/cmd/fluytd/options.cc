@@ -45,6 +45,7 @@ Result<image::StoreOptions> store_options(const Settings& settings) {
       }));
   image::StoreOptions options;
   options.root = settings.root + "/image";
+  options.state = settings.state;
   options.certs_dir = settings.certs_dir;
   options.unpack_program = settings.unpack_program;
   options.parallel_fetches = settings.parallel_fetches;

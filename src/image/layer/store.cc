@@ -213,7 +213,15 @@ void LayerStore::wait_for_room(uint64_t missing_bytes, const std::atomic<bool>& 
   }
 }
 
-void LayerStore::write_ahead() const { syncfs(ahead_handle_.raw()); }
+Result<> LayerStore::write_ahead() const {
+  if (syncfs(ahead_handle_.raw()) != 0) return Error::from_errno(errno, "syncfs(layers)");
+  return {};
+}
+
+void LayerStore::forget_errors() const {
+  sync().ignore("it is of what has gone");
+  write_ahead().ignore("as above");
+}
 
 Result<uint64_t> LayerStore::available_bytes() const {
   struct statvfs info{};

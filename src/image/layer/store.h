@@ -104,9 +104,12 @@ class LayerStore {
   ~LayerStore();
   LayerStore(const LayerStore&) = delete;
   LayerStore& operator=(const LayerStore&) = delete;
-  /// Has the disk begin with what was written so far. Promises nothing: whatever goes wrong here is
-  /// found by sync().
-  void write_ahead() const;
+  /// Has the disk begin with what was written so far. Promises nothing when it succeeds; an error
+  /// is one of sync(), and a process that begins after it may not be told of it again.
+  Result<> write_ahead() const;
+  /// When all that may have lost data is gone: sync() and write_ahead() are each told of an error
+  /// once, and what they have not told yet is of that.
+  void forget_errors() const;
 
   const Options& options() const { return options_; }
   /// Of new layers: options().form, until another is set. What is being written keeps its own.
@@ -156,7 +159,7 @@ class LayerStore {
   Guarded<std::string> unpack_program_;
   sys::Fd root_;
   sys::Fd sync_handle_;   // opened before anything is written: errors are reported per open file
-  sys::Fd ahead_handle_;  // another one: what write_ahead() is told of is told to sync() again
+  sys::Fd ahead_handle_;  // another one: neither hears in the other's place
   std::unique_ptr<Reaper> trash_;  // of layers that failed
   Guarded<std::map<std::string, Known>> known_;
   mutable std::mutex mounting_;
