@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -18,6 +19,7 @@
 #include "base/strings.h"
 #include "image/catalog/catalog.h"
 #include "image/image_store.h"
+#include "image/library.h"
 #include "image/testing/fake_registry.h"
 #include "image/testing/image_maker.h"
 #include "sys/file.h"
@@ -44,6 +46,7 @@ extern "C" int syncfs(int fd) noexcept {
 namespace fluyt::image {
 namespace {
 
+using ::testing::ElementsAre;
 using testing::FakeRegistry;
 using testing::ImageMaker;
 using ::testing::IsEmpty;
@@ -276,6 +279,21 @@ TEST_F(DurabilityTest, AFailedSyncFailsThePullsUnderWay) {
   EXPECT_THAT(trees(), SizeIs(1));
 }
 
+TEST_F(DurabilityTest, AnImportWhoseSyncFailsLeavesNothing) {
+  const std::string archive = folder_->path() + "/archive.tar";
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, archive,
+                                     testing::make_tar(maker_.docker_files("a/b:v1")), 0600)
+                  .ok());
+  break_syncs();
+  phase_ = kFailing;
+  const auto imported = store_->import(archive, {});
+  ASSERT_FALSE(imported.ok());
+  EXPECT_THAT(store_->list().value(), IsEmpty());
+  EXPECT_THAT(trees(), IsEmpty());
+  EXPECT_THAT(names_in("aside"), IsEmpty());
+  EXPECT_THAT(names_in("blobs/sha256"), IsEmpty());
+}
+
 // Killed before it had dealt with it: no sync of the next process would be told of the error.
 TEST_F(DurabilityTest, ADiskThatLostWritesIsKnownToTheNextProcess) {
   ASSERT_TRUE(pull().ok());
@@ -320,9 +338,109 @@ TEST_F(DurabilityTest, ARunningContainerKeepsATreeThatMayHaveLostData) {
   wait_until_nothing_is_left();
   EXPECT_EQ(sys::read_file(tree, "etc/hostname", 100).value(), "box\n");
   phase_ = kHealed;
+  EXPECT_FALSE(is_noted(false));
   store_.reset();
   open();
-  EXPECT_THAT(sys::list_dir(folder_->path() + "/store/trash").value(), IsEmpty());
+  ASSERT_TRUE(pull().ok()) << "another one, which it does not stand on";
+  ASSERT_TRUE(library_of(*store_).collect_garbage({GcOptions::Mode::kCollect, {}}).ok());
+  EXPECT_EQ(sys::read_file(tree, "etc/hostname", 100).value(), "box\n");
+  EXPECT_THAT(names_in("aside"), SizeIs(1));
+  ASSERT_TRUE(store_->remove_root("c1").ok());
+  EXPECT_THAT(names_in("aside"), IsEmpty());
+  EXPECT_FALSE(sys::read_file(tree, "etc/hostname", 100).ok());
+  EXPECT_EQ(store_->read_image_file(image->id, "/etc/hostname", 100).value(), "box\n");
+}
+
+TEST_F(DurabilityTest, ARunningContainerKeepsALinkIntoALostLayer) {
+  serve_linked();
+  break_syncs();
+  const auto image = pull("/a/linked:v1");
+  ASSERT_TRUE(image.ok()) << image.error().message();
+  ASSERT_TRUE(store_->create_root("c1", image->id).ok());
+  const std::string fixup = cat(folder_->path(), "/store/fixups/", names_in("fixups").at(0), "/fs");
+  const auto tree = sys::open(fixup, O_PATH | O_DIRECTORY).value();
+  phase_ = kFailing;
+  wait_until_nothing_is_left();
+  EXPECT_FALSE(is_noted(false));
+  phase_ = kHealed;
+  EXPECT_THAT(names_in("fixups"), IsEmpty());
+  EXPECT_EQ(sys::read_file(tree, "g", 100).value(), "content");
+  ASSERT_TRUE(store_->remove_root("c1").ok());
+  EXPECT_THAT(names_in("aside"), IsEmpty());
+  EXPECT_FALSE(sys::read_file(tree, "g", 100).ok());
+}
+
+// It may be the creation of a container, whose root is about to name them.
+TEST_F(DurabilityTest, WorkUnderWayKeepsLayersThatMayHaveLostData) {
+  break_syncs();
+  const std::string name = cat(fake_->host(), "/a/b:v1");
+  ASSERT_TRUE(store_
+                  ->pull(oci::Reference::parse(name).value(),
+                         {.purpose = PullOptions::Purpose::kRunAndPush})
+                  .ok());
+  const auto saved =
+      library_of(*store_).save({.images = {name}}, [&](std::string_view) -> Result<> {
+        if (phase_ == kBefore) {
+          phase_ = kFailing;
+          wait_until_nothing_is_left();
+          EXPECT_FALSE(is_noted(false));
+          EXPECT_THAT(names_in("aside"), SizeIs(1));
+          phase_ = kHealed;
+        }
+        return {};
+      });
+  EXPECT_TRUE(saved.ok()) << saved.error().message();
+  EXPECT_THAT(names_in("aside"), IsEmpty());
+}
+
+// As with a kernel that has no ids of mounts: what was not synced when the process died is dropped,
+// and a container may have been started on it.
+TEST_F(DurabilityTest, AStartTakesNoTreeFromUnderAContainer) {
+  const auto image = pull();
+  ASSERT_TRUE(image.ok());
+  const auto root = store_->create_root("c1", image->id);
+  ASSERT_TRUE(root.ok());
+  const auto tree = sys::open(root->lower_dirs.front(), O_PATH | O_DIRECTORY).value();
+  close_with([](LayerRow& row) {
+    row.durable = false;
+    row.mount_id = 0;
+  });
+  open();
+  EXPECT_THAT(store_->list().value(), IsEmpty());
+  EXPECT_THAT(trees(), IsEmpty());
+  const auto collected = library_of(*store_).collect_garbage({GcOptions::Mode::kCollect, {}});
+  ASSERT_TRUE(collected.ok()) << collected.error().message();
+  const auto& items = collected->items;
+  const auto held = std::find_if(items.begin(), items.end(), [](const GcItem& item) {
+    return item.name.starts_with("aside/");
+  });
+  ASSERT_NE(held, items.end());
+  EXPECT_FALSE(held->goes);
+  EXPECT_THAT(held->holders, ElementsAre("container c1"));
+  store_.reset();
+  open();
+  EXPECT_EQ(sys::read_file(tree, "etc/hostname", 100).value(), "box\n");
+  ASSERT_TRUE(store_->remove_root("c1").ok());
+  EXPECT_THAT(names_in("aside"), IsEmpty());
+  EXPECT_FALSE(sys::read_file(tree, "etc/hostname", 100).ok());
+}
+
+TEST_F(DurabilityTest, WhatWasSetAsideGoesWithItsBoot) {
+  ASSERT_TRUE(store_->create_root("c1", pull().value().id).ok());
+  close_with([](LayerRow& row) {
+    row.durable = false;
+    row.mount_id = 0;
+  });
+  open();
+  const auto aside = names_in("aside");
+  ASSERT_THAT(aside, SizeIs(1));
+  store_.reset();
+  const std::string folder = folder_->path() + "/store/aside/";
+  std::string other = aside.front();
+  other.replace(other.find('.') + 1, 8, "00000000");
+  ASSERT_EQ(::rename((folder + aside.front()).c_str(), (folder + other).c_str()), 0);
+  open();
+  EXPECT_THAT(names_in("aside"), IsEmpty());
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ Result<> fill(sys::FdRef root, const std::string& folder, std::map<std::string, 
 
 const std::set<std::string>& our_folders() {
   static const std::set<std::string> kNames = {"blobs", "layers", "fixups", "staging",
-                                               "trash", "roots",  "lock"};
+                                               "trash", "aside",  "roots",  "lock"};
   return kNames;
 }
 
@@ -67,6 +67,9 @@ Result<StoreContent> Store::look() const {
     }
   }
   FLUYT_TRY(fill(root, "trash", out.trash));
+  for (const LayerStore::Aside& one : FLUYT_TRY(layers_->list_aside())) {
+    out.aside.emplace(one.path, StoreContent::Aside{one.id, extent_of(root, one.path)});
+  }
   for (const std::string& name : FLUYT_TRY(roots_.list_removed())) {
     const std::string path = cat("roots/", name);
     out.trash[path] = extent_of(root, path);
@@ -108,9 +111,9 @@ Result<GcReport> Store::collect_garbage(const GcOptions& options) {
         unfinished.push_back(item.name);
         break;
       case GcItem::Kind::kTrash:
-        trash.push_back(item.name);
+        if (!content.aside.contains(item.name)) trash.push_back(item.name);
         break;
-      case GcItem::Kind::kFixup:  // collect() does these
+      case GcItem::Kind::kFixup:  // collect() does these, and what was set aside
       case GcItem::Kind::kCatalog:
       case GcItem::Kind::kUnknown:
         break;

@@ -49,6 +49,7 @@ class Planner {
            "removed already; the removal is under way, or did not come to its end",
            {}});
     }
+    for (const auto& [path, what] : content_.aside) aside(path, what);
     for (const auto& [path, extent] : content_.catalog) {
       add({GcItem::Kind::kCatalog, path, extent.bytes, extent.inodes, false, "the catalogue", {}});
     }
@@ -101,9 +102,13 @@ class Planner {
       const std::set<oci::Digest> trees(root.layers.begin(), root.layers.end());
       for (const oci::Digest& tree : trees) layer_holders_[tree].push_back(container);
       hold_fixups(kept_chain(root, state_), container);
+      hold_aside(root, container);
     }
     for (const auto& [layer, works] : use_.layers) {
-      for (const std::string& work : works) layer_holders_[layer].push_back(work);
+      for (const std::string& work : works) {
+        layer_holders_[layer].push_back(work);
+        aside_holders_[layer].push_back(work);
+      }
     }
     for (const auto& [blob, works] : use_.blobs) {
       for (const std::string& work : works) blob_holders_[blob].push_back(work);
@@ -117,6 +122,16 @@ class Planner {
     for (const oci::Digest& id : *ids) {
       if (content_.fixups.contains(id)) fixup_holders_[id].push_back(holder);
     }
+  }
+
+  // An image that was pulled again holds nothing of what was set aside before.
+  void hold_aside(const RootRow& root, const std::string& container) {
+    if (content_.aside.empty()) return;
+    std::set<oci::Digest> ids(root.layers.begin(), root.layers.end());
+    if (const auto chains = chain_ids_of(root.layers); chains.ok()) {
+      ids.insert(chains->begin(), chains->end());
+    }
+    for (const oci::Digest& id : ids) aside_holders_[id].push_back(container);
   }
 
   void layers() {
@@ -205,11 +220,20 @@ class Planner {
          goes ? std::vector<std::string>() : use_.works});
   }
 
+  void aside(const std::string& path, const StoreContent::Aside& what) {
+    const auto found = aside_holders_.find(what.id);
+    const bool goes = found == aside_holders_.end();
+    add({GcItem::Kind::kTrash, path, what.extent.bytes, what.extent.inodes, goes,
+         goes ? "was given up, and nothing stands on it any more"
+              : "was given up, and may be stood on",
+         goes ? std::vector<std::string>() : found->second});
+  }
+
   const StoreContent& content_;
   const CatalogState& state_;
   const StoreUse& use_;
   const std::function<bool(const std::string&)>& is_container_;
-  Holders layer_holders_, blob_holders_, fixup_holders_;
+  Holders layer_holders_, blob_holders_, fixup_holders_, aside_holders_;
   GcReport report_;
 };
 

@@ -28,8 +28,13 @@ struct StoreContent {
   std::map<std::string, Extent> roots;           // by container
   std::map<std::string, Extent> unfinished;      // paths of staging and of half-written blobs
   std::map<std::string, Extent> trash;           // paths
-  std::map<std::string, Extent> catalog;         // paths
-  std::map<std::string, Extent> unknown;         // paths
+  struct Aside {
+    oci::Digest id;  // diff id or chain id
+    Extent extent;
+  };
+  std::map<std::string, Aside> aside;     // paths
+  std::map<std::string, Extent> catalog;  // paths
+  std::map<std::string, Extent> unknown;  // paths
 };
 
 /// What work under way needs.

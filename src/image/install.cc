@@ -166,8 +166,9 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
     return std::move(brought).error();
   }
   if (!former.blobs.empty()) FLUYT_TRY(collect({{}, former.blobs}));
+  Result<> synced;
   if (how.sync == Sync::kBeforeReturn || !epoch_.can_tell_mounts()) {
-    FLUYT_TRY(sync_now());
+    synced = sync_now();
   } else {
     syncer_->ask();
   }
@@ -175,9 +176,11 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
   blobs.release();
   auto image = find_image(plan.id);
   if (!image.has_value()) {
-    collect_if_gone(plan.id, content);
+    collect_if_gone(plan.id, content);  // what could not go while we had it pinned
+    FLUYT_TRY(std::move(synced));
     return Error(Code::kAborted, cat("image ", plan.id, ": removed while it was being pulled"));
   }
+  FLUYT_TRY(std::move(synced));
   return std::move(*image);
 }
 

@@ -129,14 +129,16 @@ Result<> Store::discard_broken() {
   for (const std::string& name : damaged) {
     logger_.warn(cat("layer ", quote(name), ": its record cannot be read; removed"));
     const auto digest = oci::Digest::parse(cat("sha256:", name));
-    if (digest.ok()) FLUYT_TRY(layers_->remove(*digest));
+    if (digest.ok()) FLUYT_TRY(give_up(*digest, layers_in_roots()));
   }
   CatalogChange change;
+  std::vector<oci::Digest> before_boot;
   const Disk disk = lost_writes_ ? Disk::kLostWrites : Disk::kKeptAll;
   catalog_->read([&](const CatalogState& state) {
     std::set<oci::Digest> broken;
     for (const auto& [diff_id, row] : state.layers) {
       if (!on_disk.contains(diff_id) || !is_whole(row, epoch_, disk)) broken.insert(diff_id);
+      if (broken.contains(diff_id) && row.boot_id != epoch_.boot_id) before_boot.push_back(diff_id);
     }
     for (const auto& [id, row] : state.images) {
       const bool hit = std::any_of(row.layers.begin(), row.layers.end(), [&](const auto& layer) {
@@ -150,7 +152,11 @@ Result<> Store::discard_broken() {
   for (const std::string& id : change.drop_images) {
     logger_.warn(cat("image ", id, ": discarded: layers are missing or were not yet durable"));
   }
-  return catalog_->commit(change);
+  FLUYT_TRY(catalog_->commit(change));
+  // Nobody stands on these, whatever root of then names them. The others go, or are set aside, with
+  // all that has no row.
+  for (const oci::Digest& layer : before_boot) FLUYT_TRY(layers_->remove(layer));
+  return {};
 }
 
 Result<> Store::load_configs(CatalogChange& change) {
@@ -199,6 +205,7 @@ Result<> Store::sweep_roots(CatalogChange& change) {
 // Everything on disk is a candidate; what images and roots use stays.
 Result<> Store::sweep_content() {
   Content content;
+  const auto stood_on = layers_in_roots();
   const auto on_disk = FLUYT_TRY(layers_->list());
   for (const LayerInfo& info : on_disk) {
     const bool in_catalog =
@@ -206,9 +213,9 @@ Result<> Store::sweep_content() {
     if (in_catalog) {
       content.layers.push_back(info.diff_id);
     } else {
-      // Of an unfinished pull, or discarded above; then a root's claim on it does not count either:
-      // its bytes are not to be trusted.
-      FLUYT_TRY(layers_->remove(info.diff_id));
+      // Of an unfinished pull, or discarded above; a root's claim on it does not keep it there
+      // either, for its bytes are not to be trusted.
+      FLUYT_TRY(give_up(info.diff_id, stood_on));
     }
   }
   content.blobs = FLUYT_TRY(blobs_.list());

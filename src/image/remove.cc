@@ -97,7 +97,8 @@ Result<> Store::collect(const Content& candidates) {
   layer_pins_.done(claimed.layers);
   blob_pins_.done(claimed.blobs);
   FLUYT_TRY(std::move(result));
-  return collect_fixups();
+  FLUYT_TRY(collect_fixups());
+  return sweep_aside();
 }
 
 Result<> Store::collect_fixups() {
@@ -109,10 +110,46 @@ Result<> Store::collect_fixups() {
   for (const oci::Digest& fixup : fixups) {
     if (used.contains(fixup)) continue;
     // A container that runs on it keeps what it has of it, as of the layer.
-    FLUYT_TRY(named.contains(fixup) ? layers_->set_fixup_aside(fixup)
+    FLUYT_TRY(named.contains(fixup) ? layers_->set_fixup_aside(fixup, epoch_.boot_id)
                                     : layers_->remove_fixup(fixup));
   }
   return {};
+}
+
+std::set<oci::Digest> Store::layers_in_roots() const {
+  return catalog_->read([](const CatalogState& state) {
+    std::set<oci::Digest> out;
+    for (const auto& [id, row] : state.roots) out.insert(row.layers.begin(), row.layers.end());
+    return out;
+  });
+}
+
+// A layer whose bytes are not to be trusted: a container that runs on it keeps what it has of it.
+Result<> Store::give_up(const oci::Digest& layer, const std::set<oci::Digest>& stood_on) {
+  return stood_on.contains(layer) ? layers_->set_aside(layer, epoch_.boot_id)
+                                  : layers_->remove(layer);
+}
+
+// What was set aside goes when its boot has ended, or when no root names it and nobody is about to
+// make one that does.
+Result<> Store::sweep_aside() {
+  const auto aside = FLUYT_TRY(layers_->list_aside());
+  if (aside.empty()) return {};
+  std::vector<oci::Digest> ids;
+  for (const LayerStore::Aside& one : aside) ids.push_back(one.id);
+  const auto claimed = layer_pins_.claim(ids);
+  auto result = [&]() -> Result<> {
+    auto stood_on = FLUYT_TRY(beginnings_of(catalog_->read(chains_of_roots)));
+    stood_on.merge(layers_in_roots());
+    const std::set<oci::Digest> ours(claimed.begin(), claimed.end());
+    for (const LayerStore::Aside& one : aside) {
+      const bool is_free = ours.contains(one.id) && !stood_on.contains(one.id);
+      if (is_free || one.boot_id != epoch_.boot_id) FLUYT_TRY(layers_->remove_aside(one));
+    }
+    return {};
+  }();
+  layer_pins_.done(claimed);
+  return result;
 }
 
 Store::Content Store::content_of(const ImageRow& row) {

@@ -76,10 +76,10 @@ Result<> Store::remove_root(const std::string& container_id) {
   });
   if (!row.has_value()) return {};
   FLUYT_TRY(catalog_->commit({.drop_roots = {container_id}}));
-  // Usually its image is still there, and nothing is to be collected.
+  // Usually its image is still there, and nothing of that is to be collected.
   const bool image_is_there =
       catalog_->read([&](const CatalogState& s) { return s.images.contains(row->image_id); });
-  return image_is_there ? Result<>() : collect({row->layers, {}});
+  return image_is_there ? sweep_aside() : collect({row->layers, {}});
 }
 
 Result<std::vector<std::string>> Store::list_roots() {

@@ -38,7 +38,7 @@ class BlobSender;
 ///     lock         flock(2)ed by the process that has the store
 ///     catalog.db   the truth
 ///     blobs/       configs, manifests, indexes; layers as they came, where they are kept
-///     layers/ fixups/ staging/ trash/   see LayerStore
+///     layers/ fixups/ staging/ trash/ aside/   see LayerStore
 ///     roots/       see Roots
 class Store final : public ImageStore, public Library {
  public:
@@ -182,6 +182,7 @@ class Store final : public ImageStore, public Library {
   void note_lost_writes();
   Result<> forget_lost_writes();
   Result<> discard_unsynced();
+  Result<> discard(const std::vector<oci::Digest>& lost, const std::vector<oci::Digest>& claimed);
   // open.cc
   Result<> discard_broken();
   Result<> load_configs(CatalogChange& change);
@@ -193,6 +194,9 @@ class Store final : public ImageStore, public Library {
   Result<> remove_image(const ImageRow& row);
   Result<> collect(const Content& candidates);
   Result<> collect_fixups();
+  std::set<oci::Digest> layers_in_roots() const;
+  Result<> give_up(const oci::Digest& layer, const std::set<oci::Digest>& stood_on);
+  Result<> sweep_aside();
   // describe.cc
   Result<std::optional<ImageRow>> find_row(const std::string& name_or_id) const;
   ImageDetail make_detail(const ImageRow& row, const CatalogState& state) const;

@@ -55,38 +55,51 @@ Result<> Store::forget_lost_writes() {
   return {};
 }
 
-// The kernel tells once that pages were lost, not whose, and the same sync again would succeed over
-// them. So all that was written since the last good sync goes: what the catalog has, and what is on
-// its way into it. A disk that loses writes may not take the catalog's either: then the trees are
-// gone all the same, and whoever pulls next tries again.
-Result<> Store::discard_unsynced() {
-  const std::unique_lock<std::shared_mutex> nothing_arrives(arrivals_);
-  CatalogChange change;
-  std::set<oci::Digest> in_roots;
+// Those that are not `claimed` somebody may be about to stand on.
+Result<> Store::discard(const std::vector<oci::Digest>& lost,
+                        const std::vector<oci::Digest>& claimed) {
+  CatalogChange change{.drop_layers = lost};
+  const std::set<oci::Digest> gone(lost.begin(), lost.end());
   catalog_->read([&](const CatalogState& state) {
-    std::set<oci::Digest> lost;
-    for (const auto& [diff_id, row] : state.layers) {
-      if (!row.durable) lost.insert(diff_id);
-    }
     for (const auto& [id, row] : state.images) {
       const bool hit = std::any_of(row.layers.begin(), row.layers.end(),
-                                   [&](const auto& layer) { return lost.contains(layer.diff_id); });
+                                   [&](const auto& layer) { return gone.contains(layer.diff_id); });
       if (hit) change.drop_images.push_back(id);
     }
-    for (const auto& [id, row] : state.roots) in_roots.insert(row.layers.begin(), row.layers.end());
-    change.drop_layers.assign(lost.begin(), lost.end());
     return 0;
   });
   for (const std::string& id : change.drop_images) {
     logger_.error(cat("image ", id, ": discarded, since its layers may have lost data"));
   }
   Result<> result = commit_images(change);
-  // A container that runs on a layer keeps what it has of it; nobody else gets it.
-  for (const oci::Digest& layer : change.drop_layers) {
-    auto removed = in_roots.contains(layer) ? layers_->set_aside(layer) : layers_->remove(layer);
-    if (!removed.ok() && result.ok()) result = std::move(removed);
+  const std::set<oci::Digest> ours(claimed.begin(), claimed.end());
+  std::set<oci::Digest> stood_on = layers_in_roots();
+  for (const oci::Digest& layer : lost) {
+    if (!ours.contains(layer)) stood_on.insert(layer);
+    auto given_up = give_up(layer, stood_on);
+    if (!given_up.ok() && result.ok()) result = std::move(given_up);
   }
-  FLUYT_TRY(std::move(result));
+  return result;
+}
+
+// The kernel tells once that pages were lost, not whose, and the same sync again would succeed over
+// them. So all that was written since the last good sync goes: what the catalog has, and what is on
+// its way into it. A disk that loses writes may not take the catalog's either: then the trees are
+// gone all the same, and whoever pulls next tries again.
+Result<> Store::discard_unsynced() {
+  const std::unique_lock<std::shared_mutex> nothing_arrives(arrivals_);
+  const auto lost = catalog_->read([](const CatalogState& state) {
+    std::vector<oci::Digest> out;
+    for (const auto& [diff_id, row] : state.layers) {
+      if (!row.durable) out.push_back(diff_id);
+    }
+    return out;
+  });
+  // No root comes to name what is claimed.
+  const auto claimed = layer_pins_.claim(lost);
+  auto discarded = discard(lost, claimed);
+  layer_pins_.done(claimed);
+  FLUYT_TRY(std::move(discarded));
   FLUYT_TRY(sweep_content());
   layers_->forget_errors();
   return forget_lost_writes();

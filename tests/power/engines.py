@@ -159,7 +159,7 @@ class Fluyt:
         out += [f"blob {name}: of no image" for name in blobs - wanted]
         out += [f"blob {name}: on disk, not in the catalogue" for name in on_disk("blobs", "sha256") - blobs]
         out += [f"blob {name}: not on disk" for name in (blobs | documents) - on_disk("blobs", "sha256")]
-        out += [f"{folder}/{name}: left" for folder in ("staging", "trash") for name in os.listdir(f"{self.store}/{folder}")]
+        out += [f"{folder}/{name}: left" for folder in ("staging", "trash", "aside") for name in os.listdir(f"{self.store}/{folder}")]
         out += [f"roots/{name}: left" for name in set(os.listdir(self.store + "/roots")) ^ roots]
         return out
 

@@ -81,9 +81,4 @@ Result<> discard(sys::FdRef root, const std::string& path, Logger* logger) {
   return {};
 }
 
-Result<> move_to_trash(sys::FdRef root, const std::string& path) {
-  FLUYT_TRY(rename_to_trash(root, path));
-  return {};
-}
-
 }  // namespace fluyt::image

@@ -37,7 +37,5 @@ class Staging {
 /// Moves `path` below the store's root to the trash and removes it there; absent is success. What
 /// cannot be removed stays in the trash, and `logger`, which may be none, is told.
 Result<> discard(sys::FdRef root, const std::string& path, Logger* logger);
-/// Only moves it there: the next open() of the store removes it.
-Result<> move_to_trash(sys::FdRef root, const std::string& path);
 
 }  // namespace fluyt::image

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "base/id.h"
 #include "base/strings.h"
 #include "image/blob/hasher.h"
 #include "image/layer/erofs_image.h"
@@ -77,7 +78,7 @@ Result<> LayerStore::probe(LayerForm form) const { return probe_form(form, optio
 Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   FLUYT_TRY(sys::make_dirs(options.root, 0700));
   sys::Fd root = FLUYT_TRY(sys::open(options.root, O_PATH | O_DIRECTORY));
-  for (const char* folder : {"layers", "fixups", "staging", "trash"}) {
+  for (const char* folder : {"layers", "fixups", "staging", "trash", "aside"}) {
     FLUYT_TRY(sys::make_dirs_in(root, folder, 0700));
   }
   FLUYT_TRY(sweep(root, "staging", options.logger));
@@ -157,9 +158,35 @@ Result<> LayerStore::remove(const oci::Digest& diff_id) const {
   return discard(root_, layer_path(diff_id), options_.logger);
 }
 
-Result<> LayerStore::set_aside(const oci::Digest& diff_id) const {
+Result<> LayerStore::set_aside(const oci::Digest& diff_id, const std::string& boot_id) const {
   known_.lock()->erase(diff_id.text());
-  return move_to_trash(root_, layer_path(diff_id));
+  // Who has the image mounted keeps that.
+  FLUYT_TRY(erofs::unmount_image(cat(options_.root, "/", layer_path(diff_id), "/fs")));
+  return move_aside(layer_path(diff_id), diff_id, boot_id);
+}
+
+Result<> LayerStore::move_aside(const std::string& path, const oci::Digest& id,
+                                const std::string& boot_id) const {
+  const std::string to = cat("aside/", id.hex(), ".", boot_id, ".", make_id().substr(0, 16));
+  if (renameat(root_.raw(), path.c_str(), root_.raw(), to.c_str()) == 0 || errno == ENOENT)
+    return {};
+  return Error::from_errno(errno, cat("renameat(", quote(path), ", ", quote(to), ")"));
+}
+
+Result<std::vector<LayerStore::Aside>> LayerStore::list_aside() const {
+  const sys::Fd folder = FLUYT_TRY(sys::open(root_, "aside", O_PATH | O_DIRECTORY));
+  std::vector<Aside> found;
+  for (const std::string& name : FLUYT_TRY(sys::list_dir(folder))) {
+    const auto parts = split(name, '.');
+    auto id = oci::Digest::parse(cat("sha256:", parts.front()));
+    if (parts.size() != 3 || !id.ok()) continue;
+    found.push_back({cat("aside/", name), std::move(*id), std::string(parts[1])});
+  }
+  return found;
+}
+
+Result<> LayerStore::remove_aside(const Aside& aside) const {
+  return discard(root_, aside.path, options_.logger);
 }
 
 Result<LayerStore::Known> LayerStore::known(const oci::Digest& diff_id) const {
@@ -192,8 +219,9 @@ Result<> LayerStore::remove_fixup(const oci::Digest& chain_id) const {
   return discard(root_, cat("fixups/", chain_id.hex()), options_.logger);
 }
 
-Result<> LayerStore::set_fixup_aside(const oci::Digest& chain_id) const {
-  return move_to_trash(root_, cat("fixups/", chain_id.hex()));
+Result<> LayerStore::set_fixup_aside(const oci::Digest& chain_id,
+                                     const std::string& boot_id) const {
+  return move_aside(cat("fixups/", chain_id.hex()), chain_id, boot_id);
 }
 
 Result<> LayerStore::sync() const {

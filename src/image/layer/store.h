@@ -47,6 +47,9 @@ struct LayerArchive {
 ///     fixups/<hex of chain id>/fs          what a chain adds above its top layer: resolve_chain
 ///     staging/<random>/                    work in progress; emptied by open()
 ///     trash/<random>/                      on its way out; emptied by open()
+///     aside/<hex>.<boot id>.<random>/      of layers and fix-ups by what they had for a name:
+///     given
+///                                          up in that boot under somebody who may stand on it
 ///
 /// What open() cannot remove is logged and stays.
 /// A layer is there or it is not: it appears by one rename, after its digests were verified.
@@ -80,8 +83,17 @@ class LayerStore {
   /// Removes a layer's tree: renamed to trash first, so that it is gone at once. Absent is success.
   /// The caller knows that no chain, root or pull uses it.
   Result<> remove(const oci::Digest& diff_id) const;
-  /// The same, but who stands on the tree keeps it until the next open().
-  Result<> set_aside(const oci::Digest& diff_id) const;
+  /// The same, but who stands on the tree keeps it until remove_aside(); nobody else gets it.
+  /// `boot_id` is that of now.
+  Result<> set_aside(const oci::Digest& diff_id, const std::string& boot_id) const;
+  /// What was set aside, and not removed yet.
+  struct Aside {
+    std::string path;     // below root
+    oci::Digest id;       // a layer's diff id, a fix-up's chain id
+    std::string boot_id;  // of then: nobody stands on what is of another
+  };
+  Result<std::vector<Aside>> list_aside() const;
+  Result<> remove_aside(const Aside& aside) const;
 
   /// The directories that show a chain of layers, topmost first: the trees, and above a layer that
   /// needs it the chain's fix-up: a small tree with just the implied directories (owner, mode and
@@ -95,7 +107,7 @@ class LayerStore {
   Result<std::vector<oci::Digest>> list_fixups() const;
   Result<> remove_fixup(const oci::Digest& chain_id) const;
   /// As set_aside().
-  Result<> set_fixup_aside(const oci::Digest& chain_id) const;
+  Result<> set_fixup_aside(const oci::Digest& chain_id, const std::string& boot_id) const;
 
   /// syncfs(2) of the disk that holds the layers. An error means that any layer not yet durable may
   /// have lost data: remove it, do not try again.
@@ -149,6 +161,8 @@ class LayerStore {
   /// Of a layer in an image: mounted when it returns.
   Result<> mount(const oci::Digest& diff_id) const;
   Result<Known> known(const oci::Digest& diff_id) const;
+  Result<> move_aside(const std::string& path, const oci::Digest& id,
+                      const std::string& boot_id) const;
   /// The directory of the chain's fix-up, made if need be; nothing when it needs none.
   Result<std::optional<std::string>> fixup_dir(const oci::Digest& top,
                                                const std::vector<std::string>& below,
