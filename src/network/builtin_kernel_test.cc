@@ -116,7 +116,7 @@ TEST_F(BuiltIn, AFailedAddLeavesNothingAndNamesWhoHasThePort) {
     const std::string rules = output_of({"/usr/sbin/nft", "list", "ruleset"});
     auto attached = network->attach(second, kSoon());
     ASSERT_FALSE(attached.ok());
-    EXPECT_THAT(attached.error().message(), HasSubstr("belongs to sandbox \"one/eth0\" already"));
+    EXPECT_THAT(attached.error().message(), HasSubstr("host port 18080/tcp belongs to sandbox \"one/eth0\" already"));
     EXPECT_EQ(output_of({"/usr/sbin/nft", "list", "ruleset"}), rules);
     EXPECT_THAT(leases(), ElementsAre("10.213.7.2", "fd00:213:7::2"));
     EXPECT_THAT(two.run({"/sbin/ip", "link"}), Not(HasSubstr("eth0")));

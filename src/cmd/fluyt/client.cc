@@ -3,6 +3,8 @@
 #include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
 
+#include <atomic>
+
 #include "base/strings.h"
 #include "cri/v1/api.grpc.pb.h"
 #include "fluyt/v1/control.grpc.pb.h"
@@ -56,8 +58,16 @@ bool is_transport(const std::string& message) {
   return false;
 }
 
+// As gRPC says it where a server that shuts down ends our call, which we did not ask for.
+bool is_shutdown(const grpc::Status& status) {
+  const std::string& message = status.error_message();
+  return message == "Cancelling all calls" ||
+         (status.error_code() == grpc::StatusCode::CANCELLED && message == "CANCELLED");
+}
+
 Error error_of(const grpc::Status& status) {
   const std::string& message = status.error_message();
+  if (is_shutdown(status)) return {Code::kUnavailable, "fluytd is stopping; containers go on"};
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && is_transport(message)) {
     return {Code::kUnavailable, cat("fluytd went away: ", message)};
   }
@@ -79,12 +89,20 @@ class GrpcDuplex final : public Duplex<Request, Response> {
   bool write(const Request& request) override { return stream_->Write(request); }
   bool read(Response& response) override { return stream_->Read(&response); }
   void close_writing() override { stream_->WritesDone(); }
-  void cancel() override { context_.TryCancel(); }
-  Result<> finish() override { return result_of(stream_->Finish()); }
+  void cancel() override {
+    cancelled_ = true;
+    context_.TryCancel();
+  }
+  Result<> finish() override {
+    const grpc::Status status = stream_->Finish();
+    if (cancelled_) return Error(Code::kCancelled, "cancelled");
+    return result_of(status);
+  }
 
  private:
   grpc::ClientContext context_;
   std::unique_ptr<Stream> stream_;
+  std::atomic<bool> cancelled_ = false;
 };
 
 class GrpcClient final : public Client {
@@ -392,7 +410,12 @@ Result<> GrpcClient::events(const std::function<bool(const control::Event&)>& ha
 
 }  // namespace
 
-Result<std::unique_ptr<Client>> Client::connect(const std::string& socket) {
+Result<std::unique_ptr<Client>> Client::connect(const std::string& address) {
+  // Also as gRPC, crictl and fluytd's own option have it.
+  std::string_view rest = address;
+  if (rest.starts_with("unix:")) rest.remove_prefix(5);
+  if (rest.starts_with("///")) rest.remove_prefix(2);
+  const std::string socket(rest);
   // gRPC would try again and again, and then speak of addresses and subchannels.
   auto probe = sys::connect_unix(socket, SOCK_STREAM);
   if (!probe.ok()) {

@@ -19,6 +19,9 @@ inline constexpr int kExitUsage = 2;
 inline constexpr int kExitEngine = 125;
 inline constexpr int kExitNotExecutable = 126;
 inline constexpr int kExitNoProgram = 127;
+/// One of the last two where `error` says that a program could not be executed, else 0. CRI has one
+/// code for that and for other requests that cannot be; the words tell them apart.
+int exit_of_program(const Error& error);
 
 /// What every command is given.
 struct Context {

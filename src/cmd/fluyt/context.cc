@@ -16,4 +16,13 @@ Error Context::usage(std::string text) {
   return {Code::kInvalidArgument, std::move(text)};
 }
 
+int exit_of_program(const Error& error) {
+  const std::string& said = error.message();
+  auto says = [&](std::string_view words) { return said.find(words) != std::string::npos; };
+  if (!says("process.args[0]") && !says("exec ")) return 0;
+  if (error.code() == Code::kPermissionDenied) return kExitNotExecutable;
+  const bool missing = says("executable file not found") || says("no such file or directory");
+  return missing ? kExitNoProgram : 0;
+}
+
 }  // namespace fluyt::cli

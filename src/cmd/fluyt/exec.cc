@@ -53,18 +53,11 @@ class Exec final : public Command {
     early.stop();
     auto code = run_exec(*client, *input, std::move(start));
     if (code.ok()) return code;
-    if (code.error().code() == Code::kNotFound || code.error().code() == Code::kPermissionDenied) {
-      exit_on_failure(context, code.error());
-    }
+    context.failure = exit_of_program(code.error());
     return std::move(code).error();
   }
 
  private:
-  // The container was found, so this speaks of the program.
-  static void exit_on_failure(Context& context, const Error& error) {
-    context.failure = error.code() == Code::kNotFound ? kExitNoProgram : kExitNotExecutable;
-  }
-
   std::vector<std::string> rest_;
   std::vector<std::string> envs_;
   std::string workdir_;

@@ -27,7 +27,7 @@ class ImageVerify final : public Command {
     const auto format = parse_format(format_);
     if (!format.ok()) return context.usage(format.error().message());
     if (images_.empty() != all_) {
-      return context.usage("images are expected, or --all and none");
+      return context.usage("name images, or give --all");
     }
     control::VerifyImagesRequest request;
     for (const std::string& image : images_) request.add_images(image);

@@ -35,12 +35,22 @@ class Inspect final : public Command {
     }
     Client* client = FLUYT_TRY(context.client());
     std::vector<std::string> found;
+    int status = 0;
     for (const std::string& reference : references_) {
-      found.push_back(FLUYT_TRY(find(*client, reference)));
+      auto one = find(*client, reference);
+      if (one.ok()) {
+        found.push_back(std::move(*one));
+        continue;
+      }
+      complain(one.error());
+      status = kExitFailed;
     }
-    print(found.size() == 1 ? found[0] : to_list(found));
-    print("\n");
-    return 0;
+    if (references_.size() > 1) {
+      print(to_list(found) + "\n");
+    } else if (!found.empty()) {
+      print(found[0] + "\n");
+    }
+    return status;
   }
 
  private:

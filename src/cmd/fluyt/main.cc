@@ -1,13 +1,19 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <utility>
 
 #include "base/strings.h"
 #include "cmd/fluyt/check.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/output.h"
 #include "cmd/fluyt/text/escape.h"
+#include "cmd/fluyt/text/nearest.h"
 
 namespace fluyt::cli {
 
@@ -66,15 +72,55 @@ std::string group_help(std::string_view first, const std::vector<CommandInfo>& c
              " COMMAND --help says more about a command.\n");
 }
 
-void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
-
 int fail(const Error& error, int status) {
-  std::fprintf(stderr, "fluyt: %s\n", printable(error.message()).c_str());
+  complain(error);
   return status;
+}
+
+// What people type who come from docker, and what does it here.
+constexpr auto kElsewhere = std::to_array<std::pair<std::string_view, std::string_view>>({
+    {"build", "fluyt builds no images: fluyt load and fluyt import take those of other tools"},
+    {"container ls", "fluyt ps"},
+    {"container rm", "fluyt rm"},
+    {"cp", "fluyt exec CONTAINER tar c PATH | tar x"},
+    {"create", "fluyt run -d"},
+    {"image ls", "fluyt images"},
+    {"image rm", "fluyt rmi"},
+    {"kill", "fluyt stop -t 0"},
+    {"login", "fluyt pull -u NAME --password-stdin, or Docker's config.json"},
+    {"restart", "a container runs once: fluyt run makes another"},
+    {"start", "a container runs once: fluyt run makes another"},
+    {"wait", "fluyt attach --no-stdin"},
+});
+
+Error no_such_command(const std::string& word, const std::vector<CommandInfo>& all) {
+  const auto* known = std::find_if(kElsewhere.begin(), kElsewhere.end(),
+                                   [&](const auto& row) { return row.first == word; });
+  std::string hint = "fluyt --help lists them";
+  if (known != kElsewhere.end()) {
+    hint = known->second;
+  } else {
+    std::vector<std::string> names;
+    for (const CommandInfo& info : all) names.emplace_back(info.name);
+    if (const std::string meant = nearest(word, names); !meant.empty())
+      hint = cat("did you mean fluyt ", meant, "?");
+  }
+  return Error(Code::kInvalidArgument, cat("there is no command ", quote(word, 64), "; ", hint));
+}
+
+// Names and values go to fluytd as text.
+Result<> check_text(const std::vector<std::string>& arguments) {
+  for (const std::string& argument : arguments) {
+    if (is_utf8(argument)) continue;
+    return Error(Code::kInvalidArgument,
+                 cat("argument ", quote(argument, 128), ": expected UTF-8"));
+  }
+  return {};
 }
 
 int run_command_line(const CommandInfo& info, const std::vector<std::string>& arguments,
                      std::string socket) {
+  if (auto text = check_text(arguments); !text.ok()) return fail(text.error(), info.usage);
   Options options;
   std::string own_socket;
   auto command = info.make();
@@ -112,6 +158,11 @@ int run(const std::vector<std::string>& arguments) {
     print("fluyt " FLUYT_VERSION "\n");
     return 0;
   }
+  if (rest.size() > 1 && rest[0] == "help") {
+    std::vector<std::string> asked(rest.begin() + 1, rest.end());
+    asked.emplace_back("--help");
+    return run(asked);
+  }
   if (options.wants_help() || (!rest.empty() && rest[0] == "help")) {
     print(main_help());
     return 0;
@@ -132,16 +183,14 @@ int run(const std::vector<std::string>& arguments) {
   if (!longer.empty()) {
     const bool asked = rest.size() > 1 && (rest[1] == "--help" || rest[1] == "-h");
     if (rest.size() > 1 && !asked) {
-      fail(Error(Code::kInvalidArgument,
-                 cat("there is no command ", quote(cat(rest[0], " ", rest[1]), 64))),
-           kExitUsage);
+      fail(no_such_command(two_words, longer), kExitUsage);
     }
     std::fputs(group_help(rest[0], longer).c_str(), asked ? stdout : stderr);
     return asked ? 0 : kExitUsage;
   }
-  return fail(Error(Code::kInvalidArgument,
-                    cat("there is no command ", quote(rest[0], 64), "; fluyt --help lists them")),
-              kExitUsage);
+  const bool known = std::any_of(kElsewhere.begin(), kElsewhere.end(),
+                                 [&](const auto& row) { return row.first == two_words; });
+  return fail(no_such_command(known ? two_words : rest[0], commands()), kExitUsage);
 }
 
 }  // namespace
@@ -151,7 +200,8 @@ int main(int argc, char** argv) {
   // A pager that was closed early is an error of write(2), not the end of us with a raw terminal.
   ::signal(SIGPIPE, SIG_IGN);
   const int status = fluyt::cli::run({argv + 1, argv + argc});
-  // Output that did not arrive is a failure, too.
-  if (std::fflush(stdout) != 0 && status == 0) return fluyt::cli::kExitFailed;
-  return status;
+  // Output that did not arrive is a failure, too. A reader that has read enough need not be told.
+  if (std::fflush(stdout) == 0) return status;
+  if (errno != EPIPE) std::fprintf(stderr, "fluyt: standard output: %s\n", std::strerror(errno));
+  return status == 0 ? fluyt::cli::kExitFailed : status;
 }

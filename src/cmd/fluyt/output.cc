@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "cmd/fluyt/text/escape.h"
 
 namespace fluyt::cli {
 
@@ -49,6 +50,10 @@ std::string to_json(const std::vector<const google::protobuf::Message*>& message
   Json list = Json::array();
   for (const auto* message : messages) list.push_back(parse(*message));
   return dump(list);
+}
+
+void complain(const Error& error) {
+  std::fprintf(stderr, "fluyt: %s\n", printable(error.message()).c_str());
 }
 
 void print(const std::string& text) { (void)std::fwrite(text.data(), 1, text.size(), stdout); }

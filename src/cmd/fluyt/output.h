@@ -22,5 +22,7 @@ std::string to_json(const google::protobuf::Message& message);
 std::string to_json(const std::vector<const google::protobuf::Message*>& messages);
 
 void print(const std::string& text);
+/// "fluyt: ..." on standard error.
+void complain(const Error& error);
 
 }  // namespace fluyt::cli

@@ -23,6 +23,7 @@ struct Made {
   std::string container_id;
   std::string log_path;
   bool started = false;
+  bool left = false;  // its terminal, to itself
 };
 
 class Run final : public Command {
@@ -32,6 +33,7 @@ class Run final : public Command {
     options.flag("-d,--detach", o_.detached, "leave it running and print its id");
     options.flag("-i,--interactive", o_.interactive, "pass standard input on");
     options.flag("-t,--tty", o_.tty, "give it a terminal");
+    options.value("--detach-keys", keys_, "KEYS", cat("leave its terminal by them (", keys_, ")"));
     options.flag("--rm", o_.remove, "remove it when it has ended");
     options.values("-e,--env", o_.envs, "KEY[=VALUE]",
                    "set a variable, from here when without VALUE");
@@ -64,10 +66,12 @@ class Run final : public Command {
     if (o_.tty && o_.interactive && !o_.detached && !is_terminal(Stream::kIn)) {
       return context.usage("-t with -i: standard input is not a terminal");
     }
+    auto keys = DetachKeys::parse(keys_);
+    if (!keys.ok()) return context.usage(cat("--detach-keys: ", keys.error().message()));
     std::error_code ignored;
     const std::string cwd = std::filesystem::current_path(ignored).string();
     // Once without knowing where logs go: a wrong option is to be told before anything is done.
-    auto plan = plan_run(o_, "", cwd);
+    auto plan = plan_run(o_, random, "", cwd);
     if (!plan.ok()) return context.usage(plan.error().message());
     const bool reads = o_.interactive && !o_.detached;
     auto input = FLUYT_TRY(Input::create(reads ? Input::Read::kYes : Input::Read::kNo));
@@ -80,12 +84,12 @@ class Run final : public Command {
 
     early.note();
     Made made;
-    auto code = start(context, *client, *plan, *input, early, made);
+    auto code = start(context, *client, *plan, *input, early, std::move(*keys), made);
     if (!code.ok() && made.started && code.error().code() == Code::kUnavailable) {
       return std::move(code).error().add_context(
           cat(o_.name, " goes on without us (fluyt attach, logs and rm know it)"));
     }
-    if (!code.ok() || o_.remove) undo(*client, info, made);
+    if (!code.ok() || (o_.remove && !made.left)) undo(*client, info, made);
     return code;
   }
 
@@ -94,8 +98,7 @@ class Run final : public Command {
     const auto sandboxes = FLUYT_TRY(client.list_sandboxes());
     for (const cri::PodSandbox& sandbox : sandboxes.items()) {
       if (!is_run_sandbox(sandbox) || sandbox.metadata().name() != o_.name) continue;
-      return Error(Code::kAlreadyExists, cat("--name: ", quote(o_.name), " is taken; fluyt rm ",
-                                             o_.name, " removes the one that has it"));
+      return taken(o_.name);
     }
     return {};
   }
@@ -109,13 +112,33 @@ class Run final : public Command {
     return {};
   }
 
+  // Of two who ask for a name at once, fluytd gives both the one sandbox.
+  static Result<> check_is_ours(Client& client, const RunPlan& plan, const std::string& id) {
+    const auto sandboxes = FLUYT_TRY(client.list_sandboxes());
+    for (const cri::PodSandbox& sandbox : sandboxes.items()) {
+      if (sandbox.id() != id) continue;
+      const auto label = sandbox.labels().find(kRunLabel);
+      if (label != sandbox.labels().end() && label->second == plan.sandbox.labels().at(kRunLabel))
+        return {};
+    }
+    return taken(plan.sandbox.metadata().name());
+  }
+
+  static Error taken(const std::string& name) {
+    return Error(Code::kAlreadyExists, cat("--name: ", quote(name), " is taken; fluyt rm ", name,
+                                           " removes the one that has it"));
+  }
+
   Result<int> start(Context& context, Client& client, const RunPlan& plan, Input& input,
-                    EarlySignals& early, Made& made) {
+                    EarlySignals& early, DetachKeys keys, Made& made) {
     cri::RunPodSandboxRequest sandbox;
     *sandbox.mutable_config() = plan.sandbox;
     made.log_path = cat(plan.sandbox.log_directory(), "/", plan.container.log_path());
     sandbox.set_runtime_handler(o_.runtime);
-    made.sandbox_id = FLUYT_TRY(client.run_sandbox(sandbox)).pod_sandbox_id();
+    auto run = client.run_sandbox(sandbox);
+    if (!run.ok()) return advised(std::move(run).error());
+    FLUYT_TRY(check_is_ours(client, plan, run->pod_sandbox_id()));
+    made.sandbox_id = run->pod_sandbox_id();
     cri::CreateContainerRequest container;
     container.set_pod_sandbox_id(made.sandbox_id);
     *container.mutable_config() = plan.container;
@@ -126,21 +149,35 @@ class Run final : public Command {
       context.failure = 128 + early.noted();
       return Error(Code::kCancelled, "interrupted");
     }
-    if (!o_.detached) return in_foreground(context, client, input, made);
+    if (!o_.detached) return in_foreground(context, client, input, std::move(keys), made);
     FLUYT_TRY(noting_failure(context, client.start(made.container_id)));
     print(printable(made.container_id) + "\n");
     return 0;
   }
 
-  Result<int> in_foreground(Context& context, Client& client, Input& input, Made& made) {
+  // What a person can do about it who has no cluster.
+  static Error advised(Error error) {
+    if (error.message().find("no network configuration") == std::string::npos) return error;
+    return Error(error.code(), cat(error.message(), "; --network host does without one"));
+  }
+
+  Result<int> in_foreground(Context& context, Client& client, Input& input, DetachKeys keys,
+                            Made& made) {
     control::AttachRequest::Start start;
     start.set_container_id(made.container_id);
     start.set_stdin(o_.interactive);
-    const AttachEnd end = FLUYT_TRY(run_attach(client, input, std::move(start), [&]() -> Result<> {
-      FLUYT_TRY(noting_failure(context, client.start(made.container_id)));
-      made.started = true;
-      return {};
-    }));
+    const AttachEnd end =
+        FLUYT_TRY(run_attach(client, input, std::move(start), std::move(keys), [&]() -> Result<> {
+          FLUYT_TRY(noting_failure(context, client.start(made.container_id)));
+          made.started = true;
+          return {};
+        }));
+    if (end.left) {
+      made.left = true;
+      write_out(Stream::kErr, cat("\nfluyt: ", o_.name, " goes on; fluyt attach ", o_.name,
+                                  " comes back", o_.remove ? ", fluyt rm removes it" : "", "\n"));
+      return 0;
+    }
     if (end.detached_by) {
       if (o_.remove) client.stop(made.container_id, 10).ignore("it is removed next");
       return 128 + *end.detached_by;
@@ -154,13 +191,10 @@ class Run final : public Command {
     return ended.exit_code();
   }
 
-  // Docker's codes for a program that is not there or may not be run: at this point image and
-  // sandbox were found, so the error is about what is to be started.
   template <class Value>
   static Result<Value> noting_failure(Context& context, Result<Value> result) {
     if (result.ok()) return result;
-    if (result.error().code() == Code::kNotFound) context.failure = kExitNoProgram;
-    if (result.error().code() == Code::kPermissionDenied) context.failure = kExitNotExecutable;
+    context.failure = exit_of_program(result.error());
     return result;
   }
 
@@ -180,6 +214,7 @@ class Run final : public Command {
   }
 
   RunOptions o_;
+  std::string keys_ = kDetachKeys;
   std::vector<std::string> rest_;
 };
 
@@ -195,7 +230,7 @@ CommandInfo run_command() {
           "container's; 125 when fluyt failed, 126 when the program may not be run, 127 when "
           "there\n"
           "is none. Signals that fluyt gets go to the container; the third INT or TERM leaves it\n"
-          "running and ends fluyt.\n\n"
+          "running and ends fluyt, as ctrl-p ctrl-q at its terminal does.\n\n"
           "Examples:\n"
           "  fluyt run --rm busybox echo hello\n"
           "  fluyt run --rm -it busybox sh\n"

@@ -52,21 +52,30 @@ Result<cri::NamespaceMode> network_of(const RunOptions& options) {
   return cri::NODE;
 }
 
-Result<> fill_labels(const RunOptions& options, RunPlan& plan) {
+Result<> fill_labels(const RunOptions& options, const std::string& mark, RunPlan& plan) {
   for (const std::string& text : options.labels) {
     auto label = FLUYT_TRY_CONTEXT(parse_label(text), "--label");
     if (label.first == kRunLabel) return bad(cat("--label: ", kRunLabel, " is fluyt's own"));
     (*plan.sandbox.mutable_labels())[label.first] = label.second;
     (*plan.container.mutable_labels())[label.first] = label.second;
   }
-  (*plan.sandbox.mutable_labels())[kRunLabel] = "1";
-  (*plan.container.mutable_labels())[kRunLabel] = "1";
+  (*plan.sandbox.mutable_labels())[kRunLabel] = mark;
+  (*plan.container.mutable_labels())[kRunLabel] = mark;
   return {};
 }
 
 Result<> fill_ports(const RunOptions& options, cri::PodSandboxConfig& sandbox) {
+  std::vector<Port> seen;
   for (const std::string& text : options.ports) {
     const Port port = FLUYT_TRY_CONTEXT(parse_port(text), "--publish");
+    for (const Port& other : seen) {
+      const bool same_host =
+          other.host_ip.empty() || port.host_ip.empty() || other.host_ip == port.host_ip;
+      if (other.host_port == port.host_port && other.protocol == port.protocol && same_host)
+        return bad(
+            cat("--publish: ", quote(text, 64), ": host port ", port.host_port, " is given twice"));
+    }
+    seen.push_back(port);
     cri::PortMapping* mapping = sandbox.add_port_mappings();
     mapping->set_host_ip(port.host_ip);
     mapping->set_host_port(port.host_port);
@@ -183,14 +192,14 @@ Result<> fill_container(const RunOptions& options, const std::string& cwd, RunPl
 
 }  // namespace
 
-Result<RunPlan> plan_run(const RunOptions& options, const std::string& log_folder,
-                         const std::string& cwd) {
+Result<RunPlan> plan_run(const RunOptions& options, const std::string& mark,
+                         const std::string& log_folder, const std::string& cwd) {
   if (options.detached && options.remove) {
     return bad("--rm: with --detach nobody is there to remove it; see fluyt rm -f");
   }
   FLUYT_TRY_CONTEXT(check_name(options.name), "--name");
   RunPlan plan;
-  FLUYT_TRY(fill_labels(options, plan));
+  FLUYT_TRY(fill_labels(options, mark, plan));
   FLUYT_TRY(fill_sandbox(options, log_folder, plan));
   FLUYT_TRY(fill_container(options, cwd, plan));
   return plan;

@@ -41,8 +41,9 @@ struct RunPlan {
   cri::ContainerConfig container;
 };
 /// Pure but for --env KEY, which looks at our environment. Every error is about usage and names the
-/// option. `log_folder` is where the container will log.
-Result<RunPlan> plan_run(const RunOptions& options, const std::string& log_folder,
-                         const std::string& cwd);
+/// option. `log_folder` is where the container will log. `mark` is in its labels, by which it is
+/// known as this call's.
+Result<RunPlan> plan_run(const RunOptions& options, const std::string& mark,
+                         const std::string& log_folder, const std::string& cwd);
 
 }  // namespace fluyt::cli

@@ -27,8 +27,12 @@ template <class Call, class Request>
 class Typing {
  public:
   using SignalHandler = std::function<void(int)>;
-  Typing(Call& call, Input& input, bool terminal, SignalHandler on_signal)
-      : call_(call), input_(input), terminal_(terminal), on_signal_(std::move(on_signal)) {
+  Typing(Call& call, Input& input, bool terminal, SignalHandler on_signal, DetachKeys keys = {})
+      : call_(call),
+        input_(input),
+        terminal_(terminal),
+        on_signal_(std::move(on_signal)),
+        keys_(std::move(keys)) {
     thread_ = std::thread([this] { run(); });
   }
   Typing(const Typing&) = delete;
@@ -41,8 +45,26 @@ class Typing {
   }
   /// The signal that made us go, or 0.
   int ended_by() const { return ended_by_; }
+  /// The keys for it were typed.
+  bool left() const { return left_; }
 
  private:
+  // False: the person has left.
+  bool pass(std::string typed) {
+    if (!terminal_) return send(std::move(typed));
+    DetachKeys::Passed passed = keys_.pass(typed);
+    if (!passed.typed.empty() && !send(std::move(passed.typed))) return false;
+    if (!passed.detached) return true;
+    left_ = true;
+    call_.cancel();
+    return false;
+  }
+  bool send(std::string typed) {
+    Request request;
+    request.set_stdin(std::move(typed));
+    return call_.write(request);
+  }
+
   void run() {
     while (true) {
       InputEvent event = input_.next();
@@ -51,8 +73,8 @@ class Typing {
         case InputEvent::Kind::kStopped:
           return;
         case InputEvent::Kind::kBytes:
-          request.set_stdin(std::move(event.bytes));
-          break;
+          if (!pass(std::move(event.bytes))) return;
+          continue;
         case InputEvent::Kind::kEnd:
           request.set_close_stdin(true);
           break;
@@ -78,8 +100,10 @@ class Typing {
   Input& input_;
   const bool terminal_;
   const SignalHandler on_signal_;
+  DetachKeys keys_;
   int impatience_ = 0;
   std::atomic<int> ended_by_ = 0;
+  std::atomic<bool> left_ = false;
   std::thread thread_;
 };
 
@@ -153,7 +177,7 @@ Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start s
 }
 
 Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachRequest::Start start,
-                             const std::function<Result<>()>& attached) {
+                             DetachKeys keys, const std::function<Result<>()>& attached) {
   auto call = client.attach();
   const std::string id = start.container_id();
   const bool with_stdin = start.stdin();
@@ -181,9 +205,10 @@ Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachReques
   bool ended = false;
   bool early = false;
   {
-    Typing<AttachCall, control::AttachRequest> typing(*call, input, terminal, [&](int signal) {
-      client.signal(id, signal).ignore("it may have ended");
-    });
+    Typing<AttachCall, control::AttachRequest> typing(
+        *call, input, terminal,
+        [&](int signal) { client.signal(id, signal).ignore("it may have ended"); },
+        std::move(keys));
     while (!ended && call->read(response)) {
       ended = response.part_case() == control::AttachResponse::kEnded;
       if (ended) early = response.ended().container_runs();
@@ -194,9 +219,10 @@ Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachReques
     }
     typing.stop();
     if (typing.ended_by() != 0) end.detached_by = typing.ended_by();
+    end.left = typing.left();
   }
   raw.reset();
-  if (end.detached_by) {
+  if (end.detached_by || end.left) {
     call->finish().ignore("we cancelled it");
     return end;
   }

@@ -6,6 +6,7 @@
 
 #include "cmd/fluyt/client.h"
 #include "cmd/fluyt/terminal.h"
+#include "cmd/fluyt/text/detach_keys.h"
 
 /// A person beside a process in a container: streams, terminal, signals. Used by exec, attach, run.
 namespace fluyt::cli {
@@ -17,11 +18,12 @@ Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start s
 
 struct AttachEnd {
   std::optional<int> detached_by;  // a signal, or SIGPIPE's number when nobody reads our output
+  bool left = false;               // by the keys for it: the container goes on
 };
-/// Moves the container's streams until its output ends; signals as for run_exec. `attached` is
-/// called once we are sure to see everything that is written from then on (to start it, say); its
-/// error is ours.
+/// Moves the container's streams until its output ends, or `keys` are typed at its terminal;
+/// signals as for run_exec. `attached` is called once we are sure to see everything that is written
+/// from then on (to start it, say); its error is ours.
 Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachRequest::Start start,
-                             const std::function<Result<>()>& attached);
+                             DetachKeys keys, const std::function<Result<>()>& attached);
 
 }  // namespace fluyt::cli

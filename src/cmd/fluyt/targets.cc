@@ -1,6 +1,7 @@
 #include "cmd/fluyt/targets.h"
 
 #include "base/strings.h"
+#include "cmd/fluyt/command.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/text/escape.h"
 
@@ -31,18 +32,18 @@ Result<Target> find_target(Client& client, const std::string& reference) {
 
 Result<int> for_each_target(Client& client, const std::vector<std::string>& references,
                             const std::function<Result<>(const Target&)>& act) {
-  std::optional<Error> first;
+  int status = 0;
   for (const std::string& reference : references) {
     auto target = find_target(client, reference);
     auto done = target.ok() ? act(*target) : Result<>(std::move(target).error());
     if (done.ok()) {
       print(printable(reference) + "\n");
-    } else if (!first) {
-      first = std::move(done).error();
+      continue;
     }
+    complain(done.error());
+    status = kExitFailed;
   }
-  if (first) return std::move(*first);
-  return 0;
+  return status;
 }
 
 }  // namespace fluyt::cli

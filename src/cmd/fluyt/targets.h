@@ -17,7 +17,8 @@ struct Target {
 };
 Result<Target> find_target(Client& client, const std::string& reference);
 
-/// Does `act` for each, prints the references that went well, and returns the first error.
+/// Does `act` for each; prints the references that went well and tells of each that did not. The
+/// exit status.
 Result<int> for_each_target(Client& client, const std::vector<std::string>& references,
                             const std::function<Result<>(const Target&)>& act);
 

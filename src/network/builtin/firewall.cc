@@ -27,6 +27,19 @@ bool concerns(const Element& element, const std::vector<Address>& addresses) {
   return address && std::find(addresses.begin(), addresses.end(), *address) != addresses.end();
 }
 
+// "10.0.0.1 . 6 . 8080", or without an address, as a person says it: "10.0.0.1:8080/tcp".
+std::string port_of(std::string_view key) {
+  const auto words = split_words(key);
+  if (words.size() < 3) return std::string(key);
+  const std::string_view number = words[words.size() - 3];
+  const std::string_view protocol = number == "6"     ? "tcp"
+                                    : number == "17"  ? "udp"
+                                    : number == "132" ? "sctp"
+                                                      : number;
+  const std::string address = words.size() > 3 ? cat(words[0], ":") : std::string();
+  return cat(address, words.back(), "/", protocol);
+}
+
 const Element* find_taken(const std::vector<Element>& present, const Element& wanted) {
   for (const Element& element : present) {
     if (element.map == wanted.map && element.key == wanted.key) return &element;
@@ -78,8 +91,8 @@ Result<> Firewall::add(const Rules& rules, const std::vector<Address>& addresses
     const Element* taken = find_taken(present, wanted);
     if (taken != nullptr && !concerns(*taken, addresses)) {
       return Error(Code::kAlreadyExists,
-                   cat("host port ", wanted.key, " belongs to sandbox ", quote(taken->comment),
-                       " already (", taken->value, ")"));
+                   cat("host port ", port_of(wanted.key), " belongs to sandbox ",
+                       quote(taken->comment), " already (", taken->value, ")"));
     }
   }
   FLUYT_TRY(nft_.run(cat(table_text(), chains_text(rules), delete_text(stale), elements)));

@@ -3,8 +3,10 @@
 
 #include "base/strings.h"
 #include "base/time.h"
+#include "cmd/fluyt/text/detach_keys.h"
 #include "cmd/fluyt/text/escape.h"
 #include "cmd/fluyt/text/log_line.h"
+#include "cmd/fluyt/text/nearest.h"
 #include "cmd/fluyt/text/progress.h"
 #include "cmd/fluyt/text/run_values.h"
 #include "cmd/fluyt/text/table.h"
@@ -15,6 +17,51 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+TEST(Nearest, IsWhatWasMeantOrNothing) {
+  const std::vector<std::string> names{"images", "image tree", "inspect", "ps",
+                                       "pods",   "logs",       "rm"};
+  EXPECT_EQ(nearest("imges", names), "images");
+  EXPECT_EQ(nearest("iamges", names), "images") << "two letters swapped";
+  EXPECT_EQ(nearest("log", names), "logs");
+  EXPECT_EQ(nearest("pss", names), "ps");
+  EXPECT_EQ(nearest("start", names), "");
+  EXPECT_EQ(nearest("x", names), "") << "all of it would have to change";
+  EXPECT_EQ(nearest("", names), "");
+  EXPECT_EQ(nearest(std::string(100'000, 'i'), names), "");
+}
+
+// What is passed on of what is typed, a key at a time and all at once.
+std::pair<std::string, bool> typed_through(std::string_view keys, const std::string& typed) {
+  DetachKeys one = DetachKeys::parse(keys).value();
+  DetachKeys whole = DetachKeys::parse(keys).value();
+  std::string passed;
+  bool detached = false;
+  for (const char key : typed) {
+    if (detached) break;
+    const DetachKeys::Passed now = one.pass(std::string_view(&key, 1));
+    passed += now.typed;
+    detached = now.detached;
+  }
+  const DetachKeys::Passed at_once = whole.pass(typed);
+  EXPECT_EQ(at_once.typed, passed);
+  EXPECT_EQ(at_once.detached, detached);
+  return {passed, detached};
+}
+
+TEST(DetachKeys, AreFoundInWhatIsTyped) {
+  using Typed = std::pair<std::string, bool>;
+  EXPECT_EQ(typed_through(kDetachKeys, "ls\r\x10\x11more"), Typed("ls\r", true));
+  EXPECT_EQ(typed_through(kDetachKeys, "a\x10z"), Typed("a\x10z", false)) << "only the first";
+  EXPECT_EQ(typed_through(kDetachKeys, "\x10\x10\x11"), Typed("\x10", true)) << "begun twice";
+  EXPECT_EQ(typed_through(kDetachKeys, "\x11\x10"), Typed("\x11", false))
+      << "the second is awaited";
+  EXPECT_EQ(typed_through("a,a,b", "aaab"), Typed("a", true)) << "an end that begins them anew";
+  EXPECT_EQ(typed_through("a,a,b", "aac"), Typed("aac", false));
+  EXPECT_EQ(typed_through("", "\x10\x11"), Typed("\x10\x11", false));
+  for (const char* wrong : {"ctrl-", "ctrl-1", "ctrl-p,", "ab", "\x01"})
+    EXPECT_FALSE(DetachKeys::parse(wrong).ok()) << wrong;
+}
 
 TEST(Escape, WhatATerminalWouldObeyIsShownInstead) {
   EXPECT_EQ(printable("a\x1b]0;title\x07z"), "a\\x1b]0;title\\x07z");
