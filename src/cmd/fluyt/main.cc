@@ -93,10 +93,10 @@ constexpr auto kElsewhere = std::to_array<std::pair<std::string_view, std::strin
     {"wait", "fluyt attach --no-stdin"},
 });
 
-Error no_such_command(const std::string& word, const std::vector<CommandInfo>& all) {
+Error no_such_command(const std::string& word, const std::vector<CommandInfo>& all,
+                      std::string hint = {}) {
   const auto* known = std::find_if(kElsewhere.begin(), kElsewhere.end(),
                                    [&](const auto& row) { return row.first == word; });
-  std::string hint = "fluyt --help lists them";
   if (known != kElsewhere.end()) {
     hint = known->second;
   } else {
@@ -105,7 +105,8 @@ Error no_such_command(const std::string& word, const std::vector<CommandInfo>& a
     if (const std::string meant = nearest(word, names); !meant.empty())
       hint = cat("did you mean fluyt ", meant, "?");
   }
-  return Error(Code::kInvalidArgument, cat("there is no command ", quote(word, 64), "; ", hint));
+  return Error(Code::kInvalidArgument,
+               cat("there is no command ", quote(word, 64), hint.empty() ? "" : "; ", hint));
 }
 
 // Names and values go to fluytd as text.
@@ -190,7 +191,8 @@ int run(const std::vector<std::string>& arguments) {
   }
   const bool known = std::any_of(kElsewhere.begin(), kElsewhere.end(),
                                  [&](const auto& row) { return row.first == two_words; });
-  return fail(no_such_command(known ? two_words : rest[0], commands()), kExitUsage);
+  return fail(no_such_command(known ? two_words : rest[0], commands(), "fluyt --help lists them"),
+              kExitUsage);
 }
 
 }  // namespace
