@@ -36,7 +36,8 @@ struct Target {
 
 Result<Target> running(Engine::Core& core, const std::string& id) {
   const ContainerEntryPtr entry = FLUYT_TRY(core.get_container(id));
-  Target target{entry->value(), FLUYT_TRY(core.find_client(*entry->sandbox))};
+  auto client = FLUYT_TRY(core.find_client(*entry->sandbox));
+  Target target{entry->value(), std::move(client)};
   if (target.container->state != ContainerState::kRunning || !target.client) {
     return Error(Code::kFailedPrecondition,
                  cat("container ", target.container->id, " is ", name_of(target.container->state),
