@@ -172,27 +172,34 @@ std::string level_below(std::string top, size_t level) {
 constexpr size_t kDeep = DirStack::kMaxOpen + 8;    // eight are closed,
 constexpr size_t kClosed = DirStack::kMaxKept + 5;  // and this one of them
 
-TEST_F(RemoveTree, AMoveUnderTheWalkCostsNothing) {
+// A walk at the bottom of a deep tree, of which everything below a closed directory lies elsewhere
+// since.
+class MovedTree : public RemoveTree {
+ protected:
+  WalkDown walk_with_a_move() {
+    EXPECT_TRUE(make_dirs(path("tree"), 0755).ok());
+    EXPECT_TRUE(make_dirs(path("other"), 0755).ok());
+    make_deep(path("tree"), kDeep);
+    WalkDown walk = WalkDown::to(kDeep, root_).value();
+    const std::string moved = level_below(path("tree"), kClosed + 1);
+    EXPECT_EQ(rename(moved.c_str(), path("other/d").c_str()), 0);
+    return walk;
+  }
+};
+
+TEST_F(MovedTree, AMoveUnderTheWalkCostsNothing) {
   if (geteuid() != 0) GTEST_SKIP() << "needs CAP_DAC_READ_SEARCH";
-  ASSERT_TRUE(make_dirs(path("tree"), 0755).ok());
-  ASSERT_TRUE(make_dirs(path("other"), 0755).ok());
-  make_deep(path("tree"), kDeep);
-  WalkDown walk = WalkDown::to(kDeep, root_).value();
-  const std::string moved = level_below(path("tree"), kClosed + 1);
-  ASSERT_EQ(rename(moved.c_str(), path("other/d").c_str()), 0);
+  WalkDown walk = walk_with_a_move();
+  ASSERT_FALSE(HasFailure());
   EXPECT_EQ(walk.up().value(), (std::vector<std::pair<size_t, size_t>>{{kClosed + 1, kClosed}}))
       << "it is told of, and the walk is where it would have been";
   for (size_t level = 1; level <= kDeep; ++level) EXPECT_TRUE(walk.has_all(level)) << level;
 }
 
-TEST_F(RemoveTree, ARemovalUnderTheWalkCostsWhatIsRemoved) {
+TEST_F(MovedTree, ARemovalUnderTheWalkCostsWhatIsRemoved) {
   if (geteuid() != 0) GTEST_SKIP() << "needs CAP_DAC_READ_SEARCH";
-  ASSERT_TRUE(make_dirs(path("tree"), 0755).ok());
-  ASSERT_TRUE(make_dirs(path("other"), 0755).ok());
-  make_deep(path("tree"), kDeep);
-  WalkDown walk = WalkDown::to(kDeep, root_).value();
-  const std::string moved = level_below(path("tree"), kClosed + 1);
-  ASSERT_EQ(rename(moved.c_str(), path("other/d").c_str()), 0);
+  WalkDown walk = walk_with_a_move();
+  ASSERT_FALSE(HasFailure());
   ASSERT_TRUE(remove_tree(level_below(path("tree"), kClosed)).ok());
   EXPECT_EQ(walk.up().value(),
             (std::vector<std::pair<size_t, size_t>>{{kClosed + 1, kClosed - 1}}));
@@ -201,14 +208,10 @@ TEST_F(RemoveTree, ARemovalUnderTheWalkCostsWhatIsRemoved) {
   }
 }
 
-TEST_F(RemoveTree, AWalkWithoutHandlesGoesOnInWhatIsStillOpen) {
+TEST_F(MovedTree, AWalkWithoutHandlesGoesOnInWhatIsStillOpen) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root, to be somebody else";
-  ASSERT_TRUE(make_dirs(path("tree"), 0755).ok());
-  ASSERT_TRUE(make_dirs(path("other"), 0755).ok());
-  make_deep(path("tree"), kDeep);
-  WalkDown walk = WalkDown::to(kDeep, root_).value();
-  const std::string moved = level_below(path("tree"), kClosed + 1);
-  ASSERT_EQ(rename(moved.c_str(), path("other/d").c_str()), 0);
+  WalkDown walk = walk_with_a_move();
+  ASSERT_FALSE(HasFailure());
   ASSERT_EQ(seteuid(65534), 0);  // to whom no directory is opened by its handle
   const auto aborted = walk.up();
   ASSERT_EQ(seteuid(0), 0);

@@ -267,6 +267,19 @@ class MonitorTest : public testing::Test {
     EXPECT_EQ(started->state, ContainerState::kRunning);
   }
 
+  /// A container that sleeps beside a pod init, in whose PID namespace it is.
+  void run_in_pid_namespace_of_pod(const std::string& id) {
+    auto made =
+        client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
+                              Deadline::after_ms(kWaitMs));
+    ASSERT_TRUE(made.ok()) << made.error().message();
+    auto spec = spec_of(id, "exec sleep 1000");
+    for (oci::Namespace& ns : spec.linux_->namespaces) {
+      if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
+    }
+    run(request_of(id, spec));
+  }
+
   pid_t pod_init_pid() const {
     const auto record =
         decode_process_record(sys::read_file(state_dir_ + "/pod_init.json", 4096).value_or(""));
@@ -737,15 +750,8 @@ TEST_P(EachRuntime, PropagationNeedsASourceThatPropagates) {
 }
 
 TEST_F(MonitorTest, ThePodInitsEndIsTold) {
-  auto made =
-      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
-                            Deadline::after_ms(kWaitMs));
-  ASSERT_TRUE(made.ok()) << made.error().message();
-  auto spec = spec_of("in", "exec sleep 1000");
-  for (oci::Namespace& ns : spec.linux_->namespaces) {
-    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
-  }
-  run(request_of("in", spec));
+  run_in_pid_namespace_of_pod("in");
+  ASSERT_FALSE(HasFatalFailure());
   EXPECT_FALSE(lacks_pod_init(state_dir_).value_or(true));
   EXPECT_EQ(told_.pod_inits_ended(), 0);
   ASSERT_EQ(::kill(pod_init_pid(), SIGKILL), 0);
@@ -1103,15 +1109,8 @@ bool ends_within_ms(const sys::Process& process, int ms) {
 }
 
 TEST_F(MonitorTest, WhatEndedWhileTheSocketWasLostIsHeard) {
-  auto made =
-      client_->make_sandbox({.id = sandbox_id_, .shared_pid = true, .pod_init_cgroup = cgroup_},
-                            Deadline::after_ms(kWaitMs));
-  ASSERT_TRUE(made.ok()) << made.error().message();
-  auto spec = spec_of("in", "exec sleep 1000");
-  for (oci::Namespace& ns : spec.linux_->namespaces) {
-    if (ns.type == oci::NamespaceType::kPid) ns.path = made->pid;
-  }
-  run(request_of("in", spec));
+  run_in_pid_namespace_of_pod("in");
+  ASSERT_FALSE(HasFatalFailure());
   const auto exec =
       client_->exec({.container_id = "in",
                      .process_json = oci::to_json(*spec_of("in", "exec sleep 1000").process)});
