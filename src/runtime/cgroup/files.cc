@@ -9,42 +9,47 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "sys/dir_stack.h"
 #include "sys/file.h"
 
 namespace fluyt::runtime::cgroup {
-
-namespace {
-
-// A container may nest its own cgroups; this bounds what we follow (one descriptor a level).
-constexpr int kMaxDepth = 256;
 
 bool gone(const Error& error) {
   return error.errno_value() == ENOENT || error.errno_value() == ENODEV;
 }
 
-Result<> collect_below(sys::FdRef parent, const std::string& name, int depth,
-                       std::vector<pid_t>& out) {
-  if (depth > kMaxDepth) {
-    return Error(Code::kResourceExhausted,
-                 cat("cgroup ", quote(name), ": nested deeper than ", kMaxDepth));
+namespace {
+
+Result<> add_pids(sys::FdRef dir, std::vector<pid_t>& out) {
+  auto text = sys::read_file(dir, "cgroup.procs", kMaxFileBytes);
+  if (!text.ok()) {
+    // EOPNOTSUPP: a threaded v2 cgroup, whose processes its domain lists.
+    const bool none = gone(text.error()) || text.error().errno_value() == EOPNOTSUPP;
+    return none ? Result<>() : Result<>(std::move(text).error());
   }
-  auto dir = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  if (!dir.ok() && gone(dir.error())) return {};
-  if (!dir.ok()) return std::move(dir).error();
-  auto text = sys::read_file(*dir, "cgroup.procs", kMaxFileBytes);
-  // EOPNOTSUPP: a threaded v2 cgroup, whose processes its domain lists.
-  if (!text.ok() && !gone(text.error()) && text.error().errno_value() != EOPNOTSUPP) {
-    return std::move(text).error();
+  for (const std::string_view line : split(*text, '\n')) {
+    if (const auto pid = parse_number<pid_t>(line); pid && *pid > 0) out.push_back(*pid);
   }
-  if (text.ok()) {
-    for (const std::string_view line : split(*text, '\n')) {
-      if (const auto pid = parse_number<pid_t>(line); pid && *pid > 0) out.push_back(*pid);
-    }
-  }
-  auto names = sys::list_subdirs(*dir);
-  if (!names.ok()) return gone(names.error()) ? Result<>() : Result<>(std::move(names).error());
-  for (const std::string& child : *names) FLUYT_TRY(collect_below(*dir, child, depth + 1, out));
   return {};
+}
+
+// The next one below, entered; false where the walk stands at the end of the first.
+Result<bool> enter_next(sys::DirStack& at) {
+  while (true) {
+    const auto entry = at.read();
+    if (!entry.ok() && !gone(entry.error())) return entry.error();
+    if (!entry.ok() || *entry == nullptr) {
+      if (at.depth() == 1) return false;
+      const auto left = at.leave();
+      // One was removed meanwhile, with those below it: the walk goes on beside it.
+      if (!left.ok() && left.error().code() != Code::kAborted) return left.error();
+      continue;
+    }
+    if ((*entry)->d_type != DT_DIR) continue;
+    auto entered = at.enter();
+    if (entered.ok()) return true;
+    if (!gone(entered.error())) return std::move(entered).error();
+  }
 }
 
 }  // namespace
@@ -78,8 +83,22 @@ std::vector<std::string> all_directories(const CgroupRecord& record) {
   return out;
 }
 
+Result<> walk(const std::string& directory,
+              const std::function<Result<bool>(sys::FdRef dir)>& visit) {
+  const auto top = sys::open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!top.ok()) return gone(top.error()) ? Result<>() : Result<>(top.error());
+  sys::DirStack at = FLUYT_TRY(sys::DirStack::open(*top, "."));
+  while (FLUYT_TRY(visit(at.dir()))) {
+    if (!FLUYT_TRY(enter_next(at))) break;
+  }
+  return {};
+}
+
 Result<> collect_pids(const std::string& directory, std::vector<pid_t>& out) {
-  return collect_below(sys::kCwd, directory, 0, out);
+  return walk(directory, [&](sys::FdRef dir) -> Result<bool> {
+    FLUYT_TRY(add_pids(dir, out));
+    return true;
+  });
 }
 
 Result<bool> event_flag(std::string_view events, std::string_view key) {

@@ -14,6 +14,9 @@ namespace fluyt::runtime::cgroup {
 /// A fork bomb's cgroup.procs is the longest file there is: 4 million pids.
 inline constexpr size_t kMaxFileBytes = 32UL << 20U;
 
+/// Whether the error is that a cgroup is not there (any more): ENOENT, ENODEV.
+bool gone(const Error& error);
+
 /// One file of a cgroup. kNotFound also when the cgroup went while it was read (ENODEV).
 Result<std::string> read_value(const std::string& directory, std::string_view file);
 
@@ -24,6 +27,12 @@ const std::string* find_legacy(const CgroupRecord& record, std::string_view cont
 std::vector<std::string> legacy_directories(const CgroupRecord& record);
 /// With the v2 directory in front.
 std::vector<std::string> all_directories(const CgroupRecord& record);
+
+/// Calls `visit` for the cgroup and for each below it, a parent before its children, until it says
+/// false. Of any depth, with few descriptors: a container nests as many as it likes. Absent is
+/// fine; what is made or removed meanwhile may be met or not.
+Result<> walk(const std::string& directory,
+              const std::function<Result<bool>(sys::FdRef dir)>& visit);
 
 /// Adds the pids in cgroup.procs of the directory and all below. Absent is fine.
 Result<> collect_pids(const std::string& directory, std::vector<pid_t>& out);

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/devices.h"
+#include "runtime/cgroup/files.h"
 #include "runtime/cgroup/stats.h"
 #include "sys/clone.h"
 #include "sys/epoll.h"
@@ -320,6 +323,36 @@ TEST_P(Kernel, RemoveTakesTheContainersOwnCgroupsToo) {
   for (const std::string& top : tops) ASSERT_OK(sys::make_dirs(top + "/d", 0755));
   ASSERT_OK(remove(record_, soon()));
   for (const std::string& top : tops) EXPECT_FALSE(sys::exists(top));
+}
+
+// A container that may write to its cgroup nests as many as it likes, with a process in the last.
+TEST_P(Kernel, EndReachesAnyDepthWithFewDescriptors) {
+  constexpr int kLevels = 300;
+  ASSERT_OK(make_leaf());
+  const pid_t pid = start_sleeper();
+  const std::string top = host_.legacy.empty() ? record_.unified : *find_legacy(record_, "freezer");
+  std::string deepest = top;
+  for (int level = 0; level < kLevels; ++level) {
+    deepest += "/d";
+    ASSERT_EQ(mkdir(deepest.c_str(), 0755), 0) << level;
+  }
+  ASSERT_EQ(mkdir(cat(top, "/d/beside").c_str(), 0755), 0);
+  ASSERT_OK(sys::write_file(sys::kCwd, deepest + "/cgroup.procs", std::to_string(pid)));
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{.rlim_cur = 64, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const auto found = pids(record_);
+  const auto ended = end(record_, soon());
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_OK(found);
+  EXPECT_THAT(*found, ElementsAre(pid));
+  ASSERT_OK(ended);
+  EXPECT_FALSE(sys::exists(top));
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  children_.pop_back();
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
 }
 
 TEST_P(Kernel, EndRemovesAnEmptyOneAndKillsInAFullOne) {

@@ -12,6 +12,7 @@
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/files.h"
 #include "runtime/cgroup/systemd.h"
+#include "sys/dir_stack.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -19,12 +20,6 @@
 namespace fluyt::runtime::cgroup {
 
 namespace {
-
-constexpr int kMaxDepth = 256;
-
-bool gone(const Error& error) {
-  return error.errno_value() == ENOENT || error.errno_value() == ENODEV;
-}
 
 // "pid 77 (dd, D)": D is one that no signal reaches, in the kernel.
 std::string name_of(pid_t pid) {
@@ -88,34 +83,61 @@ Result<> kill_legacy(const CgroupRecord& record, Deadline deadline) {
   return {};
 }
 
-// EBUSY is passed on: a process is on its way out, or one came in.
-Result<> remove_below(sys::FdRef parent, const std::string& name, int depth) {
-  if (depth > kMaxDepth) {
-    return Error(Code::kResourceExhausted,
-                 cat("cgroup ", quote(name), ": nested deeper than ", kMaxDepth));
-  }
-  // Most have no children: one call.
-  if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
-  if (errno != EBUSY && errno != ENOTEMPTY) {
-    return Error::from_errno(errno, cat("rmdir(", quote(name, 1024), ")"));
-  }
-  {
-    auto dir = sys::open(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (!dir.ok() && gone(dir.error())) return {};
-    if (!dir.ok()) return std::move(dir).error();
-    auto names = sys::list_subdirs(*dir);
-    if (!names.ok() && gone(names.error())) return {};
-    if (!names.ok()) return std::move(names).error();
-    for (const std::string& child : *names) FLUYT_TRY(remove_below(*dir, child, depth + 1));
-  }
-  if (unlinkat(parent.raw(), name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+// True: it is gone. False: it has children, or processes.
+Result<bool> remove_one(sys::FdRef parent, const char* name) {
+  if (unlinkat(parent.raw(), name, AT_REMOVEDIR) == 0 || errno == ENOENT || errno == ENODEV)
+    return true;
+  if (errno == EBUSY || errno == ENOTEMPTY) return false;
   return Error::from_errno(errno, cat("rmdir(", quote(name, 1024), ")"));
+}
+
+// What the walk stands in is at its end: back, and away with it. EBUSY: a process is on its way out
+// of it, or came in.
+Result<> remove_left(sys::DirStack& at) {
+  const auto left = at.leave();
+  if (!left.ok() && left.error().code() == Code::kAborted)
+    return Error::from_errno(EBUSY, "a cgroup was removed by somebody else meanwhile");
+  const dirent* entry = FLUYT_TRY(left);
+  if (entry == nullptr) {
+    at.rewind();  // it is met again, empty by now
+    return {};
+  }
+  if (FLUYT_TRY(remove_one(at.dir(), entry->d_name))) return {};
+  return Error::from_errno(EBUSY, cat("rmdir(", quote(entry->d_name, 1024), ")"));
+}
+
+Result<> remove_children(sys::DirStack at) {
+  while (true) {
+    const auto entry = at.read();
+    if (!entry.ok() && !gone(entry.error())) return entry.error();
+    if (!entry.ok() || *entry == nullptr) {
+      if (at.depth() == 1) return {};
+      FLUYT_TRY(remove_left(at));
+      continue;
+    }
+    if ((*entry)->d_type != DT_DIR || FLUYT_TRY(remove_one(at.dir(), (*entry)->d_name))) continue;
+    auto entered = at.enter();
+    if (!entered.ok() && !gone(entered.error())) return std::move(entered).error();
+  }
+}
+
+// EBUSY is passed on: a process is on its way out, or one came in.
+Result<> remove_below(const std::string& directory) {
+  // Most have no children: one call.
+  if (FLUYT_TRY(remove_one(sys::kCwd, directory.c_str()))) return {};
+  {
+    const auto top = sys::open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!top.ok()) return gone(top.error()) ? Result<>() : Result<>(top.error());
+    FLUYT_TRY(remove_children(FLUYT_TRY(sys::DirStack::open(*top, "."))));
+  }
+  if (FLUYT_TRY(remove_one(sys::kCwd, directory.c_str()))) return {};
+  return Error::from_errno(EBUSY, cat("rmdir(", quote(directory, 1024), ")"));
 }
 
 Result<> remove_directory(const std::string& directory, Deadline deadline) {
   std::optional<Error> last;
   const bool removed = FLUYT_TRY(retry(deadline, [&]() -> Result<bool> {
-    auto result = remove_below(sys::kCwd, directory, 0);
+    auto result = remove_below(directory);
     if (result.ok()) return true;
     if (result.error().errno_value() != EBUSY) return std::move(result).error();
     last = std::move(result).error();

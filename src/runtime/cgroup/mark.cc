@@ -3,6 +3,7 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/strings.h"
@@ -27,30 +28,39 @@ std::string marked_directory(const CgroupRecord& record) {
   return record.legacy.front().second;
 }
 
-std::optional<std::string> read_mark(const std::string& directory, const char* name) {
+std::optional<std::string> read_mark(sys::FdRef dir, const char* name) {
   std::array<char, 64> value{};
-  const ssize_t got = lgetxattr(directory.c_str(), name, value.data(), value.size());
+  const ssize_t got = fgetxattr(dir.raw(), name, value.data(), value.size());
   if (got <= 0) return std::nullopt;
   return std::string(value.data(), static_cast<size_t>(got));
 }
 
+std::optional<std::string> read_mark(const std::string& directory, const char* name) {
+  const auto dir = sys::open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  return dir.ok() ? read_mark(*dir, name) : std::nullopt;
+}
+
+bool has_processes(const std::string& directory) {
+  std::vector<pid_t> pids;
+  return collect_pids(directory, pids).ok() && !pids.empty();
+}
+
 // Whom its mark names, under the name that ours has: what a container can write itself, in a cgroup
 // that it was given, does not count where we write the other.
-std::string find_other(const std::string& directory, const char* name, std::string_view own,
-                       int depth) {
-  constexpr int kMaxDepth = 64;
-  auto dir = sys::open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  auto names = dir.ok() ? sys::list_subdirs(*dir) : std::move(dir).error();
-  if (!names.ok() || depth > kMaxDepth) return {};
-  for (const std::string& child : *names) {
-    std::string path = cat(directory, "/", child);
-    const auto mark = read_mark(path, name);
+std::string find_other(const std::string& directory, const char* name, std::string_view own) {
+  std::string found;
+  bool below = false;
+  walk(directory, [&](sys::FdRef dir) -> Result<bool> {
+    if (!std::exchange(below, true)) return true;
+    const auto mark = read_mark(dir, name);
+    if (!mark || *mark == own) return true;
     // One without processes is what a container left, and goes with the directory above.
-    std::vector<pid_t> pids;
-    if (mark && *mark != own && collect_pids(path, pids).ok() && !pids.empty()) return path;
-    if (std::string below = find_other(path, name, own, depth + 1); !below.empty()) return below;
-  }
-  return {};
+    const std::string path = cat("/proc/self/fd/", dir.raw());
+    if (!has_processes(path + "/.")) return true;
+    found = sys::read_link(sys::kCwd, path).value_or(directory);
+    return false;
+  }).ignore("what cannot be read is not another's");
+  return found;
 }
 
 }  // namespace
@@ -75,7 +85,7 @@ bool is_marked(const CgroupRecord& record, const Init& init) {
 std::string find_other_below(const CgroupRecord& record, const Init& init) {
   const std::string directory = marked_directory(record);
   for (const char* name : kNames) {
-    if (read_mark(directory, name)) return find_other(directory, name, text_of(init), 0);
+    if (read_mark(directory, name)) return find_other(directory, name, text_of(init));
   }
   return {};
 }
