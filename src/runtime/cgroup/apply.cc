@@ -234,11 +234,12 @@ Result<> update(const CgroupRecord& record, const oci::Resources& resources) {
   std::vector<Old> olds;
   olds.reserve(plan.size());
   for (const Write& write : plan) olds.push_back(FLUYT_TRY(remember(write)));
-  auto written = unit.set(plan, rules);
+  auto written = unit.set(plan, {});
   if (!written.ok()) return written;
   written = put_all(plan);
-  if (written.ok() && !resources.devices.empty())
-    written = apply_devices(record, resources.devices);
+  // Last, for what rules there were before nobody can tell.
+  if (written.ok() && !rules.empty()) written = unit.set({}, rules);
+  if (written.ok() && !rules.empty()) written = apply_devices(record, resources.devices);
   if (!written.ok()) put_back(olds, unit);
   return written;
 }

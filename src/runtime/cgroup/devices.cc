@@ -227,24 +227,34 @@ std::vector<DeviceWrite> legacy_device_writes(const LegacyDevices& from, const L
 
 namespace {
 
+Result<LegacyDevices> present_devices(const std::string& directory) {
+  return parse_devices_list(FLUYT_TRY(read_value(directory, "devices.list")));
+}
+
+Result<> put_all(const std::string& directory, const std::vector<DeviceWrite>& writes) {
+  sys::Fd file;
+  std::string name;  // of what `file` is
+  for (const DeviceWrite& write : writes) {
+    if (write.file != name) {
+      file = FLUYT_TRY(sys::open(cat(directory, "/", write.file), O_WRONLY));
+      name = write.file;
+    }
+    FLUYT_TRY_CONTEXT(sys::write_all(file, write.value), cat(name, ": ", quote(write.value)));
+  }
+  return {};
+}
+
+// All or nothing, too: what the cgroup above does not have is refused half-way.
 Result<> apply_legacy(const std::string& directory, const std::vector<Rule>& rules) {
   const LegacyDevices wanted = FLUYT_TRY(legacy_devices(rules));
-  const LegacyDevices present =
-      FLUYT_TRY(parse_devices_list(FLUYT_TRY(read_value(directory, "devices.list"))));
-  auto put_all = [&]() -> Result<> {
-    sys::Fd file;
-    std::string name;  // of what `file` is
-    for (const DeviceWrite& write : legacy_device_writes(present, wanted)) {
-      if (write.file != name) {
-        file = FLUYT_TRY(sys::open(cat(directory, "/", write.file), O_WRONLY));
-        name = write.file;
-      }
-      FLUYT_TRY_CONTEXT(sys::write_all(file, write.value), cat(name, ": ", quote(write.value)));
-    }
-    return {};
-  };
-  FLUYT_TRY_CONTEXT(put_all(), "linux.resources.devices");
-  return {};
+  const LegacyDevices before = FLUYT_TRY(present_devices(directory));
+  auto put = put_all(directory, legacy_device_writes(before, wanted));
+  if (put.ok()) return {};
+  if (const auto now = present_devices(directory); now.ok()) {
+    put_all(directory, legacy_device_writes(*now, before))
+        .ignore("the rules held before, so that the first error is the one to tell");
+  }
+  return std::move(put).error().add_context("linux.resources.devices");
 }
 
 }  // namespace

@@ -600,6 +600,22 @@ TEST_P(Kernel, DevicesAreClosedButForTheDefaultAndTheListed) {
   EXPECT_EQ(run([] { return try_open(1, 11, O_RDONLY); }), 0);
 }
 
+TEST_P(Kernel, DeviceRulesThatAreRefusedHalfWayLeaveThoseBefore) {
+  ASSERT_OK(make_leaf());
+  const std::string* leaf = find_legacy(record_, "devices");
+  if (leaf == nullptr) GTEST_SKIP() << "no v1 devices controller: one program is all of the rules";
+  ASSERT_OK(apply(record_, {}));
+  const std::string above = leaf->substr(0, leaf->rfind('/'));
+  ASSERT_OK(sys::write_file(sys::kCwd, above + "/devices.deny", "c 1:11 rwm"));
+  const std::string before = value_of("devices", "devices.list");
+  const oci::DeviceRule refused{.allow = true, .type = 'c', .major = 1, .minor = 11, .access = "r"};
+  const oci::DeviceRule taken{.allow = true, .type = 'c', .major = 1, .minor = 1, .access = "r"};
+  const auto updated = update(record_, {.devices = {taken, refused}});
+  ASSERT_FALSE(updated.ok());
+  EXPECT_THAT(updated.error().message(), HasSubstr("linux.resources.devices"));
+  EXPECT_EQ(value_of("devices", "devices.list"), before);
+}
+
 TEST_P(Kernel, StatsCountWhatWasDone) {
   ASSERT_OK(make_leaf());
   EXPECT_EQ(run([] {
