@@ -1,7 +1,5 @@
 #include "runtime/channel.h"
 
-#include <poll.h>
-
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -9,6 +7,7 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/patience.h"
 #include "sys/socket.h"
 
 namespace fluyt::runtime {
@@ -84,30 +83,31 @@ Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel) {
 
 namespace {
 
-Result<sys::Received> receive_once(sys::FdRef channel, std::span<char> buffer, Deadline deadline) {
-  // Without a deadline the read itself waits.
-  while (deadline.poll_timeout_ms() >= 0) {
-    pollfd entry{.fd = channel.raw(), .events = POLLIN, .revents = 0};
-    const int ready = poll(&entry, 1, deadline.poll_timeout_ms());
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready < 0) return Error::from_errno(errno, "poll()");
-    if (ready == 0) {
+Result<sys::Received> receive_once(sys::FdRef channel, std::span<char> buffer, Deadline deadline,
+                                   sys::FdRef stop) {
+  // Without either the read itself waits.
+  if (stop.valid() || deadline.poll_timeout_ms() >= 0) {
+    sys::Patience patience(deadline, {.fd = stop});
+    const bool comes = FLUYT_TRY(patience.wait_readable(channel));
+    if (!comes && patience.is_stopped())
+      return Error(Code::kCancelled, "given up while the container's first process was set up");
+    if (!comes) {
       return Error(Code::kDeadlineExceeded, "the container's first process did not answer in time");
     }
-    break;
   }
   return sys::receive_with_fds(channel, buffer.data(), buffer.size());
 }
 
 }  // namespace
 
-Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline) {
+Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline,
+                                             sys::FdRef stop) {
   std::array<char, sizeof(Header) + kMaxText> buffer;
-  auto received = receive_once(channel, buffer, deadline);
+  auto received = receive_once(channel, buffer, deadline, stop);
   // Its end went with something of ours unread. The kernel tells that once, before what it sent and
   // before the end of file.
   if (!received.ok() && received.error().errno_value() == ECONNRESET)
-    received = receive_once(channel, buffer, deadline);
+    received = receive_once(channel, buffer, deadline, stop);
   FLUYT_TRY(received.ok() ? Result<>() : Result<>(received.error()));
   if (received->size < sizeof(Header)) return std::optional<Packet>();
   Header header{};

@@ -58,8 +58,10 @@ struct FirstGo {
 Result<> send_first_go(sys::FdRef channel, const FirstGo& go);
 /// Nothing at end of file.
 Result<std::optional<FirstGo>> wait_first_go(sys::FdRef channel);
-/// Nothing at end of file. kDeadlineExceeded when the deadline passes first.
-Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline);
+/// Nothing at end of file. kDeadlineExceeded when the deadline passes first, kCancelled where
+/// `stop` can be read first.
+Result<std::optional<Packet>> receive_packet(sys::FdRef channel, Deadline deadline,
+                                             sys::FdRef stop = {});
 Error error_of(const Packet& packet);
 
 }  // namespace fluyt::runtime

@@ -99,6 +99,9 @@ struct CreateRequest {
   /// create() returns, and the container can wait for. An error is create()'s.
   std::function<Result<>()> meanwhile = {};
   Deadline deadline = Deadline::never();
+  /// Can be read once the caller wants the container no more: create() undoes what it has made and
+  /// is kCancelled. Invalid: it always does.
+  sys::FdRef stop = {};
 };
 
 struct Created {

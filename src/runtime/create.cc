@@ -150,6 +150,7 @@ Supervision supervision(const CreateRequest& request, const Plan& plan, Created&
   Supervision how{.plan = plan,
                   .parent = request.parent,
                   .deadline = request.deadline,
+                  .stop = request.stop,
                   .newlines = request.newlines,
                   .until_executed = !request.gate.valid(),
                   .on_forked = {},
@@ -165,7 +166,7 @@ Supervision supervision(const CreateRequest& request, const Plan& plan, Created&
   how.run_hooks = [&](pid_t init) -> Result<> {
     const std::string state = oci::to_json(state_of(request, init));
     // In the bundle, where hooks of runc's users expect to be.
-    const HookPlace place{.cwd = request.bundle};
+    const HookPlace place{.cwd = request.bundle, .stop = {.fd = request.stop}};
     FLUYT_TRY(run_hooks(plan.hooks.prestart, "prestart", state, place));
     return run_hooks(plan.hooks.create_runtime, "createRuntime", state, place);
   };
@@ -254,8 +255,10 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
 Error after_failure(const CreateRequest& request, const Plan& plan, Error error) {
   oci::State state = state_of(request, 0);
   state.status = "stopped";
+  const HookPlace place{.cwd = request.bundle,
+                        .stop = {.fd = request.stop, .grace_ms = kLastHooksMs}};
   const std::vector<std::string> failures =
-      run_all_hooks(plan.hooks.poststop, "poststop", oci::to_json(state), {.cwd = request.bundle});
+      run_all_hooks(plan.hooks.poststop, "poststop", oci::to_json(state), place);
   for (const std::string& failure : failures) {
     error = Error(error.code(), cat(error.message(), "; ", failure));
   }

@@ -29,11 +29,13 @@ Result<> run_hook(const oci::Hook& hook, const std::string& state_json, const Ho
   if (options.args.empty()) options.args = {hook.path};
   options.env = hook.env;
   if (hook.env.empty() && place.env == HookPlace::Env::kCallers) options.env = environment();
+  options.dies_with_us = place.env == HookPlace::Env::kNone;  // the first process, that is
   options.cwd = access(place.cwd.c_str(), X_OK) == 0 ? place.cwd : "/";
   const Deadline deadline =
       hook.timeout ? Deadline::after_ms(int64_t{*hook.timeout} * 1000) : Deadline::never();
   const sys::Captured captured =
-      FLUYT_TRY(sys::run(std::move(options), state_json, kMaxOutput, deadline));
+      FLUYT_TRY(sys::run(std::move(options), state_json, kMaxOutput, deadline, place.stop));
+  if (captured.stopped) return Error(Code::kCancelled, "killed, for the container is given up");
   if (captured.timed_out) {
     return Error(Code::kDeadlineExceeded, cat("killed after its timeout of ", *hook.timeout, " s"));
   }

@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "oci/runtime_spec.h"
+#include "sys/patience.h"
 
 namespace fluyt::runtime {
 
@@ -17,11 +18,16 @@ struct HookPlace {
   /// A hook without `env` gets the caller's environment. Not in the container's namespaces: the
   /// first process has nothing left of it.
   enum class Env { kCallers, kNone } env = Env::kCallers;
+  /// Ends one that runs, as its timeout does.
+  sys::Stop stop = {};
 };
 
+/// How long hooks may still take that are run because of a stop, or when one comes.
+inline constexpr int64_t kLastHooksMs = 10'000;
+
 /// Runs hooks in order, each with the container's state on its standard input. A hook fails by its
-/// exit status, or by its timeout, which ends it and all that it started. The first failure is
-/// the error.
+/// exit status, by its timeout, which ends it and all that it started, or by a stop (kCancelled).
+/// The first failure is the error.
 Result<> run_hooks(const std::vector<oci::Hook>& hooks, std::string_view kind,
                    const std::string& state_json, const HookPlace& place);
 /// All of them, whatever fails: what did is returned, for the log. As poststop hooks are run.

@@ -98,7 +98,7 @@ Result<> Conversation::answer(Packet& packet) {
 
 Result<> converse(Conversation& talk) {
   while (!talk.ready || talk.how.until_executed) {
-    auto packet = FLUYT_TRY(receive_packet(talk.channel, talk.how.deadline));
+    auto packet = FLUYT_TRY(receive_packet(talk.channel, talk.how.deadline, talk.how.stop));
     if (!packet) {
       // End of file: after "ready" of an exec it is execve(2) that closed the channel.
       if (talk.ready) return {};

@@ -19,6 +19,7 @@ struct Supervision {
   const Plan& plan;
   ParentOf parent = ParentOf::kCaller;
   Deadline deadline = Deadline::never();
+  sys::FdRef stop = {};  // as CreateRequest::stop
   Newlines newlines = Newlines::kToNewLine;
   bool until_executed = false;  // no gate: ready is not enough, the channel must close by execve(2)
   /// The process that runs the program was forked; it goes on when this returns.

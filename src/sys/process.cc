@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,7 +50,7 @@ const std::string& program_of(const SpawnOptions& options) {
 
 // Runs in the child, between fork and exec: async-signal-safe calls only, no allocation.
 [[noreturn]] void exec_child(const SpawnOptions& options, char* const* argv, char* const* envp,
-                             std::vector<std::pair<int, int>>& moves, int report) {
+                             std::vector<std::pair<int, int>>& moves, int report, pid_t maker) {
   auto die = [&] {
     const int error = errno;
     (void)!::write(report, &error, sizeof error);
@@ -60,6 +61,10 @@ const std::string& program_of(const SpawnOptions& options) {
   for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   if (options.new_session) setsid();
+  if (options.dies_with_us) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != maker) _exit(127);  // it has ended before that
+  }
   // Two passes, so that no target number overwrites a source that is still wanted.
   int highest = report;
   for (const auto& [from, to] : moves) highest = std::max({highest, from, to});
@@ -159,13 +164,14 @@ Result<Process> spawn(const SpawnOptions& options) {
   request.flags = CLONE_PIDFD;
   request.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   request.exit_signal = SIGCHLD;
+  const pid_t self = getpid();
   // Signals stay blocked over the fork, so that no handler of ours runs in the child.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const long pid = syscall(SYS_clone3, &request, sizeof request);
-  if (pid == 0) exec_child(options, argv.data(), envp.data(), moves, report.write.raw());
+  if (pid == 0) exec_child(options, argv.data(), envp.data(), moves, report.write.raw(), self);
   const int clone_errno = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Error::from_errno(clone_errno, "clone3()");
@@ -182,8 +188,8 @@ Result<Process> spawn(const SpawnOptions& options) {
   return process;
 }
 
-Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit,
-                     Deadline deadline) {
+Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit, Deadline deadline,
+                     Stop stop) {
   Pipe in = FLUYT_TRY(make_pipe());
   Pipe out = FLUYT_TRY(make_pipe());
   Pipe err = FLUYT_TRY(make_pipe());
@@ -208,17 +214,12 @@ Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit,
     }
     into.append(buffer.data(), std::min(*got, limit - std::min(limit, into.size())));
   };
-  while (out.read.valid() || err.read.valid() || in.write.valid()) {
+  Patience patience(deadline, stop);
+  bool over = false;
+  while (!over && (out.read.valid() || err.read.valid() || in.write.valid())) {
     std::array<pollfd, 3> entries{
         {{in.write.raw(), POLLOUT, 0}, {out.read.raw(), POLLIN, 0}, {err.read.raw(), POLLIN, 0}}};
-    const int ready = poll(entries.data(), entries.size(), deadline.poll_timeout_ms());
-    if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll()");
-    if (ready == 0) {
-      ::kill(-process.pid(), SIGKILL);
-      captured.timed_out = true;
-      break;
-    }
-    if (ready < 0) continue;
+    over = !FLUYT_TRY(patience.poll(entries));
     if (entries[0].revents != 0) {
       // SIGPIPE is ignored in every program of ours; a child that does not read is its own affair.
       const ssize_t put = ::write(in.write.raw(), input.data(), input.size());
@@ -228,13 +229,13 @@ Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit,
     if (entries[1].revents != 0) drain(out.read, captured.out);
     if (entries[2].revents != 0) drain(err.read, captured.err);
   }
-  auto status = FLUYT_TRY(process.wait(captured.timed_out ? Deadline::after_ms(5000) : deadline));
-  if (!status) {
-    // It closed its outputs and goes on: past the deadline it is ended like any other.
+  // One that has closed its outputs and goes on is ended like any other.
+  if (!over) over = !FLUYT_TRY(patience.wait_readable(process.pidfd()));
+  if (over) {
     ::kill(-process.pid(), SIGKILL);
-    captured.timed_out = true;
-    status = FLUYT_TRY(process.wait(Deadline::after_ms(5000)));
+    (patience.is_stopped() ? captured.stopped : captured.timed_out) = true;
   }
+  auto status = FLUYT_TRY(process.wait(over ? Deadline::after_ms(5000) : Deadline::never()));
   if (status) captured.status = *status;
   return captured;
 }

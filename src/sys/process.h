@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "sys/fd.h"
+#include "sys/patience.h"
 
 namespace fluyt::sys {
 
@@ -64,7 +65,8 @@ struct SpawnOptions {
   FdRef in, out, err;                       // invalid: /dev/null
   std::vector<std::pair<FdRef, int>> pass;  // further descriptors and their numbers (>= 3) there
   std::string cwd = "/";
-  bool new_session = false;  // setsid(2) first
+  bool new_session = false;   // setsid(2) first
+  bool dies_with_us = false;  // by SIGKILL, once the thread that started it has ended
 };
 /// Starts a program with exactly the descriptors named, default signal dispositions, an empty mask.
 /// A program that is not there is an error here, not an exit status.
@@ -74,10 +76,13 @@ struct Captured {
   ExitStatus status;
   std::string out;
   std::string err;
-  bool timed_out = false;  // killed at the deadline, with all of its process group
+  // Killed, with all of its process group:
+  bool timed_out = false;  // at the deadline
+  bool stopped = false;    // at the end of the stop's grace
 };
 /// Runs a program to its end with `input` on its standard input, keeping at most `limit` bytes of
 /// each output (the rest is read and dropped).
-Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit, Deadline deadline);
+Result<Captured> run(SpawnOptions options, std::string_view input, size_t limit, Deadline deadline,
+                     Stop stop = {});
 
 }  // namespace fluyt::sys

@@ -51,6 +51,60 @@ TEST(Run, TheDeadlineEndsChildrenOfTheChildToo) {
   EXPECT_EQ(done->status.signal, 9);
 }
 
+TEST(Run, AStopEndsItOnceItsGraceIsOver) {
+  Pipe stop = make_pipe().value();
+  ASSERT_TRUE(write_all(stop.write, "x").ok());
+  auto done = run(shell("sleep 100 & sleep 100"), "", 10, Deadline::never(), {.fd = stop.read});
+  ASSERT_TRUE(done.ok());
+  EXPECT_TRUE(done->stopped);
+  EXPECT_FALSE(done->timed_out);
+  EXPECT_EQ(done->status.signal, 9);
+  // Without outputs that would tell of its end.
+  done = run(shell("exec >&- 2>&-; sleep 100"), "", 10, Deadline::never(), {.fd = stop.read});
+  ASSERT_TRUE(done.ok());
+  EXPECT_TRUE(done->stopped);
+  done = run(shell("echo done; exit 3"), "", 10, Deadline::never(),
+             {.fd = stop.read, .grace_ms = 60'000});
+  ASSERT_TRUE(done.ok());
+  EXPECT_FALSE(done->stopped);
+  EXPECT_EQ(done->out, "done\n");
+  EXPECT_EQ(done->status.shell_code(), 3);
+}
+
+TEST(Patience, PrefersWhatItWaitsForToAStop) {
+  Pipe stop = make_pipe().value();
+  Pipe awaited = make_pipe().value();
+  ASSERT_TRUE(write_all(stop.write, "x").ok());
+  Patience at_once(Deadline::never(), {.fd = stop.read});
+  EXPECT_FALSE(at_once.wait_readable(awaited.read).value());
+  EXPECT_TRUE(at_once.is_stopped());
+  ASSERT_TRUE(write_all(awaited.write, "x").ok());
+  EXPECT_TRUE(Patience(Deadline::never(), {.fd = stop.read}).wait_readable(awaited.read).value());
+  Patience past(Deadline::after_ms(0));
+  EXPECT_FALSE(past.wait_readable(stop.write).value());
+  EXPECT_FALSE(past.is_stopped());
+}
+
+TEST(Spawn, DiesWithTheOneThatStartedIt) {
+  Pipe told = make_pipe().value();
+  const pid_t maker = fork();
+  if (maker == 0) {
+    SpawnOptions options = shell("exec sleep 1000");
+    options.dies_with_us = true;
+    auto process = spawn(options);
+    const pid_t pid = process.ok() ? process->pid() : -1;
+    _exit(::write(told.write.raw(), &pid, sizeof pid) == sizeof pid ? 0 : 1);
+  }
+  pid_t pid = -1;
+  ASSERT_EQ(::read(told.read.raw(), &pid, sizeof pid), ssize_t{sizeof pid});
+  ASSERT_GT(pid, 0);
+  auto process = Process::open(pid);
+  if (process.ok()) {
+    EXPECT_TRUE(Patience(Deadline::after_ms(60'000)).wait_readable(process->pidfd()).value());
+  }
+  waitpid(maker, nullptr, 0);
+}
+
 // Data of each kind that protect_in_place() maps anew: what was written must still be there after
 // it.
 int written_before = 1;

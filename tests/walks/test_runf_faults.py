@@ -225,22 +225,77 @@ def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):
     assert os.listdir(box.root) == [] and box.cgroups() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_a_run_makes_its_container_undoes_it(box, tmp_path, number):
-    at, said = str(tmp_path / "at"), str(tmp_path / "said")
-    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {at}; while [ -e {at} ]; do sleep 0.02; done"]}],
-                           "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {said}"]}]}
+def hanging(mark):
+    """A hook that says in `mark` that it is there and goes on for ever; what it is called in /proc."""
+    seconds = "86401"
+    return [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {mark}; exec sleep {seconds}"]}], f"sleep\0{seconds}\0"
+
+
+def lives(name):
+    def is_it(pid):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                return file.read() == name
+        except OSError:  # it has just ended
+            return False
+
+    return any(is_it(pid) for pid in os.listdir("/proc") if pid.isdigit())
+
+
+@pytest.mark.parametrize("own_pids", [True, False])
+@pytest.mark.parametrize("words,kind", [(("run",), "prestart"), (("run",), "createRuntime"), (("run",), "createContainer"),
+                                        (("run",), "startContainer"), (("run",), "poststart"), (("run", "-d"), "startContainer"),
+                                        (("create",), "createRuntime"), (("create",), "createContainer")])
+def test_a_signal_while_a_hook_hangs_undoes_the_container(box, tmp_path, words, kind, own_pids):
+    at, said, number = str(tmp_path / "at"), str(tmp_path / "said"), signal.SIGTERM if own_pids else signal.SIGINT
+    if not own_pids:
+        box.config["linux"]["namespaces"] = [space for space in box.config["linux"]["namespaces"] if space["type"] != "pid"]
+    box.config["root"]["readonly"] = False
+    hooks, name = hanging("/tmp/at" if kind == "startContainer" else at)
+    box.config["hooks"] = {kind: hooks, "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {said}"]}]}
     box.write(("sleep", "1000"))
-    run = in_background(box, "run", "asked")
+    run = in_background(box, *words, "asked", stderr=subprocess.PIPE, text=True)
+    try:
+        harness.wait_for(lambda: os.path.exists(box.rootfs + "/tmp/at" if kind == "startContainer" else at) and lives(name), "the hook")
+        run.send_signal(number)
+        assert run.wait(60) == 128 + number and "given up" in run.stderr.read()
+    finally:
+        run.kill()
+        run.communicate()
+    assert os.path.exists(said) and os.listdir(box.root) == [] and box.cgroups() == []
+    harness.wait_for(lambda: not lives(name), "the hook to be gone")
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        assert box.bundle not in mounts.read()
+
+
+def test_a_poststop_hook_that_hangs_has_a_while_left_after_a_signal(box, tmp_path):
+    at = str(tmp_path / "at")
+    box.config["hooks"] = {"poststop": hanging(at)[0]}
+    box.write(("true",))
+    run = in_background(box, "run", "ended", stderr=subprocess.PIPE, text=True)
     try:
         harness.wait_for(lambda: os.path.exists(at), "the hook")
-        run.send_signal(number)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == 0 and "hooks.poststop[0]" in run.stderr.read()
+    finally:
+        run.kill()
+        run.communicate()
+    assert os.listdir(box.root) == [] and box.cgroups() == []
+
+
+def test_a_signal_that_a_run_was_started_to_ignore_does_not_end_it(box, tmp_path):
+    at = str(tmp_path / "at")
+    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {at}; while [ -e {at} ]; do sleep 0.02; done"]}]}
+    box.write(("true",))
+    run = in_background(box, "run", "deaf", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    try:
+        harness.wait_for(lambda: os.path.exists(at), "the hook")
+        run.send_signal(signal.SIGHUP)
         os.unlink(at)
-        assert run.wait(60) == 128 + number
+        assert run.wait(60) == 0
     finally:
         run.kill()
         run.wait()
-    assert os.path.exists(said) and os.listdir(box.root) == [] and box.cgroups() == []
 
 
 def test_a_terminal_passes_on_more_than_it_holds(box):

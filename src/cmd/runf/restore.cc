@@ -126,7 +126,7 @@ Result<int> restore(Invocation& call) {
   }
   for (const std::string& warning : created->warnings) call.log.warn(warning);
   if (o.detach) return 0;
-  const Signals signals = FLUYT_TRY(Signals::take());
+  const Signals signals = FLUYT_TRY(Signals::take(Signals::Which::kAll));
   const int code = FLUYT_TRY(stay(signals, created->init, std::move(created->console)));
   FLUYT_TRY(destroy_ended(call, folder, record, loaded.spec));
   return code;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "base/result.h"
 #include "cmd/runtime/log.h"
 #include "cmd/runtime/options.h"
+#include "cmd/runtime/signals.h"
 #include "oci/runtime_spec.h"
 #include "runtime/container.h"
 
@@ -85,6 +87,10 @@ struct Invocation {
   Log& log;
   std::vector<std::string> words;       // behind the command's name
   const std::vector<std::string>& all;  // as we were called
+  std::optional<Signals> signals = {};  // of one that undoes what it made when it is asked to end
+
+  /// Can be read once it is asked; invalid where signals do as they always do.
+  sys::FdRef stop() const { return signals ? signals->fd() : sys::FdRef(); }
 };
 
 /// Before anything of ours enters a container: sees to it that nothing in there can write to our

@@ -15,6 +15,7 @@
 #include "runtime/hooks.h"
 #include "sys/file.h"
 #include "sys/identity.h"
+#include "sys/patience.h"
 
 namespace fluyt::commands {
 
@@ -89,7 +90,6 @@ struct Raised {
   Gate gate;
   Record record;
   std::optional<NotifyRelay> notify;  // of a run
-  std::optional<Signals> signals;     // of a run in the foreground
 };
 
 // The container's life ends as every other does, with its poststop hooks.
@@ -156,8 +156,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
   // Here rather than first of all: the pages of what reads a specification are ours no longer.
   const sys::Fd kept = FLUYT_TRY(protect_program(call));
   // What comes from here on finds somebody who undoes what was made, or passes it on.
-  std::optional<Signals> signals;
-  if (verb == Verb::kRun) signals = FLUYT_TRY(Signals::take());
+  call.signals = FLUYT_TRY(
+      Signals::take(verb == Verb::kRun ? Signals::Which::kAll : Signals::Which::kAskingToEnd));
   const uid_t owner = getuid();
   const bool without_rights = FLUYT_TRY(take_rights(loaded));
   std::optional<std::string> manager;
@@ -185,6 +185,7 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
         needs_no_cgroup(call.globals, loaded.spec, without_rights))
       request.cgroups = runtime::Cgroups::kNone;
     if (verb == Verb::kRun) request.newlines = runtime::Newlines::kAsWritten;
+    request.stop = call.stop();
     request.no_pivot = o.no_pivot;
     request.no_new_keyring = o.no_new_keyring;
     if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
@@ -210,8 +211,8 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
       undo(call, folder, loaded, record, created);
       return std::move(done).error();
     }
-    return Raised{std::move(folder), std::move(loaded), std::move(created), std::move(gate),
-                  std::move(record), std::move(notify), std::move(signals)};
+    return Raised{std::move(folder), std::move(loaded), std::move(created),
+                  std::move(gate),   std::move(record), std::move(notify)};
   };
   auto raised = make();
   if (!raised.ok()) folder.give_up();
@@ -228,17 +229,35 @@ std::string state_json(const Record& record, std::string_view status) {
   return oci::to_json(out);
 }
 
-// Why the program could not be executed; empty when it was.
-Result<std::string> open_gate(Raised& raised) {
+// Why the program could not be executed; empty when it was. Hooks of the container come first, and
+// may take their time.
+Result<std::string> open_gate(Invocation& call, Raised& raised) {
   if (!raised.gate.gate.valid()) return std::string();
+  const auto given_up = [] {
+    return Error(Code::kCancelled, "given up before the container's program was executed");
+  };
+  // A first process may be deaf to it, so it is not let go first.
+  if (call.signals && call.signals->asked_to_end()) return given_up();
   FLUYT_TRY(sys::write_all(raised.gate.gate, "\n"));
+  sys::Patience patience(Deadline::never(), {.fd = call.stop()});
+  if (!FLUYT_TRY(patience.wait_readable(raised.gate.report))) return given_up();
   return sys::read_all(raised.gate.report, 1U << 16U);
 }
 
-Result<> after_start(const Raised& raised) {
+Result<> after_start(Invocation& call, const Raised& raised) {
   if (!raised.loaded.spec.hooks) return {};
   return runtime::run_hooks(raised.loaded.spec.hooks->poststart, "poststart",
-                            state_json(raised.record, "running"), {.cwd = raised.record.bundle});
+                            state_json(raised.record, "running"),
+                            {.cwd = raised.record.bundle, .stop = {.fd = call.stop()}});
+}
+
+// The exit status of one that was asked to end, and has undone what it made; as if the signal had
+// ended it.
+Result<int> end_of(Invocation& call, Error error) {
+  const auto asked = call.signals ? call.signals->asked_to_end() : std::nullopt;
+  if (error.code() != Code::kCancelled || !asked) return error;
+  call.log.fail(error);
+  return 128 + *asked;
 }
 
 }  // namespace
@@ -248,8 +267,8 @@ Result<int> create(Invocation& call) {
   const auto words =
       FLUYT_TRY(read_words(call, common_options(o), "create [options] CONTAINER", 1, 1));
   if (!words) return 0;
-  FLUYT_TRY(raise(call, (*words)[0], o, Verb::kCreate));
-  return 0;
+  auto made = raise(call, (*words)[0], o, Verb::kCreate);
+  return made.ok() ? 0 : end_of(call, std::move(made).error());
 }
 
 Result<int> run(Invocation& call) {
@@ -264,37 +283,35 @@ Result<int> run(Invocation& call) {
   const Verb verb = o.detach ? Verb::kRunDetached : Verb::kRun;
   auto made = raise(call, (*words)[0], o, verb);
   if (!made.ok()) {
-    if (!made.error().message().starts_with(runtime::kNotExecuted)) return std::move(made).error();
+    if (!made.error().message().starts_with(runtime::kNotExecuted))
+      return end_of(call, std::move(made).error());
     call.log.fail_program(made.error().message());
     return 1;
   }
   Raised raised = std::move(*made);
   auto give_up = [&] { undo(call, raised.folder, raised.loaded, raised.record, raised.created); };
-  // A first process may be deaf to it, so it is not let go first. A program without a gate runs.
-  const auto asked = raised.signals ? Signals::asked_to_end() : std::nullopt;
-  if (asked && raised.gate.gate.valid()) {
-    give_up();
-    return 128 + *asked;
-  }
-  auto why = open_gate(raised);
+  auto why = open_gate(call, raised);
   if (why.ok() && !why->empty()) {
     give_up();
     call.log.fail_program(*why);
     return 1;
   }
-  auto started = why.ok() ? after_start(raised) : Result<>(std::move(why).error());
+  auto started = why.ok() ? after_start(call, raised) : Result<>(std::move(why).error());
   if (!started.ok()) {
     give_up();
-    return std::move(started).error();
+    return end_of(call, std::move(started).error());
   }
   call.log.debug(cat("container ", raised.record.id, ": its program runs"));
   NotifyRelay* notify = raised.notify ? &*raised.notify : nullptr;
   if (o.detach) {
-    if (notify != nullptr) FLUYT_TRY(notify->pass_until_ready(raised.created.init));
-    return 0;
+    auto ready =
+        notify == nullptr ? Result<>() : notify->pass_until_ready(raised.created.init, call.stop());
+    if (ready.ok()) return 0;
+    give_up();
+    return end_of(call, std::move(ready).error());
   }
   const int code = FLUYT_TRY(
-      stay(*raised.signals, raised.created.init, std::move(raised.created.console), notify));
+      stay(*call.signals, raised.created.init, std::move(raised.created.console), notify));
   if (!o.keep) FLUYT_TRY(destroy_ended(call, raised.folder, raised.record, raised.loaded.spec));
   return code;
 }

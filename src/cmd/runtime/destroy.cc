@@ -83,8 +83,10 @@ void run_poststop(Invocation& call, const Record& record, const oci::Spec& spec)
   state.status = "stopped";
   state.bundle = record.bundle;
   state.annotations = record.annotations;
-  for (const std::string& failure : runtime::run_all_hooks(
-           spec.hooks->poststop, "poststop", oci::to_json(state), {.cwd = record.bundle})) {
+  const runtime::HookPlace place{.cwd = record.bundle,
+                                 .stop = {.fd = call.stop(), .grace_ms = runtime::kLastHooksMs}};
+  for (const std::string& failure :
+       runtime::run_all_hooks(spec.hooks->poststop, "poststop", oci::to_json(state), place)) {
     call.log.warn(failure);
   }
 }

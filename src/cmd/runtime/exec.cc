@@ -255,7 +255,7 @@ Result<int> exec(Invocation& call) {
   if (!handed.ok()) return end(executed.process), std::move(handed).error();
   if (o.detach) return 0;
   auto code = [&]() -> Result<int> {
-    const Signals signals = FLUYT_TRY(Signals::take());
+    const Signals signals = FLUYT_TRY(Signals::take(Signals::Which::kAll));
     return stay(signals, executed.process, std::move(executed.console));
   }();
   if (!code.ok()) end(executed.process);

@@ -7,7 +7,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <string>
 
@@ -17,10 +16,6 @@
 namespace fluyt::commands {
 
 namespace {
-
-constexpr std::array kEnding{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-
-bool asks_to_end(int number) { return std::ranges::find(kEnding, number) != kEnding.end(); }
 
 // Where a person sits, if one does: one stream may be redirected.
 int own_terminal() {
@@ -183,25 +178,6 @@ class Foreground {
 
 }  // namespace
 
-Result<Signals> Signals::take() {
-  sigset_t all;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, nullptr);
-  sys::Fd fd(signalfd(-1, &all, SFD_CLOEXEC));
-  if (!fd.valid()) return Error::from_errno(errno, "signalfd()");
-  return Signals(std::move(fd));
-}
-
-std::optional<int> Signals::asked_to_end() {
-  sigset_t waiting;
-  sigemptyset(&waiting);
-  sigpending(&waiting);
-  for (const int number : kEnding) {
-    if (sigismember(&waiting, number) == 1) return number;
-  }
-  return std::nullopt;
-}
-
 Result<int> stay(const Signals& signals, const sys::Process& process, sys::Fd console,
                  NotifyRelay* notify) {
   std::optional<RawTerminal> raw;
@@ -212,7 +188,9 @@ Result<int> stay(const Signals& signals, const sys::Process& process, sys::Fd co
     copy_window_size(console);
   }
   Foreground foreground(signals, process, console, notify);
+  FLUYT_TRY(signals.watch(Signals::Which::kAll));
   FLUYT_TRY(foreground.pass_all());
+  FLUYT_TRY(signals.watch(Signals::Which::kAskingToEnd));
   const auto status = FLUYT_TRY(process.wait(Deadline::never()));
   return status ? status->shell_code() : 255;
 }

@@ -16,6 +16,7 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/patience.h"
 
 namespace fluyt::commands {
 
@@ -161,11 +162,12 @@ bool NotifyRelay::pass() {
   return says_ready(message);
 }
 
-Result<> NotifyRelay::pass_until_ready(const sys::Process& process) {
+Result<> NotifyRelay::pass_until_ready(const sys::Process& process, sys::FdRef stop) {
+  sys::Patience patience(Deadline::never(), {.fd = stop});
   for (bool ready = false; !ready;) {
     std::array<pollfd, 2> entries{{{process.pidfd().raw(), POLLIN, 0}, {socket_.raw(), POLLIN, 0}}};
-    if (poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR)
-      return Error::from_errno(errno, "poll()");
+    if (!FLUYT_TRY(patience.poll(entries)))
+      return Error(Code::kCancelled, "given up before the container's program was ready");
     if (entries[1].revents != 0)
       ready = pass();
     else if (entries[0].revents != 0)

@@ -39,8 +39,8 @@ class NotifyRelay {
   bool pass();
   /// For who does not stay: passes on until the container says READY=1 or ends, then names
   /// `process` as the service's main process, and waits until the manager has seen to that, 30 s at
-  /// most.
-  Result<> pass_until_ready(const sys::Process& process);
+  /// most. kCancelled where `stop` can be read first.
+  Result<> pass_until_ready(const sys::Process& process, sys::FdRef stop = {});
 
  private:
   NotifyRelay(sys::Fd socket, std::string manager)
