@@ -1,7 +1,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <ranges>
 
 #include "base/strings.h"
 #include "cmd/runtime/commands.h"
@@ -170,16 +170,16 @@ Result<> check_not_paused(const Options& o, const Folder& folder, const Packed& 
 void debug_affinity(Log& log, const oci::Process& process, pid_t pid) {
   if (!process.exec_cpu_affinity || process.exec_cpu_affinity->initial.empty()) return;
   auto cpus = runtime::parse_number_list(process.exec_cpu_affinity->initial, "initial");
-  if (!cpus.ok()) return;  // it was read before
-  std::string digits;
+  if (!cpus.ok()) return;        // it was read before
+  std::vector<unsigned> digits;  // the lowest first
   for (const unsigned cpu : *cpus) {
     const size_t at = cpu / 4;
     if (digits.size() <= at) digits.resize(at + 1, 0);
-    digits[at] = static_cast<char>(digits[at] | 1 << cpu % 4);
+    digits[at] |= 1U << cpu % 4;
   }
-  for (char& digit : digits) digit = "0123456789abcdef"[static_cast<size_t>(digit)];
-  std::ranges::reverse(digits);
-  log.debug(cat("nsexec[", pid, "]: affinity: 0x", digits));
+  std::string mask = "0x";
+  for (const unsigned digit : std::views::reverse(digits)) mask += "0123456789abcdef"[digit];
+  log.debug(cat("nsexec[", pid, "]: affinity: ", mask));
 }
 
 Result<> hand_over(const Options& o, runtime::Executed& executed) {
