@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -816,6 +817,38 @@ def test_a_program_in_the_foreground_speaks_to_the_service_manager(box, manager)
         assert [manager.hear() for _ in range(3)] == [
             "STATUS=warming up\n", "READY=1\nSTATUS=up\n", "STATUS=Read-only file system\n"]
     assert run.returncode == 0
+
+
+LAST_WORDS = """
+import os, socket, sys, time
+to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+to.connect(os.environ["NOTIFY_SOCKET"])
+to.send(b"READY=1")
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+for i in range(6):
+    to.send(b"STATUS=%d" % i)
+"""
+
+
+def test_what_a_program_said_before_its_end_is_passed_on(box, manager):
+    """Also where nobody has looked before it had ended."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        mark = folder + "/mark"
+        with speaking(box, manager, "run", "one", args=["/usr/bin/python3", "-c", LAST_WORDS, mark]) as run:
+            assert manager.hear() == "READY=1\n"
+            program = os.pidfd_open(box.state("one")["pid"])
+            os.kill(run.pid, signal.SIGSTOP)
+            try:
+                with open(mark, "w", encoding="utf-8"):
+                    pass
+                assert select.select([program], [], [], 60)[0] == [program]
+            finally:
+                os.close(program)
+                os.kill(run.pid, signal.SIGCONT)
+            assert [manager.hear() for _ in range(6)] == [f"STATUS={i}\n" for i in range(6)]
+        assert run.returncode == 0
 
 
 def test_who_does_not_stay_waits_until_the_program_is_ready(box, manager):

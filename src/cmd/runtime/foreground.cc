@@ -148,9 +148,12 @@ class Foreground {
     }
     if (entries[3].revents != 0) in_.read();
     if (entries[4].revents != 0) out_.write();
-    if (notify_ != nullptr && entries[5].revents != 0) notify_->pass();
+    const bool says_more = notify_ != nullptr && entries[5].revents != 0;
+    if (says_more) notify_->pass();
     ended_ = ended_ || entries[0].revents != 0;
-    return !ended_ || out_.wants_room() || (shows_more && !out_.done()) || !draining;
+    if (ended_ && says_more) ++last_messages_;
+    return !ended_ || out_.wants_room() || (shows_more && !out_.done()) ||
+           (says_more && last_messages_ < kMaxLastMessages) || !draining;
   }
 
   Result<> pass_signal() {
@@ -174,6 +177,9 @@ class Foreground {
   Flow out_;
   Flow in_;
   bool ended_ = false;
+  // Of an ended one's messages there are as many as its socket holds; others may go on for ever.
+  static constexpr int kMaxLastMessages = 1000;
+  int last_messages_ = 0;
 };
 
 }  // namespace
