@@ -19,6 +19,8 @@
 #include <thread>
 #include <vector>
 
+#include "guest/platform/host/broker.h"
+#include "guest/platform/host/io.h"
 #include "guest/stub/layout.h"
 #include "guest/testing/platform_suite.h"
 
@@ -45,6 +47,7 @@ GUEST_CODE(set_fs,
 GUEST_CODE(wide,
            "vmovdqu64 (%rbx), %zmm17\n mov $110, %eax\n syscall\n vmovdqu64 %zmm17, 64(%rbx)\n"
            "mov $111, %eax\n syscall")
+GUEST_CODE(name_listener, "1: mov %eax, (%rbx)\n jmp 1b")
 GUEST_CODE(poke, "movb $1, (%rbx)\n mov $110, %eax\n syscall")
 GUEST_CODE(stack_poke,
            "1: mov $110, %eax\n syscall\n mov %rbx, %rdi\n mov $0x41, %al\n"
@@ -339,6 +342,47 @@ TEST_F(NotifyPlatform, AStubThatGivesNoAnswerIsEnded) {
   auto other = memory_->fork(LOAD(getppid_loop));
   ASSERT_TRUE(other.ok());
   expect_call(other->context->run(), SYS_getppid);
+}
+
+class BesideABroker : public NotifyPlatform {
+ protected:
+  void SetUp() override {
+    auto procfs = host::open_procfs();
+    ASSERT_TRUE(procfs.ok());
+    auto parts = host::Broker::fork_keeper("/", *procfs);
+    ASSERT_TRUE(parts.ok()) << parts.error().message();
+    listener_ = parts->listener.raw();
+    auto broker = host::Broker::adopt(std::move(*parts));
+    ASSERT_TRUE(broker.ok()) << broker.error().message();
+    broker_ = std::move(*broker);
+    NotifyPlatform::SetUp();
+  }
+  std::unique_ptr<host::Broker> broker_;
+  int listener_ = -1;
+};
+
+// The number by which a new thread says which listener is its own lies in memory that the others
+// can write.
+TEST_F(BesideABroker, AGuestThatNamesTheBrokersListenerDoesNotGetIt) {
+  ThreadImage image = LOAD(name_listener);
+  image.registers.rax = static_cast<uint64_t>(listener_);
+  image.registers.rbx = STUB_SLOTS + STUB_SLOT_SIZE + SLOT_LISTENER;  // of the second thread
+  Errno refused;
+  for (int tries = 0; refused.ok() && tries < 1000; ++tries) {
+    auto forked = memory_->fork(image);
+    ASSERT_TRUE(forked.ok());
+    std::thread writer([&] {
+      // Until the second thread's slot is there.
+      while (forked->context->run().kind == Event::Kind::kFault) {
+      }
+    });
+    auto second = forked->memory->create_context(image);
+    if (!second.ok()) refused = second.error();
+    forked->memory->kill();
+    writer.join();
+  }
+  EXPECT_EQ(refused, Errno(EBADF));
+  EXPECT_TRUE(broker_->find_root().ok()) << "the broker hears us no more";
 }
 
 TEST_F(NotifyPlatform, AForgedTrapHarmsTheForgerAlone) {
