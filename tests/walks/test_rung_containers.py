@@ -14,6 +14,7 @@ import time
 
 import bundle
 import harness
+import masked
 import pytest
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -443,6 +444,53 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(box):
     harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
 
 
+COUNTS = """
+import os, time
+with open("/tmp/counts", "w+b") as file:
+    file.truncate(4096)
+    counts = mmap.mmap(file.fileno(), 4096)
+if os.fork() == 0:
+    compute(counts, 2)
+while True:
+    time.sleep(0.01)
+    with open("/tmp/beats", "a") as file:
+        file.write("x")
+"""
+
+
+def with_python(box):
+    box.config["mounts"] += [{"destination": path, "source": path, "type": "bind", "options": ["rbind", "ro"]}
+                             for path in ("/usr", "/lib", "/lib64") if os.path.exists(path)]
+
+
+def stands_still_while_paused(box, name):
+    """A program of COUNTS, from outside."""
+    def counts():
+        with open(box.rootfs + "/tmp/counts", "rb") as file:
+            return *struct.unpack("<QQ", file.read(16)), os.path.getsize(box.rootfs + "/tmp/beats")
+    harness.wait_for(lambda: os.path.exists(box.rootfs + "/tmp/beats") and all(counts()), "all at work", 60)
+    for _ in range(2):
+        box.done("pause", name)
+        before = counts()
+        time.sleep(0.3)
+        assert counts() == before
+        # What else there is to do goes on beside it, and what was stopped goes on as it was.
+        assert "paused" in box.rung("exec", name, "true").stderr
+        box.done("update", "--pids-limit", "100", name)
+        box.done("resume", name)
+        harness.wait_for(lambda seen=before: all(now != then for now, then in zip(counts(), seen)), "all to go on", 60)
+        assert box.done("exec", name, "echo", "there") == "there\n"
+    box.done("pause", name)
+    box.done("kill", name, "KILL")
+    harness.wait_for(lambda: box.state(name)["status"] == "stopped", "its end", 60)
+
+
+def test_a_paused_program_stands_still_though_it_blocks_every_signal_of_the_host(box):
+    with_python(box)
+    box.start("/usr/bin/python3", "-c", masked.program() + COUNTS)
+    stands_still_while_paused(box, "one")
+
+
 def test_who_administers_may_mount_inside(box):
     script = ("set -e; cd /; mkdir /m /n; mount -t tmpfs -o mode=700 none /m; stat -c %a /m; echo a > /m/f; mount --bind /m /n; cat /n/f; echo b > /n/g; cat /m/g;"
               " mount -o remount,ro,bind /m /m || mount -o remount,ro /m; echo c > /m/h || echo read-only; umount /n; ls /n; umount /m; ls /m;"
@@ -726,6 +774,14 @@ def test_a_pods_containers_are_paused_alone(pod):
     assert os.path.getsize(beats[0]) == before[0]
     one.done("resume", "one")
     harness.wait_for(lambda: os.path.getsize(beats[0]) > before[0], "the first to go on")
+
+
+def test_a_pods_container_stands_still_though_it_blocks_every_signal_of_the_host(pod):
+    one = pod.box("one")
+    with_python(one)
+    one.start("/usr/bin/python3", "-c", masked.program() + COUNTS, name="one")
+    stands_still_while_paused(one, "one")
+    assert pod.sandbox.done("exec", "pod", "echo", "there") == "there\n"
 
 
 def test_a_pods_containers_are_limited_alone(pod):

@@ -98,6 +98,11 @@ class Context {
 
   /// From any thread: makes a run() under way, or the next one, return kInterrupt soon.
   virtual void interrupt() = 0;
+  /// From any thread: stops this one where it is, whatever its code does (interrupt() is of no
+  /// avail where that keeps the signal out), and with it all others of its address space, until
+  /// AddressSpace::go_on(). What changes the mappings, creates a context or forks sleeps meanwhile.
+  /// False: such a call is under way, and nothing was done.
+  virtual bool halt() { return true; }
   /// Ends the thread; the address space stays. Nothing but the destructor may follow.
   virtual void finish() = 0;
 };
@@ -148,6 +153,8 @@ class AddressSpace {
   virtual int64_t processor_ns() { return 0; }
   /// Ends every thread in it, now. run() in other threads returns kGone.
   virtual void kill() = 0;
+  /// What Context::halt stopped goes on.
+  virtual void go_on() {}
   /// Which one it is, for Platform::on_loss.
   virtual int64_t id() const { return 0; }
 };

@@ -739,7 +739,7 @@ ErrnoOr<uint64_t> sys_arch_prctl(Task& task, Arguments a) {
       return kCarriedOut;
     case 0x1003:
     case 0x1004: {
-      if (task.context->registers() == nullptr) return Errno(ESRCH);
+      if (task.registers() == nullptr) return Errno(ESRCH);
       const uint64_t base = a[0] == 0x1003 ? task.context->fs_base() : task.context->gs_base();
       GUEST_TRY(task.put(a[1], base));
       return uint64_t{0};

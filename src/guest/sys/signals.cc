@@ -252,7 +252,7 @@ ErrnoOr<uint64_t> sys_sigaltstack(Task& task, Arguments a) {
   constexpr uint64_t kMinimum = 2048;
   uint64_t sp = 0;
   if (task.alternate.size != 0) {
-    const Registers* registers = task.context->registers();
+    const Registers* registers = task.registers();
     if (registers == nullptr) return Errno(ESRCH);
     sp = registers->rsp;
   }

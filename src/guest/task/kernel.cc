@@ -370,19 +370,21 @@ void Kernel::end_process(Process& process, int status) {
 }
 
 // A thread can mask the signal by which we call it in. Nothing of its memory is of use any more,
-// unless others have it too.
+// unless others have it too who are not to end.
 void Kernel::give_up(int32_t pid) {
   std::lock_guard guard(lock);
   const auto found = processes.find(pid);
   if (found == processes.end() || !found->second->exiting) return;
-  const Process& process = *found->second;
-  for (const Task* thread : process.threads) {
+  bool again = false;
+  for (const Task* thread : found->second->threads) {
     if (!thread->mm || !thread->in_guest_.load()) continue;
     const bool shared = std::any_of(tasks.begin(), tasks.end(), [&](const auto& entry) {
-      return entry.second->mm == thread->mm && entry.second->process.get() != &process;
+      return entry.second->mm == thread->mm && !entry.second->process->exiting;
     });
+    again |= shared;
     if (!shared) thread->mm->space().kill();
   }
+  if (again) timers.at(Clock::now() + kComesIn, [this, pid] { give_up(pid); });
 }
 
 void Kernel::enter(const TaskPtr& task) {
@@ -605,12 +607,42 @@ void Kernel::end_container(Container& ended) {
 }
 
 void Kernel::pause(Container& which, bool on) {
-  which.paused.store(on);
+  {
+    std::lock_guard guard(lock);
+    which.paused.store(on);
+    for (const auto& [tid, task] : tasks) {
+      if (task->container.get() != &which) continue;
+      if (!on && task->mm) task->mm->space().go_on();
+      if (on && task->in_guest_.load() && task->context) task->context->interrupt();
+    }
+  }
   if (!on) return resumed_.wake_all();
+  Sleeper sleeper;
+  do {
+    const Errno came =
+        wait_until(came_in_, sleeper, Clock::now() + kComesIn, [&] { return has_come_in(which); });
+    if (came.ok()) return;
+  } while (!halt_rest(which));
+}
+
+bool Kernel::has_come_in(const Container& which) {
   std::lock_guard guard(lock);
-  for (const auto& [tid, task] : tasks)
-    if (task->container.get() == &which && task->in_guest_.load() && task->context)
-      task->context->interrupt();
+  return !which.paused.load() || std::none_of(tasks.begin(), tasks.end(), [&](const auto& entry) {
+    return entry.second->container.get() == &which && entry.second->in_guest_.load();
+  });
+}
+
+// A thread can mask the signal by which we call it in, and one that waits for its memory may come
+// long after.
+bool Kernel::halt_rest(const Container& which) {
+  std::lock_guard guard(lock);
+  if (!which.paused.load()) return true;
+  bool all = true;
+  for (const auto& [tid, task] : tasks) {
+    if (task->container.get() != &which || !task->in_guest_.load()) continue;
+    if (!task->context || !task->context->halt()) all = false;
+  }
+  return all;
 }
 
 int Kernel::wait_for(const ProcessPtr& process) {

@@ -80,8 +80,15 @@ bool Task::is_ending() const {
   return process->exiting || (process->executing != nullptr && process->executing != this);
 }
 
+Registers* Task::registers() {
+  if (!go_out()) return nullptr;
+  Registers* const out = context->registers();
+  come_in();
+  return out;
+}
+
 ErrnoOr<ThreadImage> Task::image() {
-  const Registers* registers = context->registers();
+  const Registers* registers = this->registers();
   if (registers == nullptr) return Errno(ESRCH);
   ThreadImage out;
   out.registers = *registers;
@@ -126,20 +133,15 @@ void Task::run(TaskPtr self) {
 
 void Task::loop() {
   while (!ending) {
-    // A signal that comes after this look finds in_guest_ set and calls the thread in.
-    in_guest_.store(true);
-    if (container->paused.load()) {
-      in_guest_.store(false);
-      stay_paused();
-      continue;
-    }
-    if (work_.load()) {
-      in_guest_.store(false);
+    // A signal that comes after this finds the thread outside and calls it in.
+    const bool is_out = go_out();
+    if (!is_out || work_.load()) {
+      if (is_out) come_in();
       take_signals();
       continue;
     }
     const Event event = context->run();
-    in_guest_.store(false);
+    come_in();
     switch (event.kind) {
       case Event::Kind::kSyscall:
         serve(event.call);
@@ -171,18 +173,32 @@ void Task::loop() {
   }
 }
 
-void Task::stay_paused() {
-  // Only the end of its process gets a thread out of it.
+bool Task::go_out() {
+  for (;;) {
+    in_guest_.store(true);
+    if (!container->paused.load()) return true;
+    come_in();
+    if (!stay_paused()) return false;
+  }
+}
+
+void Task::come_in() {
+  in_guest_.store(false);
+  if (container->paused.load()) kernel.came_in_.wake_all();
+}
+
+/// False: only the end of its process gets a thread out of it before the container goes on.
+bool Task::stay_paused() {
   WaitQueue::Entry entry(kernel.resumed_, sleeper);
   while (container->paused.load()) {
     {
       std::lock_guard guard(kernel.lock);
-      if (process->exiting) break;
+      if (process->exiting) return false;
     }
     // What interrupts has set work_ too, which is looked at afterwards.
     if (sleeper.sleep({}) == Sleeper::Outcome::kInterrupted) sleeper.clear_interrupt();
   }
-  if (container->paused.load()) take_signals();
+  return true;
 }
 
 void Task::serve(const SyscallRequest& call) {
@@ -241,7 +257,7 @@ void Task::take_signals() {
   }
   if (!restart_decided) {
     // Nothing was delivered to a handler: the call is made again.
-    Registers* registers = context->registers();
+    Registers* registers = this->registers();
     if (registers != nullptr) {
       registers->rip -= 2;
       registers->rax = static_cast<uint64_t>(last_call);
@@ -297,7 +313,7 @@ bool Task::take_one_signal(bool& restart_decided) {
   restore_blocked.reset();
   lock.unlock();
 
-  Registers* registers = context->registers();
+  Registers* registers = this->registers();
   if (registers == nullptr) {
     force(SIGKILL, SI_KERNEL, 0);
     return true;
@@ -367,7 +383,7 @@ Errno Task::push_frame(const SignalInfo& info, const SignalAction& action, Regis
 }
 
 Errno Task::return_from_signal() {
-  Registers* registers = context->registers();
+  Registers* registers = this->registers();
   if (registers == nullptr) return Errno(ESRCH);
   const SignalFrame frame = GUEST_TRY(get<SignalFrame>(registers->rsp - 8));
   std::vector<std::byte> fp;
@@ -525,7 +541,10 @@ void Task::leave() {
   }
   give_up_futexes();
   // Who joins gives the memory away, and the thread is used again.
-  if (thread_alone && context && mm.use_count() > 1) context->drop_rseq();
+  if (thread_alone && context && mm.use_count() > 1 && go_out()) {
+    context->drop_rseq();
+    come_in();
+  }
   if (clear_child_tid != 0 && mm.use_count() > 1) {
     // Whoever waits there is woken whether it could be written or not.
     put(clear_child_tid, uint32_t{0}).ignore("nobody is left to be told");

@@ -385,6 +385,8 @@ class Task final : public JobControl {
 
   // What the thread starts its children from; needs the registers.
   ErrnoOr<ThreadImage> image();
+  /// Context::registers. A paused container goes on first. Null: the thread is gone, or to end.
+  Registers* registers();
 
   Errno return_from_signal();
   /// What it has locked is others' from here on, as its memory goes (execve(2), its end).
@@ -415,7 +417,11 @@ class Task final : public JobControl {
  private:
   friend class Kernel;
   void loop();
-  void stay_paused();
+  /// From here on guest code may run on the host, as soon as the container is not paused. False: it
+  /// is, and the process is to end.
+  bool go_out();
+  void come_in();
+  bool stay_paused();
   void leave();
   void serve(const SyscallRequest& call);
   bool passes_filter(const SyscallRequest& call);
@@ -547,8 +553,9 @@ class Kernel : public TerminalHost {
   /// Starts the sentry thread of a task with a context.
   Errno start(TaskPtr task);
 
-  /// No guest code of it runs from here on until it is called with false. Without lock. Calls that
-  /// are being carried out come to their end; threads stop before they go back to their programs.
+  /// When this is back no guest code of it runs until it is called with false. Without lock. Calls
+  /// that are being carried out come to their end; threads stop before they go back to their
+  /// programs, and who does not let itself be called in stops where it is.
   void pause(Container& container, bool on);
   /// Kills all that is left of a container and waits until it is gone. Without lock.
   void end_container(Container& container);
@@ -562,6 +569,8 @@ class Kernel : public TerminalHost {
   friend class Task;
   void reap_process(Process& process);
   void give_up(int32_t pid);
+  bool has_come_in(const Container& container);
+  bool halt_rest(const Container& container);
   void empty_namespace(Task& init);
   std::deque<std::pair<int32_t, PidSpacePtr>> released_;  // see release_id
   std::set<int32_t> numbered_;  // ids that other namespaces have numbers for
@@ -585,6 +594,7 @@ class Kernel : public TerminalHost {
   int32_t last_id_ = 0;
   WaitQueue ended_;
   WaitQueue resumed_;
+  WaitQueue came_in_;  // threads of a container that is paused
   size_t live_ = 0;
   std::optional<LoadAverage> load_;
 

@@ -20,6 +20,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "guest/platform/notify/arena.h"
@@ -143,10 +144,10 @@ class NotifyContext final : public Context {
     // The call returns, and the signal that waits for it brings the thread straight back.
     interrupt();
     listener_.send(answer_);
-    const Event event = wait();
+    const Event event = comes_back() ? wait() : Event();
     if (event.kind != Event::Kind::kInterrupt) {
       // Its mask keeps our signal out, or it was killed: nothing that we can steer.
-      if (event.kind != Event::Kind::kGone) gone();
+      if (state_ != State::kGone) gone();
       return nullptr;
     }
     return &registers_;
@@ -191,6 +192,8 @@ class NotifyContext final : public Context {
 
   void interrupt() override { syscall(SYS_tgkill, process_->pid(), listener_.thread(), kCallIn); }
 
+  bool halt() override { return process_->halt(listener_.thread()); }
+
   void finish() override {
     if (park()) return;
     if (state_ == State::kStopped && last_call_.native && last_call_.number == SYS_exit) {
@@ -219,6 +222,20 @@ class NotifyContext final : public Context {
 
  private:
   enum class State { kRunning, kStopped /* in a call */, kTrap /* in the handler */, kGone };
+
+  /// False: the thread that was called in computes instead. One that is only slow (starved, frozen,
+  /// waiting for memory) takes no processor time meanwhile.
+  bool comes_back() {
+    constexpr int kPatienceMs = 5000;
+    constexpr int64_t kMostNs = 1'000'000'000;
+    std::optional<int64_t> before;
+    while (!listener_.wait(kPatienceMs)) {
+      const int64_t now = process_->processor_ns();
+      if (before && now - *before >= kMostNs) return false;
+      if (!before) before = now;
+    }
+    return true;
+  }
 
   bool park() {
     if (!reads_bases || (state_ != State::kStopped && state_ != State::kTrap)) return false;
@@ -517,15 +534,8 @@ class NotifyAddressSpace final : public AddressSpace {
   void kill() override { process_->kill(); }
   int64_t id() const override { return process_->pid(); }
 
-  int64_t processor_ns() override {
-    // A process's clock by its pid (clock_getcpuclockid(3)); one that is gone has none.
-    constexpr int kScheduler = 2;
-    const auto clock = static_cast<clockid_t>((~static_cast<unsigned>(process_->pid()) << 3) |
-                                              static_cast<unsigned>(kScheduler));
-    timespec now{};
-    if (clock_gettime(clock, &now) != 0) return 0;
-    return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-  }
+  void go_on() override { process_->go_on(); }
+  int64_t processor_ns() override { return process_->processor_ns(); }
 
  private:
   static bool in_guest(uint64_t address, uint64_t length) {

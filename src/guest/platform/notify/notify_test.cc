@@ -11,6 +11,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <iterator>
@@ -47,6 +48,9 @@ GUEST_CODE(set_fs,
 GUEST_CODE(wide,
            "vmovdqu64 (%rbx), %zmm17\n mov $110, %eax\n syscall\n vmovdqu64 %zmm17, 64(%rbx)\n"
            "mov $111, %eax\n syscall")
+GUEST_CODE(count, "1: incq (%rbx)\n jmp 1b")
+// By the stub's way back from a signal to the second instruction, with a mask of its own.
+GUEST_CODE(masked, "jmp *%rbx\n mov $110, %eax\n syscall\n 1: jmp 1b")
 GUEST_CODE(name_listener, "1: mov %eax, (%rbx)\n jmp 1b")
 GUEST_CODE(poke, "movb $1, (%rbx)\n mov $110, %eax\n syscall")
 GUEST_CODE(stack_poke,
@@ -342,6 +346,84 @@ TEST_F(NotifyPlatform, AStubThatGivesNoAnswerIsEnded) {
   auto other = memory_->fork(LOAD(getppid_loop));
   ASSERT_TRUE(other.ok());
   expect_call(other->context->run(), SYS_getppid);
+}
+
+TEST_F(NotifyPlatform, AThreadThatMasksOurSignalAndComputesIsEnded) {
+  UserContext frame{};
+  frame.flags = kContextFlags;
+  frame.signal_mask = ~uint64_t{0};
+  ThreadImage image = LOAD(masked);
+  frame.registers = image.registers;
+  frame.registers.rip = kCode + 2;
+  const uint64_t at = kData + 0x1000;
+  ASSERT_EQ(memory_->write(at, std::as_bytes(std::span(&frame, 1))), sizeof frame);
+  image.registers.rbx = STUB_TEXT + STUB_TRAP_NO_FSGSBASE_OFFSET + 5;  // a `syscall`
+  image.registers.rax = SYS_rt_sigreturn;
+  image.registers.rsp = at;
+  auto forked = memory_->fork(image);
+  ASSERT_TRUE(forked.ok());
+  expect_call(forked->context->run(), SYS_getppid);
+  forked->context->set_return(0);
+  EXPECT_EQ(forked->context->registers(), nullptr);
+  EXPECT_EQ(forked->context->run().kind, Event::Kind::kGone);
+}
+
+bool stands_still(int64_t pid) {
+  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
+  for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+    std::ifstream file(task.path() / "stat");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (text.at(text.rfind(')') + 2) != 'T') return false;
+  }
+  return true;
+}
+
+TEST_F(NotifyPlatform, WhatIsHaltedDoesNothingUntilItGoesOnOrEnds) {
+  using namespace std::chrono_literals;
+  ThreadImage image = LOAD(count);
+  image.registers.rbx = kData;
+  auto forked = memory_->fork(image);
+  ASSERT_TRUE(forked.ok());
+  AddressSpace& memory = *forked->memory;
+  const auto counted = [&] {
+    uint64_t word = 0;
+    EXPECT_EQ(memory.read(kData, std::as_writable_bytes(std::span(&word, 1))), sizeof word);
+    return word;
+  };
+  const auto goes_on_from = [&](uint64_t before) {
+    while (counted() == before) std::this_thread::sleep_for(1ms);
+  };
+  Event event;
+  std::thread runner([&] { event = forked->context->run(); });
+  goes_on_from(0);
+  ASSERT_TRUE(forked->context->halt());
+  while (!stands_still(memory.id())) std::this_thread::sleep_for(1ms);
+  const uint64_t before = counted();
+  std::atomic<bool> is_mapped = false;
+  const Mapping more{.address = 0x600000, .length = 4096, .protection = PROT_READ};
+  std::thread mapper([&] {
+    EXPECT_TRUE(memory.map(more).ok());
+    is_mapped = true;
+  });
+  for (int i = 0; i < 50; ++i) {
+    std::this_thread::sleep_for(1ms);
+    ASSERT_EQ(counted(), before);
+    ASSERT_FALSE(is_mapped.load());
+  }
+  memory.go_on();
+  mapper.join();
+  goes_on_from(before);
+  forked->context->interrupt();
+  runner.join();
+  EXPECT_EQ(event.kind, Event::Kind::kInterrupt);
+
+  runner = std::thread([&] { event = forked->context->run(); });
+  ASSERT_TRUE(forked->context->halt());
+  mapper = std::thread([&] { EXPECT_FALSE(memory.map(more).ok()); });
+  memory.kill();
+  mapper.join();
+  runner.join();
+  EXPECT_EQ(event.kind, Event::Kind::kGone);
 }
 
 class BesideABroker : public NotifyPlatform {

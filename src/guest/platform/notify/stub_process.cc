@@ -73,6 +73,11 @@ bool Listener::receive(seccomp_notif& notification) const {
   }
 }
 
+bool Listener::wait(int milliseconds) const {
+  pollfd entry{fd_.raw(), POLLIN, 0};
+  return poll(&entry, 1, milliseconds) != 0;
+}
+
 void Listener::send(const seccomp_notif_resp& response) const {
   seccomp_notif_resp copy = response;
   while (ioctl(fd_.raw(), SECCOMP_IOCTL_NOTIF_SEND, &copy) != 0 && errno == EINTR) {
@@ -299,6 +304,45 @@ void StubProcess::kill() {
   if (holdings_.pid > 0) reaper_.kill(holdings_.pid);
 }
 
+std::unique_lock<std::mutex> StubProcess::take_turn() {
+  std::unique_lock lock(mutex_);
+  while (halted_.load() && !has_ended(pid()))
+    resumed_.wait_for(lock, std::chrono::milliseconds(kLookMs));
+  return lock;
+}
+
+// SIGSTOP is for the process as a whole: its spawner and helper too, of which nobody is to wait for
+// an answer. Who is sent it stops at once, and the others by that; those in a call when it has been
+// answered.
+bool StubProcess::halt(pid_t thread) {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
+  halted_.store(true);
+  syscall(SYS_tgkill, pid(), thread, SIGSTOP);
+  return true;
+}
+
+void StubProcess::go_on() {
+  // Who is halted keeps nobody's lock for long.
+  if (!halted_.load()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (pid() > 0) ::kill(pid(), SIGCONT);
+    halted_.store(false);
+  }
+  resumed_.notify_all();
+}
+
+int64_t StubProcess::processor_ns() const {
+  // A process's clock by its pid (clock_getcpuclockid(3)); one that is gone has none.
+  constexpr int kScheduler = 2;
+  const auto clock = static_cast<clockid_t>((~static_cast<unsigned>(pid()) << 3) |
+                                            static_cast<unsigned>(kScheduler));
+  timespec now{};
+  if (clock_gettime(clock, &now) != 0) return 0;
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
 uint64_t& StubProcess::request(size_t offset) {
   return *reinterpret_cast<uint64_t*>(arena_.at(Arena::request_offset(holdings_.request)) + offset);
 }
@@ -384,7 +428,7 @@ ErrnoOr<int> StubProcess::hear_own_length() {
 
 ErrnoOr<StubProcess::NewThread> StubProcess::start_thread(const Slot& slot, uint64_t frame,
                                                           uint64_t fs_base, uint64_t gs_base) {
-  std::lock_guard lock(mutex_);
+  const auto turn = take_turn();
   word(slot.memory, SLOT_LISTENER).store(-1);
   request(REQUEST_SLOT_ADDRESS) = slot.address;
   request(REQUEST_SLOT_OFFSET) = slot.offset;
@@ -425,7 +469,7 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
 
   Errno done;
   {
-    std::lock_guard lock(mutex_);
+    const auto turn = take_turn();
     request(REQUEST_CHILD_OFFSET) = Arena::request_offset(child.request);
     done = perform(OP_FORK);
     if (done.ok()) {
@@ -479,7 +523,7 @@ Errno StubProcess::ensure_helper() {
 }
 
 int64_t StubProcess::call(uint64_t number, std::array<uint64_t, 6> arguments) {
-  std::lock_guard lock(mutex_);
+  const auto turn = take_turn();
   if (const Errno error = ensure_helper(); !error.ok()) return -error.value();
   request(REQUEST_CALL) = number;
   for (size_t i = 0; i < arguments.size(); ++i) request(REQUEST_CALL + 8 + 8 * i) = arguments[i];

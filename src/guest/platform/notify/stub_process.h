@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -30,6 +31,8 @@ class Listener {
   pid_t thread() const { return thread_; }
   /// Waits for the next notification. False: every thread of it is gone.
   bool receive(seccomp_notif& notification) const;
+  /// Waits until there is something to receive. False: nothing within `milliseconds`.
+  bool wait(int milliseconds) const;
   /// Answers one; a lost addressee shows at the next receive.
   void send(const seccomp_notif_resp& response) const;
 
@@ -118,6 +121,13 @@ class StubProcess {
   bool memory_is_limited() const { return arena_.memory_is_limited; }
   pid_t pid() const { return holdings_.pid; }
   void kill();
+  /// Stops a thread and then all others on the host, which nothing inside can keep out, until
+  /// go_on(). Forks, new threads and calls of the helper wait meanwhile, for it to go on or to end.
+  /// False: one of them is under way.
+  bool halt(pid_t thread);
+  void go_on();
+  /// The processor time of all its threads; 0 once it is gone.
+  int64_t processor_ns() const;
 
   struct Slot {
     uint64_t address = 0;         // in the stub
@@ -172,6 +182,8 @@ class StubProcess {
 
  private:
   ErrnoOr<NewProcess> fork_with(void* with, FirstThread (*fill)(void*, const Slot&));
+  /// The lock, held while the process is not halted.
+  std::unique_lock<std::mutex> take_turn();
   Errno perform(uint64_t op);
   ErrnoOr<pid_t> hear_child();
   /// What the spawner says. Without a word in time it is killed.
@@ -185,7 +197,9 @@ class StubProcess {
   Listeners& listeners_;
   Reaper& reaper_;
   StubHoldings holdings_;
-  std::mutex mutex_;  // the socket, the request page and the helper
+  std::mutex mutex_;                 // the socket, the request page and the helper
+  std::atomic<bool> halted_{false};  // changed with the lock held
+  std::condition_variable resumed_;
   std::vector<bool> slot_in_use_;
   std::vector<Parked> parked_;
   Listener helper_;
