@@ -784,6 +784,55 @@ def test_a_pods_container_stands_still_though_it_blocks_every_signal_of_the_host
     assert pod.sandbox.done("exec", "pod", "echo", "there") == "there\n"
 
 
+def process_status(pid):
+    return dict(line.split(":\t", 1) for line in text_of(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+
+
+WITHOUT_PTRACE = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+
+
+def is_open_to_its_like(pid):
+    """Whether who has all capabilities but CAP_SYS_PTRACE, and is the same user, may look into the process (ptrace(2))."""
+    return subprocess.run([*WITHOUT_PTRACE, "readlink", f"/proc/{pid}/exe"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          check=False).returncode == 0
+
+
+def test_each_process_of_ours_is_confined(pod):
+    one = pod.box("one")
+    member = one.start("sleep", "1000", name="one")
+    one.detached("exec", "-d", "--pid-file", one.bundle + "/pid", "one", "sleep", "1000")
+    keeper = int(text_of(one.bundle + "/pid"))
+    with subprocess.Popen([*WITHOUT_PTRACE, "sleep", "1000"]) as own:
+        harness.wait_for(lambda: is_open_to_its_like(own.pid), "a look into a process that keeps nobody out")
+        own.kill()
+    brokers = {"rung-broker", "rung-net"}
+    for pid in text_of(f"/proc/{pod.pid}/task/{pod.pid}/children").split():
+        if text_of(f"/proc/{pid}/comm").strip() in brokers:
+            brokers.remove(text_of(f"/proc/{pid}/comm").strip())
+            assert process_status(pid)["Seccomp"] == "2" and not is_open_to_its_like(pid), text_of(f"/proc/{pid}/comm")
+    assert not brokers, "they are children of the guest kernel"
+    for pid, word in ((pod.pid, "sentry"), (member, "member"), (keeper, "keeper")):
+        assert word in text_of(f"/proc/{pid}/cmdline").split("\0")
+        status = process_status(pid)
+        assert (status["Seccomp"], status["NoNewPrivs"], int(status["CapEff"], 16)) == ("2", "1", 0), (word, status)
+        assert not is_open_to_its_like(pid), word
+
+
+def test_what_members_and_keepers_do_is_what_their_filters_allow(pod):
+    """Signals and ends of every kind, and words that are refused."""
+    one = pod.box("one")
+    assert one.once("sh", "-c", "exit 7")[0] == 7 and one.once("/nothing")[0] == 1
+    one.start("sleep", "1000", name="one")
+    assert one.rung("exec", "one", "sh", "-c", "kill -9 $$").returncode == 137
+    assert one.rung("exec", "one", "sh", "-c", "kill -SEGV $$").returncode == 139
+    assert "executable file not found" in one.rung("exec", "one", "nothing").stderr
+    running = subprocess.Popen([RUNG, "--root", one.root, "exec", "--pid-file", one.bundle + "/pid", "one", "sleep", "1000"], cwd=one.bundle,
+                               stdin=subprocess.DEVNULL)
+    harness.wait_for(lambda: os.path.exists(one.bundle + "/pid") and "sleep 1000\n" * 2 in one.done("exec", "one", "ps", "-o", "args"), "its program")
+    os.kill(int(text_of(one.bundle + "/pid")), signal.SIGTERM)
+    assert running.wait(timeout=LIMIT_S) == 143
+
+
 def test_a_pods_containers_are_limited_alone(pod):
     one, two = pod.box("one"), pod.box("two")
     one.config["linux"]["resources"]["pids"] = {"limit": 8}

@@ -1,8 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +10,7 @@
 
 #include "base/strings.h"
 #include "cmd/rung/rung.h"
+#include "guest/platform/host/confine.h"
 #include "guest/sandbox/packet.h"
 #include "sys/file.h"
 #include "sys/pty.h"
@@ -58,9 +57,6 @@ void report(sys::FdRef to, Code code, std::string_view sentence) {
 [[noreturn]] void end_as(int status) {
   if (WIFEXITED(status)) _exit(WEXITSTATUS(status));
   const int number = WTERMSIG(status);
-  const rlimit no_core{0, 0};
-  setrlimit(RLIMIT_CORE, &no_core);
-  prctl(PR_SET_DUMPABLE, 0);
   signal(number, SIG_DFL);
   raise(number);
   sigset_t one;
@@ -76,6 +72,12 @@ sigset_t passed_on() {
   for (const int own : {SIGCHLD, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT})
     sigdelset(&set, own);
   return set;
+}
+
+// Who is confined ends without a core.
+Result<> confine() {
+  FLUYT_TRY(guest::host::drop_privileges());
+  return guest::host::confine_messenger();
 }
 
 // Until the program has ended: signals there, its end here.
@@ -113,6 +115,10 @@ void run_keeper(const std::vector<std::string_view>& words) {
   if (isatty(STDIN_FILENO) == 1) {
     sys::set_controlling_terminal(sys::FdRef(STDIN_FILENO))
         .ignore("then no signal comes from it, and the program runs all the same");
+  }
+  if (const auto confined = confine(); !confined.ok()) {
+    report(told, confined.error().code(), confined.error().message());
+    _exit(kFailed);
   }
   auto sent =
       send(control, {.kind = ControlPacket::kExec},

@@ -74,11 +74,14 @@ Result<> join(const MemberRequest& request) {
   const sys::Fd procfs = FLUYT_TRY(host::open_procfs());
   const sys::Fd around = FLUYT_TRY(sys::sealed_memfd("surroundings", to_text(look_around(procfs))));
   const host::MemoryGauge memory = host::MemoryGauge::open(procfs, sandbox.memory_limit_bytes);
-  host::Broker::Parts broker = FLUYT_TRY_CONTEXT(
-      host::Broker::fork_keeper(sandbox.root, procfs), "broker for " + sandbox.root);
+  host::Broker::Parts broker = FLUYT_TRY_CONTEXT(host::Broker::fork_keeper(sandbox.root, procfs),
+                                                 "broker for " + sandbox.root);
+  // From here on it ends with us, not by us.
+  broker.child.leave_alone();
   // The broker stays where the mounts are.
   FLUYT_TRY(host::leave_tree());
   FLUYT_TRY(host::drop_privileges());
+  FLUYT_TRY(host::confine_messenger());
 
   ControlPacket packet{.kind = ControlPacket::kAdd};
   std::vector<sys::FdRef> descriptors = {request.text,
@@ -109,7 +112,6 @@ Result<> join(const MemberRequest& request) {
     return Error(Code::kAborted, "nobody is left to move it into its cgroup");
   FLUYT_TRY(say(request.sandbox, {.kind = ControlPacket::kContinue}));
   FLUYT_TRY(hear_kind(request.sandbox, ControlPacket::kDone));
-  broker.child.leave_alone();
   return {};
 }
 

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "base/strings.h"
 #include "sys/mount.h"
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
@@ -108,61 +109,88 @@ uint32_t argument(int number) {
   return static_cast<uint32_t>(offsetof(seccomp_data, args)) + 8 * static_cast<uint32_t>(number);
 }
 
-std::vector<sock_filter> sentry_program() {
-  std::vector<sock_filter> code;
-  const auto add = [&code](int what, uint32_t k, uint8_t yes = 0, uint8_t no = 0) {
-    code.push_back({static_cast<uint16_t>(what), yes, no, k});
-  };
-  const auto load = [&](uint32_t offset) { add(BPF_LD | BPF_W | BPF_ABS, offset); };
-  const auto answer = [&](uint32_t action) { add(BPF_RET | BPF_K, action); };
-  const auto answer_if = [&](uint32_t value, uint32_t action) {
+constexpr uint32_t kAllow = SECCOMP_RET_ALLOW;
+constexpr uint32_t kKill = SECCOMP_RET_KILL_PROCESS;
+
+/// A program over a call's number, which is loaded in between.
+class Filter {
+ public:
+  Filter() {
+    load(offsetof(seccomp_data, arch));
+    add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+    answer(kKill);
+    load(offsetof(seccomp_data, nr));
+  }
+  void add(int what, uint32_t k, uint8_t yes = 0, uint8_t no = 0) {
+    code_.push_back({static_cast<uint16_t>(what), yes, no, k});
+  }
+  void load(uint32_t offset) { add(BPF_LD | BPF_W | BPF_ABS, offset); }
+  void answer(uint32_t action) { add(BPF_RET | BPF_K, action); }
+  void answer_if(uint32_t value, uint32_t action) {
     add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
     answer(action);
-  };
-  constexpr uint32_t kAllow = SECCOMP_RET_ALLOW;
-  constexpr uint32_t kKill = SECCOMP_RET_KILL_PROCESS;
-  load(offsetof(seccomp_data, arch));
-  add(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
-  answer(kKill);
-  load(offsetof(seccomp_data, nr));
+  }
+  /// A call with an argument that is `value`, or has one of its bits (`how`: BPF_JEQ, BPF_JSET).
+  void answer_by(uint32_t call, int number, int how, uint32_t value, uint32_t yes, uint32_t no) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 4);
+    load(argument(number));
+    add(BPF_JMP | how | BPF_K, value, 0, 1);
+    answer(yes);
+    answer(no);
+  }
+  /// What every process of ours meets: its allocator, and what the sanitizers' runtimes call.
+  void answer_common() {
+    // The allocator asks /proc for the overcommit mode, and takes a refusal for an answer.
+    answer_if(SYS_openat, SECCOMP_RET_ERRNO | EACCES);
+    for (const auto number : {uint32_t{SYS_mmap}, uint32_t{SYS_mprotect}})
+      answer_by(number, 2, BPF_JSET, PROT_EXEC, kKill, kAllow);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    for (uint32_t number : kOfRuntime) answer_if(number, kAllow);
+#endif
+  }
+  /// The rest is deadly; for every thread of ours.
+  Result<> install(const char* whose) {
+    answer(kKill);
+    sock_fprog program{static_cast<unsigned short>(code_.size()), code_.data()};
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
+      return Error::from_errno(errno, cat("seccomp(", whose, " filter)"));
+    return {};
+  }
+
+ private:
+  std::vector<sock_filter> code_;
+};
+
+Filter sentry_filter() {
+  Filter out;
   // First, because its answer depends on an argument and is computed at every guest call; what
   // depends on the number alone the kernel looks up.
-  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, static_cast<uint8_t>(2 + 2 * std::size(kIoctls)));
-  load(argument(1));
-  for (uint32_t request : kIoctls) answer_if(request, kAllow);
-  answer(kKill);
-  for (uint32_t number : kAlways) answer_if(number, kAllow);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  for (uint32_t number : kOfRuntime) answer_if(number, kAllow);
-#endif
+  out.add(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0,
+          static_cast<uint8_t>(2 + 2 * std::size(kIoctls)));
+  out.load(argument(1));
+  for (uint32_t request : kIoctls) out.answer_if(request, kAllow);
+  out.answer(kKill);
+  for (uint32_t number : kAlways) out.answer_if(number, kAllow);
   // The C library then uses clone, whose flags can be seen.
-  answer_if(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
-  // Its allocator asks /proc for the overcommit mode, and takes a refusal for an answer.
-  answer_if(SYS_openat, SECCOMP_RET_ERRNO | EACCES);
-  for (const auto number : {uint32_t{SYS_mmap}, uint32_t{SYS_mprotect}}) {
-    add(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 4);
-    load(argument(2));
-    add(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1);
-    answer(kKill);
-    answer(kAllow);
-  }
-  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 4);
-  load(argument(0));
-  add(BPF_JMP | BPF_JEQ | BPF_K, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 1, 0);
-  answer(kKill);
-  answer(kAllow);
-  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
-  load(argument(0));
-  add(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0);
-  answer(kKill);
-  answer(kAllow);
-  add(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 4);
-  load(argument(0));
-  add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0);
-  answer(kKill);
-  answer(kAllow);
-  answer(kKill);
-  return code;
+  out.answer_if(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
+  out.answer_common();
+  out.answer_by(SYS_membarrier, 0, BPF_JEQ, MEMBARRIER_CMD_GLOBAL_EXPEDITED, kAllow, kKill);
+  out.answer_by(SYS_clone, 0, BPF_JSET, CLONE_THREAD, kAllow, kKill);
+  out.answer_by(SYS_socketpair, 0, BPF_JEQ, AF_UNIX, kAllow, kKill);
+  return out;
+}
+
+// What it receives, memory for that, and its end, by a signal where its program ended so.
+constexpr uint32_t kOfMessenger[] = {
+    SYS_read,    SYS_write,          SYS_close,          SYS_poll,         SYS_recvmsg,
+    SYS_sendmsg, SYS_signalfd4,      SYS_munmap,         SYS_mremap,       SYS_madvise,
+    SYS_brk,     SYS_rt_sigprocmask, SYS_rt_sigaction,   SYS_rt_sigreturn, SYS_getpid,
+    SYS_gettid,  SYS_exit_group,     SYS_restart_syscall};
+
+Result<> not_dumpable() {
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+    return Error::from_errno(errno, "prctl(PR_SET_DUMPABLE)");
+  return {};
 }
 
 }  // namespace
@@ -201,11 +229,17 @@ Result<> leave_tree() {
 }
 
 Result<> confine_sentry() {
-  std::vector<sock_filter> code = sentry_program();
-  sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
-    return Error::from_errno(errno, "seccomp(the sentry's filter)");
-  return {};
+  FLUYT_TRY(not_dumpable());
+  return sentry_filter().install("the sentry's");
+}
+
+Result<> confine_messenger() {
+  FLUYT_TRY(not_dumpable());
+  Filter filter;
+  for (uint32_t number : kOfMessenger) filter.answer_if(number, kAllow);
+  filter.answer_common();
+  filter.answer_by(SYS_tgkill, 0, BPF_JEQ, static_cast<uint32_t>(getpid()), kAllow, kKill);
+  return filter.install("a messenger's");
 }
 
 }  // namespace fluyt::guest::host

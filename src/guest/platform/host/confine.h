@@ -13,7 +13,13 @@ Result<> drop_privileges();
 Result<> leave_tree();
 
 /// The sentry's own filter, for every thread of it: what src/guest calls and nothing else. No path
-/// is opened, nothing is executed, no memory becomes executable, no socket but pairs.
+/// is opened, nothing is executed, no memory becomes executable, no socket but pairs. Nobody
+/// without CAP_SYS_PTRACE looks into it any more; stubs come before that, for it looks into them.
 Result<> confine_sentry();
+
+/// That of a process with one thread which has all it needs: it passes messages on over sockets
+/// that are there (poll, recvmsg, sendmsg, read, write), raises signals in itself alone, and ends.
+/// After drop_privileges(). Nobody without CAP_SYS_PTRACE looks into it.
+Result<> confine_messenger();
 
 }  // namespace fluyt::guest::host

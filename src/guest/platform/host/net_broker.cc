@@ -229,7 +229,8 @@ int refusal(const NetRequest& request, HostLoopback loopback) {
 
 Result<std::unique_ptr<NetBroker>> NetBroker::start(HostLoopback loopback) {
   Child child = FLUYT_TRY(Child::start("rung-net", {}, [&](sys::FdRef socket) {
-    if (keep_port_capability() && confine_maker()) Maker(socket, loopback).serve();
+    if (keep_port_capability() && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && confine_maker())
+      Maker(socket, loopback).serve();
   }));
   return std::unique_ptr<NetBroker>(new NetBroker(std::move(child)));
 }
