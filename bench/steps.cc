@@ -1,10 +1,13 @@
 // Runs a command one instruction at a time, with the processes that it makes, and writes which of
-// its addresses were executed. Usage: steps FILE COMMAND... Output: a line for each 8 bytes, in
-// hexadecimal. A child is followed until it executes something else or the command ends. What is
-// loaded above 32 MiB is not looked at: a program of ours lies below, for it is linked statically
-// at a fixed address.
+// its addresses were executed. Usage: steps FILE COMMAND... Output: a line for each 8 bytes: where,
+// in hexadecimal, and by whom, the sum of 1 (the command itself), 2 (it, since it has mapped its
+// program anew) and 4 (a process that it made). A child is followed until it executes something
+// else or the command ends. What is loaded above 32 MiB is not looked at: a program of ours lies
+// below, for it is linked statically at a fixed address.
 
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +22,7 @@ namespace {
 constexpr unsigned kGrain = 3;
 constexpr unsigned long kTop = 32UL << 20U;
 constexpr int kFailed = 255;
+enum By : unsigned char { kCommand = 1, kMappedAnew = 2, kChild = 4 };
 
 class Stepper {
  public:
@@ -45,7 +49,7 @@ class Stepper {
     FILE* file = fopen(path, "we");
     if (file == nullptr) return false;
     for (size_t at = 0; at < seen_.size(); ++at) {
-      if (seen_[at]) fprintf(file, "%zx\n", at << kGrain);
+      if (seen_[at] != 0) fprintf(file, "%zx %u\n", at << kGrain, unsigned{seen_[at]});
     }
     return fclose(file) == 0;
   }
@@ -63,7 +67,11 @@ class Stepper {
     user_regs_struct registers{};
     if (event == 0 && ours && ptrace(PTRACE_GETREGS, pid, nullptr, &registers) == 0 &&
         registers.rip < kTop) {
-      seen_[registers.rip >> kGrain] = true;
+      // It stands before the call, or long behind it with the same registers.
+      const bool maps_anew = registers.rax == SYS_prctl && registers.rdi == PR_SET_MM &&
+                             registers.rsi == PR_SET_MM_MAP;
+      if (maps_anew && pid == first_) own_ = kMappedAnew;
+      seen_[registers.rip >> kGrain] |= pid == first_ ? own_ : kChild;
     }
     ptrace(PTRACE_SINGLESTEP, pid, nullptr, ours ? 0 : signal);
   }
@@ -88,7 +96,8 @@ class Stepper {
 
   pid_t first_;
   std::set<pid_t> live_;
-  std::vector<bool> seen_;
+  By own_ = kCommand;
+  std::vector<unsigned char> seen_;
 };
 
 }  // namespace
