@@ -6,7 +6,7 @@
 
 namespace fluyt::cri {
 
-grpc::Status RuntimeService::CreateContainer(grpc::ServerContext* /*context*/,
+grpc::Status RuntimeService::CreateContainer(grpc::ServerContext* context,
                                              const api::CreateContainerRequest* request,
                                              api::CreateContainerResponse* response) {
   const std::string& handler = request->config().image().runtime_handler();
@@ -19,7 +19,8 @@ grpc::Status RuntimeService::CreateContainer(grpc::ServerContext* /*context*/,
   }
   const auto config = container_config(request->config());
   if (!config.ok()) return to_status(config.error());
-  auto id = engine_.create_container(request->pod_sandbox_id(), *config);
+  auto id = engine_.create_container(request->pod_sandbox_id(), *config,
+                                     [context] { return context->IsCancelled(); });
   if (!id.ok()) return to_status(id.error());
   response->set_container_id(std::move(id).value());
   return grpc::Status::OK;

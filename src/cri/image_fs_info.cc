@@ -10,9 +10,9 @@ grpc::Status ImageService::ImageFsInfo(grpc::ServerContext* /*context*/,
                                        api::ImageFsInfoResponse* response) {
   const auto usage = engine_.image_fs_usage();
   if (!usage.ok()) return to_status(usage.error());
-  // One disk holds layers and writable roots, so both lists say the same.
+  // One disk holds layers and writable roots: what containers wrote comes on top of the images.
   fill(*usage, *response->add_image_filesystems());
-  fill(*usage, *response->add_container_filesystems());
+  fill(engine_.with_written(*usage), *response->add_container_filesystems());
   return grpc::Status::OK;
 }
 

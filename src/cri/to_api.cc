@@ -188,6 +188,8 @@ void fill(const engine::Container& container, api::ContainerStatus& to) {
   to.set_finished_at(container.finished_at);
   to.set_exit_code(container.exit_code);
   fill_image(container.config, *to.mutable_image());
+  // For people: a kubelet shows it as the image of the pod's status. Records of before have none.
+  if (!container.image_name.empty()) to.mutable_image()->set_image(container.image_name);
   to.set_image_ref(container.image_digest);
   to.set_image_id(container.image_id);
   to.set_reason(container.reason);

@@ -103,11 +103,11 @@ bool Engine::Core::is_set_aside(std::string_view kind, const std::string& id) {
 
 // What a broken record is about stays, and may run: somebody is to look at it.
 bool Engine::Core::knows_sandbox(const std::string& id) {
-  return !unread.empty() || tables.lock()->sandboxes.contains(id) || is_set_aside("sandbox", id);
+  return tables.lock()->sandboxes.contains(id) || is_set_aside("sandbox", id);
 }
 
 bool Engine::Core::knows_container(const std::string& id) {
-  return !unread.empty() || tables.lock()->containers.contains(id) || is_set_aside("container", id);
+  return tables.lock()->containers.contains(id) || is_set_aside("container", id);
 }
 
 void Engine::Core::tell(Event::Kind kind, SandboxPtr sandbox, ContainerPtr container) {

@@ -66,9 +66,6 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   std::string instance;
   std::string boot_id;
   Guarded<std::vector<BrokenRecord>> broken;
-  /// Why the start could not read the records; empty: it could. Nothing is known to be nobody's
-  /// then. Written by recover() alone.
-  std::string unread;
 
   struct Tables {
     std::map<std::string, SandboxEntryPtr> sandboxes;
@@ -117,6 +114,14 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   // Look-ups (core.cc): by whole id or unique prefix; what is being created is not found.
   Result<SandboxEntryPtr> get_sandbox(const std::string& id);
   Result<ContainerEntryPtr> get_container(const std::string& id);
+  /// For a create that joined another: `id` is delivered where its caller is there to get it.
+  template <class Get>
+  Result<std::string> joined(Get get, Result<std::string> id, const GivenUp& given_up) {
+    if (!id.ok() || is_given_up(given_up)) return id;
+    if (const auto entry = (this->*get)(*id); entry.ok()) (*entry)->undelivered = false;
+    return id;
+  }
+  static bool is_given_up(const GivenUp& given_up) { return given_up && given_up(); }
   std::vector<SandboxEntryPtr> sandboxes();
   std::vector<ContainerEntryPtr> containers();
   std::vector<ContainerEntryPtr> containers_of(const std::string& sandbox_id);
@@ -178,7 +183,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   void forget_sandbox(const Sandbox& sandbox);
   void forget_container(const Container& container);
 
-  void recover();  // recover.cc
+  Result<> recover();  // recover.cc
   /// The monitor of a ready sandbox that has no client, with what happened while nobody heard it;
   /// nothing where there is one. kNotFound when the monitor is gone: the sandbox is lost then. Any
   /// other error says why it does not answer: kUnavailable, when it stands still. Not with the

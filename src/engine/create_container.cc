@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include "base/id.h"
@@ -30,6 +31,20 @@ std::string digest_of(const image::Image& image, const std::string& asked) {
     if (reference.ok() && digest.starts_with(reference->name() + "@")) return digest;
   }
   return image.repo_digests.empty() ? image.id : image.repo_digests.front();
+}
+
+/// The name that a pod's status shows: what a person asked for where the image has that name, else
+/// its first tag, else a name@digest. A kubelet asks by id, which tells nobody anything.
+std::string name_of(const image::Image& image, const ContainerConfig& config) {
+  const std::string& asked =
+      config.user_specified_image.empty() ? config.image : config.user_specified_image;
+  const auto reference = oci::Reference::parse(asked);
+  for (const auto* names : {&image.repo_tags, &image.repo_digests}) {
+    if (reference.ok() && std::ranges::find(*names, reference->text()) != names->end())
+      return reference->text();
+  }
+  if (!image.repo_tags.empty()) return image.repo_tags.front();
+  return image.repo_digests.empty() ? config.image : image.repo_digests.front();
 }
 
 /// The caller's, else the image's where it names one that exists, else SIGTERM.
@@ -164,7 +179,8 @@ Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr&
 }  // namespace
 
 Result<std::string> Engine::create_container(const std::string& sandbox_id,
-                                             const ContainerConfig& config) {
+                                             const ContainerConfig& config,
+                                             const GivenUp& given_up) {
   trace::Request walk(core_->traces, "CreateContainer");
   const auto first = core_->begin_call();
   const SandboxEntryPtr sandbox = FLUYT_TRY(core_->get_sandbox(sandbox_id));
@@ -182,6 +198,7 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   FLUYT_TRY(admit_images(*core_, *in, container.config, image));
   container.image_id = image.id;
   container.image_digest = digest_of(image, config.image);
+  container.image_name = name_of(image, config);
   container.stop_signal = stop_signal_of(config, image);
   if (!in->config.log_directory.empty() && !config.log_path.empty()) {
     container.log_path = in->config.log_directory + "/" + config.log_path;
@@ -191,8 +208,16 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   using Keep = Names<std::pair<std::string, ContainerName>>::Keep;
   const std::pair<std::string, ContainerName> name{in->id, config.name};
   const auto claim = core_->container_names.claim(name, container.id);
-  if (claim.kind == Kind::kUnderWay) return claim.outcome.get();
+  if (claim.kind == Kind::kUnderWay)
+    return core_->joined(&Core::get_container, claim.outcome.get(), given_up);
   if (claim.kind == Kind::kTaken) {
+    const auto holder = core_->get_container(claim.holder);
+    const ContainerPtr had = holder.ok() ? (*holder)->value() : nullptr;
+    if (had && had->state == ContainerState::kCreated && had->config == container.config &&
+        (*holder)->undelivered.exchange(false)) {
+      (*holder)->undelivered = Core::is_given_up(given_up);
+      return had->id;
+    }
     return Error(Code::kAlreadyExists, cat("metadata: the name ", quote(config.name.name),
                                            " with attempt ", config.name.attempt, " in sandbox ",
                                            in->id, " is had by container ", claim.holder));
@@ -200,6 +225,7 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   const auto entry = std::make_shared<ContainerEntry>(std::move(container), sandbox);
   walk.of(in->id, entry->value()->id);
   const Result<std::string> outcome = walk.ended(record_and_make(*core_, entry, image));
+  entry->undelivered = outcome.ok() && Core::is_given_up(given_up);
   core_->container_names.settle(name, outcome, outcome.ok() ? Keep::kYes : Keep::kNo);
   return outcome;
 }

@@ -80,7 +80,7 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
   core->features.ask_all(*core->now(), core->logger);
-  core->recover();
+  FLUYT_TRY(core->recover());
   return std::unique_ptr<Engine>(new Engine(core));
 }
 

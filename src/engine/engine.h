@@ -141,6 +141,9 @@ class Subscription {
   virtual ~Subscription() = default;
 };
 
+/// Whether the caller of a verb is not there any more to get its answer. Any thread.
+using GivenUp = std::function<bool()>;
+
 struct Finding;  // engine/finding.h
 enum class Repair { kNo, kYes };
 
@@ -161,7 +164,9 @@ class Engine {
   // Sandboxes -----------------------------------------------------------------------------------
   /// The sandbox's id, ready. A repeated request (the same name) joins the one under way; once the
   /// sandbox exists it is kAlreadyExists, naming the id that has the name.
-  Result<std::string> run_sandbox(const SandboxConfig& config, const std::string& runtime_handler);
+  /// One that was made for a caller that had `given_up` goes to who repeats the request.
+  Result<std::string> run_sandbox(const SandboxConfig& config, const std::string& runtime_handler,
+                                  const GivenUp& given_up = {});
   /// Kills its containers, detaches the network, ends the monitor. Unknown or stopped is success.
   Result<> stop_sandbox(const std::string& id);
   /// Stops it and forgets it with its containers. Unknown is success.
@@ -179,8 +184,8 @@ class Engine {
 
   // Containers ----------------------------------------------------------------------------------
   /// As run_sandbox, with the name unique in the sandbox. The image must be here already.
-  Result<std::string> create_container(const std::string& sandbox_id,
-                                       const ContainerConfig& config);
+  Result<std::string> create_container(const std::string& sandbox_id, const ContainerConfig& config,
+                                       const GivenUp& given_up = {});
   Result<> start_container(const std::string& id);
   /// Its stop signal, `grace_ms`, then SIGKILL to every process; 0 kills at once. Returns when it
   /// has exited. Unknown or exited is success.
@@ -229,6 +234,8 @@ class Engine {
   Result<> remove_image(const std::string& name_or_id);
   Result<> untag_image(const std::string& name);
   Result<DiskUsage> image_fs_usage();
+  /// The same and what all containers have written into their roots, as far as it was measured.
+  DiskUsage with_written(DiskUsage usage);
 
   // The rest ------------------------------------------------------------------------------------
   HostStatus status();

@@ -71,6 +71,9 @@ class Entry {
 
   std::mutex verbs;  // held through a verb that changes the object; never by a reader
   std::atomic<bool> ending{false};  // stop or remove has begun
+  /// Made for a caller that had gone by then: whoever asks for the same under the same name gets
+  /// it.
+  std::atomic<bool> undelivered{false};
 
  private:
   mutable std::mutex mutex_;

@@ -67,14 +67,6 @@ class Examiner {
   }
 
   void records() {
-    if (!core_.unread.empty()) {
-      found({.kind = Finding::Kind::kRecord,
-             .name = "of every sandbox and container",
-             .what = cat("was not read at the start: ", core_.unread),
-             .mend = "a new start of fluytd when its disk is well",
-             .mendable = false},
-            [] { return Result<>(); });
-    }
     std::vector<BrokenRecord> all = *core_.broken.lock();
     // With a sandbox its containers end: their roots are in use until then.
     std::ranges::stable_partition(all, [](const auto& one) { return one.kind == "sandbox"; });
@@ -104,8 +96,7 @@ class Examiner {
       if (client && !client->lost())
         FLUYT_TRY(client->remove(record.id, Deadline::after_ms(kMendMs)));
     }
-    FLUYT_TRY(remove_roots_of(record.id));
-    return core_.store->erase_container(record.id);  // that of a sandbox's record is still good
+    return remove_roots_of(record.id);
   }
 
   Result<> remove_roots_of(const std::string& container) {

@@ -72,4 +72,14 @@ Result<DiskUsage> Engine::image_fs_usage() {
   return DiskUsage{now_unix_ns(), usage.mountpoint, usage.used_bytes, usage.inodes};
 }
 
+DiskUsage Engine::with_written(DiskUsage usage) {
+  std::vector<std::string> ids;
+  for (const auto& entry : core_->containers()) ids.push_back(entry->value()->id);
+  for (const auto& [id, layer] : core_->layer_usage.get(ids, Deadline::after_ms(0))) {
+    usage.used_bytes += layer.used_bytes;
+    usage.inodes += layer.inodes;
+  }
+  return usage;
+}
+
 }  // namespace fluyt::engine

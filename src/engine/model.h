@@ -70,9 +70,10 @@ struct Container {
   ContainerState state = ContainerState::kCreating;
   std::string image_id;      // sha256:…
   std::string image_digest;  // a name@digest of it, or the id when it has none
-  std::string log_path;      // absolute; empty without one
-  std::string stop_signal;   // the one in force, such as "SIGTERM"
-  int64_t created_at = 0;    // unix ns, 0: not yet
+  std::string image_name;   // the tag, else name@digest that people know it by; else what was asked
+  std::string log_path;     // absolute; empty without one
+  std::string stop_signal;  // the one in force, such as "SIGTERM"
+  int64_t created_at = 0;   // unix ns, 0: not yet
   int64_t started_at = 0;
   int64_t finished_at = 0;
   int32_t pid = 0;

@@ -13,6 +13,7 @@ namespace fluyt::engine {
 namespace {
 
 constexpr std::string_view kDefaultInterface = "eth0";
+constexpr int64_t kFirstLayerMs = 1000;  // for the first figures of new containers' roots
 
 ContainerStats read_one(Engine::Core& core, const ContainerPtr& container) {
   ContainerStats stats;
@@ -40,20 +41,32 @@ std::vector<ContainerPtr> running_in(Engine::Core& core, const std::string& sand
   return running;
 }
 
-std::vector<ContainerStats> read_stats(Engine::Core& core,
-                                       const std::vector<ContainerPtr>& containers) {
-  std::vector<ContainerStats> all;
-  std::vector<std::string> ids;
-  all.reserve(containers.size());
-  ids.reserve(containers.size());
-  for (const ContainerPtr& container : containers) {
-    all.push_back(read_one(core, container));
-    ids.push_back(container->id);
+RunningBySandbox running_by_sandbox(Engine::Core& core) {
+  RunningBySandbox running;
+  for (const auto& entry : core.containers()) {
+    ContainerPtr container = entry->value();
+    if (container->state == ContainerState::kRunning)
+      running[container->sandbox_id].push_back(std::move(container));
   }
-  auto layers = core.layer_usage.get(ids, Deadline::after_ms(kFirstLayerMs));
-  for (ContainerStats& stats : all) {
-    const auto layer = layers.find(stats.container->id);
-    if (layer != layers.end()) stats.writable_layer = std::move(layer->second);
+  return running;
+}
+
+LayerFigures read_layers(Engine::Core& core, const std::vector<ContainerPtr>& containers) {
+  std::vector<std::string> ids;
+  ids.reserve(containers.size());
+  for (const ContainerPtr& container : containers) ids.push_back(container->id);
+  return core.layer_usage.get(ids, Deadline::after_ms(kFirstLayerMs));
+}
+
+std::vector<ContainerStats> read_stats(Engine::Core& core,
+                                       const std::vector<ContainerPtr>& containers,
+                                       const LayerFigures& layers) {
+  std::vector<ContainerStats> all;
+  all.reserve(containers.size());
+  for (const ContainerPtr& container : containers) {
+    ContainerStats& stats = all.emplace_back(read_one(core, container));
+    const auto layer = layers.find(container->id);
+    if (layer != layers.end()) stats.writable_layer = layer->second;
   }
   return all;
 }

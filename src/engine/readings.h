@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -10,13 +11,17 @@
 /// network devices. No tree is walked and no file of a container's is touched.
 namespace fluyt::engine {
 
-/// How long the callers of a verb wait for the first figures of a new container's root.
-inline constexpr int64_t kFirstLayerMs = 1000;
-
 std::vector<ContainerPtr> running_in(Engine::Core& core, const std::string& sandbox_id);
-/// Of containers, with what is known of their roots.
+/// Those of every sandbox that has some, by its id.
+using RunningBySandbox = std::map<std::string, std::vector<ContainerPtr>>;
+RunningBySandbox running_by_sandbox(Engine::Core& core);
+/// What is known of the roots of `containers`, by id. All that one answer tells of is asked for at
+/// once: the wait for first figures is one, however many there are.
+using LayerFigures = std::map<std::string, DiskUsage>;
+LayerFigures read_layers(Engine::Core& core, const std::vector<ContainerPtr>& containers);
 std::vector<ContainerStats> read_stats(Engine::Core& core,
-                                       const std::vector<ContainerPtr>& containers);
+                                       const std::vector<ContainerPtr>& containers,
+                                       const LayerFigures& layers);
 /// The pod's network devices, the default one first; none in the host's network.
 std::vector<InterfaceUsage> read_interfaces(Engine::Core& core, const Sandbox& sandbox);
 

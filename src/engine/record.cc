@@ -97,9 +97,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Sandbox, id, config, runtime_han
                                                 network_attached, monitor_pid, boot_id, reason,
                                                 cgroup_parent, cgroup_driver, own_container)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Container, id, sandbox_id, config, state, image_id,
-                                                image_digest, log_path, stop_signal, created_at,
-                                                started_at, finished_at, pid, exit_code, reason,
-                                                message, user, argv, cgroup, process_json)
+                                                image_digest, image_name, log_path, stop_signal,
+                                                created_at, started_at, finished_at, pid, exit_code,
+                                                reason, message, user, argv, cgroup, process_json)
 
 namespace {
 

@@ -9,8 +9,9 @@
 #include "engine/stopping.h"
 #include "sys/file.h"
 
-/// What a start of the engine does with what an earlier one left. Nothing here stops the daemon:
-/// what cannot be put in order is said in the log and tried again at the next start.
+/// What a start of the engine does with what an earlier one left. Nothing here stops the daemon but
+/// records that are not to be had at all: what cannot be put in order is said in the log and tried
+/// again at the next start.
 namespace fluyt::engine {
 namespace {
 
@@ -230,16 +231,15 @@ void remove_orphans(Engine::Core& core) {
 
 }  // namespace
 
-void Engine::Core::recover() {
-  auto loaded = store->load();
-  if (!loaded.ok()) {
-    unread = loaded.error().message();
-    logger.error(cat("records: ", unread, ": nothing that is there is removed"));
-    return;
-  }
-  for (const auto& record : loaded->broken) note_broken(*this, record);
+Result<> Engine::Core::recover() {
+  // An engine that lists nothing while pods run is worse than none: a kubelet would make each pod
+  // a second time beside itself, and a collection would take what they stand on.
+  auto loaded = FLUYT_TRY_CONTEXT(
+      store->load(),
+      cat(now()->root, "/engine.db: the records of pods and containers cannot be read"));
+  for (const auto& record : loaded.broken) note_broken(*this, record);
   std::vector<Container> strays;
-  fill_tables(*this, std::move(loaded).value(), strays);
+  fill_tables(*this, std::move(loaded), strays);
   for (const auto& entry : sandboxes()) {
     const bool elsewhere = is_of_another_boot(*this, *entry->value());
     if (!elsewhere && entry->value()->reason == kStopping)
@@ -266,6 +266,7 @@ void Engine::Core::recover() {
   remove_orphans(*this);
   collect_later();
   renew_monitors();
+  return {};
 }
 
 }  // namespace fluyt::engine

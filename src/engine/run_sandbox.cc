@@ -207,7 +207,8 @@ network::SandboxNetwork network_of(const Sandbox& sandbox) {
 }
 
 Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
-                                        const std::string& runtime_handler) {
+                                        const std::string& runtime_handler,
+                                        const GivenUp& given_up) {
   trace::Request walk(core_->traces, "RunPodSandbox");
   const auto first = core_->begin_call();
   const auto options = core_->now();
@@ -228,8 +229,16 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   using Kind = Names<SandboxName>::Claim::Kind;
   using Keep = Names<SandboxName>::Keep;
   const auto claim = core_->sandbox_names.claim(config.name, sandbox.id);
-  if (claim.kind == Kind::kUnderWay) return claim.outcome.get();
+  if (claim.kind == Kind::kUnderWay)
+    return core_->joined(&Core::get_sandbox, claim.outcome.get(), given_up);
   if (claim.kind == Kind::kTaken) {
+    const auto holder = core_->get_sandbox(claim.holder);
+    const SandboxPtr had = holder.ok() ? (*holder)->value() : nullptr;
+    if (had && had->state == SandboxState::kReady && had->config == config &&
+        had->runtime_handler == runtime_handler && (*holder)->undelivered.exchange(false)) {
+      (*holder)->undelivered = Core::is_given_up(given_up);
+      return had->id;
+    }
     return Error(Code::kAlreadyExists,
                  cat("metadata: the name ", quote(config.name.name), " in namespace ",
                      quote(config.name.name_space), " with uid ", quote(config.name.uid),
@@ -238,6 +247,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   const auto entry = std::make_shared<SandboxEntry>(std::move(sandbox));
   walk.of(entry->value()->id);
   const Result<std::string> outcome = walk.ended(record_and_make(*core_, entry));
+  entry->undelivered = outcome.ok() && Core::is_given_up(given_up);
   const bool exists = entry->value()->state != SandboxState::kCreating;
   core_->sandbox_names.settle(config.name, outcome, exists ? Keep::kYes : Keep::kNo);
   return outcome;

@@ -41,14 +41,11 @@ ContainerMetrics read(Engine::Core& core, const Sandbox& sandbox, const Containe
 }  // namespace
 
 std::vector<SandboxMetrics> Engine::list_sandbox_metrics() {
-  std::vector<std::string> ids;
-  std::map<std::string, std::vector<ContainerPtr>> inside;
-  for (const auto& container : list_containers({})) {
-    if (container->state != ContainerState::kRunning) continue;
-    ids.push_back(container->id);
-    inside[container->sandbox_id].push_back(container);
-  }
-  const auto layers = core_->layer_usage.get(ids, Deadline::after_ms(kFirstLayerMs));
+  RunningBySandbox inside = running_by_sandbox(*core_);
+  std::vector<ContainerPtr> everywhere;
+  for (const auto& [id, running] : inside)
+    everywhere.insert(everywhere.end(), running.begin(), running.end());
+  const LayerFigures layers = read_layers(*core_, everywhere);
   std::vector<SandboxMetrics> all;
   for (const auto& sandbox : list_sandboxes({})) {
     if (sandbox->state != SandboxState::kReady) continue;

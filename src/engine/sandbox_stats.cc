@@ -35,10 +35,11 @@ Usage usage_of_pod(Engine::Core& core, const Sandbox& sandbox,
   return sum_of(all, now);
 }
 
-SandboxStats read(Engine::Core& core, const SandboxPtr& sandbox) {
+SandboxStats read(Engine::Core& core, const SandboxPtr& sandbox,
+                  const std::vector<ContainerPtr>& running, const LayerFigures& layers) {
   SandboxStats stats;
   stats.sandbox = sandbox;
-  stats.containers = read_stats(core, running_in(core, sandbox->id));
+  stats.containers = read_stats(core, running, layers);
   stats.usage = usage_of_pod(core, *sandbox, stats.containers);
   if (stats.usage.cpu_usage_ns) {
     stats.usage.cpu_nano_cores =
@@ -57,13 +58,25 @@ Result<SandboxStats> Engine::sandbox_stats(const std::string& id) {
     return Error(Code::kFailedPrecondition,
                  cat("sandbox ", sandbox->id, " is ", name_of(sandbox->state), ": expected ready"));
   }
-  return read(*core_, sandbox);
+  const std::vector<ContainerPtr> running = running_in(*core_, sandbox->id);
+  return read(*core_, sandbox, running, read_layers(*core_, running));
 }
 
 std::vector<SandboxStats> Engine::list_sandbox_stats(const SandboxFilter& filter) {
+  const RunningBySandbox running = running_by_sandbox(*core_);
+  std::vector<SandboxPtr> ready = list_sandboxes(filter);
+  std::erase_if(ready, [](const auto& sandbox) { return sandbox->state != SandboxState::kReady; });
+  std::vector<ContainerPtr> inside;
+  for (const auto& sandbox : ready) {
+    const auto its = running.find(sandbox->id);
+    if (its != running.end()) inside.insert(inside.end(), its->second.begin(), its->second.end());
+  }
+  const LayerFigures layers = read_layers(*core_, inside);
   std::vector<SandboxStats> all;
-  for (const auto& sandbox : list_sandboxes(filter)) {
-    if (sandbox->state == SandboxState::kReady) all.push_back(read(*core_, sandbox));
+  for (const auto& sandbox : ready) {
+    const auto its = running.find(sandbox->id);
+    all.push_back(read(*core_, sandbox,
+                       its == running.end() ? std::vector<ContainerPtr>() : its->second, layers));
   }
   return all;
 }

@@ -70,6 +70,7 @@ class SqliteStore final : public Store {
     return write("DELETE FROM container WHERE id = ?1", {id});
   }
   Result<> erase_broken(const BrokenRecord& record) override {
+    FLUYT_TRY(erase(record.kind, record.id));
     return write("DELETE FROM broken WHERE kind = ?1 AND id = ?2", {record.kind, record.id});
   }
 
@@ -80,7 +81,7 @@ class SqliteStore final : public Store {
       if (parsed.ok() && parsed->id == id) {
         loaded.sandboxes.push_back(std::move(parsed).value());
       } else {
-        FLUYT_TRY(set_aside("sandbox", id, record, parsed));
+        set_aside(loaded, "sandbox", id, record, parsed);
       }
     }
     for (const auto& [id, record] : FLUYT_TRY(rows("SELECT id, record FROM container"))) {
@@ -88,7 +89,7 @@ class SqliteStore final : public Store {
       if (parsed.ok() && parsed->id == id) {
         loaded.containers.push_back(std::move(parsed).value());
       } else {
-        FLUYT_TRY(set_aside("container", id, record, parsed));
+        set_aside(loaded, "container", id, record, parsed);
       }
     }
     for (const auto& [name, reason] :
@@ -100,13 +101,22 @@ class SqliteStore final : public Store {
   }
 
  private:
+  // On a disk that takes no writes it stays where it is, known as broken all the same.
   template <class T>
-  Result<> set_aside(const std::string& kind, const std::string& id, const std::string& record,
-                     const Result<T>& parsed) {
+  void set_aside(Loaded& loaded, const std::string& kind, const std::string& id,
+                 const std::string& record, const Result<T>& parsed) {
     const std::string reason =
         parsed.ok() ? cat("holds the id ", quote(parsed->id)) : parsed.error().message();
-    FLUYT_TRY(write("INSERT OR REPLACE INTO broken VALUES (?1, ?2, ?3, ?4, ?5)",
-                    {kind, id, record, reason, format_rfc3339_nano(now_unix_ns())}));
+    const bool moved = write("INSERT OR REPLACE INTO broken VALUES (?1, ?2, ?3, ?4, ?5)",
+                             {kind, id, record, reason, format_rfc3339_nano(now_unix_ns())})
+                           .ok();
+    if (moved) {
+      (void)erase(kind, id);  // what fails is done at the next start
+    } else {
+      loaded.broken.push_back({kind, id, reason});
+    }
+  }
+  Result<> erase(const std::string& kind, const std::string& id) {
     return kind == "sandbox" ? erase_sandbox(id) : erase_container(id);
   }
 

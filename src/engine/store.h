@@ -35,9 +35,10 @@ class Store {
     std::vector<Container> containers;
     std::vector<BrokenRecord> broken;  // set aside now or by an earlier start
   };
-  /// Forgets a record that was set aside.
+  /// Forgets a record that was set aside, and a good one of the same id.
   virtual Result<> erase_broken(const BrokenRecord& record) = 0;
-  /// Everything. A record that cannot be read goes to the table `broken` with the reason.
+  /// Everything. A record that cannot be read goes to the table `broken` with the reason; an error
+  /// is of the whole database, as sqlite tells it.
   virtual Result<Loaded> load() = 0;
 };
 

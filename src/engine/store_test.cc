@@ -116,6 +116,24 @@ TEST_F(StoreTest, ABrokenRecordIsSetAsideAndTheOthersLoad) {
   }
 }
 
+TEST_F(StoreTest, ABrokenRecordIsKnownWhereNothingCanBeWrittenToo) {
+  ASSERT_TRUE(store_->put(full_sandbox()).ok());
+  damage(
+      "INSERT INTO sandbox VALUES ('bad', '{');"
+      "CREATE TRIGGER full BEFORE INSERT ON broken BEGIN SELECT RAISE(ABORT, 'full'); END");
+  for (int start = 0; start < 2; ++start) {
+    reopen();
+    const auto loaded = store_->load();
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message();
+    EXPECT_EQ(loaded->sandboxes.size(), 1U);
+    ASSERT_EQ(loaded->broken.size(), 1U);
+    EXPECT_EQ(loaded->broken[0].id, "bad");
+  }
+  // Forgotten, it does not come back.
+  ASSERT_TRUE(store_->erase_broken({"sandbox", "bad", ""}).ok());
+  EXPECT_TRUE(store_->load()->broken.empty());
+}
+
 TEST(Records, FieldsOfAnotherReleaseDoNoHarm) {
   const auto sandbox = parse_sandbox_record(R"({"id": "5a", "colour": "blue"})");
   ASSERT_TRUE(sandbox.ok());

@@ -12,13 +12,17 @@ import host
 SCRIPT = "echo kept > /written; while true; do cat /written || echo lost; sleep 0.02; done"
 
 
-def in_database(engine, *statement):
-    """Carried out while no fluytd is there."""
-    engine.kill()
+def change_database(engine, *statement):
     database = sqlite3.connect(engine.root + "/engine/engine.db")
     with database:
         database.execute(*statement)
     database.close()
+
+
+def in_database(engine, *statement):
+    """Carried out while no fluytd is there."""
+    engine.kill()
+    change_database(engine, *statement)
     engine.start()
 
 
@@ -79,13 +83,19 @@ def test_a_record_that_is_set_aside(engine, running, table):
     assert found == {f"record {table} {damaged}", f"record container {container}"}
 
 
-def test_no_record_can_be_read(engine, cri, running):
+def test_without_its_records_it_does_not_start(engine, cri, running):
+    """Else a kubelet would be told that no pod runs, and make each a second time."""
     _, container, written = running
-    in_database(engine, "ALTER TABLE container RENAME COLUMN record TO other")
-    engine.fluyt("gc")
+    engine.kill()
+    change_database(engine, "ALTER TABLE container RENAME COLUMN record TO other")
+    logged = os.path.getsize(engine.log)
+    engine.start(wait=False)
+    assert engine.process.wait(timeout=30) == 1
+    with open(engine.log, encoding="utf-8") as log:
+        log.seek(logged)
+        assert f"{engine.root}/engine/engine.db: the records of pods and containers cannot be read" in log.read()
     assert os.path.exists(written)
-    found = records_found(engine)
-    assert len(found) == 1 and "was not read at the start" in found[0], found
-    in_database(engine, "ALTER TABLE container RENAME COLUMN other TO record")
+    change_database(engine, "ALTER TABLE container RENAME COLUMN other TO record")
+    engine.start()
     cri.wait_served()
     assert cri.status(container).state == c.RUNNING

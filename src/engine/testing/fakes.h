@@ -49,6 +49,7 @@ struct FakeWorld {
   std::atomic<bool> adopts_fail{false};  // the monitor is there and does not answer
   std::atomic<bool> lists_fail{false};
   std::atomic<bool> clients_lost{false};  // their monitors are gone
+  std::function<void()> at_root_usage;
   std::function<void()> at_shutdown;
   std::function<void(const std::string& id)> at_checkpoint;
   std::function<void()> at_detach;
@@ -103,6 +104,7 @@ class FakeImages final : public image::ImageStore {
   }
   Result<> probe_ids() override { return world_.check("probe_ids"); }
   Result<> remove_root(const std::string& id) override {
+    FLUYT_TRY(world_.check("remove_root"));
     const std::scoped_lock lock(world_.mutex);
     world_.roots.erase(id);
     return {};
@@ -110,7 +112,10 @@ class FakeImages final : public image::ImageStore {
   Result<std::vector<std::string>> list_roots() override {
     return std::vector<std::string>(world_.roots.begin(), world_.roots.end());
   }
-  Result<image::FsUsage> root_usage(const std::string&) override { return image::FsUsage{}; }
+  Result<image::FsUsage> root_usage(const std::string&) override {
+    if (world_.at_root_usage) world_.at_root_usage();
+    return image::FsUsage{};
+  }
   Result<image::FsUsage> fs_usage() override { return image::FsUsage{}; }
   Result<std::optional<std::string>> read_image_file(const std::string&, const std::string&,
                                                      size_t) override {
