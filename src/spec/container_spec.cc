@@ -206,6 +206,13 @@ Result<std::string> apparmor_of(const Security& security, const Host& host) {
   if (!host.apparmor || asked.type == ProfileType::kUnconfined || security.privileged) {
     return std::string();
   }
+  // Who says nothing gets what there is; who asks for confinement by name is not left without.
+  if (security.apparmor && host.apparmor_default.empty()) {
+    return Error(Code::kFailedPrecondition,
+                 cat(kSecurity,
+                     "apparmor: RuntimeDefault: the profile fluyt-default is not loaded: "
+                     "apparmor_parser --replace /etc/apparmor.d/fluyt-default"));
+  }
   return host.apparmor_default;
 }
 

@@ -356,6 +356,23 @@ TEST(Security, UnsaidSeccompIsUnconfinedAndAnEmptyProfileIsTheDefault) {
               HasSubstr("seccomp: \"Localhost\""));
 }
 
+TEST(Security, AnApparmorProfileThatIsAskedForIsThereOrRefused) {
+  const auto on_a_host_without_ours = [](std::optional<ApparmorProfile> asked, bool privileged) {
+    return [asked, privileged](Given& given) {
+      given.container.security.apparmor = asked;
+      given.container.security.privileged = privileged;
+      given.sandbox.privileged = privileged;
+      given.host.apparmor = true;
+      given.host.apparmor_default.clear();
+    };
+  };
+  const ApparmorProfile usual{.type = ProfileType::kRuntimeDefault, .localhost = {}};
+  EXPECT_THAT(why(on_a_host_without_ours(usual, false)),
+              HasSubstr("apparmor: RuntimeDefault: the profile fluyt-default is not loaded"));
+  EXPECT_EQ(made_with(on_a_host_without_ours(std::nullopt, false)).process->apparmor_profile, "");
+  EXPECT_EQ(made_with(on_a_host_without_ours(usual, true)).process->apparmor_profile, "");
+}
+
 TEST(Security, Apparmor) {
   const auto profile = [](ProfileType type, bool host_has) {
     return made_with([&](Given& given) {
