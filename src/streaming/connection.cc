@@ -88,41 +88,71 @@ void keep_alive(int socket) {
   (void)::setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
 }
 
+class Place;
+
 struct Shared {
   Loop& loop;
   DoorOptions options;
   Admission& admission;
   std::list<std::weak_ptr<Wire>> wires;
-  size_t connections = 0;
+  std::list<Place*> guests = {};  // the oldest first
+  size_t sessions = 0;
   bool closed = false;
 };
 
-/// Counts a connection as long as it lives, whichever object holds it.
+/// Counts a session as long as it lives, whichever object holds it.
 class Ticket {
  public:
   explicit Ticket(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {
-    ++shared_->connections;
+    ++shared_->sessions;
   }
   Ticket(const Ticket&) = delete;
   Ticket& operator=(const Ticket&) = delete;
-  ~Ticket() { --shared_->connections; }
+  ~Ticket() { --shared_->sessions; }
 
  private:
   std::shared_ptr<Shared> shared_;
 };
 
+/// That of a guest among all of them, until it leaves or is ended for another.
+class Place {
+ public:
+  explicit Place(std::shared_ptr<Shared> shared)
+      : shared_(std::move(shared)), at_(shared_->guests.insert(shared_->guests.end(), this)) {}
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  virtual ~Place() { leave(); }
+  void leave() {
+    if (std::exchange(left_, true)) return;
+    shared_->guests.erase(at_);
+  }
+  virtual void end() = 0;
+
+ protected:
+  Shared& shared() { return *shared_; }
+  std::shared_ptr<Ticket> become_session() {
+    leave();
+    return std::make_shared<Ticket>(shared_);
+  }
+
+ private:
+  std::shared_ptr<Shared> shared_;
+  std::list<Place*>::iterator at_;
+  bool left_ = false;
+};
+
 /// A client before its upgrade.
 template <class Stream>
-class Guest : public std::enable_shared_from_this<Guest<Stream>> {
+class Guest final : public Place, public std::enable_shared_from_this<Guest<Stream>> {
  public:
-  Guest(std::shared_ptr<Shared> shared, Stream stream, std::shared_ptr<void> keep)
-      : shared_(std::move(shared)), keep_(std::move(keep)), stream_(std::move(stream)) {
+  Guest(std::shared_ptr<Shared> shared, Stream stream)
+      : Place(std::move(shared)), stream_(std::move(stream)) {
     parser_.header_limit(kMaxHead);
     parser_.body_limit(0);
   }
 
   void begin() {
-    late_ = shared_->loop.after(shared_->options.request_ms, [this] { end(); });
+    late_ = shared().loop.after(shared().options.request_ms, [this] { end(); });
     if constexpr (std::is_same_v<Stream, TlsStream>) {
       stream_.async_handshake(asio::ssl::stream_base::server,
                               [self = this->shared_from_this()](error_code failed) {
@@ -176,8 +206,15 @@ class Guest : public std::enable_shared_from_this<Guest<Stream>> {
     auto decided = decide(head());
     if (auto* refusal = std::get_if<Refusal>(&decided)) return refuse(std::move(*refusal));
     auto& upgrade = std::get<Upgrade>(decided);
-    Admission::Open open = shared_->admission.admit(upgrade);
+    if (shared().sessions >= shared().options.max_connections) {
+      // Its token stays good.
+      return refuse({.status = 503,
+                     .text = cat("there are ", shared().sessions, " sessions, as many as may be"),
+                     .headers = {}});
+    }
+    Admission::Open open = shared().admission.admit(upgrade);
     if (!open) return refuse(unknown_token());
+    keep_ = become_session();
     if (std::holds_alternative<SpdyUpgrade>(upgrade.how)) {
       change_to_spdy(upgrade, std::move(open));
     } else {
@@ -195,14 +232,14 @@ class Guest : public std::enable_shared_from_this<Guest<Stream>> {
                       [self = this->shared_from_this(), open](error_code failed, size_t /*size*/) {
                         if (failed) return;
                         self->hand_over(std::make_shared<ByteWire<Stream>>(
-                                            self->shared_->loop, self->shared_->options.limits,
+                                            self->shared().loop, self->shared().options.limits,
                                             std::move(self->stream_), std::move(self->keep_)),
                                         open);
                       });
   }
 
   void change_to_websocket(const Upgrade& upgrade, Admission::Open open) {
-    accept_websocket(shared_->loop, shared_->options.limits, std::move(stream_), parser_.get(),
+    accept_websocket(shared().loop, shared().options.limits, std::move(stream_), parser_.get(),
                      upgrade, std::move(keep_),
                      [self = this->shared_from_this(), open](std::shared_ptr<Wire> wire) {
                        if (wire) self->hand_over(std::move(wire), open);
@@ -211,9 +248,9 @@ class Guest : public std::enable_shared_from_this<Guest<Stream>> {
 
   void hand_over(std::shared_ptr<Wire> wire, const Admission::Open& open) {
     late_.reset();
-    if (shared_->closed) return;
-    shared_->wires.remove_if([](const std::weak_ptr<Wire>& old) { return old.expired(); });
-    shared_->wires.emplace_back(wire);
+    if (shared().closed) return;
+    shared().wires.remove_if([](const std::weak_ptr<Wire>& old) { return old.expired(); });
+    shared().wires.emplace_back(wire);
     auto handler = open(wire);
     wire->start(std::move(handler));
   }
@@ -245,12 +282,11 @@ class Guest : public std::enable_shared_from_this<Guest<Stream>> {
         });
   }
 
-  void end() {
+  void end() override {
     error_code ignored;
     beast::get_lowest_layer(stream_).close(ignored);
   }
 
-  std::shared_ptr<Shared> shared_;
   std::shared_ptr<void> keep_;
   Stream stream_;
   beast::flat_buffer buffer_{kMaxHead};
@@ -317,7 +353,7 @@ class AsioDoor final : public Door {
     pause_.reset();
   }
 
-  size_t connections() const override { return shared_->connections; }
+  size_t connections() const override { return shared_->sessions + shared_->guests.size(); }
 
   void close() override {
     shared_->closed = true;
@@ -344,21 +380,19 @@ class AsioDoor final : public Door {
   }
 
   void welcome(tcp::socket socket) {
-    if (shared_->connections >= shared_->options.max_connections) {
-      logger_.warn(cat("streaming: ", shared_->connections, " connections: one more is refused"));
-      return;
+    while (shared_->guests.size() >= shared_->options.max_guests) {
+      Place& oldest = *shared_->guests.front();
+      oldest.leave();
+      oldest.end();
     }
     error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
     keep_alive(socket.native_handle());
-    auto keep = std::make_shared<Ticket>(shared_);
-    if (tls_ == nullptr) {
-      std::make_shared<Guest<PlainStream>>(shared_, std::move(socket), std::move(keep))->begin();
-      return;
-    }
+    if (tls_ == nullptr)
+      return std::make_shared<Guest<PlainStream>>(shared_, std::move(socket))->begin();
     const auto context = tls_->context();
     TlsStream stream(std::move(socket), *context);
-    std::make_shared<Guest<TlsStream>>(shared_, std::move(stream), std::move(keep))->begin();
+    std::make_shared<Guest<TlsStream>>(shared_, std::move(stream))->begin();
   }
 
   std::shared_ptr<Shared> shared_;

@@ -30,7 +30,10 @@ class Admission {
 struct DoorOptions {
   std::string address;
   uint16_t port = 0;
-  size_t max_connections = 1024;
+  size_t max_connections = 1024;  // that have been upgraded
+  /// Those that have not: who reaches the port and asks for nothing shuts nobody out, as the oldest
+  /// makes room for one more.
+  size_t max_guests = 128;
   int64_t request_ms = 10'000;  // for the handshake and the head of the request
   WireLimits limits;
 };
@@ -52,7 +55,7 @@ class Door {
   /// Closes the listener and nothing else: connections go on. The door itself stays until what was
   /// posted before is done.
   virtual void retire() = 0;
-  virtual size_t connections() const = 0;
+  virtual size_t connections() const = 0;  // of both kinds
   /// Closes the listener and ends every connection.
   virtual void close() = 0;
 };

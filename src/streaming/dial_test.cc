@@ -49,6 +49,25 @@ Listener listen_on(int family) {
   return listener;
 }
 
+/// Runs a loop until the dial has ended.
+Result<sys::Fd> dial(const std::string& netns, uint16_t port, int64_t ms = Dial::kConnectMs) {
+  DialSockets sockets = FLUYT_TRY(open_dial_sockets(netns));
+  const auto loop = Loop::create();
+  std::optional<Result<sys::Fd>> outcome;
+  std::unique_ptr<Dial> dial;
+  dial = Dial::begin(
+      *loop, std::move(sockets), port,
+      [&](Result<sys::Fd> result) {
+        outcome.emplace(std::move(result));
+        dial.reset();  // as its owner may
+        loop->stop();
+      },
+      ms);
+  EXPECT_FALSE(outcome) << "not from within begin()";
+  loop->run();
+  return std::move(*outcome);
+}
+
 void expect_connected(const Listener& listener, const sys::Fd& socket) {
   const sys::Fd other = *sys::accept_from(listener.socket);
   ASSERT_TRUE(sys::write_all(socket, "hello").ok());
@@ -79,6 +98,42 @@ TEST(Dial, SaysWhatIp4Said) {
   ASSERT_FALSE(socket.ok());
   EXPECT_THAT(socket.error().message(),
               HasSubstr(cat("connect(127.0.0.1:", listener.port, ") = ECONNREFUSED")));
+}
+
+TEST(Dial, AServerThatDoesNotAnswerKeepsNobodyButWhoAsked) {
+  const Listener deaf = listen_on(AF_INET);
+  const Listener good = listen_on(AF_INET);
+  // Its queue is full: what comes now is not answered at all.
+  std::vector<sys::Fd> queued;
+  for (int i = 0; i < 32; ++i) {
+    queued.push_back(std::move(open_dial_sockets("")->ip4));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(deaf.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    (void)::connect(queued.back().raw(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+  }
+  const auto loop = Loop::create();
+  std::vector<std::string> order;
+  std::vector<std::unique_ptr<Dial>> dials;
+  for (int i = 0; i < 3; ++i) {
+    dials.push_back(Dial::begin(
+        *loop, *open_dial_sockets(""), deaf.port,
+        [&](const Result<sys::Fd>& result) {
+          ASSERT_FALSE(result.ok());
+          EXPECT_EQ(result.error().code(), Code::kDeadlineExceeded) << result.error().message();
+          order.emplace_back("late");
+          if (order.size() == 4) loop->stop();
+        },
+        300));
+  }
+  dials.push_back(
+      Dial::begin(*loop, *open_dial_sockets(""), good.port, [&](const Result<sys::Fd>& result) {
+        EXPECT_TRUE(result.ok());
+        order.emplace_back("good");
+      }));
+  loop->run();
+  EXPECT_EQ(order, (std::vector<std::string>{"good", "late", "late", "late"}));
 }
 
 TEST(Dial, EntersAnotherNetworkWithoutTakingItsCallerAlong) {

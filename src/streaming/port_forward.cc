@@ -29,6 +29,7 @@ struct Forwarded {
   std::optional<uint32_t> data;
   std::optional<uint32_t> error;
   std::unique_ptr<Loop::Timer> late;
+  std::unique_ptr<Dial> dial;
   std::string early;        // bytes of the client from before the connection
   bool input_done = false;  // the client sends nothing more
   bool output_done = false;
@@ -76,6 +77,7 @@ class PortForward final : public Wire::Handler,
   void on_stream_reset(uint32_t id) override;
 
   void dial_for(const ForwardedPtr& one);
+  void connect_from(const ForwardedPtr& one, Result<DialSockets> sockets);
   void dialled(const ForwardedPtr& one, Result<sys::Fd> socket);
   Result<> connect(const ForwardedPtr& one, sys::Fd socket);
   void output(const ForwardedPtr& one, std::string_view bytes);
@@ -168,22 +170,31 @@ void PortForward::on_stream_reset(uint32_t id) {
 void PortForward::dial_for(const ForwardedPtr& one) {
   one->late.reset();
   context_.workers.post([weak = weak_from_this(), &context = context_, one, id = call_.sandbox_id] {
-    const auto connect = [&]() -> Result<sys::Fd> {
+    const auto open = [&]() -> Result<DialSockets> {
       const auto sandbox = FLUYT_TRY(context.engine.get_sandbox(id));
       if (sandbox->state != engine::SandboxState::kReady) {
         return Error(Code::kFailedPrecondition, "the sandbox is not ready any more");
       }
-      return dial(sandbox->namespaces.network, one->port);
+      return open_dial_sockets(sandbox->namespaces.network);
     };
-    auto socket = std::make_shared<Result<sys::Fd>>(connect());
-    context.loop.post([weak, one, socket] {
-      if (const auto self = weak.lock()) self->dialled(one, std::move(*socket));
+    auto sockets = std::make_shared<Result<DialSockets>>(open());
+    context.loop.post([weak, one, sockets] {
+      if (const auto self = weak.lock()) self->connect_from(one, std::move(*sockets));
     });
   });
 }
 
-void PortForward::dialled(const ForwardedPtr& one, Result<sys::Fd> socket) {
+void PortForward::connect_from(const ForwardedPtr& one, Result<DialSockets> sockets) {
   if (!is_here(one) || by_request_[one->request] != one) return;  // the client did not wait
+  if (!sockets.ok()) return fail(one, sockets.error().message());
+  one->dial = Dial::begin(context_.loop, std::move(*sockets), one->port,
+                          [this, weak = std::weak_ptr(one)](Result<sys::Fd> socket) {
+                            if (const auto kept = weak.lock()) dialled(kept, std::move(socket));
+                          });
+}
+
+void PortForward::dialled(const ForwardedPtr& one, Result<sys::Fd> socket) {
+  one->dial.reset();
   auto connected =
       socket.ok() ? connect(one, std::move(*socket)) : Result<>(std::move(socket).error());
   if (!connected.ok()) fail(one, connected.error().message());
@@ -241,6 +252,10 @@ void PortForward::forget(const ForwardedPtr& one) {
   if (one->error) by_stream_.erase(*one->error);
   const ForwardedPtr kept = one;
   by_request_.erase(kept->request);
+  // What would call us does not any more, though we may go before the pair does.
+  kept->late.reset();
+  kept->dial.reset();
+  kept->idle.reset();
   // A source may be calling us: it goes with the last who holds the pair.
   context_.loop.post([kept] {});
 }

@@ -193,7 +193,7 @@ std::vector<Key> streaming_keys() {
        .doc = "Seconds that a client has to make its streams.",
        .field = field(FLUYT_AT(streaming.streams_ms), seconds(kHour))},
       {.name = "cri.streaming.max_connections",
-       .doc = "Connections at a time; 1 to 100000.",
+       .doc = "Sessions at a time; 1 to 100000. Who has not asked for one yet is not counted.",
        .field = field(FLUYT_AT(streaming.max_connections), count(1, kMostConnections))},
   };
 }
