@@ -99,6 +99,58 @@ def test_empty_messages(cri):
         assert code in ("INVALID_ARGUMENT", "NOT_FOUND") and message
 
 
+def requests_of(service):
+    """Each unary RPC of a service, with its request's type."""
+    names = {"runtime": "RuntimeService", "images": "ImageService"}
+    for method in c.pb.DESCRIPTOR.services_by_name[names[service]].methods:
+        if not method.server_streaming:
+            yield method.name, getattr(c.pb, method.input_type.name)
+
+
+# What takes no id, or means everything by none.
+OF_NO_OBJECT = {"Version", "ListPodSandbox", "ListContainers", "ListContainerStats", "ListPodSandboxStats", "ListPodSandboxMetrics",
+                "ListMetricDescriptors", "Status", "RuntimeConfig", "UpdateRuntimeConfig", "ListImages", "ImageFsInfo"}
+# Of what is not there it is success, or an answer without it (idempotence: api.proto).
+GONE_IS_FINE = {"StopPodSandbox", "RemovePodSandbox", "StopContainer", "RemoveContainer", "ImageStatus", "RemoveImage"}
+
+
+@pytest.mark.parametrize("service", ["runtime", "images"])
+def test_ids_that_are_empty_or_unknown(cri, unchanged, service):
+    tried = 0
+    for name, request in requests_of(service):
+        if name in OF_NO_OBJECT:
+            continue
+        call = getattr(getattr(cri, service), name)
+        code, message = c.error_of(call, request(), timeout=20)
+        assert code in ("INVALID_ARGUMENT", "NOT_FOUND") and message, (name, code, message)
+        fields = [each.name for each in request.DESCRIPTOR.fields if each.name in ("pod_sandbox_id", "container_id")]
+        if not fields:
+            continue
+        tried += 1
+        asked = request(**{fields[0]: "feed"})
+        if name in GONE_IS_FINE:
+            call(asked, timeout=20)
+            continue
+        code, message = c.error_of(call, asked, timeout=20)
+        assert (code == "NOT_FOUND" and "feed" in message) or code == "INVALID_ARGUMENT", (name, code, message)
+    assert tried >= 14 or service == "images"
+
+
+@pytest.mark.parametrize("service", ["runtime", "images"])
+def test_messages_that_are_too_long(engine, unchanged, service):
+    """The limit is that of other engines, 16 MiB: the answer says so, and the connection serves on."""
+    client = c.Client(engine.socket, engine.folder + "/logs", options=[("grpc.max_send_message_length", -1)])
+    try:
+        for name, request in requests_of(service):
+            asked = request()
+            asked.MergeFromString(b"\xfa\x3e\x80\x80\x80\x09" + bytes(18 << 20))  # a field 999 that nobody knows
+            code, message = c.error_of(getattr(getattr(client, service), name), asked, timeout=60)
+            assert code == "RESOURCE_EXHAUSTED" and message, (name, code, message)
+        assert client.runtime.Version(c.pb.VersionRequest(), timeout=10).runtime_name == "fluyt"
+    finally:
+        client.close()
+
+
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "climb", "absolute", "symlinked folder"])
 def test_log_path(cri, busybox, pod, tmp_path, kind):
     sandbox, config = pod

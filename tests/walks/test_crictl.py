@@ -2,11 +2,22 @@
 
 import json
 import os
+import subprocess
 
 import harness
 import pytest
 
 pytestmark = pytest.mark.skipif(not os.path.exists(harness.crictl()), reason="crictl is not built: Go is not installed")
+
+
+def test_crictl_by_itself(tmp_path):
+    """What asks no engine."""
+    config = str(tmp_path / "crictl.yaml")
+    run = lambda *words: subprocess.run([harness.crictl(), "--config", config, *words], check=True, capture_output=True, text=True).stdout
+    (tmp_path / "crictl.yaml").write_text("", encoding="ascii")
+    assert "runtime-endpoint" in run("config", "--help") and "complete" in run("completion", "bash")
+    run("config", "--set", "timeout=7")
+    assert run("config", "--get", "timeout").strip() in ("7", "7s")
 
 
 def test_crictl_walk(engine, busybox, tmp_path):
@@ -39,11 +50,20 @@ def test_crictl_walk(engine, busybox, tmp_path):
     assert made[:12] in run("ps").stdout
     assert sandbox[:12] in run("pods").stdout
     assert made[:12] in run("stats").stdout
+    follower = subprocess.Popen([harness.crictl(), "-r", "unix://" + engine.socket, "logs", "-f", made], stdout=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL, text=True)
+    assert follower.stdout.readline() == "hello\n"
+    assert "cgroup" in run("runtime-config").stdout.lower()
+    run("update-runtime-config", "--pod-cidr", "10.88.0.0/16")
     run("stop", "-t", "1", made)
+    assert follower.wait(timeout=30) == 0, "logs -f ends with its container"
     assert json.loads(run("inspect", made).stdout)["status"]["state"] == "CONTAINER_EXITED"
     run("rm", made)
     run("stopp", sandbox)
     run("rmp", sandbox)
     assert sandbox[:12] not in run("pods").stdout
+    ran = run("run", "--with-pull", str(container), str(pod)).stdout.split()[-1]
+    harness.wait_for(lambda: "hello" in run("logs", ran).stdout, "the log of what was run at once")
+    run("rmp", "-f", run("inspect", "-o", "go-template", "--template", "{{.info.sandboxID}}", ran).stdout.strip())
     run("rmi", busybox)
     assert "walk/busybox" not in run("images").stdout

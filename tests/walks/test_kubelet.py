@@ -1,9 +1,12 @@
 """A real kubelet, standalone with static pods: what it asks of a runtime for years, in ten kinds of pod."""
 
+import contextlib
 import glob
 import hashlib
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -107,6 +110,7 @@ def test_init_and_sidecar(kubelet, engine, busybox, run):
                    volumes=[{"name": "share", "emptyDir": {}}]))
     assert log_of(kubelet, name, "main").split() == ["first", "sidecar", "last"]
     rows = kubelet.containers(name)
+    assert {row["image"] for row in rows.values()} == {busybox}
     assert rows["first"]["state"]["terminated"]["reason"] == "Completed"
     assert "running" in rows["sidecar"]["state"]
     before = restarts(kubelet, name, "sidecar")
@@ -418,13 +422,26 @@ def test_stats(kubelet, engine, busybox, run):
     assert f"container_memory_working_set_bytes{{{labels}}}" in resource
 
 
-def test_stats_from_the_runtime(kubelet, engine, busybox):
-    """PodAndContainerStatsFromCRI: what cAdvisor told before comes from the runtime, each series with its pod's labels."""
-    kubelet.stop()
+@contextlib.contextmanager
+def with_gates(kubelet, *names):
+    """The kubelet started anew with feature gates on; as it was, afterwards."""
     gates = dict(kubelet.config["featureGates"])
-    kubelet.config["featureGates"] = {**gates, "PodAndContainerStatsFromCRI": True}
+    kubelet.stop()
+    kubelet.config["featureGates"] = {**gates, **{name: True for name in names}}
     kubelet.start()
     try:
+        yield
+    finally:
+        for manifest in os.listdir(kubelet.manifests):
+            os.unlink(os.path.join(kubelet.manifests, manifest))
+        kubelet.stop()
+        kubelet.config["featureGates"] = gates
+        kubelet.start()
+
+
+def test_stats_from_the_runtime(kubelet, engine, busybox):
+    """PodAndContainerStatsFromCRI: what cAdvisor told before comes from the runtime, each series with its pod's labels."""
+    with with_gates(kubelet, "PodAndContainerStatsFromCRI"):
         kubelet.apply(pod("cristats", busybox, {"name": "main", "command": ["sh", "-c", "while true; do :; done"]}))
         kubelet.wait_ready("cristats")
 
@@ -432,7 +449,9 @@ def test_stats_from_the_runtime(kubelet, engine, busybox):
             lines = kubelet.get("/metrics/cadvisor")[1].splitlines()
             return [line for line in lines if 'pod="cristats-walk"' in line]
         lines = harness.wait_for(lambda: len(series()) > 20 and series(), "the pod's series", 60)
-        assert all('namespace="default"' in line and 'container="' in line for line in lines)
+        # Of whichever pod or container, so that one without labels is seen as well.
+        of_pods = [line for line in kubelet.get("/metrics/cadvisor")[1].splitlines() if line.startswith("container_")]
+        assert not [line for line in of_pods if not all(label + '="' in line for label in ("namespace", "pod", "container"))]
         names = {line.split("{")[0] for line in lines if 'container="main"' in line}
         assert {"container_cpu_usage_seconds_total", "container_memory_working_set_bytes",
                 "container_memory_rss", "container_start_time_seconds"} <= names
@@ -440,8 +459,40 @@ def test_stats_from_the_runtime(kubelet, engine, busybox):
         told = json.loads(kubelet.get("/stats/summary")[1])
         row = next(row for row in told["pods"] if row["podRef"]["name"] == "cristats-walk")
         assert row["memory"]["workingSetBytes"] > 0 and row["network"]["name"]
-    finally:
         kubelet.delete("cristats")
-        kubelet.stop()
-        kubelet.config["featureGates"] = gates
-        kubelet.start()
+
+
+def test_told_by_events_and_streamed_lists(kubelet, engine, busybox):
+    """EventedPLEG and CRIListStreaming: what happens comes by GetContainerEvents, and relists by the streaming lists."""
+    def counted(name):
+        lines = kubelet.get("/metrics")[1].splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    with with_gates(kubelet, "EventedPLEG", "CRIListStreaming"):
+        assert counted("kubelet_evented_pleg_connection_success_count") > 0
+        kubelet.apply(pod("told", busybox,
+                          {"name": "main", "command": ["sh", "-c", "touch /tmp/ok; exec sleep 1000"], "livenessProbe": {
+                              "exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 1}},
+                          {"name": "crash", "command": ["sh", "-c", "sleep 0.5; exit 3"]},
+                          {"name": "steady", "command": ["sleep", "1000"]}))
+        harness.wait_for(lambda: restarts(kubelet, "told", "crash") >= 2, "the one that crashes to be restarted", 60)
+        inside(kubelet, engine, "told", "main", "rm", "/tmp/ok")
+        harness.wait_for(lambda: restarts(kubelet, "told", "main") == 1, "the probe to restart its container", 30)
+        assert restarts(kubelet, "told", "steady") == 0
+        engine.kill()
+        metrics = engine.folder + "/run/metrics.sock"
+        engine.configure(f'[metrics]\nlisten = "unix:{metrics}"\n')
+        engine.start()
+        before = restarts(kubelet, "told", "crash")
+        harness.wait_for(lambda: restarts(kubelet, "told", "crash") > before, "events of the fluytd that came", 60)
+        assert (restarts(kubelet, "told", "main"), restarts(kubelet, "told", "steady")) == (1, 0)
+        connection = http.client.HTTPConnection("fluytd", timeout=20)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(metrics)
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+        connection.close()
+        served = {line.split('method="')[1].split('"')[0] for line in page.splitlines() if line.startswith("fluyt_rpcs_total{")}
+        assert "StreamContainers" in served and "ListContainers" not in served, served
+        kubelet.delete("told")
+        harness.wait_for(lambda: kubelet.pod("told") is None, "pod told to be gone", 60)

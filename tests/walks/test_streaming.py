@@ -237,6 +237,24 @@ def test_crictl_attach(engine, cri, pod, busybox, transport):
     cri.remove(reader)
 
 
+@needs_crictl
+@pytest.mark.parametrize("transport", ["spdy", "websocket"])
+def test_crictl_attach_on_a_terminal(engine, cri, pod, busybox, transport):
+    config = cri.container_config(busybox, ["sh", "-c", "stty -echo; while read line; do echo got $line at $(stty size); done"],
+                                  name="term" + transport)
+    config.stdin, config.stdin_once, config.tty = True, True, True
+    shell = cri.run_container(*pod, config)
+    endpoint = "unix://" + engine.socket
+    terminal = Terminal([harness.crictl(), "-r", endpoint, "-i", endpoint, "attach", "--transport", transport, "-it", shell],
+                        rows=33, columns=99)
+    terminal.type("one\n")
+    terminal.expect("got one at 33 99")
+    terminal.type("\x04")  # the end of its input
+    assert terminal.end() == 0
+    harness.wait_for(lambda: cri.status(shell).state == c.EXITED, "the container to end")
+    cri.remove(shell)
+
+
 def read_until(process, words):
     """What a program says, up to the line with `words`."""
     said = b""
