@@ -51,7 +51,8 @@ struct Scene {
   std::unique_ptr<Fake> mirror;  // in front of it, by hosts.toml
   std::unique_ptr<Fake> other;   // where a redirect or a URL leads
   ImageMaker maker;
-  std::string certs;  // folder of hosts.toml files
+  std::string server;  // what stands behind the mirror; empty: the registry
+  std::string certs;   // folder of hosts.toml files
   PullOptions pull;
   std::string reference;
   std::vector<std::string> shown_elsewhere;  // Authorization headers that `other` saw
@@ -100,11 +101,12 @@ struct Scene {
   }
   void hosts_toml(const std::string& mirror_url, const std::string& more = "") const {
     ASSERT_TRUE(sys::make_dirs(certs + "/registry.test", 0700).ok());
-    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, certs + "/registry.test/hosts.toml",
-                                       cat("server = \"http://", registry->host(), "\"\n[host.\"",
-                                           mirror_url, "\"]\n", more),
-                                       0600)
-                    .ok());
+    ASSERT_TRUE(
+        sys::write_file_atomic(sys::kCwd, certs + "/registry.test/hosts.toml",
+                               cat("server = \"http://", server.empty() ? registry->host() : server,
+                                   "\"\n[host.\"", mirror_url, "\"]\n", more),
+                               0600)
+            .ok());
   }
   // Wants the newest token of a token server that `token` answers for.
   void with_tokens(std::function<Reply(const Request&)> token,
@@ -480,6 +482,21 @@ std::vector<Row> login_rows() {
        [=](Scene& s) { s.with_tokens([](const Request&) { return status(503); }, nobody); },
        Code::kUnavailable,
        {"token server"}},
+      {"a token server with 429 and Retry-After: 1, once",
+       [=](Scene& s) {
+         s.with_tokens(
+             [=](const Request& request) {
+               return request.nth == 1 ? status_after(429, "1") : good_token(request);
+             },
+             [](const Request& request) { return !request.header("authorization").empty(); });
+       },
+       {}},
+      {"a token server with 429 and Retry-After: 3600",
+       [=](Scene& s) {
+         s.with_tokens([](const Request&) { return status_after(429, "3600"); }, nobody);
+       },
+       Code::kResourceExhausted,
+       {"token server", "Retry-After \"3600\""}},
       {"a token server that answers with a page",
        [=](Scene& s) {
          s.with_tokens([](const Request&) { return Reply{.body = "<html>"}; }, nobody);
@@ -523,6 +540,16 @@ std::vector<Row> host_rows() {
     s.with_mirror();
     s.mirror->set_hook([reply](const Request&) -> std::optional<Reply> { return reply; });
   };
+  // A mirror that has it all, and says this once for the big blob.
+  const auto alone_once = [](Scene& s, const Reply& reply) {
+    s.server = "127.0.0.1:1";
+    s.with_mirror();
+    s.maker.serve(*s.mirror, "a/b", "v1");
+    s.mirror->set_hook([path = s.big_path(), reply](const Request& r) -> std::optional<Reply> {
+      if (!r.target.starts_with(path) || r.nth > 1) return std::nullopt;
+      return reply;
+    });
+  };
   return {
       {"a mirror that refuses connections",
        [](Scene& s) {
@@ -554,6 +581,15 @@ std::vector<Row> host_rows() {
                return broken;
              });
        },
+       {}},
+      {"a mirror that breaks off in mid-blob once, the registry out of reach",
+       [=](Scene& s) { alone_once(s, s.broken_big(Fault::kReset, 100'000)); },
+       {}},
+      {"a mirror with 503 once, the registry out of reach",
+       [=](Scene& s) { alone_once(s, status(503)); },
+       {}},
+      {"a mirror with 429 and Retry-After: 1 once, the registry out of reach",
+       [=](Scene& s) { alone_once(s, status_after(429, "1")); },
        {}},
       {"mirror and registry both without it",
        [=](Scene& s) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kSigningType = "application/vnd.dev.cosign.simplesigning.v1+json";
 constexpr const char* kSignatureArtifact = "application/vnd.dev.cosign.artifact.sig.v1+json";
+constexpr std::string_view kBundlePrefix = "application/vnd.dev.sigstore.bundle";
 constexpr const char* kSignatureAnnotation = "dev.cosignproject.cosign/signature";
 
 // "signatures": [{"schemaVersion": 2, "type": "atomic", "content": base64}] of the extension.
@@ -46,11 +47,8 @@ Result<std::vector<std::string>> parse_extension(const std::string& text) {
 
 Result<> RegistrySignatures::add_attached(const std::string& target,
                                           std::vector<SigstoreSignature>& out) {
-  const auto raw = session_.get_manifest(target);
-  if (!raw.ok()) {
-    if (raw.error().code() == Code::kNotFound) return {};
-    return raw.error();
-  }
+  const auto raw = FLUYT_TRY(session_.find_manifest(target));
+  if (!raw.has_value()) return {};
   const auto parsed = oci::parse_manifest_or_index(raw->bytes, raw->media_type);
   if (!parsed.ok()) return Error(parsed.error()).add_context(target);
   if (!parsed->manifest.has_value()) return {};
@@ -79,14 +77,39 @@ Result<> RegistrySignatures::add_attached(const std::string& target,
   return {};
 }
 
-Result<std::vector<SigstoreSignature>> RegistrySignatures::sigstore(const oci::Digest& manifest) {
-  std::vector<SigstoreSignature> out;
-  FLUYT_TRY(add_attached(cat(manifest.algorithm(), "-", manifest.hex(), ".sig"), out));
-  const auto referrers = FLUYT_TRY(session_.referrers(manifest, kSignatureArtifact));
-  for (const oci::Descriptor& entry : referrers) {
-    if (out.size() == kMaxSignatures) break;
-    FLUYT_TRY(add_attached(entry.digest.text(), out));
+// The media type of a signature in the form that cosign writes from its third version on. It is
+// for the error alone, so that trouble is none here.
+std::string RegistrySignatures::find_bundle(const oci::Digest& manifest) {
+  const auto referrers = session_.referrers(manifest, "");
+  if (!referrers.ok()) return {};
+  for (const oci::Descriptor& entry : *referrers) {
+    if (entry.artifact_type.starts_with(kBundlePrefix)) return entry.artifact_type;
   }
+  return {};
+}
+
+Result<SigstoreSignatures> RegistrySignatures::sigstore(const oci::Digest& manifest) {
+  SigstoreSignatures out;
+  // A mirror may have the signatures in one of the places, where the registry with the other is out
+  // of reach.
+  const auto go_on = [&](Result<> step) -> Result<> {
+    if (step.ok()) return {};
+    if (step.error().code() == Code::kCancelled || session_.is_given_up()) return step;
+    if (!out.trouble.has_value()) out.trouble = std::move(step).error();
+    return {};
+  };
+  const std::string tag = cat(manifest.algorithm(), "-", manifest.hex(), ".sig");
+  FLUYT_TRY(go_on(add_attached(tag, out.found)));
+  const auto referrers = session_.referrers(manifest, kSignatureArtifact);
+  if (!referrers.ok()) {
+    FLUYT_TRY(go_on(referrers.error()));
+    return out;
+  }
+  for (const oci::Descriptor& entry : *referrers) {
+    if (out.found.size() == kMaxSignatures) break;
+    FLUYT_TRY(go_on(add_attached(entry.digest.text(), out.found)));
+  }
+  if (out.found.empty() && !out.trouble.has_value()) out.unread = find_bundle(manifest);
   return out;
 }
 

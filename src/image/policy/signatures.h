@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,13 @@ struct SigstoreSignature {
   std::string signature;  // raw
 };
 
+/// What could be had of the signatures of one manifest.
+struct SigstoreSignatures {
+  std::vector<SigstoreSignature> found;
+  std::optional<Error> trouble;  // on the way to others: it counts when these prove nothing
+  std::string unread;            // the media type of one that is there and is not read; or ""
+};
+
 /// The signatures of one pull, fetched when they are first asked for. Nothing in them is believed.
 class Signatures {
  public:
@@ -24,8 +32,9 @@ class Signatures {
   Signatures(const Signatures&) = delete;
   Signatures& operator=(const Signatures&) = delete;
   /// Attached in the registry to `manifest`: the tag sha256-<hex>.sig, and referrers of cosign's
-  /// type.
-  virtual Result<std::vector<SigstoreSignature>> sigstore(const oci::Digest& manifest) = 0;
+  /// type. An error where asking on makes no sense: of who has cancelled, or no server that is
+  /// left.
+  virtual Result<SigstoreSignatures> sigstore(const oci::Digest& manifest) = 0;
   /// OpenPGP messages: from the lookaside store, or else the registry's own extension.
   virtual Result<std::vector<std::string>> simple(const oci::Digest& manifest) = 0;
 };
@@ -39,11 +48,12 @@ class RegistrySignatures final : public Signatures {
   RegistrySignatures(registry::Session& session, const oci::Reference& reference,
                      const Lookaside& lookaside)
       : session_(session), reference_(reference), lookaside_(lookaside) {}
-  Result<std::vector<SigstoreSignature>> sigstore(const oci::Digest& manifest) override;
+  Result<SigstoreSignatures> sigstore(const oci::Digest& manifest) override;
   Result<std::vector<std::string>> simple(const oci::Digest& manifest) override;
 
  private:
   Result<> add_attached(const std::string& target, std::vector<SigstoreSignature>& out);
+  std::string find_bundle(const oci::Digest& manifest);
   Result<std::vector<std::string>> from_lookaside(const std::string& base);
   registry::Session& session_;
   const oci::Reference& reference_;

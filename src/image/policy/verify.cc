@@ -126,9 +126,13 @@ Result<> check_sigstore(const Requirement& requirement, const Question& question
   }
   size_t seen = 0;
   std::string objection;
+  std::optional<Error> trouble;
+  std::string unread;
   for (const oci::Digest& manifest : candidates(question)) {
-    const auto found = FLUYT_TRY(fetched(signatures.sigstore(manifest)));
-    for (const SigstoreSignature& one : found) {
+    auto had = FLUYT_TRY(fetched(signatures.sigstore(manifest)));
+    if (had.trouble.has_value() && !trouble.has_value()) trouble = std::move(had.trouble);
+    if (unread.empty()) unread = std::move(had.unread);
+    for (const SigstoreSignature& one : had.found) {
       ++seen;
       const bool ours = std::any_of(keys.begin(), keys.end(), [&](const PublicKey& key) {
         return key.verifies(one.payload, one.signature);
@@ -140,7 +144,15 @@ Result<> check_sigstore(const Requirement& requirement, const Question& question
       objection = std::move(why);
     }
   }
+  // What was not seen may have proven it.
+  if (trouble.has_value()) return fetched(Result<>(std::move(*trouble)));
   if (!objection.empty()) return refused(std::move(objection));
+  if (seen == 0 && !unread.empty()) {
+    return refused(cat("a sigstore bundle (", quote(unread), ") is attached to ",
+                       question.target.digest.text(),
+                       ", which is not read: sign with cosign sign --new-bundle-format=false "
+                       "--use-signing-config=false"));
+  }
   if (seen == 0) return refused(cat("no signature is attached to ", question.target.digest.text()));
   return refused(
       cat(seen, seen == 1 ? " signature, not" : " signatures, none", " by the key given"));

@@ -25,6 +25,7 @@ using Fake = image::testing::FakeRegistry;
 using Reply = Fake::Reply;
 
 constexpr const char* kManifestType = "application/vnd.oci.image.manifest.v1+json";
+constexpr const char* kSignatureType = "application/vnd.dev.cosign.artifact.sig.v1+json";
 constexpr const char* kEmptyConfig =
     R"({"mediaType":"application/vnd.oci.empty.v1+json","digest":)"
     R"("sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2})";
@@ -113,9 +114,24 @@ class VerifyTest : public ::testing::Test {
                  signature_manifest(payload, signature));
   }
 
+  // Among the image's referrers.
+  void refer(const std::string& manifest, const std::string& artifact_type) {
+    const std::string digest = digest_of_text(manifest).text();
+    fake_->serve("/v2/a/b/manifests/" + digest, kManifestType, manifest);
+    const std::string index =
+        cat(R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",)",
+            R"("manifests":[{"mediaType":")", kManifestType, R"(","digest":")", digest,
+            R"(","size":)", manifest.size(), R"(,"artifactType":")", artifact_type, R"("}]})");
+    fake_->set_hook([=, this](const Fake::Request& request) -> std::optional<Reply> {
+      if (!request.target.starts_with("/v2/a/b/referrers/" + image_.text())) return std::nullopt;
+      return Reply{.headers = {{"Content-Type", "application/vnd.oci.image.index.v1+json"}},
+                   .body = index};
+    });
+  }
+
   Result<> check(std::string kubernetes_namespace = "", std::optional<oci::Digest> chosen = {},
                  Deadline deadline = Deadline::never()) {
-    registry_ = std::make_unique<registry::Registry>(registry::RegistryOptions{}, logger_);
+    registry_ = std::make_unique<registry::Registry>(registry_options_, logger_);
     const auto reference = oci::Reference::parse(reference_).value();
     auto session = registry_->open(reference.registry, reference.repository, {}, nullptr).value();
     const Question question{reference,
@@ -133,6 +149,7 @@ class VerifyTest : public ::testing::Test {
   NullLogger logger_;
   sys::TempDir folder_ = sys::TempDir::create().value();
   std::unique_ptr<Fake> fake_;
+  registry::RegistryOptions registry_options_;
   std::unique_ptr<registry::Registry> registry_;
   VerifyOptions options_;
   std::string reference_;
@@ -190,16 +207,37 @@ TEST_F(VerifyTest, SigstoreSignaturesAreFoundAmongReferrers) {
   make_key("key", "EC");
   set_policy(sigstore_rule("key"));
   const std::string payload = cosign_payload(image_, cat(fake_->host(), "/a/b"));
-  const std::string manifest = signature_manifest(payload, sign("key", "EC", payload));
-  const std::string digest = digest_of_text(manifest).text();
-  fake_->serve("/v2/a/b/manifests/" + digest, kManifestType, manifest);
-  fake_->serve("/v2/a/b/referrers/" + image_.text(), "application/vnd.oci.image.index.v1+json",
-               cat(R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",)",
-                   R"("manifests":[{"mediaType":")", kManifestType, R"(","digest":")", digest,
-                   R"(","size":)", manifest.size(),
-                   R"(,"artifactType":"application/vnd.dev.cosign.artifact.sig.v1+json"}]})"));
+  refer(signature_manifest(payload, sign("key", "EC", payload)), kSignatureType);
   const auto result = check();
   EXPECT_TRUE(result.ok()) << result.error().message();
+}
+
+// In front of a registry that is out of reach, which may have the tag that the mirror has not.
+TEST_F(VerifyTest, ReferrersOfAMirrorProveItAlone) {
+  make_key("key", "EC");
+  reference_ = "registry.test/a/b:v1";
+  write("policy.json", cat(R"({"default":[)", sigstore_rule("key"), "]}"));
+  registry_options_.certs_dir = path("certs");
+  write("certs/registry.test/hosts.toml",
+        cat("server = \"http://127.0.0.1:1\"\n[host.\"http://", fake_->host(), "\"]\n"));
+  const auto nothing = check();
+  ASSERT_FALSE(nothing.ok());
+  EXPECT_EQ(nothing.error().code(), Code::kUnavailable) << nothing.error().message();
+  EXPECT_THAT(nothing.error().message(), HasSubstr(".sig"));
+  const std::string payload = cosign_payload(image_, "registry.test/a/b");
+  refer(signature_manifest(payload, sign("key", "EC", payload)), kSignatureType);
+  const auto result = check();
+  EXPECT_TRUE(result.ok()) << result.error().message();
+}
+
+TEST_F(VerifyTest, ABundleIsNamed) {
+  make_key("key", "EC");
+  set_policy(sigstore_rule("key"));
+  refer("{}", "application/vnd.dev.sigstore.bundle.v0.3+json");
+  expect_refused(check(),
+                 cat("a sigstore bundle (\"application/vnd.dev.sigstore.bundle.v0.3+json\") "
+                     "is attached to ",
+                     image_.text(), ", which is not read: sign with cosign"));
 }
 
 TEST_F(VerifyTest, ASignatureOfTheChosenManifestIsAsGoodAsOneOfTheIndex) {

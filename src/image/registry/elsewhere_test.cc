@@ -150,6 +150,7 @@ TEST_F(ElsewhereTest, ATokenHadWithAClientCertificateIsForItsBearerAlone) {
                             .params = {{"realm", cat("http://", fake_->host(), "/token")}}};
   HttpClient http;
   TokenCache tokens;
+  TokenRefusal refusal;
   TokenCache::Ask mine{.challenge = &challenge, .scopes = {"repository:a/b:pull"}};
   mine.registry_is_plain_http = true;
   mine.timeouts = options_.timeouts;
@@ -157,9 +158,9 @@ TEST_F(ElsewhereTest, ATokenHadWithAClientCertificateIsForItsBearerAlone) {
   mine.tls.client_key = "/c/client.key";
   TokenCache::Ask anybodys = mine;
   anybodys.tls = mine.tls.elsewhere(TlsOptions::Identity::kHide);
-  EXPECT_EQ(tokens.get(http, mine).value(), "t1");
-  EXPECT_EQ(tokens.get(http, anybodys).value(), "t2");
-  EXPECT_EQ(tokens.get(http, mine).value(), "t1");
+  EXPECT_EQ(tokens.get(http, mine, refusal).value(), "t1");
+  EXPECT_EQ(tokens.get(http, anybodys, refusal).value(), "t2");
+  EXPECT_EQ(tokens.get(http, mine, refusal).value(), "t1");
 }
 
 TEST_F(ElsewhereTest, ARegistryMayAskForATokenBehindARedirectOfItsOwn) {

@@ -94,6 +94,7 @@ enum class HttpFault {
   kTlsTrust,     // its certificate is not trusted: trying again does not help
   kTimeout,      // first byte or stall
   kDropped,      // reset or closed in the middle
+  kTokenServer,  // the registry's, or whose it redirects to: it gives no token now
   kSink,         // the sink or the body's source refused: its error is the error
   kCancelled,
   kRefused,  // over a limit of ours, a bad redirect, a broken request

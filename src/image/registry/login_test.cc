@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/strings.h"
+#include "base/time.h"
 #include "image/blob/hasher.h"
 #include "image/registry/session.h"
 #include "image/testing/fake_registry.h"
@@ -238,6 +239,27 @@ TEST_F(LoginTest, AMirrorIsShownOnlyWhatIsForIt) {
                   ->get_manifest("v1")
                   .ok());
   EXPECT_THAT(seen, ElementsAre("", cat("Basic ", base64_encode("m:q"))));
+}
+
+TEST_F(LoginTest, ATokenServerThatLimitsRequestsIsGivenTheTimeItAsksFor) {
+  const auto limit = [&](const std::string& retry_after, int times) {
+    fake_->set_hook([=, this](const Fake::Request& request) -> std::optional<Reply> {
+      if (!request.target.starts_with("/token") || request.nth > times) return answer(request);
+      return Reply{.status = 429, .headers = {{"Retry-After", retry_after}}};
+    });
+  };
+  limit("3600", 99);
+  auto refused = open()->get_manifest("v1");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kResourceExhausted);
+  EXPECT_THAT(refused.error().message(),
+              AllOf(HasSubstr("token server"), HasSubstr("Retry-After \"3600\"")));
+  EXPECT_EQ(fake_->count("GET /token"), 1U);
+  limit("1", 2);  // that was one of them
+  const int64_t before = now_boot_ns();
+  auto got = open()->get_manifest("v1");
+  ASSERT_TRUE(got.ok()) << got.error().message();
+  EXPECT_GE(now_boot_ns() - before, 1'000'000'000);
 }
 
 }  // namespace

@@ -52,8 +52,21 @@ Result<ManifestHead> Session::head_manifest(const std::string& target) {
 }
 
 Result<RawManifest> Session::get_manifest(const std::string& target) {
-  const auto wanted = oci::Digest::parse(target);
   Ask what;
+  return ask_manifest(what, target);
+}
+
+Result<std::optional<RawManifest>> Session::find_manifest(const std::string& target) {
+  Ask what;
+  what.may_be_absent = true;
+  auto found = ask_manifest(what, target);
+  if (found.ok()) return std::optional(std::move(*found));
+  if (found.error().code() == Code::kNotFound) return std::optional<RawManifest>();
+  return std::move(found).error();
+}
+
+Result<RawManifest> Session::ask_manifest(Ask& what, const std::string& target) {
+  const auto wanted = oci::Digest::parse(target);
   what.need = wanted.ok() ? Need::kPull : Need::kResolve;
   what.path = cat("/", repository_, "/manifests/", target);
   what.accept = accepted_types();

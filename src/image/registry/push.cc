@@ -95,14 +95,12 @@ Result<oci::Digest> Session::push_manifest(const std::string& target, const std:
 Result<> Session::add_referrer(const oci::Digest& subject, const oci::Descriptor& referrer) {
   const std::string tag = referrers_tag(subject);
   oci::Index index;
-  if (auto old = get_manifest(tag); old.ok()) {
+  if (const auto old = FLUYT_TRY(find_manifest(tag)); old.has_value()) {
     auto parsed = FLUYT_TRY(oci::parse_manifest_or_index(old->bytes, old->media_type));
     if (!parsed.index.has_value()) {
       return Error(Code::kFailedPrecondition, cat("tag ", tag, ": expected an image index"));
     }
     index = std::move(*parsed.index);
-  } else if (old.error().code() != Code::kNotFound) {
-    return std::move(old).error();
   }
   index.media_type = std::string(oci::media_type::kOciIndex);
   const auto same = [&](const oci::Descriptor& entry) { return entry.digest == referrer.digest; };

@@ -55,9 +55,8 @@ Result<std::vector<oci::Descriptor>> Session::referrers(const oci::Digest& subje
     const std::string where = shown(what, answer.endpoint);
     if (number == 0 && is_absent(answer.response.status)) {
       // No such API: the tag has them, if anybody wrote it.
-      const auto tagged = get_manifest(referrers_tag(subject));
-      if (!tagged.ok() && tagged.error().code() != Code::kNotFound) return tagged.error();
-      if (tagged.ok()) {
+      const auto tagged = FLUYT_TRY(find_manifest(referrers_tag(subject)));
+      if (tagged.has_value()) {
         const auto parsed = oci::parse_manifest_or_index(tagged->bytes, tagged->media_type);
         if (!parsed.ok()) {
           return Error(parsed.error()).add_context(cat("tag ", referrers_tag(subject)));

@@ -15,6 +15,7 @@ namespace fluyt::image::registry {
 namespace {
 
 constexpr size_t kMaxAuthRounds = 2;  // a first token, and one more when it is refused
+constexpr int kMaxStumbles = 3;       // of a server that is there, in a row: then it is left out
 
 bool is_transient(HttpFault fault) {
   return fault == HttpFault::kConnect || fault == HttpFault::kTimeout ||
@@ -70,6 +71,8 @@ Session::Session(Registry& registry, std::string name, std::string repository,
       purpose_(purpose),
       health_(std::vector<Health>(endpoints_.size())) {}
 
+bool Session::Health::demoted() const { return stumbles >= kMaxStumbles; }
+
 bool Session::is_able(const Capabilities& can, Need need) const {
   // What a push asks for on the way must come from where it goes.
   if (purpose_ == Purpose::kPush || need == Need::kPush) return can.push;
@@ -92,15 +95,39 @@ std::vector<EndpointIndex> Session::order(Need need) const {
     // What is pushed goes to one server, the first that takes it, however it fares: two registries
     // with half an image each help nobody.
     if (purpose_ == Purpose::kPush) return {i};
-    ((*health)[i].demoted ? demoted : good).push_back(i);
+    ((*health)[i].demoted() ? demoted : good).push_back(i);
   }
   // When all have failed before, one more chance for each; else a dead mirror costs nothing more.
   return good.empty() ? demoted : good;
 }
 
+// Who is there and may yet do better, when all of order() have failed: a mirror that stumbled in
+// front of a registry which is out of reach is the only one there is.
+std::vector<EndpointIndex> Session::order_again(const Ask& what,
+                                                const std::vector<Turn>& turns) const {
+  std::vector<EndpointIndex> out;
+  if (what.elsewhere || what.once || purpose_ == Purpose::kPush) return out;
+  const auto health = *health_.lock();
+  for (EndpointIndex i = 0; i < endpoints_.size(); ++i) {
+    if (health[i].distrusted || !health[i].answered) continue;
+    if (!is_able(endpoints_[i].capabilities, what.need)) continue;
+    const Turn& turn = turns[i];
+    const bool has_more =
+        turn.again_at_boot_ns.has_value() && turn.tries < registry_.options_.retry.max_tries;
+    if (turn.tries == 0 || has_more) out.push_back(i);
+  }
+  return out;
+}
+
 bool Session::distrust(EndpointIndex endpoint) {
   (*health_.lock())[endpoint].distrusted = true;
   return !order(Need::kPull).empty();
+}
+
+bool Session::is_given_up() const {
+  auto health = health_.lock();
+  return std::all_of(health->begin(), health->end(),
+                     [](const Health& one) { return one.distrusted || one.demoted(); });
 }
 
 std::string Session::shown(const Ask& what, EndpointIndex index) const {
@@ -213,13 +240,21 @@ bool Session::learn_challenge(EndpointIndex index, const Ask& what, const HttpRe
 namespace {
 
 // The token server's trouble may be a passing one, like the registry's own.
-bool is_passing(Code code) { return code == Code::kUnavailable || code == Code::kDeadlineExceeded; }
+bool is_passing(const Error& error, const TokenRefusal& refusal) {
+  return error.code() == Code::kUnavailable || error.code() == Code::kDeadlineExceeded ||
+         is_retryable_status(refusal.status);
+}
 
-HttpOutcome outcome_of(Error error) {
+HttpOutcome outcome_of(Error error, const TokenRefusal& refusal) {
   HttpOutcome out;
-  out.fault = is_passing(error.code()) ? HttpFault::kConnect : HttpFault::kRefused;
+  out.fault = is_passing(error, refusal) ? HttpFault::kTokenServer : HttpFault::kRefused;
   if (error.code() == Code::kCancelled) out.fault = HttpFault::kCancelled;
   out.error = std::move(error);
+  // What else it says is not the registry's word on what was asked.
+  if (is_retryable_status(refusal.status)) out.response.status = refusal.status;
+  if (!refusal.retry_after.empty()) {
+    out.response.headers.emplace("retry-after", refusal.retry_after);
+  }
   return out;
 }
 
@@ -232,7 +267,8 @@ std::string token_in(const std::string& authorization) {
 // The Authorization header that satisfies what this server has asked for before; "" when it never
 // asked. A token that is near its end is replaced here, before the server has to say so.
 Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& what,
-                                               const std::string& refused) {
+                                               const std::string& refused,
+                                               TokenRefusal& of_server) {
   const Endpoint& endpoint = endpoints_[index];
   const std::vector<std::string> scopes = scopes_for(what);
   Challenge challenge;
@@ -265,7 +301,7 @@ Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& w
   token.registry = endpoint.name();
   token.cancelled = cancelled_;
   token.stale = token_in(refused);
-  return cat("Bearer ", FLUYT_TRY(registry_.tokens_.get(registry_.http_, token)));
+  return cat("Bearer ", FLUYT_TRY(registry_.tokens_.get(registry_.http_, token, of_server)));
 }
 
 // What satisfies a server that a redirect has led to: a token for whoever asks. What we log in with
@@ -274,7 +310,8 @@ Result<std::string> Session::authorization_for(EndpointIndex index, const Ask& w
 Result<std::optional<std::string>> Session::anonymous_token_for(EndpointIndex index,
                                                                 const Ask& what,
                                                                 const HttpResponse& refusal,
-                                                                const std::string& refused) {
+                                                                const std::string& refused,
+                                                                TokenRefusal& of_server) {
   const Endpoint& endpoint = endpoints_[index];
   for (const Challenge& challenge : challenges_of(index, what, refusal)) {
     if (challenge.scheme != "bearer") continue;
@@ -286,10 +323,11 @@ Result<std::optional<std::string>> Session::anonymous_token_for(EndpointIndex in
     token.tls = endpoint.tls.elsewhere(TlsOptions::Identity::kHide);
     token.cancelled = cancelled_;
     token.stale = token_in(refused);
-    auto got = registry_.tokens_.get(registry_.http_, token);
+    auto got = registry_.tokens_.get(registry_.http_, token, of_server);
     if (got.ok()) return std::optional(cat("Bearer ", *got));
-    const Code code = got.error().code();
-    if (is_passing(code) || code == Code::kCancelled) return std::move(got).error();
+    if (is_passing(got.error(), of_server) || got.error().code() == Code::kCancelled) {
+      return std::move(got).error();
+    }
     registry_.logger_.debug(cat(shown(what, index), ", redirected to ", refusal.url.host_port(),
                                 ": ", got.error().message()));
   }
@@ -304,9 +342,10 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
   size_t rounds_elsewhere = 0;  // with those of whom it redirects to
   while (true) {
     if (!what.url.has_value() && (*health_.lock())[index].plain_http) request.url.scheme = "http";
-    auto authorization =
-        what.elsewhere ? Result<std::string>("") : authorization_for(index, what, refused);
-    if (!authorization.ok()) return outcome_of(std::move(authorization).error());
+    TokenRefusal of_server;
+    auto authorization = what.elsewhere ? Result<std::string>("")
+                                        : authorization_for(index, what, refused, of_server);
+    if (!authorization.ok()) return outcome_of(std::move(authorization).error(), of_server);
     HttpRequest sent = request;
     // Where an upload goes on may be another host: what is private is for the registry alone.
     const bool elsewhere = what.elsewhere || (what.url.has_value() && !is_at(index, *what.url));
@@ -326,8 +365,8 @@ HttpOutcome Session::send_with_scheme(const Ask& what, EndpointIndex index) {
     if (unauthorized && !outcome.response.url.same_origin(sent.url)) {
       if (rounds_elsewhere++ == kMaxAuthRounds) return outcome;
       const std::string before = elsewhere_authorization ? elsewhere_authorization->second : "";
-      auto token = anonymous_token_for(index, what, outcome.response, before);
-      if (!token.ok()) return outcome_of(std::move(token).error());
+      auto token = anonymous_token_for(index, what, outcome.response, before, of_server);
+      if (!token.ok()) return outcome_of(std::move(token).error(), of_server);
       if (!token->has_value() || **token == before) return outcome;
       elsewhere_authorization.emplace(outcome.response.url, std::move(**token));
       continue;
@@ -430,6 +469,7 @@ bool Session::is_worth_another_try(const HttpOutcome& outcome, EndpointIndex ind
   if (status != 0) answered = true;
   // A name that is wrong or a server that is down stays so for longer than we would wait.
   if (outcome.fault == HttpFault::kConnect) return answered || tries < 2;
+  if (outcome.fault == HttpFault::kTokenServer) return status != 0 || tries < 2;
   if (outcome.fault != HttpFault::kNone) return is_transient(outcome.fault);
   // A presigned URL that has run out: the registry gives a new one. A body that ended early, or a
   // range that is not served: the next try asks otherwise.
@@ -438,71 +478,131 @@ bool Session::is_worth_another_try(const HttpOutcome& outcome, EndpointIndex ind
          status == 416;
 }
 
-Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex index, int max_tries,
-                                              bool& try_next) {
+// Nothing: trying again does not help, or not before the caller has given up.
+std::optional<int64_t> Session::wait_ms_before_next(const HttpOutcome& outcome, EndpointIndex index,
+                                                    int tries) {
+  if (!is_worth_another_try(outcome, index, tries)) return std::nullopt;
+  const RetryPolicy& policy = registry_.options_.retry;
+  const int64_t wait_ms = backoff_ms(policy, tries, std::random_device{}());
+  const auto asked = parse_retry_after_ms(outcome.response.header("retry-after"), now_unix_ns());
+  if (!asked.has_value()) return wait_ms;
+  if (*asked > policy.retry_after_cap_ms) return std::nullopt;
+  return std::max(wait_ms, *asked);
+}
+
+void Session::note_success(EndpointIndex index) {
+  auto health = health_.lock();
+  (*health)[index].answered = true;
+  (*health)[index].stumbles = 0;
+}
+
+// A server that is there may stumble now and then. Who cannot be reached, lets us wait or says no
+// would do so each time.
+void Session::note_failure(const Ask& what, EndpointIndex index, const HttpOutcome& outcome,
+                           bool is_passing) {
+  if (what.elsewhere) return;
+  if (what.may_be_absent && outcome.fault == HttpFault::kNone && outcome.response.status == 404) {
+    return;
+  }
+  const bool is_cheap = outcome.fault == HttpFault::kNone || outcome.fault == HttpFault::kDropped;
+  auto health = health_.lock();
+  int& stumbles = (*health)[index].stumbles;
+  stumbles = is_passing && is_cheap ? stumbles + 1 : kMaxStumbles;
+}
+
+Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex index, Turn& turn) {
   const RetryPolicy& policy = registry_.options_.retry;
   uint64_t progress_before = what.progress ? what.progress() : 0;
-  try_next = true;
-  for (int tries = 1;; ++tries) {
+  while (true) {
+    const int64_t wait_ms = (turn.again_at_boot_ns.value_or(0) - now_boot_ns()) / 1'000'000;
+    if (wait_ms > 0 && !sleep_unless_cancelled(wait_ms, cancelled_)) {
+      turn.try_next = false;
+      return Error(Code::kCancelled, "cancelled by the caller");
+    }
     HttpOutcome outcome = send(what, index);
+    ++turn.tries;
     if (what.observe) what.observe(outcome);
     if (outcome.fault == HttpFault::kNone &&
         (what.good ? what.good(outcome.response) : outcome.response.status == 200)) {
+      if (!what.elsewhere) note_success(index);
       return Answer{std::move(outcome.response), index};
     }
     Error error = error_of(what, index, outcome);
+    turn.said = error.message();
+    turn.again_at_boot_ns.reset();
     if (outcome.fault == HttpFault::kSink || outcome.fault == HttpFault::kCancelled) {
-      try_next = what.server_is_wrong && what.server_is_wrong();
+      turn.try_next = what.server_is_wrong && what.server_is_wrong();
+      if (turn.try_next) note_failure(what, index, outcome, false);
       return error;
     }
     if (what.progress && what.progress() - progress_before >= policy.progress_bytes) {
       progress_before = what.progress();
-      tries = 1;
+      turn.tries = 1;
     }
-    if (!is_worth_another_try(outcome, index, tries) || tries >= max_tries) return error;
-    int64_t wait_ms = backoff_ms(policy, tries, std::random_device{}());
-    if (const auto asked =
-            parse_retry_after_ms(outcome.response.header("retry-after"), now_unix_ns())) {
-      if (*asked > policy.retry_after_cap_ms) return error;
-      wait_ms = std::max(wait_ms, *asked);
-    }
-    registry_.logger_.debug(
-        cat(error.message(), ": try ", tries, " of ", max_tries, ", again in ", wait_ms, " ms"));
-    if (!sleep_unless_cancelled(wait_ms, cancelled_)) {
-      try_next = false;
-      return Error(Code::kCancelled, "cancelled by the caller");
-    }
+    const auto next_ms = wait_ms_before_next(outcome, index, turn.tries);
+    note_failure(what, index, outcome, next_ms.has_value());
+    if (!next_ms.has_value()) return error;
+    turn.again_at_boot_ns = now_boot_ns() + *next_ms * 1'000'000;
+    if (turn.tries >= turn.most_tries) return error;
+    registry_.logger_.debug(cat(error.message(), ": try ", turn.tries, " of ", turn.most_tries,
+                                ", again in ", *next_ms, " ms"));
   }
 }
 
+// The error of the server `of`, and what the others said.
+Error Session::whole_error(const Ask& what, const std::vector<Turn>& turns, EndpointIndex of,
+                           const Error& error) const {
+  std::string others;
+  for (EndpointIndex i = 0; i < turns.size(); ++i) {
+    if (i == of || turns[i].tries == 0) continue;
+    others += cat(others.empty() ? "; before it, " : "; ", turns[i].said);
+  }
+  Code code = error.code();
+  if (what.may_be_absent && code == Code::kNotFound && purpose_ == Purpose::kPull) {
+    // Who has failed before may have it: then it is not known to be absent.
+    const auto health = *health_.lock();
+    for (EndpointIndex i = 0; i < turns.size(); ++i) {
+      const bool is_left_out = turns[i].tries == 0 && health[i].demoted() &&
+                               is_able(endpoints_[i].capabilities, what.need);
+      if (!is_left_out) continue;
+      code = Code::kUnavailable;
+      others += cat("; ", endpoints_[i].name(), " has failed before and was not asked");
+    }
+  }
+  return others.empty() ? error : Error(code, cat(error.message(), others));
+}
+
+// Each in turn once, the last as often as may help; then those that are there once more, as often
+// as may help.
 Result<Session::Answer> Session::ask(const Ask& what) {
-  std::vector<EndpointIndex> candidates = order(what.need);
-  if (what.elsewhere && !candidates.empty()) candidates.resize(1);  // only its clocks are used
-  if (candidates.empty()) {
+  std::vector<EndpointIndex> round = order(what.need);
+  if (what.elsewhere && !round.empty()) round.resize(1);  // only its clocks are used
+  if (round.empty()) {
     return Error(Code::kFailedPrecondition,
                  cat("registry ", name_, ": hosts.toml leaves no server that may be asked to ",
                      purpose_ == Purpose::kPush ? "push"
                      : what.need == Need::kPull ? "pull"
                                                 : "resolve"));
   }
-  std::string mirrors;  // what those before the last said
-  for (size_t i = 0;; ++i) {
-    const EndpointIndex index = candidates[i];
-    const bool last = i + 1 == candidates.size();
-    bool try_next = false;
-    auto answer = ask_endpoint(
-        what, index, last && !what.once ? registry_.options_.retry.max_tries : 1, try_next);
-    if (answer.ok()) return answer;
-    Error error = std::move(answer).error();
-    if (!try_next) return error;
-    if (!what.elsewhere) (*health_.lock())[index].demoted = true;
-    if (last) {
-      return mirrors.empty() ? error
-                             : Error(error.code(), cat(error.message(), "; before it, ", mirrors));
+  std::vector<Turn> turns(endpoints_.size());
+  const EndpointIndex last = round.back();  // whose error it is: the registry's own, as a rule
+  std::optional<Error> error;
+  for (const bool is_again : {false, true}) {
+    if (is_again) round = order_again(what, turns);
+    for (const EndpointIndex index : round) {
+      const bool to_the_end = (is_again || index == last) && !what.once;
+      turns[index].most_tries = to_the_end ? registry_.options_.retry.max_tries : 1;
+      auto answer = ask_endpoint(what, index, turns[index]);
+      if (answer.ok()) return answer;
+      if (!turns[index].try_next) return std::move(answer).error();
+      if (index != last || is_again) {
+        registry_.logger_.info(cat("it goes on without it: ", answer.error().message()));
+      } else {
+        error = std::move(answer).error();
+      }
     }
-    registry_.logger_.info(cat("it goes on without it: ", error.message()));
-    mirrors += cat(mirrors.empty() ? "" : "; ", error.message());
   }
+  return whole_error(what, turns, last, *error);
 }
 
 namespace {

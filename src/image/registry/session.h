@@ -92,6 +92,9 @@ class Session {
   Result<ManifestHead> head_manifest(const std::string& target);
   /// The manifest under a tag or digest; of a digest the bytes are checked (kDataLoss).
   Result<RawManifest> get_manifest(const std::string& target);
+  /// The same of what need not be there, such as a tag of signatures: nothing when no server has
+  /// it. It is held against none that it has not.
+  Result<std::optional<RawManifest>> find_manifest(const std::string& target);
 
   /// The manifests in this repository that refer to `subject` and are of `artifact_type` (empty: of
   /// any), by the referrers API page by page, or by its tag where there is none.
@@ -124,6 +127,8 @@ class Session {
   /// That server sent wrong bytes: it is not asked again in this session. False when no other is
   /// left.
   bool distrust(EndpointIndex endpoint);
+  /// Whether each of its servers has failed so that it is asked as a last resort alone.
+  bool is_given_up() const;
 
   /// Whether the registry has a blob (HEAD). Of a session for pushing.
   Result<bool> has_blob(const oci::Digest& digest);
@@ -155,6 +160,7 @@ class Session {
     bool once = false;            // asking again would not mean the same
     bool elsewhere = false;       // `url` is no registry's: it is asked once, and shown nothing
     bool last_word = false;       // sent even when the caller has gone, and not waited for long
+    bool may_be_absent = false;   // who has it not is no worse for it
     size_t body_limit = 64UL << 10U;
     BodySink sink;
     std::function<void(HttpRequest&, EndpointIndex)> prepare;  // just before each sending
@@ -168,19 +174,29 @@ class Session {
     HttpResponse response;
     EndpointIndex endpoint = 0;
   };
+  /// How far one server is with one question.
+  struct Turn {
+    int tries = 0;  // without progress in between
+    int most_tries = 1;
+    bool try_next = true;                     // another server may do better
+    std::optional<int64_t> again_at_boot_ns;  // when it may do better itself; nothing: not at all
+    std::string said;
+  };
   struct Health {
-    bool demoted = false;
+    int stumbles = 0;  // in a row
     bool distrusted = false;
     bool plain_http = false;  // https has failed here, http is used
     bool answered = false;    // it is there: a lost connection is worth waiting for
     std::map<std::string, Challenge> challenges;  // that were answered, by what was asked for
+    bool demoted() const;
   };
 
   Result<Answer> ask(const Ask& what);
   std::vector<EndpointIndex> order(Need need) const;
   bool is_able(const Capabilities& can, Need need) const;
   bool is_at(EndpointIndex index, const Url& url) const;
-  Result<Answer> ask_endpoint(const Ask& what, EndpointIndex index, int max_tries, bool& try_next);
+  std::vector<EndpointIndex> order_again(const Ask& what, const std::vector<Turn>& turns) const;
+  Result<Answer> ask_endpoint(const Ask& what, EndpointIndex index, Turn& turn);
   HttpOutcome send(const Ask& what, EndpointIndex index);
   HttpOutcome send_with_scheme(const Ask& what, EndpointIndex index);
   HttpRequest request_for(const Ask& what, EndpointIndex index) const;
@@ -190,14 +206,23 @@ class Session {
   bool learn_challenge(EndpointIndex index, const Ask& what, const HttpResponse& refusal);
   Result<std::optional<std::string>> anonymous_token_for(EndpointIndex index, const Ask& what,
                                                          const HttpResponse& refusal,
-                                                         const std::string& refused);
+                                                         const std::string& refused,
+                                                         TokenRefusal& of_server);
   Result<std::string> authorization_for(EndpointIndex index, const Ask& what,
-                                        const std::string& refused);
+                                        const std::string& refused, TokenRefusal& of_server);
   std::vector<std::string> scopes_for(const Ask& what) const;
   const Credentials* credentials_for(const Endpoint& endpoint) const;
   Result<> add_referrer(const oci::Digest& subject, const oci::Descriptor& referrer);
+  Result<RawManifest> ask_manifest(Ask& what, const std::string& target);
+  Error whole_error(const Ask& what, const std::vector<Turn>& turns, EndpointIndex of,
+                    const Error& error) const;
   Error error_of(const Ask& what, EndpointIndex index, HttpOutcome& outcome) const;
   bool is_worth_another_try(const HttpOutcome& outcome, EndpointIndex index, int tries);
+  std::optional<int64_t> wait_ms_before_next(const HttpOutcome& outcome, EndpointIndex index,
+                                             int tries);
+  void note_success(EndpointIndex index);
+  void note_failure(const Ask& what, EndpointIndex index, const HttpOutcome& outcome,
+                    bool is_passing);
   std::string shown(const Ask& what, EndpointIndex index) const;
   void note_warnings(const HttpResponse& response);
   Result<> check_foreign_url(const Url& url) const;

@@ -391,6 +391,7 @@ class MirrorTest : public SessionTest {
   std::unique_ptr<Session> open_with_certs() {
     RegistryOptions options = quick_options();
     options.certs_dir = certs_->path();
+    options.timeouts.first_byte_ms = 10'000;  // who lets us wait on a busy machine is left out
     return open({}, options);
   }
   std::unique_ptr<Fake> mirror_;
@@ -406,15 +407,109 @@ TEST_F(MirrorTest, IsAskedFirstAndToldTheName) {
   EXPECT_TRUE(fake_->requests().empty());
 }
 
-TEST_F(MirrorTest, ThatFailsOnceIsLeftOutForTheRestOfThePull) {
+TEST_F(MirrorTest, ThatFailsAgainAndAgainIsLeftOutForTheRestOfThePull) {
   fake_->serve("/v2/a/b/manifests/v1", kType, "{}");
-  const auto digest = add_blob(1000);
   mirror_->set_hook(
       [](const Fake::Request&) -> std::optional<Reply> { return Reply{.status = 503}; });
   auto session = open_with_certs();
-  ASSERT_TRUE(session->get_manifest("v1").ok());
-  ASSERT_TRUE(fetch(*session, digest).ok());
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(session->get_manifest("v1").ok());
+  EXPECT_EQ(mirror_->requests().size(), 3U);
+}
+
+TEST_F(MirrorTest, ThatHasItNotIsLeftOutAtOnce) {
+  fake_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  auto session = open_with_certs();
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(session->get_manifest("v1").ok());
   EXPECT_EQ(mirror_->requests().size(), 1U);
+}
+
+TEST_F(MirrorTest, ThatStumblesNowAndThenIsNotLeftOut) {
+  fake_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  mirror_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  mirror_->set_hook([](const Fake::Request& request) -> std::optional<Reply> {
+    if (request.nth % 2 == 0) return std::nullopt;
+    return Reply{.status = 503};
+  });
+  auto session = open_with_certs();
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(session->get_manifest("v1").ok());
+  EXPECT_EQ(mirror_->requests().size(), 10U);
+  EXPECT_EQ(fake_->requests().size(), 5U);
+}
+
+// As where nodes reach their mirror and nothing else.
+TEST_F(MirrorTest, ThatBreaksOnceIsAskedAgainWhereTheRegistryIsOutOfReach) {
+  const auto digest = add_blob(300'000);
+  mirror_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  mirror_->serve(blob_path_, "application/octet-stream", blob_);
+  fake_.reset();
+  for (const Reply& fault :
+       {Reply{.body = blob_, .fault = Reply::Fault::kReset, .cut = 100'000}, Reply{.status = 503},
+        Reply{.status = 429, .headers = {{"Retry-After", "1"}}}}) {
+    const auto broken = std::make_shared<std::atomic<int>>(0);
+    mirror_->set_hook([=](const Fake::Request& request) -> std::optional<Reply> {
+      if (request.method != "GET" || (*broken)++ > 0) return std::nullopt;
+      return fault;
+    });
+    auto session = open_with_certs();
+    ASSERT_TRUE(session->head_manifest("v1").ok());
+    const int64_t before = now_boot_ns();
+    const auto fetched = fetch(*session, digest);
+    ASSERT_TRUE(fetched.ok()) << fetched.error().message();
+    EXPECT_EQ(got_, blob_);
+    if (fault.status == 429) {
+      EXPECT_GE(now_boot_ns() - before, 1'000'000'000);
+    }
+    // It is the first to be asked again from then on.
+    const size_t asked = mirror_->requests().size();
+    ASSERT_TRUE(session->get_manifest("v1").ok());
+    EXPECT_EQ(mirror_->requests().size(), asked + 1);
+  }
+}
+
+TEST_F(MirrorTest, WhatNeedNotBeThereIsHeldAgainstNobody) {
+  fake_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  mirror_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  auto session = open_with_certs();
+  const auto found = session->find_manifest("sha256-00.sig");
+  ASSERT_TRUE(found.ok()) << found.error().message();
+  EXPECT_FALSE(found->has_value());
+  EXPECT_EQ(mirror_->count("GET"), 1U);
+  EXPECT_EQ(fake_->count("GET"), 1U) << "the registry may have what the mirror has not";
+  ASSERT_TRUE(session->get_manifest("v1").ok());
+  EXPECT_EQ(mirror_->count("GET"), 2U);
+  EXPECT_EQ(fake_->count("GET"), 1U);
+}
+
+TEST_F(MirrorTest, WhatTheMirrorHasNotMayBeAtARegistryOutOfReach) {
+  mirror_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  fake_.reset();
+  auto session = open_with_certs();
+  const auto found = session->find_manifest("sha256-00.sig");
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().code(), Code::kUnavailable);
+  EXPECT_FALSE(session->is_given_up());
+  EXPECT_TRUE(session->get_manifest("v1").ok());
+  // Nor is it known to be absent when the registry has been left out.
+  const auto again = session->find_manifest("sha256-01.sig");
+  ASSERT_FALSE(again.ok());
+  EXPECT_EQ(again.error().code(), Code::kUnavailable);
+  EXPECT_THAT(again.error().message(), HasSubstr("has failed before and was not asked"));
+}
+
+// A mirror that has nothing is asked once more then, but what is told is the registry's trouble.
+TEST_F(MirrorTest, TheErrorIsTheRegistrysWhateverTheMirrorSaysThen) {
+  mirror_->set_hook(
+      [](const Fake::Request&) -> std::optional<Reply> { return Reply{.status = 404}; });
+  fake_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  auto session = open_with_certs();
+  ASSERT_TRUE(session->get_manifest("v1").ok());
+  fake_->set_hook(
+      [](const Fake::Request&) -> std::optional<Reply> { return Reply{.status = 503}; });
+  const auto got = session->get_manifest("v1");
+  ASSERT_FALSE(got.ok());
+  EXPECT_EQ(got.error().code(), Code::kUnavailable) << got.error().message();
+  EXPECT_THAT(got.error().message(),
+              HasSubstr(cat(fake_->host(), ": GET /v2/a/b/manifests/v1 = 503")));
 }
 
 TEST_F(MirrorTest, WrongBytesOfAMirrorAreReplacedByTheRegistrys) {

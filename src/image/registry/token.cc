@@ -139,7 +139,7 @@ HttpRequest post_request(const TokenCache::Ask& ask, const Url& realm) {
 // What a token server says that knows no POST (OAuth2 is the younger of the two specifications).
 bool knows_no_post(int status) { return status == 404 || status == 405 || status == 501; }
 
-Result<Token> fetch(HttpClient& http, const TokenCache::Ask& ask) {
+Result<Token> fetch(HttpClient& http, const TokenCache::Ask& ask, TokenRefusal& refusal) {
   const Url realm = FLUYT_TRY(realm_of(ask));
   const std::string where = cat("token server ", realm.host_port(), ": ", realm.path);
   const bool has_identity = ask.credentials != nullptr && !ask.credentials->identity_token.empty();
@@ -150,14 +150,21 @@ Result<Token> fetch(HttpClient& http, const TokenCache::Ask& ask) {
   }
   if (outcome.fault != HttpFault::kNone) return std::move(*outcome.error).add_context(where);
   const int status = outcome.response.status;
+  const std::string_view after = outcome.response.header("retry-after");
+  refusal = {status, std::string(after)};
   if (status == 401 || status == 403) {
     return Error(Code::kUnauthenticated,
                  cat(where, " = ", status, ": ",
                      ask.credentials == nullptr ? "no anonymous access: credentials are needed"
                                                 : "the credentials are refused"));
   }
+  if (status == 429) {
+    return Error(Code::kResourceExhausted,
+                 cat(where, " = 429; the token server limits requests",
+                     after.empty() ? "" : ", Retry-After ", after.empty() ? "" : quote(after)));
+  }
   if (status != 200) {
-    return Error(status >= 500 || status == 429 ? Code::kUnavailable : Code::kInternal,
+    return Error(status >= 500 ? Code::kUnavailable : Code::kInternal,
                  cat(where, " = ", status, ", expected 200"));
   }
   return FLUYT_TRY_CONTEXT(parse_token(outcome.response.body), where);
@@ -202,12 +209,13 @@ std::shared_ptr<TokenCache::Slot> TokenCache::slot_for(const std::string& key) {
   return out;
 }
 
-Result<std::string> TokenCache::get(HttpClient& http, const Ask& ask) {
+Result<std::string> TokenCache::get(HttpClient& http, const Ask& ask, TokenRefusal& refusal) {
+  refusal = {};
   const auto slot = slot_for(FLUYT_TRY(key_of(ask)));
   const std::lock_guard<std::mutex> one_at_a_time(slot->mutex);
   const bool fresh = !slot->value.empty() && now_boot_ns() < slot->expires_boot_ns;
   if (fresh && slot->value != ask.stale) return slot->value;
-  const Token token = FLUYT_TRY(fetch(http, ask));
+  const Token token = FLUYT_TRY(fetch(http, ask, refusal));
   slot->value = token.value;
   slot->expires_boot_ns = now_boot_ns() + token.lifetime_s * 900'000'000;
   return slot->value;

@@ -25,6 +25,12 @@ struct Token {
 /// Parses the JSON of a token server. kDataLoss when there is neither `token` nor `access_token`.
 Result<Token> parse_token(std::string_view json);
 
+/// What a token server answered that gave no token; status 0: nothing.
+struct TokenRefusal {
+  int status = 0;
+  std::string retry_after;  // the header
+};
+
 /// Bearer tokens by realm, service, scope, credential and client certificate, fetched once however
 /// many ask, and used for nine tenths of their life. Credentials are kept as a hash only.
 /// Thread-safe.
@@ -43,7 +49,8 @@ class TokenCache {
     const std::atomic<bool>* cancelled = nullptr;
     std::string stale;  // a token that was just refused: not to be handed out again
   };
-  Result<std::string> get(HttpClient& http, const Ask& ask);
+  /// kResourceExhausted when the token server limits requests. `refusal` is set with any error.
+  Result<std::string> get(HttpClient& http, const Ask& ask, TokenRefusal& refusal);
 
  private:
   struct Slot {
