@@ -20,7 +20,11 @@ TEST(Credentials, AreForTheHostOfTheirServerAddress) {
   const auto are_for = [](const char* address, const char* host) {
     return Credentials{.username = "u", .server_address = address}.are_for(host);
   };
-  EXPECT_TRUE(are_for("", "any.example"));
+  EXPECT_FALSE(are_for("", "any.example"));
+  EXPECT_TRUE((Credentials{.username = "u"}).or_for("any.example").are_for("any.example"));
+  EXPECT_FALSE((Credentials{.username = "u", .server_address = "registry.example"})
+                   .or_for("any.example")
+                   .are_for("any.example"));
   EXPECT_TRUE(are_for("registry.example:5000", "registry.example:5000"));
   EXPECT_TRUE(are_for("https://Registry.Example:5000/v2/", "registry.example:5000"));
   EXPECT_TRUE(are_for("https://index.docker.io/v1/", "docker.io"));

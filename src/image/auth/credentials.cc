@@ -17,10 +17,14 @@ std::string_view host_of_address(std::string_view address) {
   return address;
 }
 
+Credentials Credentials::or_for(const std::string& registry) && {
+  if (server_address.empty()) server_address = registry;
+  return std::move(*this);
+}
+
 bool Credentials::are_for(std::string_view host) const {
-  if (empty()) return false;
-  return server_address.empty() ||
-         to_lower(host_of_address(server_address)) == to_lower(host_of_address(host));
+  if (empty() || server_address.empty()) return false;
+  return to_lower(host_of_address(server_address)) == to_lower(host_of_address(host));
 }
 
 Result<> set_from_basic(std::string_view text, Credentials& credentials) {

@@ -13,13 +13,15 @@ struct Credentials {
   std::string password;
   std::string identity_token;  // an OAuth2 refresh token
   std::string registry_token;  // a bearer token, used as it is
-  std::string server_address;  // empty: for any host that asks during this pull
+  std::string server_address;  // empty: for the registry that the image's name says
 
   bool empty() const {
     return username.empty() && password.empty() && identity_token.empty() && registry_token.empty();
   }
-  /// Whether they may be shown to `host` (host[:port]). A server_address may be a URL, such as
-  /// https://index.docker.io/v1/, which stands for docker.io.
+  /// The same, for `registry` where they do not say what they are for.
+  Credentials or_for(const std::string& registry) &&;
+  /// Whether they may be shown to `host` (host[:port]): never without a server_address. That may be
+  /// a URL, such as https://index.docker.io/v1/, which stands for docker.io.
   bool are_for(std::string_view host) const;
 };
 

@@ -52,6 +52,7 @@ Result<Endpoint> from_entry(const HostEntry& entry, const std::string& registry)
   out.capabilities = entry.capabilities;
   out.headers = entry.headers;
   out.connect_ms = entry.dial_timeout_ms.value_or(0);
+  out.registry_login = entry.registry_login;
   out.tls.ca_files = entry.ca;
   out.tls.client_cert = entry.client_cert;
   out.tls.client_key = entry.client_key;

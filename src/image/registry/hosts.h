@@ -23,6 +23,7 @@ struct Endpoint {
   std::vector<std::pair<std::string, std::string>> headers;
   int64_t connect_ms = 0;       // 0: the client's own
   bool is_mirror = false;       // is told the registry's name: ?ns=
+  bool registry_login = false;  // a mirror that is shown what is for the registry
   bool try_plain_http = false;  // a loopback registry without configuration: http when https fails
   std::string name() const { return base.host_port(); }
 };

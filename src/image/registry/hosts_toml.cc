@@ -137,6 +137,8 @@ struct Reader {
       out.skip_verify = FLUYT_TRY(flag(node, at));
     } else if (key == "override_path") {
       out.override_path = FLUYT_TRY(flag(node, at));
+    } else if (key == "registry_login") {
+      out.registry_login = FLUYT_TRY(flag(node, at));
     } else if (key == "dial_timeout") {
       out.dial_timeout_ms = FLUYT_TRY(duration(node, at));
     } else if (key == "header") {
@@ -166,7 +168,7 @@ struct Reader {
       if (!FLUYT_TRY(entry_key(key.str(), value, place, out))) {
         return place.bad(file,
                          "unknown key: expected capabilities, ca, client, skip_verify, header, "
-                         "override_path or dial_timeout");
+                         "override_path, dial_timeout or registry_login");
       }
     }
     return out;
@@ -205,7 +207,7 @@ struct Reader {
       } else {
         return at.bad(file,
                       "unknown key: expected server, host, capabilities, ca, client, skip_verify, "
-                      "header, override_path or dial_timeout");
+                      "header, override_path, dial_timeout or registry_login");
       }
     }
     if (server_given) out.server = std::move(server);

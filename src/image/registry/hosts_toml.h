@@ -19,7 +19,8 @@ struct Capabilities {
   bool operator==(const Capabilities&) const = default;
 };
 
-/// One server in containerd's hosts.toml form (its docs/hosts.md).
+/// One server in containerd's hosts.toml form (its docs/hosts.md), and `registry_login`, which is
+/// ours.
 struct HostEntry {
   std::string url;  // as written; a missing scheme means https
   Capabilities capabilities;
@@ -27,7 +28,8 @@ struct HostEntry {
   std::string client_cert;      // PEM; the key may be in the same file
   std::string client_key;
   std::optional<bool> skip_verify;
-  bool override_path = false;  // the URL's path is whole: no "/v2" is added
+  bool override_path = false;   // the URL's path is whole: no "/v2" is added
+  bool registry_login = false;  // it is shown what is there to log in to the registry with
   std::optional<int64_t> dial_timeout_ms;
   std::vector<std::pair<std::string, std::string>> headers;
   bool operator==(const HostEntry&) const = default;

@@ -241,6 +241,48 @@ TEST_F(LoginTest, AMirrorIsShownOnlyWhatIsForIt) {
   EXPECT_THAT(seen, ElementsAre("", cat("Basic ", base64_encode("m:q"))));
 }
 
+// What a kubelet brings says nothing of a host: it is for the registry that the image's name says.
+TEST_F(LoginTest, AMirrorIsNotShownWhatNamesNoHostUnlessItsFileSaysSo) {
+  auto mirror = Fake::start().value();
+  std::vector<std::string> seen;
+  mirror->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
+    seen.emplace_back(request.header("authorization"));
+    if (!seen.back().empty()) return Reply{.body = "{}"};
+    return Reply{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=\"m\""}}};
+  });
+  const sys::TempDir folder = sys::TempDir::create().value();
+  options_.certs_dir = folder.path();
+  basic_ = true;
+  basic_wanted_ = cat("Basic ", base64_encode("u:p"));
+  const std::string host = fake_->host();
+  const auto pull = [&](const std::string& more) {
+    EXPECT_TRUE(sys::make_dirs(cat(folder.path(), "/", host), 0700).ok());
+    EXPECT_TRUE(sys::write_file_atomic(sys::kCwd, cat(folder.path(), "/", host, "/hosts.toml"),
+                                       cat("server = \"http://", host, "\"\n[host.\"http://",
+                                           mirror->host(), "\"]\n", more),
+                                       0600)
+                    .ok());
+    seen.clear();
+    Registry registry(options_, log_);
+    return registry.open(host, "team/app", {.username = "u", .password = "p"}, nullptr)
+        .value()
+        ->get_manifest("v1");
+  };
+  ASSERT_TRUE(pull("").ok());
+  EXPECT_THAT(seen, ElementsAre(""));
+  EXPECT_EQ(fake_->count("GET"), 2U) << "the registry itself was shown them";
+  ASSERT_TRUE(pull("registry_login = true\n").ok());
+  EXPECT_THAT(seen, ElementsAre("", basic_wanted_));
+  EXPECT_EQ(fake_->count("GET"), 2U);
+  // What is for the mirror by name goes before.
+  ASSERT_TRUE(options_.credentials.add(mirror->host(), {.username = "m", .password = "q"}).ok());
+  ASSERT_TRUE(options_.credentials.add(host, {.username = "r", .password = "s"}).ok());
+  Registry registry(options_, log_);
+  seen.clear();
+  ASSERT_TRUE(registry.open(host, "team/app", {}, nullptr).value()->get_manifest("v1").ok());
+  EXPECT_THAT(seen, ElementsAre("", cat("Basic ", base64_encode("m:q"))));
+}
+
 TEST_F(LoginTest, ATokenServerThatLimitsRequestsIsGivenTheTimeItAsksFor) {
   const auto limit = [&](const std::string& retry_after, int times) {
     fake_->set_hook([=, this](const Fake::Request& request) -> std::optional<Reply> {

@@ -65,7 +65,7 @@ Session::Session(Registry& registry, std::string name, std::string repository,
       name_(std::move(name)),
       repository_(std::move(repository)),
       endpoints_(std::move(endpoints)),
-      credentials_(std::move(credentials)),
+      credentials_(std::move(credentials).or_for(name_)),
       from_file_(std::move(from_file)),
       cancelled_(cancelled),
       purpose_(purpose),
@@ -184,13 +184,18 @@ HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
 }
 
 const Credentials* Session::credentials_for(const Endpoint& endpoint) const {
+  const bool stands_for_it = !endpoint.is_mirror || endpoint.registry_login;
   const bool are_for_it =
-      credentials_.are_for(endpoint.name()) || (!endpoint.is_mirror && credentials_.are_for(name_));
+      credentials_.are_for(endpoint.name()) || (stands_for_it && credentials_.are_for(name_));
   if (are_for_it) return &credentials_;
-  for (const CredentialTable& table :
-       {std::cref(registry_.options_.credentials), std::cref(from_file_)}) {
-    const auto* found = table.find(endpoint.is_mirror ? endpoint.name() : name_, repository_);
-    if (found != nullptr) return found;
+  // A mirror's own before those that it may be shown besides.
+  for (const bool as_registry : {false, true}) {
+    if (as_registry ? !stands_for_it : !endpoint.is_mirror) continue;
+    for (const CredentialTable& table :
+         {std::cref(registry_.options_.credentials), std::cref(from_file_)}) {
+      const auto* found = table.find(as_registry ? name_ : endpoint.name(), repository_);
+      if (found != nullptr) return found;
+    }
   }
   return nullptr;
 }
