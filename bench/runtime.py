@@ -21,7 +21,7 @@ MASKED = ("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/late
 
 
 def in_tree(*command, **options):
-    return subprocess.run(["chroot", common.TREE, *command], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    return subprocess.run(["chroot", common.TREE, PLACE + "/turns", "once", *command], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           stdin=subprocess.DEVNULL, **options)
 
 
@@ -170,8 +170,8 @@ def bench_exec(floor, runtimes, versions):
             config["linux"]["cgroupsPath"] = "/bench/" + name
             with open(f"{common.TREE}{PLACE}/hold/config.json", "w", encoding="utf-8") as file:
                 json.dump(config, file)
-            started = subprocess.run(["chroot", common.TREE, *runtime.run("hold", name, "-d", "--pid-file", pid_file)], check=False,
-                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            started = subprocess.run(["chroot", common.TREE, PLACE + "/turns", "once", *runtime.run("hold", name, "-d", "--pid-file", pid_file)],
+                                     check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if started.returncode != 0:
                 raise RuntimeError(f"{runtime.name}: run -d: exit status {started.returncode}")
             held.append((runtime, name))

@@ -100,6 +100,15 @@ Result<> drop_kernel_mounts() {
   return {};
 }
 
+// A maker in a chroot(2) has its root somewhere in the namespace. What lies above would stay there
+// behind the pivot, and be the root of everyone who joins the container.
+Result<> leave_chroot(const Inside& in) {
+  if (in.plan.namespaces.mounts != NamespacePlan::Mounts::kOwn || in.plan.no_pivot) return {};
+  auto left = sys::enter_root_of_mounts();
+  // Without CAP_SYS_CHROOT nobody can join it from here either.
+  return left.ok() || left.error().errno_value() == EPERM ? Result<>() : std::move(left);
+}
+
 }  // namespace
 
 Result<> own_mounts(Inside& in) {
@@ -114,6 +123,7 @@ Result<> own_mounts(Inside& in) {
 
 Result<> attach_root(Inside& in) {
   if (!in.host.root.valid()) in.host.root = FLUYT_TRY(open_root(in.plan));
+  FLUYT_TRY(leave_chroot(in));
   // Over "/" itself, so that no path of the host is walked. It is the top of the namespace already.
   FLUYT_TRY(sys::attach_over_root(in.host.root));
   in.over_root = true;
@@ -131,6 +141,7 @@ Result<> attach_root_at_path(Inside& in) {
 }
 
 Result<> pivot(Inside& in) {
+  if (!in.over_root) FLUYT_TRY(leave_chroot(in));
   FLUYT_TRY(sys::change_directory(in.root));
   // The caller's mount namespace keeps its root.
   if (in.plan.namespaces.mounts == NamespacePlan::Mounts::kCallers) {

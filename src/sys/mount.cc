@@ -230,6 +230,11 @@ Result<> attach_over_root(FdRef mount) {
   return {};
 }
 
+Result<> enter_root_of_mounts() {
+  const Fd mounts = FLUYT_TRY(open("/proc/self/ns/mnt", O_RDONLY));
+  return join_namespaces(mounts, CLONE_NEWNS);
+}
+
 Result<> pivot_to_working_directory() {
   // The old root ends up stacked over the new one; "." still names what lies on top.
   if (syscall(SYS_pivot_root, ".", ".") != 0) return failed("pivot_root(\".\", \".\")");

@@ -78,6 +78,10 @@ Result<> attach_mount(FdRef mount, FdRef target);
 /// Over the root directory of our own namespace: the new root, before pivot_to_working_directory().
 Result<> attach_over_root(FdRef mount);
 
+/// Our root and working directory become what lies on top at the root of our mount namespace, where
+/// a chroot(2) had left them elsewhere: setns(2) into the namespace that we are in, which takes
+/// CAP_SYS_CHROOT. For processes whose root and working directory are their own.
+Result<> enter_root_of_mounts();
 /// pivot_root(".", ".") and the old root detached: the working directory must be the new root.
 Result<> pivot_to_working_directory();
 /// Where the root is the initial ramfs, which cannot be pivoted: MS_MOVE onto / and chroot(2).
