@@ -130,8 +130,8 @@ struct Damage {
 struct VerifyReport {
   size_t images = 0;
   size_t blobs = 0;            // hashed
-  size_t layers_compared = 0;  // entry by entry with what their blobs unpack to
-  size_t layers_counted = 0;   // their blobs are not kept: files counted against the record
+  size_t layers_compared = 0;  // entry by entry, with what their blobs unpack to or checksums say
+  size_t layers_counted = 0;   // of before there were checksums: files counted against the record
   std::vector<Damage> damages;
 };
 

@@ -9,6 +9,8 @@
 #include "image/blob/hasher.h"
 #include "image/layer/compare.h"
 #include "image/layer/erofs_image.h"
+#include "image/layer/manifest.h"
+#include "image/layer/tree_check.h"
 #include "image/store.h"
 #include "sys/file.h"
 
@@ -286,8 +288,8 @@ class Store::Verification {
     const LayerHold hold(store_, diff_id);
     const ImageLayer* kept = FLUYT_TRY(find_kept(sources));
     const ImageLayer& source = kept != nullptr ? *kept : sources.front();
-    std::string finding = FLUYT_TRY(kept != nullptr ? compare(source) : count(source));
-    ++(kept != nullptr ? report_.layers_compared : report_.layers_counted);
+    std::string finding = FLUYT_TRY(kept != nullptr ? compare(source) : check(source));
+    if (kept != nullptr) ++report_.layers_compared;
     // What is not needed any more makes room for the next.
     if (scratch_store_ && (finding.empty() || !options_.repair)) {
       FLUYT_TRY(scratch_store_->remove(diff_id));
@@ -354,7 +356,11 @@ class Store::Verification {
     if (!found.ok()) return found.error().message();
     const sys::Fd expected = FLUYT_TRY(open_tree(scratch_->path(), layer.diff_id));
     const auto differences = FLUYT_TRY(compare_trees(*found, expected, kMaxDifferences));
-    return join(differences, "; ");
+    if (!differences.empty() || (*record)->metadata_digest.empty()) return join(differences, "; ");
+    // For when the blob is not kept any more.
+    auto manifest = open_manifest(layer.diff_id);
+    if (!manifest.ok()) return manifest.error().message();
+    return text_of(ManifestReader::open(*manifest, (*record)->metadata_digest));
   }
 
   // An image tells all by itself: the archive in it has the layer's name for a digest, and its
@@ -363,27 +369,48 @@ class Store::Verification {
     auto file = sys::open(cat(folder_of(store_.options_.root, info.diff_id), "/", kImageName),
                           O_RDONLY | O_NOFOLLOW);
     if (!file.ok()) return file.error().message();
-    const auto checked = erofs::check_image(*file, info);
-    if (checked.ok()) return std::string();
-    if (checked.error().code() != Code::kDataLoss) return checked.error();
-    return checked.error().message();
+    return text_of(erofs::check_image(*file, info));
   }
 
-  // Its blob is not kept: as much as its record tells.
-  Result<std::string> count(const ImageLayer& layer) const {
+  // What is wrong with it, if that is all that came of it.
+  template <class T>
+  static Result<std::string> text_of(const Result<T>& outcome) {
+    if (outcome.ok()) return std::string();
+    if (outcome.error().code() != Code::kDataLoss) return outcome.error();
+    return outcome.error().message();
+  }
+
+  Result<sys::Fd> open_manifest(const oci::Digest& diff_id) const {
+    return sys::open(cat(folder_of(store_.options_.root, diff_id), "/", kManifestName),
+                     O_RDONLY | O_NOFOLLOW);
+  }
+
+  // Its blob is not kept: what was noted of it when it was unpacked.
+  Result<std::string> check(const ImageLayer& layer) {
     const auto record = store_.layers_->find(layer.diff_id);
+    const bool has_checksums =
+        record.ok() && record->has_value() && !(*record)->metadata_digest.empty();
+    ++(has_checksums ? report_.layers_compared : report_.layers_counted);
     if (!record.ok()) return record.error().message();
     if (!record->has_value()) return std::string("is not there");
     if ((*record)->form == LayerForm::kErofs) return check_image(**record);
     const auto tree = open_tree(store_.options_.root, layer.diff_id);
     if (!tree.ok()) return tree.error().message();
-    const TreeCount counted = FLUYT_TRY(count_tree(*tree));
-    if (counted.inodes != (*record)->inodes) {
-      return cat("has ", counted.inodes, " files and folders, expected ", (*record)->inodes);
+    if (!has_checksums) return count(*tree, **record);
+    const auto manifest = open_manifest(layer.diff_id);
+    if (!manifest.ok()) return manifest.error().message();
+    return join(
+        FLUYT_TRY(check_tree(*tree, *manifest, (*record)->metadata_digest, kMaxDifferences)), "; ");
+  }
+
+  // It has no manifest: as much as its record tells.
+  static Result<std::string> count(sys::FdRef tree, const LayerInfo& record) {
+    const TreeCount counted = FLUYT_TRY(count_tree(tree));
+    if (counted.inodes != record.inodes) {
+      return cat("has ", counted.inodes, " files and folders, expected ", record.inodes);
     }
     // Sizes with their holes are at least the data, whose blocks were rounded up.
-    const uint64_t least =
-        (*record)->disk_bytes - std::min((*record)->disk_bytes, counted.inodes * 4096);
+    const uint64_t least = record.disk_bytes - std::min(record.disk_bytes, counted.inodes * 4096);
     if (counted.file_bytes < least) {
       return cat("its files have ", counted.file_bytes, " bytes, expected at least ", least);
     }

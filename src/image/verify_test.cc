@@ -23,6 +23,16 @@ class VerifyTest : public testing::StoreFixture {
   std::string in_layer(const ImageMaker& maker, size_t layer, const std::string& file) const {
     return cat("layers/", sha256_of(maker.layers()[layer]).substr(7), "/fs/", file);
   }
+  // As layers were unpacked before there were any.
+  void forget_manifests() const {
+    for (const std::string& layer : names_in("layers")) {
+      const std::string record = cat("layers/", layer, "/layer.json");
+      LayerInfo info = parse_layer_info(sys::read_file(path(record), 1U << 20U).value()).value();
+      info.metadata_digest.clear();
+      write(record, to_json(info));
+      ASSERT_TRUE(sys::remove_file(sys::kCwd, path(cat("layers/", layer, "/manifest"))).ok());
+    }
+  }
   // A byte changed in place, the time put back: what no look at sizes and times finds.
   void flip(const std::string& file) const {
     struct stat before{};
@@ -44,8 +54,8 @@ TEST_F(VerifyTest, WhatIsWholeIsSaidToBe) {
   const VerifyReport report = verify();
   EXPECT_EQ(report.images, 2U);
   EXPECT_EQ(report.blobs, 6U);  // two documents each, two layers' blobs
-  EXPECT_EQ(report.layers_compared, 2U);
-  EXPECT_EQ(report.layers_counted, 1U);
+  EXPECT_EQ(report.layers_compared, 3U);
+  EXPECT_EQ(report.layers_counted, 0U);
   EXPECT_THAT(report.damages, IsEmpty());
   EXPECT_THAT(names_in("staging"), IsEmpty());
   EXPECT_EQ(library().verify({.images = {"nothing"}}).error().code(), Code::kNotFound);
@@ -139,7 +149,7 @@ TEST_F(VerifyTest, WithoutItsBlobALayerIsFetchedAgain) {
   ASSERT_TRUE(sys::remove_file(sys::kCwd, path(in_layer(maker, 1, "etc/hostname"))).ok());
   VerifyReport report = verify();
   ASSERT_EQ(report.damages.size(), 1U);
-  EXPECT_THAT(report.damages[0].finding, HasSubstr("files and folders, expected"));
+  EXPECT_EQ(report.damages[0].finding, "\"/etc/hostname\" is missing");
   report = verify(true);
   ASSERT_EQ(report.damages.size(), 1U);
   EXPECT_EQ(report.damages[0].note, "fetched and unpacked again");
@@ -176,7 +186,7 @@ TEST_F(VerifyTest, DamagedBlobsAreFetchedAgain) {
   flip(file_of(image.id));
   VerifyReport report = verify();
   EXPECT_EQ(report.damages.size(), 3U);
-  EXPECT_EQ(report.layers_compared, 1U);  // the other one
+  EXPECT_EQ(report.layers_compared, 2U);  // one with its checksums
   report = verify(true);
   ASSERT_EQ(report.damages.size(), 3U);
   for (const Damage& damage : report.damages) {
@@ -224,9 +234,104 @@ TEST_F(VerifyTest, ALayerOfWhichSomethingGaveWayIsWhole) {
                    {"d", "a file"}});
   maker.serve(*fake_, "a/b", "v1");
   ASSERT_TRUE(pull_to_run("a/b:v1").ok());
-  const VerifyReport report = verify();
+  VerifyReport report = verify();
+  EXPECT_EQ(report.layers_compared, 3U);
+  EXPECT_THAT(report.damages, IsEmpty());
+  forget_manifests();
+  report = verify();
   EXPECT_EQ(report.layers_counted, 3U);
   EXPECT_THAT(report.damages, IsEmpty());
+}
+
+TEST_F(VerifyTest, WithoutItsBlobAChangedByteIsFoundAndMended) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull_to_run("a/b:v1").value();
+  flip(in_layer(maker, 1, "etc/hostname"));
+  VerifyReport report = verify();
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].finding, "\"/etc/hostname\" has other content");
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].note, "fetched and unpacked again");
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+  report = verify();
+  EXPECT_EQ(report.layers_compared, 2U);
+  EXPECT_THAT(report.damages, IsEmpty());
+}
+
+// What a power cut does to files whose names it keeps, where each is smaller than a block.
+TEST_F(VerifyTest, WithoutItsBlobEmptiedSmallFilesAreFound) {
+  ImageMaker maker;
+  std::vector<testing::TarFile> files;
+  for (int i = 0; i < 40; ++i) files.push_back({cat("f", i), std::string(100, 'x')});
+  maker.add_layer(files);
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull_to_run("a/b:v1").ok());
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(::truncate(path(in_layer(maker, 0, cat("f", i))).c_str(), 0), 0);
+  }
+  VerifyReport report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_THAT(report.damages[0].finding, HasSubstr("\"/f0\" has 0 bytes, expected 100"));
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired) << report.damages[0].note;
+  EXPECT_THAT(verify().damages, IsEmpty());
+}
+
+TEST_F(VerifyTest, WithoutItsBlobStraysModesAndLinksAreFound) {
+  ImageMaker maker;
+  maker.add_layer({{"d/", ""}, {"d/f", "content"}, {"d/g", "", "", "d/f"}, {"l", "", "d/f"}});
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull_to_run("a/b:v1").ok());
+  EXPECT_THAT(verify().damages, IsEmpty());
+  ASSERT_EQ(::chmod(path(in_layer(maker, 0, "d")).c_str(), 0777), 0);
+  write(in_layer(maker, 0, "d/stray"), "x");
+  ASSERT_EQ(::unlink(path(in_layer(maker, 0, "d/g")).c_str()), 0);
+  write(in_layer(maker, 0, "d/g"), "content");
+  ASSERT_EQ(::unlink(path(in_layer(maker, 0, "l")).c_str()), 0);
+  ASSERT_EQ(::symlink("d/F", path(in_layer(maker, 0, "l")).c_str()), 0);
+  const VerifyReport report = verify();
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_EQ(report.damages[0].finding,
+            "\"/d/g\" is not \"/d/f\"; \"/l\" leads elsewhere; \"/d\" has another mode; "
+            "\"/d/stray\" does not belong there");
+}
+
+TEST_F(VerifyTest, ADamagedManifestIsDamageOfItsLayer) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const std::string manifest = cat("layers/", sha256_of(maker.layers()[1]).substr(7), "/manifest");
+  for (const bool with_blob : {false, true}) {
+    ASSERT_TRUE((with_blob ? pull("a/b:v1") : pull_to_run("a/b:v1")).ok());
+    flip(manifest);
+    VerifyReport report = verify(true);
+    ASSERT_EQ(report.damages.size(), 1U);
+    EXPECT_THAT(report.damages[0].finding, HasSubstr("the manifest of its files is damaged"));
+    EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired) << report.damages[0].note;
+    ASSERT_TRUE(sys::remove_file(sys::kCwd, path(manifest)).ok());
+    report = verify(true);
+    ASSERT_EQ(report.damages.size(), 1U);
+    EXPECT_THAT(report.damages[0].finding, HasSubstr("manifest\""));
+    EXPECT_THAT(verify().damages, IsEmpty());
+  }
+}
+
+// As an earlier version left it.
+TEST_F(VerifyTest, WithoutAManifestALayersFilesAreCounted) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  const Image image = pull_to_run("a/b:v1").value();
+  forget_manifests();
+  VerifyReport report = verify();
+  EXPECT_EQ(report.layers_counted, 2U);
+  EXPECT_THAT(report.damages, IsEmpty());
+  ASSERT_TRUE(sys::remove_file(sys::kCwd, path(in_layer(maker, 1, "etc/hostname"))).ok());
+  report = verify(true);
+  ASSERT_EQ(report.damages.size(), 1U);
+  EXPECT_THAT(report.damages[0].finding, HasSubstr("files and folders, expected"));
+  EXPECT_EQ(report.damages[0].outcome, Outcome::kRepaired);
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "one");
+  EXPECT_EQ(verify().layers_compared, 1U) << "the one that was mended has one";
 }
 
 // An image says of somebody else's layer, which is here, that it comes from another blob.
@@ -259,7 +364,7 @@ TEST_F(VerifyTest, ABlobThatIsNotItsLayersEndsNothing) {
   }
   ASSERT_TRUE(store_->remove(good.id).ok());
   const VerifyReport report = verify();
-  EXPECT_EQ(report.layers_counted, 1U);
+  EXPECT_EQ(report.layers_compared, 2U);
   ASSERT_EQ(report.damages.size(), 2U);
   EXPECT_EQ(report.damages[0].kind, Damage::Kind::kBlob);
   ASSERT_TRUE(store_->remove(bad.id).ok());

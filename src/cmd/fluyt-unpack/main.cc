@@ -1,7 +1,8 @@
 // fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for
 // each layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the
-// report, descriptor 5 is the empty file for --form erofs, descriptor 6 with --gives-way says when
-// there are calls to give way to. It shuts itself in before it reads the first byte.
+// report, descriptor 5 is the empty file for --form erofs or --manifest yes, descriptor 6 with
+// --gives-way says when there are calls to give way to. It shuts itself in before it reads the
+// first byte.
 //
 // Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
 // address. All its libraries are loaded before it confines itself.
@@ -33,6 +34,11 @@ Result<uint64_t> number(std::string_view name, std::string_view value) {
   return Error(Code::kInvalidArgument, cat(name, " ", quote(value), ": not a number"));
 }
 
+Result<bool> yes_or_no(std::string_view name, std::string_view value) {
+  if (value == "yes" || value == "no") return value == "yes";
+  return Error(Code::kInvalidArgument, cat(name, " ", quote(value), ": expected yes or no"));
+}
+
 Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& args) {
   image::UnpackOptions options;
   for (size_t i = 0; i < args.size(); i += 2) {
@@ -52,10 +58,10 @@ Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& 
       options.tree.max_entries = FLUYT_TRY(number(name, value));
     } else if (name == "--form") {
       options.form = FLUYT_TRY(image::parse_layer_form(value));
+    } else if (name == "--manifest") {
+      options.has_manifest = FLUYT_TRY(yes_or_no(name, value));
     } else if (name == "--gives-way") {
-      if (value != "yes" && value != "no")
-        return Error(Code::kInvalidArgument, cat(name, " ", quote(value), ": expected yes or no"));
-      if (value == "no") continue;
+      if (!FLUYT_TRY(yes_or_no(name, value))) continue;
       auto way = FLUYT_TRY(sys::GiveWay::open(sys::FdRef(image::kPrecedenceFd)));
       options.between_steps = [way]() mutable { way.between_steps(); };
     } else {
@@ -72,7 +78,7 @@ Result<image::LayerInfo> work(const std::vector<std::string_view>& args, sys::Fd
   FLUYT_TRY(image::digest_of(options.diff_algorithm, ""));
   umask(0);
   FLUYT_TRY_CONTEXT(confine(tree), "confine the unpacker");
-  return image::unpack(sys::FdRef(STDIN_FILENO), tree, sys::FdRef(image::kImageFd), options);
+  return image::unpack(sys::FdRef(STDIN_FILENO), tree, sys::FdRef(image::kFileFd), options);
 }
 
 // Out of memory is the one thing that the standard library throws at us here.

@@ -84,8 +84,8 @@ class ImageVerify final : public Command {
     }
     print(cat(report.images(), report.images() == 1 ? " image: " : " images: ", report.blobs(),
               report.blobs() == 1 ? " blob hashed, " : " blobs hashed, ", report.layers_compared(),
-              report.layers_compared() == 1 ? " layer" : " layers", " compared with blobs, ",
-              report.layers_counted(), " counted against records; ",
+              report.layers_compared() == 1 ? " layer" : " layers", " compared, ",
+              report.layers_counted(), " counted; ",
               report.damages_size() == 0 ? std::string("all is well")
                                          : cat(report.damages_size(), " damaged"),
               "\n"));
@@ -109,12 +109,13 @@ CommandInfo image_verify_command() {
       .details =
           "Blobs are hashed. A layer whose blob is kept is unpacked once more and compared entry "
           "by\n"
-          "entry; of one whose blob is not, the files are counted against its record. With "
-          "--repair\n"
-          "what is damaged is unpacked again from its blob, or fetched. A layer that a container\n"
-          "stands on is left alone and the container named. The exit status is 1 while something "
-          "is\n"
-          "damaged.\n\n"
+          "entry; of one whose blob is not, each file is held against the checksum of when it was\n"
+          "unpacked. Only of layers from versions without checksums the files are just counted.\n"
+          "With --repair what is damaged is unpacked again from its blob, or fetched. A layer "
+          "that\n"
+          "a container stands on is left alone and the container named. The exit status is 1 "
+          "while\n"
+          "something is damaged.\n\n"
           "Examples:\n"
           "  fluyt image verify --all\n"
           "  fluyt image verify --repair app:1.2",

@@ -38,7 +38,7 @@ struct LayerInfo {
   uint64_t entries = 0;         // in the tar
   uint64_t skipped = 0;         // entries and attributes that the rules drop (README.md)
   LayerForm form = LayerForm::kDirectory;
-  std::string metadata_digest;  // of an image: erofs::ImageSummary's
+  std::string metadata_digest;  // of an image: erofs::ImageSummary's; of a tree: its manifest's
   /// The layer hides everything below it.
   bool opaque_root = false;
   /// Directories that the tar does not list but needs; "" is the root. Their owner, mode and

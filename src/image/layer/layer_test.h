@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -18,8 +19,10 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "image/blob/hasher.h"
+#include "image/layer/manifest.h"
 #include "image/layer/store.h"
 #include "image/layer/tar_build.h"
+#include "image/layer/tree_check.h"
 #include "image/layer/view.h"
 #include "image/layer/writer.h"
 #include "sys/file.h"
@@ -102,7 +105,18 @@ class LayerTest : public testing::Test {
     if (!info.ok())
       return {.diff_id = digest_of("sha256", "").value(),
               .blob_digest = digest_of("sha256", "").value()};
+    EXPECT_THAT(differences(*info), testing::IsEmpty());
     return std::move(info).value();
+  }
+  // What a tree's manifest says is not so: nothing, whatever the archive was.
+  std::vector<std::string> differences(const LayerInfo& info) const {
+    if (info.form != LayerForm::kDirectory) return {};
+    const std::string folder = cat(dir_.path(), "/store/layers/", info.diff_id.hex(), "/");
+    const sys::Fd tree = sys::open(folder + "fs", O_RDONLY | O_DIRECTORY).value();
+    const sys::Fd manifest = sys::open(cat(folder, kManifestName), O_RDONLY).value();
+    auto found = check_tree(tree, manifest, info.metadata_digest, 5);
+    if (!found.ok()) return {found.error().message()};
+    return *std::move(found);
   }
   std::string error_of(std::string_view blob) {
     auto info = unpack(blob);

@@ -58,5 +58,7 @@ bool is_overlay_xattr(std::string_view name);
 /// The one that says, on a directory of a layer, that overlayfs has to look for whiteouts in it
 /// also where it merges it with no other. Its value is empty.
 inline constexpr char kOverlayOrigin[] = "trusted.overlay.origin";
+/// The one that says that a directory hides all that is below it. Its value is "y".
+inline constexpr char kOverlayOpaque[] = "trusted.overlay.opaque";
 
 }  // namespace fluyt::image

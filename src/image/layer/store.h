@@ -43,7 +43,7 @@ struct LayerArchive {
 ///     layers/<hex of diff id>/fs           the tree, exactly one for a diff id, never changed; or
 ///                                          where the image is mounted
 ///     layers/<hex of diff id>/layer.erofs  the image, of a layer in that form
-///     layers/<hex of diff id>/layer.json   LayerInfo
+///     layers/<hex of diff id>/layer.json   LayerInfo; beside it a tree's `manifest` (manifest.h)
 ///     fixups/<hex of chain id>/fs          what a chain adds above its top layer: resolve_chain
 ///     staging/<random>/                    work in progress; emptied by open()
 ///     trash/<random>/                      on its way out; emptied by open()

@@ -27,6 +27,16 @@ Error failed(std::string_view call, std::string_view name) {
 
 bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == 0; }
 
+mode_t kind_of(const TarEntry& entry) {
+  return entry.type == TarType::kCharDevice    ? S_IFCHR
+         : entry.type == TarType::kBlockDevice ? S_IFBLK
+                                               : S_IFIFO;
+}
+
+dev_t device_of(const TarEntry& entry) {
+  return entry.type == TarType::kFifo ? 0 : makedev(entry.device_major, entry.device_minor);
+}
+
 std::array<timespec, 2> times_of(const TarEntry& entry) {
   const timespec time{static_cast<time_t>(entry.mtime), static_cast<int64_t>(entry.mtime_ns)};
   return {time, time};
@@ -36,12 +46,13 @@ std::array<timespec, 2> times_of(const TarEntry& entry) {
 
 // The root is kept like every other directory, on a descriptor of its own; when that cannot be had,
 // its first use says so.
-TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits)
+TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits, sys::FdRef manifest)
     : root_(root),
       limits_(limits),
       root_dir_(std::make_shared<Dir>(
           Dir{sys::Fd(openat(root.raw(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC)), std::string()})) {
   records_.try_emplace("");
+  if (manifest.valid()) manifest_.emplace(manifest);
 }
 
 TreeWriter::~TreeWriter() = default;
@@ -95,6 +106,7 @@ Result<> TreeWriter::clear_way(const Dir& parent, const std::string& name) {
   struct stat info{};
   if (fstatat(parent.fd.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
     return failed("fstatat", name);
+  list_again_ = true;
   if (is_whiteout(info)) {
     --summary_.inodes;
   } else {
@@ -161,6 +173,8 @@ Result<> TreeWriter::make_file(const Dir& parent, const std::string& name, TarEn
   ++summary_.inodes;
   file_fd_ = sys::Fd(fd);
   file_ = std::move(entry);
+  file_path_ = join_path(parent.path, name);
+  file_checksum_ = Checksum();
   file_written_ = 0;
   return {};
 }
@@ -168,6 +182,10 @@ Result<> TreeWriter::make_file(const Dir& parent, const std::string& name, TarEn
 Result<> TreeWriter::data(uint64_t offset, std::string_view bytes) {
   if (!file_fd_.valid()) return {};  // of an entry that is passed over
   summary_.disk_bytes += bytes.size();
+  if (manifest_) {
+    file_checksum_.zeros(offset - file_written_);
+    file_checksum_.update(bytes);
+  }
   while (!bytes.empty()) {
     const ssize_t put =
         pwrite(file_fd_.raw(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
@@ -196,7 +214,28 @@ Result<> TreeWriter::end() {
   }
   if (!file_.xattrs.empty()) FLUYT_TRY(set_xattrs(fd, file_.xattrs, file_.path));
   if (futimens(fd.raw(), times_of(file_).data()) != 0) return failed("futimens", file_.path);
+  if (!manifest_) return {};
+  const uint64_t size = std::max(file_.size, file_written_);
+  file_checksum_.zeros(size - file_written_);
+  ManifestEntry listed{.path = std::move(file_path_),
+                       .mode = S_IFREG | file_.mode,
+                       .uid = file_.uid,
+                       .gid = file_.gid,
+                       .size = size,
+                       .content = file_checksum_.value()};
+  if (!file_.xattrs.empty()) FLUYT_TRY(read_back(fd, listed));
+  return list(listed);
+}
+
+// An ACL changes the mode, and a disk need not take every attribute.
+Result<> TreeWriter::read_back(sys::FdRef fd, ManifestEntry& entry) {
+  entry.mode = FLUYT_TRY(sys::stat_of(fd)).st_mode;
+  entry.attributes = FLUYT_TRY(attributes_of(fd));
   return {};
+}
+
+Result<> TreeWriter::list(const ManifestEntry& entry) {
+  return manifest_ ? manifest_->add(entry) : Result<>();
 }
 
 Result<> TreeWriter::make_symlink(const Dir& parent, const std::string& name,
@@ -224,12 +263,9 @@ Result<> TreeWriter::make_node(const Dir& parent, const std::string& name, const
     ++summary_.skipped;
     return {};
   }
-  const mode_t kind = entry.type == TarType::kCharDevice    ? S_IFCHR
-                      : entry.type == TarType::kBlockDevice ? S_IFBLK
-                                                            : S_IFIFO;
-  const dev_t device = makedev(entry.device_major, entry.device_minor);
   const auto make = [&] {
-    return mknodat(parent.fd.raw(), name.c_str(), kind | (entry.mode & kPermissions), device) == 0;
+    return mknodat(parent.fd.raw(), name.c_str(), kind_of(entry) | (entry.mode & kPermissions),
+                   device_of(entry)) == 0;
   };
   if (!make()) {
     if (errno != EEXIST) return failed("mknodat", name);
@@ -256,7 +292,18 @@ Result<> TreeWriter::finish_node(const Dir& parent, const std::string& name,
   if (utimensat(parent.fd.raw(), name.c_str(), times_of(entry).data(), AT_SYMLINK_NOFOLLOW) != 0) {
     return failed("utimensat", name);
   }
-  return {};
+  if (!manifest_) return {};
+  ManifestEntry listed{.path = join_path(parent.path, name), .uid = entry.uid, .gid = entry.gid};
+  if (entry.type == TarType::kSymlink) {
+    Checksum target;
+    target.update(entry.link);
+    listed.mode = S_IFLNK | kPermissions;
+    listed.content = target.value();
+  } else {
+    listed.mode = kind_of(entry) | entry.mode;
+    listed.size = device_of(entry);
+  }
+  return list(listed);
 }
 
 Result<> TreeWriter::make_hard_link(const std::string& path, const TarEntry& entry) {
@@ -292,7 +339,7 @@ Result<> TreeWriter::make_hard_link(const std::string& path, const TarEntry& ent
   lower_links_.erase(real);
   // Flags 0: a target that is a symlink is linked itself, never followed.
   if (linkat(target_parent->fd.raw(), target_name.c_str(), parent->fd.raw(), name.c_str(), 0) == 0)
-    return {};
+    return list({.path = real, .target = real_target});
   return failed("linkat", entry.link);
 }
 
@@ -305,7 +352,7 @@ Result<> TreeWriter::make_whiteout(const Dir& parent, std::string_view hidden) {
   if (mknodat(parent.fd.raw(), name.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
     ++summary_.inodes;
     FLUYT_TRY(record(parent.path))->has_whiteouts = true;
-    return {};
+    return list({.path = path, .mode = S_IFCHR});
   }
   if (errno != EEXIST) return failed("mknodat", name);
   const auto existing = records_.find(path);

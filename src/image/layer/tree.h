@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -12,7 +13,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/layer/entry_reader.h"
 #include "image/layer/info.h"
+#include "image/layer/manifest.h"
 #include "image/layer/tar.h"
 #include "sys/fd.h"
 
@@ -31,6 +34,7 @@ struct TreeSummary {
   uint64_t disk_bytes = 0;
   uint64_t skipped = 0;
   bool opaque_root = false;
+  std::string manifest_digest;  // empty: none was wanted
   std::vector<std::string> implied_dirs;
   std::vector<LowerLink> lower_links;
 };
@@ -42,10 +46,12 @@ struct TreeSummary {
 /// merge. Directories get owner, mode, attributes and times last of all, in finish(), so that none
 /// of them (setgid, default ACLs) rubs off on what is made inside. Needs root, and a umask of 0,
 /// which is the program's to set.
+/// The manifest is written on the way, of what is done and not of what is read back. Where a later
+/// entry took an earlier one's place it is written once more in the end, from the tree.
 class TreeWriter final : public TarSink {
  public:
-  /// `root` is borrowed: an empty directory.
-  TreeWriter(sys::FdRef root, TreeLimits limits);
+  /// Borrowed: an empty directory, and an empty file for the manifest where one is wanted.
+  TreeWriter(sys::FdRef root, TreeLimits limits, sys::FdRef manifest = {});
   ~TreeWriter() override;
 
   Result<> begin(TarEntry& entry) override;
@@ -99,10 +105,14 @@ class TreeWriter final : public TarSink {
   Result<> make_whiteout(const Dir& parent, std::string_view hidden);
   Result<> clear_way(const Dir& parent, const std::string& name);
   Result<> finish_node(const Dir& parent, const std::string& name, const TarEntry& entry);
+  static Result<> read_back(sys::FdRef fd, ManifestEntry& entry);
+  Result<> list(const ManifestEntry& entry);
 
   // tree_finish.cc
   Result<> finish_directory(const std::string& path, const DirRecord& record);
   Result<> count_files(sys::FdRef directory);
+  Result<> list_directory(sys::FdRef fd, const std::string& path, const DirRecord& record);
+  Result<> list_files(sys::FdRef directory, const std::string& path);
   Result<> set_xattrs(sys::FdRef fd, const Xattrs& xattrs, std::string_view path);
   Result<> report(TreeSummary& summary);
 
@@ -129,7 +139,15 @@ class TreeWriter final : public TarSink {
   };
   std::map<nlink_t, Names> names_;  // found in finish(): by how many names their files have
 
+  std::optional<ManifestWriter> manifest_;
+  bool list_again_ = false;  // something went that it lists
+  EntryReader reader_;
+  std::unordered_map<ino_t, std::string> first_names_;  // found in finish(): of files with several
+  uint64_t first_name_bytes_ = 0;
+
   TarEntry file_;  // the one that data() writes to
+  std::string file_path_;
+  Checksum file_checksum_;
   sys::Fd file_fd_;
   uint64_t file_written_ = 0;  // end of the last piece
 };

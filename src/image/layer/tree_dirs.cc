@@ -113,6 +113,7 @@ Result<TreeWriter::DirPtr> TreeWriter::enter_other(const Dir& parent, const std:
   }
   if (!create_missing_) return DirPtr();
   if (unlinkat(parent.fd.raw(), name.c_str(), 0) != 0) return failed("unlinkat", path);
+  list_again_ = true;
   --summary_.inodes;
   DirPtr made = FLUYT_TRY(make_implied(parent, name, path));
   DirRecord* to = FLUYT_TRY(record(path));

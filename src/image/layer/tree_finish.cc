@@ -56,9 +56,8 @@ Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& 
   if (fchmod(fd.raw(), record.mode) != 0) return failed("fchmod", path);
   if (record.xattrs) FLUYT_TRY(set_xattrs(fd, *record.xattrs, path));
   // overlayfs does not look for the mark on a layer's root; who stacks the layers is told instead.
-  if (record.opaque && !path.empty() &&
-      fsetxattr(fd.raw(), "trusted.overlay.opaque", "y", 1, 0) != 0) {
-    return failed("fsetxattr trusted.overlay.opaque", path);
+  if (record.opaque && !path.empty() && fsetxattr(fd.raw(), kOverlayOpaque, "y", 1, 0) != 0) {
+    return failed(cat("fsetxattr ", kOverlayOpaque), path);
   }
   // Where no other layer has the directory, overlayfs lists it as it is, with whiteouts that nobody
   // can open, unless this mark makes it look (Linux, ovl_get_inode()). The root it always merges.
@@ -68,6 +67,7 @@ Result<> TreeWriter::finish_directory(const std::string& path, const DirRecord& 
     return failed(cat("fsetxattr ", kOverlayOrigin), path);
   }
   if (count_again_) FLUYT_TRY(count_files(fd));
+  if (manifest_) FLUYT_TRY(list_directory(fd, path, record));
   // A directory that the tar says nothing of still gets the same time wherever it is unpacked.
   const timespec time{static_cast<time_t>(record.implied ? newest_mtime_ : record.mtime),
                       static_cast<int64_t>(record.implied ? 0 : record.mtime_ns)};
@@ -90,6 +90,42 @@ Result<> TreeWriter::count_files(sys::FdRef directory) {
     const auto bytes = std::min(static_cast<uint64_t>(info.st_size),
                                 static_cast<uint64_t>(info.st_blocks) * kStatBlock);
     names.disk_bytes += (bytes + kDiskBlock - 1) / kDiskBlock * kDiskBlock;
+  }
+  return {};
+}
+
+Result<> TreeWriter::list_directory(sys::FdRef fd, const std::string& path,
+                                    const DirRecord& record) {
+  ManifestEntry entry{
+      .path = path, .mode = S_IFDIR | record.mode, .uid = record.uid, .gid = record.gid};
+  if (record.xattrs || record.opaque) FLUYT_TRY(read_back(fd, entry));
+  FLUYT_TRY(list(entry));
+  return list_again_ ? list_files(fd, path) : Result<>();
+}
+
+// From what is there. A file with several names is read once.
+Result<> TreeWriter::list_files(sys::FdRef directory, const std::string& path) {
+  sys::DirStack at = FLUYT_TRY(sys::DirStack::open(directory, "."));
+  while (const dirent* entry = FLUYT_TRY(at.read())) {
+    const std::string name = entry->d_name;
+    struct stat info{};
+    if (fstatat(directory.raw(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return failed("fstatat", name);
+    if (S_ISDIR(info.st_mode)) continue;
+    std::string its_path = join_path(path, name);
+    if (info.st_nlink > 1) {
+      const auto [first, is_first] = first_names_.try_emplace(info.st_ino, its_path);
+      if (!is_first) {
+        FLUYT_TRY(list({.path = std::move(its_path), .target = first->second}));
+        continue;
+      }
+      first_name_bytes_ += its_path.size() + sizeof(ino_t) + sizeof(std::string);
+      if (first_name_bytes_ > limits_.max_directory_name_bytes) {
+        return Error(Code::kResourceExhausted, cat("more than ", limits_.max_directory_name_bytes,
+                                                   " bytes of names of files with several names"));
+      }
+    }
+    FLUYT_TRY(list(FLUYT_TRY(reader_.read(directory, name, std::move(its_path)))));
   }
   return {};
 }
@@ -122,6 +158,7 @@ Result<> TreeWriter::report(TreeSummary& summary) {
 
 Result<TreeSummary> TreeWriter::finish() {
   forget_dirs();
+  if (manifest_ && list_again_) FLUYT_TRY(manifest_->restart());
   for (const auto& [path, record] : records_) {
     FLUYT_TRY_CONTEXT(finish_directory(path, record), cat("directory ", quote(path)));
   }
@@ -135,6 +172,7 @@ Result<TreeSummary> TreeWriter::finish() {
     }
   }
   summary.opaque_root = records_.at("").opaque;
+  if (manifest_) summary.manifest_digest = FLUYT_TRY(manifest_->finish());
   FLUYT_TRY(report(summary));
   return summary;
 }

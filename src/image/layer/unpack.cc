@@ -18,12 +18,12 @@ constexpr size_t kReadBytes = 256UL << 10U;
 
 class Unpacker {
  public:
-  Unpacker(sys::FdRef tree, sys::FdRef image, const UnpackOptions& options, Hasher blob_hash,
+  Unpacker(sys::FdRef tree, sys::FdRef file, const UnpackOptions& options, Hasher blob_hash,
            Hasher diff_hash)
       : options_(options),
         blob_hash_(std::move(blob_hash)),
         diff_hash_(std::move(diff_hash)),
-        tar_(start(tree, image)),
+        tar_(start(tree, file)),
         inflater_([this](std::string_view bytes) { return unpacked(bytes); }) {}
 
   Result<> push(std::string_view bytes) {
@@ -49,6 +49,7 @@ class Unpacker {
       info.metadata_digest = image.metadata_digest.text();
     } else {
       tree = FLUYT_TRY(tree_->finish());
+      info.metadata_digest = tree.manifest_digest;
     }
     info.form = options_.form;
     info.compression = inflater_.compression();
@@ -81,9 +82,10 @@ class Unpacker {
     return tar_.push(bytes);
   }
 
-  TarSink& start(sys::FdRef tree, sys::FdRef image) {
-    if (options_.form == LayerForm::kDirectory) return tree_.emplace(tree, options_.tree);
-    return image_.emplace(image, tree, options_.tree, options_.max_unpacked_bytes).sink();
+  TarSink& start(sys::FdRef tree, sys::FdRef file) {
+    if (options_.form == LayerForm::kDirectory)
+      return tree_.emplace(tree, options_.tree, options_.has_manifest ? file : sys::FdRef());
+    return image_.emplace(file, tree, options_.tree, options_.max_unpacked_bytes).sink();
   }
 
   const UnpackOptions& options_;
@@ -99,9 +101,9 @@ class Unpacker {
 
 }  // namespace
 
-Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, sys::FdRef image,
+Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, sys::FdRef file,
                          const UnpackOptions& options) {
-  Unpacker unpacker(tree, image, options, FLUYT_TRY(Hasher::create(options.blob_algorithm)),
+  Unpacker unpacker(tree, file, options, FLUYT_TRY(Hasher::create(options.blob_algorithm)),
                     FLUYT_TRY(Hasher::create(options.diff_algorithm)));
   std::vector<char> buffer(kReadBytes);
   while (true) {

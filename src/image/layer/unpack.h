@@ -19,14 +19,15 @@ struct UnpackOptions {
   uint64_t max_unpacked_bytes = UINT64_MAX;
   TreeLimits tree;
   LayerForm form = LayerForm::kDirectory;
+  bool has_manifest = false;            // of kDirectory: one is wanted
   std::function<void()> between_steps;  // of some milliseconds each; may be empty
 };
 
 /// What a worker does: reads a blob from `in` to its end, in one pass through both hashes, the
-/// inflater and the tar parser, into the empty directory `tree`, or into the empty file `image`
-/// (kErofs; `tree` stays empty). The digests are what was found; comparing them is the caller's
-/// duty. Nothing is opened but what is below `tree`.
-Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, sys::FdRef image,
+/// inflater and the tar parser, into the empty directory `tree`, and its manifest into the empty
+/// `file`; or an image into `file` (kErofs; `tree` stays empty). The digests are what was found;
+/// comparing them is the caller's duty. Nothing is opened but what is below `tree`.
+Result<LayerInfo> unpack(sys::FdRef in, sys::FdRef tree, sys::FdRef file,
                          const UnpackOptions& options);
 
 /// How `fluyt-unpack` tells its caller what came of it: one JSON object, the LayerInfo or the
@@ -39,7 +40,7 @@ inline constexpr size_t kMaxReportBytes = 64UL << 20U;
 /// Numbers of the descriptors that `fluyt-unpack` is started with, beside the blob on its input.
 inline constexpr int kTreeFd = 3;
 inline constexpr int kReportFd = 4;
-inline constexpr int kImageFd = 5;       // with --form erofs
+inline constexpr int kFileFd = 5;        // with --form erofs or --manifest yes
 inline constexpr int kPrecedenceFd = 6;  // with --gives-way yes: a page of sys::Precedence
 
 }  // namespace fluyt::image

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "image/layer/manifest.h"
 #include "image/layer/staging.h"
 #include "image/layer/unpack.h"
 #include "sys/file.h"
@@ -179,16 +180,16 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                   std::to_string(room),
                   "--form",
                   std::string(form_name(form)),
+                  "--manifest",
+                  form == LayerForm::kDirectory ? "yes" : "no",
                   "--gives-way",
                   store.options().precedence ? "yes" : "no"};
   options.in = input.read;
   options.pass = {{staging.tree(), kTreeFd}, {report.write, kReportFd}};
-  sys::Fd image;
-  if (form == LayerForm::kErofs) {
-    image = FLUYT_TRY(sys::open(staging.folder(), std::string(kImageName),
-                                O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-    options.pass.push_back({image, kImageFd});
-  }
+  const std::string_view beside = form == LayerForm::kErofs ? kImageName : kManifestName;
+  const sys::Fd file = FLUYT_TRY(sys::open(staging.folder(), std::string(beside),
+                                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  options.pass.push_back({file, kFileFd});
   if (const auto& precedence = store.options().precedence)
     options.pass.push_back({precedence->page(), kPrecedenceFd});
   sys::Process worker = FLUYT_TRY_CONTEXT(sys::spawn(options), "start the unpacker");

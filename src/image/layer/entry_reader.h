@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "image/layer/manifest.h"
+#include "sys/fd.h"
+
+namespace fluyt::image {
+
+/// Reads what lies in a tree as a manifest has it.
+class EntryReader {
+ public:
+  /// Of `name` in `parent`, a file's bytes included; never as a further name of another file.
+  /// `path` is the entry's.
+  Result<ManifestEntry> read(sys::FdRef parent, const std::string& name, std::string path);
+
+ private:
+  Result<uint64_t> content_of(sys::FdRef file, uint64_t size);
+  std::string buffer_;
+};
+
+/// A sum over the attributes that an image gave, and overlayfs's opaque mark. Left out are those
+/// that the host may give or change: security labels other than capabilities, and ACLs, which the
+/// kernel keeps in a form of its own (what they grant the group shows in the mode).
+Result<uint64_t> attributes_of(sys::FdRef fd);
+
+}  // namespace fluyt::image
