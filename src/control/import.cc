@@ -1,5 +1,9 @@
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 
 #include "base/strings.h"
 #include "control/image_message.h"
@@ -13,6 +17,15 @@ namespace fluyt::control {
 namespace {
 
 constexpr uint64_t kMaxUploadBytes = 256ULL << 30U;
+constexpr uint64_t kReserveBytes = 64UL << 20U;  // what an upload leaves on the disk
+
+// Of who sends it nothing is known before the end but that it goes on.
+Result<uint64_t> room_for_upload(sys::FdRef file) {
+  struct statvfs info{};
+  if (::fstatvfs(file.raw(), &info) != 0) return Error::from_errno(errno, "fstatvfs(upload)");
+  const uint64_t free_bytes = uint64_t{info.f_bavail} * info.f_frsize;
+  return free_bytes - std::min(free_bytes, kReserveBytes);
+}
 
 // The archive in a file that has no name: nothing is left of it whatever happens.
 using Stream = grpc::ServerReaderWriter<v1::ImportResponse, v1::ImportRequest>;
@@ -20,6 +33,7 @@ using Stream = grpc::ServerReaderWriter<v1::ImportResponse, v1::ImportRequest>;
 Result<sys::Fd> receive(const std::string& folder, Stream& stream) {
   FLUYT_TRY(sys::make_dirs(folder, 0700));
   sys::Fd file = FLUYT_TRY(sys::open(folder, O_TMPFILE | O_RDWR, 0600));
+  const uint64_t room = FLUYT_TRY_CONTEXT(room_for_upload(file), "import");
   v1::ImportRequest request;
   uint64_t size = 0;
   while (stream.Read(&request)) {
@@ -30,6 +44,11 @@ Result<sys::Fd> receive(const std::string& folder, Stream& stream) {
     size += request.data().size();
     if (size > kMaxUploadBytes) {
       return Error(Code::kResourceExhausted, cat("import: more than ", kMaxUploadBytes, " bytes"));
+    }
+    if (size > room) {
+      return Error(Code::kResourceExhausted,
+                   cat("import: the archive's first ", size, " bytes do not fit: ", room,
+                       " are to be had on the disk"));
     }
     FLUYT_TRY_CONTEXT(sys::write_all(file, request.data()), "import: keeping the upload");
   }

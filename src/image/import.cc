@@ -65,10 +65,11 @@ std::shared_ptr<void> Store::watch_import(const std::string& path, ImportWatch w
 Result<std::vector<Image>> Store::import(const std::string& path, const ImportOptions& options) {
   const Works::Work under_way = works_.begin("an import");
   const uint64_t available = FLUYT_TRY_CONTEXT(layers_->available_bytes(), "import");
-  const auto from = FLUYT_TRY_CONTEXT(
-      archive::Archive::open(path,
-                             {.scratch = options_.root + "/staging", .limit_bytes = available}),
-      "import");
+  const auto from =
+      FLUYT_TRY_CONTEXT(archive::Archive::open(path, {.scratch = options_.root + "/staging",
+                                                      .limit_bytes = available,
+                                                      .unpack_program = layers_->unpack_program()}),
+                        "import");
   if (!options.name.empty() && from->images().size() != 1) {
     return Error(Code::kInvalidArgument,
                  cat("import ", quote(path), ": name ", quote(options.name), ": the archive holds ",

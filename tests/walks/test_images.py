@@ -115,6 +115,28 @@ def test_saved_and_loaded(engine, registry, app, busybox, tmp_path, form):
         assert run_again.stdout == "200000\n", run_again.stderr
 
 
+def test_an_archive_that_cannot_fit_is_refused(tmp_path):
+    """While it is sent, with both numbers, and the disk is as it was."""
+    root = tmp_path / "small" / "root"
+    root.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m,mode=711", "small", root], check=True)
+    engine = harness.Engine(str(tmp_path / "small"), network=None)
+    try:
+        engine.start()
+        archive = tmp_path / "large.tar"
+        with open(archive, "wb") as file:
+            file.truncate(60 << 20)
+        before = shutil.disk_usage(root).free
+        refused = engine.fluyt("load", "-i", str(archive), check=False)
+        assert refused.returncode != 0
+        assert "the archive's first " in refused.stderr and "are to be had on the disk" in refused.stderr
+        assert shutil.disk_usage(root).free >= before - (1 << 20)
+        assert os.listdir(root / "image" / "staging") == []
+    finally:
+        engine.stop()
+        subprocess.run(["umount", root], check=True)
+
+
 def test_docker_archives_load(engine, tmp_path):
     """As Docker before 25.0 wrote them: layers as tars by name, no layout."""
     layers = [images.busybox_layer(), images.layer([images.Entry("old", data=b"old\n")])]

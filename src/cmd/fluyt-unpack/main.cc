@@ -1,6 +1,7 @@
-// fluyt-unpack: turns one layer's blob, on its standard input, into a tree. Started by fluytd for
-// each layer, and by nobody else: descriptor 3 is the empty directory, descriptor 4 takes the
-// report, descriptor 5 is the empty file for --form erofs or --manifest yes, descriptor 6 with
+// fluyt-unpack: turns one layer's blob, on its standard input, into a tree; or an archive of images
+// into its files (--form members). Started by fluytd for each, and by nobody else: descriptor 3 is
+// the empty directory, descriptor 4 takes the report, descriptor 5 is the empty file for --form
+// erofs or --manifest yes, descriptor 6 with
 // --gives-way says when there are calls to give way to. It shuts itself in before it reads the
 // first byte.
 //
@@ -19,6 +20,7 @@
 
 #include "base/strings.h"
 #include "confine.h"
+#include "image/archive/members_unpack.h"
 #include "image/blob/hasher.h"
 #include "image/layer/unpack.h"
 #include "sys/file.h"
@@ -39,8 +41,12 @@ Result<bool> yes_or_no(std::string_view name, std::string_view value) {
   return Error(Code::kInvalidArgument, cat(name, " ", quote(value), ": expected yes or no"));
 }
 
-Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& args) {
-  image::UnpackOptions options;
+struct Options : image::UnpackOptions {
+  bool of_members = false;  // an archive's, and no layer's tree
+};
+
+Result<Options> parse_options(const std::vector<std::string_view>& args) {
+  Options options;
   for (size_t i = 0; i < args.size(); i += 2) {
     const std::string_view name = args[i];
     if (i + 1 == args.size())
@@ -56,6 +62,8 @@ Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& 
       options.max_unpacked_bytes = FLUYT_TRY(number(name, value));
     } else if (name == "--max-entries") {
       options.tree.max_entries = FLUYT_TRY(number(name, value));
+    } else if (name == "--form" && value == "members") {
+      options.of_members = true;
     } else if (name == "--form") {
       options.form = FLUYT_TRY(image::parse_layer_form(value));
     } else if (name == "--manifest") {
@@ -71,22 +79,37 @@ Result<image::UnpackOptions> parse_options(const std::vector<std::string_view>& 
   return options;
 }
 
-Result<image::LayerInfo> work(const std::vector<std::string_view>& args, sys::Fd tree) {
-  const image::UnpackOptions options = FLUYT_TRY(parse_options(args));
+struct Outcome {
+  std::string report;
+  bool ok = false;
+};
+
+template <class T>
+Outcome told(const Result<T>& outcome) {
+  return {to_report(outcome), outcome.ok()};
+}
+
+Result<Outcome> work(const std::vector<std::string_view>& args, sys::Fd tree) {
+  const Options options = FLUYT_TRY(parse_options(args));
   // The library reads its configuration and picks its code for this CPU at the first use.
   FLUYT_TRY(image::digest_of(options.blob_algorithm, ""));
   FLUYT_TRY(image::digest_of(options.diff_algorithm, ""));
   umask(0);
   FLUYT_TRY_CONTEXT(confine(tree), "confine the unpacker");
-  return image::unpack(sys::FdRef(STDIN_FILENO), tree, sys::FdRef(image::kFileFd), options);
+  const sys::FdRef in(STDIN_FILENO);
+  if (options.of_members)
+    return told(image::archive::unpack_members(in, tree, options.max_unpacked_bytes));
+  return told(image::unpack(in, tree, sys::FdRef(image::kFileFd), options));
 }
 
 // Out of memory is the one thing that the standard library throws at us here.
-Result<image::LayerInfo> work_caught(const std::vector<std::string_view>& args, sys::Fd tree) {
+Outcome work_caught(const std::vector<std::string_view>& args, sys::Fd tree) {
+  const auto failed = [](const Error& error) { return told(Result<image::LayerInfo>(error)); };
   try {
-    return work(args, std::move(tree));
+    auto outcome = work(args, std::move(tree));
+    return outcome.ok() ? std::move(*outcome) : failed(outcome.error());
   } catch (const std::exception& error) {
-    return Error(Code::kResourceExhausted, cat("unpack: ", error.what()));
+    return failed({Code::kResourceExhausted, cat("unpack: ", error.what())});
   }
 }
 
@@ -99,12 +122,13 @@ int main(int argc, char** argv) {
   sys::Fd tree(image::kTreeFd);
   const sys::Fd report(image::kReportFd);
   if (!sys::stat_of(tree).ok() || !sys::stat_of(report).ok()) {
-    fputs("fluyt-unpack is started by fluytd: it unpacks one layer from its input\n", stderr);
+    fputs("fluyt-unpack is started by fluytd: it unpacks one layer or archive from its input\n",
+          stderr);
     return 2;
   }
   sys::step_back();
-  auto outcome = work_caught(args, std::move(tree));
-  const bool told = sys::write_all(report, image::to_report(outcome)).ok();
+  const Outcome outcome = work_caught(args, std::move(tree));
+  const bool written = sys::write_all(report, outcome.report).ok();
   // Nothing is left to be done, and freeing a large tree's memory piece by piece takes its time.
-  _exit(outcome.ok() && told ? 0 : 1);
+  _exit(outcome.ok && written ? 0 : 1);
 }

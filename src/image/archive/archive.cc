@@ -11,14 +11,14 @@ constexpr size_t kChunk = 256UL << 10U;
 
 }  // namespace
 
-Result<std::unique_ptr<Archive>> Archive::open(const std::string& path, const Options& options) {
+Result<std::unique_ptr<Archive>> Archive::open(const std::string& path, const TarOptions& options) {
   const sys::Fd fd = FLUYT_TRY(sys::open(path, O_RDONLY | O_NONBLOCK));
   const struct stat info = FLUYT_TRY(sys::stat_of(fd));
   std::unique_ptr<Members> members;
   if (S_ISDIR(info.st_mode)) {
     members = FLUYT_TRY(open_folder(path));
   } else if (S_ISREG(info.st_mode)) {
-    members = FLUYT_TRY(open_tar(path, options.scratch, options.limit_bytes));
+    members = FLUYT_TRY(open_tar(path, options));
   } else {
     return Error(Code::kInvalidArgument, cat(quote(path), ": expected a folder or a regular file"));
   }

@@ -30,11 +30,7 @@ struct ArchivedImage {
 /// Thread-safe once open.
 class Archive {
  public:
-  struct Options {
-    std::string scratch;       // an existing folder of ours, for the members of a tar
-    uint64_t limit_bytes = 0;  // that they may take there
-  };
-  static Result<std::unique_ptr<Archive>> open(const std::string& path, const Options& options);
+  static Result<std::unique_ptr<Archive>> open(const std::string& path, const TarOptions& options);
 
   /// At least one. Some may be no image, or for other machines.
   const std::vector<ArchivedImage>& images() const { return images_; }

@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "image/archive/members.h"
+#include "image/archive/members_unpack.h"
 #include "image/layer/tar_build.h"
 #include "image/testing/image_maker.h"
 #include "sys/file.h"
@@ -13,6 +14,7 @@
 namespace fluyt::image::archive {
 namespace {
 
+using namespace std::string_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::ImageMaker;
@@ -23,6 +25,7 @@ using testing::TarFile;
 class ArchiveTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: fluyt-unpack shuts itself in";
     folder_ = std::make_unique<sys::TempDir>(sys::TempDir::create().value());
     scratch_ = folder_->path() + "/scratch";
     ASSERT_TRUE(sys::make_dirs(scratch_, 0700).ok());
@@ -38,7 +41,12 @@ class ArchiveTest : public ::testing::Test {
     return write("a.tar", make_tar(files));
   }
   Result<std::unique_ptr<Archive>> open(const std::string& path, uint64_t limit = 1U << 30U) {
-    return Archive::open(path, {scratch_, limit});
+    return Archive::open(path, options(limit));
+  }
+  TarOptions options(uint64_t limit = 1U << 30U) const {
+    const std::string self = sys::read_link(sys::kCwd, "/proc/self/exe").value();
+    const std::string tests = self.substr(0, self.rfind('/'));
+    return {scratch_, limit, tests.substr(0, tests.rfind('/')) + "/bin/fluyt-unpack"};
   }
   std::string stream_all(const Archive& archive, const oci::Descriptor& descriptor) {
     std::string out;
@@ -140,7 +148,7 @@ TEST_F(ArchiveTest, NamesTakeLittleMemory) {
   for (int i = 0; i < 20; ++i) longer.pax({{"path", cat(i, name)}}).file("x");
   longer.pax({{"path", "link"}, {"linkpath", name}}).symlink("x", "x");
   const std::string path = write("a.tar", longer.bytes() + end);
-  const auto members = open_tar(path, scratch_, 1U << 30U);
+  const auto members = open_tar(path, options());
   ASSERT_TRUE(members.ok()) << members.error().message();
   EXPECT_FALSE((*members)->has(cat(0, name)).value());
   EXPECT_TRUE((*members)->has("oci-layout").value());
@@ -375,10 +383,73 @@ TEST_F(ArchiveTest, AWrongBlobIsFound) {
 }
 
 TEST_F(ArchiveTest, WhatDoesNotFitIsGivenUp) {
-  auto archive = open(write_tar(maker_.docker_files("x:1")), 1000);
+  const std::string tar = make_tar(maker_.docker_files("x:1"));
+  auto archive = open(write("a.tar", tar), 1000);
   ASSERT_FALSE(archive.ok());
   EXPECT_EQ(archive.error().code(), Code::kResourceExhausted);
+  EXPECT_THAT(archive.error().message(),
+              HasSubstr(cat("its ", tar.size(), " bytes do not fit: 1000 are to be had")));
+  // What a compressed one has is seen as it comes.
+  const std::string path = folder_->path() + "/bomb.tar.gz";
+  gzFile file = gzopen(path.c_str(), "wb");
+  const std::string bomb = make_tar({{"zeros", std::string(10'000'000, '\0')}});
+  gzwrite(file, bomb.data(), static_cast<unsigned>(bomb.size()));
+  gzclose(file);
+  archive = open(path, 1'000'000);
+  ASSERT_FALSE(archive.ok());
+  EXPECT_EQ(archive.error().code(), Code::kResourceExhausted);
+  EXPECT_THAT(archive.error().message(), HasSubstr("\"zeros\": does not fit on the disk"));
   EXPECT_THAT(sys::list_dir(scratch_).value(), IsEmpty());
+}
+
+// A program of ours in the place of fluyt-unpack tells who had the archive in its hands.
+TEST_F(ArchiveTest, AnArchiveIsReadByTheUnpackerAlone) {
+  const std::string path = write_tar(maker_.docker_files("x:1"));
+  TarOptions with = options();
+  const auto worker = [&](const std::string& script) {
+    with.unpack_program = write("worker", cat("#!/bin/sh\n", script, "\n"));
+    EXPECT_EQ(::chmod(with.unpack_program.c_str(), 0755), 0);
+    return Archive::open(path, with);
+  };
+  auto archive = worker("kill -9 $$");
+  ASSERT_FALSE(archive.ok());
+  EXPECT_THAT(archive.error().message(), HasSubstr("the unpacker ended with status 137"));
+  archive = worker("exit 3");
+  ASSERT_FALSE(archive.ok());
+  EXPECT_THAT(archive.error().message(), HasSubstr("status 3 and no report"));
+  // One that was taken over cannot have us open what it likes.
+  const std::string digest = testing::sha256_of("");
+  for (const std::string& number : {"../../a.tar"s, "1"s, "2"s}) {
+    const std::vector<std::string> fields{"file", "manifest.json", number, "1", digest, ""};
+    archive = worker(cat("cd /proc/self/fd/3/ && ln -s /etc/passwd 1 && mkfifo 2; printf '",
+                         join(fields, "\\000"), "' >&4"));
+    ASSERT_FALSE(archive.ok()) << number;
+    EXPECT_EQ(archive.error().code(), Code::kInternal) << archive.error().message();
+  }
+  EXPECT_THAT(sys::list_dir(scratch_).value(), IsEmpty());
+}
+
+TEST_F(ArchiveTest, AReportIsReadAsItWasWritten) {
+  MemberTable table;
+  const oci::Digest digest = oci::Digest::parse(testing::sha256_of("x")).value();
+  table.files.emplace("a/\"b\xff\n", Member{7, {UINT64_MAX, digest}});
+  table.files.emplace("file", Member{kMaxMembers, {0, digest}});
+  table.links.emplace("link", "a");
+  table.links.emplace("other", "");
+  const MemberTable back = parse_members_report(to_report(Result<MemberTable>(table))).value();
+  EXPECT_EQ(back.links, table.links);
+  ASSERT_EQ(back.files.size(), 2U);
+  EXPECT_EQ(back.files.at("a/\"b\xff\n").number, 7U);
+  EXPECT_EQ(back.files.at("a/\"b\xff\n").info.size, UINT64_MAX);
+  EXPECT_EQ(back.files.at("file").info.digest, digest);
+  EXPECT_TRUE(parse_members_report(to_report(Result<MemberTable>(MemberTable())))->files.empty());
+  const auto failed =
+      parse_members_report(to_report(Result<MemberTable>(Error(Code::kDataLoss, "why"))));
+  EXPECT_EQ(failed.error().code(), Code::kDataLoss);
+  EXPECT_EQ(failed.error().message(), "why");
+  for (const std::string& text : {"{}"s, "x"s, "file\0a\0001\0"s, "link\0a\0b"s, "more\0"s}) {
+    EXPECT_FALSE(parse_members_report(text).ok()) << text;
+  }
 }
 
 }  // namespace

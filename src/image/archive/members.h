@@ -39,12 +39,16 @@ inline constexpr uint64_t kMaxMemberNamesBytes = 16UL
                                                  << 20U;  // held in memory, with links' targets
 
 /// The regular files of a tar, plain or compressed with gzip or zstd, and links from one to
-/// another. They are unpacked into files of our own naming in a new folder below `scratch`, which
-/// goes with the object. Members whose name or target has more than kMaxMemberNameBytes are passed
-/// over. More than `limit_bytes` of data, kMaxMembers or kMaxMemberNamesBytes in all are
-/// kResourceExhausted.
-Result<std::unique_ptr<Members>> open_tar(const std::string& path, const std::string& scratch,
-                                          uint64_t limit_bytes);
+/// another. A `fluyt-unpack`, shut in with it, unpacks them into files of our own naming in a new
+/// folder below options.scratch, which goes with the object. Members whose name or target has more
+/// than kMaxMemberNameBytes are passed over. More than options.limit_bytes in the tar or of data,
+/// kMaxMembers or kMaxMemberNamesBytes in all are kResourceExhausted.
+struct TarOptions {
+  std::string scratch;         // an existing folder of ours
+  uint64_t limit_bytes = 0;    // that the members may take there
+  std::string unpack_program;  // absolute path of fluyt-unpack
+};
+Result<std::unique_ptr<Members>> open_tar(const std::string& path, const TarOptions& options);
 
 /// A name as members are looked up by: without leading "/" and "./", without empty pieces; nothing
 /// when it has "..".
