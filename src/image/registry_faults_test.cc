@@ -9,6 +9,8 @@
 #include "base/time.h"
 #include "image/blob/hasher.h"
 #include "image/image_store.h"
+#include "image/layer/gzip.h"
+#include "image/layer/tar_build.h"
 #include "image/testing/fake_registry.h"
 #include "image/testing/image_maker.h"
 #include "image/testing/settled.h"
@@ -56,6 +58,7 @@ struct Scene {
   PullOptions pull;
   std::string reference;
   std::vector<std::string> shown_elsewhere;  // Authorization headers that `other` saw
+  std::string limits;  // arguments of fluyt-unpack that lower those that a node has
 
   explicit Scene(std::string folder) : certs(std::move(folder)) {
     std::string big;
@@ -84,6 +87,13 @@ struct Scene {
   }
   void on_manifest(int times, const Reply& reply) {
     on(manifest_path(), times, [reply](const Request&) { return reply; });
+  }
+  // In place of the second layer these bytes, under an image that is right.
+  void second_layer(std::string bytes) {
+    maker = ImageMaker();
+    maker.add_layer({{"etc/", ""}, {"etc/passwd", "root:x:0:0::/:/bin/sh\n"}});
+    maker.add_layer_tar(std::move(bytes));
+    maker.serve(*registry, "a/b", "v1");
   }
   Reply broken_big(Fault fault, size_t cut) const {
     return Reply{.body = maker.layers()[1], .fault = fault, .cut = cut};
@@ -454,6 +464,120 @@ std::vector<Row> content_rows() {
   };
 }
 
+std::string gzip_of(std::string_view bytes) {
+  std::string out;
+  GzipWriter writer([&](std::string_view piece) -> Result<> {
+    out += piece;
+    return {};
+  });
+  EXPECT_TRUE(writer.write(bytes).ok());
+  EXPECT_TRUE(writer.finish().ok());
+  return out;
+}
+
+// A file of 4 GiB of zeros in 131 kB: RFC 8878, blocks of one repeated byte.
+std::string zstd_bomb() {
+  constexpr uint64_t kSize = 4UL << 30U;
+  constexpr uint32_t kBlock = 128UL << 10U;
+  std::string out("\x28\xB5\x2F\xFD\x00\x58", 6);  // a window of 2 MiB, nothing else said
+  const auto block = [&](uint32_t last, uint32_t type, uint32_t size, std::string_view content) {
+    const uint32_t head = last | type << 1U | size << 3U;
+    for (const uint32_t shift : {0U, 8U, 16U}) out += static_cast<char>(head >> shift);
+    out += content;
+  };
+  const std::string header = TarBuild::header({.name = "zeros"}, kSize);
+  block(0, 0, static_cast<uint32_t>(header.size()), header);
+  for (uint64_t done = kBlock; done <= kSize; done += kBlock) {
+    block(done == kSize ? 1 : 0, 1, kBlock, std::string_view("\0", 1));
+  }
+  return out;
+}
+
+std::vector<Row> layer_rows() {
+  const auto layer = [](const TarBuild& tar, const char* limits = "") {
+    return [bytes = tar.end(), limits](Scene& s) {
+      s.limits = limits;
+      s.second_layer(bytes);
+    };
+  };
+  TarBuild many;
+  for (int i = 0; i < 2000; ++i) many.file(cat("f", i), "");
+  const auto sparse = [](const std::string& pieces, const std::string& map, const std::string& size,
+                         const std::string& data) {
+    return TarBuild()
+        .pax({{"GNU.sparse.size", size}, {"GNU.sparse.numblocks", pieces}, {"GNU.sparse.map", map}})
+        .file("sparse", data);
+  };
+  constexpr auto kSmall = "--max-unpacked-bytes 10000000";
+  return {
+      {"a gzip bomb: 40 MB of zeros, where 10 MB are free",
+       [=](Scene& s) {
+         s.limits = kSmall;
+         s.second_layer(gzip_of(TarBuild().file("zeros", std::string(40'000'000, '\0')).end()));
+       },
+       Code::kResourceExhausted,
+       {"unpacks to more than 10000000 bytes"}},
+      {"a zstd bomb: 131 kB of 4 GiB of zeros, where 10 MB are free",
+       [=](Scene& s) {
+         s.limits = kSmall;
+         s.second_layer(zstd_bomb());
+       },
+       Code::kResourceExhausted,
+       {"unpacks to more than 10000000 bytes"}},
+      {"gzip in gzip in gzip", [](Scene& s) { s.second_layer(gzip_of(gzip_of(gzip_of("x")))); },
+       Code::kDataLoss},
+      {"a sparse file of a tebibyte with 5 bytes in it, where 10 MB are free",
+       layer(sparse("1", "1000000000,5", "1099511627776", "abcde"), kSmall),
+       {}},
+      {"a sparse file of two million pieces",
+       layer(TarBuild()
+                 .pax({{"GNU.sparse.major", "1"},
+                       {"GNU.sparse.minor", "0"},
+                       {"GNU.sparse.realsize", "9000000"}})
+                 .file("sparse", "2000000\n" + std::string(504, '0'))),
+       Code::kResourceExhausted,
+       {"sparse"}},
+      {"a sparse file whose pieces overlap",
+       layer(sparse("2", "0,3,2,2", "100", "abcde")),
+       Code::kInvalidArgument,
+       {"overlap"}},
+      {"more empty files than a layer may have (10 million; 1000 here)",
+       layer(many, "--max-entries 1000"),
+       Code::kResourceExhausted,
+       {"more than 1000 entries"}},
+      {"a name that climbs out",
+       layer(TarBuild().file("../../evil")),
+       Code::kInvalidArgument,
+       {"climbs out of the layer"}},
+      {"a hard link that climbs out",
+       layer(TarBuild().hard_link("shadow", "../../etc/shadow")),
+       Code::kInvalidArgument,
+       {"climbs out of the layer"}},
+      {"a file below a symlink to /: it stays in the layer",
+       layer(TarBuild().symlink("out", "/").file("out/evil")),
+       {}},
+      {"a hard link to what no layer has",
+       layer(TarBuild().hard_link("shadow", "etc/shadow")),
+       Code::kInvalidArgument,
+       {"etc/shadow"}},
+      {"one name three times, the last a directory",
+       layer(TarBuild().file("a", "one").symlink("a", "/").dir("a").file("a/b")),
+       {}},
+      {"a file below a file",
+       layer(TarBuild().file("a").file("a/b")),
+       Code::kInvalidArgument,
+       {"is not a directory"}},
+      {"a layer that ends in mid-file",
+       [](Scene& s) {
+         s.second_layer(TarBuild().file("a", std::string(5000, 'x')).bytes().substr(0, 3000));
+       },
+       Code::kDataLoss,
+       {"ends in the middle"}},
+      {"a layer of noise", [](Scene& s) { s.second_layer("noise" + std::string(2000, '\0')); },
+       Code::kInvalidArgument},
+  };
+}
+
 std::vector<Row> login_rows() {
   const auto good_token = [](const Request&) { return Reply{.body = R"({"token":"t"})"}; };
   const auto nobody = [](const Request&) { return false; };
@@ -684,6 +808,14 @@ class RegistryFaults : public ::testing::Test {
     options.root = folder.path() + "/store";
     options.certs_dir = scene.certs;
     options.unpack_program = beside_tests("/bin/fluyt-unpack");
+    if (!scene.limits.empty()) {
+      // Of two arguments of one name the later holds.
+      const std::string lowered = folder.path() + "/lowered";
+      const std::string script =
+          cat("#!/bin/sh\nexec ", options.unpack_program, " \"$@\" ", scene.limits, "\n");
+      EXPECT_TRUE(sys::write_file_atomic(sys::kCwd, lowered, script, 0700).ok());
+      options.unpack_program = lowered;
+    }
     options.parallel_fetches = 1;  // so that the requests can be counted
     options.timeouts = {.connect_ms = 1000, .first_byte_ms = 1500, .stall_ms = 600};
     options.retry = {.max_tries = 3, .first_delay_ms = 5, .delay_cap_ms = 10};
@@ -736,6 +868,19 @@ class RegistryFaults : public ::testing::Test {
   ImageMaker kept_;
 };
 
+// What other tests show, on disks of their own.
+constexpr const char* kDisk = R"(## On the disk
+
+| fault | what comes of it | test of `image_test` |
+| --- | --- | --- |
+| a layer is larger than what is free | refused with both numbers before a byte of it is fetched | `DiskTest.WhatCannotFitIsRefusedBeforeItIsFetched` |
+| the disk fills in mid-layer | one error that names the image, all is given back, the next pull works | `DiskTest.ADiskThatFillsInMidLayerIsGivenBack` |
+| a layer has more files than the disk has inodes | the same | `DiskTest.ADiskWithoutInodesIsGivenBack` |
+| the disk is full when fluytd starts | it starts; containers and images can be removed | `DiskTest.AFullDiskIsOpenedAndEmptied` |
+| the disk is read-only | fluytd does not start, and names the folder | `DiskTest.AReadOnlyStoreIsRefusedWithItsPath` |
+| two fluytd on one store | the second does not start, and names the first's pid | `GcTest.TheHolderOfAStoreIsNamed` |
+)";
+
 constexpr const char* kIntroduction =
     R"(# What a registry can do wrong, and what becomes of it
 
@@ -757,7 +902,8 @@ TEST_F(RegistryFaults, AreAsTheTableSays) {
   text += table("In what is sent", content_rows());
   text += table("Logging in", login_rows());
   text += table("Mirrors, redirects and other hosts", host_rows());
-  text.pop_back();
+  text += table("Layers that mean harm", layer_rows());
+  text += kDisk;
   const std::string file = beside_tests("/../../docs/registry-faults.md");
   if (std::getenv("FLUYT_WRITE_FAULTS") != nullptr) {
     ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, file, text, 0644).ok());
