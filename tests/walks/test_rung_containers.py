@@ -669,8 +669,11 @@ def test_containers_of_a_pod_have_one_guest_kernel(pod):
     assert two.done("exec", "two", "sh", "-c", "cat /proc/1/cmdline | head -c 2") == "sh"
     listed = one.done("exec", "one", "ps")
     assert "sleep 1000" in listed and "sh -c" not in listed, listed
-    # Their programs are processes of their cgroups; the guest kernel is in the sandbox's.
+    # Their programs are processes of their cgroups; the guest kernel is in the sandbox's, with the brokers that answer it.
     assert pod.pid in pids_of(pod.sandbox) and first in pids_of(one) and second in pids_of(two)
+    for member in (first, second):
+        brokers = {int(pid) for pid in text_of(f"/proc/{member}/task/{member}/children").split()}
+        assert len(brokers) == 1 and brokers <= pids_of(pod.sandbox), brokers
     assert len(pids_of(one)) >= 3 and len(pids_of(two)) >= 4 and not pids_of(one) & pids_of(two)
     parents = {int(text_of(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[1]) for pid in pids_of(one)}
     assert pod.pid in parents

@@ -13,6 +13,7 @@
 #include "cmd/rung/pod.h"
 #include "cmd/rung/rung.h"
 #include "cmd/runtime/store.h"
+#include "guest/sandbox/member.h"
 #include "guest/sandbox/packet.h"
 #include "guest/sandbox/text.h"
 #include "guest/sys/table.h"
@@ -172,18 +173,22 @@ void set_score(pid_t pid, const oci::Process& process) {
   if (file.ok()) sys::write_all(*file, cat(score)).ignore("it is a preference");
 }
 
-// The processes of a member's programs descend from one of the sandbox's, which is put into the
-// container's cgroup before there is any of them.
+// Who belongs where. The processes of a member's programs descend from one of the sandbox's, which
+// is put into the container's cgroup before there is any of them. The broker is born in that and is
+// the guest kernel's servant: in the sandbox's no limit of the container's keeps the kernel
+// waiting.
 Result<> settle(const Sandbox& sandbox, const runtime::Created& created, sys::FdRef born,
                 sys::FdRef go, const oci::Process& process) {
-  pid_t number = 0;
+  guest::Born numbers;
   const size_t got =
-      FLUYT_TRY(sys::read_some(born, {reinterpret_cast<char*>(&number), sizeof number}));
+      FLUYT_TRY(sys::read_some(born, {reinterpret_cast<char*>(&numbers), sizeof numbers}));
   // It will say why.
-  if (got != sizeof number) return {};
-  const pid_t pid = FLUYT_TRY(find_child(sandbox.pid, number));
+  if (got != sizeof numbers) return {};
+  const pid_t pid = FLUYT_TRY(find_child(sandbox.pid, numbers.ancestor));
   set_score(pid, process);
   FLUYT_TRY(runtime::cgroup::join(created.cgroup, pid));
+  const pid_t broker = FLUYT_TRY(find_child(created.init.pid(), numbers.broker));
+  FLUYT_TRY(runtime::cgroup::join(sandbox.cgroup, broker, sandbox.pid));
   return sys::write_all(go, "m");
 }
 

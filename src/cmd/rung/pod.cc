@@ -77,7 +77,7 @@ Result<std::optional<Sandbox>> find_sandbox(const oci::Spec& spec, const std::st
     return std::optional<Sandbox>();
   auto control = sys::connect_unix(cat(folder->path(), "/control.sock"), SOCK_SEQPACKET);
   if (!control.ok()) return std::optional<Sandbox>();
-  return std::optional(Sandbox{std::move(*control), record->pid});
+  return std::optional(Sandbox{std::move(*control), record->pid, record->cgroup});
 }
 
 Result<pid_t> find_child(pid_t parent, pid_t number) {

@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "oci/runtime_spec.h"
+#include "runtime/cgroup/cgroup.h"
 #include "sys/fd.h"
 
 /// Which containers belong together: annotations that CRI's implementations write.
@@ -22,6 +23,7 @@ PodRole pod_role(const oci::Spec& spec);
 struct Sandbox {
   sys::Fd control;  // a connection to its control socket
   pid_t pid = 0;    // of its guest kernel
+  runtime::CgroupRecord cgroup;
 };
 /// Nothing where it is not ours, does not run, or where the container is to have another network or
 /// user namespace than the sandbox's guest kernel lives in: then it has a guest kernel of its own.

@@ -76,6 +76,7 @@ Result<> join(const MemberRequest& request) {
   const host::MemoryGauge memory = host::MemoryGauge::open(procfs, sandbox.memory_limit_bytes);
   host::Broker::Parts broker = FLUYT_TRY_CONTEXT(host::Broker::fork_keeper(sandbox.root, procfs),
                                                  "broker for " + sandbox.root);
+  const pid_t broker_pid = broker.child.pid();
   // From here on it ends with us, not by us.
   broker.child.leave_alone();
   // The broker stays where the mounts are.
@@ -104,12 +105,12 @@ Result<> join(const MemberRequest& request) {
   add(ControlPacket::kHasStrace, {request.strace});
   add(ControlPacket::kHasLog, {request.log});
   FLUYT_TRY(say(request.sandbox, packet, descriptors));
-  const int32_t born = FLUYT_TRY(hear_kind(request.sandbox, ControlPacket::kMade));
+  const Born born{FLUYT_TRY(hear_kind(request.sandbox, ControlPacket::kMade)), broker_pid};
   FLUYT_TRY(sys::write_all(request.born,
                            std::string_view(reinterpret_cast<const char*>(&born), sizeof born)));
   char byte = 0;
   if (FLUYT_TRY(sys::read_some(request.go, {&byte, 1})) == 0)
-    return Error(Code::kAborted, "nobody is left to move it into its cgroup");
+    return Error(Code::kAborted, "nobody is left to move them into their cgroups");
   FLUYT_TRY(say(request.sandbox, {.kind = ControlPacket::kContinue}));
   FLUYT_TRY(hear_kind(request.sandbox, ControlPacket::kDone));
   return {};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/result.h"
@@ -10,12 +11,18 @@
 /// program does.
 namespace fluyt::guest {
 
+/// Who is to be put into which cgroup before the container's first program is made.
+struct Born {
+  int32_t ancestor = 0;  // of its programs' processes, as the sandbox has it: the container's
+  int32_t broker = 0;    // as the member has it: the sandbox's
+};
+
 struct MemberRequest {
   sys::Fd text;      // a SandboxRequest
   sys::Fd sandbox;   // a connection to the sandbox's control socket
   sys::Fd listener;  // listens already: the container's own control socket, for the sandbox
-  sys::Fd born;      // gets a pid_t as the sandbox has it: who is to be moved into the cgroup
-  sys::Fd go;        // one byte: it was
+  sys::Fd born;      // gets a Born
+  sys::Fd go;        // one byte: they were moved
   sys::Fd ready;     // as ContainerRequest has them
   sys::Fd gate;
   sys::Fd report;

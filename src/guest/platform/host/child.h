@@ -36,6 +36,8 @@ class Child {
   ~Child();
 
   sys::FdRef socket() const { return socket_; }
+  /// 0: nobody, or somebody else's child.
+  pid_t pid() const { return pid_; }
 
  private:
   Child(pid_t pid, sys::Fd socket) : pid_(pid), socket_(std::move(socket)) {}
