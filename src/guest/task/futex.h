@@ -1,8 +1,11 @@
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <list>
 #include <map>
 #include <mutex>
@@ -21,6 +24,9 @@ namespace fluyt::guest {
 /// own, no number being so large, so that setting it takes nothing from a program's atomic
 /// instruction. Waiters are served in order: the host schedules threads as it likes, and there is
 /// no priority to be lent.
+///
+/// To read or write a word may take the host any time: its page may have to come from a file. So
+/// the lock of all is not held over that, but the word alone is: see Hold.
 class Futexes {
  public:
   static constexpr uint32_t kTidMask = 0x3fffffff;
@@ -112,17 +118,55 @@ class Futexes {
   };
   enum class Taken : uint8_t { kMine, kAnothers, kLookAgain };
 
+  using Guard = std::unique_lock<std::mutex>;  // of mutex_
+  struct Claim {
+    Key key;
+    Claim* next = nullptr;  // in the same row of claims_
+    bool made = false;
+  };
+  /// As long as it lives, what is waited for by some keys and the words there are its maker's:
+  /// whoever wants one of them waits, though mutex_ be free. Made and ended with the lock held;
+  /// between the two it is let go over memory (load, store). Nothing that can fail is in it.
+  class Hold {
+   public:
+    Hold(Futexes& of, Guard& guard, const Key& key) : Hold(of, guard, key, key) {}
+    Hold(Futexes& of, Guard& guard, const Key& first, const Key& second);
+    Hold(Futexes& of, Guard& guard, std::span<Claim> claims);
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    ~Hold();
+
+   private:
+    void claim();
+    Futexes& of_;
+    Guard& guard_;
+    std::array<Claim, 2> own_;
+    std::span<Claim> claims_;
+  };
+  Claim*& row_of(const Key& key);
+  bool is_held(const Key& key);
+  /// Until nobody holds any of them.
+  void await(Guard& guard, std::initializer_list<Key> keys);
+
+  // With the lock held, and let go on the way by who has a hold.
+  static Errno load(Guard& guard, Mm& mm, uint64_t address, uint32_t& value);
+  static Errno store(Guard& guard, Mm& mm, uint64_t address, uint32_t value);
+  static Errno mark_waited_for(Guard& guard, Mm& mm, uint64_t address, uint32_t& value);
+  ErrnoOr<Taken> take(Guard& guard, const Lock& lock, uint32_t flags, const Looked& looked);
+  ErrnoOr<Taken> take_free(Guard& guard, const Lock& lock, uint32_t flags);
+  void hand_over(Guard& guard, std::map<Key, LockQueue>::iterator queue, uint32_t flags);
+
   ErrnoOr<int> wake_locked(const Key& key, int count, uint32_t bits, Wakes& wakes);
   void leave(Waiter& waiter);
   ErrnoOr<Looked> look(const Lock& lock, const Lives& lives);
-  ErrnoOr<Taken> take(const Lock& lock, uint32_t flags, const Looked& looked);
-  ErrnoOr<Taken> take_free(const Lock& lock, uint32_t flags);
   static Locker locker_for(const Lock& lock, Sleeper& sleeper);
   Errno queue_up(Locker& locker, const Looked& owner);
   void stop_waiting(Locker& locker);
-  void hand_over(std::map<Key, LockQueue>::iterator queue, uint32_t flags);
 
   std::mutex mutex_;
+  std::condition_variable let_go_;  // of a hold
+  int awaiting_ = 0;
+  std::array<Claim*, 256> claims_{};
   std::map<Key, std::list<Waiter*>> queues_;
   std::map<Key, LockQueue> locks_;
   std::map<int32_t, Locker*> lockers_;  // who waits for a lock, by thread
