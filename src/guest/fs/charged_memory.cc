@@ -30,9 +30,11 @@ class SharedMemory final : public File {
 }  // namespace
 
 ErrnoOr<std::unique_ptr<ChargedMemory>> ChargedMemory::create(const char* name,
-                                                              std::shared_ptr<Quota> quota) {
-  sys::Fd memory = GUEST_TRY(host::make_memory(name));
-  return std::make_unique<ChargedMemory>(std::move(memory), std::move(quota));
+                                                              const MemoryCharge& to) {
+  auto out = std::make_unique<ChargedMemory>(to);
+  if (!out->descriptor_.set(1)) return Errno(ENFILE);
+  out->memory_ = GUEST_TRY(host::make_memory(name));
+  return out;
 }
 
 ErrnoOr<Stat> ChargedMemory::stat() const { return host::stat(memory_); }
@@ -116,10 +118,9 @@ ErrnoOr<int> ChargedMemory::map() {
   return memory_.raw();
 }
 
-ErrnoOr<FilePtr> make_shared_memory(uint64_t length, std::shared_ptr<Quota> quota) {
+ErrnoOr<FilePtr> make_shared_memory(uint64_t length, const MemoryCharge& to) {
   if (length > uint64_t{1} << 47) return Errno(ENOMEM);
-  std::unique_ptr<ChargedMemory> memory =
-      GUEST_TRY(ChargedMemory::create("guest-shared", std::move(quota)));
+  std::unique_ptr<ChargedMemory> memory = GUEST_TRY(ChargedMemory::create("guest-shared", to));
   GUEST_TRY(memory->truncate(static_cast<int64_t>(page_up(length))));
   auto file =
       std::make_shared<SharedMemory>(make_anonymous_inode(S_IFREG | 0600, 0), std::move(memory));

@@ -13,16 +13,20 @@
 
 namespace fluyt::guest {
 
+/// What memory of the host's is charged to; null: there is as much as is wanted.
+struct MemoryCharge {
+  std::shared_ptr<Quota> bytes;
+  std::shared_ptr<Quota> descriptors;
+};
+
 /// The host's memory behind a file of a guest's, with what it takes charged to a quota: the pages
 /// that it has, until it is mapped. From then on programs make pages without a call, and it is
 /// charged as if it had them all. Any thread may use it.
 class ChargedMemory {
  public:
-  /// `name` is what the host's /proc shows.
-  static ErrnoOr<std::unique_ptr<ChargedMemory>> create(const char* name,
-                                                        std::shared_ptr<Quota> quota);
-  ChargedMemory(sys::Fd memory, std::shared_ptr<Quota> quota)
-      : memory_(std::move(memory)), charge_(std::move(quota)) {}
+  /// `name` is what the host's /proc shows. ENFILE: there is no descriptor for it.
+  static ErrnoOr<std::unique_ptr<ChargedMemory>> create(const char* name, const MemoryCharge& to);
+  explicit ChargedMemory(const MemoryCharge& to) : descriptor_(to.descriptors), charge_(to.bytes) {}
 
   ErrnoOr<Stat> stat() const;
   ErrnoOr<size_t> read(std::span<std::byte> to, int64_t offset) const;
@@ -36,7 +40,8 @@ class ChargedMemory {
 
  private:
   Errno recount();
-  const sys::Fd memory_;
+  Charge descriptor_;
+  sys::Fd memory_;  // set once
   std::mutex mutex_;
   Charge charge_;
   bool is_mapped_ = false;
@@ -44,6 +49,6 @@ class ChargedMemory {
 };
 
 /// What MAP_SHARED | MAP_ANONYMOUS maps.
-ErrnoOr<FilePtr> make_shared_memory(uint64_t length, std::shared_ptr<Quota> quota);
+ErrnoOr<FilePtr> make_shared_memory(uint64_t length, const MemoryCharge& to);
 
 }  // namespace fluyt::guest

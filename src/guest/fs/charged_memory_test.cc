@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "guest/fs/memfs.h"
@@ -31,7 +33,7 @@ TEST(Quota, GivesNoMoreThanItHasNorThanTheOneAroundIt) {
 
 class ChargedMemoryTest : public testing::Test {
  protected:
-  ChargedMemoryTest() : memory_(ChargedMemory::create("test", quota_).value()) {}
+  ChargedMemoryTest() : memory_(ChargedMemory::create("test", {quota_, nullptr}).value()) {}
   size_t write(size_t bytes, int64_t at) {
     const std::vector<std::byte> some(bytes, std::byte{1});
     const ErrnoOr<size_t> done = memory_->write(some, at);
@@ -81,12 +83,12 @@ TEST_F(ChargedMemoryTest, WhatIsMappedIsChargedWhole) {
   EXPECT_EQ(quota_->used(), 6 * kPage);
   EXPECT_EQ(memory_->truncate(9 * kPage).value(), ENOSPC);
   EXPECT_TRUE(memory_->truncate(8 * kPage).ok());
-  auto other = ChargedMemory::create("test", quota_).value();
+  auto other = ChargedMemory::create("test", {quota_, nullptr}).value();
   EXPECT_TRUE(other->truncate(1).ok());
   EXPECT_EQ(other->map().error().value(), ENOMEM);
-  EXPECT_EQ(make_shared_memory(1, quota_).error().value(), ENOMEM);
+  EXPECT_EQ(make_shared_memory(1, {quota_, nullptr}).error().value(), ENOMEM);
   memory_.reset();
-  EXPECT_TRUE(make_shared_memory(1, quota_).ok());
+  EXPECT_TRUE(make_shared_memory(1, {quota_, nullptr}).ok());
 }
 
 TEST(Memfs, OptionsAreReadAsTheManualPageHasThem) {
@@ -117,6 +119,18 @@ TEST(Memfs, LimitsCanBeChangedToWhatIsNotTakenYet) {
   EXPECT_EQ(limit_memfs(*root, "nr_inodes=1", 0).value(), EINVAL);
   EXPECT_TRUE(limit_memfs(*root, "nr_inodes=3", 0).ok());
   EXPECT_TRUE(root->make("b", {0100644, 0, 0, 0}).ok());
+}
+
+TEST(ChargedMemory, TakesADescriptorOfItsShare) {
+  const auto descriptors = std::make_shared<Quota>(1);
+  auto memory = ChargedMemory::create("test", {nullptr, descriptors});
+  ASSERT_TRUE(memory.ok());
+  EXPECT_EQ(ChargedMemory::create("test", {nullptr, descriptors}).error().value(), ENFILE);
+  const InodePtr tmpfs = make_memfs(MemfsRequest{.descriptors = descriptors});
+  EXPECT_EQ(tmpfs->make("f", {S_IFREG | 0644, 0, 0, 0}).error().value(), ENOSPC);
+  EXPECT_TRUE(tmpfs->make("d", {S_IFDIR | 0755, 0, 0, 0}).ok());
+  std::move(memory).value().reset();
+  EXPECT_TRUE(tmpfs->make("f", {S_IFREG | 0644, 0, 0, 0}).ok());
 }
 
 }  // namespace

@@ -90,8 +90,11 @@ class HostFile final : public File {
            std::shared_ptr<KeptStat> kept)
       : File(std::move(path), std::move(inode), flags),
         fs_(std::move(fs)),
+        descriptor_(fs_->descriptors),
         fd_(std::move(fd)),
         kept_(std::move(kept)) {}
+  /// False: the share has none left.
+  bool charge() { return descriptor_.set(1); }
 
   ErrnoOr<size_t> read(Caller& /*caller*/, std::span<std::byte> to, int64_t* offset) override {
     const size_t done = GUEST_TRY(host::read_at(fd_, to, *offset));
@@ -155,6 +158,7 @@ class HostFile final : public File {
 
  private:
   std::shared_ptr<HostFs> fs_;
+  Charge descriptor_;
   sys::Fd fd_;
   std::shared_ptr<KeptStat> kept_;
 };
@@ -228,8 +232,10 @@ class HostInode final : public Inode {
     if (opened.error().value() == EPERM && (flags & O_APPEND) != 0)
       opened = fs_->broker().open(handle_, flags & (kHosts | O_APPEND));
     sys::Fd fd = GUEST_TRY(std::move(opened));
-    return FilePtr(std::make_shared<HostFile>(std::move(path), shared_from_this(), flags, fs_,
-                                              std::move(fd), kept_));
+    auto file = std::make_shared<HostFile>(std::move(path), shared_from_this(), flags, fs_,
+                                           std::move(fd), kept_);
+    if (!file->charge()) return Errno(ENFILE);
+    return FilePtr(std::move(file));
   }
   ErrnoOr<std::string> readlink() override {
     if (!S_ISLNK(type_)) return Errno(EINVAL);

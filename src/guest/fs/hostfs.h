@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 
+#include "guest/base/quota.h"
 #include "guest/platform/host/broker.h"
 #include "guest/vfs/inode.h"
 
@@ -19,9 +20,11 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
   /// Whether somebody else may be changing files of the root's mount at any time. Those of other
   /// mounts (volumes) always may be.
   enum class Sharing : uint8_t { kShared, kExclusive };
+  /// `may_have` is what open files may have of ours; null: as many as there are.
   HostFs(std::unique_ptr<host::Broker> broker, Access access, Sharing sharing, Ids ids,
-         uint32_t our_uid, uint32_t our_gid)
-      : broker_(std::move(broker)),
+         uint32_t our_uid, uint32_t our_gid, std::shared_ptr<Quota> may_have = nullptr)
+      : descriptors(std::move(may_have)),
+        broker_(std::move(broker)),
         access_(access),
         sharing_(sharing),
         ids_(ids),
@@ -36,6 +39,7 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
   uint32_t host_uid(uint32_t uid) const;
   uint32_t host_gid(uint32_t gid) const;
   InodePtr adopt(const host::Broker::Found& found);
+  const std::shared_ptr<Quota> descriptors;
   /// How long an exclusive tree is believed to be what it was.
   static constexpr int64_t kBelievedNs = 1'000'000'000;
   /// Counts what changes attributes of files that are not at hand (rename).

@@ -171,6 +171,22 @@ INSTANTIATE_TEST_SUITE_P(Trees, HostTreeTest,
                            return tested.param == HostFs::Sharing::kShared ? "Shared" : "Exclusive";
                          });
 
+TEST_P(HostFsTest, AFileThatIsOpenTakesADescriptorOfItsShare) {
+  const auto descriptors = std::make_shared<Quota>(1);
+  sys::Fd procfs = std::move(*host::open_procfs());
+  auto broker = host::Broker::start(folder_, procfs);
+  ASSERT_TRUE(broker.ok()) << broker.error().message();
+  const auto small =
+      std::make_shared<HostFs>(std::move(*broker), HostFs::Access::kReadWrite, GetParam(),
+                               HostFs::Ids::kAsTheyAre, geteuid(), getegid(), descriptors);
+  const InodePtr file = small->root().value()->lookup("f").value();
+  FilePtr open = file->open(nullptr, O_RDWR).value();
+  EXPECT_EQ(file->open(nullptr, O_RDONLY).error().value(), ENFILE);
+  EXPECT_TRUE(file->stat().ok());
+  open.reset();
+  EXPECT_TRUE(file->open(nullptr, O_RDONLY).ok());
+}
+
 INSTANTIATE_TEST_SUITE_P(Trees, HostFsTest,
                          testing::Values(HostFs::Sharing::kShared, HostFs::Sharing::kExclusive),
                          [](const auto& tested) {

@@ -30,6 +30,7 @@ struct Mount {
   std::shared_ptr<Quota> bytes;
   std::shared_ptr<Quota> sandbox;  // what nodes and attributes take of us counts here alone
   std::shared_ptr<Quota> inodes;
+  std::shared_ptr<Quota> descriptors;  // null: as many as there are
   /// One lock for names and attributes of the whole mount: all of it is short.
   std::mutex mutex;
 };
@@ -98,7 +99,9 @@ class MemInode final : public Inode {
   Errno prepare(size_t target = 0) {
     if (!number_.set(1) || !own_bytes_.set(kNodeBytes + target)) return Errno(ENOSPC);
     if (!S_ISREG(stat_.mode)) return kOk;
-    data_ = GUEST_TRY(ChargedMemory::create("guest-file", mount_->bytes));
+    auto data = ChargedMemory::create("guest-file", {mount_->bytes, mount_->descriptors});
+    if (!data.ok()) return data.error().value() == ENFILE ? Errno(ENOSPC) : data.error();
+    data_ = std::move(data).value();
     return kOk;
   }
 
@@ -501,6 +504,7 @@ InodePtr make_memfs(const MemfsRequest& request) {
   mount->bytes = std::make_shared<Quota>(request.size, request.within);
   mount->sandbox = request.within;
   mount->inodes = std::make_shared<Quota>(request.inodes);
+  mount->descriptors = request.descriptors;
   auto root = std::make_shared<MemInode>(
       std::move(mount),
       NewNode{S_IFDIR | (request.root_mode & 07777), 0, request.uid, request.gid});

@@ -17,6 +17,7 @@ struct MemfsRequest {
   uint64_t size = Quota::kUnlimited;    // bytes
   uint64_t inodes = Quota::kUnlimited;  // files, directories, links
   std::shared_ptr<Quota> within;        // what all of the sandbox's memory counts against
+  std::shared_ptr<Quota> descriptors;   // of ours: one a regular file
   /// What a tmpfs has that is given no limits: half of the memory.
   void limit_to(uint64_t half) {
     if (half == 0) return;

@@ -194,7 +194,7 @@ ErrnoOr<FilePtr> MemoryInode::open(DentryPtr path, int flags) {
 
 ErrnoOr<FilePtr> make_memory_file(const MemoryFileRequest& request) {
   std::unique_ptr<ChargedMemory> memory =
-      GUEST_TRY(ChargedMemory::create("guest-memfd", request.quota));
+      GUEST_TRY(ChargedMemory::create("guest-memfd", request.charge));
   auto inode = std::make_shared<MemoryInode>(request, std::move(memory));
   return inode->open(nullptr, O_RDWR);
 }

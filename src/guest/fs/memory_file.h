@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "guest/base/quota.h"
+#include "guest/fs/charged_memory.h"
 #include "guest/vfs/inode.h"
 
 namespace fluyt::guest {
@@ -19,7 +19,7 @@ struct MemoryFileRequest {
   uint32_t seals = kSealSeal;
   uint32_t uid = 0;
   uint32_t gid = 0;
-  std::shared_ptr<Quota> quota;
+  MemoryCharge charge;
 };
 /// memfd_create(2): a file without a name in any tree, that can be sealed.
 ErrnoOr<FilePtr> make_memory_file(const MemoryFileRequest& request);

@@ -10,6 +10,7 @@
 
 #include "guest/abi/errno.h"
 #include "guest/abi/registers.h"
+#include "guest/base/quota.h"
 
 /// What runs guest code, seen from the guest kernel. Two implementations: `notify` (stub processes
 /// under seccomp user notification) and `fake` (in process, for tests and fuzzing);
@@ -191,8 +192,13 @@ class Platform {
   /// The same platform for the programs of one more container: the host's processes that it makes
   /// descend from one of its own, host_pid(), which can be put into a cgroup before the first of
   /// them. It may not outlive this one, nor may its address spaces outlive it. `limited`: the host
-  /// may run out of memory for them. ENOSYS: there is none.
-  virtual ErrnoOr<std::unique_ptr<Platform>> branch(bool /*limited*/) { return Errno(ENOSYS); }
+  /// may run out of memory for them. `descriptors` is what they may have of ours; null: as many as
+  /// there are. Of everything else that is finite each of the two has a share. ENOSYS: there is
+  /// none.
+  virtual ErrnoOr<std::unique_ptr<Platform>> branch(bool /*limited*/,
+                                                    std::shared_ptr<Quota> /*descriptors*/) {
+    return Errno(ENOSYS);
+  }
   virtual int32_t host_pid() const { return 0; }
 };
 

@@ -108,6 +108,7 @@ InodePtr Mounter::make_root(const SandboxMount& mount) {
   }
   MemfsRequest wanted{.root_mode = mount.mode, .within = kernel_.shared_memory};
   const auto container = container_.lock();
+  if (container) wanted.descriptors = container->descriptors;
   const uint64_t half = container ? container->memory.read().total / 2 : 0;
   wanted.limit_to(half);
   read_memfs_options(mount.data, half, wanted).ignore("the host has mounted it with the same");

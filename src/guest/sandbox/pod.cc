@@ -71,9 +71,12 @@ Errno Pod::place(const ContainerPtr& container, const Surroundings& around,
 }
 
 ErrnoOr<ContainerPtr> conceive(Pod& pod, const SandboxRequest& request) {
+  std::shared_ptr<Quota> descriptors;
+  if (pod.kernel.descriptors) descriptors = Quota::share_of(pod.kernel.descriptors);
   std::unique_ptr<Platform> branch =
-      GUEST_TRY(pod.kernel.platform.branch(request.memory_limit_bytes != 0));
+      GUEST_TRY(pod.kernel.platform.branch(request.memory_limit_bytes != 0, descriptors));
   auto container = std::make_shared<Container>(*branch);
+  container->descriptors = std::move(descriptors);
   container->own_platform = std::move(branch);
   container->max_tasks = request.max_tasks;
   return container;
@@ -85,7 +88,7 @@ Result<Member> take_in(Pod& pod, const ContainerPtr& container, MemberParts part
   auto broker = FLUYT_TRY(host::Broker::adopt(std::move(parts.broker)));
   auto host_fs = std::make_shared<HostFs>(
       std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
-      HostFs::Sharing::kExclusive, pod.ids.ids, pod.ids.uid, pod.ids.gid);
+      HostFs::Sharing::kExclusive, pod.ids.ids, pod.ids.uid, pod.ids.gid, container->descriptors);
   ErrnoOr<InodePtr> root = host_fs->root();
   if (!root.ok()) return Error::from_errno(root.error().value(), "stat of the root");
   ErrnoOr<std::shared_ptr<MountSpace>> mounts =

@@ -145,6 +145,18 @@ int raise_score(sys::FdRef file) {
   return own;
 }
 
+/// Each guest thread takes a descriptor, each guest process four. How many there are for what
+/// containers have shares of: not those of the sandbox itself, and of its sockets.
+uint64_t raise_descriptor_limit() {
+  constexpr uint64_t kMostAside = 65536;
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return Quota::kUnlimited;
+  files.rlim_cur = files.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &files) != 0 || getrlimit(RLIMIT_NOFILE, &files) != 0)
+    return Quota::kUnlimited;
+  return files.rlim_cur - std::min<uint64_t>(files.rlim_cur / 4, kMostAside);
+}
+
 enum class Scene : uint8_t {
   kHosts,      // the caller's own tree and processes
   kContainer,  // a mount namespace made for the sandbox
@@ -154,12 +166,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (std::string missing = notify_platform_missing(); !missing.empty())
     return Error(Code::kUnimplemented, std::move(missing));
 
-  // Each guest thread takes a descriptor, each guest process three.
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-  }
+  const auto descriptors = std::make_shared<Quota>(raise_descriptor_limit());
+  const std::shared_ptr<Quota> own_descriptors = Quota::share_of(descriptors);
   const sigset_t forwarded = scene == Scene::kContainer ? all_forwarded() : some_forwarded();
   pthread_sigmask(SIG_BLOCK, &forwarded, nullptr);
   signal(SIGPIPE, SIG_IGN);
@@ -195,7 +203,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   FLUYT_TRY(host::drop_privileges());
   const int own_score = raise_score(score);
   auto created = create_notify_platform(
-      clock, request.memory_limit_bytes != 0 ? Memory::kLimited : Memory::kPlenty);
+      clock, request.memory_limit_bytes != 0 ? Memory::kLimited : Memory::kPlenty, own_descriptors);
   set_score(score, own_score);
   std::unique_ptr<Platform> platform = FLUYT_TRY(std::move(created));
 
@@ -205,7 +213,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
       // The caller's own tree is everybody's; a folder that was named is ours alone.
       scene == Scene::kContainer || request.root != "/" ? HostFs::Sharing::kExclusive
                                                         : HostFs::Sharing::kShared,
-      ids.ids, ids.uid, ids.gid);
+      ids.ids, ids.uid, ids.gid, own_descriptors);
   ErrnoOr<InodePtr> root = host_fs->root();
   if (!root.ok()) return Error::from_errno(root.error().value(), "stat of the root");
   auto tree = std::make_shared<Tree>(std::move(root).value(), "host");
@@ -226,6 +234,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     kernel.container->pids->init_is_spared = request.init_is_spared;
   }
   kernel.container->max_tasks = request.max_tasks;
+  kernel.descriptors = descriptors;
+  kernel.container->descriptors = own_descriptors;
   kernel.container->memory = std::move(memory);
   kernel.limit_shared_memory();
   const auto poller = std::make_shared<host::Poller>();
@@ -245,8 +255,10 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
     return Error::from_errno(mounted.value(), "mount at " + mounter.where());
   kernel.tree->lock_mounts(kernel.tree->root());
   const auto memory_system = [&kernel](uint32_t mode) {
-    return [&kernel, mode](const Task&) {
-      return make_memfs(MemfsRequest{.root_mode = mode, .within = kernel.shared_memory});
+    return [&kernel, mode](const Task& task) {
+      return make_memfs(MemfsRequest{.root_mode = mode,
+                                     .within = kernel.shared_memory,
+                                     .descriptors = task.container->descriptors});
     };
   };
   kernel.file_systems = {

@@ -775,7 +775,7 @@ ErrnoOr<uint64_t> sys_memfd_create(Task& task, Arguments a) {
   request.name = std::move(name).value();
   request.uid = task.credentials.fsuid;
   request.gid = task.credentials.fsgid;
-  request.quota = task.kernel.shared_memory;
+  request.charge = task.memory_charge();
   if ((flags & kAllowSealing) != 0) request.seals = 0;
   if ((flags & kNoExec) != 0) {
     request.mode = 0666;

@@ -41,7 +41,7 @@ ErrnoOr<uint64_t> sys_mmap(Task& task, Arguments a) {
       within_limits(task, a[1], (flags & MAP_PRIVATE) != 0 && (as_int(a[2]) & PROT_WRITE) != 0));
   if (shared && anonymous && a[1] != 0) {
     // What its processes share counts against the sandbox.
-    const FilePtr memory = GUEST_TRY(make_shared_memory(a[1], task.kernel.shared_memory));
+    const FilePtr memory = GUEST_TRY(make_shared_memory(a[1], task.memory_charge()));
     return task.mm->map(a[0], a[1], as_int(a[2]), flags & ~MAP_ANONYMOUS, memory, 0);
   }
   return task.mm->map(a[0], a[1], as_int(a[2]), flags, file, a[5]);

@@ -60,6 +60,7 @@ ErrnoOr<UserSpacePtr> owner_of_new(Task& task, std::string_view type, const std:
 ErrnoOr<InodePtr> make_tmpfs(Task& task, std::string_view options, uint64_t half) {
   MemfsRequest request;
   request.within = task.kernel.shared_memory;
+  request.descriptors = task.container->descriptors;
   request.uid = request.gid = kNoId;
   task.kernel.limit_shared_memory();
   request.limit_to(half);

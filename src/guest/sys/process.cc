@@ -175,7 +175,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     child->schedule = task.schedule;
     if (task.schedule.reset_on_fork)
       child->schedule = {0, 0, std::max(task.schedule.nice, 0), false};
-    kernel.reserved.insert(id);  // nobody sees the task before it is whole
+    kernel.reserved.emplace(id, task.container.get());  // nobody sees the task before it is whole
   }
   child->name = task.name;
   child->credentials = credentials;

@@ -167,7 +167,7 @@ ErrnoOr<uint64_t> sys_shmget(Task& task, Arguments a) {
         segment.size = size;
         const uint64_t pages = (size + kPageSize - 1) & ~(kPageSize - 1);
         std::unique_ptr<ChargedMemory> memory =
-            GUEST_TRY(ChargedMemory::create("guest-sysv", task.kernel.shared_memory));
+            GUEST_TRY(ChargedMemory::create("guest-sysv", task.memory_charge()));
         GUEST_TRY(memory->truncate(static_cast<int64_t>(pages)));
         // All of it is charged now: who attaches it later is not refused.
         GUEST_TRY(memory->map());

@@ -141,7 +141,9 @@ ErrnoOr<UserSpacePtr> Kernel::new_users(const Credentials& maker) {
 
 ErrnoOr<Kernel::NewId> Kernel::new_id(PidSpace& in, const Container& of) {
   constexpr int32_t kMaxId = 4194304;
-  if (of.has_ended || of.tasks + reserved.size() >= of.max_tasks) return Errno(EAGAIN);
+  const auto coming = static_cast<size_t>(std::count_if(
+      reserved.begin(), reserved.end(), [&](const auto& one) { return one.second == &of; }));
+  if (of.has_ended || of.tasks + coming >= of.max_tasks) return Errno(EAGAIN);
   if (in.has_ended) return Errno(ENOMEM);
   for (int tries = 0; tries < kMaxId; ++tries) {
     last_id_ = last_id_ + 1 >= kMaxId ? 300 : last_id_ + 1;

@@ -382,6 +382,8 @@ Errno Task::push_frame(const SignalInfo& info, const SignalAction& action, Regis
   return kOk;
 }
 
+MemoryCharge Task::memory_charge() const { return {kernel.shared_memory, container->descriptors}; }
+
 Errno Task::return_from_signal() {
   Registers* registers = this->registers();
   if (registers == nullptr) return Errno(ESRCH);

@@ -16,6 +16,7 @@
 #include "guest/base/quota.h"
 #include "guest/base/timers.h"
 #include "guest/base/wait.h"
+#include "guest/fs/charged_memory.h"
 #include "guest/fs/devices.h"
 #include "guest/mm/mm.h"
 #include "guest/net/network.h"
@@ -257,9 +258,10 @@ struct Container {
   PidSpacePtr pids;
   std::shared_ptr<SystemNames> uts;
   std::shared_ptr<SysV> ipc;
-  host::MemoryGauge memory;  // set before its first program starts
-  sys::Fd strace;            // every call, a line each; invalid: none
-  sys::Fd log;               // what is not supported, once each; invalid: nowhere
+  host::MemoryGauge memory;            // set before its first program starts
+  std::shared_ptr<Quota> descriptors;  // of ours, for its programs; null: as many as there are
+  sys::Fd strace;                      // every call, a line each; invalid: none
+  sys::Fd log;                         // what is not supported, once each; invalid: nowhere
   std::array<std::atomic<bool>, 600> reported{};         // calls that the log has
   std::array<std::atomic<uint64_t>, 600> call_counts{};  // how often each was asked for
   std::atomic<bool> paused{false};
@@ -353,6 +355,8 @@ class Task final : public JobControl {
   /// The same, without the lock where it need not be asked.
   bool would_take_signal() const;
 
+  /// What memory of the host's that it asks for counts against.
+  MemoryCharge memory_charge() const;
   Caller caller() { return {sleeper, credentials, &mm->space(), this, process->pid}; }
   WalkFrom walk_from(DentryPtr base = nullptr);
 
@@ -465,6 +469,9 @@ class Kernel : public TerminalHost {
   /// What guests take of the host through memory that is files: tmpfs, memfds, what processes
   /// share, pipes. Its limit follows the sandbox's.
   const std::shared_ptr<Quota> shared_memory = std::make_shared<Quota>();
+  /// Descriptors of ours that containers have shares of; null: as many as there are. Set before the
+  /// first program starts.
+  std::shared_ptr<Quota> descriptors;
   /// As the first container's memory is at this moment: all that the sandbox's cgroup may have, or
   /// where there is no limit half of the host's.
   void limit_shared_memory();
@@ -476,7 +483,8 @@ class Kernel : public TerminalHost {
   // Under it:
   std::map<int32_t, ProcessPtr> processes;
   std::map<int32_t, Task*> tasks;
-  std::set<int32_t> reserved;  // numbers of tasks that are still being made
+  // Numbers of tasks that are still being made, and whose they are to be.
+  std::map<int32_t, const Container*> reserved;
   int64_t booted_ns = 0;
   uint64_t forks = 0;
   Usage ended_usage;  // of processes that are no more, or zombies

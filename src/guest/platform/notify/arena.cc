@@ -11,8 +11,9 @@
 namespace fluyt::guest {
 namespace {
 
-constexpr uint32_t kMaxProcesses = 32768;
-constexpr uint32_t kMaxThreads = 65536;
+// Of which one container gets half.
+constexpr uint32_t kMaxProcesses = 65536;
+constexpr uint32_t kMaxThreads = 131072;
 constexpr uint64_t kRequestsStart = STUB_SLOT_SIZE;  // after the boot page
 constexpr uint64_t kSlotsStart = kRequestsStart + uint64_t{kMaxProcesses} * STUB_PAGE_SIZE;
 constexpr uint64_t kSize = kSlotsStart + uint64_t{kMaxThreads} * STUB_SLOT_SIZE;
@@ -30,7 +31,11 @@ Result<Arena> Arena::create() {
   return Arena(std::move(fd), static_cast<std::byte*>(base));
 }
 
-Arena::Arena(sys::Fd fd, std::byte* base) : fd_(std::move(fd)), base_(base) {
+Arena::Arena(sys::Fd fd, std::byte* base)
+    : fd_(std::move(fd)),
+      base_(base),
+      all_processes_(std::make_shared<Quota>(kMaxProcesses)),
+      all_slots_(std::make_shared<Quota>(kMaxThreads)) {
   requests_.limit = kMaxProcesses;
   slots_.limit = kMaxThreads;
 }
@@ -39,7 +44,9 @@ Arena::Arena(Arena&& other) noexcept
     : fd_(std::move(other.fd_)),
       base_(std::exchange(other.base_, nullptr)),
       requests_(std::move(other.requests_)),
-      slots_(std::move(other.slots_)) {}
+      slots_(std::move(other.slots_)),
+      all_processes_(std::move(other.all_processes_)),
+      all_slots_(std::move(other.all_slots_)) {}
 
 Arena::~Arena() {
   if (base_ != nullptr) munmap(base_, kSize);
@@ -50,6 +57,10 @@ uint64_t Arena::request_offset(uint32_t index) {
 }
 uint64_t Arena::slot_offset(uint32_t index) {
   return kSlotsStart + uint64_t{index} * STUB_SLOT_SIZE;
+}
+
+StubShare Arena::make_share(std::shared_ptr<Quota> descriptors) const {
+  return {Quota::share_of(all_processes_), Quota::share_of(all_slots_), std::move(descriptors)};
 }
 
 ErrnoOr<uint32_t> Arena::take(Pieces& pieces) {

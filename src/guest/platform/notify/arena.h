@@ -3,14 +3,23 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "base/result.h"
 #include "guest/abi/errno.h"
+#include "guest/base/quota.h"
 #include "sys/fd.h"
 
 namespace fluyt::guest {
+
+/// What the stubs of one container may have of the sandbox's.
+struct StubShare {
+  std::shared_ptr<Quota> processes;
+  std::shared_ptr<Quota> slots;
+  std::shared_ptr<Quota> descriptors;  // null: as many as there are
+};
 
 /// The memory that a sandbox's stubs and its sentry share: one memfd, mapped whole by the sentry. A
 /// stub maps the boot page and its request page read-only, and the slots of its own threads. A
@@ -27,6 +36,9 @@ class Arena {
   std::atomic<bool> memory_is_limited{false};
   std::byte* boot_page() const { return base_; }
   static constexpr uint64_t kBootOffset = 0;
+
+  /// For one more container, of which the rest is known.
+  StubShare make_share(std::shared_ptr<Quota> descriptors) const;
 
   ErrnoOr<uint32_t> take_request();
   ErrnoOr<uint32_t> take_slot();
@@ -52,6 +64,8 @@ class Arena {
   std::mutex mutex_;
   Pieces requests_;
   Pieces slots_;
+  std::shared_ptr<Quota> all_processes_;
+  std::shared_ptr<Quota> all_slots_;
 };
 
 }  // namespace fluyt::guest

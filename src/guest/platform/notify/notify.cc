@@ -594,8 +594,12 @@ class NotifyAddressSpace final : public AddressSpace {
 
 class NotifyPlatform final : public Platform {
  public:
-  NotifyPlatform(Arena arena, const HostClock& clock, Memory memory)
-      : arena_(std::move(arena)), reaper_(arena_), clock_(clock) {
+  NotifyPlatform(Arena arena, const HostClock& clock, Memory memory,
+                 std::shared_ptr<Quota> descriptors)
+      : arena_(std::move(arena)),
+        share_(arena_.make_share(std::move(descriptors))),
+        reaper_(arena_),
+        clock_(clock) {
     arena_.memory_is_limited = memory == Memory::kLimited;
     if (clock_.pieces.empty()) return;
     pages_.start = STUB_CLOCK;
@@ -620,7 +624,7 @@ class NotifyPlatform final : public Platform {
         mmap(nullptr, STUB_TEXT_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, image.raw(), 0);
     if (launch == MAP_FAILED) return Error::from_errno(errno, "mmap(guest-stub)");
 
-    auto holdings = StubProcess::prepare(arena_);
+    auto holdings = StubProcess::prepare(arena_, share_);
     if (!holdings.ok())
       return Error::from_errno(holdings.error().value(), "socketpair for the first stub");
     const uint64_t request = Arena::request_offset(holdings->request);
@@ -636,8 +640,8 @@ class NotifyPlatform final : public Platform {
     if (pid < 0) return Error::from_errno(errno, "clone(the first stub)");
     holdings->pid = static_cast<pid_t>(pid);
     const Errno met = StubProcess::meet(*holdings);
-    template_ =
-        std::make_unique<StubProcess>(arena_, listeners_, reaper_, std::move(holdings).value());
+    template_ = std::make_unique<StubProcess>(arena_, listeners_, reaper_, share_,
+                                              std::move(holdings).value());
     if (!met.ok()) return Error::from_errno(met.value(), "first word of the first stub");
     return {};
   }
@@ -648,9 +652,11 @@ class NotifyPlatform final : public Platform {
     return create_from(*template_);
   }
 
-  ErrnoOr<std::unique_ptr<Platform>> branch(bool limited) override {
+  ErrnoOr<std::unique_ptr<Platform>> branch(bool limited,
+                                            std::shared_ptr<Quota> descriptors) override {
     if (limited) arena_.memory_is_limited = true;
-    StubProcess::NewProcess made = GUEST_TRY(fork_bare(*template_));
+    StubProcess::NewProcess made =
+        GUEST_TRY(template_->fork(arena_.make_share(std::move(descriptors)), kNoThread));
     return std::unique_ptr<Platform>(std::make_unique<Branch>(*this, std::move(made.process)));
   }
   int32_t host_pid() const override { return template_->pid(); }
@@ -681,11 +687,11 @@ class NotifyPlatform final : public Platform {
     std::unique_ptr<StubProcess> template_;
   };
 
-  static ErrnoOr<StubProcess::NewProcess> fork_bare(StubProcess& from) {
-    return from.fork([](const StubProcess::Slot&) -> StubProcess::FirstThread { return {}; });
-  }
+  static constexpr auto kNoThread = [](const StubProcess::Slot&) {
+    return StubProcess::FirstThread();
+  };
   static ErrnoOr<std::unique_ptr<AddressSpace>> create_from(StubProcess& from) {
-    StubProcess::NewProcess made = GUEST_TRY(fork_bare(from));
+    StubProcess::NewProcess made = GUEST_TRY(from.fork(kNoThread));
     return std::unique_ptr<AddressSpace>(std::make_unique<NotifyAddressSpace>(
         std::shared_ptr<StubProcess>(std::move(made.process))));
   }
@@ -737,6 +743,7 @@ class NotifyPlatform final : public Platform {
   }
 
   Arena arena_;
+  const StubShare share_;  // of the container that the platform was made for
   Listeners listeners_;
   // Every stub descends from us, and so is one of those that `barrier` reaches. Before the reaper:
   // a process that has threads waits here for all processors, some milliseconds.
@@ -797,10 +804,12 @@ HostClock find_host_clock(const std::string& maps) {
   return clock;
 }
 
-Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock, Memory memory) {
+Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock, Memory memory,
+                                                         std::shared_ptr<Quota> descriptors) {
   if (std::string missing = notify_platform_missing(); !missing.empty())
     return Error(Code::kUnimplemented, std::move(missing));
-  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()), clock, memory);
+  auto platform = std::make_unique<NotifyPlatform>(FLUYT_TRY(Arena::create()), clock, memory,
+                                                   std::move(descriptors));
   FLUYT_TRY(platform->start());
   return std::unique_ptr<Platform>(std::move(platform));
 }

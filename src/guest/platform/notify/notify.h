@@ -28,9 +28,11 @@ enum class Memory : uint8_t { kPlenty, kLimited };
 
 /// Guest code in stub processes under seccomp user notification: a listener a guest thread, memory
 /// left to the host's MMU. Linux 5.19 or later; works as any user. To be created by a thread that
-/// lives as long as the platform (stubs die with it), before others exist.
-Result<std::unique_ptr<Platform>> create_notify_platform(const HostClock& clock = {},
-                                                         Memory memory = Memory::kPlenty);
+/// lives as long as the platform (stubs die with it), before others exist. `descriptors` is what
+/// its own stubs may have of ours; null: as many as there are.
+Result<std::unique_ptr<Platform>> create_notify_platform(
+    const HostClock& clock = {}, Memory memory = Memory::kPlenty,
+    std::shared_ptr<Quota> descriptors = nullptr);
 
 /// Why this host cannot have it; empty when it can.
 std::string notify_platform_missing();

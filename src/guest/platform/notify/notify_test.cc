@@ -217,8 +217,40 @@ TEST_F(NotifyPlatform, ThreadsAndForksEachHaveAListenerOfTheirOwn) {
   expect_call(grandchild->context->run(), SYS_getppid);
 }
 
+TEST_F(NotifyPlatform, ABranchHasNoMoreThanItsShareOfDescriptors) {
+  // Its first process, and one more with a thread or two.
+  const auto descriptors = std::make_shared<Quota>(12);
+  auto branch = std::move(platform_->branch(false, descriptors)).value();
+  memory_ = std::move(branch->create_address_space()).value();
+  auto thread = start(LOAD(getppid_loop));
+  expect_call(thread->run(), SYS_getppid);
+  thread->set_return(0);
+  EXPECT_EQ(branch->create_address_space().error().value(), EAGAIN);
+  EXPECT_EQ(memory_->fork(ThreadImage()).error().value(), EAGAIN);
+  std::vector<std::unique_ptr<Context>> more;
+  for (;;) {
+    auto made = memory_->create_context(ThreadImage());
+    if (!made.ok()) {
+      EXPECT_EQ(made.error().value(), EAGAIN);
+      break;
+    }
+    more.push_back(std::move(made).value());
+    ASSERT_LT(more.size(), 12U);
+  }
+  EXPECT_GE(descriptors->used(), 11U);
+  // The others have theirs, and it has what it gives back.
+  EXPECT_TRUE(platform_->create_address_space().ok());
+  more.clear();
+  thread.reset();
+  memory_.reset();
+  for (int tries = 0; tries < 1000 && descriptors->used() > 5; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(descriptors->used(), 5U);
+  EXPECT_TRUE(branch->create_address_space().ok());
+}
+
 TEST_F(NotifyPlatform, ABranchHasAProcessThatItsProgramsDescendFrom) {
-  auto branch = std::move(platform_->branch(false)).value();
+  auto branch = std::move(platform_->branch(false, nullptr)).value();
   EXPECT_NE(branch->host_pid(), platform_->host_pid());
   EXPECT_EQ(kill(branch->host_pid(), 0), 0);
   EXPECT_EQ(branch->clock_pages().start, platform_->clock_pages().start);
@@ -228,7 +260,7 @@ TEST_F(NotifyPlatform, ABranchHasAProcessThatItsProgramsDescendFrom) {
   thread->set_return(0);
   expect_call(thread->run(), SYS_getppid);
   // Its first process may go before its programs.
-  EXPECT_EQ(branch->branch(true).error().value(), ENOSYS);
+  EXPECT_EQ(branch->branch(true, nullptr).error().value(), ENOSYS);
   const pid_t first = branch->host_pid();
   branch.reset();
   for (int tries = 0; tries < 1000 && kill(first, 0) == 0; ++tries)

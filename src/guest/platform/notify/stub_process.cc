@@ -222,8 +222,19 @@ void Reaper::run() {
   }
 }
 
-ErrnoOr<StubHoldings> StubProcess::prepare(Arena& arena) {
+bool StubHoldings::charge_slots(size_t count) {
+  // Its socket's two ends, a descriptor of itself, the helper's listener; a listener a thread.
+  constexpr size_t kOfProcess = 4;
+  if (!charges->slots.set(count)) return false;
+  if (charges->descriptors.set(kOfProcess + count)) return true;
+  (void)charges->slots.set(slots.size());
+  return false;
+}
+
+ErrnoOr<StubHoldings> StubProcess::prepare(Arena& arena, const StubShare& share) {
   StubHoldings holdings;
+  holdings.charges = std::make_unique<StubHoldings::Charges>(share);
+  if (!holdings.charges->process.set(1) || !holdings.charge_slots(1)) return Errno(EAGAIN);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Errno(EAGAIN);
   holdings.ours = sys::Fd(ends[0]);
@@ -289,8 +300,13 @@ Errno StubProcess::meet(StubHoldings& holdings) {
   return kOk;
 }
 
-StubProcess::StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubHoldings holdings)
-    : arena_(arena), listeners_(listeners), reaper_(reaper), holdings_(std::move(holdings)) {
+StubProcess::StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubShare share,
+                         StubHoldings holdings)
+    : arena_(arena),
+      listeners_(listeners),
+      reaper_(reaper),
+      share_(std::move(share)),
+      holdings_(std::move(holdings)) {
   if (holdings_.pid > 0) watched_ = reaper_.watch(holdings_.pid);
   slot_in_use_.resize(holdings_.slots.size(), true);
 }
@@ -360,6 +376,7 @@ ErrnoOr<StubProcess::Slot> StubProcess::take_slot() {
     return make_slot(arena_, i, holdings_.slots[i]);
   }
   if (slot_in_use_.size() == STUB_SLOTS_SIZE / STUB_SLOT_SIZE) return Errno(EAGAIN);
+  if (!holdings_.charge_slots(slot_in_use_.size() + 1)) return Errno(EAGAIN);
   const uint32_t piece = GUEST_TRY(arena_.take_slot());
   holdings_.slots.push_back(piece);
   slot_in_use_.push_back(true);
@@ -447,9 +464,9 @@ ErrnoOr<StubProcess::NewThread> StubProcess::first_thread(const Slot& slot) {
   return made;
 }
 
-ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
+ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(const StubShare& as, void* with,
                                                         FirstThread (*fill)(void*, const Slot&)) {
-  StubHoldings child = GUEST_TRY(prepare(arena_));
+  StubHoldings child = GUEST_TRY(prepare(arena_, as));
   const uint32_t piece = GUEST_TRY(arena_.take_slot());
   child.slots.push_back(piece);
   const Slot slot = make_slot(arena_, 0, piece);
@@ -486,7 +503,7 @@ ErrnoOr<StubProcess::NewProcess> StubProcess::fork_with(void* with,
     child.has_request = false;
   }
   // From here on whatever exists of it is killed and given back by the destructor.
-  auto process = std::make_unique<StubProcess>(arena_, listeners_, reaper_, std::move(child));
+  auto process = std::make_unique<StubProcess>(arena_, listeners_, reaper_, as, std::move(child));
   if (!done.ok()) return done;
   if (!process->watched_) return Errno(EAGAIN);
   if (first.frame == 0) {

@@ -63,6 +63,18 @@ struct StubHoldings {
   uint32_t request = 0;
   bool has_request = false;
   std::vector<uint32_t> slots;
+  /// What it takes of its container's share.
+  struct Charges {
+    explicit Charges(const StubShare& of)
+        : process(of.processes), slots(of.slots), descriptors(of.descriptors) {}
+    Charge process;
+    Charge slots;
+    Charge descriptors;
+  };
+  std::unique_ptr<Charges> charges;
+
+  /// Charges for so many slots. False: the share has not so much.
+  bool charge_slots(size_t count);
 };
 
 /// Waits for stubs to end, gives back what they held, and says who ended without our doing.
@@ -107,14 +119,15 @@ class Reaper {
 /// One stub process: its spawner's socket, its request page, its slots.
 class StubProcess {
  public:
-  StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubHoldings holdings);
+  StubProcess(Arena& arena, Listeners& listeners, Reaper& reaper, StubShare share,
+              StubHoldings holdings);
   StubProcess(const StubProcess&) = delete;
   StubProcess& operator=(const StubProcess&) = delete;
   /// Kills it; the reaper does the rest.
   ~StubProcess();
 
   /// Socket and request page of a process that is still to be made.
-  static ErrnoOr<StubHoldings> prepare(Arena& arena);
+  static ErrnoOr<StubHoldings> prepare(Arena& arena, const StubShare& share);
   /// Waits for the first word of a process that was just made, and learns its pid from the kernel.
   static Errno meet(StubHoldings& holdings);
 
@@ -171,8 +184,13 @@ class StubProcess {
   };
   template <class Fill>
   ErrnoOr<NewProcess> fork(Fill fill) {
+    return fork(share_, fill);
+  }
+  /// The same as a process of another container's.
+  template <class Fill>
+  ErrnoOr<NewProcess> fork(const StubShare& as, Fill fill) {
     return fork_with(
-        &fill, [](void* with, const Slot& slot) { return (*static_cast<Fill*>(with))(slot); });
+        as, &fill, [](void* with, const Slot& slot) { return (*static_cast<Fill*>(with))(slot); });
   }
   /// Claims the listener that the first thread of a fork reported.
   ErrnoOr<NewThread> first_thread(const Slot& slot);
@@ -181,7 +199,8 @@ class StubProcess {
   int64_t call(uint64_t number, std::array<uint64_t, 6> arguments);
 
  private:
-  ErrnoOr<NewProcess> fork_with(void* with, FirstThread (*fill)(void*, const Slot&));
+  ErrnoOr<NewProcess> fork_with(const StubShare& as, void* with,
+                                FirstThread (*fill)(void*, const Slot&));
   /// The lock, held while the process is not halted.
   std::unique_lock<std::mutex> take_turn();
   Errno perform(uint64_t op);
@@ -196,6 +215,7 @@ class StubProcess {
   Arena& arena_;
   Listeners& listeners_;
   Reaper& reaper_;
+  const StubShare share_;
   StubHoldings holdings_;
   std::mutex mutex_;                 // the socket, the request page and the helper
   std::atomic<bool> halted_{false};  // changed with the lock held
