@@ -36,12 +36,15 @@ class KeptStat {
     return stat;
   }
   /// What a lookup said of it, which began at this generation and number of changes.
-  void found(const Stat& stat, uint64_t generation, uint64_t changes) {
+  void found(const Stat& stat, uint64_t generation, uint64_t changes, uint64_t order) {
     if (keeps_.load()) return keep(stat, generation, changes);
     std::lock_guard lock(mutex_);
+    // Others may be looking it up by another name, or in another mount namespace.
+    if (order < order_) return;
     stat_ = stat;
+    order_ = order;
   }
-  /// Under the tree's lock, behind found().
+  /// Behind found().
   template <class Fetch>
   ErrnoOr<Stat> as_found(const std::atomic<uint64_t>& changes, Fetch fetch) {
     if (keeps_.load()) return get(changes, fetch);
@@ -82,6 +85,7 @@ class KeptStat {
   int64_t known_ns_ = 0;
   uint64_t generation_ = 0;
   uint64_t changes_then_ = 0;
+  uint64_t order_ = 0;
 };
 
 class HostFile final : public File {
@@ -191,8 +195,8 @@ class HostInode final : public Inode {
   }
   int64_t believed_ns() const override { return exclusive_ ? HostFs::kBelievedNs : 0; }
   void distrust() override { fs_->changes.fetch_add(1); }
-  void found(const Stat& stat, uint64_t generation, uint64_t changes) {
-    kept_->found(fs_->shown(stat), generation, changes);
+  void found(const host::Broker::Found& said, uint64_t generation, uint64_t changes) {
+    kept_->found(fs_->shown(said.stat), generation, changes, said.order);
   }
   Errno set_attributes(const SetAttributes& change) override {
     GUEST_TRY(fs_->may_change());
@@ -251,7 +255,7 @@ class HostInode final : public Inode {
     const uint64_t changes = fs_->changes.load();
     const host::Broker::Found found = GUEST_TRY(fs_->broker().lookup(handle_, name, same->handle_));
     if (found.handle != same->handle_) return fs_->adopt(found);
-    same->found(found.stat, generation, changes);
+    same->found(found, generation, changes);
     return known;
   }
   ErrnoOr<std::vector<DirEntry>> list() override { return Errno(EINVAL); }  // through the file
@@ -324,6 +328,7 @@ class HostInode final : public Inode {
     GUEST_TRY(fs_->may_change());
     return remove(name, target, AT_REMOVEDIR);
   }
+  std::mutex* renames() override { return &fs_->renames; }
   Errno rename(std::string_view name, Inode& to, std::string_view new_name, int flags) override {
     GUEST_TRY(fs_->may_change());
     auto* other = dynamic_cast<HostInode*>(&to);
@@ -379,7 +384,7 @@ InodePtr HostFs::adopt(const host::Broker::Found& found) {
       sharing_ == Sharing::kExclusive && own_mount_ != 0 && found.mount == own_mount_;
   auto inode = std::make_shared<HostInode>(shared_from_this(), found.handle,
                                            found.stat.mode & S_IFMT, keeps);
-  inode->found(found.stat, 0, changes.load());
+  inode->found(found, 0, changes.load());
   return inode;
 }
 

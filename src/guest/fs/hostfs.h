@@ -42,6 +42,7 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
   const std::shared_ptr<Quota> descriptors;
   /// How long an exclusive tree is believed to be what it was.
   static constexpr int64_t kBelievedNs = 1'000'000'000;
+  std::mutex renames;  // see Inode::renames
   /// Counts what changes attributes of files that are not at hand (rename).
   std::atomic<uint64_t> changes{0};
 

@@ -33,6 +33,7 @@ struct Mount {
   std::shared_ptr<Quota> descriptors;  // null: as many as there are
   /// One lock for names and attributes of the whole mount: all of it is short.
   std::mutex mutex;
+  std::mutex renames;
 };
 
 class MemInode;
@@ -290,9 +291,11 @@ class MemInode final : public Inode {
     stat_.modified = stat_.changed = now();
     return kOk;
   }
+  std::mutex* renames() override { return &mount_->renames; }
   Errno rename(std::string_view name, Inode& to, std::string_view new_name, int flags) override {
     auto* other = dynamic_cast<MemInode*>(&to);
     if (other == nullptr || other->mount_ != mount_) return Errno(EXDEV);
+    if (other == this && name == new_name) return kOk;
     std::lock_guard lock(mount_->mutex);
     const auto found = children_.find(name);
     if (found == children_.end()) return Errno(ENOENT);

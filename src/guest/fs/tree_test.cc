@@ -6,6 +6,17 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
 #include "guest/fs/memfs.h"
 
 namespace fluyt::guest {
@@ -535,6 +546,196 @@ TEST_F(TreeTest, WhatChangesAtOnePlaceOfABindIsSeenAtTheOther) {
   EXPECT_EQ(find("/a/b/h"), 0);
   EXPECT_EQ(open("/at/b/new", O_CREAT | O_RDWR), 0);
   EXPECT_EQ(find("/a/b/new"), 0);
+}
+
+TEST_F(TreeTest, ManyWhoChangeTheSameNamesLeaveWhatTheFileSystemHas) {
+  const std::vector<std::string> dirs = {"/a", "/b"};
+  const std::vector<std::string> names = {"/0", "/1", "/2", "/3"};
+  for (const std::string& one : dirs) dir(one);
+  const auto change = [&](unsigned seed) {
+    std::minstd_rand random(seed);
+    const auto path = [&] { return dirs[random() % dirs.size()] + names[random() % names.size()]; };
+    for (int i = 0; i < 2000; ++i) {
+      switch (random() % 6) {
+        case 0:
+          open(path(), O_CREAT | O_RDWR);
+          break;
+        case 1:
+          (void)tree_.make(from(), path(), S_IFDIR | 0755, 0).ok();
+          break;
+        case 2:
+          (void)tree_.remove(from(), path(), false).ok();
+          break;
+        case 3:
+          (void)tree_.remove(from(), path(), true).ok();
+          break;
+        case 4:
+          (void)tree_.rename(from(), path(), from(), path(), static_cast<int>(random() % 3)).ok();
+          break;
+        default:
+          // Folders get below each other, and never below themselves.
+          (void)tree_.rename(from(), path(), from(), path() + names[random() % names.size()], 0)
+              .ok();
+      }
+    }
+  };
+  {
+    std::vector<std::future<void>> all;
+    for (unsigned seed = 1; seed <= 4; ++seed)
+      all.push_back(std::async(std::launch::async, change, seed));
+  }
+  for (const std::string& one : dirs) {
+    const DentryPtr at = tree_.find(from(), one, LastLink::kFollow).value();
+    std::set<std::string> listed;
+    const std::vector<DirEntry> entries = at->inode->list().value();
+    for (const DirEntry& entry : entries) listed.insert("/" + entry.name);
+    for (const std::string& name : names) {
+      const ErrnoOr<DentryPtr> found = tree_.find(from(), one + name, LastLink::kFollow);
+      EXPECT_EQ(found.ok(), listed.contains(name)) << one << name;
+      if (found.ok()) {
+        EXPECT_EQ(tree_.path_of(found.value(), tree_.root()), one + name);
+        EXPECT_EQ(at->inode->lookup(name.substr(1)).value(), found.value()->inode);
+      }
+    }
+  }
+}
+
+/// A directory whose file system is long in answering, when the test likes.
+class SlowDirectory final : public Inode {
+ public:
+  uint32_t type() const override { return S_IFDIR; }
+  ErrnoOr<Stat> stat() override {
+    stay();
+    Stat out;
+    out.mode = S_IFDIR | 0777;
+    return out;
+  }
+  Errno set_attributes(const SetAttributes&) override { return kOk; }
+  ErrnoOr<FilePtr> open(DentryPtr, int) override { return Errno(EACCES); }
+  ErrnoOr<InodePtr> lookup(std::string_view name) override {
+    stay();
+    const auto found = names.find(name);
+    if (found == names.end()) return Errno(ENOENT);
+    return found->second;
+  }
+  ErrnoOr<InodePtr> make(std::string_view name, const NewNode& node) override {
+    stay();
+    return names[std::string(name)] = files->make(name, node).value();
+  }
+  Errno unlink(std::string_view name, Inode&) override {
+    stay();
+    names.erase(std::string(name));
+    return kOk;
+  }
+  Errno rename(std::string_view name, Inode&, std::string_view new_name, int) override {
+    stay();
+    names[std::string(new_name)] = names.extract(std::string(name)).mapped();
+    return kOk;
+  }
+
+  const InodePtr files = make_memfs(0755);
+  std::map<std::string, InodePtr, std::less<>> names;
+  int64_t believed_ns() const override { return is_believed ? kForEver : 0; }
+  std::atomic<bool> is_believed{true};
+  std::atomic<int> answers_before{-1};  // it is slow; -1: never
+  std::promise<void> begun;
+  std::promise<void> over;
+
+ private:
+  void stay() {
+    if (answers_before < 0 || answers_before-- != 0) return;
+    begun.set_value();
+    over.get_future().wait();
+  }
+};
+
+class SlowTreeTest : public TreeTest {
+ protected:
+  using Call = std::function<Errno(const WalkFrom&)>;
+  /// Carries a call out with its file system slow at each point in turn, and meanwhile looks
+  /// whether others are served.
+  void stop_everywhere(const Call& call) {
+    for (int at = 0;; ++at) {
+      const auto slow = std::make_shared<SlowDirectory>();
+      slow->names["f"] = slow->files->make("f", {S_IFREG | 0644, 0, 0, 0}).value();
+      const DentryPtr root = tree_.add_root(slow, "slow");
+      slow->answers_before = at;
+      auto called =
+          std::async(std::launch::async, [&] { return call({root, root, Credentials()}); });
+      auto begun = slow->begun.get_future();
+      while (begun.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready &&
+             called.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+      }
+      const bool stands = begun.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+      if (stands) {
+        auto served = std::async(std::launch::async, [&] {
+          EXPECT_EQ(open("/beside", O_CREAT | O_RDWR), 0);
+          EXPECT_EQ(find("/beside"), 0);
+          EXPECT_TRUE(tree_.rename(from(), "/beside", from(), "/there", 0).ok());
+          EXPECT_EQ(tree_.path_of(root, root), "/");
+        });
+        const bool done = served.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+        EXPECT_TRUE(done) << at;
+        slow->over.set_value();
+        served.wait();
+      }
+      EXPECT_TRUE(called.get().ok()) << at;
+      tree_.drop(root);
+      tree_.sweep();
+      if (!stands) {
+        EXPECT_GT(at, 0);
+        return;
+      }
+    }
+  }
+};
+
+TEST_F(SlowTreeTest, WhoIsLongInAnsweringKeepsNoOtherFileSystemWaiting) {
+  stop_everywhere(
+      [&](const WalkFrom& in) { return tree_.find(in, "f", LastLink::kFollow).error(); });
+  stop_everywhere([&](const WalkFrom& in) {
+    return tree_.open(in, "new", O_CREAT | O_EXCL | O_RDWR, 0644).error();
+  });
+  stop_everywhere([&](const WalkFrom& in) { return tree_.make(in, "d", S_IFDIR | 0755, 0); });
+  stop_everywhere([&](const WalkFrom& in) { return tree_.remove(in, "f", false); });
+  stop_everywhere([&](const WalkFrom& in) { return tree_.rename(in, "f", in, "g", 0); });
+}
+
+TEST_F(SlowTreeTest, ANameThatIsAskedForTwiceAtATimeIsOne) {
+  const auto slow = std::make_shared<SlowDirectory>();
+  slow->names["f"] = slow->files->make("f", {S_IFREG | 0644, 0, 0, 0}).value();
+  const DentryPtr root = tree_.add_root(slow, "slow");
+  const WalkFrom in{root, root, {}};
+  slow->answers_before = 1;  // behind the look at the directory itself
+  const auto ask = [&] { return tree_.find(in, "f", LastLink::kFollow).value(); };
+  auto one = std::async(std::launch::async, ask);
+  slow->begun.get_future().wait();
+  auto two = std::async(std::launch::async, ask);
+  slow->over.set_value();
+  EXPECT_EQ(one.get(), two.get());
+  tree_.drop(root);
+}
+
+TEST_F(SlowTreeTest, WhatIsMountedWhileANameIsAskedForIsThere) {
+  const auto slow = std::make_shared<SlowDirectory>();
+  const InodePtr below = slow->files->make("d", {S_IFDIR | 0755, 0, 0, 0}).value();
+  slow->names["d"] = below;
+  const DentryPtr root = tree_.add_root(slow, "slow");
+  const WalkFrom in{root, root, {}};
+  const DentryPtr place = tree_.find(in, "d", LastLink::kFollow).value();
+  tree_.distrust(root);
+  slow->answers_before = 1;
+  const InodePtr elsewhere = slow->files->make("e", {S_IFDIR | 0755, 0, 0, 0}).value();
+  slow->is_believed = false;
+  auto asked = std::async(std::launch::async,
+                          [&] { return tree_.find(in, "d", LastLink::kFollow).value(); });
+  slow->begun.get_future().wait();
+  slow->names["d"] = elsewhere;  // from outside
+  EXPECT_TRUE(tree_.mount(place, make_memfs(0755), "tmpfs").ok());
+  slow->over.set_value();
+  EXPECT_TRUE(Tree::is_mount_root(*asked.get()));
+  EXPECT_TRUE(Tree::is_mount_root(*tree_.find(in, "d", LastLink::kFollow).value()));
+  tree_.drop(root);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -103,6 +104,9 @@ class Inode : public std::enable_shared_from_this<Inode> {
   virtual Errno link(std::string_view /*name*/, Inode& /*target*/) { return Errno(EXDEV); }
   virtual Errno unlink(std::string_view /*name*/, Inode& /*target*/) { return Errno(EROFS); }
   virtual Errno remove_dir(std::string_view /*name*/, Inode& /*target*/) { return Errno(EROFS); }
+  /// One rename at a time in the file system of a directory: no folder gets below itself. Null:
+  /// there are no renames.
+  virtual std::mutex* renames() { return nullptr; }
   virtual Errno rename(std::string_view /*name*/, Inode& /*to*/, std::string_view /*new_name*/,
                        int /*flags*/) {
     return Errno(EXDEV);
@@ -128,8 +132,8 @@ class Inode : public std::enable_shared_from_this<Inode> {
                                                        const std::shared_ptr<Inode>& /*known*/) {
     return lookup(name);
   }
-  /// As stat, for who had lookup give this inode just now, under the tree's lock: what was said of
-  /// it then holds.
+  /// As stat, for who had lookup give this inode just now: what was said of it then, or since, is
+  /// new enough.
   virtual ErrnoOr<Stat> stat_as_found() { return stat(); }
   /// What was believed until now may be wrong.
   virtual void distrust() {}

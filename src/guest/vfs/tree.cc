@@ -415,16 +415,20 @@ UserSpacePtr Tree::owner_of(const DentryPtr& at) {
 
 bool Tree::is_fully_visible(const DentryPtr& root, std::string_view file_system,
                             std::string_view options) {
-  std::lock_guard lock(mutex_);
-  std::set<const Dentry*> hidden;
-  const MountsBelow in(root);
-  for (const DentryPtr& over : mounts_)
-    if (const DentryPtr place = over->inherited && in.has(over) ? over->below.lock() : nullptr)
-      hidden.insert(mount_root(*place));
-  return std::any_of(mounts_.begin(), mounts_.end(), [&](const DentryPtr& mount) {
-    if (mount->file_system != file_system || hidden.contains(mount.get()) || !in.has(mount) ||
-        (mount->keeps_restrictions && mount->read_only && !has_option(options, "ro")))
-      return false;
+  std::vector<DentryPtr> seen;
+  {
+    std::lock_guard lock(mutex_);
+    std::set<const Dentry*> hidden;
+    const MountsBelow in(root);
+    for (const DentryPtr& over : mounts_)
+      if (const DentryPtr place = over->inherited && in.has(over) ? over->below.lock() : nullptr)
+        hidden.insert(mount_root(*place));
+    for (const DentryPtr& mount : mounts_)
+      if (mount->file_system == file_system && !hidden.contains(mount.get()) && in.has(mount) &&
+          !(mount->keeps_restrictions && mount->read_only && !has_option(options, "ro")))
+        seen.push_back(mount);
+  }
+  return std::any_of(seen.begin(), seen.end(), [](const DentryPtr& mount) {
     // A part of it is not all of it: a file system's root has the number 1.
     const ErrnoOr<Stat> stat = mount->inode->stat();
     return stat.ok() && stat.value().ino == 1;
@@ -530,9 +534,54 @@ void Tree::put_on(const DentryPtr& place, const DentryPtr& mounted) {
   }
 }
 
+/// Made and ended with the lock held.
+class Tree::Names {
+ public:
+  Names(Guard& guard, DentryPtr dir) : dir_(std::move(dir)) {
+    // Whoever has them takes the lock again and again.
+    guard.unlock();
+    held_ = std::unique_lock(dir_->asking);
+    guard.lock();
+  }
+  /// Of two, or of one twice, for who renames.
+  Names(Guard& guard, DentryPtr dir, DentryPtr other)
+      : dir_(std::move(dir)), other_(std::move(other)) {
+    guard.unlock();
+    if (std::mutex* renames = dir_->inode->renames()) renames_ = std::unique_lock(*renames);
+    held_ = std::unique_lock(dir_->asking, std::defer_lock);
+    if (other_ == dir_) {
+      held_.lock();
+    } else {
+      held_too_ = std::unique_lock(other_->asking, std::defer_lock);
+      std::lock(held_, held_too_);
+    }
+    guard.lock();
+  }
+  Names(const Names&) = delete;
+  Names& operator=(const Names&) = delete;
+
+ private:
+  const DentryPtr dir_;
+  const DentryPtr other_;
+  std::unique_lock<std::mutex> renames_;
+  std::unique_lock<std::mutex> held_;
+  std::unique_lock<std::mutex> held_too_;
+};
+
+namespace {
+/// What a file system says, with the lock let go.
+template <class Ask>
+auto without(std::unique_lock<std::mutex>& guard, Ask ask) {
+  guard.unlock();
+  auto said = ask();
+  guard.lock();
+  return said;
+}
+}  // namespace
+
 ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path,
                                      const InodePtr& stand_in) {
-  std::lock_guard lock(mutex_);
+  Guard guard(mutex_);
   DentryPtr at = top(from.root);
   for (size_t begin = 0; begin < path.size();) {
     size_t end = path.find('/', begin);
@@ -542,10 +591,11 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
     if (name.empty() || name == ".") continue;
     if (name == "..") return Errno(EINVAL);
     int links = 0;
-    ErrnoOr<DentryPtr> next = walk(from, at, name, LastLink::kFollow, links, nullptr);
+    ErrnoOr<DentryPtr> next = walk(guard, from, at, name, LastLink::kFollow, links, nullptr);
     if (!next.ok() && next.error().value() == ENOENT && at->inode->is_dir()) {
+      const Names names(guard, at);
       // A link that leads nowhere is not to be replaced.
-      if (step(at, name).ok()) return Errno(ENOENT);
+      if (look_up(guard, at, name).ok()) return Errno(ENOENT);
       next = std::make_shared<Dentry>(at, std::string(name), stand_in);
       next.value()->pinned = true;
       at->children[std::string(name)] = next.value();
@@ -556,26 +606,46 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
   return at;
 }
 
-ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name, bool* asked) {
-  if (asked != nullptr) *asked = false;
+/// What is remembered of a name and believed.
+std::optional<ErrnoOr<DentryPtr>> Tree::find_known(const Dentry& dir, std::string_view name) const {
   if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
-  if (dir->masked && dir->masked->contains(name)) return Errno(ENOENT);
-  const auto entry = dir->children.find(name);
-  DentryPtr known = entry == dir->children.end() ? nullptr : entry->second;
-  const bool cacheable = dir->inode->cacheable() && !dir->no_cache;
-  if (known && (cacheable || known->pinned)) {
-    const int64_t believed_ns = dir->shared ? 0 : dir->inode->believed_ns();
-    const int64_t age_ns = known->pinned ? Inode::kForEver : believed_ns;
-    if (age_ns < 0 || (known->seen_ns > distrusted_ns_ && now_ns() - known->seen_ns < age_ns)) {
-      if (!known->inode) return Errno(ENOENT);
-      return top(known);
-    }
-  }
+  if (dir.masked && dir.masked->contains(name)) return Errno(ENOENT);
+  const auto entry = dir.children.find(name);
+  if (entry == dir.children.end()) return std::nullopt;
+  const DentryPtr& known = entry->second;
+  if (known->pinned) return top(known);
+  if (!dir.inode->cacheable() || dir.no_cache) return std::nullopt;
+  const int64_t believed_ns = dir.shared ? 0 : dir.inode->believed_ns();
+  const bool is_believed = believed_ns < 0 || (known->seen_ns > distrusted_ns_ &&
+                                               now_ns() - known->seen_ns < believed_ns);
+  if (!is_believed) return std::nullopt;
+  if (!known->inode) return Errno(ENOENT);
+  return top(known);
+}
+
+ErrnoOr<DentryPtr> Tree::step(Guard& guard, const DentryPtr& dir, std::string_view name,
+                              bool* asked) {
+  if (asked != nullptr) *asked = false;
+  if (auto known = find_known(*dir, name)) return *std::move(known);
+  const Names names(guard, dir);
+  return look_up(guard, dir, name, asked);
+}
+
+ErrnoOr<DentryPtr> Tree::look_up(Guard& guard, const DentryPtr& dir, std::string_view name,
+                                 bool* asked) {
+  if (asked != nullptr) *asked = false;
+  if (auto known = find_known(*dir, name)) return *std::move(known);
   if (asked != nullptr) *asked = true;
-  const bool again = known && cacheable;
+  auto entry = dir->children.find(name);
+  const DentryPtr known = entry == dir->children.end() ? nullptr : entry->second;
+  // Whoever distrusts what is known does so of an answer under way, too.
+  const int64_t asked_ns = now_ns();
   const auto ask = [&] {
-    return again && known->inode ? dir->inode->lookup_again(name, known->inode)
-                                 : dir->inode->lookup(name);
+    return without(guard, [&] {
+      return known && known->inode && dir->inode->cacheable()
+                 ? dir->inode->lookup_again(name, known->inode)
+                 : dir->inode->lookup(name);
+    });
   };
   ErrnoOr<InodePtr> found = ask();
   if (!found.ok() && (found.error().value() == ENFILE || found.error().value() == EMFILE)) {
@@ -584,25 +654,30 @@ ErrnoOr<DentryPtr> Tree::step(const DentryPtr& dir, std::string_view name, bool*
     found = ask();
   }
   const InodePtr inode = found.ok() ? found.value() : nullptr;
-  if (again && (found.ok() || found.error().value() == ENOENT)) {
-    if (known->inode == inode) {
-      known->seen_ns = now_ns();
+  // Meanwhile something may have been mounted there, or the directory been taken apart.
+  const bool cacheable = dir->inode->cacheable() && !dir->no_cache;
+  entry = dir->children.find(name);
+  if (entry != dir->children.end() && entry->second->pinned) return top(entry->second);
+  if (cacheable && entry != dir->children.end() &&
+      (found.ok() || found.error().value() == ENOENT)) {
+    if (entry->second->inode == inode) {
+      entry->second->seen_ns = asked_ns;
       if (!inode) return Errno(ENOENT);
-      return top(known);
+      return top(entry->second);
     }
     // Somebody outside has put another file in its place, or taken it away.
-    dir->children.erase(known->name);
-    take_apart(std::move(known));
+    DentryPtr gone = std::move(entry->second);
+    dir->children.erase(entry);
+    take_apart(std::move(gone));
   }
-  if (!found.ok()) {
-    if (found.error().value() == ENOENT && cacheable && !dir->removed)
-      remember(dir, std::string(name), std::make_shared<Dentry>(dir, std::string(name), nullptr));
+  if (!found.ok() && (found.error().value() != ENOENT || !cacheable || dir->removed))
     return found.error();
-  }
   auto made = std::make_shared<Dentry>(dir, std::string(name), inode);
+  made->seen_ns = asked_ns;
   made->no_cache = dir->no_cache;
   made->shared = dir->shared;
   if (cacheable) remember(dir, made->name, made);
+  if (!found.ok()) return found.error();
   return made;
 }
 
@@ -657,8 +732,8 @@ void Tree::trim(Dentry& dir) {
   }
 }
 
-ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_view path,
-                              LastLink last, int& links, Parent* parent) {
+ErrnoOr<DentryPtr> Tree::walk(Guard& guard, const WalkFrom& from, DentryPtr at,
+                              std::string_view path, LastLink last, int& links, Parent* parent) {
   if (path.size() >= kMaxPath) return Errno(ENAMETOOLONG);
   if (!path.empty() && path[0] == '/') {
     if ((from.resolve & kResolveBeneath) != 0) return Errno(EXDEV);
@@ -681,7 +756,8 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
     begin = end;
 
     if (!at->inode->is_dir()) return Errno(ENOTDIR);
-    const Stat stat = GUEST_TRY(asked ? at->inode->stat_as_found() : at->inode->stat());
+    const Stat stat = GUEST_TRY(
+        without(guard, [&] { return asked ? at->inode->stat_as_found() : at->inode->stat(); }));
     asked = false;
     GUEST_TRY(may_access(from.credentials, stat, 1));
     if (is_last && parent != nullptr) {
@@ -698,20 +774,21 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
       at = std::move(above);
       continue;
     }
-    DentryPtr next_at = GUEST_TRY(step(at, name, &asked));
+    DentryPtr next_at = GUEST_TRY(step(guard, at, name, &asked));
     GUEST_TRY(may_cross(from, at, next_at));
     if (next_at->inode->is_link() && (!is_last || slash || last == LastLink::kFollow)) {
       asked = false;
       if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
-      DentryPtr jumped = GUEST_TRY(next_at->inode->jump());
+      DentryPtr jumped = GUEST_TRY(without(guard, [&] { return next_at->inode->jump(); }));
       if (jumped) {
         GUEST_TRY(may_jump(from, at, jumped));
         at = top(jumped);
         continue;
       }
-      const std::string target = GUEST_TRY(next_at->inode->readlink());
+      const std::string target =
+          GUEST_TRY(without(guard, [&] { return next_at->inode->readlink(); }));
       if (target.empty()) return Errno(ENOENT);
-      at = GUEST_TRY(walk(from, at, target, LastLink::kFollow, links, nullptr));
+      at = GUEST_TRY(walk(guard, from, at, target, LastLink::kFollow, links, nullptr));
       continue;
     }
     at = next_at;
@@ -727,42 +804,52 @@ ErrnoOr<DentryPtr> Tree::walk(const WalkFrom& from, DentryPtr at, std::string_vi
 
 ErrnoOr<DentryPtr> Tree::find(const WalkFrom& from, std::string_view path, LastLink last) {
   if (path.empty()) return Errno(ENOENT);
-  std::lock_guard lock(mutex_);
+  Guard guard(mutex_);
   int links = 0;
-  return walk(from, from.base, path, last, links, nullptr);
+  return walk(guard, from, from.base, path, last, links, nullptr);
 }
 
-ErrnoOr<Tree::Parent> Tree::parent_of(const WalkFrom& from, std::string_view path) {
+ErrnoOr<Tree::Parent> Tree::parent_of(Guard& guard, const WalkFrom& from, std::string_view path) {
   if (path.empty()) return Errno(ENOENT);
   Parent parent;
   int links = 0;
-  GUEST_TRY(walk(from, from.base, path, LastLink::kKeep, links, &parent));
+  GUEST_TRY(walk(guard, from, from.base, path, LastLink::kKeep, links, &parent));
   return parent;
 }
 
 ErrnoOr<Tree::Parent> Tree::find_parent(const WalkFrom& from, std::string_view path) {
-  std::lock_guard lock(mutex_);
-  return parent_of(from, path);
+  Guard guard(mutex_);
+  return parent_of(guard, from, path);
 }
 
 ErrnoOr<DentryPtr> Tree::child(const DentryPtr& dir, std::string_view name) {
-  std::lock_guard lock(mutex_);
-  return step(dir, name);
+  Guard guard(mutex_);
+  return step(guard, dir, name);
 }
 
-Errno Tree::may_change(const Credentials& who, const DentryPtr& dir) {
+Errno Tree::may_change(Guard& guard, const Credentials& who, const DentryPtr& dir) {
   if (dir->removed) return Errno(ENOENT);
   if (is_on_read_only_mount(*dir)) return Errno(EROFS);
-  const Stat stat = GUEST_TRY(dir->inode->stat());
+  const Stat stat = GUEST_TRY(without(guard, [&] { return dir->inode->stat(); }));
   return may_access(who, stat, 3);
 }
 
-Errno Tree::may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim) {
-  GUEST_TRY(may_change(who, dir));
-  const Stat stat = GUEST_TRY(dir->inode->stat());
+Errno Tree::may_remove(Guard& guard, const Credentials& who, const DentryPtr& dir,
+                       const DentryPtr& victim) {
+  GUEST_TRY(may_change(guard, who, dir));
+  const Stat stat = GUEST_TRY(without(guard, [&] { return dir->inode->stat(); }));
   if ((stat.mode & S_ISVTX) == 0 || stat.uid == who.fsuid) return kOk;
-  const Stat own = GUEST_TRY(victim->inode->stat());
+  const Stat own = GUEST_TRY(without(guard, [&] { return victim->inode->stat(); }));
   return own.uid == who.fsuid || who.can_over(kCapFowner, own.uid, own.gid) ? kOk : Errno(EPERM);
+}
+
+/// Of one that is no directory, or of one. By who has the directory's names.
+Errno Tree::may_make(Guard& guard, const WalkFrom& from, const Parent& parent, bool dir) {
+  const ErrnoOr<DentryPtr> there = look_up(guard, parent.dir, parent.name);
+  if (there.ok()) return Errno(EEXIST);
+  if (there.error().value() != ENOENT) return there.error();
+  if (parent.must_be_dir && !dir) return Errno(ENOENT);
+  return may_change(guard, from.credentials, parent.dir);
 }
 
 namespace {
@@ -793,32 +880,39 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
   bool no_devices = false;
   bool no_execution = false;
   {
-    std::lock_guard lock(mutex_);
+    Guard guard(mutex_);
     std::string current(path);
     WalkFrom start = from;
     int tries = 0;
     for (int links = 0;;) {
       if (current.empty()) return Errno(ENOENT);
       if (!create) {
-        found = GUEST_TRY(walk(start, start.base, current,
+        found = GUEST_TRY(walk(guard, start, start.base, current,
                                (flags & O_NOFOLLOW) != 0 ? LastLink::kKeep : LastLink::kFollow,
                                links, nullptr));
         break;
       }
       Parent parent;
-      GUEST_TRY(walk(start, start.base, current, LastLink::kKeep, links, &parent));
+      GUEST_TRY(walk(guard, start, start.base, current, LastLink::kKeep, links, &parent));
       if (parent.name.empty() || parent.name == "." || parent.name == "..") {
         if ((flags & O_EXCL) != 0) return Errno(EEXIST);
         return Errno(EISDIR);
       }
       if (parent.must_be_dir) return Errno(EISDIR);
-      ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
+      ErrnoOr<DentryPtr> there = step(guard, parent.dir, parent.name);
       if (!there.ok()) {
         if (there.error().value() != ENOENT) return there.error();
-        GUEST_TRY(may_change(from.credentials, parent.dir));
-        const Stat dir = GUEST_TRY(parent.dir->inode->stat());
-        ErrnoOr<InodePtr> made = parent.dir->inode->make(
-            parent.name, owned(from.credentials, dir, S_IFREG | (mode & 07777), 0));
+        const Names names(guard, parent.dir);
+        // Somebody may have been first.
+        there = look_up(guard, parent.dir, parent.name);
+        if (there.ok()) continue;
+        if (there.error().value() != ENOENT) return there.error();
+        GUEST_TRY(may_change(guard, from.credentials, parent.dir));
+        ErrnoOr<InodePtr> made = without(guard, [&]() -> ErrnoOr<InodePtr> {
+          const Stat dir = GUEST_TRY(parent.dir->inode->stat());
+          return parent.dir->inode->make(parent.name,
+                                         owned(from.credentials, dir, S_IFREG | (mode & 07777), 0));
+        });
         if (!made.ok() && made.error().value() == EEXIST && ++tries < kMaxTries) {
           // Somebody outside has made it since it was known not to be there.
           parent.dir->children.erase(parent.name);
@@ -827,7 +921,10 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
         if (!made.ok()) return made.error();
         found = std::make_shared<Dentry>(parent.dir, parent.name, std::move(made).value());
         remember(parent.dir, parent.name, found);
-        if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
+        without(guard, [&] {
+          if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
+          return true;
+        });
         created = true;
         break;
       }
@@ -835,13 +932,13 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
       if ((flags & O_EXCL) != 0) return Errno(EEXIST);
       if (!found->inode->is_link() || (flags & O_NOFOLLOW) != 0) break;
       if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
-      DentryPtr jumped = GUEST_TRY(found->inode->jump());
+      DentryPtr jumped = GUEST_TRY(without(guard, [&] { return found->inode->jump(); }));
       if (jumped) {
         GUEST_TRY(may_jump(from, parent.dir, jumped));
         found = top(jumped);
         break;
       }
-      current = GUEST_TRY(found->inode->readlink());
+      current = GUEST_TRY(without(guard, [&] { return found->inode->readlink(); }));
       start.base = parent.dir;
     }
     const Dentry* mount = mount_root(*found);
@@ -888,18 +985,20 @@ ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view 
   bool no_execution = false;
   {
     if (path.empty()) return Errno(ENOENT);
-    std::lock_guard lock(mutex_);
+    Guard guard(mutex_);
     int links = 0;
-    const DentryPtr dir = GUEST_TRY(walk(from, from.base, path, LastLink::kFollow, links, nullptr));
+    const DentryPtr dir =
+        GUEST_TRY(walk(guard, from, from.base, path, LastLink::kFollow, links, nullptr));
     if (!dir->inode->is_dir()) return Errno(ENOTDIR);
-    GUEST_TRY(may_change(from.credentials, dir));
+    GUEST_TRY(may_change(guard, from.credentials, dir));
+    no_execution = mount_has_option(*dir, "noexec");
+    guard.unlock();
     const Stat stat = GUEST_TRY(dir->inode->stat());
     InodePtr inode = GUEST_TRY(dir->inode->make_unnamed(
         owned(from.credentials, stat, S_IFREG | (mode & 07777), 0), (flags & O_EXCL) == 0));
     const Stat own = GUEST_TRY(inode->stat());
     made = std::make_shared<Dentry>(dir, "#" + std::to_string(own.ino), std::move(inode));
     made->removed = true;
-    no_execution = mount_has_option(*dir, "noexec");
   }
   Opened opened;
   opened.file = GUEST_TRY(made->inode->open(made, flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)));
@@ -910,103 +1009,108 @@ ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view 
 }
 
 Errno Tree::make(const WalkFrom& from, std::string_view path, uint32_t mode, uint64_t device) {
-  std::lock_guard lock(mutex_);
-  const Parent parent = GUEST_TRY(parent_of(from, path));
+  Guard guard(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(guard, from, path));
   if (parent.name.empty() || parent.name == "." || parent.name == "..") return Errno(EEXIST);
-  const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
-  if (there.ok()) return Errno(EEXIST);
-  if (there.error().value() != ENOENT) return there.error();
-  if (parent.must_be_dir && !S_ISDIR(mode)) return Errno(ENOENT);
-  GUEST_TRY(may_change(from.credentials, parent.dir));
-  const Stat dir = GUEST_TRY(parent.dir->inode->stat());
-  InodePtr made =
-      GUEST_TRY(parent.dir->inode->make(parent.name, owned(from.credentials, dir, mode, device)));
+  const Names names(guard, parent.dir);
+  GUEST_TRY(may_make(guard, from, parent, S_ISDIR(mode)));
+  Inode& dir = *parent.dir->inode;
+  InodePtr made = GUEST_TRY(without(guard, [&]() -> ErrnoOr<InodePtr> {
+    const Stat stat = GUEST_TRY(dir.stat());
+    return dir.make(parent.name, owned(from.credentials, stat, mode, device));
+  }));
   remember(parent.dir, parent.name,
            std::make_shared<Dentry>(parent.dir, parent.name, std::move(made)));
-  if (watches->any())
-    watches->tell_directory(*parent.dir->inode, parent.name,
-                            S_ISDIR(mode) ? IN_CREATE | IN_ISDIR : IN_CREATE);
-  return kOk;
+  return without(guard, [&] {
+    if (watches->any())
+      watches->tell_directory(dir, parent.name, S_ISDIR(mode) ? IN_CREATE | IN_ISDIR : IN_CREATE);
+    return kOk;
+  });
 }
 
 Errno Tree::symlink(const WalkFrom& from, std::string_view path, std::string_view target) {
   if (target.empty()) return Errno(ENOENT);
-  std::lock_guard lock(mutex_);
-  const Parent parent = GUEST_TRY(parent_of(from, path));
+  Guard guard(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(guard, from, path));
   if (parent.name.empty() || parent.name == "." || parent.name == "..") return Errno(EEXIST);
-  const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
-  if (there.ok()) return Errno(EEXIST);
-  if (there.error().value() != ENOENT) return there.error();
-  if (parent.must_be_dir) return Errno(ENOENT);
-  GUEST_TRY(may_change(from.credentials, parent.dir));
-  const Stat dir = GUEST_TRY(parent.dir->inode->stat());
-  InodePtr made = GUEST_TRY(parent.dir->inode->symlink(
-      parent.name, target, owned(from.credentials, dir, S_IFLNK | 0777, 0)));
+  const Names names(guard, parent.dir);
+  GUEST_TRY(may_make(guard, from, parent, false));
+  Inode& dir = *parent.dir->inode;
+  InodePtr made = GUEST_TRY(without(guard, [&]() -> ErrnoOr<InodePtr> {
+    const Stat stat = GUEST_TRY(dir.stat());
+    return dir.symlink(parent.name, target, owned(from.credentials, stat, S_IFLNK | 0777, 0));
+  }));
   remember(parent.dir, parent.name,
            std::make_shared<Dentry>(parent.dir, parent.name, std::move(made)));
-  if (watches->any()) watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
-  return kOk;
+  return without(guard, [&] {
+    if (watches->any()) watches->tell_directory(dir, parent.name, IN_CREATE);
+    return kOk;
+  });
 }
 
 Errno Tree::link(const DentryPtr& what, const WalkFrom& from, std::string_view path) {
-  std::lock_guard lock(mutex_);
-  const Parent parent = GUEST_TRY(parent_of(from, path));
+  Guard guard(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(guard, from, path));
   if (parent.name.empty() || parent.name == "." || parent.name == "..") return Errno(EEXIST);
-  const ErrnoOr<DentryPtr> there = step(parent.dir, parent.name);
-  if (there.ok()) return Errno(EEXIST);
-  if (there.error().value() != ENOENT) return there.error();
+  const Names names(guard, parent.dir);
+  const Errno may = may_make(guard, from, parent, false);
+  if (may.value() == EEXIST) return may;
   if (mount_root(*what) != mount_root(*parent.dir)) return Errno(EXDEV);
   if (what->inode->is_dir()) return Errno(EPERM);
-  GUEST_TRY(may_change(from.credentials, parent.dir));
-  GUEST_TRY(parent.dir->inode->link(parent.name, *what->inode));
+  GUEST_TRY(may);
+  Inode& dir = *parent.dir->inode;
+  GUEST_TRY(without(guard, [&] { return dir.link(parent.name, *what->inode); }));
   remember(parent.dir, parent.name, std::make_shared<Dentry>(parent.dir, parent.name, what->inode));
-  if (watches->any()) {
+  return without(guard, [&] {
+    if (!watches->any()) return kOk;
     watches->tell_file(*what->inode, IN_ATTRIB);  // the number of its names
-    watches->tell_directory(*parent.dir->inode, parent.name, IN_CREATE);
-  }
-  return kOk;
+    watches->tell_directory(dir, parent.name, IN_CREATE);
+    return kOk;
+  });
 }
 
 Errno Tree::remove(const WalkFrom& from, std::string_view path, bool dir) {
-  std::lock_guard lock(mutex_);
-  const Parent parent = GUEST_TRY(parent_of(from, path));
+  Guard guard(mutex_);
+  const Parent parent = GUEST_TRY(parent_of(guard, from, path));
   if (parent.name.empty()) return Errno(dir ? EBUSY : EISDIR);
   if (parent.name == ".") return Errno(dir ? EINVAL : EISDIR);
   if (parent.name == "..") return Errno(dir ? ENOTEMPTY : EISDIR);
-  DentryPtr victim = GUEST_TRY(step(parent.dir, parent.name));
+  const Names names(guard, parent.dir);
+  DentryPtr victim = GUEST_TRY(look_up(guard, parent.dir, parent.name));
   if (!victim->parent) return Errno(EBUSY);  // something is mounted there
   if (parent.must_be_dir && !victim->inode->is_dir()) return Errno(ENOTDIR);
-  GUEST_TRY(may_remove(from.credentials, parent.dir, victim));
-  if (dir) {
-    if (!victim->inode->is_dir()) return Errno(ENOTDIR);
-    GUEST_TRY(parent.dir->inode->remove_dir(parent.name, *victim->inode));
-  } else {
-    if (victim->inode->is_dir()) return Errno(EISDIR);
-    GUEST_TRY(parent.dir->inode->unlink(parent.name, *victim->inode));
-  }
-  leave(victim);
+  GUEST_TRY(may_remove(guard, from.credentials, parent.dir, victim));
+  if (victim->inode->is_dir() != dir) return Errno(dir ? ENOTDIR : EISDIR);
+  Inode& above = *parent.dir->inode;
+  GUEST_TRY(without(guard, [&] {
+    return dir ? above.remove_dir(parent.name, *victim->inode)
+               : above.unlink(parent.name, *victim->inode);
+  }));
+  leave(guard, victim);
   parent.dir->children.erase(parent.name);
-  if (watches->any()) {
+  return without(guard, [&] {
+    if (!watches->any()) return kOk;
     if (!dir) watches->tell_file(*victim->inode, IN_ATTRIB);
     // When nobody has it open, it ends here, before its directory's watchers hear of it.
     victim.reset();
-    watches->tell_directory(*parent.dir->inode, parent.name,
-                            dir ? IN_DELETE | IN_ISDIR : IN_DELETE);
-  }
-  return kOk;
+    watches->tell_directory(above, parent.name, dir ? IN_DELETE | IN_ISDIR : IN_DELETE);
+    return kOk;
+  });
 }
 
 /// A name that stands for nothing any more.
-void Tree::leave(const DentryPtr& gone) {
+void Tree::leave(Guard& guard, const DentryPtr& gone) {
   gone->removed = true;
   // Names that are remembered below it would keep it.
   take_apart(gone);
   if (!watches->any()) return;
-  bool last = gone->inode->is_dir();
-  if (!last) {
+  const bool last = without(guard, [&] {
+    // Whoever tells its end then has no need to ask.
+    (void)gone->inode->key().ok();
+    if (gone->inode->is_dir()) return true;
     const ErrnoOr<Stat> stat = gone->inode->stat();
-    last = stat.ok() && stat.value().nlink == 0;
-  }
+    return stat.ok() && stat.value().nlink == 0;
+  });
   if (last) gone->tell_at_end = watches;
 }
 
@@ -1028,17 +1132,20 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
   constexpr int kExchange = 2;
   if ((flags & ~(kNoReplace | kExchange)) != 0 || flags == (kNoReplace | kExchange))
     return Errno(EINVAL);
-  std::lock_guard lock(mutex_);
-  const Parent old_place = GUEST_TRY(parent_of(from, path));
-  const Parent new_place = GUEST_TRY(parent_of(to, new_path));
+  Guard guard(mutex_);
+  const Parent old_place = GUEST_TRY(parent_of(guard, from, path));
+  const Parent new_place = GUEST_TRY(parent_of(guard, to, new_path));
   if (mount_root(*old_place.dir) != mount_root(*new_place.dir)) return Errno(EXDEV);
   for (const std::string& name : {old_place.name, new_place.name})
     if (name.empty() || name == "." || name == "..") return Errno(EBUSY);
-  const DentryPtr moved = GUEST_TRY(step(old_place.dir, old_place.name));
+  const Names names(guard, old_place.dir, new_place.dir);
+  // Before they were ours, others may have moved one of the two away.
+  if (mount_root(*old_place.dir) != mount_root(*new_place.dir)) return Errno(EXDEV);
+  const DentryPtr moved = GUEST_TRY(look_up(guard, old_place.dir, old_place.name));
   const bool dir = moved->inode->is_dir();
   if (!moved->parent) return Errno(EBUSY);
   if ((old_place.must_be_dir || new_place.must_be_dir) && !dir) return Errno(ENOTDIR);
-  const ErrnoOr<DentryPtr> there = step(new_place.dir, new_place.name);
+  const ErrnoOr<DentryPtr> there = look_up(guard, new_place.dir, new_place.name);
   if (!there.ok() && there.error().value() != ENOENT) return there.error();
   if (there.ok() && (flags & kNoReplace) != 0) return Errno(EEXIST);
   if (!there.ok() && (flags & kExchange) != 0) return Errno(ENOENT);
@@ -1052,46 +1159,50 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
   // In another directory its name ".." is written anew.
   const auto may_go = [&](const WalkFrom& by, const DentryPtr& what) -> Errno {
     if (!elsewhere || !what->inode->is_dir()) return kOk;
-    const Stat stat = GUEST_TRY(what->inode->stat());
+    const Stat stat = GUEST_TRY(without(guard, [&] { return what->inode->stat(); }));
     return may_access(by.credentials, stat, 2);
   };
-  GUEST_TRY(may_remove(from.credentials, old_place.dir, moved));
+  GUEST_TRY(may_remove(guard, from.credentials, old_place.dir, moved));
   GUEST_TRY(may_go(from, moved));
   if (there.ok()) {
     const DentryPtr& target = there.value();
     if (target->inode == moved->inode) return kOk;
     if (!target->parent) return Errno(EBUSY);
     if (flags == 0 && dir != target->inode->is_dir()) return Errno(dir ? ENOTDIR : EISDIR);
-    GUEST_TRY(may_remove(to.credentials, new_place.dir, target));
+    GUEST_TRY(may_remove(guard, to.credentials, new_place.dir, target));
     if (exchange) GUEST_TRY(may_go(to, target));
   } else {
-    GUEST_TRY(may_change(to.credentials, new_place.dir));
+    GUEST_TRY(may_change(guard, to.credentials, new_place.dir));
   }
-  GUEST_TRY(
-      old_place.dir->inode->rename(old_place.name, *new_place.dir->inode, new_place.name, flags));
+  GUEST_TRY(without(guard, [&] {
+    return old_place.dir->inode->rename(old_place.name, *new_place.dir->inode, new_place.name,
+                                        flags);
+  }));
   old_place.dir->children.erase(old_place.name);
   if (exchange) {
     const DentryPtr& other = there.value();
     {
-      std::lock_guard names(watches->names);
+      std::lock_guard told(watches->names);
       other->parent = old_place.dir;
       other->name = old_place.name;
     }
     remember(old_place.dir, old_place.name, other);
   } else if (there.ok()) {
-    leave(there.value());
+    leave(guard, there.value());
   }
   {
-    std::lock_guard names(watches->names);
+    std::lock_guard told(watches->names);
     moved->parent = new_place.dir;
     moved->name = new_place.name;
   }
   remember(new_place.dir, new_place.name, moved);
-  if (!watches->any()) return kOk;
-  tell_moved(*watches, old_place, new_place, *moved->inode,
-             there.ok() && !exchange ? there.value()->inode.get() : nullptr);
-  if (exchange) tell_moved(*watches, new_place, old_place, *there.value()->inode, nullptr);
-  return kOk;  // what was replaced ends behind this, when nobody has it open
+  return without(guard, [&] {
+    if (!watches->any()) return kOk;
+    tell_moved(*watches, old_place, new_place, *moved->inode,
+               there.ok() && !exchange ? there.value()->inode.get() : nullptr);
+    if (exchange) tell_moved(*watches, new_place, old_place, *there.value()->inode, nullptr);
+    return kOk;
+  });  // what was replaced ends behind this, when nobody has it open
 }
 
 std::string Tree::path_of(const DentryPtr& dentry, const DentryPtr& root) {

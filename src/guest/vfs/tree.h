@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -20,7 +21,7 @@ struct MountCount {
   bool is_copy = false;  // of another namespace: the limit of all together counts too
 };
 
-/// A name in the tree. Guarded by the tree's lock.
+/// A name in the tree. Guarded by the tree's lock, but for its inode, which it keeps for life.
 class Dentry {
  public:
   Dentry(DentryPtr up, std::string called, InodePtr what);
@@ -56,6 +57,9 @@ class Dentry {
   /// more.
   std::shared_ptr<Watches> tell_at_end;
   bool pinned = false;  // something is mounted here or below: it is found whatever the inode says
+  /// Of a directory: held by who asks its file system about names in it or changes them, over the
+  /// answer, which may be long in coming. Taken before the tree's lock, which is not.
+  std::mutex asking;
 };
 
 /// Where path names start and who asks.
@@ -70,7 +74,9 @@ inline constexpr uint32_t kResolveNoXdev = 1, kResolveNoMagicLinks = 2, kResolve
 
 enum class LastLink : uint8_t { kFollow, kKeep };
 
-/// A mount namespace: file systems mounted on one another, and the walk through them.
+/// A mount namespace: file systems mounted on one another, and the walk through them. Its lock is
+/// never held over what a file system is asked: who waits for one that is slow, waits for a name in
+/// the same directory (Dentry::asking), or to rename in the same file system.
 class Tree {
  public:
   explicit Tree(InodePtr root, std::string file_system);
@@ -183,17 +189,29 @@ class Tree {
   std::vector<DentryPtr> mounts(const DentryPtr& root);
 
  private:
-  ErrnoOr<DentryPtr> walk(const WalkFrom& from, DentryPtr at, std::string_view path, LastLink last,
-                          int& links, Parent* parent);
+  using Guard = std::unique_lock<std::mutex>;  // of mutex_
+  /// Who has a directory's names to itself, with the tree's lock, which is let go on the way in.
+  class Names;
+  // With the lock held, which is let go while a file system is asked.
+  ErrnoOr<DentryPtr> walk(Guard& guard, const WalkFrom& from, DentryPtr at, std::string_view path,
+                          LastLink last, int& links, Parent* parent);
   /// `asked`, where given, tells whether the file system was.
-  ErrnoOr<DentryPtr> step(const DentryPtr& dir, std::string_view name, bool* asked = nullptr);
+  ErrnoOr<DentryPtr> step(Guard& guard, const DentryPtr& dir, std::string_view name,
+                          bool* asked = nullptr);
+  /// The same by who has the directory's names.
+  ErrnoOr<DentryPtr> look_up(Guard& guard, const DentryPtr& dir, std::string_view name,
+                             bool* asked = nullptr);
+  ErrnoOr<Parent> parent_of(Guard& guard, const WalkFrom& from, std::string_view path);
+  Errno may_change(Guard& guard, const Credentials& who, const DentryPtr& dir);
+  Errno may_remove(Guard& guard, const Credentials& who, const DentryPtr& dir,
+                   const DentryPtr& victim);
+  /// ENOENT: the name is free, in a directory that may be changed.
+  Errno may_make(Guard& guard, const WalkFrom& from, const Parent& parent, bool dir);
+  void leave(Guard& guard, const DentryPtr& gone);
+  std::optional<ErrnoOr<DentryPtr>> find_known(const Dentry& dir, std::string_view name) const;
   void remember(const DentryPtr& dir, const std::string& name, DentryPtr child);
   void drop_idle();
-  ErrnoOr<Parent> parent_of(const WalkFrom& from, std::string_view path);
-  Errno may_change(const Credentials& who, const DentryPtr& dir);
-  Errno may_remove(const Credentials& who, const DentryPtr& dir, const DentryPtr& victim);
   void trim(Dentry& dir);
-  void leave(const DentryPtr& gone);
   static DentryPtr top(DentryPtr at);
   static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
   static void put_on(const DentryPtr& place, const DentryPtr& mounted);

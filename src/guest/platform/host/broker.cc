@@ -23,6 +23,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "sys/file.h"
@@ -484,7 +485,15 @@ Result<std::unique_ptr<Broker>> Broker::adopt(Parts parts) {
 Broker::Broker(Child child, KnownListener listener, BrokerMessage* message, uint64_t first_id)
     : child_(std::move(child)), listener_(std::move(listener)), message_(message), id_(first_id) {}
 
-Broker::~Broker() { munmap(message_, sizeof *message_); }
+Broker::~Broker() {
+  {
+    std::lock_guard lock(forgotten_mutex_);
+    is_ending_ = true;
+  }
+  told_.notify_one();
+  if (forgetter_.joinable()) forgetter_.join();
+  munmap(message_, sizeof *message_);
+}
 
 ErrnoOr<BrokerMessage*> Broker::exchange() {
   seccomp_notif_resp answer{};
@@ -498,13 +507,18 @@ ErrnoOr<BrokerMessage*> Broker::exchange() {
   return message_;
 }
 
-template <class Fill>
-ErrnoOr<BrokerMessage*> Broker::ask(uint32_t op, Fill fill) {
-  message_->op = op;
+void Broker::put_forgotten() {
+  std::lock_guard lock(forgotten_mutex_);
   const size_t count = std::min(forgotten_.size(), BrokerMessage::kMaxForgotten);
   message_->forgotten_count = static_cast<uint32_t>(count);
   std::copy_n(forgotten_.end() - static_cast<ptrdiff_t>(count), count, message_->forgotten);
   forgotten_.resize(forgotten_.size() - count);
+}
+
+template <class Fill>
+ErrnoOr<BrokerMessage*> Broker::ask(uint32_t op, Fill fill) {
+  message_->op = op;
+  put_forgotten();
   message_->flags = 0;
   message_->uid = ~0U;
   message_->gid = ~0U;
@@ -550,7 +564,7 @@ ErrnoOr<Broker::Found> Broker::lookup(uint64_t dir, std::string_view name, uint6
     q.handle = dir;
     q.other = known;
   }));
-  return Found{m->new_handle, m->stat, m->mount};
+  return Found{m->new_handle, m->stat, m->mount, ++lookups_};
 }
 
 ErrnoOr<sys::Fd> Broker::open(uint64_t handle, int flags) {
@@ -576,7 +590,7 @@ ErrnoOr<Broker::Created> Broker::create(uint64_t dir, std::string_view name, int
   Created created{m->new_handle, m->stat, m->mount, {}};
   ErrnoOr<sys::Fd> taken = take_descriptor();
   if (!taken.ok()) {
-    forgotten_.push_back(created.handle);
+    forget(created.handle, When::kLater);
     return taken.error();
   }
   created.fd = std::move(taken).value();
@@ -650,7 +664,10 @@ Errno Broker::rename(uint64_t from, std::string_view name, uint64_t to, std::str
   std::lock_guard lock(mutex_);
   GUEST_TRY(put_name(message_->name, name));
   GUEST_TRY(put_name(message_->other_name, new_name));
-  replaced_ = true;
+  {
+    std::lock_guard forgotten(forgotten_mutex_);
+    replaced_ = true;
+  }
   GUEST_TRY(ask(BrokerMessage::kRename, [&](BrokerMessage& q) {
     q.handle = from;
     q.other = to;
@@ -712,13 +729,33 @@ ErrnoOr<StatfsBuffer> Broker::statfs(uint64_t handle) {
 }
 
 void Broker::forget(uint64_t handle, When when) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(forgotten_mutex_);
   forgotten_.push_back(handle);
   if (when == When::kLater && !replaced_ && forgotten_.size() < BrokerMessage::kMaxForgotten)
     return;
-  replaced_ = false;
-  // Nothing follows from a broker that is gone.
-  (void)ask(BrokerMessage::kForget, [](BrokerMessage& q) { q.handle = kRoot; }).ok();
+  is_urgent_ = true;
+  try {
+    if (!forgetter_.joinable()) forgetter_ = std::thread([this] { forget_all(); });
+  } catch (const std::system_error&) {
+    // Then they go with what is asked next.
+  }
+  told_.notify_one();
+}
+
+void Broker::forget_all() {
+  std::unique_lock lock(forgotten_mutex_);
+  for (;;) {
+    told_.wait(lock, [this] { return is_urgent_ || is_ending_; });
+    if (is_ending_) return;
+    is_urgent_ = replaced_ = false;
+    lock.unlock();
+    {
+      std::lock_guard turn(mutex_);
+      // Nothing follows from a broker that is gone.
+      (void)ask(BrokerMessage::kForget, [](BrokerMessage& q) { q.handle = kRoot; }).ok();
+    }
+    lock.lock();
+  }
 }
 
 ErrnoOr<std::string> Broker::get_attribute(uint64_t handle, std::string_view name) {

@@ -2,11 +2,13 @@
 
 #include <linux/seccomp.h>
 
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "base/result.h"
@@ -100,6 +102,7 @@ class Broker {
     uint64_t handle = 0;
     Stat stat;
     uint64_t mount = 0;
+    uint64_t order = 0;  // of lookups: the later, the more
   };
   struct Created {
     uint64_t handle = 0;
@@ -134,6 +137,7 @@ class Broker {
   ErrnoOr<StatfsBuffer> statfs(uint64_t handle);
   /// The handle is used no more. A handle keeps what it stands for on the disk: who knows that it
   /// has no name left says so now; otherwise it goes with what is asked next, or with many others.
+  /// Never waits for the broker, so that it may be called with locks.
   enum class When : uint8_t { kNow, kLater };
   void forget(uint64_t handle, When when);
   /// user.* and security.capability of regular files and directories.
@@ -149,14 +153,22 @@ class Broker {
   ErrnoOr<BrokerMessage*> ask(uint32_t op, Fill fill);
   ErrnoOr<BrokerMessage*> exchange();
   ErrnoOr<sys::Fd> take_descriptor();
+  void put_forgotten();
+  void forget_all();
 
   std::mutex mutex_;
   Child child_;
   KnownListener listener_;
   BrokerMessage* message_;
   uint64_t id_;
+  uint64_t lookups_ = 0;
+  std::mutex forgotten_mutex_;  // nothing is taken behind it
   std::vector<uint64_t> forgotten_;
-  bool replaced_ = false;  // a file, perhaps, since they were last told
+  bool replaced_ = false;   // a file, perhaps, since they were last told
+  bool is_urgent_ = false;  // they are to be told without waiting for the next call
+  bool is_ending_ = false;
+  std::condition_variable told_;
+  std::thread forgetter_;  // tells them; made when it is first needed
 };
 
 /// A directory's entries from an open descriptor of it.

@@ -3,10 +3,14 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <filesystem>
 #include <fstream>
+#include <future>
 
 #include "guest/platform/host/io.h"
 
@@ -84,6 +88,40 @@ TEST(Broker, KeepsTheCapabilitiesThatAreAboutFiles) {
     EXPECT_EQ(std::stoull(line.substr(8), nullptr, 16) & ~kKept, 0U) << line;
     EXPECT_NE(std::stoull(line.substr(8), nullptr, 16), 0U) << line;
   }
+}
+
+TEST(Broker, IsNotWaitedForByWhoForgets) {
+  std::string folder = "/tmp/fluyt-forget-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  std::ofstream(folder + "/f") << "f";
+  auto procfs = open_procfs();
+  ASSERT_TRUE(procfs.ok());
+  auto broker = Broker::start(folder, *procfs);
+  ASSERT_TRUE(broker.ok()) << broker.error().message();
+  auto found = (*broker)->lookup(Broker::kRoot, "f");
+  ASSERT_TRUE(found.ok());
+  const pid_t pid = std::stoi(status_of_child("rung-broker", "Pid:").substr(4));
+  ASSERT_EQ(kill(pid, SIGSTOP), 0);
+  auto asking = std::async(std::launch::async, [&] { return (*broker)->stat(Broker::kRoot).ok(); });
+  auto forgetting =
+      std::async(std::launch::async, [&] { (*broker)->forget(found->handle, Broker::When::kNow); });
+  EXPECT_EQ(forgetting.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_EQ(asking.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  kill(pid, SIGCONT);
+  EXPECT_TRUE(asking.get());
+  // And forgotten it is, without anything being asked.
+  const auto is_open = [&] {
+    const std::string descriptors = "/proc/" + std::to_string(pid) + "/fd/";
+    for (const auto& one : std::filesystem::directory_iterator(descriptors)) {
+      std::error_code gone;
+      if (std::filesystem::read_symlink(one.path(), gone) == folder + "/f") return true;
+    }
+    return false;
+  };
+  for (int tries = 0; tries < 2000 && is_open(); ++tries) usleep(5000);
+  EXPECT_FALSE(is_open());
+  unlink((folder + "/f").c_str());
+  rmdir(folder.c_str());
 }
 
 }  // namespace
