@@ -221,6 +221,31 @@ def test_kill_reaches_all_of_a_container_in_the_hosts_pid_namespace(box):
     assert box.cgroups() == []
 
 
+def into_a_pod(box, *args):
+    """A container in whose PID namespace those made from now on are."""
+    own = box.config["linux"]["cgroupsPath"]
+    box.config["linux"]["cgroupsPath"] = own + "-pod"
+    pid = box.start(*args, name="pod")
+    box.config["linux"]["cgroupsPath"] = own
+    next(space for space in box.config["linux"]["namespaces"] if space["type"] == "pid")["path"] = f"/proc/{pid}/ns/pid"
+
+
+def test_kill_all_reaches_those_that_fork_meanwhile(box):
+    into_a_pod(box, "sh", "-c", "while :; do sleep 0.02; done")  # which reaps them
+    box.config["linux"]["resources"] = {"pids": {"limit": 5000}}
+    # Each has another in its place before a list of them is read to its end.
+    box.start("sh", "-c", "f() { f & }; for i in 1 2 3 4 5 6 7 8; do f; done; exec sleep 1000")
+
+    def members():
+        with open(box.cgroups()[0] + "/cgroup.procs", encoding="ascii") as procs:
+            return procs.read().split()
+    before = members()
+    harness.wait_for(lambda: len(set(members()) - set(before)) > 4, "them to fork")
+    box.done("kill", "--all", "one", "KILL")
+    assert members() == []
+    box.done("delete", "one")
+
+
 def exec_trace(box, *words):
     """The files of the state folder that an exec opens, in order."""
     log = box.bundle + "/strace"

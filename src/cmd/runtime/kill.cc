@@ -79,7 +79,10 @@ Result<> kill_one(Invocation& call, const std::string& id, int number, bool all)
   const Record record = FLUYT_TRY(folder.load());
   const bool has_cgroup = !record.cgroup.unified.empty() || !record.cgroup.legacy.empty();
   if (all && has_cgroup) {
-    return FLUYT_TRY(owns_cgroup(call, folder, record)) ? signal_each(record, number) : Result<>();
+    if (!FLUYT_TRY(owns_cgroup(call, folder, record))) return {};
+    // What is forked meanwhile is on no list.
+    if (number == SIGKILL) return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
+    return signal_each(record, number);
   }
   if (number == SIGKILL && has_cgroup && outlives_init(call, folder))
     return kill_together(call, folder, record);
