@@ -127,7 +127,8 @@ Result<Created> create(const CreateRequest& request);
 
 struct ExecRequest {
   std::string id;
-  oci::Spec spec;  // of the container: its seccomp profile, namespaces and masks
+  std::string bundle;  // as it was at creation
+  oci::Spec spec;      // of the container: its seccomp profile, namespaces, masks and annotations
   oci::Process process;
   pid_t init_pid = 0;
   uint64_t init_start_time = 0;  // checked: another process under the pid is kNotFound
@@ -142,6 +143,7 @@ struct ExecRequest {
   ParentOf parent = ParentOf::kCaller;
   Newlines newlines = Newlines::kToNewLine;
   int preserve_fds = 0;
+  bool no_new_keyring = false;
   Deadline deadline = Deadline::never();
 };
 struct Executed {

@@ -64,6 +64,7 @@ Result<Plan> plan_exec(const ExecRequest& request) {
   }
   if (request.spec.linux_) FLUYT_TRY(plan_execution(*request.spec.linux_, plan));
   plan.preserve_fds = request.preserve_fds;
+  plan.new_keyring = !request.no_new_keyring;
   // Forked into the container's PID namespace last, with nothing left to take from it.
   plan.namespaces.fork = NamespacePlan::Fork::kLate;
   if ((types_of(request.spec) & CLONE_NEWUSER) != 0) {
@@ -143,6 +144,8 @@ std::string state_of(const ExecRequest& request) {
   state.id = request.id;
   state.status = "running";
   state.pid = request.init_pid;
+  state.bundle = request.bundle;
+  state.annotations = request.spec.annotations;
   return oci::to_json(state);
 }
 

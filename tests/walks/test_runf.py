@@ -185,6 +185,64 @@ def test_warnings_are_log_lines(box):
     assert code == 0 and "level=warning" in error and "can't raise ambient capability CAP_CHOWN: " in error
 
 
+class Agent:
+    """Who listens at linux.seccomp.listenerPath: keeps what it was told, and the listeners."""
+
+    def __init__(self, path):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.listener.settimeout(60)
+        self.held = []
+
+    def told(self):
+        connection, _ = self.listener.accept()
+        with connection:
+            text, fds, _, _ = socket.recv_fds(connection, 1 << 16, 4)
+        self.held += fds
+        return json.loads(text)
+
+    def close(self):
+        self.listener.close()
+        for fd in self.held:
+            os.close(fd)
+
+
+def test_a_seccomp_agent_is_told_whose_process_it_is(box, tmp_path):
+    agent = Agent(str(tmp_path / "agent"))
+    box.config["annotations"] = {"org.harbour": "seven"}
+    box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": str(tmp_path / "agent"), "listenerMetadata": "pilot",
+                                      "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}]}
+    try:
+        first = box.start()
+        told = agent.told()
+        assert told["pid"] == first and told["metadata"] == "pilot" and told["fds"] == ["seccompFd"]
+        for packed in (True, False):
+            if not packed:
+                os.utime(box.root + "/one/config.json")
+            assert box.done("exec", "one", "true") == ""
+            again = agent.told()
+            assert again["pid"] != first and again["state"]["status"] == "running" and again["state"]["pid"] == first
+            for key in ("id", "bundle", "annotations"):
+                assert again["state"][key] == told["state"][key], key
+        assert told["state"]["bundle"] == box.bundle and told["state"]["annotations"] == {"org.harbour": "seven"}
+    finally:
+        agent.close()
+
+
+def test_an_exec_keeps_the_callers_keyring_where_the_container_does(box):
+    box.config["linux"]["maskedPaths"].remove("/proc/keys")
+    for name, options, rings in ((f"ring{os.getpid()}", (), 1), (f"noring{os.getpid()}", ("--no-new-keyring",), 0)):
+        box.write(("sleep", "1000"))
+        box.ids.add(name)
+        box.detached("run", "-d", *options, name)
+        seen = box.done("exec", name, "cat", "/proc/keys")
+        if rings and "_ses." not in seen:
+            pytest.skip("this kernel has no session keyrings for containers")
+        assert seen.count(f"_ses.{name}") == rings
+        box.done("delete", "-f", name)
+
+
 def test_exec_cap_is_ambient_only_beside_inheritable_ones(box):
     capabilities = box.config["process"]["capabilities"]
     box.start(name="bare")

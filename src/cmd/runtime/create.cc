@@ -191,10 +191,12 @@ Result<Raised> raise(Invocation& call, const std::string& id, const Options& o, 
     if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
     Record record;
     request.on_made = [&](const runtime::Made& made) -> Result<> {
+      const bool is_first = record.pid == 0;
       record = record_of(id, loaded, made);
       record.owner = owner;
+      record.no_new_keyring = o.no_new_keyring;
       record.boot_id = FLUYT_TRY(sys::boot_id());
-      FLUYT_TRY(folder.save_config(loaded.text));
+      if (is_first) FLUYT_TRY(folder.save_config(loaded.text));
       FLUYT_TRY(folder.save_unfinished(record));
       return folder.save_packed(record, loaded.spec);
     };

@@ -151,6 +151,9 @@ Result<Packed> load(const Folder& folder) {
                 .pid = record.pid,
                 .start_time = record.start_time,
                 .boot_id = std::move(record.boot_id),
+                .bundle = std::move(record.bundle),
+                .annotations = {record.annotations.begin(), record.annotations.end()},
+                .no_new_keyring = record.no_new_keyring,
                 .cgroup = std::move(record.cgroup),
                 .process = std::move(spec->process),
                 .linux_ = std::move(spec->linux_)};
@@ -223,6 +226,9 @@ Result<int> exec(Invocation& call) {
   FLUYT_TRY(check_not_paused(o, folder, container));
   runtime::ExecRequest request;
   request.id = container.id;
+  request.bundle = std::move(container.bundle);
+  request.spec.annotations = {container.annotations.begin(), container.annotations.end()};
+  request.no_new_keyring = container.no_new_keyring;
   request.spec.process = std::move(container.process);
   request.spec.linux_ = std::move(container.linux_);
   request.process = FLUYT_TRY(make_process(o, request.spec, *words));

@@ -56,6 +56,7 @@ Json to_json(const Record& record) {
           {"annotations", record.annotations},
           {"rootMount", record.root_mount},
           {"descriptors", record.descriptors},
+          {"noNewKeyring", record.no_new_keyring},
           {"cgroup", cgroup}};
 }
 
@@ -72,6 +73,7 @@ Record from_json(const Json& json) {
   json.at("annotations").get_to(record.annotations);
   record.root_mount = json.value("rootMount", uint64_t{0});
   record.descriptors = json.value("descriptors", std::vector<std::string>());
+  record.no_new_keyring = json.value("noNewKeyring", false);
   json.at("cgroup").at("unified").get_to(record.cgroup.unified);
   json.at("cgroup").at("legacy").get_to(record.cgroup.legacy);
   if (const auto unit = json.at("cgroup").find("unit"); unit != json.at("cgroup").end()) {
@@ -199,6 +201,9 @@ Result<> Folder::save_packed(const Record& record, const oci::Spec& spec) const 
                 .pid = record.pid,
                 .start_time = record.start_time,
                 .boot_id = record.boot_id,
+                .bundle = record.bundle,
+                .annotations = {record.annotations.begin(), record.annotations.end()},
+                .no_new_keyring = record.no_new_keyring,
                 .cgroup = record.cgroup,
                 .process = spec.process,
                 .linux_ = spec.linux_};

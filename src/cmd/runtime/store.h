@@ -33,6 +33,7 @@ struct Record {
   uint64_t root_mount = 0;  // see runtime::Created
   /// Where its first three descriptors came from, as a checkpoint names them; none with a terminal.
   std::vector<std::string> descriptors;
+  bool no_new_keyring = false;  // also for what is executed in it later
 };
 
 enum class Status { kCreating, kCreated, kRunning, kPaused, kStopped };

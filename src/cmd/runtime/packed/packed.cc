@@ -10,7 +10,7 @@ namespace fluyt::commands {
 namespace {
 
 // The number counts up when a field changes its meaning; the sizes change with the fields.
-constexpr std::string_view kMagic = "runf packed 1\n";
+constexpr std::string_view kMagic = "runf packed 2\n";
 constexpr uint64_t kSizes = (sizeof(oci::Process) << 40U) + (sizeof(oci::Linux) << 24U) +
                             (sizeof(oci::Seccomp) << 12U) + sizeof(Packed);
 
@@ -91,7 +91,8 @@ void walk(auto& each, Is<oci::Linux> auto& v) {
 void walk(auto& each, Is<runtime::SystemdUnit> auto& v) { each(v.name, v.slice, v.user); }
 void walk(auto& each, Is<runtime::CgroupRecord> auto& v) { each(v.unified, v.legacy, v.unit); }
 void walk(auto& each, Is<Packed> auto& v) {
-  each(v.id, v.pid, v.start_time, v.boot_id, v.cgroup, v.process, v.linux_);
+  each(v.id, v.pid, v.start_time, v.boot_id, v.bundle, v.annotations, v.no_new_keyring, v.cgroup,
+       v.process, v.linux_);
 }
 
 template <class T>

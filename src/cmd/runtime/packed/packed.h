@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "oci/runtime_spec.h"
 #include "runtime/cgroup/cgroup.h"
@@ -19,6 +21,9 @@ struct Packed {
   pid_t pid = 0;
   uint64_t start_time = 0;
   std::string boot_id;
+  std::string bundle;
+  std::vector<std::pair<std::string, std::string>> annotations;
+  bool no_new_keyring = false;
   runtime::CgroupRecord cgroup;
   std::optional<oci::Process> process;
   /// Namespaces, seccomp, personality, memory policy and RDT; the rest is left out.

@@ -11,6 +11,9 @@ Packed full() {
   packed.pid = 4711;
   packed.start_time = 1ULL << 40U;
   packed.boot_id = "a7728314";
+  packed.bundle = "/run/bundle";
+  packed.annotations = {{"org.a", "1"}, {"org.b", ""}};
+  packed.no_new_keyring = true;
   packed.cgroup.unified = "/sys/fs/cgroup/unified/box";
   packed.cgroup.legacy = {{"cpu", "/sys/fs/cgroup/cpu/box"}, {"pids", "/sys/fs/cgroup/pids/box"}};
   packed.cgroup.unit = {.name = "runf-box.scope", .slice = "system.slice", .user = true};
@@ -44,6 +47,9 @@ void expect_same(const Packed& one, const Packed& other) {
   EXPECT_EQ(one.pid, other.pid);
   EXPECT_EQ(one.start_time, other.start_time);
   EXPECT_EQ(one.boot_id, other.boot_id);
+  EXPECT_EQ(one.bundle, other.bundle);
+  EXPECT_EQ(one.annotations, other.annotations);
+  EXPECT_EQ(one.no_new_keyring, other.no_new_keyring);
   EXPECT_EQ(one.cgroup, other.cgroup);
   EXPECT_EQ(one.process, other.process);
   EXPECT_EQ(one.linux_, other.linux_);
