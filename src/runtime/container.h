@@ -41,7 +41,9 @@ struct Stdio {
 
 /// What it takes to end a container whose creation was cut short.
 struct Made {
-  pid_t pid = 0;  // of the process that will run the program
+  /// Of the process that will run the program, or of the one that makes what that needs and forks
+  /// it.
+  pid_t pid = 0;
   uint64_t start_time = 0;
   const CgroupRecord& cgroup;
   uint64_t root_mount = 0;  // as in Created
@@ -93,7 +95,8 @@ struct CreateRequest {
   cgroup::Driver cgroup_driver = cgroup::Driver::kCgroupfs;
   std::optional<cgroup::Host> host;  // what cgroup::probe() said, by who has asked already
   UnitProperties unit_properties = UnitProperties::kObey;  // with kSystemd
-  /// Called once before the program can run: the place to write down what Made says.
+  /// Called before anything of the container's runs, and again where the program gets a process of
+  /// its own: the place to write down what Made says. What it said before counts no more.
   std::function<Result<>(const Made&)> on_made = {};
   /// Called once while the first process sets itself up: what the caller has to do anyway before
   /// create() returns, and the container can wait for. An error is create()'s.

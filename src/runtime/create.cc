@@ -134,8 +134,8 @@ std::optional<Error> said_error(sys::FdRef channel) {
   }
 }
 
-// The process that will run the program is known: by its start time too, for its pid may be
-// another's by the time that somebody asks.
+// What is to be ended now if we are cut short: by its start time too, for its pid may be another's
+// by the time that somebody asks.
 Result<> tell_made(const CreateRequest& request, Created& created, pid_t pid) {
   created.start_time = FLUYT_TRY(sys::start_time_of(pid));
   cgroup::mark(created.cgroup, {.pid = pid, .start_time = created.start_time});
@@ -212,8 +212,9 @@ Result<Supervised> raise(const CreateRequest& request, const Plan& plan, HostSid
                         "linux.uidMappings");
     }
     FLUYT_TRY(set_from_outside(plan, pid));
-    if (plan.namespaces.fork == NamespacePlan::Fork::kNone)
-      FLUYT_TRY(tell_made(request, created, pid));
+    // Also where it is not the one that will run the program: what it makes until it forks that is
+    // not to be without an owner, mounts and hooks among it.
+    FLUYT_TRY(tell_made(request, created, pid));
     go.cgroups = FLUYT_TRY(join_cgroups(plan, FLUYT_TRY(prepare_cgroups(plan, host, record))));
     go.tasks = FLUYT_TRY(cgroup::open_ways(record)).tasks;
     FLUYT_TRY(send_first_go(start.channel, go));

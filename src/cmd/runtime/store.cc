@@ -139,9 +139,8 @@ Result<Folder> Folder::open(const std::string& root, const std::string& id) {
 }
 
 Result<> Folder::save_unfinished(const Record& record) const {
-  const sys::Fd file =
-      FLUYT_TRY(sys::open(fd_, kUnfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-  return sys::write_all(file, to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace));
+  return sys::write_file_atomic(
+      fd_, kUnfinished, to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace), 0600);
 }
 
 Result<> Folder::made() const {
@@ -161,7 +160,6 @@ Result<Record> Folder::load() const {
 std::optional<Record> Folder::find_unfinished() const {
   auto text = sys::read_file(fd_, kUnfinished, kMaxState);
   if (!text.ok()) return std::nullopt;
-  // Cut short while it was written: there is nothing yet that it could name.
   auto record = read_record(*text, kUnfinished);
   return record.ok() ? std::optional(std::move(*record)) : std::nullopt;
 }

@@ -48,7 +48,8 @@ class Folder {
   /// kNotFound: `container "x" does not exist`.
   static Result<Folder> open(const std::string& root, const std::string& id);
 
-  /// Before anything of the container runs. It shows as being created until made().
+  /// Before anything of the container runs, and again whenever what is to be ended with it is
+  /// another process. It shows as being created until made().
   Result<> save_unfinished(const Record& record) const;
   Result<> made() const;
   Result<Record> load() const;
