@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "oci/process_file.h"
 #include "oci/runtime_spec_internal.h"
 
 namespace fluyt::oci::internal {
@@ -152,13 +153,31 @@ void read_process(const Node& node, Process& out) {
 
 namespace fluyt::oci {
 
-Result<Process> parse_process(std::string_view text) {
+namespace {
+
+Result<Process> parse_over(Process out, std::string_view text) {
   const json::Json document = FLUYT_TRY_CONTEXT(json::parse_text(text, kMaxSpecBytes), "process");
   json::Findings findings;
-  Process out;
   internal::read_process(json::Node(document, findings), out);
   FLUYT_TRY_CONTEXT(findings.take(), "process");
   return out;
+}
+
+}  // namespace
+
+Result<Process> parse_process(std::string_view text) { return parse_over({}, text); }
+
+Result<Process> parse_process_file(std::string_view text, const Process& own) {
+  Process process = FLUYT_TRY(parse_over({.no_new_privileges = own.no_new_privileges}, text));
+  if (!process.capabilities) process.capabilities = own.capabilities;
+  if (process.rlimits.empty()) process.rlimits = own.rlimits;
+  if (process.apparmor_profile.empty()) process.apparmor_profile = own.apparmor_profile;
+  if (process.selinux_label.empty()) process.selinux_label = own.selinux_label;
+  if (!process.oom_score_adj) process.oom_score_adj = own.oom_score_adj;
+  if (!process.scheduler) process.scheduler = own.scheduler;
+  if (!process.io_priority) process.io_priority = own.io_priority;
+  if (!process.exec_cpu_affinity) process.exec_cpu_affinity = own.exec_cpu_affinity;
+  return process;
 }
 
 }  // namespace fluyt::oci

@@ -374,6 +374,17 @@ def test_kill_all_without_a_cgroup_is_a_kill(box):
     harness.wait_for(lambda: gone(pid), "it to end")
 
 
+def test_an_exec_by_file_that_does_not_say_has_no_new_privileges(box):
+    box.start()
+    process = {"args": ["grep", "NoNewPrivs", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+    for said, value in ((None, "1"), (False, "0")):
+        if said is not None:
+            process["noNewPrivileges"] = said
+        with open(box.bundle + "/process.json", "w", encoding="utf-8") as file:
+            json.dump(process, file)
+        assert box.done("exec", "-p", box.bundle + "/process.json", "one").split() == ["NoNewPrivs:", value]
+
+
 def test_descriptors_of_another_process_are_not_listened_on(box):
     box.write(("sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd"))
     env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}

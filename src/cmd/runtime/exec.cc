@@ -9,6 +9,7 @@
 #include "cmd/runtime/start_process.h"
 #include "cmd/runtime/store.h"
 #include "cmd/runtime/user/user.h"
+#include "oci/process_file.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/container.h"
 #include "runtime/plan.h"
@@ -83,27 +84,13 @@ void add_capabilities(const std::vector<std::string>& names, oci::Process& proce
   }
 }
 
-// What a file does not name is as with the container's own program: an exec is not less confined
-// for it.
-oci::Process completed(oci::Process process, const oci::Process& own) {
-  if (!process.capabilities) process.capabilities = own.capabilities;
-  if (process.rlimits.empty()) process.rlimits = own.rlimits;
-  if (process.apparmor_profile.empty()) process.apparmor_profile = own.apparmor_profile;
-  if (process.selinux_label.empty()) process.selinux_label = own.selinux_label;
-  if (!process.oom_score_adj) process.oom_score_adj = own.oom_score_adj;
-  if (!process.scheduler) process.scheduler = own.scheduler;
-  if (!process.io_priority) process.io_priority = own.io_priority;
-  if (!process.exec_cpu_affinity) process.exec_cpu_affinity = own.exec_cpu_affinity;
-  return process;
-}
-
 Result<oci::Process> make_process(const Options& o, const oci::Spec& spec,
                                   const std::vector<std::string>& words) {
   if (o.process) {
     const std::string text =
         FLUYT_TRY_CONTEXT(sys::read_file(*o.process, oci::kMaxSpecBytes), "option --process");
-    return completed(FLUYT_TRY_CONTEXT(oci::parse_process(text), "option --process"),
-                     spec.process.value_or(oci::Process{}));
+    const oci::Process own = spec.process.value_or(oci::Process{});
+    return FLUYT_TRY_CONTEXT(oci::parse_process_file(text, own), "option --process");
   }
   if (words.size() < 2) return Error(Code::kInvalidArgument, "exec args cannot be empty");
   oci::Process process = spec.process.value_or(oci::Process{});
