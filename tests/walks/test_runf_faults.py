@@ -385,6 +385,15 @@ def test_an_exec_by_file_that_does_not_say_has_no_new_privileges(box):
         assert box.done("exec", "-p", box.bundle + "/process.json", "one").split() == ["NoNewPrivs:", value]
 
 
+def test_a_socket_that_is_not_there_is_told_by_its_option(box):
+    refused = box.call("run", "--pidfd-socket", box.bundle + "/none", "unheard")
+    assert refused.returncode == 1 and "option --pidfd-socket" in refused.stderr and "console" not in refused.stderr
+    assert box.cgroups() == []
+    box.start()
+    refused = box.call("exec", "--pidfd-socket", box.bundle + "/none", "one", "sleep", "9")
+    assert refused.returncode == 255 and "option --pidfd-socket" in refused.stderr
+
+
 def test_descriptors_of_another_process_are_not_listened_on(box):
     box.write(("sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd"))
     env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}

@@ -107,7 +107,7 @@ Result<> hand_over(const Options& o, const Folder& folder, runtime::Created& cre
     created.console.reset();
   }
   FLUYT_TRY(folder.made());
-  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, created.init.pidfd()));
+  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_pidfd(o.pidfd_socket, created.init));
   if (!o.pid_file.empty())
     FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, created.init.pid()), "option --pid-file");
   return {};

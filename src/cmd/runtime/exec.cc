@@ -177,7 +177,7 @@ Result<> hand_over(const Options& o, runtime::Executed& executed) {
     FLUYT_TRY(send_console(o.console_socket, executed.console));
     executed.console.reset();
   }
-  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_console(o.pidfd_socket, executed.process.pidfd()));
+  if (!o.pidfd_socket.empty()) FLUYT_TRY(send_pidfd(o.pidfd_socket, executed.process));
   if (!o.pid_file.empty())
     FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, executed.process.pid()), "option --pid-file");
   return {};

@@ -34,6 +34,12 @@ Result<> send_console(const std::string& path, sys::FdRef master) {
   return sys::send_with_fds(socket, "/dev/ptmx", {master});
 }
 
+Result<> send_pidfd(const std::string& path, const sys::Process& process) {
+  const sys::Fd socket =
+      FLUYT_TRY_CONTEXT(sys::connect_unix(path, SOCK_STREAM), "option --pidfd-socket");
+  return sys::send_with_fds(socket, "pidfd", {process.pidfd()});
+}
+
 Result<> write_pid_file(const std::string& path, pid_t pid) {
   return sys::write_file_atomic(sys::kCwd, path, std::to_string(pid), 0644);
 }

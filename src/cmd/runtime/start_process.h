@@ -18,6 +18,8 @@ Result<> check_terminal(const Invocation& call, bool terminal, bool detached,
                         const std::string& console_socket);
 /// Sends the pty's master to who listens at `path`.
 Result<> send_console(const std::string& path, sys::FdRef master);
+/// Sends the process's pidfd to who listens at `path`.
+Result<> send_pidfd(const std::string& path, const sys::Process& process);
 Result<> write_pid_file(const std::string& path, pid_t pid);
 /// With --debug: the flags of the seccomp filter, and the names in it that nobody knows.
 void debug_filter(Log& log, const oci::Spec& spec);
