@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -392,6 +393,18 @@ def test_a_socket_that_is_not_there_is_told_by_its_option(box):
     box.start()
     refused = box.call("exec", "--pidfd-socket", box.bundle + "/none", "one", "sleep", "9")
     assert refused.returncode == 255 and "option --pidfd-socket" in refused.stderr
+
+
+def test_a_log_file_takes_no_descriptor_from_anybody(box):
+    log = box.bundle + "/log"
+    few = subprocess.run([RUNF, "--root", box.root, "--log", log, "state", "nobody"], check=False, capture_output=True, text=True, timeout=60,
+                         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))  # pylint: disable=subprocess-popen-preexec-fn
+    assert few.returncode == 1
+    with open(log, encoding="utf-8") as file:
+        assert "does not exist" in file.read()
+    box.write(("ls", "-l", "/proc/self/fd"))
+    many = box.call("--log", log, "run", "--preserve-fds", "300", "many")
+    assert many.returncode == 0 and "log" not in many.stdout, many.stdout
 
 
 def test_descriptors_of_another_process_are_not_listened_on(box):

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cerrno>
-
 #include "base/strings.h"
 #include "base/time.h"
 #include "sys/file.h"
@@ -12,8 +10,6 @@
 namespace fluyt::commands {
 
 namespace {
-
-constexpr int kHighNumber = 200;
 
 std::string_view level_name(LogLevel level) {
   switch (level) {
@@ -60,11 +56,8 @@ Result<> Log::open(const std::string& path, Format format, bool debug) {
   format_ = format;
   if (debug) lowest_ = LogLevel::kDebug;
   if (path.empty()) return {};
-  const sys::Fd file =
-      FLUYT_TRY_CONTEXT(sys::open(path, O_WRONLY | O_CREAT | O_APPEND, 0644), "option --log");
-  // Out of the way of the numbers that --preserve-fds speaks of.
-  file_ = sys::Fd(fcntl(file.raw(), F_DUPFD_CLOEXEC, kHighNumber));
-  if (!file_.valid()) return Error::from_errno(errno, "fcntl(F_DUPFD_CLOEXEC)");
+  // Under whatever number is free: it is close-on-exec, and what --preserve-fds speaks of is not.
+  file_ = FLUYT_TRY_CONTEXT(sys::open(path, O_WRONLY | O_CREAT | O_APPEND, 0644), "option --log");
   return {};
 }
 
