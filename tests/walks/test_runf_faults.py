@@ -407,6 +407,17 @@ def test_a_log_file_takes_no_descriptor_from_anybody(box):
     assert many.returncode == 0 and "log" not in many.stdout, many.stdout
 
 
+def test_the_state_root_below_the_runtime_directory_is_sticky(box, tmp_path):
+    runtime_dir = tmp_path / "runtime"
+    runtime_dir.mkdir(mode=0o700)
+    box.write(("true",))
+    for root, mode in ((runtime_dir / "deep" / "runf", 0o1700), (tmp_path / "other", 0o700)):
+        made = subprocess.run([RUNF, "--root", str(root), "run", "brief"], check=False, capture_output=True, text=True, timeout=60, cwd=box.bundle,
+                              env={**os.environ, "XDG_RUNTIME_DIR": str(runtime_dir)}, stdin=subprocess.DEVNULL)
+        assert made.returncode == 0, made.stderr
+        assert os.stat(root).st_mode & 0o7777 == mode
+
+
 def test_descriptors_of_another_process_are_not_listened_on(box):
     box.write(("sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd"))
     env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}

@@ -111,12 +111,25 @@ std::string_view status_name(Status status) {
   return "stopped";
 }
 
+namespace {
+
+// The sticky bit keeps what lies below $XDG_RUNTIME_DIR from whoever cleans up there (XDG Base
+// Directory Specification).
+mode_t mode_of_root(const std::string& root) {
+  const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
+  const bool below =
+      runtime_dir != nullptr && *runtime_dir != '\0' && root.starts_with(cat(runtime_dir, "/"));
+  return below ? S_ISVTX | 0700 : 0700;
+}
+
+}  // namespace
+
 Result<Folder> Folder::make(const std::string& root, const std::string& id) {
   FLUYT_TRY(check_id(id));
   std::string path = cat(root, "/", id);
   if (mkdir(path.c_str(), 0700) != 0) {
     if (errno == ENOENT) {
-      FLUYT_TRY_CONTEXT(sys::make_dirs(root, 0700), "option --root");
+      FLUYT_TRY_CONTEXT(sys::make_dirs(root, mode_of_root(root)), "option --root");
       if (mkdir(path.c_str(), 0700) == 0) return open(root, id);
     }
     if (errno == EEXIST) {
