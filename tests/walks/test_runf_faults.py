@@ -418,6 +418,10 @@ def test_the_state_root_below_the_runtime_directory_is_sticky(box, tmp_path):
         assert os.stat(root).st_mode & 0o7777 == mode
 
 
+def test_annotations_that_set_a_units_properties_are_said_to_be_unsafe(box):
+    assert json.loads(box.done("features"))["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property."]
+
+
 def test_descriptors_of_another_process_are_not_listened_on(box):
     box.write(("sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd"))
     env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}

@@ -45,6 +45,9 @@ Result<int> features(Invocation& call) {
   // The name that callers of every runtime ask for.
   out["annotations"] = {{"dev.fluyt.version", FLUYT_VERSION},
                         {"org.opencontainers.runc.checkpoint.enabled", "true"}};
+  // The systemd driver sets what they name on the container's unit: of an image's own they are to
+  // be taken out before.
+  out["potentiallyUnsafeConfigAnnotations"] = {"org.systemd.property."};
   call.launcher.describe(out);
   FLUYT_TRY(sys::write_all(sys::FdRef(STDOUT_FILENO), out.dump(2) + "\n"));
   return 0;
