@@ -13,12 +13,13 @@ namespace {
 struct Row {
   std::string_view name;
   enum Kind {
-    kSet,        // the attribute on
-    kClear,      // the attribute off
-    kAtime,      // one value of the access-time field
-    kPropagate,  // a propagation type
-    kFlag,       // a superblock flag, by its fsconfig(2) name
-    kNothing,    // accepted: the default, or without a meaning in the mount API
+    kSet,         // the attribute on
+    kClear,       // the attribute off
+    kAtime,       // one value of the access-time field
+    kPropagate,   // a propagation type
+    kFlag,        // a superblock flag, by its fsconfig(2) name
+    kNothing,     // accepted: the default, or about what the kernel writes to its log
+    kPassedOver,  // accepted with a warning: the mount API has no such thing
     kBind,
     kBindTree,
     kRemount,
@@ -45,7 +46,7 @@ constexpr std::array kRows = std::to_array<Row>({
     {"dirsync", Row::kFlag},
     {"exec", Row::kClear, MOUNT_ATTR_NOEXEC},
     {"idmap", Row::kIdMap},
-    {"iversion", Row::kNothing},
+    {"iversion", Row::kPassedOver},
     {"lazytime", Row::kFlag},
     {"loud", Row::kNothing},
     {"mand", Row::kFlag},
@@ -53,7 +54,7 @@ constexpr std::array kRows = std::to_array<Row>({
     {"nodev", Row::kSet, MOUNT_ATTR_NODEV},
     {"nodiratime", Row::kSet, MOUNT_ATTR_NODIRATIME},
     {"noexec", Row::kSet, MOUNT_ATTR_NOEXEC},
-    {"noiversion", Row::kNothing},
+    {"noiversion", Row::kPassedOver},
     {"nolazytime", Row::kFlag},
     {"nomand", Row::kFlag},
     {"norelatime", Row::kClear, MOUNT_ATTR_RELATIME},
@@ -161,6 +162,9 @@ void apply_row(const Row& row, MountOptions& out) {
       out.data.emplace_back(row.name, "");
       break;
     case Row::kNothing:
+      break;
+    case Row::kPassedOver:
+      out.passed_over.emplace_back(row.name);
       break;
     case Row::kBind:
       out.bind = true;

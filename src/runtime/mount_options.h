@@ -31,6 +31,7 @@ struct MountOptions {
   bool copy_link = false;      // copy-symlink: a link is made anew in the container
   bool id_map = false;
   bool id_map_tree = false;
+  std::vector<std::string> passed_over;  // named and without effect: a warning each
   /// For the file system, in order: superblock flags ("ro", "sync") and its own options. A name
   /// without value has an empty second.
   std::vector<std::pair<std::string, std::string>> data;

@@ -84,6 +84,43 @@ TEST(Mounts, RemountHasOptionsOfTheFileSystem) {
   EXPECT_THAT(box.shell("true").error, HasSubstr("no-such"));
 }
 
+// Those that the caller makes, cgroups, and what a remount changes, as all others.
+TEST(Mounts, PropagationOfEveryKindIsAsAsked) {
+  FLUYT_NEEDS_ROOT();
+  Box box;
+  mkdir(box.path("/lower").c_str(), 0755);
+  const std::string layers = cat("lowerdir=", box.path("/lower"), ":", box.path("/outside"));
+  for (const char* word : {"", "shared"}) {
+    box.spec.mounts.push_back({.destination = cat("/disk", word),
+                               .type = "overlay",
+                               .source = "overlay",
+                               .options = {layers, word}});
+    const std::string changed = cat("/changed", word);
+    box.spec.mounts.push_back({.destination = changed, .type = "tmpfs", .source = "tmpfs"});
+    box.spec.mounts.push_back({.destination = changed, .options = {"remount", word}});
+  }
+  for (oci::Mount& mount : box.spec.mounts) {
+    if (mount.type == "cgroup") mount.options.emplace_back("shared");
+  }
+  const Outcome outcome = box.shell("cat /proc/self/mountinfo");
+  EXPECT_EQ(outcome.error, "");
+  std::map<std::string, bool> shared;
+  for (const std::string_view line : split(outcome.out, '\n')) {
+    const auto fields = split(line, ' ');
+    if (fields.size() > 6)
+      shared[std::string(fields[4])] = line.find(" shared:") != std::string_view::npos;
+  }
+  const std::map<std::string, bool> expected{{"/disk", false},
+                                             {"/diskshared", true},
+                                             {"/changed", false},
+                                             {"/changedshared", true},
+                                             {"/sys/fs/cgroup", true}};
+  for (const auto& [place, is_shared] : expected) {
+    ASSERT_TRUE(shared.contains(place)) << place << "\n" << outcome.out;
+    EXPECT_EQ(shared[place], is_shared) << place;
+  }
+}
+
 TEST(Mounts, LinksAreBoundCoveredAndCopiedWhereAskedTo) {
   FLUYT_NEEDS_ROOT();
   Box box;

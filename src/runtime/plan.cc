@@ -380,6 +380,15 @@ void add_mount_steps(const Plan& plan, std::vector<Step>& steps) {
   if (!plan.masked_paths.empty()) steps.push_back(Step::kMaskedPaths);
 }
 
+void warn_of_options(Plan& plan) {
+  for (const MountPlan& mount : plan.mounts) {
+    for (const std::string& option : mount.options.passed_over) {
+      plan.warnings.push_back(cat("mounts[", mount.index, "].options: ", quote(option),
+                                  ": passed over: the file system alone decides"));
+    }
+  }
+}
+
 }  // namespace
 
 bool Plan::makes_root_inside() const {
@@ -484,6 +493,7 @@ Result<Plan> make_plan(const PlanRequest& request, const HostFacts& host) {
   const std::vector<size_t> none_moved;
   const auto& places = request.mount_places != nullptr ? *request.mount_places : none_moved;
   plan.mounts = FLUYT_TRY(plan_mounts(spec, request.bundle, plan.namespaces, places));
+  warn_of_options(plan);
   if (request.trees != nullptr) find_trees(*request.trees, plan);
   take_root_bind(plan);
   find_sources_in_root(plan);

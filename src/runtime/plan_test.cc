@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "base/strings.h"
+
 namespace fluyt::runtime {
 namespace {
 
@@ -43,6 +45,19 @@ void set_path(oci::Spec& spec, oci::NamespaceType type, const std::string& path)
   for (oci::Namespace& space : spec.linux_->namespaces) {
     if (space.type == type) space.path = path;
   }
+}
+
+TEST(Plan, WhatTheMountApiDoesNotHaveIsAWarning) {
+  oci::Spec spec = base_spec();
+  const auto index = spec.mounts.size();
+  spec.mounts.push_back({.destination = "/hold",
+                         .type = "tmpfs",
+                         .source = "tmpfs",
+                         .options = {"silent", "iversion", "noiversion", "defaults"}});
+  const Plan plan = *plan_of(spec);
+  ASSERT_EQ(plan.warnings.size(), 2U);
+  EXPECT_THAT(plan.warnings[0], HasSubstr(cat("mounts[", index, "].options: \"iversion\"")));
+  EXPECT_THAT(plan.warnings[1], HasSubstr("\"noiversion\""));
 }
 
 TEST(Plan, DefaultSpecIsMadeByOneProcess) {

@@ -316,6 +316,13 @@ Result<> check_mount_namespace(const Plan& plan, const HostSide& side) {
 
 }  // namespace
 
+Result<> set_named_propagation(sys::FdRef mount, const MountOptions& options) {
+  if (options.propagation == 0) return {};
+  return sys::set_mount_attributes(
+      mount, {.set = 0, .clear = 0, .propagation = options.propagation, .user_namespace = {}},
+      options.propagation_tree ? sys::Depth::kTree : sys::Depth::kOne);
+}
+
 Result<sys::Fd> open_null() {
   sys::Fd null = FLUYT_TRY(sys::open("/dev/null", O_RDWR | O_NOFOLLOW));
   FLUYT_TRY_CONTEXT(verify_device(null, S_IFCHR, 1, 3), "/dev/null of the host");

@@ -34,6 +34,9 @@ struct HostSide {
 Result<HostSide> prepare(const Plan& plan);
 /// The container's root, a detached mount.
 Result<sys::Fd> open_root(const Plan& plan);
+/// What the mount's options name as its propagation; untouched where they name none. Once it is
+/// attached: an attached mount takes after the one that it lies on.
+Result<> set_named_propagation(sys::FdRef mount, const MountOptions& options);
 /// A bind whose source lies in the container's own root, detached. Made by the first process when
 /// what comes before it is mounted; links lead where they do in the container.
 Result<sys::Fd> bind_in_root(const Plan& plan, const MountPlan& mount, sys::FdRef root);

@@ -182,11 +182,7 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   if (mount.options.copy_up) FLUYT_TRY(copy_tree(target, fs));
   FLUYT_TRY(sys::attach_mount(fs, target));
-  if (mount.options.propagation != 0) {
-    FLUYT_TRY(sys::set_mount_attributes(
-        fs, {.set = 0, .clear = 0, .propagation = mount.options.propagation, .user_namespace = {}},
-        sys::Depth::kOne));
-  }
+  FLUYT_TRY(set_named_propagation(fs, mount.options));
   if (filled_first(in, mount)) {
     in.read_only_dev = std::move(fs);
   } else {
@@ -234,6 +230,8 @@ Result<> attach_from_host(Inside& in, size_t place, const MountPlan& mount) {
   const TargetKind kind = S_ISDIR(mode) ? TargetKind::kDirectory : TargetKind::kFile;
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, kind));
   FLUYT_TRY(sys::attach_mount(source, target));
+  // A bind has had its own since it was made (finish_bind()).
+  if (mount.kind == MountKind::kHostFs) FLUYT_TRY(set_named_propagation(source, mount.options));
   remember(in, mount, std::move(source));
   return {};
 }
@@ -246,12 +244,17 @@ constexpr sys::MountAttributes attributes(uint64_t set, uint64_t clear) {
 Result<> attach_cgroups(Inside& in, const MountPlan& mount) {
   const sys::Fd target = FLUYT_TRY(find_target(in, mount, TargetKind::kDirectory));
   const bool whole = in.host.cgroups.size() == 1 && in.host.cgroups[0].first.empty();
-  if (whole) return sys::attach_mount(take_early(std::move(in.host.cgroups[0].second)), target);
+  if (whole) {
+    const sys::Fd all = take_early(std::move(in.host.cgroups[0].second));
+    FLUYT_TRY(sys::attach_mount(all, target));
+    return set_named_propagation(all, mount.options);
+  }
   const sys::Fd top = FLUYT_TRY(make_cgroup_top(mount.options));
   FLUYT_TRY(sys::attach_mount(top, target));
   for (const auto& [name, hierarchy] : in.host.cgroups)
     FLUYT_TRY(place_cgroup(top, name, hierarchy));
-  return finish_cgroup_top(top, mount.options);
+  FLUYT_TRY(finish_cgroup_top(top, mount.options));
+  return set_named_propagation(top, mount.options);
 }
 
 Result<> change_mount(Inside& in, const MountPlan& mount) {
@@ -264,6 +267,7 @@ Result<> change_mount(Inside& in, const MountPlan& mount) {
   }
   FLUYT_TRY(
       sys::set_mount_attributes(target, attributes(options.set, options.clear), sys::Depth::kOne));
+  FLUYT_TRY(set_named_propagation(target, options));
   if (options.data.empty()) return {};
   sys::FsContext context = FLUYT_TRY(sys::FsContext::pick(target));
   FLUYT_TRY(set_options(context, mount));
