@@ -172,6 +172,9 @@ Result<> release(const oci::Spec& spec, const std::string& id, const std::string
                  uint64_t root_mount);
 /// All or nothing: on an error the old values are put back.
 Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources);
+/// Writes what `asked` names (l3CacheSchema, memBwSchema, schemata) for the class of the container
+/// `id`, which was made with its closID.
+Result<> update_schemata(const oci::IntelRdt& asked, const std::string& id);
 /// Every process in the container's cgroup and below.
 Result<std::vector<pid_t>> pids(const CgroupRecord& cgroup);
 

@@ -38,6 +38,12 @@ Result<> update(const CgroupRecord& cgroup, const oci::Resources& resources) {
   return cgroup::update(cgroup, resources);
 }
 
+Result<> update_schemata(const oci::IntelRdt& asked, const std::string& id) {
+  const sys::Fd resctrl = FLUYT_TRY_CONTEXT(resctrl::open_mounted(), "linux.intelRdt");
+  FLUYT_TRY_CONTEXT(resctrl::write_schemata(resctrl, asked, id), "linux.intelRdt");
+  return {};
+}
+
 Result<std::vector<pid_t>> pids(const CgroupRecord& cgroup) { return cgroup::pids(cgroup); }
 
 }  // namespace fluyt::runtime

@@ -422,6 +422,13 @@ def test_annotations_that_set_a_units_properties_are_said_to_be_unsafe(box):
     assert json.loads(box.done("features"))["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property."]
 
 
+def test_schemata_without_a_class_are_refused(box):
+    box.start()
+    for option in ("--l3-cache-schema", "--mem-bw-schema"):
+        refused = box.call("update", option, "L3:0=f", "one")
+        assert refused.returncode == 1 and "made without linux.intelRdt" in refused.stderr
+
+
 def test_descriptors_of_another_process_are_not_listened_on(box):
     box.write(("sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd"))
     env = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": "1"}

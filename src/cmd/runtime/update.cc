@@ -85,6 +85,22 @@ Result<oci::Resources> from_file(const std::string& path) {
   return oci::parse_resources(text);
 }
 
+// The container's class of resctrl with what it shall have from now on; nothing: that is not asked.
+Result<std::optional<oci::IntelRdt>> schemata_of(const Options& o, const Folder& folder) {
+  if (!o.l3_cache_schema && !o.mem_bw_schema) return std::optional<oci::IntelRdt>();
+  oci::Spec spec = FLUYT_TRY(folder.load_config());
+  if (!spec.linux_ || !spec.linux_->intel_rdt) {
+    return Error(Code::kFailedPrecondition,
+                 "option --l3-cache-schema, --mem-bw-schema: the container was made without "
+                 "linux.intelRdt, and has no class of its own");
+  }
+  oci::IntelRdt asked = std::move(*spec.linux_->intel_rdt);
+  asked.l3_cache_schema = o.l3_cache_schema.value_or("");
+  asked.mem_bw_schema = o.mem_bw_schema.value_or("");
+  asked.schemata.clear();
+  return std::optional(std::move(asked));
+}
+
 }  // namespace
 
 Result<int> update(Invocation& call) {
@@ -112,9 +128,6 @@ Result<int> update(Invocation& call) {
        {"mem-bw-schema", 0, &o.mem_bw_schema, "Intel RDT"}},
       "update [options] CONTAINER", 1, 1));
   if (!words) return 0;
-  if (o.l3_cache_schema || o.mem_bw_schema) {
-    return Error(Code::kUnimplemented, "option --l3-cache-schema, --mem-bw-schema: not supported");
-  }
   if (o.kernel_memory || o.kernel_memory_tcp)
     call.log.warn("kernel memory limits are obsolete and ignored");
   const Folder folder = FLUYT_TRY(Folder::open(call.globals.root, (*words)[0]));
@@ -127,8 +140,10 @@ Result<int> update(Invocation& call) {
   resources.devices.clear();
   if (const std::string left = runtime::cgroup::left_out(record.cgroup, resources); !left.empty())
     call.log.warn(left);
+  const auto schemata = FLUYT_TRY(schemata_of(o, folder));
   FLUYT_TRY(call.launcher.update(resources, folder.path()));
   FLUYT_TRY(runtime::update(record.cgroup, resources));
+  if (schemata) FLUYT_TRY(runtime::update_schemata(*schemata, record.id));
   return 0;
 }
 
