@@ -29,8 +29,11 @@ Result<> release(const oci::Spec& spec, const std::string& id, const std::string
     }
   }
   if (!spec.linux_ || !spec.linux_->intel_rdt) return {};
-  const sys::Fd resctrl = FLUYT_TRY_CONTEXT(resctrl::open_mounted(), "linux.intelRdt");
-  FLUYT_TRY_CONTEXT(resctrl::remove(resctrl, *spec.linux_->intel_rdt, id), "linux.intelRdt");
+  auto resctrl = resctrl::open_mounted();
+  // With its last mount go all groups.
+  if (!resctrl.ok() && resctrl.error().code() == Code::kUnimplemented) return {};
+  FLUYT_TRY_CONTEXT(resctrl::remove(FLUYT_TRY(std::move(resctrl)), *spec.linux_->intel_rdt, id),
+                    "linux.intelRdt");
   return {};
 }
 

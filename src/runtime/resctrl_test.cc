@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/strings.h"
+#include "runtime/container.h"
 #include "sys/file.h"
 
 // resctrl is imitated by a plain folder: what is made, written and removed where.
@@ -117,6 +118,13 @@ TEST(ResctrlMount, IsRefusedByNameWhereThereIsNone) {
   auto opened = open_mounted();
   if (opened.ok()) GTEST_SKIP() << "this host has resctrl mounted";
   EXPECT_EQ(opened.error().code(), Code::kUnimplemented);
+}
+
+TEST(ResctrlMount, UnmountedLeavesNothingToRelease) {
+  if (open_mounted().ok()) GTEST_SKIP() << "this host has resctrl mounted";
+  oci::Spec spec;
+  spec.linux_.emplace().intel_rdt.emplace();
+  EXPECT_TRUE(release(spec, "box", "/", 0).ok());
 }
 
 }  // namespace
