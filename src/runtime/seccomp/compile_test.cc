@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/audit.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -605,6 +606,14 @@ TEST(Errors, NameTheField) {
   oci::Seccomp flag = profile({});
   flag.flags = {"SECCOMP_FILTER_FLAG_LOG", "LOG"};
   EXPECT_THAT(error_of(flag), HasSubstr("linux.seccomp.flags[1]: \"LOG\""));
+}
+
+TEST(Meaning, SpeculationIsLeftAloneWhereFlagsAreAbsent) {
+  oci::Seccomp spec = profile({});
+  spec.flags.reset();
+  EXPECT_EQ(compiled(spec).flags, uint32_t{SECCOMP_FILTER_FLAG_SPEC_ALLOW});
+  spec.flags.emplace();
+  EXPECT_EQ(compiled(spec).flags, 0U);
 }
 
 TEST(Errors, NotifyNeedsAListenerAndSparesWrite) {
