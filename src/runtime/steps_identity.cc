@@ -60,7 +60,17 @@ Result<> write_sysctls(Inside& in) {
   return {};
 }
 
-Result<> new_keyring(Inside& in) { return sys::new_session_keyring(cat("_ses.", in.plan.id)); }
+// The keyring has the label of the program that it is for; execve(2) takes keycreate back.
+Result<> new_keyring(Inside& in) {
+  const std::string& label = in.plan.identity.selinux_label;
+  const std::string name = cat("_ses.", in.plan.id);
+  if (label.empty()) return sys::new_session_keyring(name);
+  const sys::Fd proc = FLUYT_TRY(own_procfs());
+  const std::string path = cat(FLUYT_TRY(sys::read_link(proc, "thread-self")), "/attr/keycreate");
+  FLUYT_TRY_CONTEXT(write_proc(proc, path, label),
+                    cat("process.selinuxLabel: ", quote(label), ": of the keyring"));
+  return sys::new_session_keyring(name);
+}
 
 Result<> set_scheduling(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
