@@ -12,7 +12,7 @@
 #include "oci/runtime_spec.h"
 #include "sys/clone.h"
 #include "sys/file.h"
-#include "sys/identity.h"
+#include "sys/rights.h"
 #include "sys/self.h"
 
 namespace fluyt::commands {
@@ -94,13 +94,8 @@ void print_version(const Globals& globals) {
 }
 
 std::string default_root(std::string_view name) {
-  // Root of a user namespace too has no right to the host's, but where it is root all the way, as
-  // in a container of its own.
   const char* runtime_dir = getenv("XDG_RUNTIME_DIR");
-  const char* user = getenv("USER");
-  const bool root = geteuid() == 0 && ((user != nullptr && std::string_view(user) == "root") ||
-                                       !sys::in_user_namespace());
-  if (!root && runtime_dir != nullptr) return cat(runtime_dir, "/", name);
+  if (!sys::is_root_of_machine() && runtime_dir != nullptr) return cat(runtime_dir, "/", name);
   return cat("/run/", name);
 }
 

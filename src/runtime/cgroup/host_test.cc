@@ -1,9 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <cstdlib>
 
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
+#include "sys/identity.h"
 
 namespace fluyt::runtime::cgroup {
 namespace {
@@ -100,6 +104,29 @@ TEST(Locate, ScopesLieInTheirSlices) {
   EXPECT_EQ(record->unit->name, "pre-abc.scope");
   EXPECT_EQ(record->unit->slice, "machine-a.slice");
   EXPECT_FALSE(locate(host, "/a/path", "id", Driver::kSystemd).ok());
+}
+
+// Of a user who became root of a user namespace, as callers without privileges do, the scope is
+// their own systemd's; of a root who is one there, the system's.
+TEST(Locate, AScopeInAUserNamespaceIsItsUsers) {
+  const auto in_namespace = [](const char* user) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("USER", user, 1);
+      setenv("XDG_RUNTIME_DIR", "/nonexistent", 1);
+      if (!sys::become_root_of_ourselves().ok()) _exit(3);
+      const Host host{.unified = "/cg", .controllers = {}, .legacy = {}};
+      const auto record = locate(host, "machine.slice:pre:abc", "id", Driver::kSystemd);
+      if (record.ok()) _exit(record->unit && !record->unit->user ? 0 : 2);
+      _exit(record.error().message().find("/nonexistent/bus") != std::string::npos ? 1 : 2);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  if (in_namespace("root") == 3) GTEST_SKIP() << "needs user namespaces";
+  EXPECT_EQ(in_namespace("root"), 0);
+  EXPECT_EQ(in_namespace("sailor"), 1);
 }
 
 TEST(DriverOf, TellsThePathFromSliceAndScope) {

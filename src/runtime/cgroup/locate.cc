@@ -1,11 +1,10 @@
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "base/strings.h"
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/cgroup/systemd.h"
 #include "runtime/cgroup/systemd_name.h"
+#include "sys/rights.h"
 
 namespace fluyt::runtime::cgroup {
 
@@ -66,7 +65,7 @@ struct Place {
 
 Result<Place> scope_place(std::string_view cgroups_path, std::string_view id) {
   // A user's own systemd has a cgroup of its own, and its slices below.
-  const bool user = geteuid() != 0;
+  const bool user = !sys::is_root_of_machine();
   const systemd::ScopePath scope =
       FLUYT_TRY(systemd::scope_path(cgroups_path, id, user ? "user.slice" : "system.slice"));
   Place place{.path = scope.path,
@@ -93,8 +92,8 @@ Driver driver_of(std::string_view cgroups_path) {
 
 Result<> check_driver(Driver driver) {
   if (driver == Driver::kCgroupfs) return {};
-  const auto instance =
-      geteuid() == 0 ? systemd::Manager::Instance::kSystem : systemd::Manager::Instance::kUser;
+  const auto instance = sys::is_root_of_machine() ? systemd::Manager::Instance::kSystem
+                                                  : systemd::Manager::Instance::kUser;
   FLUYT_TRY(systemd::Manager::connect(instance, Deadline::after_ms(systemd::kPatienceMs)));
   return {};
 }

@@ -5,6 +5,7 @@
 
 #include "base/strings.h"
 #include "runtime/cgroup/systemd_name.h"
+#include "sys/identity.h"
 
 namespace fluyt::runtime::cgroup::systemd {
 
@@ -87,7 +88,8 @@ std::vector<Property> scope_properties(const SystemdUnit& unit, pid_t process) {
 
 Result<Manager> Manager::connect(Instance instance, Deadline deadline) {
   std::optional<Error> last;
-  for (const Endpoint& endpoint : endpoints(instance)) {
+  for (Endpoint& endpoint : endpoints(instance)) {
+    if (sys::in_user_namespace()) endpoint.identity = Endpoint::Identity::kBySocket;
     auto connection = dbus::Connection::open(endpoint, deadline);
     if (!connection.ok()) {
       last = std::move(connection).error();

@@ -65,20 +65,28 @@ Result<Connection> Connection::open(const Endpoint& endpoint, Deadline deadline)
   return connection;
 }
 
-// The client's whole half goes at once: the other end reads line by line.
-Result<> Connection::authenticate(Deadline deadline) {
-  const std::string uid = to_hex(std::to_string(geteuid()));
-  std::string half(1, '\0');
-  half += cat("AUTH EXTERNAL ", uid, "\r\nBEGIN\r\n");
-  FLUYT_TRY(sys::send_with_fds(socket_, half, {}));
+Result<std::string> Connection::next_line(Deadline deadline) {
   size_t end = std::string::npos;
   while ((end = input_.find("\r\n")) == std::string::npos) {
     if (input_.size() > kMaxLine)
       return Error(Code::kDataLoss, "D-Bus authentication: an endless line");
     FLUYT_TRY(fill(deadline));
   }
-  const std::string line = input_.substr(0, end);
+  std::string line = input_.substr(0, end);
   input_.erase(0, end + 2);
+  return line;
+}
+
+// The client's whole half goes at once: the other end reads line by line.
+Result<> Connection::authenticate(Deadline deadline) {
+  std::string half(1, '\0');
+  const bool by_socket = endpoint_.identity == Endpoint::Identity::kBySocket;
+  half += by_socket ? std::string("AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
+                    : cat("AUTH EXTERNAL ", to_hex(std::to_string(geteuid())), "\r\nBEGIN\r\n");
+  FLUYT_TRY(sys::send_with_fds(socket_, half, {}));
+  std::string line = FLUYT_TRY(next_line(deadline));
+  // Asked for the identity that was left out; an empty one has gone already.
+  if (by_socket && trim(line) == "DATA") line = FLUYT_TRY(next_line(deadline));
   if (line.starts_with("OK ")) return {};
   return Error(Code::kPermissionDenied,
                cat("D-Bus authentication as user ", geteuid(), ": ", quote(line), ", expected OK"));

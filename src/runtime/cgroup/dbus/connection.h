@@ -18,6 +18,11 @@ struct Endpoint {
     kBus,   // a bus: Hello comes first, and every call names its destination
   };
   Sort sort = Sort::kPeer;
+  enum class Identity {
+    kByNumber,  // our effective uid
+    kBySocket,  // what the other end sees of us: in a user namespace our number is another's there
+  };
+  Identity identity = Identity::kByNumber;
 };
 
 /// One connection, one thread. Calls wait for their replies; signals of the kind that match() named
@@ -46,6 +51,7 @@ class Connection {
   Connection(sys::Fd socket, Endpoint endpoint)
       : socket_(std::move(socket)), endpoint_(std::move(endpoint)) {}
   Result<> authenticate(Deadline deadline);
+  Result<std::string> next_line(Deadline deadline);
   Result<> fill(Deadline deadline);
   Result<Message> next(Deadline deadline);
   void keep(Message message);

@@ -267,6 +267,17 @@ TEST(Connection, AuthenticatesAndKeepsSignalsThatComeBeforeTheReply) {
             std::string(1, '\0') + "AUTH EXTERNAL " + to_hex(std::to_string(geteuid())) + "\r\n");
 }
 
+TEST(Connection, LeavesItsNumberOutWhereItIsAnothersThere) {
+  Server server;
+  server.run("DATA\r\nOK 0123\r\n", [](const Message& call) { return encode(reply_to(call)); });
+  auto connection =
+      Connection::open({.path = server.path(), .identity = Endpoint::Identity::kBySocket}, soon());
+  ASSERT_TRUE(connection.ok()) << connection.error().message();
+  auto reply = connection->call(sample(), soon());
+  ASSERT_TRUE(reply.ok()) << reply.error().message();
+  EXPECT_EQ(server.heard(), std::string(1, '\0') + "AUTH EXTERNAL\r\nDATA\r\n");
+}
+
 TEST(Connection, TellsAnErrorByNameAndText) {
   Server server;
   server.run("OK 0123\r\n", [](const Message& call) {
