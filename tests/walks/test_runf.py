@@ -468,7 +468,13 @@ def test_events_are_lines_of_json(box):
     box.start()
     line = json.loads(box.done("events", "--stats", "one"))
     assert line["type"] == "stats" and line["id"] == "one"
-    assert set(line["data"]) >= {"cpu", "memory", "pids", "blkio", "hugetlb"}
+    assert set(line["data"]) >= {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb"}
+    assert line["data"]["cpuset"]["cpus"] == sorted(os.sched_getaffinity(1)) and line["data"]["cpuset"]["mems"]
+    memory = line["data"]["memory"]
+    assert memory["swap"]["usage"] == 0 or memory["swap"]["usage"] >= memory["usage"]["usage"] // 2  # both together
+    assert all(set(memory[key]) == {"limit", "usage", "max", "failcnt"} for key in ("usage", "swap", "kernel", "kernelTCP"))
+    usage = line["data"]["cpu"]["usage"]
+    assert len(usage["percpu_kernel"]) == len(usage["percpu_user"]) == len(usage["percpu"])
     assert line["data"]["memory"]["usage"]["limit"] == 64 << 20 and line["data"]["pids"]["current"] == 1
     for wrong in ("0s", "5", "-1s", "1x", "s"):
         refused = box.runf("events", "--interval", wrong, "one")

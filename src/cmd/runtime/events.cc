@@ -35,12 +35,53 @@ Json cpu_json(const cgroup::CpuStats& cpu) {
   return {{"usage",
            {{"total", cpu.usage_ns},
             {"percpu", cpu.per_cpu_ns},
+            {"percpu_kernel", cpu.per_cpu_system_ns},
+            {"percpu_user", cpu.per_cpu_user_ns},
             {"kernel", cpu.system_ns},
             {"user", cpu.user_ns}}},
           {"throttling",
            {{"periods", cpu.periods},
             {"throttledPeriods", cpu.throttled_periods},
             {"throttledTime", cpu.throttled_ns}}}};
+}
+
+Json cpuset_json(const cgroup::CpusetStats& set) {
+  return {{"cpus", set.cpus},
+          {"cpu_exclusive", set.cpu_exclusive},
+          {"mems", set.mems},
+          {"mem_hardwall", set.mem_hardwall},
+          {"mem_exclusive", set.mem_exclusive},
+          {"memory_migrate", set.memory_migrate},
+          {"memory_spread_page", set.memory_spread_page},
+          {"memory_spread_slab", set.memory_spread_slab},
+          {"memory_pressure", set.memory_pressure},
+          {"sched_load_balance", set.sched_load_balance},
+          {"sched_relax_domain_level", set.sched_relax_domain_level}};
+}
+
+Json counter_json(const cgroup::MemoryCounter& counter) {
+  return {{"limit", counter.limit_bytes.value_or(UINT64_MAX)},
+          {"usage", counter.usage_bytes},
+          {"max", counter.max_usage_bytes},
+          {"failcnt", counter.limit_hits}};
+}
+
+// Memory and swap together, on v2 too: what readers of runc's events know under this name.
+cgroup::MemoryCounter with_swap(const cgroup::MemoryStats& memory) {
+  if (memory.memory_and_swap) return *memory.memory_and_swap;
+  if (!memory.swap_usage_bytes) return {};
+  cgroup::MemoryCounter out;
+  out.usage_bytes = memory.usage_bytes + *memory.swap_usage_bytes;
+  if (memory.limit_bytes && memory.swap_limit_bytes)
+    out.limit_bytes = *memory.limit_bytes + *memory.swap_limit_bytes;
+  return out;
+}
+
+cgroup::MemoryCounter kernel_of(const cgroup::MemoryStats& memory) {
+  if (memory.kernel) return *memory.kernel;
+  cgroup::MemoryCounter out;
+  out.usage_bytes = memory.kernel_bytes.value_or(0);
+  return out;
 }
 
 Json memory_json(const cgroup::MemoryStats& memory) {
@@ -52,10 +93,9 @@ Json memory_json(const cgroup::MemoryStats& memory) {
             {"usage", memory.usage_bytes},
             {"max", memory.max_usage_bytes.value_or(0)},
             {"failcnt", memory.limit_hits}}},
-          {"swap",
-           {{"limit", memory.swap_limit_bytes.value_or(0)},
-            {"usage", memory.swap_usage_bytes.value_or(0)},
-            {"failcnt", 0}}},
+          {"swap", counter_json(with_swap(memory))},
+          {"kernel", counter_json(kernel_of(memory))},
+          {"kernelTCP", counter_json(memory.kernel_tcp.value_or(cgroup::MemoryCounter{}))},
           {"raw", std::move(raw)}};
 }
 
@@ -82,6 +122,7 @@ Json stats_json(const cgroup::Stats& stats) {
   Json out = Json::object();
   out["cpu"] = stats.cpu ? cpu_json(*stats.cpu) : Json::object();
   put_pressure(out["cpu"], stats.cpu_pressure);
+  out["cpuset"] = stats.cpuset ? cpuset_json(*stats.cpuset) : Json::object();
   out["memory"] = stats.memory ? memory_json(*stats.memory) : Json::object();
   put_pressure(out["memory"], stats.memory_pressure);
   out["pids"] = Json::object();

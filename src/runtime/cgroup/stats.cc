@@ -73,6 +73,57 @@ CpuStats legacy_cpu(const CgroupRecord& record) {
   return out;
 }
 
+// "cpu user system" and a line a CPU.
+void add_each_cpu(const std::string& directory, CpuStats& out) {
+  const auto all = read_value(directory, "cpuacct.usage_all");
+  if (!all.ok()) return;
+  for (const std::string_view line : split(*all, '\n')) {
+    const auto words = split_words(line);
+    if (words.size() != 3 || words[0] == "cpu") continue;
+    out.per_cpu_user_ns.push_back(parse_number<uint64_t>(words[1]).value_or(0));
+    out.per_cpu_system_ns.push_back(parse_number<uint64_t>(words[2]).value_or(0));
+  }
+}
+
+// "0-3,7"
+std::vector<unsigned> list_in(const std::string& directory, std::string_view file) {
+  std::vector<unsigned> out;
+  const auto text = read_value(directory, file);
+  if (!text.ok()) return out;
+  for (const std::string_view range : split(trim(*text), ',')) {
+    const size_t dash = range.find('-');
+    const auto first = parse_number<unsigned>(range.substr(0, dash));
+    const auto last =
+        dash == std::string_view::npos ? first : parse_number<unsigned>(range.substr(dash + 1));
+    if (!first || !last) continue;
+    for (unsigned number = *first; number <= *last; ++number) out.push_back(number);
+  }
+  return out;
+}
+
+std::optional<CpusetStats> cpuset_of(const CgroupRecord& record) {
+  const std::string* legacy = find_legacy(record, "cpuset");
+  if (legacy == nullptr) {
+    if (!has_unified(record, "cpuset.cpus.effective")) return std::nullopt;
+    return CpusetStats{.cpus = list_in(record.unified, "cpuset.cpus.effective"),
+                       .mems = list_in(record.unified, "cpuset.mems.effective")};
+  }
+  const auto flag = [&](std::string_view file) { return number_in(*legacy, file).value_or(0); };
+  const auto level = read_value(*legacy, "cpuset.sched_relax_domain_level");
+  return CpusetStats{.cpus = list_in(*legacy, "cpuset.effective_cpus"),
+                     .mems = list_in(*legacy, "cpuset.effective_mems"),
+                     .cpu_exclusive = flag("cpuset.cpu_exclusive"),
+                     .mem_hardwall = flag("cpuset.mem_hardwall"),
+                     .mem_exclusive = flag("cpuset.mem_exclusive"),
+                     .memory_migrate = flag("cpuset.memory_migrate"),
+                     .memory_spread_page = flag("cpuset.memory_spread_page"),
+                     .memory_spread_slab = flag("cpuset.memory_spread_slab"),
+                     .memory_pressure = flag("cpuset.memory_pressure"),
+                     .sched_load_balance = flag("cpuset.sched_load_balance"),
+                     .sched_relax_domain_level =
+                         level.ok() ? parse_number<int64_t>(trim(*level)).value_or(0) : int64_t{0}};
+}
+
 std::optional<CpuStats> cpu_of(const CgroupRecord& record) {
   if (find_legacy(record, "cpuacct") != nullptr || find_legacy(record, "cpu") != nullptr)
     return legacy_cpu(record);
@@ -85,7 +136,19 @@ std::optional<CpuStats> cpu_of(const CgroupRecord& record) {
                   .periods = get(stat, "nr_periods"),
                   .throttled_periods = get(stat, "nr_throttled"),
                   .throttled_ns = get(stat, "throttled_usec") * 1000,
-                  .per_cpu_ns = {}};
+                  .per_cpu_ns = {},
+                  .per_cpu_user_ns = {},
+                  .per_cpu_system_ns = {}};
+}
+
+std::optional<MemoryCounter> counter_in(const std::string& directory, std::string_view name) {
+  const auto usage = number_in(directory, cat(name, ".usage_in_bytes"));
+  if (!usage) return std::nullopt;
+  return MemoryCounter{
+      .limit_bytes = legacy_limit_in(directory, cat(name, ".limit_in_bytes")),
+      .usage_bytes = *usage,
+      .max_usage_bytes = number_in(directory, cat(name, ".max_usage_in_bytes")).value_or(0),
+      .limit_hits = number_in(directory, cat(name, ".failcnt")).value_or(0)};
 }
 
 uint64_t less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
@@ -311,6 +374,14 @@ Result<Stats> brief_stats(const CgroupRecord& record) {
 
 Result<Stats> stats(const CgroupRecord& record) {
   Stats out = FLUYT_TRY(brief_stats(record));
+  if (const std::string* accounting = find_legacy(record, "cpuacct"); accounting && out.cpu)
+    add_each_cpu(*accounting, *out.cpu);
+  out.cpuset = cpuset_of(record);
+  if (const std::string* memory = find_legacy(record, "memory"); memory && out.memory) {
+    out.memory->kernel = counter_in(*memory, "memory.kmem");
+    out.memory->kernel_tcp = counter_in(*memory, "memory.kmem.tcp");
+    out.memory->memory_and_swap = counter_in(*memory, "memory.memsw");
+  }
   out.io = io_of(record);
   out.hugetlb = hugetlb_of(record);
   return out;

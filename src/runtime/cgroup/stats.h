@@ -19,7 +19,33 @@ struct CpuStats {
   uint64_t periods = 0;
   uint64_t throttled_periods = 0;
   uint64_t throttled_ns = 0;
-  std::vector<uint64_t> per_cpu_ns;  // v1 only
+  // v1 only, by the number of the CPU.
+  std::vector<uint64_t> per_cpu_ns;
+  std::vector<uint64_t> per_cpu_user_ns;
+  std::vector<uint64_t> per_cpu_system_ns;
+};
+
+/// Whose CPUs and memory nodes it is, and how: what is in force. The flags are v1's.
+struct CpusetStats {
+  std::vector<unsigned> cpus;
+  std::vector<unsigned> mems;
+  uint64_t cpu_exclusive = 0;
+  uint64_t mem_hardwall = 0;
+  uint64_t mem_exclusive = 0;
+  uint64_t memory_migrate = 0;
+  uint64_t memory_spread_page = 0;
+  uint64_t memory_spread_slab = 0;
+  uint64_t memory_pressure = 0;
+  uint64_t sched_load_balance = 0;
+  int64_t sched_relax_domain_level = 0;
+};
+
+/// One of v1's further counters: kernel memory, TCP buffers, memory and swap together.
+struct MemoryCounter {
+  std::optional<uint64_t> limit_bytes;  // empty: none
+  uint64_t usage_bytes = 0;
+  uint64_t max_usage_bytes = 0;
+  uint64_t limit_hits = 0;
 };
 
 struct MemoryStats {
@@ -36,6 +62,9 @@ struct MemoryStats {
   std::optional<uint64_t> swap_limit_bytes;  // swap alone; empty: none
   uint64_t limit_hits = 0;                   // failcnt, or the "max" event
   uint64_t oom_kills = 0;
+  std::optional<MemoryCounter> kernel;           // v1
+  std::optional<MemoryCounter> kernel_tcp;       // v1
+  std::optional<MemoryCounter> memory_and_swap;  // v1 where the kernel accounts swap
   /// Every line of memory.stat that has a number.
   std::vector<std::pair<std::string, uint64_t>> details;
 };
@@ -76,6 +105,7 @@ struct Pressure {
 /// Parts whose controller is not there are empty.
 struct Stats {
   std::optional<CpuStats> cpu;
+  std::optional<CpusetStats> cpuset;
   std::optional<MemoryStats> memory;
   std::optional<PidsStats> pids;
   std::vector<IoStats> io;
