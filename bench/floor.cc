@@ -140,10 +140,9 @@ void mount_at(const char* type, const char* target, unsigned long flags, const c
   check(mount(type, target, type, flags, data) == 0, target);
 }
 
-void bind_read_only(const char* path, unsigned long flags) {
+void bind_read_only(const char* path) {
   if (mount(path, path, nullptr, MS_BIND | MS_REC, nullptr) != 0 && errno == ENOENT) return;
-  check(mount(nullptr, path, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, nullptr) == 0,
-        path);
+  check(mount(nullptr, path, nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr) == 0, path);
 }
 
 void mount_cgroups(const Hierarchies& all, const char* name) {
@@ -194,7 +193,7 @@ void make_dev() {
 void mask() {
   for (const char* path :
        {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}) {
-    bind_read_only(path, kQuiet);
+    bind_read_only(path);
   }
   for (const char* path : {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys",
                            "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
