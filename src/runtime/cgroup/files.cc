@@ -87,9 +87,10 @@ Result<> walk(const std::string& directory,
               const std::function<Result<bool>(sys::FdRef dir)>& visit) {
   const auto top = sys::open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!top.ok()) return gone(top.error()) ? Result<>() : Result<>(top.error());
-  sys::DirStack at = FLUYT_TRY(sys::DirStack::open(*top, "."));
-  while (FLUYT_TRY(visit(at.dir()))) {
-    if (!FLUYT_TRY(enter_next(at))) break;
+  auto at = sys::DirStack::open(*top, ".");
+  if (!at.ok()) return gone(at.error()) ? Result<>() : Result<>(at.error());
+  while (FLUYT_TRY(visit(at->dir()))) {
+    if (!FLUYT_TRY(enter_next(*at))) break;
   }
   return {};
 }

@@ -128,7 +128,9 @@ Result<> remove_below(const std::string& directory) {
   {
     const auto top = sys::open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!top.ok()) return gone(top.error()) ? Result<>() : Result<>(top.error());
-    FLUYT_TRY(remove_children(FLUYT_TRY(sys::DirStack::open(*top, "."))));
+    auto at = sys::DirStack::open(*top, ".");
+    if (!at.ok()) return gone(at.error()) ? Result<>() : Result<>(at.error());
+    FLUYT_TRY(remove_children(std::move(*at)));
   }
   if (FLUYT_TRY(remove_one(sys::kCwd, directory.c_str()))) return {};
   return Error::from_errno(EBUSY, cat("rmdir(", quote(directory, 1024), ")"));
