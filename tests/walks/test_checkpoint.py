@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -354,6 +355,40 @@ def test_the_same_archive_is_restored_under_the_specification_that_it_was_made_u
         fields = dict(line.strip().split(":\t") for line in file if ":\t" in line)
     assert fields["Seccomp"] == "2" and fields["NoNewPrivs"] == "1" and fields["Uid"].split() == [str(user)] * 4
     assert fields["State"].startswith("S")
+
+
+@needs_criu
+def test_a_restore_cut_short_is_deleted_with_all_that_it_made(box):
+    box.run()
+    box.checkpoint()
+    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]}
+    assert box.restore(check=False) == -signal.SIGKILL
+    assert len(box.left()) > 1
+    assert box.runf("state", box.name, check=False) == 1 and "being created" in box.said
+    box.runf("delete", "--force", box.name)
+    assert box.left() == []
+
+
+@needs_criu
+def test_a_signal_during_a_restore_undoes_it(box):
+    box.run()
+    box.checkpoint()
+    at = box.folder + "/at"
+    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {at}; while [ -e {at} ]; do sleep 0.02; done"]}]}
+    with open(box.bundle + "/config.json", "w", encoding="utf-8") as file:
+        json.dump(box.config, file)
+    with open(box.folder + "/said", "w", encoding="utf-8") as said:  # as what it had before: a file
+        restore = subprocess.Popen([RUNF, "--root", box.folder + "/state", "restore", "-b", box.bundle, "--image-path", box.archive, box.name],
+                                   cwd=box.folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        harness.wait_for(lambda: os.path.exists(at), "the hook")
+        restore.send_signal(signal.SIGTERM)
+        os.unlink(at)
+        assert restore.wait(60) == 128 + signal.SIGTERM
+    finally:
+        restore.kill()
+        restore.wait()
+    assert box.left() == []
 
 
 @needs_criu

@@ -72,9 +72,10 @@ Result<> hand_over(const Options& o, const Folder& folder, const Loaded& loaded,
     FLUYT_TRY(send_console(o.console_socket, created.console));
     created.console.reset();
   }
-  record.boot_id = FLUYT_TRY(sys::boot_id());
-  FLUYT_TRY(folder.save_config(FLUYT_TRY(config_of(loaded, created.init.pid()))));
+  // In this order: without a configuration what is in the cgroup is ended with the first process,
+  // which CRIU's is until the record names another.
   FLUYT_TRY(folder.save_unfinished(record));
+  FLUYT_TRY(folder.save_config(FLUYT_TRY(config_of(loaded, created.init.pid()))));
   FLUYT_TRY(folder.made());
   if (!o.pid_file.empty())
     FLUYT_TRY_CONTEXT(write_pid_file(o.pid_file, created.init.pid()), "option --pid-file");
@@ -98,6 +99,10 @@ Result<int> restore(Invocation& call) {
   const sys::Fd kept = FLUYT_TRY(protect_program(call));
   FLUYT_TRY(check_terminal(call, loaded.spec.process && loaded.spec.process->terminal, o.detach,
                            o.console_socket));
+  // What comes from here on finds somebody who undoes what was made, or passes it on.
+  call.signals =
+      FLUYT_TRY(Signals::take(o.detach ? Signals::Which::kAskingToEnd : Signals::Which::kAll));
+  const std::string boot_id = FLUYT_TRY(sys::boot_id());
   Folder folder = FLUYT_TRY(Folder::make(call.globals.root, id));
   Record record;
   auto make = [&]() -> Result<runtime::Created> {
@@ -108,13 +113,23 @@ Result<int> restore(Invocation& call) {
     request.stdio = {sys::FdRef(STDIN_FILENO), sys::FdRef(STDOUT_FILENO),
                      sys::FdRef(STDERR_FILENO)};
     request.settings = o.criu.settings;
+    request.stop = call.stop();
     if (call.globals.systemd_cgroup) request.cgroup_driver = runtime::cgroup::Driver::kSystemd;
-    request.on_ready = [&](runtime::Created& created) {
-      record = record_of(id, loaded,
-                         {.pid = created.init.pid(),
-                          .start_time = created.start_time,
-                          .cgroup = created.cgroup,
-                          .root_mount = created.root_mount});
+    auto note = [&](const runtime::Made& made) {
+      record = record_of(id, loaded, made);
+      record.boot_id = boot_id;
+    };
+    request.on_made = [&](const runtime::Made& made) {
+      note(made);
+      return folder.save_unfinished(record);
+    };
+    request.on_ready = [&](runtime::Created& created) -> Result<> {
+      if (call.signals->asked_to_end())
+        return Error(Code::kCancelled, "given up before anything of the container ran");
+      note({.pid = created.init.pid(),
+            .start_time = created.start_time,
+            .cgroup = created.cgroup,
+            .root_mount = created.root_mount});
       return hand_over(o, folder, loaded, created, record);
     };
     return runtime::checkpoint::restore(request);
@@ -122,12 +137,11 @@ Result<int> restore(Invocation& call) {
   auto created = make();
   if (!created.ok()) {
     folder.give_up();
-    return std::move(created).error();
+    return end_of(call, std::move(created).error());
   }
   for (const std::string& warning : created->warnings) call.log.warn(warning);
   if (o.detach) return 0;
-  const Signals signals = FLUYT_TRY(Signals::take(Signals::Which::kAll));
-  const int code = FLUYT_TRY(stay(signals, created->init, std::move(created->console)));
+  const int code = FLUYT_TRY(stay(*call.signals, created->init, std::move(created->console)));
   FLUYT_TRY(destroy_ended(call, folder, record, loaded.spec));
   return code;
 }

@@ -253,15 +253,6 @@ Result<> after_start(Invocation& call, const Raised& raised) {
                             {.cwd = raised.record.bundle, .stop = {.fd = call.stop()}});
 }
 
-// The exit status of one that was asked to end, and has undone what it made; as if the signal had
-// ended it.
-Result<int> end_of(Invocation& call, Error error) {
-  const auto asked = call.signals ? call.signals->asked_to_end() : std::nullopt;
-  if (error.code() != Code::kCancelled || !asked) return error;
-  call.log.fail(error);
-  return 128 + *asked;
-}
-
 }  // namespace
 
 Result<int> create(Invocation& call) {

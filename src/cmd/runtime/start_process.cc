@@ -73,6 +73,13 @@ int add_listen_fds(int preserve_fds, oci::Process& process) {
   return preserve_fds + *count;
 }
 
+Result<int> end_of(Invocation& call, Error error) {
+  const auto asked = call.signals ? call.signals->asked_to_end() : std::nullopt;
+  if (error.code() != Code::kCancelled || !asked) return error;
+  call.log.fail(error);
+  return 128 + *asked;
+}
+
 void debug_filter(Log& log, const oci::Spec& spec) {
   if (!log.enabled(LogLevel::kDebug) || !spec.linux_ || !spec.linux_->seccomp) return;
   auto program = runtime::seccomp::compile(*spec.linux_->seccomp);

@@ -21,6 +21,9 @@ Result<> send_console(const std::string& path, sys::FdRef master);
 /// Sends the process's pidfd to who listens at `path`.
 Result<> send_pidfd(const std::string& path, const sys::Process& process);
 Result<> write_pid_file(const std::string& path, pid_t pid);
+/// The exit status of one that was asked to end, and has undone what it made: as if the signal had
+/// ended it. Any other error stays one.
+Result<int> end_of(Invocation& call, Error error);
 /// With --debug: the flags of the seccomp filter, and the names in it that nobody knows.
 void debug_filter(Log& log, const oci::Spec& spec);
 /// How many descriptors from 3 up to keep of the `count` asked for: up to the last one that was

@@ -64,6 +64,10 @@ struct RestoreRequest {
   Stdio stdio;
   cgroup::Driver cgroup_driver = cgroup::Driver::kCgroupfs;
   Settings settings;
+  sys::FdRef stop = {};  // as CreateRequest's, while hooks run and before anything is let go
+  /// Called before anything is restored, with CRIU's process, which the cgroup is marked with: the
+  /// place to write down what Made says. Whoever ends that ends what is in the cgroup too.
+  std::function<Result<>(const Made&)> on_made = {};
   /// Called with the container whole and verified, before any of its processes runs.
   std::function<Result<>(Created&)> on_ready;
 };

@@ -120,7 +120,7 @@ Result<> Restore::run_hooks_of(pid_t init) {
   state.bundle = request_.bundle;
   state.annotations = request_.spec.annotations;
   const std::string json = oci::to_json(state);
-  const HookPlace place{.cwd = request_.bundle};
+  const HookPlace place{.cwd = request_.bundle, .stop = {.fd = request_.stop}};
   FLUYT_TRY(run_hooks(plan_.hooks.prestart, "prestart", json, place));
   return run_hooks(plan_.hooks.create_runtime, "createRuntime", json, place);
 }
@@ -242,6 +242,15 @@ Result<CriuOptions> make_options(const RestoreRequest& request, const Folders& f
   return options;
 }
 
+// CRIU is in the container's cgroup by now, and is what is to be ended if we are cut short.
+Result<> tell_made(const RestoreRequest& request, const Created& created, const Criu& criu) {
+  const pid_t pid = criu.process().pid();
+  const uint64_t start_time = FLUYT_TRY(sys::start_time_of(pid));
+  cgroup::mark(created.cgroup, {.pid = pid, .start_time = start_time});
+  if (!request.on_made) return {};
+  return request.on_made({.pid = pid, .start_time = start_time, .cgroup = created.cgroup});
+}
+
 }  // namespace
 
 Result<Created> restore(const RestoreRequest& request) {
@@ -278,6 +287,7 @@ Result<Created> restore(const RestoreRequest& request) {
       .enter_cgroup = [&](pid_t pid) { return cgroup::join(created.cgroup, pid); }};
   Criu criu = FLUYT_TRY(start_on_stage(stage));
   FLUYT_TRY(criu.check_version());
+  FLUYT_TRY(tell_made(request, created, criu));
   const CriuOptions options =
       FLUYT_TRY(make_options(request, folders, stage, criu.process().pid()));
   Restore restoring(request, plan, side, archive, created);
