@@ -28,7 +28,7 @@ grpc::Status ControlService::Pull(grpc::ServerContext* context, const v1::PullRe
       },
       [&](const ProgressSink& progress, const std::atomic<bool>& cancelled) {
         options.progress = progress;
-        options.cancelled = &cancelled;
+        options.is_given_up = [&cancelled] { return cancelled.load(); };
         return engine_.pull_image(request->image(), options);
       });
   if (!pulled.ok()) return to_status(pulled.error());

@@ -17,7 +17,7 @@ bool is_refusal(const Error& error) {
 
 }  // namespace
 
-grpc::Status ImageService::PullImage(grpc::ServerContext* /*context*/,
+grpc::Status ImageService::PullImage(grpc::ServerContext* context,
                                      const api::PullImageRequest* request,
                                      api::PullImageResponse* response) {
   const api::ImageSpec& spec = request->image();
@@ -28,6 +28,7 @@ grpc::Status ImageService::PullImage(grpc::ServerContext* /*context*/,
   auto credentials = credentials_of(request->auth());
   if (!credentials.ok()) return to_status(credentials.error());
   options.credentials = std::move(credentials).value();
+  options.is_given_up = [context] { return context->IsCancelled(); };
   options.kubernetes_namespace = request->sandbox_config().metadata().namespace_();
   auto image = engine_.pull_image(spec.image(), options);
   if (!image.ok() && is_refusal(image.error())) {

@@ -51,7 +51,9 @@ struct PullOptions {
   std::function<void(const LayerProgress&)> progress;  // any thread, may be empty
   /// What the registry has to say to people, before pull() returns; any thread, may be empty.
   std::function<void(const std::string&)> warning;
-  const std::atomic<bool>* cancelled = nullptr;  // looked at often; ends the pull with kCancelled
+  /// Asked ten times a second by the thread that pulls; true ends the pull with kCancelled, and
+  /// what nobody else waits for. May be empty.
+  std::function<bool()> is_given_up;
   enum class Purpose { kRun, kRunAndPush } purpose = Purpose::kRun;
 };
 

@@ -640,7 +640,7 @@ TEST_F(StoreTest, CancellingTheLastCallerEndsThePull) {
   });
   std::atomic<bool> cancelled{false};
   PullOptions options;
-  options.cancelled = &cancelled;
+  options.is_given_up = [&] { return cancelled.load(); };
   std::thread canceller([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     cancelled = true;

@@ -273,7 +273,7 @@ Result<Image> Store::pull(const oci::Reference& reference, const PullOptions& op
   while (!flight->result.has_value()) {
     pulls_changed_.wait_for(lock, kLookEvery);
     if (left || flight->result.has_value()) continue;
-    if (options.cancelled == nullptr || !options.cancelled->load()) continue;
+    if (!options.is_given_up || !options.is_given_up()) continue;
     left = true;
     auto waiters = flight->waiters.lock();
     if (waiters->size() > 1) {

@@ -111,7 +111,7 @@ TEST_F(PullsAtOnce, OneOfTwoCallersMayLeave) {
   std::optional<Result<Image>> stayed;
   std::thread first([&] {
     PullOptions options;
-    options.cancelled = &cancelled;
+    options.is_given_up = [&] { return cancelled.load(); };
     left = pull("a/b:v1", options);
   });
   while (!fetching) std::this_thread::sleep_for(std::chrono::milliseconds(2));

@@ -1,9 +1,12 @@
 """Registries that want a login, and images that have to prove something."""
 
 import base64
+import http.server
 import json
 import os
 import subprocess
+import threading
+import time
 import warnings
 
 import cri as c
@@ -203,6 +206,86 @@ def test_settings_that_are_wrong_are_named(settings, words):
         assert "fluytd.toml:" in log and words in log
     finally:
         engine.close()
+
+
+class SlowRegistry:
+    """A registry of one image, under any name, whose layer comes by half until `go_on` is set."""
+
+    def __init__(self):
+        manifest, blobs = images.build(images.Image([images.layer([images.Entry("data", data=os.urandom(1 << 20))])], {}))
+        layer = json.loads(manifest)["layers"][0]["digest"]
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_HEAD(self):
+                self.answer()
+
+            def do_GET(self):
+                self.wfile.write(self.answer())
+
+            def answer(self):
+                name = self.path.split("?")[0].rsplit("/", 1)[1]
+                body = blobs.get(name, manifest)
+                self.send_response(200)
+                self.send_header("Content-Type", images.OCI + "manifest.v1+json")
+                self.send_header("Docker-Content-Digest", images.digest_of(body))
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if name == layer:
+                    self.wfile.write(body[:len(body) // 2])
+                    registry.asked.set()
+                    registry.go_on.wait(60)
+                    return body[len(body) // 2:]
+                return body
+
+            def finish(self):
+                with harness.contextlib.suppress(OSError):
+                    super().finish()
+
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_):
+                pass  # a client that goes away in the middle is what this is for
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.address = "127.0.0.1:" + str(self.server.server_port)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.go_on.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_pull_whose_caller_goes_away_ends(keeper, kubelet):
+    """As of a pod that is deleted, or a kubelet that is restarted: unless another waits for the same."""
+    registry = SlowRegistry()
+    try:
+        def begin():
+            request = c.pb.PullImageRequest(image=c.pb.ImageSpec(image=registry.address + "/a/b:v1"))
+            return kubelet.images.PullImage.future(request, timeout=60)
+        staging = keeper.root + "/image/staging"
+        first = begin()
+        assert registry.asked.wait(30)
+        harness.wait_for(lambda: os.listdir(staging), "the layer to arrive in staging")
+        first.cancel()
+        began = time.monotonic()
+        harness.wait_for(lambda: not os.listdir(staging), "the cancelled pull to clean up")
+        assert time.monotonic() - began < 5, "it was not the pull's own timeout"
+        registry.asked.clear()
+        first, second = begin(), begin()
+        assert registry.asked.wait(30)
+        first.cancel()
+        registry.go_on.set()
+        assert second.result().image_ref.startswith("sha256:")
+        keeper.fluyt("rmi", registry.address + "/a/b:v1")
+    finally:
+        registry.close()
 
 
 def test_what_the_registry_says_to_people(engine, tmp_path):
