@@ -33,6 +33,7 @@ Result<std::function<void()>> Store::prepare(StoreChange change) {
       .verify = std::move(change.verify),
       .keep_blobs = change.keep_blobs,
       .parallel_fetches = std::max<size_t>(change.parallel_fetches, 1),
+      .max_fetches = change.max_fetches,
       .registry =
           make_registry(std::move(change.credentials), change.certs_dir, change.auth_file)});
   return std::function<void()>([this, next, form = change.layer_form, driver = change.root_driver,

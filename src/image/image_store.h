@@ -92,6 +92,7 @@ struct StoreOptions {
   std::string certs_dir;        // hosts.toml files, one folder a registry host (containerd's form)
   std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time
+  size_t max_fetches = 8;       // of all pulls together; each has one whatever the others do
   LayerForm layer_form = LayerForm::kDirectory;   // of new layers
   RootDriver root_driver = RootDriver::kOverlay;  // of new roots
   registry::HttpTimeouts timeouts;

@@ -111,8 +111,9 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
   }
   const auto infos = FLUYT_TRY([&] {
     const Syncer::Writing writing(*syncer_);
-    return fetches_.fetch_all(source, wanted_of(plan, how.keep_blobs), now()->parallel_fetches,
-                              progress, stop);
+    const auto settings = now();
+    return fetches_.fetch_all(source, wanted_of(plan, how.keep_blobs),
+                              {settings->parallel_fetches, settings->max_fetches}, progress, stop);
   }());
   {
     // Makes what the chain needs above its layers now rather than at the first container, and

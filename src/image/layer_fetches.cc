@@ -115,7 +115,35 @@ Result<std::optional<LayerInfo>> LayerFetches::wait_for(Flight& flight, const Wa
   return flight.info;
 }
 
-Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& wanted,
+void LayerFetches::Place::take() {
+  const std::lock_guard<std::mutex> lock(fetches_.mutex_);
+  if (!taken_) ++fetches_.places_taken_;
+  taken_ = true;
+}
+
+bool LayerFetches::Place::wait(size_t most, const std::function<bool()>& is_over) {
+  std::unique_lock<std::mutex> lock(fetches_.mutex_);
+  while (!is_over()) {
+    if (fetches_.places_taken_ < most) {
+      ++fetches_.places_taken_;
+      return taken_ = true;
+    }
+    fetches_.landed_.wait_for(lock, kLookEvery);
+  }
+  return false;
+}
+
+void LayerFetches::Place::leave() {
+  {
+    const std::lock_guard<std::mutex> lock(fetches_.mutex_);
+    if (!taken_) return;
+    --fetches_.places_taken_;
+    taken_ = false;
+  }
+  fetches_.landed_.notify_all();
+}
+
+Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& wanted, Place& place,
                                        const ProgressSink& progress,
                                        const std::atomic<bool>& stop) {
   while (true) {
@@ -130,11 +158,13 @@ Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& want
       flight = slot;
     }
     if (!is_mine) {
+      place.leave();
       // Another pull's failure is its own (its registry, its credentials, its cancellation).
       auto landed = FLUYT_TRY(wait_for(*flight, wanted, progress, stop));
       if (landed.has_value() && !FLUYT_TRY(lacks_blob(wanted))) return std::move(*landed);
       continue;
     }
+    place.take();
     auto result = fly(*flight, source, wanted, progress, stop);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -149,7 +179,7 @@ Result<LayerInfo> LayerFetches::ensure(ContentSource& source, const Wanted& want
 
 Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
                                                        const std::vector<Wanted>& wanted,
-                                                       size_t parallel,
+                                                       const FetchBounds& bounds,
                                                        const ProgressSink& progress,
                                                        std::atomic<bool>& stop) {
   // The largest first: it decides how long the whole takes.
@@ -164,15 +194,23 @@ Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
   std::optional<Error> first_error;
   std::mutex mutex;  // of first_error and next
   size_t next = 0;
-  const auto work = [&] {
+  const auto is_over = [&] {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return next == order.size() || first_error.has_value();
+  };
+  enum class Worker { kFirst, kFurther };
+  const auto work = [&](Worker worker) {
     while (true) {
+      // Before a layer is taken: the first, who waits for no place, goes on with it meanwhile.
+      Place place(*this);
+      if (worker == Worker::kFurther && !place.wait(bounds.of_all, is_over)) return;
       size_t mine = 0;
       {
         const std::lock_guard<std::mutex> lock(mutex);
         if (next == order.size() || first_error.has_value()) return;
         mine = order[next++];
       }
-      auto result = ensure(source, wanted[mine], progress, stop);
+      auto result = ensure(source, wanted[mine], place, progress, stop);
       if (result.ok()) {
         infos[mine] = std::move(*result);
         continue;
@@ -184,8 +222,10 @@ Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
     }
   };
   std::vector<std::thread> threads;
-  for (size_t i = 1; i < std::min(parallel, wanted.size()); ++i) threads.emplace_back(work);
-  work();
+  for (size_t i = 1; i < std::min(bounds.of_pull, wanted.size()); ++i) {
+    threads.emplace_back(work, Worker::kFurther);
+  }
+  work(Worker::kFirst);
   for (std::thread& thread : threads) thread.join();
   if (first_error.has_value()) return std::move(*first_error);
   std::vector<LayerInfo> out;

@@ -21,6 +21,12 @@ namespace fluyt::image {
 
 using ProgressSink = std::function<void(const LayerProgress&)>;
 
+/// How many layers are fetched at a time.
+struct FetchBounds {
+  size_t of_pull = 3;
+  size_t of_all = 8;  // pulls together; each has one whatever the others do
+};
+
 /// Layers on their way into the layer store, each fetched once however many pulls want it.
 /// Thread-safe.
 class LayerFetches {
@@ -32,10 +38,10 @@ class LayerFetches {
     oci::Digest diff_id;
     bool keep_blob = false;  // the bytes as they come are kept, too
   };
-  /// Sees to it that all are in the store, `parallel` at a time, the largest first. The first
-  /// failure sets `stop`, which ends the others, and is returned. Who pinned the layers keeps them.
+  /// Sees to it that all are in the store, the largest first. The first failure sets `stop`, which
+  /// ends the others, and is returned. Who pinned the layers keeps them.
   Result<std::vector<LayerInfo>> fetch_all(ContentSource& source, const std::vector<Wanted>& wanted,
-                                           size_t parallel, const ProgressSink& progress,
+                                           const FetchBounds& bounds, const ProgressSink& progress,
                                            std::atomic<bool>& stop);
 
  private:
@@ -44,7 +50,23 @@ class LayerFetches {
     std::optional<LayerInfo> info;  // nothing when it failed
     std::atomic<uint64_t> bytes{0};
   };
-  Result<LayerInfo> ensure(ContentSource& source, const Wanted& wanted,
+  /// One of the fetches at a time; who waits for another's has none.
+  class Place {
+   public:
+    explicit Place(LayerFetches& fetches) : fetches_(fetches) {}
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    ~Place() { leave(); }
+    void take();  // at once
+    /// When fewer than `most` are taken; false when `is_over` before.
+    bool wait(size_t most, const std::function<bool()>& is_over);
+    void leave();
+
+   private:
+    LayerFetches& fetches_;
+    bool taken_ = false;
+  };
+  Result<LayerInfo> ensure(ContentSource& source, const Wanted& wanted, Place& place,
                            const ProgressSink& progress, const std::atomic<bool>& stop);
   /// Nothing when that flight failed: the caller tries by itself.
   Result<std::optional<LayerInfo>> wait_for(Flight& flight, const Wanted& wanted,
@@ -63,6 +85,7 @@ class LayerFetches {
   const BlobStore& blobs_;
   std::mutex mutex_;
   std::condition_variable landed_;
+  size_t places_taken_ = 0;
   std::map<oci::Digest, std::shared_ptr<Flight>> flights_;  // by diff id
 };
 

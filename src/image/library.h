@@ -108,6 +108,7 @@ struct StoreChange {
   RootDriver root_driver = RootDriver::kOverlay;
   std::string unpack_program;
   size_t parallel_fetches = 3;
+  size_t max_fetches = 8;
   std::vector<std::string> pinned;  // see keep_pinned()
 };
 

@@ -83,6 +83,7 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
           .verify = options_.verify,
           .keep_blobs = options_.keep_blobs,
           .parallel_fetches = options_.parallel_fetches,
+          .max_fetches = options_.max_fetches,
           .registry =
               make_registry(options_.credentials, options_.certs_dir, options_.auth_file)})),
       fetches_(*layers_, blobs_) {

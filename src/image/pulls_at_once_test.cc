@@ -7,6 +7,7 @@
 #include <chrono>
 #include <csignal>
 #include <memory>
+#include <set>
 #include <thread>
 
 #include "base/strings.h"
@@ -34,12 +35,15 @@ class PullsAtOnce : public ::testing::Test {
     folder_ = std::make_unique<sys::TempDir>(sys::TempDir::create().value());
     fake_ = FakeRegistry::start().value();
     const std::string self = sys::read_link(sys::kCwd, "/proc/self/exe").value();
-    store_ = ImageStore::open(
-                 {.root = folder_->path() + "/store",
-                  .certs_dir = folder_->path() + "/certs",
-                  .unpack_program = self.substr(0, self.rfind("/test/")) + "/bin/fluyt-unpack"},
-                 logger_)
-                 .value();
+    options_ = {.root = folder_->path() + "/store",
+                .certs_dir = folder_->path() + "/certs",
+                .unpack_program = self.substr(0, self.rfind("/test/")) + "/bin/fluyt-unpack"};
+    store_ = ImageStore::open(options_, logger_).value();
+  }
+  void set_max_fetches(size_t count) {
+    store_.reset();
+    options_.max_fetches = count;
+    store_ = ImageStore::open(options_, logger_).value();
   }
   std::string name(const std::string& tag) const { return cat(fake_->host(), "/", tag); }
   Result<Image> pull(const std::string& tag, const PullOptions& options = {}) {
@@ -73,6 +77,7 @@ class PullsAtOnce : public ::testing::Test {
               "root:x:0:0::/:/bin/sh\n");
   }
 
+  StoreOptions options_;
   NullLogger logger_;
   std::unique_ptr<sys::TempDir> folder_;
   std::unique_ptr<FakeRegistry> fake_;
@@ -130,6 +135,68 @@ TEST_F(PullsAtOnce, OneOfTwoCallersMayLeave) {
   ASSERT_TRUE(stayed->ok()) << stayed->error().message();
   EXPECT_EQ(fetches(maker.layers()[1]), 1U);
   expect_whole((*stayed)->id, "box");
+}
+
+// Each layer is an unpacker with its memory and its processor.
+TEST_F(PullsAtOnce, FetchNoMoreLayersTogetherThanTheNodeMay) {
+  constexpr size_t kPulls = 3;
+  constexpr size_t kMost = 2;
+  set_max_fetches(kMost);
+  std::atomic<size_t> under_way{0};
+  std::atomic<size_t> most{0};
+  std::set<std::string> configs;
+  for (size_t i = 0; i < kPulls; ++i) {
+    ImageMaker maker;
+    for (int layer = 0; layer < 5; ++layer) {
+      maker.add_layer({{"etc/", ""}, {cat("etc/", i, "-", layer), "x"}});
+    }
+    maker.serve(*fake_, cat("a/", i), "v1");
+    configs.insert(maker.image_id());
+  }
+  fake_->set_hook([&](const FakeRegistry::Request& request) -> std::optional<Reply> {
+    const std::string name = request.target.substr(request.target.rfind('/') + 1);
+    if (request.target.find("/blobs/") == std::string::npos || configs.contains(name)) {
+      return std::nullopt;
+    }
+    const size_t now = ++under_way;
+    size_t known = most;
+    while (now > known && !most.compare_exchange_weak(known, now)) {
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));  // so that too many would meet
+    --under_way;
+    return std::nullopt;
+  });
+  std::atomic<size_t> good{0};
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < kPulls; ++i) {
+    threads.emplace_back([&, i] { good += pull(cat("a/", i, ":v1")).ok() ? 1 : 0; });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, kPulls);
+  EXPECT_LE(most, kMost + kPulls) << "one of each, and of further ones what the node may";
+}
+
+TEST_F(PullsAtOnce, OneHasAFetchWhateverTheOthersHave) {
+  set_max_fetches(1);
+  const ImageMaker slow = image("slow");
+  slow.serve(*fake_, "a/slow", "v1");
+  ImageMaker quick;
+  quick.add_layer({{"etc/", ""}, {"etc/quick", "x"}});
+  quick.serve(*fake_, "a/quick", "v1");
+  std::atomic<bool> fetching{false};
+  std::atomic<bool> may_end{false};
+  fake_->set_hook([&](const FakeRegistry::Request& request) -> std::optional<Reply> {
+    if (!request.target.starts_with("/v2/a/slow/blobs/")) return std::nullopt;
+    if (request.target.ends_with(slow.image_id())) return std::nullopt;
+    fetching = true;
+    while (!may_end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return std::nullopt;
+  });
+  std::thread first([&] { EXPECT_TRUE(pull("a/slow:v1").ok()); });
+  while (!fetching) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  EXPECT_TRUE(pull("a/quick:v1").ok());
+  may_end = true;
+  first.join();
 }
 
 TEST_F(PullsAtOnce, RemovalsInBetweenLeaveItWholeOrGone) {

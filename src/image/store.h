@@ -243,6 +243,7 @@ class Store final : public ImageStore, public Library {
     policy::VerifyOptions verify;
     KeepBlobs keep_blobs = KeepBlobs::kPushable;
     size_t parallel_fetches = 3;
+    size_t max_fetches = 8;
     std::shared_ptr<registry::Registry> registry;
   };
   std::shared_ptr<const Settings> now() const { return *settings_.lock(); }

@@ -442,7 +442,7 @@ class Store::Verification {
                                .digest = layer.blob_digest,
                                .size = static_cast<int64_t>(layer.blob_bytes)};
     std::atomic<bool> stop{false};
-    auto infos = FLUYT_TRY(fetches.fetch_all(source, {{blob, layer.diff_id}}, 1, {}, stop));
+    auto infos = FLUYT_TRY(fetches.fetch_all(source, {{blob, layer.diff_id}}, {}, {}, stop));
     return std::move(infos.front());
   }
 

@@ -49,6 +49,7 @@ Result<image::StoreOptions> store_options(const Settings& settings) {
   options.certs_dir = settings.certs_dir;
   options.unpack_program = settings.unpack_program;
   options.parallel_fetches = settings.parallel_fetches;
+  options.max_fetches = settings.max_fetches;
   options.layer_form = settings.layer_form;
   options.root_driver = settings.root_driver;
   options.keep_blobs = settings.keep_blobs;
@@ -70,6 +71,7 @@ Result<image::StoreChange> store_change(const Settings& settings) {
   change.root_driver = settings.root_driver;
   change.unpack_program = settings.unpack_program;
   change.parallel_fetches = settings.parallel_fetches;
+  change.max_fetches = settings.max_fetches;
   change.pinned = settings.pinned_images;
   return change;
 }

@@ -35,6 +35,7 @@ const std::map<std::string, std::string>& others() {
       {"network.builtin", "false"},
       {"image.certs_dir", "\"/x\""},
       {"image.parallel_fetches", "7"},
+      {"image.max_fetches", "7"},
       {"image.keep_blobs", "\"always\""},
       {"image.layer_form", "\"erofs\""},
       {"image.root_driver", "\"copy\""},

@@ -104,6 +104,10 @@ std::vector<Key> image_keys() {
       {.name = "image.parallel_fetches",
        .doc = "Layers of one pull that are fetched at a time: 1 to 64.",
        .field = field(FLUYT_AT(parallel_fetches), count(1, kMostFetches))},
+      {.name = "image.max_fetches",
+       .doc = "Layers of all pulls together that are fetched and unpacked at a time: 1 to 64. The\n"
+              "first of each pull waits for no other pull's.",
+       .field = field(FLUYT_AT(max_fetches), count(1, kMostFetches))},
       {.name = "image.keep_blobs",
        .doc = "Which compressed layers are kept beside their trees, without which an image cannot\n"
               "be pushed or saved: \"never\", \"pushable\" (of what was imported, or pulled by\n"

@@ -31,6 +31,7 @@ struct Settings {
   std::string cgroup_parent;          // empty: the driver's default
   std::string monitor_cgroup_parent;  // the same
   size_t parallel_fetches = 3;
+  size_t max_fetches = 8;
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
   image::LayerForm layer_form = image::LayerForm::kDirectory;
   image::RootDriver root_driver = image::RootDriver::kOverlay;
