@@ -6,8 +6,9 @@
 //
 //   floor run ROOTFS NAME COMMAND...   a container in the cgroup /bench/NAME
 //   floor hold ROOTFS NAME COMMAND...  the same, not waited for: prints the pid, for exec
-//   floor exec PID NAME COMMAND...     one more process in it: cgroup joins, setns by pidfd, fork,
-//   execve floor gone NAME                    removes the cgroups that hold left
+//   floor exec PID NAME COMMAND...     one more process in it: cgroup joins, setns by pidfd, fork
+//                                      and execve
+//   floor gone NAME                    removes the cgroups that hold left
 //
 // bench/run.py compares what the program inside sees with what it sees under the runtimes.
 

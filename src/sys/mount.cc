@@ -59,7 +59,7 @@ Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay,
 
 }  // namespace
 
-Error FsContext::explain(int errno_value, std::string call) const {
+Error FsContext::explain(int errno_value, const std::string& call) const {
   // The context's descriptor is also its log: one line a read, "e overlay: ...", ENODATA at the
   // end.
   std::string said;

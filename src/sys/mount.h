@@ -38,7 +38,7 @@ class FsContext {
 
  private:
   FsContext(Fd fd, std::string type) : fd_(std::move(fd)), type_(std::move(type)) {}
-  Error explain(int errno_value, std::string call) const;
+  Error explain(int errno_value, const std::string& call) const;
   Fd fd_;
   std::string type_;
 };
