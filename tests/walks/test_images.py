@@ -235,6 +235,32 @@ def test_damage_is_found_and_mended(engine, app):
     assert engine.fluyt("image", "verify", app).stdout.endswith("all is well\n")
 
 
+def test_damage_of_what_a_kubelet_pulled_is_found_and_mended(engine, cri, registry):
+    """No blob of it is here: sizes and times are right, and its manifest tells."""
+    image = images.Image([images.layer([images.Entry("data", data=os.urandom(3000)), images.Entry("whole", data=b"whole")])], {})
+    images.push(image, registry.address, "walk/pulled", "1")
+    name = registry.address + "/walk/pulled:1"
+    cri.pull(name)
+    try:
+        layer = json.loads(engine.fluyt("inspect", name).stdout)["layers"][0]["diffId"].split(":")[1]
+        file = f"{engine.root}/image/layers/{layer}/fs/data"
+        before = os.stat(file)
+        with open(file, "r+b") as damaged:
+            damaged.seek(2000)
+            byte = damaged.read(1)[0]
+            damaged.seek(2000)
+            damaged.write(bytes([byte ^ 1]))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        found = engine.fluyt("image", "verify", name, check=False)
+        assert found.returncode == 1
+        assert '"/data" has other content' in found.stdout and "whole" not in found.stdout
+        mended = engine.fluyt("image", "verify", "--repair", name)
+        assert "mended: fetched and unpacked again" in mended.stdout
+        assert engine.fluyt("image", "verify", name).stdout.endswith("1 layer compared, 0 counted; all is well\n")
+    finally:
+        engine.fluyt("rmi", name)
+
+
 def test_a_lost_catalogue_comes_back(engine, app):
     before = engine.fluyt("images", "--no-trunc").stdout
     for damage in ("remove", "zero", "cut"):
