@@ -2,7 +2,7 @@
 the guest kernel neither crashes nor hangs, keeps no descriptor and no memory of what has ended, ends when it is told to, and a sandbox
 beside it notices nothing. As root, at low priority, within cgroups of its own.
 
-usage: fuzz.py SECONDS [--build FOLDER] [--seed N] [--workers N] [--round SECONDS] [--calls]"""
+usage: fuzz.py SECONDS [--build FOLDER [--guest FOLDER]] [--seed N] [--workers N] [--round SECONDS] [--calls]"""
 
 import argparse
 import collections
@@ -132,7 +132,7 @@ class Round:
         root = f"{self.folder}/root-{self.seed}"
         for name in ("bin", "tmp", "etc", "w", "proc", "dev", "sys"):
             os.makedirs(f"{root}/{name}")
-        shutil.copy(os.path.join(self.options.build, "guest", "guest_fuzz"), root + "/bin/guest_fuzz")
+        shutil.copy(os.path.join(self.options.guest or self.options.build, "guest", "guest_fuzz"), root + "/bin/guest_fuzz")
         group = Cgroup(f"fluyt-fuzz-{os.getpid()}-{self.seed}")
         with open(f"{self.folder}/errors-{self.seed}", "wb+") as errors:
             program = subprocess.Popen([self.rung, "do", "--root", root, "--pids", str(TASKS), "--", "/bin/guest_fuzz", str(self.seed), str(seconds),
@@ -203,6 +203,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("seconds", type=int)
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"))
+    parser.add_argument("--guest", help="the build that the guest is taken from, which has to be static (default: the same)")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1000000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--round", type=int, default=60)

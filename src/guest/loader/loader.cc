@@ -175,7 +175,7 @@ class StackWriter {
   ErrnoOr<uint64_t> push(std::span<const std::byte> data) {
     if (data.size() > at_) return Errno(E2BIG);
     at_ -= data.size();
-    std::memcpy(bytes_.data() + at_, data.data(), data.size());
+    std::copy(data.begin(), data.end(), bytes_.begin() + static_cast<ptrdiff_t>(at_));
     return address();
   }
   ErrnoOr<uint64_t> push_text(const std::string& text) {
