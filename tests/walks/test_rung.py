@@ -173,6 +173,46 @@ def test_ash_job_control_on_a_terminal(root):
     os.close(fd)
 
 
+STREAMS = """echo one; echo two > /dev/stdout; echo three; echo four >> /dev/stdout; cat /dev/stdin; echo five > /proc/self/fd/1
+echo six > /dev/stderr; echo seven > /dev/fd/2; stat -L -c %F /dev/stdin; test -p /dev/stdout && echo piped; exec 3<> /dev/stdout; echo eight >&3"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_standard_streams_of_the_hosts_are_opened_again(kind, tmp_path):
+    said = []
+    for name, words in (("native", ["/bin/sh", "-c", STREAMS]), ("inside", [RUNG, "do", "--", "/bin/sh", "-c", STREAMS])):
+        if kind == "pipe":
+            done = subprocess.run(words, input="in\n", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, check=True)
+            said.append((done.stdout, done.stderr))
+            continue
+        files = [str(tmp_path / f"{name}-{which}") for which in ("in", "out", "err")]
+        with open(files[0], "w", encoding="ascii") as file:
+            file.write("in\n")
+        with open(files[0], encoding="ascii") as given, open(files[1], "w", encoding="ascii") as out_file, open(files[2], "w", encoding="ascii") as error:
+            subprocess.run(words, stdin=given, stdout=out_file, stderr=error, timeout=LIMIT_S, check=True)
+        texts = []
+        for path in files[1:]:
+            with open(path, encoding="ascii") as file:
+                texts.append(file.read())
+        said.append(tuple(texts))
+    assert said[0] == said[1] and ("in\n" in said[0][0] or kind == "file") and "seven\n" in said[0][1], said
+
+
+def test_readers_of_one_pipe_of_the_hosts_end_when_they_are_killed():
+    """A byte for three who wait: one has it, and the others hear of what ends them."""
+    script = ("exec 3<&0; all=; for i in 1 2 3; do cat <&3 > /dev/null & all=\"$all $!\"; done; echo up; sleep 1;"
+              " kill -9 $all; wait; echo ended")
+    held, end = os.pipe()
+    with subprocess.Popen([RUNG, "do", "--", "/bin/sh", "-c", script], stdin=held, stdout=subprocess.PIPE, text=True) as guest:
+        os.close(held)
+        assert guest.stdout.readline() == "up\n"
+        while not select.select([guest.stdout], [], [], 0.001)[0] and guest.poll() is None and os.write(end, b"x") == 1:
+            pass
+        assert guest.stdout.readline() == "ended\n"
+        os.close(end)
+        assert guest.wait(LIMIT_S) == 0
+
+
 def test_bash_and_coreutils():
     script = """
       shopt -s extglob; a=(1 2 3); echo ${#a[@]} ${a[@]/2/x} $BASHPID

@@ -181,6 +181,16 @@ def test_a_signal_to_the_keeper_is_the_programs(box):
     harness.wait_for(lambda: os.path.exists(box.rootfs + "/tmp/told"), "the trap")
 
 
+def test_standard_streams_are_opened_again(box):
+    for user in (0, 1000):
+        box.config["process"]["user"] = {"uid": user, "gid": user}
+        assert box.once("sh", "-c", "echo out > /dev/stdout; echo more >> /proc/self/fd/1; echo err > /dev/stderr") == (0, "out\nmore\n", "err\n")
+        box.start("sh", "-c", "echo up > /dev/stdout; exec sleep 1000", name=f"of{user}", out=box.bundle + "/out")
+        harness.wait_for(lambda: text_of(box.bundle + "/out") == "up\n", "the program's first line")
+        assert box.done("exec", f"of{user}", "sh", "-c", "echo there > /dev/stdout; echo again >> /dev/stderr") == "there\n"
+        box.done("delete", "--force", f"of{user}")
+
+
 def test_exec_as_another_user(box):
     box.start()
     assert box.done("exec", "-u", "1000:1000", "one", "id").startswith("uid=1000")

@@ -94,88 +94,130 @@ class ControllingTerminal final : public File {
   }
 };
 
+/// A stream of the host's: what all who have it open, or open it by its name in /proc, read and
+/// write.
+struct HostSource {
+  HostSource(sys::Fd of_host, std::shared_ptr<host::Poller> by, std::shared_ptr<Terminal> on,
+             const Stat& found, uint32_t owner_uid)
+      : fd(std::move(of_host)),
+        poller(std::move(by)),
+        terminal(std::move(on)),
+        regular(S_ISREG(found.mode)),
+        shown(found) {
+    shown.uid = owner_uid;
+    if (terminal) {
+      shown.mode = S_IFCHR | 0620;
+      shown.rdev = make_device(5, 1);
+    } else if (!regular) {
+      shown.mode = (found.mode & S_IFMT) | 0600;
+    }
+  }
+  HostSource(const HostSource&) = delete;
+  HostSource& operator=(const HostSource&) = delete;
+  ~HostSource() { poller->forget(fd); }
+
+  /// EAGAIN: nothing is there, or no room. One at a time: where the host can only be asked whether
+  /// a call would wait, the answer holds for one.
+  ErrnoOr<size_t> read_now(std::span<std::byte> to) {
+    std::lock_guard lock(mutex);
+    return host::read_now(fd, to);
+  }
+  ErrnoOr<size_t> write_now(std::span<const std::byte> from) {
+    std::lock_guard lock(mutex);
+    return host::write_now(fd, from);
+  }
+
+  const sys::Fd fd;
+  const std::shared_ptr<host::Poller> poller;
+  const std::shared_ptr<Terminal> terminal;  // null: it is none
+  const bool regular;
+  Stat shown;
+  WaitQueue queue;
+
+ private:
+  std::mutex mutex;
+};
+using HostSourcePtr = std::shared_ptr<HostSource>;
+
 class HostStream final : public File {
  public:
-  HostStream(InodePtr inode, int flags, sys::Fd fd, std::shared_ptr<host::Poller> poller,
-             std::shared_ptr<Terminal> terminal, bool regular)
-      : File(nullptr, std::move(inode), flags),
-        fd_(std::move(fd)),
-        poller_(std::move(poller)),
-        terminal_(std::move(terminal)),
-        regular_(regular) {}
-  ~HostStream() override { poller_->forget(fd_); }
+  /// Whether its position in a regular file is that of the host's descriptor, which the host's
+  /// processes may share, or of its own.
+  enum class Position : uint8_t { kOfHost, kOwn };
+  HostStream(InodePtr inode, int flags, HostSourcePtr source, Position kept)
+      : File(nullptr, std::move(inode), flags), source_(std::move(source)), kept_(kept) {}
 
   ErrnoOr<size_t> read(Caller& caller, std::span<std::byte> to, int64_t* offset) override {
-    if (regular_) {
-      const size_t done = GUEST_TRY(host::read_at(fd_, to, *offset));
-      *offset += static_cast<int64_t>(done);
-      return done;
+    if (source_->regular) return read_file(to, offset);
+    if (source_->terminal && caller.job != nullptr)
+      GUEST_TRY(may_use(*source_->terminal, *caller.job, SIGTTIN));
+    for (;;) {
+      const ErrnoOr<size_t> done = source_->read_now(to);
+      if (done.ok() || done.error().value() != EAGAIN || nonblocking()) return done;
+      GUEST_TRY(wait(caller, POLLIN));
     }
-    if (terminal_ && caller.job != nullptr) GUEST_TRY(may_use(*terminal_, *caller.job, SIGTTIN));
-    GUEST_TRY(wait(caller, POLLIN));
-    return host::read(fd_, to);
   }
   ErrnoOr<size_t> write(Caller& caller, std::span<const std::byte> from, int64_t* offset) override {
-    if (regular_) {
-      const size_t done = GUEST_TRY(host::write(fd_, from));
-      *offset = GUEST_TRY(host::seek(fd_, 0, SEEK_CUR));
-      return done;
-    }
-    if (terminal_ && caller.job != nullptr) {
+    if (source_->regular) return write_file(from, offset);
+    if (source_->terminal && caller.job != nullptr) {
       termios settings{};
-      if (host::terminal_control(fd_, TCGETS, &settings).ok() && (settings.c_lflag & TOSTOP) != 0)
-        GUEST_TRY(may_use(*terminal_, *caller.job, SIGTTOU));
+      if (host::terminal_control(source_->fd, TCGETS, &settings).ok() &&
+          (settings.c_lflag & TOSTOP) != 0)
+        GUEST_TRY(may_use(*source_->terminal, *caller.job, SIGTTOU));
     }
-    GUEST_TRY(wait(caller, POLLOUT));
-    // What a pipe of the host has no room for must not hold us up beyond the guest's signals.
+    // What a pipe takes whole or not at all.
     constexpr size_t kStep = 4096;
     size_t done = 0;
     while (done < from.size()) {
       const size_t step = std::min(kStep, from.size() - done);
-      const ErrnoOr<size_t> written = host::write(fd_, from.subspan(done, step));
-      if (!written.ok()) return done != 0 ? ErrnoOr<size_t>(done) : written.error();
-      done += written.value();
-      if (done == from.size() || nonblocking()) break;
-      const Errno waited = wait(caller, POLLOUT);
-      if (!waited.ok()) return done;
+      const ErrnoOr<size_t> written = source_->write_now(from.subspan(done, step));
+      if (written.ok()) {
+        done += written.value();
+        continue;
+      }
+      const bool waits = written.error().value() == EAGAIN && !nonblocking();
+      const Errno failed = waits ? wait(caller, POLLOUT) : written.error();
+      if (!failed.ok()) return done != 0 ? ErrnoOr<size_t>(done) : failed;
     }
     return done;
   }
-  bool seekable() const override { return regular_; }
+  bool seekable() const override { return source_->regular; }
   ErrnoOr<int64_t> seek(int64_t offset, int whence) override {
-    if (!regular_) return Errno(ESPIPE);
-    const Stat stat = GUEST_TRY(host::stat(fd_));
+    if (!source_->regular) return Errno(ESPIPE);
+    if (kept_ == Position::kOfHost) {
+      position = GUEST_TRY(host::seek(source_->fd, offset, whence));
+      return position;
+    }
+    const Stat stat = GUEST_TRY(host::stat(source_->fd));
     return seek_within(offset, whence, stat.size);
   }
-  ErrnoOr<Stat> stat() override {
-    if (!regular_) return inode()->stat();
-    return host::stat(fd_);
-  }
   uint32_t ready(uint32_t wanted) override {
-    const uint32_t now = host::ready(fd_, wanted | POLLIN | POLLOUT);
+    const uint32_t now = host::ready(source_->fd, wanted | POLLIN | POLLOUT);
     if ((now & (wanted | POLLERR | POLLHUP)) == 0)
-      poller_->watch(fd_, wanted & (POLLIN | POLLOUT), queue_);
+      source_->poller->watch(source_->fd, wanted & (POLLIN | POLLOUT), source_->queue);
     return now;
   }
-  WaitQueue* queue() override { return regular_ ? nullptr : &queue_; }
-  Errno truncate(int64_t size) override { return host::truncate(fd_, size); }
-  std::string describe() const override { return terminal_ ? "/dev/console" : "pipe:[1]"; }
+  WaitQueue* queue() override { return source_->regular ? nullptr : &source_->queue; }
+  Errno truncate(int64_t size) override { return host::truncate(source_->fd, size); }
+  std::string describe() const override {
+    return source_->terminal ? "/dev/console" : source_->regular ? "/dev/file" : "pipe:[1]";
+  }
 
   ErrnoOr<uint64_t> ioctl(Caller& caller, uint32_t request, uint64_t argument) override {
     if (request == FIONREAD) {
       int count = 0;
-      GUEST_TRY(host::terminal_control(fd_, FIONREAD, &count));
+      GUEST_TRY(host::terminal_control(source_->fd, FIONREAD, &count));
       GUEST_TRY(copy_out(caller, argument, count));
       return uint64_t{0};
     }
-    if (!terminal_) return Errno(ENOTTY);
+    if (!source_->terminal) return Errno(ENOTTY);
     ErrnoOr<uint64_t> jobs =
-        control_jobs(terminal_, TerminalSide::kSlave, caller, *this, request, argument);
+        control_jobs(source_->terminal, TerminalSide::kSlave, caller, *this, request, argument);
     if (jobs.ok() || jobs.error().value() != kNoSuchRequest) return jobs;
     switch (request) {
       case TCGETS: {
         std::byte settings[64] = {};  // the kernel's structure is shorter than the library's
-        GUEST_TRY(host::terminal_control(fd_, TCGETS, settings));
+        GUEST_TRY(host::terminal_control(source_->fd, TCGETS, settings));
         constexpr size_t kKernelSize = 36;
         if (caller.memory->write(argument, std::span(settings, kKernelSize)) != kKernelSize)
           return Errno(EFAULT);
@@ -188,20 +230,20 @@ class HostStream final : public File {
         constexpr size_t kKernelSize = 36;
         if (caller.memory->read(argument, std::span(settings, kKernelSize)) != kKernelSize)
           return Errno(EFAULT);
-        if (caller.job != nullptr) GUEST_TRY(may_use(*terminal_, *caller.job, SIGTTOU));
-        GUEST_TRY(host::terminal_control(fd_, request, settings));
+        if (caller.job != nullptr) GUEST_TRY(may_use(*source_->terminal, *caller.job, SIGTTOU));
+        GUEST_TRY(host::terminal_control(source_->fd, request, settings));
         return uint64_t{0};
       }
       case TIOCGWINSZ: {
         winsize size{};
-        GUEST_TRY(host::terminal_control(fd_, TIOCGWINSZ, &size));
+        GUEST_TRY(host::terminal_control(source_->fd, TIOCGWINSZ, &size));
         GUEST_TRY(copy_out(caller, argument, size));
         return uint64_t{0};
       }
       case TIOCSWINSZ: {
         winsize size{};
         GUEST_TRY(copy_in(caller, argument, size));
-        GUEST_TRY(host::terminal_control(fd_, TIOCSWINSZ, &size));
+        GUEST_TRY(host::terminal_control(source_->fd, TIOCSWINSZ, &size));
         return uint64_t{0};
       }
       default:
@@ -210,21 +252,72 @@ class HostStream final : public File {
   }
 
  private:
+  ErrnoOr<size_t> read_file(std::span<std::byte> to, int64_t* offset) {
+    const sys::Fd& fd = source_->fd;
+    if (kept_ == Position::kOfHost && offset == &position) {
+      const size_t done = GUEST_TRY(host::read(fd, to));
+      *offset = GUEST_TRY(host::seek(fd, 0, SEEK_CUR));
+      return done;
+    }
+    const size_t done = GUEST_TRY(host::read_at(fd, to, *offset));
+    *offset += static_cast<int64_t>(done);
+    return done;
+  }
+  ErrnoOr<size_t> write_file(std::span<const std::byte> from, int64_t* offset) {
+    const sys::Fd& fd = source_->fd;
+    if (kept_ == Position::kOfHost && offset == &position) {
+      const size_t done = GUEST_TRY(host::write(fd, from));
+      *offset = GUEST_TRY(host::seek(fd, 0, SEEK_CUR));
+      return done;
+    }
+    if (appending()) {
+      const size_t done = GUEST_TRY(host::append_apart(fd, from));
+      const Stat now = GUEST_TRY(host::stat(fd));
+      *offset = now.size;
+      return done;
+    }
+    const size_t done = GUEST_TRY(host::write_at(fd, from, *offset));
+    *offset += static_cast<int64_t>(done);
+    return done;
+  }
   Errno wait(Caller& caller, uint32_t events) {
-    if (nonblocking() && (host::ready(fd_, events) & (events | POLLHUP | POLLERR)) == 0)
-      return Errno(EAGAIN);
-    return wait_until(queue_, caller.sleeper, {}, [&] {
-      if ((host::ready(fd_, events) & (events | POLLHUP | POLLERR)) != 0) return true;
-      poller_->watch(fd_, events, queue_);
+    return wait_until(source_->queue, caller.sleeper, {}, [&] {
+      if ((host::ready(source_->fd, events) & (events | POLLHUP | POLLERR)) != 0) return true;
+      source_->poller->watch(source_->fd, events, source_->queue);
       return false;
     });
   }
 
-  sys::Fd fd_;
-  std::shared_ptr<host::Poller> poller_;
-  std::shared_ptr<Terminal> terminal_;
-  bool regular_;
-  WaitQueue queue_;
+  HostSourcePtr source_;
+  Position kept_;
+};
+
+/// What /dev/stdout and /proc/self/fd lead to.
+class HostStreamInode final : public Inode {
+ public:
+  explicit HostStreamInode(HostSourcePtr source) : source_(std::move(source)) {}
+  uint32_t type() const override { return source_->shown.mode & S_IFMT; }
+  ErrnoOr<Stat> stat() override {
+    Stat out = source_->shown;
+    if (source_->regular) {
+      out = GUEST_TRY(host::stat(source_->fd));
+      out.uid = source_->shown.uid;
+    }
+    return out;
+  }
+  Errno set_attributes(const SetAttributes&) override { return Errno(EPERM); }
+  Errno truncate(int64_t size) override {
+    return source_->regular ? host::truncate(source_->fd, size) : Errno(EINVAL);
+  }
+  /// One more description of what the host's descriptor is. What that does not do (a pipe's end
+  /// reads or writes) is EBADF at its use.
+  ErrnoOr<FilePtr> open(DentryPtr, int flags) override {
+    return FilePtr(std::make_shared<HostStream>(shared_from_this(), flags, source_,
+                                                HostStream::Position::kOwn));
+  }
+
+ private:
+  HostSourcePtr source_;
 };
 
 }  // namespace
@@ -237,14 +330,12 @@ ErrnoOr<FilePtr> HostTerminal::reopen(const DentryPtr& /*path*/, const InodePtr&
 }
 
 ErrnoOr<FilePtr> make_host_stream(sys::Fd fd, int flags, std::shared_ptr<host::Poller> poller,
-                                  std::shared_ptr<Terminal> terminal) {
-  const Stat stat = GUEST_TRY(host::stat(fd));
-  const bool regular = S_ISREG(stat.mode);
-  const InodePtr inode = make_anonymous_inode(
-      terminal ? S_IFCHR | 0620 : (regular ? S_IFREG | 0644 : (stat.mode & S_IFMT) | 0600),
-      terminal ? make_device(5, 1) : stat.rdev);
-  return FilePtr(std::make_shared<HostStream>(inode, flags, std::move(fd), std::move(poller),
-                                              std::move(terminal), regular));
+                                  std::shared_ptr<Terminal> terminal, uint32_t owner_uid) {
+  const Stat found = GUEST_TRY(host::stat(fd));
+  const auto source = std::make_shared<HostSource>(std::move(fd), std::move(poller),
+                                                   std::move(terminal), found, owner_uid);
+  return FilePtr(std::make_shared<HostStream>(std::make_shared<HostStreamInode>(source), flags,
+                                              source, HostStream::Position::kOfHost));
 }
 
 InodePtr make_anonymous_inode(uint32_t mode, uint64_t device) {

@@ -15,8 +15,9 @@ inline constexpr uint32_t kPipeGetSize = 0xf0000002;
 ErrnoOr<FilePtr> open_device(Inode& inode, DentryPtr path, int flags, uint64_t device);
 
 /// A descriptor that the sandbox's starter handed in: a stream of the host, or a terminal of it.
+/// Its inode is `owner_uid`'s, whose program is to use it, and can be opened again.
 ErrnoOr<FilePtr> make_host_stream(sys::Fd fd, int flags, std::shared_ptr<host::Poller> poller,
-                                  std::shared_ptr<Terminal> terminal);
+                                  std::shared_ptr<Terminal> terminal, uint32_t owner_uid);
 
 /// The terminal that the starter sits at. Its line discipline is the host's; sessions and groups
 /// are the guest's. (A terminal whose discipline is ours: fs/tty.h.)

@@ -30,7 +30,7 @@ Result<Streams> open_streams(Kernel& kernel, std::array<sys::Fd, 3> descriptors,
       continue;
     }
     ErrnoOr<FilePtr> made =
-        make_host_stream(std::move(fd), O_RDWR, poller, is_terminal ? of_host : nullptr);
+        make_host_stream(std::move(fd), O_RDWR, poller, is_terminal ? of_host : nullptr, owner.uid);
     if (!made.ok()) return Error::from_errno(made.error().value(), cat("standard stream ", i));
     out.files[i] = std::move(made).value();
     if (is_terminal && !out.terminal) {

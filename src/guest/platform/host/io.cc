@@ -39,6 +39,20 @@ ErrnoOr<size_t> read(sys::FdRef fd, std::span<std::byte> to) {
 ErrnoOr<size_t> write(sys::FdRef fd, std::span<const std::byte> from) {
   return transfer([&] { return ::write(fd.raw(), from.data(), from.size()); });
 }
+ErrnoOr<size_t> read_now(sys::FdRef fd, std::span<std::byte> to) {
+  const iovec all{to.data(), to.size()};
+  const ErrnoOr<size_t> done =
+      transfer([&] { return ::preadv2(fd.raw(), &all, 1, -1, RWF_NOWAIT); });
+  if (done.ok() || done.error().value() != EOPNOTSUPP) return done;
+  return ready(fd, POLLIN) == 0 ? ErrnoOr<size_t>(Errno(EAGAIN)) : read(fd, to);
+}
+ErrnoOr<size_t> write_now(sys::FdRef fd, std::span<const std::byte> from) {
+  const iovec all{const_cast<std::byte*>(from.data()), from.size()};
+  const ErrnoOr<size_t> done =
+      transfer([&] { return ::pwritev2(fd.raw(), &all, 1, -1, RWF_NOWAIT); });
+  if (done.ok() || done.error().value() != EOPNOTSUPP) return done;
+  return ready(fd, POLLOUT) == 0 ? ErrnoOr<size_t>(Errno(EAGAIN)) : write(fd, from);
+}
 ErrnoOr<size_t> read_at(sys::FdRef fd, std::span<std::byte> to, int64_t offset) {
   return transfer([&] { return ::pread(fd.raw(), to.data(), to.size(), offset); });
 }
@@ -49,6 +63,11 @@ ErrnoOr<size_t> write_at(sys::FdRef fd, std::span<const std::byte> from, int64_t
 ErrnoOr<size_t> append(sys::FdRef fd, std::span<const std::byte> from) {
   const iovec all{const_cast<std::byte*>(from.data()), from.size()};
   return transfer([&] { return ::pwritev2(fd.raw(), &all, 1, -1, RWF_APPEND); });
+}
+
+ErrnoOr<size_t> append_apart(sys::FdRef fd, std::span<const std::byte> from) {
+  const iovec all{const_cast<std::byte*>(from.data()), from.size()};
+  return transfer([&] { return ::pwritev2(fd.raw(), &all, 1, 0, RWF_APPEND); });
 }
 
 ErrnoOr<Stat> stat(sys::FdRef fd) {

@@ -16,8 +16,15 @@ namespace fluyt::guest::host {
 
 ErrnoOr<size_t> read(sys::FdRef fd, std::span<std::byte> to);
 ErrnoOr<size_t> write(sys::FdRef fd, std::span<const std::byte> from);
+/// What does not wait; EAGAIN. RWF_NOWAIT of preadv2(2); where the host has none for the kind of
+/// file (pipes before Linux 6.4, terminals), poll(2) says whether it would wait, so that somebody
+/// else who is faster makes it wait all the same.
+ErrnoOr<size_t> read_now(sys::FdRef fd, std::span<std::byte> to);
+ErrnoOr<size_t> write_now(sys::FdRef fd, std::span<const std::byte> from);
 /// At the end of a file, which the descriptor's position is behind then (pwritev2(2), RWF_APPEND).
 ErrnoOr<size_t> append(sys::FdRef fd, std::span<const std::byte> from);
+/// The same, and the descriptor's position stays.
+ErrnoOr<size_t> append_apart(sys::FdRef fd, std::span<const std::byte> from);
 ErrnoOr<size_t> read_at(sys::FdRef fd, std::span<std::byte> to, int64_t offset);
 ErrnoOr<size_t> write_at(sys::FdRef fd, std::span<const std::byte> from, int64_t offset);
 ErrnoOr<Stat> stat(sys::FdRef fd);

@@ -23,14 +23,20 @@ Poller::~Poller() {
   if (write(stop_.raw(), &one, sizeof one) == sizeof one) thread_.join();
 }
 
-void Poller::watch(sys::FdRef fd, uint32_t events, WaitQueue& queue) {
+bool Poller::arm(int fd, uint32_t events, int operation) {
   epoll_event event{};
   event.events = events | EPOLLONESHOT;
-  event.data.fd = fd.raw();
+  event.data.fd = fd;
+  return epoll_ctl(epoll_.raw(), operation, fd, &event) == 0;
+}
+
+void Poller::watch(sys::FdRef fd, uint32_t events, WaitQueue& queue) {
   std::lock_guard lock(mutex_);
   const bool known = watched_.contains(fd.raw());
-  watched_[fd.raw()] = &queue;
-  if (epoll_ctl(epoll_.raw(), known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd.raw(), &event) != 0) {
+  Watched& one = watched_[fd.raw()];
+  one.queue = &queue;
+  one.wanted |= events;
+  if (!arm(fd.raw(), one.wanted, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD)) {
     watched_.erase(fd.raw());
     // What is always ready (EPERM) becomes nothing else.
     if (errno != EPERM) queue.wake_all();
@@ -42,7 +48,7 @@ Errno Poller::follow(sys::FdRef fd, WaitQueue& queue) {
   event.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
   event.data.fd = fd.raw();
   std::lock_guard lock(mutex_);
-  watched_[fd.raw()] = &queue;
+  watched_[fd.raw()] = {&queue, 0};
   if (epoll_ctl(epoll_.raw(), EPOLL_CTL_ADD, fd.raw(), &event) == 0) return kOk;
   watched_.erase(fd.raw());
   return Errno(ENOMEM);
@@ -61,7 +67,13 @@ void Poller::run() {
       if (events[i].data.fd == stop_.raw()) return;
       std::lock_guard lock(mutex_);
       auto found = watched_.find(events[i].data.fd);
-      if (found != watched_.end()) found->second->wake_all(events[i].events);
+      if (found == watched_.end()) continue;
+      Watched& one = found->second;
+      const bool ended = (events[i].events & (EPOLLERR | EPOLLHUP)) != 0;
+      one.wanted = ended ? 0 : one.wanted & ~events[i].events;
+      // The shot was one for all that wait: who waits for something else waits on.
+      if (one.wanted != 0 && !arm(found->first, one.wanted, EPOLL_CTL_MOD)) one.wanted = 0;
+      one.queue->wake_all(events[i].events);
     }
   }
 }
