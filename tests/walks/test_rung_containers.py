@@ -716,6 +716,66 @@ def test_the_end_of_a_program_of_a_pod_is_its_containers(pod):
     assert one.done("exec", "other", "echo", "there") == "there\n"
 
 
+MEET_ONE = """
+import _multiprocessing, os, socket
+os.mkfifo("/volume/fifo")
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/volume/socket")
+listener.listen()
+semaphore = _multiprocessing.SemLock(1, 0, 1, "/walk", False)
+peer, _ = listener.accept()
+peer.sendall(b"through the socket")
+peer.close()
+semaphore.acquire(True)
+with open("/volume/fifo", "w") as file:
+    file.write("through the FIFO")
+"""
+MEET_TWO = """
+import _multiprocessing, socket, struct, time
+def until(ask):
+    while True:
+        try:
+            got = ask()
+            if got:
+                return got
+        except OSError:
+            pass
+        time.sleep(0.02)
+def connect():
+    client = socket.socket(socket.AF_UNIX)
+    client.connect("/again/socket")
+    return client
+print(until(connect).recv(100).decode())
+def someone_waits():
+    with open("/dev/shm/sem.walk", "rb") as file:
+        return struct.unpack("II", file.read(8))[1]
+until(someone_waits)
+_multiprocessing.SemLock._rebuild(0, 1, 1, "/walk").release()
+with open("/volume/fifo") as file:
+    print(file.read())
+"""
+
+
+def test_containers_of_a_pod_meet_in_a_volume(pod):
+    libraries = [{"destination": path, "source": path, "type": "bind", "options": ["rbind", "ro"]} for path in ("/usr", "/lib", "/lib64")]
+    one, two = pod.box("one"), pod.box("two")
+    os.mkdir(pod.folder + "/volume")
+    os.mkdir(pod.folder + "/memory")
+    for name, box in (("one", one), ("two", two)):
+        box.config["mounts"] = [mount for mount in box.config["mounts"] if mount["destination"] != "/dev/shm"] + libraries + [
+            {"destination": at, "source": pod.folder + folder, "type": "bind", "options": ["rbind", "rw"]}
+            for at, folder in (("/volume", "/volume"), ("/again", "/volume"), ("/dev/shm", "/memory"))]
+        box.start("sleep", "1000", name=name)
+    one.detached("exec", "-d", "one", "/usr/bin/python3", "-c", MEET_ONE, out=pod.folder + "/said")
+    assert two.done("exec", "two", "/usr/bin/python3", "-c", MEET_TWO) == "through the socket\nthrough the FIFO\n", text_of(pod.folder + "/said")
+    # What runs in one is written to in none.
+    one.done("exec", "one", "cp", "/bin/busybox", "/volume/busybox")
+    one.detached("exec", "-d", "one", "/volume/busybox", "sleep", "1000")
+    harness.wait_for(lambda: "busybox sleep" in one.done("ps", "one"), "the program")
+    for box, name in ((one, "one"), (two, "two")):
+        assert "Text file busy" in box.rung("exec", name, "sh", "-c", "echo > /again/busybox").stderr
+
+
 def test_what_a_pods_containers_share_is_what_their_namespaces_say(pod):
     libraries = [{"destination": path, "source": path, "type": "bind", "options": ["rbind", "ro"]} for path in ("/usr", "/lib", "/lib64")]
     one, two, alone = pod.box("one"), pod.box("two", ("network", "ipc", "uts", "pid")), pod.box("alone", ("network",))

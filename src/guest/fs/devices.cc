@@ -357,8 +357,9 @@ ErrnoOr<FilePtr> open_device(Inode& inode, DentryPtr path, int flags, uint64_t d
     return FilePtr(std::make_shared<ControllingTerminal>(path, self, flags));
   // The console: whoever mounted /dev left its description with the inode.
   if (device == make_device(5, 1)) {
-    std::lock_guard lock(inode.attachment_lock);
-    if (inode.attachment) return std::static_pointer_cast<File>(inode.attachment);
+    FileIdentity& console = inode.identity();
+    std::lock_guard lock(console.attachment_lock);
+    if (console.attachment) return std::static_pointer_cast<File>(console.attachment);
   }
   return Errno(ENXIO);
 }

@@ -169,8 +169,11 @@ class HostFile final : public File {
 
 class HostInode final : public Inode {
  public:
-  HostInode(std::shared_ptr<HostFs> fs, uint64_t handle, uint32_t type, bool keeps)
+  /// `identity`: null for what no two names lead to that matter (directories, links).
+  HostInode(std::shared_ptr<HostFs> fs, uint64_t handle, uint32_t type, bool keeps,
+            std::shared_ptr<FileIdentity> identity)
       : fs_(std::move(fs)),
+        identity_(std::move(identity)),
         handle_(handle),
         type_(type),
         exclusive_(keeps),
@@ -181,6 +184,7 @@ class HostInode final : public Inode {
       fs_->broker().forget(handle_, nameless_.load() ? When::kNow : When::kLater);
   }
 
+  FileIdentity& identity() override { return identity_ ? *identity_ : Inode::identity(); }
   uint32_t type() const override { return type_; }
   ErrnoOr<Stat> stat() override {
     return kept_->get(fs_->changes, [&]() -> ErrnoOr<Stat> {
@@ -230,7 +234,8 @@ class HostInode final : public Inode {
   ErrnoOr<FilePtr> open(DentryPtr path, int flags) override {
     if (!S_ISREG(type_) && !S_ISDIR(type_)) return open_special(*this, std::move(path), flags);
     if ((flags & O_ACCMODE) != O_RDONLY) GUEST_TRY(fs_->may_change());
-    constexpr int kHosts = O_ACCMODE | O_DIRECTORY | O_NOATIME;
+    // The host keeps O_SYNC and O_DSYNC: each write is on the disk before it is answered.
+    constexpr int kHosts = O_ACCMODE | O_DIRECTORY | O_NOATIME | O_SYNC | O_DSYNC;
     ErrnoOr<sys::Fd> opened = fs_->broker().open(handle_, flags & kHosts);
     // What can only be appended to (FS_APPEND_FL) is opened in no other way.
     if (opened.error().value() == EPERM && (flags & O_APPEND) != 0)
@@ -364,6 +369,7 @@ class HostInode final : public Inode {
     return fs_->adopt(found.value());
   }
   std::shared_ptr<HostFs> fs_;
+  std::shared_ptr<FileIdentity> identity_;
   uint64_t handle_;
   uint32_t type_;
   bool exclusive_;
@@ -372,6 +378,28 @@ class HostInode final : public Inode {
 };
 
 }  // namespace
+
+std::shared_ptr<FileIdentity> HostFiles::find(const Stat& of) {
+  const Key key{of.dev, of.ino};
+  std::lock_guard lock(mutex_);
+  std::weak_ptr<FileIdentity>& known = known_[key];
+  std::shared_ptr<FileIdentity> out = known.lock();
+  if (!out) {
+    out = {new FileIdentity, [all = shared_from_this(), key](FileIdentity* gone) {
+             delete gone;
+             all->release(key);
+           }};
+    known = out;
+  }
+  return out;
+}
+
+void HostFiles::release(const Key& key) {
+  std::lock_guard lock(mutex_);
+  const auto found = known_.find(key);
+  // Somebody may have come for it again meanwhile.
+  if (found != known_.end() && found->second.expired()) known_.erase(found);
+}
 
 ErrnoOr<InodePtr> HostFs::root() {
   const host::Broker::Found found = GUEST_TRY(broker_->find_root());
@@ -382,8 +410,10 @@ ErrnoOr<InodePtr> HostFs::root() {
 InodePtr HostFs::adopt(const host::Broker::Found& found) {
   const bool keeps =
       sharing_ == Sharing::kExclusive && own_mount_ != 0 && found.mount == own_mount_;
-  auto inode = std::make_shared<HostInode>(shared_from_this(), found.handle,
-                                           found.stat.mode & S_IFMT, keeps);
+  const uint32_t type = found.stat.mode & S_IFMT;
+  auto identity = S_ISDIR(type) || S_ISLNK(type) ? nullptr : files_->find(found.stat);
+  auto inode = std::make_shared<HostInode>(shared_from_this(), found.handle, type, keeps,
+                                           std::move(identity));
   inode->found(found, 0, changes.load());
   return inode;
 }

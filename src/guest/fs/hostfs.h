@@ -1,13 +1,29 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "guest/base/quota.h"
 #include "guest/platform/host/broker.h"
 #include "guest/vfs/inode.h"
 
 namespace fluyt::guest {
+
+/// Files of the host by device and number: those that several names or several containers' trees
+/// lead to are one. As long as an inode of one lives its number is not given to another.
+class HostFiles : public std::enable_shared_from_this<HostFiles> {
+ public:
+  std::shared_ptr<FileIdentity> find(const Stat& of);
+
+ private:
+  using Key = std::pair<uint64_t, uint64_t>;
+  void release(const Key& key);
+  std::mutex mutex_;
+  std::map<Key, std::weak_ptr<FileIdentity>> known_;
+};
 
 /// The container's tree of the host, through its broker. Names and attributes are asked for each
 /// time, but for a tree that nobody else should be changing: there they are believed for a second,
@@ -21,10 +37,12 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
   /// mounts (volumes) always may be.
   enum class Sharing : uint8_t { kShared, kExclusive };
   /// `may_have` is what open files may have of ours; null: as many as there are.
-  HostFs(std::unique_ptr<host::Broker> broker, Access access, Sharing sharing, Ids ids,
-         uint32_t our_uid, uint32_t our_gid, std::shared_ptr<Quota> may_have = nullptr)
+  HostFs(std::unique_ptr<host::Broker> broker, std::shared_ptr<HostFiles> files, Access access,
+         Sharing sharing, Ids ids, uint32_t our_uid, uint32_t our_gid,
+         std::shared_ptr<Quota> may_have = nullptr)
       : descriptors(std::move(may_have)),
         broker_(std::move(broker)),
+        files_(std::move(files)),
         access_(access),
         sharing_(sharing),
         ids_(ids),
@@ -48,6 +66,7 @@ class HostFs : public std::enable_shared_from_this<HostFs> {
 
  private:
   std::unique_ptr<host::Broker> broker_;
+  std::shared_ptr<HostFiles> files_;
   Access access_;
   Sharing sharing_;
   uint64_t own_mount_ = 0;

@@ -21,8 +21,8 @@ class HostFsTest : public testing::TestWithParam<HostFs::Sharing> {
     sys::Fd procfs = std::move(*host::open_procfs());
     auto broker = host::Broker::start(folder_, procfs);
     ASSERT_TRUE(broker.ok()) << broker.error().message();
-    fs_ = std::make_shared<HostFs>(std::move(*broker), HostFs::Access::kReadWrite, GetParam(),
-                                   HostFs::Ids::kAsTheyAre, geteuid(), getegid());
+    fs_ = std::make_shared<HostFs>(std::move(*broker), files_, HostFs::Access::kReadWrite,
+                                   GetParam(), HostFs::Ids::kAsTheyAre, geteuid(), getegid());
     root_ = fs_->root().value();
     file_ = root_->make("f", {S_IFREG | 0644, 0, geteuid(), getegid()}).value();
   }
@@ -34,6 +34,7 @@ class HostFsTest : public testing::TestWithParam<HostFs::Sharing> {
   Stat stat(Inode& inode) { return inode.stat().value(); }
 
   std::string folder_ = "/tmp/fluyt-hostfs-XXXXXX";
+  std::shared_ptr<HostFiles> files_ = std::make_shared<HostFiles>();
   std::shared_ptr<HostFs> fs_;
   InodePtr root_;
   InodePtr file_;
@@ -81,6 +82,31 @@ TEST_P(HostFsTest, WhatOthersDoIsSeenWhereTheTreeIsShared) {
   EXPECT_EQ(stat(*file_).size, exclusive() ? 0 : 9);
   root_->distrust();
   EXPECT_EQ(stat(*file_).size, 9);
+}
+
+TEST_P(HostFsTest, NamesAndTreesThatLeadToOneFileHaveItsIdentity) {
+  ASSERT_TRUE(root_->link("g", *file_).ok());
+  const InodePtr other_name = root_->lookup("g").value();
+  EXPECT_NE(other_name, file_);
+  EXPECT_EQ(&other_name->identity(), &file_->identity());
+  sys::Fd procfs = std::move(*host::open_procfs());
+  auto broker = host::Broker::start(folder_, procfs);
+  ASSERT_TRUE(broker.ok()) << broker.error().message();
+  const auto other =
+      std::make_shared<HostFs>(std::move(*broker), files_, HostFs::Access::kReadWrite, GetParam(),
+                               HostFs::Ids::kAsTheyAre, geteuid(), getegid());
+  const InodePtr there = other->root().value()->lookup("f").value();
+  EXPECT_EQ(&there->identity(), &file_->identity());
+  const InodePtr another = root_->make("h", {S_IFREG | 0644, 0, geteuid(), getegid()}).value();
+  EXPECT_NE(&another->identity(), &file_->identity());
+  EXPECT_TRUE(root_->unlink("h", *another).ok());
+}
+
+TEST_P(HostFsTest, WhatIsOpenedForWritesThatAreOnTheDiskIsSoOnTheHost) {
+  for (const int flags : {O_DSYNC, O_SYNC, 0}) {
+    const FilePtr open = file_->open(nullptr, O_RDWR | flags).value();
+    EXPECT_EQ(fcntl(open->host_descriptor().value(), F_GETFL) & O_SYNC, flags);
+  }
 }
 
 /// The same through names.
@@ -177,7 +203,7 @@ TEST_P(HostFsTest, AFileThatIsOpenTakesADescriptorOfItsShare) {
   auto broker = host::Broker::start(folder_, procfs);
   ASSERT_TRUE(broker.ok()) << broker.error().message();
   const auto small =
-      std::make_shared<HostFs>(std::move(*broker), HostFs::Access::kReadWrite, GetParam(),
+      std::make_shared<HostFs>(std::move(*broker), files_, HostFs::Access::kReadWrite, GetParam(),
                                HostFs::Ids::kAsTheyAre, geteuid(), getegid(), descriptors);
   const InodePtr file = small->root().value()->lookup("f").value();
   FilePtr open = file->open(nullptr, O_RDWR).value();

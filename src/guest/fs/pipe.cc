@@ -334,7 +334,7 @@ class PipeFile final : public PipeEnd {
 PipeEnds make_pipe(int flags) {
   auto pipe = std::make_shared<Pipe>();
   auto inode = std::make_shared<PipeInode>(pipe->number);
-  inode->attachment = pipe;
+  inode->identity().attachment = pipe;
   return {std::make_shared<PipeFile>(nullptr, inode, O_RDONLY | flags, pipe),
           std::make_shared<PipeFile>(nullptr, inode, O_WRONLY | flags, pipe)};
 }
@@ -348,13 +348,14 @@ ErrnoOr<FilePtr> open_special(Inode& inode, DentryPtr path, int flags) {
   if (type != S_IFIFO) return Errno(ENXIO);
   std::shared_ptr<Pipe> pipe;
   {
-    std::lock_guard lock(inode.attachment_lock);
-    if (!inode.attachment) {
+    FileIdentity& file = inode.identity();
+    std::lock_guard lock(file.attachment_lock);
+    if (!file.attachment) {
       auto made = std::make_shared<Pipe>();
       made->named = true;
-      inode.attachment = std::move(made);
+      file.attachment = std::move(made);
     }
-    pipe = std::static_pointer_cast<Pipe>(inode.attachment);
+    pipe = std::static_pointer_cast<Pipe>(file.attachment);
   }
   if (pipe->named && (flags & O_ACCMODE) == O_WRONLY && (flags & O_NONBLOCK) != 0) {
     std::lock_guard lock(pipe->mutex);

@@ -365,7 +365,19 @@ Mm::SharedPlace Mm::place_of(uint64_t address) {
   if (at == areas_.begin()) return {this, address};
   --at;
   if (at->second.end <= address || !at->second.shared || !at->second.file) return {this, address};
-  return {at->second.file->inode().get(), at->second.offset + (address - at->first)};
+  return {&at->second.file->inode()->identity(), at->second.offset + (address - at->first)};
+}
+
+std::vector<FilePtr> Mm::shared_files(uint64_t address, uint64_t end) {
+  std::vector<FilePtr> out;
+  std::lock_guard lock(mutex_);
+  auto at = areas_.upper_bound(address);
+  if (at != areas_.begin()) --at;
+  for (; at != areas_.end() && at->first < end; ++at)
+    if (at->second.end > address && at->second.shared && at->second.file &&
+        (out.empty() || out.back() != at->second.file))
+      out.push_back(at->second.file);
+  return out;
 }
 
 std::map<uint64_t, Mm::Area> Mm::areas() {

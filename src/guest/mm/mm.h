@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "guest/platform/platform.h"
 #include "guest/vfs/file.h"
@@ -64,6 +65,8 @@ class Mm {
   };
   /// A copy, for /proc; with the pages for reading the time, which no call can change.
   std::map<uint64_t, Area> areas();
+  /// Those that are mapped shared somewhere in the range.
+  std::vector<FilePtr> shared_files(uint64_t address, uint64_t end);
   struct Sizes {  // in bytes
     uint64_t mapped = 0;
     uint64_t usable = 0;    // of it, what has a protection other than none

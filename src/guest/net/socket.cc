@@ -26,7 +26,7 @@ class SocketInode final : public Inode {
   uint64_t number() const { return number_; }
   uint32_t type() const override { return S_IFSOCK; }
   ErrnoOr<Stat> stat() override {
-    std::lock_guard lock(attachment_lock);
+    std::lock_guard lock(mutex_);
     Stat stat;
     stat.dev = make_device(0, 8);
     stat.ino = number_;
@@ -37,7 +37,7 @@ class SocketInode final : public Inode {
     return stat;
   }
   Errno set_attributes(const SetAttributes& change) override {
-    std::lock_guard lock(attachment_lock);
+    std::lock_guard lock(mutex_);
     if (change.mode) mode_ = S_IFSOCK | (*change.mode & 07777);
     if (change.uid) uid_ = *change.uid;
     if (change.gid) gid_ = *change.gid;
@@ -46,6 +46,7 @@ class SocketInode final : public Inode {
   ErrnoOr<FilePtr> open(DentryPtr, int) override { return Errno(ENXIO); }
 
  private:
+  std::mutex mutex_;
   uint64_t number_;
   uint32_t mode_ = S_IFSOCK | 0777;
   uint32_t uid_ = 0;

@@ -13,7 +13,7 @@
 namespace fluyt::guest {
 namespace {
 
-/// What hangs on the inode of a path that is bound: who listens there.
+/// What hangs on the file of a path that is bound: who listens there.
 struct BoundPath {
   std::weak_ptr<Socket> socket;
 };
@@ -36,10 +36,11 @@ class Name {
           places.tree.make(places.from, name.text, S_IFSOCK | (0777 & ~places.umask), 0);
       if (!made.ok()) return made.value() == EEXIST ? Errno(EADDRINUSE) : made;
       place_ = GUEST_TRY(places.tree.find(places.from, name.text, LastLink::kKeep));
-      std::lock_guard lock(place_->inode->attachment_lock);
       auto here = std::make_shared<BoundPath>();
       here->socket = socket;
-      place_->inode->attachment = std::move(here);
+      FileIdentity& file = place_->inode->identity();
+      std::lock_guard lock(file.attachment_lock);
+      file.attachment = std::move(here);
     }
     name_ = std::move(name);
     bound_ = true;
@@ -70,9 +71,10 @@ ErrnoOr<SocketPtr> find_bound(Network& network, const Places& places,
     const Stat stat = GUEST_TRY(at->inode->stat());
     GUEST_TRY(may_access(places.from.credentials, stat, 2));
     if (at->inode->type() != S_IFSOCK) return Errno(ECONNREFUSED);
-    std::lock_guard lock(at->inode->attachment_lock);
-    if (at->inode->attachment)
-      found = std::static_pointer_cast<BoundPath>(at->inode->attachment)->socket.lock();
+    FileIdentity& file = at->inode->identity();
+    std::lock_guard lock(file.attachment_lock);
+    if (file.attachment)
+      found = std::static_pointer_cast<BoundPath>(file.attachment)->socket.lock();
   }
   if (!found) return Errno(ECONNREFUSED);
   return found;

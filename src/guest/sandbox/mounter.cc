@@ -181,7 +181,8 @@ Errno Mounter::set_console(std::span<const FilePtr> streams, bool has_terminal) 
   where_ = "/dev/console";
   const ErrnoOr<DentryPtr> found = tree_.find(from_, where_, LastLink::kFollow);
   if (!found.ok()) return found.error().value() == ENOENT ? kOk : found.error();
-  if (S_ISCHR(found.value()->inode->type())) found.value()->inode->attachment = *terminal;
+  if (S_ISCHR(found.value()->inode->type()))
+    found.value()->inode->identity().attachment = *terminal;
   return kOk;
 }
 

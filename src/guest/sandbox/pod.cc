@@ -30,8 +30,12 @@ Surroundings look_around(sys::FdRef procfs) {
 }
 
 Pod::Pod(Kernel& kernel_of, HostFacts facts_of, std::shared_ptr<host::Poller> poller_of,
-         HostIds ids_of, Surroundings first)
-    : kernel(kernel_of), facts(std::move(facts_of)), poller(std::move(poller_of)), ids(ids_of) {
+         HostIds ids_of, std::shared_ptr<HostFiles> files_of, Surroundings first)
+    : kernel(kernel_of),
+      facts(std::move(facts_of)),
+      poller(std::move(poller_of)),
+      ids(ids_of),
+      host_files(std::move(files_of)) {
   placed_.push_back(
       {kernel.container, first.pid_namespace, first.ipc_namespace, first.uts_namespace});
 }
@@ -87,7 +91,8 @@ Result<Member> take_in(Pod& pod, const ContainerPtr& container, MemberParts part
   const SandboxRequest& request = parts.request;
   auto broker = FLUYT_TRY(host::Broker::adopt(std::move(parts.broker)));
   auto host_fs = std::make_shared<HostFs>(
-      std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
+      std::move(broker), pod.host_files,
+      request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
       HostFs::Sharing::kExclusive, pod.ids.ids, pod.ids.uid, pod.ids.gid, container->descriptors);
   ErrnoOr<InodePtr> root = host_fs->root();
   if (!root.ok()) return Error::from_errno(root.error().value(), "stat of the root");

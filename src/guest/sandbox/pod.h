@@ -33,12 +33,13 @@ struct HostIds {
 class Pod {
  public:
   Pod(Kernel& kernel_of, HostFacts facts_of, std::shared_ptr<host::Poller> poller_of,
-      HostIds ids_of, Surroundings first);
+      HostIds ids_of, std::shared_ptr<HostFiles> files_of, Surroundings first);
 
   Kernel& kernel;
   const HostFacts facts;
   const std::shared_ptr<host::Poller> poller;
   const HostIds ids;
+  const std::shared_ptr<HostFiles> host_files;
 
   /// Puts a container into the namespaces of those that are there, as `around` says, or into new
   /// ones, and remembers it for the next. `names` are for a new UTS namespace, `init` says whether

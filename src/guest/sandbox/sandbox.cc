@@ -208,8 +208,10 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   std::unique_ptr<Platform> platform = FLUYT_TRY(std::move(created));
 
   const HostIds ids{uid == 0 ? HostFs::Ids::kAsTheyAre : HostFs::Ids::kOursAreRoot, uid, gid};
+  const auto host_files = std::make_shared<HostFiles>();
   auto host_fs = std::make_shared<HostFs>(
-      std::move(broker), request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
+      std::move(broker), host_files,
+      request.read_only ? HostFs::Access::kReadOnly : HostFs::Access::kReadWrite,
       // The caller's own tree is everybody's; a folder that was named is ours alone.
       scene == Scene::kContainer || request.root != "/" ? HostFs::Sharing::kExclusive
                                                         : HostFs::Sharing::kShared,
@@ -240,7 +242,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.limit_shared_memory();
   const auto poller = std::make_shared<host::Poller>();
   install(std::move(way_out), poller, *kernel.network);
-  out.pod = new Pod(kernel, facts, poller, ids, around);
+  out.pod = new Pod(kernel, facts, poller, ids, host_files, around);
 
   kernel.container->log = std::move(log);
   if (request.strace) kernel.container->strace = sys::Fd(dup(2));

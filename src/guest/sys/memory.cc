@@ -70,7 +70,10 @@ ErrnoOr<uint64_t> sys_madvise(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_msync(Task& task, Arguments a) {
   const int flags = as_int(a[2]);
   if (a[0] % kPageSize != 0 || (flags & ~7) != 0 || (flags & 5) == 5) return Errno(EINVAL);
-  GUEST_TRY(task.mm->check_mapped(a[0], (a[1] + kPageSize - 1) & ~(kPageSize - 1)));
+  const uint64_t length = (a[1] + kPageSize - 1) & ~(kPageSize - 1);
+  GUEST_TRY(task.mm->check_mapped(a[0], length));
+  if ((flags & MS_SYNC) == 0) return uint64_t{0};
+  for (const FilePtr& file : task.mm->shared_files(a[0], a[0] + length)) GUEST_TRY(file->sync());
   return uint64_t{0};
 }
 

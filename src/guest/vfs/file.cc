@@ -59,13 +59,15 @@ ErrnoOr<int64_t> File::seek_within(int64_t offset, int whence, int64_t size) {
 
 ErrnoOr<std::shared_ptr<void>> hold_for_writing(const std::shared_ptr<Inode>& inode) {
   if (inode->type() != S_IFREG) return std::shared_ptr<void>();
-  if (!inode->text_use.begin_writing()) return Errno(ETXTBSY);
-  return std::shared_ptr<void>(inode.get(), [inode](void*) { inode->text_use.end_writing(); });
+  if (!inode->identity().text_use.begin_writing()) return Errno(ETXTBSY);
+  return std::shared_ptr<void>(inode.get(),
+                               [inode](void*) { inode->identity().text_use.end_writing(); });
 }
 
 ErrnoOr<std::shared_ptr<void>> hold_for_running(const std::shared_ptr<Inode>& inode) {
-  if (!inode->text_use.begin_running()) return Errno(ETXTBSY);
-  return std::shared_ptr<void>(inode.get(), [inode](void*) { inode->text_use.end_running(); });
+  if (!inode->identity().text_use.begin_running()) return Errno(ETXTBSY);
+  return std::shared_ptr<void>(inode.get(),
+                               [inode](void*) { inode->identity().text_use.end_running(); });
 }
 
 void File::tell_opened(std::shared_ptr<Watches> watches) {

@@ -57,6 +57,15 @@ class TextUse {
   std::atomic<int> uses_{0};  // above 0: who writes; below: who runs
 };
 
+/// What a file is to all who have it, whatever name or tree they found it by. Its address is the
+/// file's as long as an inode of it lives.
+struct FileIdentity {
+  TextUse text_use;
+  /// What a FIFO's or a socket's name stands for: kept by who opens it.
+  std::shared_ptr<void> attachment;
+  std::mutex attachment_lock;
+};
+
 class Inode : public std::enable_shared_from_this<Inode> {
  public:
   Inode() = default;
@@ -64,7 +73,7 @@ class Inode : public std::enable_shared_from_this<Inode> {
   Inode& operator=(const Inode&) = delete;
   virtual ~Inode() = default;
 
-  TextUse text_use;
+  virtual FileIdentity& identity() { return identity_; }
 
   virtual uint32_t type() const = 0;  // S_IF*
   virtual ErrnoOr<Stat> stat() = 0;
@@ -154,11 +163,8 @@ class Inode : public std::enable_shared_from_this<Inode> {
   bool is_dir() const { return (type() & 0170000) == 0040000; }
   bool is_link() const { return (type() & 0170000) == 0120000; }
 
-  /// What a FIFO's or a socket's name stands for: kept by who opens it.
-  std::shared_ptr<void> attachment;
-  std::mutex attachment_lock;
-
  private:
+  FileIdentity identity_;
   std::atomic<bool> key_known_{false};
   std::atomic<uint64_t> device_{0};
   std::atomic<uint64_t> number_{0};
