@@ -36,6 +36,11 @@ std::string in_child(const std::function<int()>& body);
 /// What --capabilities tells: CAP_NET_BIND_SERVICE effective, permitted, AT_SECURE, a bit each.
 int effective_capabilities();
 
+/// Takes 12 MiB of stack.
+int go_deep();
+/// Prints how the stack may be used.
+int look_at_stack();
+
 void epolls();
 void extended_attributes();
 void files();

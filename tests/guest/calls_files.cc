@@ -180,6 +180,13 @@ void reading() {
   value("offset", from);
   value("from a pipe", sendfile(to, ends[0], nullptr, 1));
   value("to read-only", sendfile(read_only, fd, nullptr, 1));
+  line("to nobody", in_child([fd] {
+         int broken[2];
+         if (pipe(broken) != 0) return 99;
+         close(broken[0]);
+         off_t beginning = 0;
+         return sendfile(broken[1], fd, &beginning, 4) == -1 ? errno : 0;
+       }));
   begin("copy_file_range");
   loff_t in = 0;
   loff_t out = 10;

@@ -40,6 +40,8 @@ int as_told(const std::string& word) {
     return 5;
   }
   if (word == "--leave") return 3;
+  if (word == "--deep") return calls::go_deep();
+  if (word == "--stack") return calls::look_at_stack();
   if (word == "--stay") {
     if (write(1, "x", 1) != 1) return 1;
     pause();

@@ -52,6 +52,20 @@ void memory() {
   fails("fixed at an odd place",
         map(reinterpret_cast<void*>(0x10001), 4096, kBoth, kAnonymous | MAP_FIXED));
   fails("too long", map(nullptr, size_t{1} << 60, kBoth, kAnonymous));
+  char* below = map(nullptr, 4096, kBoth, kAnonymous | MAP_32BIT);
+  truth("MAP_32BIT", reinterpret_cast<uintptr_t>(below) < uintptr_t{1} << 31);
+  munmap(below, 4096);
+  fails("more than lies there", map(nullptr, size_t{2} << 30, PROT_NONE, kAnonymous | MAP_32BIT));
+  const int shared_file = open("validated", O_CREAT | O_RDWR, 0600);
+  value("length", ftruncate(shared_file, 4096));
+  fails("validated", map(nullptr, 4096, kBoth, MAP_SHARED_VALIDATE, shared_file));
+  fails("validated, unknown",
+        map(nullptr, 4096, kBoth, MAP_SHARED_VALIDATE | 0x1000000, shared_file));
+  fails("validated, synchronous",
+        map(nullptr, 4096, kBoth, MAP_SHARED_VALIDATE | MAP_SYNC, shared_file));
+  fails("validated, anonymous", map(nullptr, 4096, kBoth, MAP_SHARED_VALIDATE | MAP_ANONYMOUS));
+  close(shared_file);
+  unlink("validated");
   char* at = map(nullptr, 3 * 4096, kBoth, kAnonymous);
   truth("zeros", at[0] == 0 && at[8191] == 0);
   fails("no replace", map(at, 4096, kBoth, kAnonymous | MAP_FIXED_NOREPLACE));

@@ -4,6 +4,7 @@
 
 #include <csetjmp>
 #include <csignal>
+#include <cstdint>
 #include <ctime>
 
 #include "calls.h"
@@ -17,6 +18,7 @@ volatile int last_code;
 volatile long last_value;
 volatile bool on_alternate;
 char alternate[65536];
+constexpr int kAutoDisarm = INT32_MIN;  // SS_AUTODISARM
 std::string order;
 
 void note(int signal) {
@@ -136,6 +138,38 @@ void signals() {
   stack_t now{};
   value("get", sigaltstack(nullptr, &now));
   truth("is ours", now.ss_sp == alternate && now.ss_size == sizeof alternate);
+  line("disarmed at its first use", in_child([] {
+         stack_t once{};
+         once.ss_sp = alternate;
+         once.ss_size = sizeof alternate;
+         once.ss_flags = kAutoDisarm;
+         value("SS_AUTODISARM", sigaltstack(&once, nullptr));
+         install(SIGUSR1, SA_ONSTACK, [](int, siginfo_t*, void*) {
+           stack_t within{};
+           sigaltstack(nullptr, &within);
+           last = within.ss_flags;
+         });
+         raise(SIGUSR1);
+         value("in its handler", last);
+         stack_t behind{};
+         sigaltstack(nullptr, &behind);
+         truth("armed again", behind.ss_flags == kAutoDisarm && behind.ss_size == sizeof alternate);
+         return 0;
+       }));
+  line("what does not fit", in_child([] {
+         static char memory[1 << 17];
+         stack_t small{};
+         small.ss_sp = memory + (1 << 16);
+         small.ss_size = 16384;
+         sigaltstack(&small, nullptr);
+         count = 0;
+         install(SIGUSR1, static_cast<int>(SA_ONSTACK | SA_NODEFER), [](int, siginfo_t*, void*) {
+           count = count + 1;
+           if (count < 30) syscall(SYS_kill, getpid(), SIGUSR1);
+         });
+         raise(SIGUSR1);
+         return 0;
+       }));
   begin("real time");
   order.clear();
   set = set_of(SIGRTMIN + 1, SIGRTMIN + 2);

@@ -1,3 +1,4 @@
+#include <elf.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
@@ -6,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/shm.h>
 #include <sys/time.h>
 #include <sys/times.h>
@@ -40,6 +42,57 @@ long user_ms(const rusage& usage) {
 }
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0) {
   return syscall(number, a, b, c, d, 0, 0);
+}
+
+void settings_of_a_process() {
+  begin("/proc/self");
+  const auto set = [](const char* path, const char* text) {
+    const int fd = open(path, O_RDWR);
+    const ssize_t done = fd < 0 ? -1 : write(fd, text, std::strlen(text));
+    const int error = errno;
+    if (fd >= 0) close(fd);
+    errno = error;
+    return done;
+  };
+  const auto get = [](const char* path) {
+    char text[128] = {};
+    const int fd = open(path, O_RDONLY);
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0) return result_of(-1);
+    close(fd);
+    std::string out(text);
+    while (!out.empty() && out.back() == '\n') out.pop_back();
+    return out;
+  };
+  line("its names", in_child([&] {
+         value("comm", set("/proc/self/comm", "a-name-that-is-too-long"));
+         char name[17] = {};
+         prctl(PR_GET_NAME, name);
+         line("is its name", name);
+         line("is shown", get("/proc/self/comm"));
+         value("another's", set(("/proc/" + std::to_string(getppid()) + "/comm").c_str(), "x"));
+         return 0;
+       }));
+  line("its score", in_child([&] {
+         const char* path = "/proc/self/oom_score_adj";
+         value("score", set(path, "500\n"));
+         line("score is shown", get(path));
+         value("score above all", set(path, "1001"));
+         value("no score", set(path, "x"));
+         line("score of a child", in_child([&] { return get(path) == "500" ? 0 : 1; }));
+         const int fd = open(path, O_RDWR);
+         if (setuid(1000) != 0) return 99;
+         value("more as nobody", pwrite(fd, "700", 3, 0));
+         value("less as nobody", pwrite(fd, "600", 3, 0));
+         value("too little as nobody", pwrite(fd, "-1000", 5, 0));
+         return 0;
+       }));
+  const char* uuid = "/proc/sys/kernel/random/uuid";
+  const char* boot = "/proc/sys/kernel/random/boot_id";
+  value("length of a uuid", static_cast<long>(get(uuid).size()));
+  truth("another each time", get(uuid) != get(uuid));
+  value("length of the boot's", static_cast<long>(get(boot).size()));
+  truth("always the same", get(boot) == get(boot));
+  line("entropy", get("/proc/sys/kernel/random/entropy_avail"));
 }
 
 void processor_time() {
@@ -170,8 +223,96 @@ void scheduling() {
        }));
 }
 
+void affinity() {
+  begin("affinity");
+  cpu_set_t all;
+  cpu_set_t none;
+  CPU_ZERO(&none);
+  value("of a negative", sched_getaffinity(-1, sizeof all, &all));
+  value("of nobody", sched_getaffinity(999999, sizeof all, &all));
+  ok("own", sched_getaffinity(0, sizeof all, &all));
+  value("set a negative's", sched_setaffinity(-1, sizeof all, &all));
+  value("set nobody's", sched_setaffinity(999999, sizeof all, &all));
+  value("to none", sched_setaffinity(0, sizeof none, &none));
+  value("to no memory", call(SYS_sched_setaffinity, 0, 8, 1));
+  line("is kept and inherited", in_child([&] {
+         cpu_set_t one = none;
+         int first = 0;
+         while (!CPU_ISSET(first, &all)) ++first;
+         CPU_SET(first, &one);
+         if (sched_setaffinity(0, sizeof one, &one) != 0) return 99;
+         const pid_t child = fork();
+         if (child == 0) {
+           cpu_set_t now;
+           sched_getaffinity(0, sizeof now, &now);
+           _exit(CPU_EQUAL(&now, &one) ? 7 : 98);
+         }
+         int status = 0;
+         waitpid(child, &status, 0);
+         return WEXITSTATUS(status);
+       }));
+  line("of another user", in_child([&] {
+         if (setuid(1000) != 0) return 99;
+         return sched_setaffinity(getppid(), sizeof all, &all) == -1 ? errno : 0;
+       }));
+}
+
 void limits_hold() {
   begin("limits hold");
+  line("file size", in_child([] {
+         const rlimit some{100, 100};
+         setrlimit(RLIMIT_FSIZE, &some);
+         signal(SIGXFSZ, SIG_IGN);
+         const std::string bytes(150, 'x');
+         const int fd = open("sized", O_CREAT | O_RDWR | O_TRUNC, 0600);
+         value("file size: up to the limit", write(fd, bytes.data(), bytes.size()));
+         value("file size: at the limit", write(fd, bytes.data(), 1));
+         value("file size: across it", pwrite(fd, bytes.data(), 10, 95));
+         value("file size: longer", ftruncate(fd, 101));
+         value("file size: longer by name", truncate("sized", 200));
+         value("file size: shorter", ftruncate(fd, 50));
+         value("file size: taken in advance", fallocate(fd, 0, 0, 101));
+         value("file size: behind the end",
+               fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 101) == 0 ? 0 : -1);
+         const int end = open("sized", O_WRONLY | O_APPEND);
+         value("file size: appended", write(end, bytes.data(), bytes.size()));
+         const int from = open("/proc/self/exe", O_RDONLY);
+         lseek(fd, 90, SEEK_SET);
+         value("file size: from a file", sendfile(fd, from, nullptr, 50));
+         value("file size: and no more", sendfile(fd, from, nullptr, 50));
+         return 5;
+       }));
+  line("file size, with its signal", in_child([] {
+         const rlimit some{100, 100};
+         setrlimit(RLIMIT_FSIZE, &some);
+         const int fd = open("sized", O_RDWR);
+         return static_cast<int>(pwrite(fd, "x", 1, 100));
+       }));
+  unlink("sized");
+  line("pending signals", in_child([] {
+         const rlimit some{3, 3};
+         setrlimit(RLIMIT_SIGPENDING, &some);
+         if (setuid(54322) != 0) return 99;
+         sigset_t set;
+         sigemptyset(&set);
+         sigaddset(&set, SIGRTMIN);
+         sigprocmask(SIG_BLOCK, &set, nullptr);
+         int queued = 0;
+         while (queued < 10 && sigqueue(getpid(), SIGRTMIN, sigval{}) == 0) ++queued;
+         value("pending signals: one more", sigqueue(getpid(), SIGRTMIN, sigval{}));
+         value("pending signals: one of kill's", kill(getpid(), SIGRTMIN));
+         return queued;
+       }));
+  const auto deep = [](rlim_t stack) {
+    return in_child([stack] {
+      const rlimit some{stack, stack};
+      setrlimit(RLIMIT_STACK, &some);
+      execl("/proc/self/exe", "guest_calls", "--deep", nullptr);
+      return 99;
+    });
+  };
+  line("much stack", deep(32 << 20));
+  line("little stack", deep(4 << 20));
   line("address space", in_child([] {
          const rlimit some{256 << 20, 256 << 20};
          setrlimit(RLIMIT_AS, &some);
@@ -194,6 +335,38 @@ void limits_hold() {
          if (setuid(54321) != 0) return 99;
          return fork() == -1 ? errno : 0;
        }));
+}
+
+/// A program whose headers ask for a stack that code may run on.
+void stack_to_run_on() {
+  begin("stack");
+  const auto copy = [](const char* name, Elf64_Word flags) {
+    const int from = open("/proc/self/exe", O_RDONLY);
+    const int to = open(name, O_CREAT | O_RDWR | O_TRUNC, 0755);
+    std::string bytes(1 << 20, 0);
+    for (ssize_t got = 0; (got = read(from, bytes.data(), bytes.size())) > 0;)
+      write(to, bytes.data(), static_cast<size_t>(got));
+    Elf64_Ehdr head{};
+    pread(to, &head, sizeof head, 0);
+    for (int i = 0; i < head.e_phnum; ++i) {
+      const auto at =
+          static_cast<off_t>(head.e_phoff + static_cast<size_t>(i) * sizeof(Elf64_Phdr));
+      Elf64_Phdr segment{};
+      pread(to, &segment, sizeof segment, at);
+      if (segment.p_type != PT_GNU_STACK) continue;
+      segment.p_flags = flags;
+      pwrite(to, &segment, sizeof segment, at);
+    }
+    close(from);
+    close(to);
+    line(name, in_child([name] {
+           execl(name, name, "--stack", nullptr);
+           return 99;
+         }));
+    unlink(name);
+  };
+  copy("runs", PF_R | PF_W | PF_X);
+  copy("does-not", PF_R | PF_W);
 }
 
 void pid_files() {
@@ -458,10 +631,31 @@ void capabilities() {
 
 }  // namespace
 
+int go_deep() {
+  for (int page = 0; page < 3072; ++page) {
+    volatile char* at = static_cast<char*>(__builtin_alloca(4096));
+    *at = 1;
+  }
+  return 6;
+}
+
+int look_at_stack() {
+  std::string maps(1 << 16, 0);
+  const int fd = open("/proc/self/maps", O_RDONLY);
+  const ssize_t got = read(fd, maps.data(), maps.size());
+  maps.resize(got < 0 ? 0 : static_cast<size_t>(got));
+  const size_t row = maps.rfind('\n', maps.find("[stack]"));
+  line("may be used", maps.substr(maps.find(' ', row) + 1, 4));
+  return 0;
+}
+
 void tasks() {
   processor_time();
   scheduling();
+  affinity();
   limits_hold();
+  stack_to_run_on();
+  settings_of_a_process();
   pid_files();
   own_namespaces();
   descent();

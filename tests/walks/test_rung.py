@@ -226,6 +226,13 @@ def test_bash_and_coreutils():
         "3 1 x 3 1", "x", "./a/f ./b/f ./t.tar 5050", "a", "2,644", "600", "a", "diff 1", "waited", ""]
 
 
+def test_there_are_no_protection_keys():
+    code = ("import ctypes, errno; c = ctypes.CDLL(None, use_errno=True)\n"
+            "def call(*words): ctypes.set_errno(0); c.syscall(*words); return errno.errorcode.get(ctypes.get_errno(), 'none')\n"
+            "print(call(330, 0, 0), call(330, 1, 0), call(331, 1), call(329, 0, 0, 1, 1), call(329, 0, 0, 1, -1))")
+    assert out("/usr/bin/python3", "-c", code) == "ENOSPC EINVAL EINVAL EINVAL none\n"
+
+
 def test_perl_sqlite_dpkg():
     assert out("/usr/bin/perl", "-e", "if (my $p = fork) { waitpid $p, 0; print $? >> 8 } else { exit 3 } print ' ', `echo piped`;") == "3 piped\n"
     if os.path.exists("/usr/bin/sqlite3"):

@@ -17,9 +17,13 @@ namespace {
 
 constexpr int kMaxScripts = 4;
 constexpr size_t kMaxHeaders = 512;
-constexpr uint64_t kStackSize = uint64_t{8} << 20;
+// All of it is mapped from the beginning, so that "unlimited" is not.
+constexpr uint64_t kMinStack = uint64_t{256} << 10;
+constexpr uint64_t kMaxStack = uint64_t{256} << 20;
 constexpr uint64_t kPieBase = 0x555555554000;
-constexpr size_t kMaxStrings = size_t{2} << 20;  // argv and envp together, ARG_MAX
+// argv and envp together: a quarter of the stack (execve(2)).
+constexpr size_t kMinStrings = size_t{128} << 10;
+constexpr size_t kMaxStrings = size_t{6} << 20;
 
 uint64_t page_up(uint64_t value) { return (value + kPageSize - 1) & ~(kPageSize - 1); }
 uint64_t page_down(uint64_t value) { return value & ~(kPageSize - 1); }
@@ -191,13 +195,19 @@ class StackWriter {
   size_t at_;
 };
 
+uint64_t stack_size(const LoadRequest& request) {
+  return page_down(std::clamp(request.stack_bytes, kMinStack, kMaxStack));
+}
+
 ErrnoOr<uint64_t> write_stack(Mm& mm, uint64_t top, const LoadRequest& request, const Elf& elf,
                               const Placed& program, uint64_t interpreter_base, uint64_t entry) {
   const uint64_t library = request.platform.clock_pages().library;
   size_t room = 8192;
   for (const auto* list : {&request.arguments, &request.environment})
     for (const std::string& text : *list) room += text.size() + 1 + 16;
-  if (room > kMaxStrings + 8192 || room > kStackSize / 4 * 3) return Errno(E2BIG);
+  const uint64_t size = stack_size(request);
+  const size_t most = std::clamp<size_t>(size / 4, kMinStrings, kMaxStrings);
+  if (room > most + 8192 || room > size / 4 * 3) return Errno(E2BIG);
   StackWriter stack(top, room);
   const uint64_t zero = 0;
   GUEST_TRY(stack.push(std::as_bytes(std::span(&zero, 1))));
@@ -256,9 +266,8 @@ ErrnoOr<uint64_t> write_stack(Mm& mm, uint64_t top, const LoadRequest& request, 
   words.push_back(0);
   for (const auto& entry_pair : auxv) words.insert(words.end(), {entry_pair[0], entry_pair[1]});
   // The stack pointer of a new program is a multiple of 16.
-  const uint64_t size = words.size() * 8;
   stack.align(16);
-  const std::vector<std::byte> padding((16 - size % 16) % 16);
+  const std::vector<std::byte> padding((16 - words.size() * 8 % 16) % 16);
   GUEST_TRY(stack.push(padding));
   const uint64_t sp = GUEST_TRY(stack.push(std::as_bytes(std::span(words))));
   if (mm.space().write(sp, stack.written()) != stack.written().size()) return Errno(ENOMEM);
@@ -312,7 +321,8 @@ ErrnoOr<Loaded> load_program(LoadRequest request) {
   Mm& mm = *loaded.mm;
   mm.run_from(std::move(running));
   const uint64_t stack_top = kGuestTop - kPageSize - random_pages(22);
-  mm.set_map_base(page_down(stack_top - kStackSize - (uint64_t{64} << 20) - random_pages(20)));
+  const uint64_t stack_bytes = stack_size(request);
+  mm.set_map_base(page_down(stack_top - stack_bytes - (uint64_t{64} << 20) - random_pages(20)));
   const uint64_t base =
       elf.interpreter.empty() && elf.header.e_type == ET_DYN ? 0 : kPieBase + random_pages(24);
   const Placed program = GUEST_TRY(place(mm, request.file, elf, base));
@@ -329,7 +339,10 @@ ErrnoOr<Loaded> load_program(LoadRequest request) {
   } else if (elf.header.e_type == ET_EXEC) {
     GUEST_TRY(mm.keep_page_tables());  // others have something there
   }
-  GUEST_TRY(mm.map(stack_top - kStackSize, kStackSize, PROT_READ | PROT_WRITE,
+  const auto marked = std::ranges::find(elf.segments, uint32_t{PT_GNU_STACK}, &Elf64_Phdr::p_type);
+  const bool runs = marked != elf.segments.end() && (marked->p_flags & PF_X) != 0;
+  GUEST_TRY(mm.map(stack_top - stack_bytes, stack_bytes,
+                   PROT_READ | PROT_WRITE | (runs ? PROT_EXEC : 0),
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, nullptr, 0, "[stack]"));
   mm.start_break(program.end + (elf.header.e_type == ET_DYN ? random_pages(13) : 0));
   const uint64_t sp =

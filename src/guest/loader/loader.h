@@ -24,6 +24,7 @@ struct LoadRequest {
   std::vector<std::string> environment;
   const Credentials& credentials;  // the new ones
   bool secure = false;
+  uint64_t stack_bytes = uint64_t{8} << 20;  // RLIMIT_STACK, within what we give
 };
 
 struct Loaded {

@@ -6,6 +6,13 @@
 
 #include "guest/vfs/inode.h"
 
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 3
+#endif
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26)
+#define MAP_HUGE_1GB (30 << 26)
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -112,6 +119,23 @@ uint64_t Mm::find_gap(uint64_t length) {
   return kGuestTop - start >= length && start < kGuestTop ? start : 0;
 }
 
+namespace {
+// Where MAP_32BIT maps (mmap(2)).
+constexpr uint64_t kLowBottom = 0x40000000;
+constexpr uint64_t kLowTop = 0x80000000;
+}  // namespace
+
+uint64_t Mm::find_low_gap(uint64_t length) {
+  uint64_t start = kLowBottom;
+  if (const auto at = areas_.upper_bound(start); at != areas_.begin())
+    start = std::max(start, std::prev(at)->second.end);
+  for (auto at = areas_.lower_bound(start); at != areas_.end() && at->first < kLowTop; ++at) {
+    if (at->first - start >= length) break;
+    start = at->second.end;
+  }
+  return start <= kLowTop && kLowTop - start >= length ? start : 0;
+}
+
 ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int flags,
                           const FilePtr& file, uint64_t offset, const char* name) {
   if (length == 0 || offset % kPageSize != 0) return Errno(EINVAL);
@@ -119,8 +143,13 @@ ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int
   length = page_up(length);
   if (offset + length < offset) return Errno(EOVERFLOW);
   const int kind = flags & 0xf;
-  const bool shared = kind == MAP_SHARED || kind == 3 /* MAP_SHARED_VALIDATE */;
+  const bool shared = kind == MAP_SHARED || kind == MAP_SHARED_VALIDATE;
   if (!shared && kind != MAP_PRIVATE) return Errno(EINVAL);
+  constexpr int kAlwaysKnown = 0xf | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE |
+                               MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE |
+                               MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT |
+                               0x80 /* MAP_ABOVE4G */ | MAP_HUGE_2MB | MAP_HUGE_1GB;
+  if (kind == MAP_SHARED_VALIDATE && (flags & ~kAlwaysKnown) != 0) return Errno(EOPNOTSUPP);
 
   Mapping mapping;
   mapping.length = length;
@@ -160,7 +189,10 @@ ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int
     if ((flags & MAP_FIXED_NOREPLACE) != 0 && !is_free(address, length)) return Errno(EEXIST);
   } else {
     address = page_up(address);
-    if (address == 0 || !is_free(address, length)) address = find_gap(length);
+    const bool low = (flags & MAP_32BIT) != 0;
+    if (address == 0 || !is_free(address, length) ||
+        (low && (length > kLowTop || address > kLowTop - length)))
+      address = low ? find_low_gap(length) : find_gap(length);
     if (address == 0) return Errno(ENOMEM);
   }
   mapping.address = address;

@@ -95,6 +95,7 @@ class Mm {
  private:
   using Areas = std::map<uint64_t, Area>;
   uint64_t find_gap(uint64_t length);
+  uint64_t find_low_gap(uint64_t length);
   bool is_free(uint64_t address, uint64_t length);
   void split(uint64_t at);
   void erase(uint64_t address, uint64_t end);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <utility>
 
+#include "base/strings.h"
 #include "guest/net/network.h"
 #include "guest/platform/host/io.h"
 #include "guest/proc/nodes.h"
@@ -79,6 +80,7 @@ struct Seen {
   bool no_new_privileges = false;
   int seccomp_mode = 0;
   int seccomp_filters = 0;
+  std::vector<uint64_t> processors;
 };
 
 /// A process by its pid, or a thread of it.
@@ -105,6 +107,7 @@ class Watched {
         ++seen.seccomp_filters;
       seen.seccomp_mode = task.strict ? 1 : seen.seccomp_filters != 0 ? 2 : 0;
       seen.pending = task.pending.set();
+      seen.processors = task.processors();
       return seen;
     }
     seen.process = kernel().find_process(tid_);
@@ -113,6 +116,7 @@ class Watched {
   }
   Kernel& kernel() const { return view_.kernel; }
   const ProcView& view() const { return view_; }
+  int32_t tid() const { return tid_; }
   /// What the number of an id is where this procfs was mounted.
   int32_t shown(int32_t id) const { return view_.pids->number_of(id); }
 
@@ -246,6 +250,33 @@ std::string stat_of(const Watched& who, const Seen& seen) {
   return out;
 }
 
+/// Words of 32 bits, the highest first.
+std::string as_words(const std::vector<uint64_t>& bits) {
+  std::string out;
+  for (size_t i = bits.size() * 2; i-- > 0;) {
+    const auto word = static_cast<uint32_t>(bits[i / 2] >> (i % 2 * 32));
+    if (out.empty() && word == 0 && i != 0) continue;
+    print(out, out.empty() ? "%x" : ",%08x", word);
+  }
+  return out;
+}
+
+/// "0-2,5".
+std::string as_ranges(const std::vector<uint64_t>& bits) {
+  std::string out;
+  const auto has = [&](size_t i) {
+    return i / 64 < bits.size() && (bits[i / 64] >> (i % 64) & 1) != 0;
+  };
+  for (size_t i = 0; i < bits.size() * 64; ++i) {
+    if (!has(i)) continue;
+    const size_t first = i;
+    while (has(i + 1)) ++i;
+    print(out, "%s%zu", out.empty() ? "" : ",", first);
+    if (i != first) print(out, "-%zu", i);
+  }
+  return out;
+}
+
 uint64_t code_bytes(const Seen& seen) {
   return seen.mm ? seen.mm->layout.code_end - seen.mm->layout.code_start : 0;
 }
@@ -339,12 +370,10 @@ std::string status_of(const Watched& who, const Seen& seen) {
   print(out,
         "CapInh:\t%016lx\nCapPrm:\t%016lx\nCapEff:\t%016lx\nCapBnd:\t%016lx\nCapAmb:\t%016lx\n",
         c.inheritable, c.permitted, c.effective, c.bounding, c.ambient);
-  const unsigned processors = host::processors();
-  print(out,
-        "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\nCpus_allowed:\t%x\nCpus_allowed_list:"
-        "\t0-%u\n",
-        seen.no_new_privileges ? 1 : 0, seen.seccomp_mode, seen.seccomp_filters,
-        (1U << std::min(processors, 31U)) - 1, processors - 1);
+  print(out, "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n",
+        seen.no_new_privileges ? 1 : 0, seen.seccomp_mode, seen.seccomp_filters);
+  out += "Cpus_allowed:\t" + as_words(seen.processors) + "\nCpus_allowed_list:\t" +
+         as_ranges(seen.processors) + "\n";
   return out;
 }
 
@@ -523,6 +552,32 @@ InodePtr make_namespaces_dir(const Watched& who, int32_t tid, uint64_t ino) {
   return dir;
 }
 
+/// proc_pid_comm(5): threads name each other within their process.
+Errno name_thread(const Watched& who, std::string_view given) {
+  constexpr size_t kLongest = 15;
+  const Task* by = Task::current();
+  std::lock_guard lock(who.kernel().lock);
+  const auto found = who.kernel().tasks.find(who.tid());
+  if (found == who.kernel().tasks.end()) return Errno(ESRCH);
+  if (by == nullptr || by->process != found->second->process) return Errno(EINVAL);
+  found->second->name = std::string(given.substr(0, kLongest));
+  return kOk;
+}
+
+/// proc_pid_oom_score_adj(5): remembered and shown. The host ends whom it likes.
+Errno set_oom_score(const Watched& who, std::string_view given) {
+  constexpr int kMost = 1000;
+  const auto value = parse_number<int>(trim(given));
+  if (!value || *value < -kMost || *value > kMost) return Errno(EINVAL);
+  const Seen seen = GUEST_TRY(who.look());
+  const Task* by = Task::current();
+  const bool may_all = by != nullptr && by->credentials.can(kCapSysResource);
+  if (*value < seen.process->oom_score_floor && !may_all) return Errno(EACCES);
+  seen.process->oom_score_adj = *value;
+  if (may_all) seen.process->oom_score_floor = *value;
+  return kOk;
+}
+
 InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
   Kernel& kernel = view.kernel;
   const Watched who(view, tid);
@@ -560,6 +615,21 @@ InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
       return node;
     });
   };
+  /// As text, and `take` gets what is written.
+  const auto setting = [&](const char* name, auto make, auto take) {
+    const uint64_t number = ++next;
+    dir->add(name, 8, [who, number, make, take, owner] {
+      auto node = std::make_shared<TextInode>(
+          0644, number,
+          [who, make]() -> ErrnoOr<std::string> {
+            const Seen seen = GUEST_TRY(who.look());
+            return make(who, seen);
+          },
+          [who, take](std::string_view given) -> Errno { return take(who, given); });
+      node->set_owner(owner.uid, owner.gid);
+      return node;
+    });
+  };
   const auto link = [&](const char* name, auto target) {
     const uint64_t number = ++next;
     dir->add(name, 10, [who, number, target] {
@@ -592,7 +662,7 @@ InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
   text("status", 0444, [](const Watched& w, const Seen& s) -> Out { return status_of(w, s); });
   text("statm", 0444, [](const Watched&, const Seen& s) -> Out { return statm_of(s); });
   inner_text("io", 0400, [](const Watched&, const Seen& s) -> Out { return io_of(s); });
-  text("comm", 0644, [](const Watched&, const Seen& s) -> Out { return s.name + "\n"; });
+  setting("comm", [](const Watched&, const Seen& s) -> Out { return s.name + "\n"; }, name_thread);
   text("cmdline", 0444, [](const Watched&, const Seen& s) -> Out {
     return s.mm ? memory_text(s, s.mm->layout.arguments, s.mm->layout.arguments_end)
                 : Out(std::string());
@@ -618,8 +688,12 @@ InodePtr make_process_dir(const ProcView& view, int32_t tid, bool is_thread) {
       return node;
     });
   }
-  text("oom_score_adj", 0644,
-       [](const Watched&, const Seen&) -> Out { return std::string("0\n"); });
+  setting(
+      "oom_score_adj",
+      [](const Watched&, const Seen& s) -> Out {
+        return std::to_string(s.process->oom_score_adj.load()) + "\n";
+      },
+      set_oom_score);
   text("oom_score", 0444, [](const Watched&, const Seen&) -> Out { return std::string("0\n"); });
   text("loginuid", 0644,
        [](const Watched&, const Seen&) -> Out { return std::string("4294967295"); });
@@ -806,25 +880,24 @@ struct ProcessorTimes {
   int64_t idle_ns = 0;
 };
 
-ProcessorTimes processor_times(const Kernel& kernel) {  // under lock
+ProcessorTimes processor_times(const Kernel& kernel, unsigned processors) {  // under lock
   const Usage used = kernel.usage();
   ProcessorTimes out;
   out.up_ns = host::clock_ns(CLOCK_BOOTTIME) - kernel.booted_ns;
   out.user_ns = used.user_ns;
   out.system_ns = used.system_ns;
-  out.idle_ns =
-      std::max<int64_t>(out.up_ns * host::processors() - used.user_ns - used.system_ns, 0);
+  out.idle_ns = std::max<int64_t>(out.up_ns * processors - used.user_ns - used.system_ns, 0);
   return out;
 }
 
 /// proc_stat(5).
-std::string kernel_stat(Kernel& kernel) {
+std::string kernel_stat(Kernel& kernel, unsigned processors) {
   constexpr int64_t kTick = 10'000'000;
   constexpr int64_t kSecond = 1'000'000'000;
   std::string out;
   std::lock_guard lock(kernel.lock);
-  const ProcessorTimes times = processor_times(kernel);
-  const int64_t count = host::processors();
+  const ProcessorTimes times = processor_times(kernel, processors);
+  const int64_t count = processors;
   // Which of them was used the host alone knows: each gets the same, and all of it is given.
   const auto row = [&](const std::string& name, int64_t first, int64_t end) {
     const auto ticks = [&](int64_t ns) {
@@ -885,6 +958,10 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
       return std::make_shared<LinkInode>(number, target, nullptr);
     });
   };
+  const auto processors = [of = view.container] {
+    const auto container = of.lock();
+    return container ? container->processors() : host::processors();
+  };
   const auto shown_to_us = [pids = view.pids](int32_t id) { return pids->number_of(id); };
   link("self", [shown_to_us]() -> ErrnoOr<std::string> {
     const Task* task = Task::current();
@@ -910,7 +987,7 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
     return dir;
   });
   link("net", fixed("self/net"));
-  text_in(*root, "cpuinfo", fixed(first_processors(facts.cpuinfo, host::processors())));
+  text_in(*root, "cpuinfo", fixed(first_processors(facts.cpuinfo, processors())));
   text_in(*root, "version", fixed("Linux version 6.1.0-fluyt (fluyt) #1 SMP fluyt guest\n"));
   text_in(*root, "locks", [&kernel, shown_to_us]() -> ErrnoOr<std::string> {
     return kernel.file_locks.describe(shown_to_us);
@@ -928,10 +1005,10 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
           kernel.tasks.empty() ? 0 : shown_to_us(kernel.tasks.rbegin()->first));
     return out;
   });
-  text_in(*root, "uptime", [&kernel]() -> ErrnoOr<std::string> {
+  text_in(*root, "uptime", [&kernel, processors]() -> ErrnoOr<std::string> {
     std::string out;
     std::lock_guard lock(kernel.lock);
-    const ProcessorTimes times = processor_times(kernel);
+    const ProcessorTimes times = processor_times(kernel, processors());
     print(out, "%.2f %.2f\n", static_cast<double>(times.up_ns) / 1e9,
           static_cast<double>(times.idle_ns) / 1e9);
     return out;
@@ -941,7 +1018,9 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
     if (!container) return Errno(ESRCH);
     return meminfo_of(container->memory.read());
   });
-  text_in(*root, "stat", [&kernel]() -> ErrnoOr<std::string> { return kernel_stat(kernel); });
+  text_in(*root, "stat", [&kernel, processors]() -> ErrnoOr<std::string> {
+    return kernel_stat(kernel, processors());
+  });
 
   const auto make_sys = [&kernel](const std::map<std::string, std::string>& settings) {
     auto sys = std::make_shared<Directory>(100);
@@ -964,10 +1043,25 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
       add("pid_max", 105, is("4194304\n"));
       add("cap_last_cap", 106, is("40\n"));
       add("ngroups_max", 107, is("65536\n"));
-      add("random_boot", 108, is("0\n"));
       add("overflowuid", 111, is("65534\n"));
       add("overflowgid", 112, is("65534\n"));
       add("threads-max", 109, is("4096\n"));
+      dir->add("random", 4, [boot_id = kernel.boot_id]() -> InodePtr {
+        auto random = std::make_shared<Directory>(113);
+        const auto add_text = [&random](const char* name, uint64_t ino, Text value) {
+          random->add(name, 8, [ino, value] {
+            return std::make_shared<TextInode>(0444, ino, value, nullptr);
+          });
+        };
+        const auto always = [](const std::string& value) {
+          return [value]() -> ErrnoOr<std::string> { return value + "\n"; };
+        };
+        add_text("boot_id", 114, always(boot_id));
+        add_text("uuid", 115, []() -> ErrnoOr<std::string> { return host::random_uuid() + "\n"; });
+        add_text("entropy_avail", 116, always("256"));
+        add_text("poolsize", 117, always("256"));
+        return random;
+      });
       add("hostname", 110, [&kernel]() -> ErrnoOr<std::string> {
         std::lock_guard lock(kernel.lock);
         const Task* reader = Task::current();

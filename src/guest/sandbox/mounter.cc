@@ -74,7 +74,7 @@ std::vector<HostMount> read_host_mounts(std::string_view mountinfo) {
 InodePtr make_guest_sysfs(Kernel& kernel, const HostFacts& facts,
                           const std::weak_ptr<const Container>& whose_memory) {
   return make_sysfs({.interfaces = kernel.network->interfaces,
-                     .processors = host::processors(),
+                     .processors = whose ? whose->processors() : host::processors(),
                      .huge_pages = facts.huge_pages,
                      .memory = [whose_memory] {
                        const auto container = whose_memory.lock();

@@ -122,6 +122,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
   process->limits[RLIMIT_NOFILE] = {1024, 524288};
   for (const auto& [resource, limit] : request.limits)
     process->limits.at(static_cast<size_t>(resource)) = {limit.first, limit.second};
+  process->file_size_limit = process->limits[RLIMIT_FSIZE].soft;
   task->files = std::make_shared<FdTable>();
   task->files->set_limit(process->limits[RLIMIT_NOFILE].soft);
   for (FilePtr& stream : streams) {
@@ -176,9 +177,10 @@ Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
                 secure);
   if (!made.ok()) return not_executed(found.path, made.error());
   task->credentials = std::move(made).value();
-  ErrnoOr<Loaded> loaded = load_program({container->platform, *kernel.tree, caller,
-                                         task->walk_from(), found.path, std::move(found.file),
-                                         request.arguments, environment, task->credentials, false});
+  ErrnoOr<Loaded> loaded =
+      load_program({container->platform, *kernel.tree, caller, task->walk_from(), found.path,
+                    std::move(found.file), request.arguments, environment, task->credentials, false,
+                    process->limits[RLIMIT_STACK].soft});
   if (!loaded.ok()) return not_executed(found.path, loaded.error());
   task->mm = std::move(loaded.value().mm);
   ErrnoOr<std::unique_ptr<Context>> context =

@@ -120,7 +120,6 @@ ErrnoOr<uint64_t> read_into(Task& task, File& file, std::span<const Vector> vect
 /// All vectors are one write, as much as a bounce buffer holds.
 ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vectors,
                              int64_t* offset) {
-  Caller caller = task.caller();
   Cursor from(task.mm->space(), vectors);
   uint64_t done = 0;
   while (from.left() != 0 && !(done != 0 && task.is_ending())) {
@@ -128,15 +127,8 @@ ErrnoOr<uint64_t> write_from(Task& task, File& file, std::span<const Vector> vec
     const std::span<std::byte> buffer = bounce(task, step);
     const size_t have = from.load(buffer);
     if (have == 0) return done != 0 ? ErrnoOr<uint64_t>(done) : Errno(EFAULT);
-    const ErrnoOr<size_t> put = file.write(caller, buffer.first(have), offset);
-    if (!put.ok()) {
-      if (done != 0) return done;
-      if (put.error().value() == EPIPE) {
-        std::lock_guard lock(task.kernel.lock);
-        task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
-      }
-      return put.error();
-    }
+    const ErrnoOr<size_t> put = write_bytes(task, file, buffer.first(have), offset);
+    if (!put.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : put.error();
     done += put.value();
     if (put.value() < have || have < step) break;
   }
@@ -250,6 +242,41 @@ ErrnoOr<Vector> one_vector(uint64_t address, uint64_t length) {
 }
 
 }  // namespace
+
+namespace {
+Errno too_long(Task& task) {
+  std::lock_guard lock(task.kernel.lock);
+  task.kernel.send_to(task, signal_from(task, *task.process, SIGXFSZ, SI_USER));
+  return Errno(EFBIG);
+}
+}  // namespace
+
+ErrnoOr<size_t> write_bytes(Task& task, File& file, std::span<const std::byte> from,
+                            int64_t* offset) {
+  const uint64_t limit = task.process->file_size_limit;
+  if (limit != ~uint64_t{0} && S_ISREG(file.inode()->type()) && !from.empty()) {
+    auto at = static_cast<uint64_t>(*offset);
+    if (file.appending()) {
+      const Stat now = GUEST_TRY(file.stat());
+      at = static_cast<uint64_t>(now.size);
+    }
+    if (at >= limit) return too_long(task);
+    from = from.first(std::min<uint64_t>(from.size(), limit - at));
+  }
+  Caller caller = task.caller();
+  const ErrnoOr<size_t> put = file.write(caller, from, offset);
+  if (!put.ok() && put.error().value() == EPIPE) {
+    std::lock_guard lock(task.kernel.lock);
+    task.kernel.send_to(task, signal_from(task, *task.process, SIGPIPE, SI_USER));
+  }
+  return put;
+}
+
+Errno may_become(Task& task, Inode& inode, uint64_t size) {
+  if (size <= task.process->file_size_limit || !S_ISREG(inode.type())) return kOk;
+  const Stat now = GUEST_TRY(inode.stat());
+  return size > static_cast<uint64_t>(now.size) ? too_long(task) : kOk;
+}
 
 ErrnoOr<std::vector<IoVector>> get_vectors(Task& task, uint64_t address, uint64_t count) {
   if (count > kMaxVectors) return Errno(EINVAL);
@@ -536,6 +563,7 @@ ErrnoOr<uint64_t> sys_ftruncate(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(get_file(task, a[0]));
   const auto size = static_cast<int64_t>(a[1]);
   if (size < 0 || !file->writable()) return Errno(EINVAL);
+  GUEST_TRY(may_become(task, *file->inode(), a[1]));
   GUEST_TRY(file->truncate(size));
   file->inode()->written_by(task.credentials);
   file->tell(IN_MODIFY);
@@ -548,6 +576,9 @@ ErrnoOr<uint64_t> sys_fallocate(Task& task, Arguments a) {
   const auto length = static_cast<int64_t>(a[3]);
   if (offset < 0 || length <= 0) return Errno(EINVAL);
   if (!file->writable()) return Errno(EBADF);
+  uint64_t end = a[2] + a[3];
+  if ((as_int(a[1]) & FALLOC_FL_KEEP_SIZE) != 0) end = 0;
+  GUEST_TRY(may_become(task, *file->inode(), end));
   GUEST_TRY(file->allocate(as_int(a[1]), offset, length));
   file->inode()->written_by(task.credentials);
   file->tell(IN_MODIFY);
@@ -602,7 +633,21 @@ ErrnoOr<uint64_t> sys_getdents64(Task& task, Arguments a) {
 
 namespace {
 
-/// Copies between two files of the guest, through the sentry. Offsets of null are the positions.
+/// The position as it is. A copy goes on from it without the lock, which is not to be held while it
+/// sleeps.
+ErrnoOr<int64_t> position_of(File& file) {
+  if (!file.seekable()) return int64_t{0};
+  std::lock_guard lock(file.position_lock);
+  return file.seek(0, SEEK_CUR);
+}
+Errno set_position(File& file, int64_t to) {
+  if (!file.seekable()) return kOk;
+  std::lock_guard lock(file.position_lock);
+  const ErrnoOr<int64_t> there = file.seek(to, SEEK_SET);
+  return there.ok() ? kOk : there.error();
+}
+
+/// Copies between two files of the guest, through the sentry.
 ErrnoOr<uint64_t> copy_between(Task& task, File& in, int64_t* in_at, File& out, int64_t* out_at,
                                uint64_t length) {
   length = std::min<uint64_t>(length, kMaxTransfer);
@@ -616,7 +661,7 @@ ErrnoOr<uint64_t> copy_between(Task& task, File& in, int64_t* in_at, File& out, 
     size_t written = 0;
     while (written < got.value()) {
       const ErrnoOr<size_t> put =
-          out.write(caller, buffer.subspan(written, got.value() - written), out_at);
+          write_bytes(task, out, buffer.subspan(written, got.value() - written), out_at);
       if (!put.ok()) {
         *in_at -= static_cast<int64_t>(got.value() - written);
         done += written;
@@ -645,15 +690,16 @@ ErrnoOr<uint64_t> sys_sendfile(Task& task, Arguments a) {
   if (!in->readable() || !out->writable()) return Errno(EBADF);
   if (in->inode()->is_dir() || !in->seekable()) return Errno(EINVAL);
   if (out->appending()) return Errno(EINVAL);
-  int64_t offset = in->position;
-  if (a[2] != 0) offset = GUEST_TRY(task.get<int64_t>(a[2]));
+  int64_t offset = a[2] != 0 ? GUEST_TRY(task.get<int64_t>(a[2])) : GUEST_TRY(position_of(*in));
   if (offset < 0) return Errno(EINVAL);
-  const uint64_t done = GUEST_TRY(copy_between(task, *in, &offset, *out, &out->position, a[3]));
+  int64_t to = GUEST_TRY(position_of(*out));
+  const uint64_t done = GUEST_TRY(copy_between(task, *in, &offset, *out, &to, a[3]));
+  GUEST_TRY(set_position(*out, to));
   tell_copied(task, *in, *out, done);
   if (a[2] != 0)
     GUEST_TRY(task.put(a[2], offset));
   else
-    in->position = offset;
+    GUEST_TRY(set_position(*in, offset));
   return done;
 }
 
@@ -665,10 +711,8 @@ ErrnoOr<uint64_t> sys_copy_file_range(Task& task, Arguments a) {
   if ((in->inode()->type() & S_IFMT) != S_IFREG || (out->inode()->type() & S_IFMT) != S_IFREG ||
       as_int(a[5]) != 0)
     return Errno(EINVAL);
-  int64_t from = in->position;
-  int64_t to = out->position;
-  if (a[1] != 0) from = GUEST_TRY(task.get<int64_t>(a[1]));
-  if (a[3] != 0) to = GUEST_TRY(task.get<int64_t>(a[3]));
+  int64_t from = a[1] != 0 ? GUEST_TRY(task.get<int64_t>(a[1])) : GUEST_TRY(position_of(*in));
+  int64_t to = a[3] != 0 ? GUEST_TRY(task.get<int64_t>(a[3])) : GUEST_TRY(position_of(*out));
   if (from < 0 || to < 0) return Errno(EINVAL);
   const auto length = static_cast<int64_t>(std::min<uint64_t>(a[4], kMaxTransfer));
   if (in->inode() == out->inode() && from < to + length && to < from + length && length != 0)
@@ -678,11 +722,11 @@ ErrnoOr<uint64_t> sys_copy_file_range(Task& task, Arguments a) {
   if (a[1] != 0)
     GUEST_TRY(task.put(a[1], from));
   else
-    in->position = from;
+    GUEST_TRY(set_position(*in, from));
   if (a[3] != 0)
     GUEST_TRY(task.put(a[3], to));
   else
-    out->position = to;
+    GUEST_TRY(set_position(*out, to));
   return done;
 }
 

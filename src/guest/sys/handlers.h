@@ -85,6 +85,13 @@ class Socket;
 ErrnoOr<uint64_t> read_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
 ErrnoOr<uint64_t> write_socket(Task& task, Socket& socket, std::span<const IoVector> vectors);
 
+/// What write(2) does with bytes that are at hand, by any call: as many as RLIMIT_FSIZE lets, and
+/// the signal that comes with EFBIG or EPIPE. `offset` is of a file that has positions.
+ErrnoOr<size_t> write_bytes(Task& task, File& file, std::span<const std::byte> from,
+                            int64_t* offset);
+/// EFBIG, with its signal: a regular file must not become as long as that.
+Errno may_become(Task& task, Inode& inode, uint64_t size);
+
 /// fcntl's F_GETLK, F_SETLK, F_SETLKW and those of open file descriptions.
 ErrnoOr<uint64_t> control_lock(Task& task, const FilePtr& file, int command, uint64_t address);
 

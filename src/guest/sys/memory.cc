@@ -39,6 +39,7 @@ ErrnoOr<uint64_t> sys_mmap(Task& task, Arguments a) {
   const bool anonymous = (flags & MAP_ANONYMOUS) != 0 || (file && file->maps_anonymous());
   GUEST_TRY(
       within_limits(task, a[1], (flags & MAP_PRIVATE) != 0 && (as_int(a[2]) & PROT_WRITE) != 0));
+  if ((flags & MAP_ANONYMOUS) != 0 && (flags & 0xf) == 3) return Errno(EINVAL);
   if (shared && anonymous && a[1] != 0) {
     // What its processes share counts against the sandbox.
     const FilePtr memory = GUEST_TRY(make_shared_memory(a[1], task.memory_charge()));
@@ -56,6 +57,17 @@ ErrnoOr<uint64_t> sys_mprotect(Task& task, Arguments a) {
   GUEST_TRY(task.mm->protect(a[0], a[1], as_int(a[2])));
   return uint64_t{0};
 }
+
+// As on a processor that has no protection keys (pkeys(7)).
+ErrnoOr<uint64_t> sys_pkey_mprotect(Task& task, Arguments a) {
+  if (as_int(a[3]) != -1) return Errno(EINVAL);
+  return sys_mprotect(task, a);
+}
+ErrnoOr<uint64_t> sys_pkey_alloc(Task&, Arguments a) {
+  constexpr uint64_t kRights = 3;
+  return Errno(a[0] != 0 || (a[1] & ~kRights) != 0 ? EINVAL : ENOSPC);
+}
+ErrnoOr<uint64_t> sys_pkey_free(Task&, Arguments) { return Errno(EINVAL); }
 
 ErrnoOr<uint64_t> sys_mremap(Task& task, Arguments a) {
   if (a[2] > a[1]) GUEST_TRY(within_limits(task, a[2] - a[1], true));

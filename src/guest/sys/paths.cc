@@ -611,6 +611,7 @@ ErrnoOr<uint64_t> sys_truncate(Task& task, Arguments a) {
   GUEST_TRY(may_be_changed(task, file));
   GUEST_TRY(may_access(task.credentials, stat, 2));
   const std::shared_ptr<void> writing = GUEST_TRY(hold_for_writing(file.inode));
+  GUEST_TRY(may_become(task, *file.inode, a[1]));
   GUEST_TRY(file.inode->truncate(size));
   file.inode->written_by(task.credentials);
   tell_changed(task, file, IN_MODIFY);

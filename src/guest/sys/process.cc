@@ -75,6 +75,16 @@ ErrnoOr<UserSpacePtr> new_users(Task& task) {
 
 namespace {
 
+constexpr uint64_t kClearHandlers = uint64_t{1} << 32;  // CLONE_CLEAR_SIGHAND
+
+/// As a new program begins: what is ignored stays so.
+std::shared_ptr<SignalActions> without_handlers(const SignalActions& actions) {
+  auto out = std::make_shared<SignalActions>();
+  for (size_t i = 0; i < out->of.size(); ++i)
+    if (actions.of[i].handler == 1) out->of[i].handler = 1;
+  return out;
+}
+
 ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   constexpr uint64_t kHad =
       CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWCGROUP;
@@ -82,6 +92,7 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
   const uint64_t flags = request.flags;
   if ((flags & CLONE_THREAD) != 0 && (flags & CLONE_SIGHAND) == 0) return Errno(EINVAL);
   if ((flags & CLONE_SIGHAND) != 0 && (flags & CLONE_VM) == 0) return Errno(EINVAL);
+  if ((flags & CLONE_SIGHAND) != 0 && (flags & kClearHandlers) != 0) return Errno(EINVAL);
   if ((flags & (CLONE_NEWNS | CLONE_NEWUSER)) != 0 && (flags & CLONE_FS) != 0) return Errno(EINVAL);
   // What the flag once meant, and a descriptor of a thread.
   if ((flags & CLONE_PIDFD) != 0 && (flags & (CLONE_DETACHED | CLONE_THREAD)) != 0)
@@ -147,18 +158,23 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
       process->terminal = from.terminal;
       if ((flags & CLONE_SIGHAND) != 0) {
         process->actions = from.actions;
+      } else if ((flags & kClearHandlers) != 0) {
+        process->actions = without_handlers(*from.actions);
       } else {
         *process->actions = *from.actions;
       }
       // A sibling ends as its maker would: the parent asked for no other signal.
       process->exit_signal = (flags & CLONE_PARENT) != 0 ? from.exit_signal : request.exit_signal;
       process->limits = from.limits;
+      process->file_size_limit = from.file_size_limit.load();
       // The child of vfork runs in its parent's address space.
       if ((flags & CLONE_VM) != 0) process->user_base_ns = task.mm->space().processor_ns();
       process->executable = from.executable;
       process->executable_path = from.executable_path;
       process->arguments = from.arguments;
       process->dumpable = from.dumpable;
+      process->oom_score_adj = from.oom_score_adj.load();
+      process->oom_score_floor = from.oom_score_floor.load();
       process->executed_in = from.executed_in;
       process->started_ns = host::clock_ns(7);
       process->vfork_done = (flags & CLONE_VFORK) == 0;
@@ -174,10 +190,10 @@ ErrnoOr<uint64_t> do_clone(Task& task, const CloneArguments& request) {
     if (thread) child->pids_for_children = task.pids_for_children;
     child->schedule = task.schedule;
     if (task.schedule.reset_on_fork)
-      child->schedule = {0, 0, std::max(task.schedule.nice, 0), false};
+      child->schedule = {0, 0, std::max(task.schedule.nice, 0), false, task.schedule.allowed};
+    child->name = task.name;
     kernel.reserved.emplace(id, task.container.get());  // nobody sees the task before it is whole
   }
-  child->name = task.name;
   child->credentials = credentials;
   child->no_new_privileges = task.no_new_privileges.load();
   child->files = (flags & CLONE_FILES) != 0 ? task.files : task.files->copy();
@@ -348,9 +364,14 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
                            .capabilities = asks ? capabilities_of(*file) : std::nullopt},
                           secure));
 
-  Loaded loaded = GUEST_TRY(
-      load_program({task.container->platform, *task.kernel.tree, caller, task.walk_from(), path,
-                    std::move(file), std::move(arguments), std::move(environment), who, secure}));
+  uint64_t stack_bytes = 0;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    stack_bytes = task.process->limits[kStackLimit].soft;
+  }
+  Loaded loaded = GUEST_TRY(load_program(
+      {task.container->platform, *task.kernel.tree, caller, task.walk_from(), path, std::move(file),
+       std::move(arguments), std::move(environment), who, secure, stack_bytes}));
   std::unique_ptr<Context> context = GUEST_TRY(loaded.mm->space().create_context(loaded.image));
   task.give_up_futexes();
   GUEST_TRY(be_alone(task));
@@ -374,10 +395,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     task.process->end_image(*old_mm);
     task.mm = std::move(loaded.mm);
     Process& process = *task.process;
-    auto actions = std::make_shared<SignalActions>();
-    for (size_t i = 0; i < actions->of.size(); ++i)
-      if (process.actions->of[i].handler == 1) actions->of[i].handler = 1;
-    process.actions = std::move(actions);
+    process.actions = without_handlers(*process.actions);
     process.timers.clear();
     process.has_executed = true;
     process.executable = executable;
@@ -406,8 +424,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
 ErrnoOr<uint64_t> sys_clone(Task& task, Arguments a) {
   // The descriptor goes where the parent's word of the thread's number would.
   if ((a[0] & CLONE_PIDFD) != 0 && (a[0] & CLONE_PARENT_SETTID) != 0) return Errno(EINVAL);
-  return do_clone(task,
-                  {a[0] & ~uint64_t{0xff}, a[1], a[2], a[3], a[4], as_int(a[0] & 0xff), a[2]});
+  return do_clone(task, {a[0] & 0xffffff00, a[1], a[2], a[3], a[4], as_int(a[0] & 0xff), a[2]});
 }
 ErrnoOr<uint64_t> sys_fork(Task& task, Arguments) {
   return do_clone(task, {0, 0, 0, 0, 0, SIGCHLD, 0});
@@ -434,7 +451,8 @@ ErrnoOr<uint64_t> sys_clone3(Task& task, Arguments a) {
   std::copy_n(raw.data(), sizeof request, std::as_writable_bytes(std::span(&request, 1)).data());
   if ((request.flags & 0xff) != 0 || request.exit_signal > kSignals) return Errno(EINVAL);
   if ((request.stack == 0) != (request.stack_size == 0)) return Errno(EINVAL);
-  if (request.set_tid != 0 || request.set_tid_size != 0 || (request.flags >> 32) != 0)
+  if (request.set_tid != 0 || request.set_tid_size != 0 ||
+      (request.flags >> 32 << 32 & ~kClearHandlers) != 0)
     return Errno(EINVAL);
   return do_clone(
       task, {request.flags, request.stack + request.stack_size, request.parent_tid,
@@ -845,7 +863,10 @@ ErrnoOr<uint64_t> sys_prctl(Task& task, Arguments a) {
     }
     case 16: {
       char name[16] = {};
-      task.name.copy(name, 15);
+      {
+        std::lock_guard lock(task.kernel.lock);  // others of the process may name it (/proc)
+        task.name.copy(name, 15);
+      }
       GUEST_TRY(task.put(a[1], name));
       return uint64_t{0};
     }

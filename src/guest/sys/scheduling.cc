@@ -19,8 +19,9 @@ bool is_known(int policy) {
          policy == SCHED_IDLE;
 }
 
-ErrnoOr<Task*> find_thread(Task& task, int32_t id) {  // under lock
-  if (id < 0) return Errno(EINVAL);
+/// `negative`: what an id below 0 is. Under lock.
+ErrnoOr<Task*> find_thread(Task& task, int32_t id, Errno negative = Errno(EINVAL)) {
+  if (id < 0) return negative;
   if (id == 0) return &task;
   const auto found = task.kernel.tasks.find(task.meant(id));
   if (found == task.kernel.tasks.end()) return Errno(ESRCH);
@@ -145,6 +146,38 @@ ErrnoOr<uint64_t> sys_sched_getparam(Task& task, Arguments a) {
     priority = other->schedule.priority;
   }
   GUEST_TRY(task.put(a[1], priority));
+  return uint64_t{0};
+}
+
+ErrnoOr<uint64_t> sys_sched_getaffinity(Task& task, Arguments a) {
+  const auto size = static_cast<uint32_t>(a[1]);
+  std::vector<uint64_t> mask;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    const ErrnoOr<Task*> other = find_thread(task, as_int(a[0]), Errno(ESRCH));
+    if (size % sizeof(uint64_t) != 0 || size * 8 < task.container->processors())
+      return Errno(EINVAL);
+    if (!other.ok()) return other.error();
+    mask = other.value()->processors();
+  }
+  GUEST_TRY(task.copy_out(a[2], std::as_bytes(std::span(mask))));
+  return uint64_t{mask.size() * sizeof(uint64_t)};
+}
+
+ErrnoOr<uint64_t> sys_sched_setaffinity(Task& task, Arguments a) {
+  constexpr size_t kMost = 128;  // bytes
+  std::vector<uint64_t> mask(kMost / sizeof(uint64_t));
+  const size_t size = std::min<size_t>(static_cast<uint32_t>(a[1]), kMost);
+  GUEST_TRY(task.copy_in(a[2], std::as_writable_bytes(std::span(mask)).first(size)));
+  std::lock_guard lock(task.kernel.lock);
+  Task* other = GUEST_TRY(find_thread(task, as_int(a[0]), Errno(ESRCH)));
+  if (!may_schedule(task, *other)) return Errno(EPERM);
+  const std::vector<uint64_t> all = all_processors(other->container->processors());
+  mask.resize(all.size());
+  bool any = false;
+  for (size_t i = 0; i < all.size(); ++i) any |= (mask[i] &= all[i]) != 0;
+  if (!any) return Errno(EINVAL);
+  other->schedule.allowed = std::move(mask);
   return uint64_t{0};
 }
 

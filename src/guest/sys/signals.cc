@@ -224,6 +224,7 @@ ErrnoOr<uint64_t> sys_rt_sigqueueinfo(Task& task, Arguments a) {
   if (!process) return Errno(ESRCH);
   GUEST_TRY(task.kernel.may_signal(task, *process, signal));
   if (process->pids->number_of(task.process->pid) == 0) info.set_sender(0, task.credentials.uid);
+  GUEST_TRY(task.kernel.may_queue(*process, info));
   if (signal != 0) task.kernel.send(*process, info);
   return uint64_t{0};
 }
@@ -241,41 +242,23 @@ ErrnoOr<uint64_t> sys_rt_tgsigqueueinfo(Task& task, Arguments a) {
   if (found == task.kernel.tasks.end() || found->second->process->pid != task.meant(as_int(a[0])))
     return Errno(ESRCH);
   GUEST_TRY(task.kernel.may_signal(task, *found->second->process, signal));
+  GUEST_TRY(task.kernel.may_queue(*found->second->process, info));
   if (signal != 0) task.kernel.send_to(*found->second, info);
   return uint64_t{0};
 }
 
 ErrnoOr<uint64_t> sys_sigaltstack(Task& task, Arguments a) {
-  constexpr int kOnStack = 1;
-  constexpr int kDisable = 2;
-  constexpr int kAutoDisarm = INT32_MIN;
-  constexpr uint64_t kMinimum = 2048;
   uint64_t sp = 0;
   if (task.alternate.size != 0) {
     const Registers* registers = task.registers();
     if (registers == nullptr) return Errno(ESRCH);
     sp = registers->rsp;
   }
-  const bool on_it = (task.alternate.flags & kDisable) == 0 && sp > task.alternate.sp &&
-                     sp - task.alternate.sp <= task.alternate.size;
   SignalStack before = task.alternate;
-  if (before.size == 0)
-    before.flags = kDisable;
-  else if (on_it)
-    before.flags |= kOnStack;
+  before.flags = task.alternate_flags(sp);
   if (a[0] != 0) {
-    SignalStack wanted = GUEST_TRY(task.get<SignalStack>(a[0]));
-    if (on_it) return Errno(EPERM);
-    const int mode = wanted.flags & ~kAutoDisarm;
-    if (mode != 0 && mode != kDisable && mode != kOnStack) return Errno(EINVAL);
-    if (mode == kDisable) {
-      wanted = {0, kDisable, 0, 0};
-    } else if (wanted.size < kMinimum) {
-      return Errno(ENOMEM);
-    } else {
-      wanted.flags &= kAutoDisarm;
-    }
-    task.alternate = wanted;
+    const SignalStack wanted = GUEST_TRY(task.get<SignalStack>(a[0]));
+    GUEST_TRY(task.set_alternate(wanted, sp));
   }
   if (a[1] != 0) GUEST_TRY(task.put(a[1], before));
   return uint64_t{0};

@@ -64,7 +64,7 @@ ErrnoOr<uint64_t> from_pipe(Task& task, PipeEnd& in, File& out, int64_t* offset,
         in.take(std::span(buffer).first(std::min<uint64_t>(buffer.size(), length - done)));
     if (taken == 0) continue;
     const std::span<const std::byte> bytes = std::span(buffer).first(taken);
-    const ErrnoOr<size_t> written = out.write(caller, bytes, offset);
+    const ErrnoOr<size_t> written = write_bytes(task, out, bytes, offset);
     in.put_back(bytes.subspan(written.ok() ? written.value() : 0));
     if (!written.ok()) return done != 0 ? ErrnoOr<uint64_t>(done) : written.error();
     done += written.value();
@@ -131,7 +131,7 @@ ErrnoOr<uint64_t> sys_splice(Task& task, Arguments a) {
   const Wait wait = (flags & kNonblock) != 0 ? Wait::kNever : Wait::kBlock;
   ErrnoOr<uint64_t> done = uint64_t{0};
   if (source && sink) {
-    done = between_pipes(task, *source, *sink, length, wait, false);
+    done = with_signal(task, between_pipes(task, *source, *sink, length, wait, false));
   } else {
     const FilePtr& file = source ? out : in;
     const uint64_t address = source ? a[3] : a[1];
@@ -143,7 +143,7 @@ ErrnoOr<uint64_t> sys_splice(Task& task, Arguments a) {
       Position position(address != 0 ? FilePtr() : file);
       int64_t* offset = address != 0 ? &own : &file->position;
       done = source ? from_pipe(task, *source, *out, offset, length, wait)
-                    : to_pipe(task, *in, offset, *sink, length, wait);
+                    : with_signal(task, to_pipe(task, *in, offset, *sink, length, wait));
     }
     if (done.ok() && address != 0) GUEST_TRY(task.put(address, own));
   }
@@ -151,7 +151,7 @@ ErrnoOr<uint64_t> sys_splice(Task& task, Arguments a) {
     in->tell(IN_ACCESS);
     out->tell(IN_MODIFY);
   }
-  return with_signal(task, done);
+  return done;
 }
 
 ErrnoOr<uint64_t> sys_tee(Task& task, Arguments a) {

@@ -10,7 +10,8 @@
 namespace fluyt::guest {
 namespace {
 
-constexpr int kNoFile = 7;  // RLIMIT_NOFILE
+constexpr int kFileSize = 1;  // RLIMIT_FSIZE
+constexpr int kNoFile = 7;    // RLIMIT_NOFILE
 
 ErrnoOr<ProcessPtr> limit_target(Task& task, int32_t pid) {  // under lock
   if (pid == 0 || pid == task.process->number) return task.process;
@@ -46,6 +47,7 @@ ErrnoOr<uint64_t> change_limit(Task& task, int32_t pid, int which, uint64_t set,
       if (which == kNoFile && wanted.hard > kMaxOpen) return Errno(EPERM);
       slot = wanted;
       if (which == 0) task.kernel.watch_processor_time(process);  // RLIMIT_CPU
+      if (which == kFileSize) process->file_size_limit = wanted.soft;
       if (which == kNoFile && process == task.process) task.files->set_limit(wanted.soft);
     }
   }
@@ -205,37 +207,6 @@ ErrnoOr<uint64_t> sys_getcpu(Task& task, Arguments a) {
   if (a[0] != 0) GUEST_TRY(task.put(a[0], uint32_t{host::current_processor()}));
   if (a[1] != 0) GUEST_TRY(task.put(a[1], uint32_t{0}));
   return uint64_t{0};
-}
-
-namespace {
-Errno known_thread(Task& task, int32_t id) {
-  if (id < 0) return Errno(EINVAL);
-  if (id == 0) return kOk;
-  std::lock_guard lock(task.kernel.lock);
-  return task.kernel.tasks.contains(task.meant(id)) ? kOk : Errno(ESRCH);
-}
-}  // namespace
-
-ErrnoOr<uint64_t> sys_sched_getaffinity(Task& task, Arguments a) {
-  const auto size = static_cast<uint32_t>(a[1]);
-  const unsigned processors = host::processors();
-  if (size % 8 != 0 || size * 8 < processors) return Errno(EINVAL);
-  GUEST_TRY(known_thread(task, as_int(a[0])));
-  std::vector<uint64_t> mask((processors + 63) / 64);
-  for (unsigned i = 0; i < processors; ++i) mask[i / 64] |= uint64_t{1} << (i % 64);
-  GUEST_TRY(task.copy_out(a[2], std::as_bytes(std::span(mask))));
-  return uint64_t{mask.size() * 8};
-}
-
-ErrnoOr<uint64_t> sys_sched_setaffinity(Task& task, Arguments a) {
-  GUEST_TRY(known_thread(task, as_int(a[0])));
-  const size_t size = std::min<size_t>(static_cast<uint32_t>(a[1]), 128);
-  std::vector<std::byte> mask(size);
-  GUEST_TRY(task.copy_in(a[2], mask));
-  const unsigned processors = host::processors();
-  for (unsigned i = 0; i < processors && i / 8 < mask.size(); ++i)
-    if ((static_cast<unsigned>(mask[i / 8]) >> (i % 8) & 1) != 0) return uint64_t{0};
-  return Errno(EINVAL);
 }
 
 ErrnoOr<uint64_t> sys_setdomainname(Task& task, Arguments a) {

@@ -29,6 +29,11 @@ constexpr std::array<int16_t, kHighest> make_index() {
 }
 constexpr std::array<int16_t, kHighest> kIndex = make_index();
 
+std::string name_of(const Task& task) {
+  std::lock_guard lock(task.kernel.lock);
+  return task.name;
+}
+
 void trace(Task& task, const SyscallRequest& call, const CallEntry* entry,
            const ErrnoOr<uint64_t>* result) {
   char line[1024];
@@ -37,7 +42,7 @@ void trace(Task& task, const SyscallRequest& call, const CallEntry* entry,
     const int done = std::snprintf(line + at, sizeof line - at, format, values...);
     if (done > 0) at = std::min(sizeof line - 1, at + static_cast<size_t>(done));
   };
-  put("[%5d %s] ", task.tid, task.name.c_str());
+  put("[%5d %s] ", task.tid, name_of(task).c_str());
   if (entry == nullptr) {
     put("%s%d(%#lx, %#lx, %#lx)", call.native ? "call_" : "foreign_", call.number, call.args[0],
         call.args[1], call.args[2]);
@@ -84,7 +89,7 @@ void report(Task& task, int number) {
     return;
   char line[128];
   const int length = std::snprintf(line, sizeof line, "rung: %s: system call %d is not supported\n",
-                                   task.name.c_str(), number);
+                                   name_of(task).c_str(), number);
   if (length > 0)
     (void)host::write(of.log, std::as_bytes(std::span(line, static_cast<size_t>(length)))).ok();
 }

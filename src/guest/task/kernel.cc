@@ -324,6 +324,21 @@ void Kernel::send_to(Task& task, const SignalInfo& info) {
   if ((task.blocked & signal_bit(info.signo)) == 0) task.call_in();
 }
 
+Errno Kernel::may_queue(const Process& to, const SignalInfo& info) const {
+  constexpr int kFirstRealTime = 32;
+  constexpr size_t kPending = 11;  // RLIMIT_SIGPENDING
+  if (info.signo < kFirstRealTime || info.code == SI_USER) return kOk;
+  if (to.pending.queued() >= PendingSignals::kMaxQueued) return Errno(EAGAIN);
+  const uint64_t limit = to.limits[kPending].soft;
+  if (limit >= PendingSignals::kMaxQueued) return kOk;
+  uint64_t queued = 0;
+  for (const auto& [pid, process] : processes)
+    if (process->uid() == to.uid()) queued += process->pending.queued();
+  for (const auto& [tid, task] : tasks)
+    if (task->credentials.uid == to.uid()) queued += task->pending.queued();
+  return queued < limit ? kOk : Errno(EAGAIN);
+}
+
 void Kernel::limit_shared_memory() {
   const host::MemoryGauge& memory = container->memory;
   const host::MemoryFigures now = memory.read();

@@ -39,12 +39,14 @@ class PendingSignals {
  public:
   void add(const SignalInfo& info);
   SignalSet set() const { return set_; }
+  size_t queued() const { return queue_.size(); }
   /// The lowest one outside `blocked`; synchronous faults first.
   std::optional<SignalInfo> take(SignalSet blocked);
   void discard(SignalSet signals);
 
- private:
   static constexpr size_t kMaxQueued = 4096;
+
+ private:
   SignalSet set_ = 0;
   std::deque<SignalInfo> queue_;
 };

@@ -12,8 +12,9 @@ namespace fluyt::guest {
 namespace {
 
 constexpr uint64_t kFrameRedZone = 128;
-constexpr int kOnStackFlag = 1;  // SS_ONSTACK
-constexpr int kDisableFlag = 2;  // SS_DISABLE
+constexpr int kOnStackFlag = 1;         // SS_ONSTACK
+constexpr int kDisableFlag = 2;         // SS_DISABLE
+constexpr int kAutoDisarm = INT32_MIN;  // SS_AUTODISARM
 thread_local Task* current_task = nullptr;
 constexpr uint64_t kTrapFlags = 0x100 | 0x400 | 0x10000;  // TF, DF, RF
 
@@ -341,35 +342,57 @@ bool Task::take_one_signal(bool& restart_decided) {
   return true;
 }
 
+namespace {
+bool lies_in(const SignalStack& stack, uint64_t sp) {
+  return sp > stack.sp && sp - stack.sp <= stack.size;
+}
+}  // namespace
+
+int Task::alternate_flags(uint64_t sp) const {
+  const int kept = alternate.flags & kAutoDisarm;
+  if (alternate.size == 0) return kept | kDisableFlag;
+  // What is disarmed at its first use is nobody's to be on.
+  return kept | (kept == 0 && lies_in(alternate, sp) ? kOnStackFlag : 0);
+}
+
+Errno Task::set_alternate(const SignalStack& wanted, uint64_t sp) {
+  constexpr uint64_t kMinimum = 2048;
+  if ((alternate_flags(sp) & kOnStackFlag) != 0) return Errno(EPERM);
+  const int mode = wanted.flags & ~kAutoDisarm;
+  if (mode != 0 && mode != kDisableFlag && mode != kOnStackFlag) return Errno(EINVAL);
+  if (mode != kDisableFlag && wanted.size < kMinimum) return Errno(ENOMEM);
+  alternate = wanted;
+  if (mode == kDisableFlag) alternate.sp = alternate.size = 0;
+  return kOk;
+}
+
 Errno Task::push_frame(const SignalInfo& info, const SignalAction& action, Registers& registers,
                        SignalSet old_mask) {
   if (action.restorer == 0) return Errno(EFAULT);
   const std::span<const std::byte> fp = context->fp_state();
   uint64_t sp = registers.rsp;
-  const bool on_alternate =
-      alternate.size != 0 && sp > alternate.sp && sp - alternate.sp <= alternate.size;
-  if ((action.flags & SA_ONSTACK) != 0 && !on_alternate && (alternate.flags & kDisableFlag) == 0 &&
-      alternate.size != 0)
-    sp = alternate.sp + alternate.size;
-  else
-    sp -= kFrameRedZone;
+  const int shown = alternate_flags(sp);
+  const bool enters = (action.flags & SA_ONSTACK) != 0 && (shown & ~kAutoDisarm) == 0;
+  const bool on_alternate = enters || (shown & kOnStackFlag) != 0;
+  sp = enters ? alternate.sp + alternate.size : sp - kFrameRedZone;
   SignalFrame frame;
   frame.return_address = action.restorer;
   frame.context.flags = kContextFlags;
   if (!fp.empty()) {
     sp = (sp - fp.size()) & ~uint64_t{63};
-    GUEST_TRY(copy_out(sp, fp));
     frame.context.flags |= kContextFpXstate;
     frame.context.fp_state = sp;
   }
   sp = ((sp - sizeof frame) & ~uint64_t{15}) - 8;
+  // What does not fit is not written below it, into whatever lies there.
+  if (on_alternate && !lies_in(alternate, sp)) return Errno(EFAULT);
+  if (!fp.empty()) GUEST_TRY(copy_out(frame.context.fp_state, fp));
   frame.context.stack = alternate;
-  frame.context.stack.flags =
-      (alternate.flags & kDisableFlag) != 0 ? kDisableFlag : (on_alternate ? kOnStackFlag : 0);
   frame.context.registers = registers;
   frame.context.signal_mask = old_mask;
   frame.info = info;
   GUEST_TRY(put(sp, frame));
+  if ((alternate.flags & kAutoDisarm) != 0) alternate = {0, kDisableFlag, 0, 0};
   registers.rip = action.handler;
   registers.rsp = sp;
   registers.rdi = static_cast<uint64_t>(info.signo);
@@ -409,13 +432,26 @@ Errno Task::return_from_signal() {
   registers->gs = registers->fs = 0;
   std::lock_guard guard(kernel.lock);
   blocked = frame.context.signal_mask & ~(signal_bit(SIGKILL) | signal_bit(SIGSTOP));
-  const SignalStack& stack = frame.context.stack;
-  if (stack.size == 0 || (stack.flags & ~(kOnStackFlag | kDisableFlag)) == 0) {
-    alternate = stack;
-    alternate.flags &= kDisableFlag;
-  }
+  // What cannot be set is not: the program goes on with the one that there is.
+  (void)set_alternate(frame.context.stack, registers->rsp).ok();
   if (has_signal()) work_.store(true);
   return kOk;
+}
+
+std::vector<uint64_t> all_processors(unsigned count) {
+  std::vector<uint64_t> out((count + 63) / 64);
+  for (unsigned i = 0; i < count; ++i) out[i / 64] |= uint64_t{1} << (i % 64);
+  return out;
+}
+
+std::vector<uint64_t> Task::processors() const {
+  std::vector<uint64_t> all = all_processors(container->processors());
+  std::vector<uint64_t> own = schedule.allowed;
+  own.resize(all.size());
+  bool any = false;
+  for (size_t i = 0; i < all.size(); ++i) any |= (own[i] &= all[i]) != 0;
+  // Its container may have lost those.
+  return any ? own : all;
 }
 
 void Task::force(int signal, int code, uint64_t address) {

@@ -20,6 +20,7 @@
 #include "guest/fs/devices.h"
 #include "guest/mm/mm.h"
 #include "guest/net/network.h"
+#include "guest/platform/host/io.h"
 #include "guest/platform/host/memory.h"
 #include "guest/platform/platform.h"
 #include "guest/task/futex.h"
@@ -36,8 +37,8 @@
 /// Tasks (threads), thread groups (processes), and the kernel that they are in.
 ///
 /// Locking: Kernel::lock guards the tree of processes, every signal, and whatever is said to be
-/// under it. It is taken before the locks of mm, files and queues, never behind them, and is not
-/// held while sleeping or while guest code runs.
+/// under it. It is taken before the locks of mm, files and queues, never behind them but for a
+/// file's position_lock, and is not held while sleeping or while guest code runs.
 namespace fluyt::guest {
 
 class Kernel;
@@ -60,13 +61,18 @@ struct Schedule {
   int priority = 0;
   int nice = 0;
   bool reset_on_fork = false;
+  std::vector<uint64_t> allowed;  // processors, a bit each; empty: all that there are
 };
+
+/// A bit for each of so many.
+std::vector<uint64_t> all_processors(unsigned count);
 
 struct Limit {
   uint64_t soft = ~uint64_t{0};
   uint64_t hard = ~uint64_t{0};
 };
 inline constexpr size_t kLimits = 16;
+inline constexpr size_t kStackLimit = 3;  // RLIMIT_STACK
 
 /// Processor time.
 struct Usage {
@@ -151,6 +157,7 @@ class Process {
   bool vfork_done = true;
 
   std::array<Limit, kLimits> limits;
+  std::atomic<uint64_t> file_size_limit{~uint64_t{0}};  // RLIMIT_FSIZE, to be asked without lock
   std::string executable;
   DentryPtr executable_path;
   std::vector<std::string> arguments;
@@ -173,6 +180,9 @@ class Process {
   bool dumpable = true;
   UserSpacePtr executed_in;  // the user namespace of who executed its program; null: the first
   bool child_subreaper = false;
+  // Shown to who asks: the host's choice is another. And as low as it may be made by anybody.
+  std::atomic<int> oom_score_adj{0};
+  std::atomic<int> oom_score_floor{0};
   uint32_t uid_at_end = 0;  // of its last thread
   /// The real one, of the kernel's.
   uint32_t uid() const;
@@ -265,6 +275,11 @@ struct Container {
   std::array<std::atomic<bool>, 600> reported{};         // calls that the log has
   std::array<std::atomic<uint64_t>, 600> call_counts{};  // how often each was asked for
   std::atomic<bool> paused{false};
+  // Of its processors' time, as whoever limits it says; 0: no limit, the usual period.
+  std::atomic<uint64_t> processor_quota_us{0};
+  std::atomic<uint64_t> processor_period_us{0};
+  /// How many processors its programs may use: those of its cgroup on the host.
+  unsigned processors() const { return host::processors(platform.host_pid()); }
   // Under Kernel::lock:
   size_t max_tasks = 4096;
   size_t tasks = 0;
@@ -293,7 +308,7 @@ class Task final : public JobControl {
   int32_t tid;           // exec may make it the leader's
   int32_t number;        // the same as its own PID namespace has it
   bool leaving = false;  // under Kernel::lock: it runs no more
-  std::string name;
+  std::string name;      // under Kernel::lock
 
   std::shared_ptr<Mm> mm;
   // Read by others under Kernel::lock: replaced under it.
@@ -317,7 +332,9 @@ class Task final : public JobControl {
   /// The kernel's ids of those of its user namespace; kNoId: nobody's.
   uint32_t kernel_uid(uint32_t inside) const;
   uint32_t kernel_gid(uint32_t inside) const;
-  Schedule schedule;                 // under Kernel::lock
+  Schedule schedule;  // under Kernel::lock
+  /// sched_getaffinity(2), with what there is now. Under Kernel::lock.
+  std::vector<uint64_t> processors() const;
   std::unique_ptr<Context> context;  // replaced under Kernel::lock
   Sleeper sleeper;
 
@@ -326,6 +343,10 @@ class Task final : public JobControl {
   std::optional<SignalSet> restore_blocked;  // sigsuspend and friends: after the handler's frame
   PendingSignals pending;
   SignalStack alternate{0, 2, 0, 0};  // SS_DISABLE
+  /// SS_DISABLE, SS_ONSTACK and SS_AUTODISARM as sigaltstack(2) shows them at a stack pointer.
+  int alternate_flags(uint64_t sp) const;
+  /// As sigaltstack(2): EPERM, EINVAL, ENOMEM.
+  Errno set_alternate(const SignalStack& wanted, uint64_t sp);
 
   uint64_t clear_child_tid = 0;
   uint64_t robust_list = 0;
@@ -486,6 +507,7 @@ class Kernel : public TerminalHost {
   // Numbers of tasks that are still being made, and whose they are to be.
   std::map<int32_t, const Container*> reserved;
   int64_t booted_ns = 0;
+  const std::string boot_id = host::random_uuid();
   uint64_t forks = 0;
   Usage ended_usage;  // of processes that are no more, or zombies
   /// Of all there were.
@@ -535,6 +557,9 @@ class Kernel : public TerminalHost {
   /// Sends to a thread group, or to one thread of it. Under lock. Permission was checked.
   void send(Process& process, const SignalInfo& info);
   void send_to(Task& task, const SignalInfo& info);
+  /// EAGAIN: RLIMIT_SIGPENDING of `to` lets no further one be queued for its user, and it is not
+  /// one that goes without (sigqueue(3)). Under lock.
+  Errno may_queue(const Process& to, const SignalInfo& info) const;
   Errno may_signal(const Task& from, Process& to, int signal);  // under lock
   /// Every process of a group; false when it is empty. Under lock.
   bool send_to_group(int32_t group, const SignalInfo& info);

@@ -140,7 +140,7 @@ class File {
     if (watches_ && watches_->any()) watches_->tell(path_, event, Watches::By::kOpenFile);
   }
 
-  std::mutex position_lock;
+  std::mutex position_lock;  // nothing that is held is taken before it
   int64_t position = 0;
   /// Where this description has locks of its own: they go with it.
   std::atomic<FileLocks*> held_locks{nullptr};

@@ -129,6 +129,21 @@ void fill_random(std::span<std::byte> to) {
   }
 }
 
+std::string random_uuid() {
+  std::array<uint8_t, 16> bytes{};
+  fill_random(std::as_writable_bytes(std::span(bytes)));
+  bytes[6] = static_cast<uint8_t>((bytes[6] & 0x0f) | 0x40);
+  bytes[8] = static_cast<uint8_t>((bytes[8] & 0x3f) | 0x80);
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) out += '-';
+    out += kDigits[bytes[i] >> 4];
+    out += kDigits[bytes[i] & 0xf];
+  }
+  return out;
+}
+
 int64_t clock_ns(int clock) {
   timespec now{};
   clock_gettime(clock, &now);
@@ -139,10 +154,10 @@ ErrnoOr<int64_t> clock_resolution_ns(int clock) {
   if (clock_getres(clock, &out) != 0) return Errno(errno);
   return out.tv_sec * 1'000'000'000 + out.tv_nsec;
 }
-unsigned processors() {
+unsigned processors(pid_t pid) {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  if (sched_getaffinity(pid, sizeof set, &set) != 0) return pid == 0 ? 1 : processors();
   return static_cast<unsigned>(CPU_COUNT(&set));
 }
 

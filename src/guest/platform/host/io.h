@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -45,9 +47,12 @@ bool is_terminal(sys::FdRef fd);
 /// tcgetattr and friends: `request` with a structure of `size` bytes in or out.
 Errno terminal_control(sys::FdRef fd, unsigned long request, void* argument);
 void fill_random(std::span<std::byte> to);
+/// RFC 9562, version 4.
+std::string random_uuid();
 int64_t clock_ns(int clock);
 ErrnoOr<int64_t> clock_resolution_ns(int clock);
-unsigned processors();
+/// How many a process may use, or when there is none of the number we; 0 is we.
+unsigned processors(pid_t pid = 0);
 /// The processor that the calling thread is on.
 unsigned current_processor();
 /// The beginning of a file of procfs or the like; nothing when it cannot be read.
