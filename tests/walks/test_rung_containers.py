@@ -206,6 +206,50 @@ def test_the_end_of_the_container_ends_its_execs(box):
     harness.wait_for(lambda: is_gone(pid) and is_gone(keeper), "both ends")
 
 
+def test_processes_are_listed_by_the_guest_kernel(box):
+    box.start("sh", "-c", "sleep 1000 & wait")
+    box.detached("exec", "-d", "--user", "1000", "one", "sleep", "2000")
+    harness.wait_for(lambda: "sleep 2000" in box.done("ps", "one"), "the second program")
+    lines = box.done("ps", "one").splitlines()
+    assert lines[0].split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"] and len(lines) == 4, lines
+    assert lines[1].split()[:3] == ["0", "1", "0"] and lines[1].endswith(" sh -c sleep 1000 & wait"), lines
+    assert sorted(line.split()[0] for line in lines[1:]) == ["0", "0", "1000"], lines
+    assert box.done("ps", "one", "-o", "pid,user,comm").splitlines()[:2] == ["PID USER COMMAND", "  1 0    sh"]
+    assert box.done("ps", "one", "aux").splitlines()[0].split()[:3] == ["USER", "PID", "%CPU"]
+    assert "expected some of pid" in box.rung("ps", "one", "-o", "nothing").stderr and "expected -ef" in box.rung("ps", "one", "--forest").stderr
+    assert set(json.loads(box.done("ps", "-f", "json", "one"))) == pids_of(box)
+
+
+def test_a_signal_for_all_is_for_the_containers_programs(box):
+    box.start("sh", "-c", "trap 'echo parent' TERM; sh -c 'trap \"echo child; exit\" TERM; echo up; while :; do sleep 0.05; done' & "
+                          "echo up; while :; do sleep 0.05; done", out=box.bundle + "/out")
+    harness.wait_for(lambda: text_of(box.bundle + "/out") == "up\nup\n", "both traps")
+    box.done("kill", "--all", "one", "TERM")
+    harness.wait_for(lambda: {"child", "parent"} <= set(text_of(box.bundle + "/out").split()), "both words")
+    assert box.state()["status"] == "running" and box.done("exec", "one", "echo", "there") == "there\n"
+    box.done("kill", "--all", "one", "KILL")
+    harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+
+
+def test_limits_are_seen_in_a_cgroup(box):
+    resources = box.config["linux"]["resources"]
+    resources["memory"] = {"limit": 96 << 20, "swap": 96 << 20}
+    resources["cpu"] = {"quota": 50000, "period": 200000}
+    resources["pids"] = {"limit": 60}
+    assert any(mount["destination"] == "/sys/fs/cgroup" for mount in box.config["mounts"])
+    box.start()
+    look = ("cd /sys/fs/cgroup; cat memory.max cpu.max pids.max pids.current cgroup.procs; grep -c ' /sys/fs/cgroup ro.* - cgroup2 ' /proc/self/mountinfo;"
+            " echo 1 > memory.max; stat -f -c %t .")
+    done = box.rung("exec", "one", "sh", "-c", look)
+    lines = done.stdout.split("\n")
+    assert lines[:4] == [str(96 << 20), "50000 200000", "60", "3"] and lines[4:9] == ["1", "2", "3", "1", "63677270"], done
+    assert "Read-only file system" in done.stderr or "Permission denied" in done.stderr, done
+    box.done("update", "--cpu-quota", "-1", "--cpu-period", "100000", "one")
+    assert box.done("exec", "one", "cat", "/sys/fs/cgroup/cpu.max") == "max 100000\n"
+    used = int(box.done("exec", "one", "cat", "/sys/fs/cgroup/memory.current"))
+    assert 0 < used < 96 << 20
+
+
 def test_signals_reach_the_program(box):
     box.start("sh", "-c", "trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.05; done", out=box.bundle + "/out")
     harness.wait_for(lambda: text_of(box.bundle + "/out") == "up\n", "the trap")
@@ -807,6 +851,19 @@ def test_what_a_pods_containers_share_is_what_their_namespaces_say(pod):
     one.detached("exec", "-d", "one", "sh", "-c", "echo over loopback | /bin/busybox nc -l -p 7100")
     assert alone.done("exec", "alone", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do /bin/busybox nc 127.0.0.1 7100 </dev/null && exit 0; sleep 0.1; done") == \
         "over loopback\n"
+
+
+def test_a_pods_container_has_the_processors_of_its_own_cgroup(pod):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor is all there are")
+    one, two = pod.box("one"), pod.box("two")
+    one.config["linux"]["resources"]["cpu"] = {"cpus": "0"}
+    for name, box in (("one", one), ("two", two)):
+        box.start("sleep", "1000", name=name)
+    look = "/bin/busybox nproc; grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; cat /sys/devices/system/cpu/online"
+    assert one.done("exec", "one", "sh", "-c", look).split() == ["1", "1", "1", "0"]
+    count = str(len(os.sched_getaffinity(0)))
+    assert two.done("exec", "two", "sh", "-c", look).split()[:3] == [count] * 3
 
 
 def test_containers_join_each_others_pids(pod):

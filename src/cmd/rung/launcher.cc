@@ -11,6 +11,7 @@
 
 #include "base/strings.h"
 #include "cmd/rung/pod.h"
+#include "cmd/rung/ps.h"
 #include "cmd/rung/rung.h"
 #include "cmd/runtime/store.h"
 #include "guest/sandbox/member.h"
@@ -64,13 +65,17 @@ Result<std::string> ask(const std::string& folder, const guest::ControlPacket& p
   const sys::Fd control = FLUYT_TRY(sys::connect_unix(control_path(folder), SOCK_SEQPACKET));
   FLUYT_TRY(sys::send_with_fds(
       control, std::string_view(reinterpret_cast<const char*>(&packet), sizeof packet), {}));
-  std::string bytes(sizeof packet + guest::kMaxControlText, '\0');
-  const auto got = FLUYT_TRY(sys::receive_with_fds(control, bytes.data(), bytes.size()));
-  guest::ControlPacket answer;
-  if (got.size >= sizeof answer) std::memcpy(&answer, bytes.data(), sizeof answer);
-  if (answer.kind != guest::ControlPacket::kDone)
-    return Error(Code::kFailedPrecondition, "the container's guest kernel did not do it");
-  return bytes.substr(sizeof answer, got.size - sizeof answer);
+  std::string text;
+  for (;;) {
+    std::string bytes(sizeof packet + guest::kMaxControlText, '\0');
+    const auto got = FLUYT_TRY(sys::receive_with_fds(control, bytes.data(), bytes.size()));
+    guest::ControlPacket answer;
+    if (got.size >= sizeof answer) std::memcpy(&answer, bytes.data(), sizeof answer);
+    if (answer.kind != guest::ControlPacket::kDone && answer.kind != guest::ControlPacket::kMore)
+      return Error(Code::kFailedPrecondition, "the container's guest kernel did not do it");
+    text += bytes.substr(sizeof answer, got.size - sizeof answer);
+    if (answer.kind == guest::ControlPacket::kDone) return text;
+  }
 }
 
 Result<> tell(const std::string& folder, const guest::ControlPacket& packet) {
@@ -317,7 +322,27 @@ Result<> Rung::resume(const commands::Folder& folder,
   return folder.mark_paused(false);
 }
 
+// The host's processes of a container are the guest kernel's own and what runs its programs' code.
+Result<bool> Rung::signal_all(const commands::Folder& folder, int signal) const {
+  FLUYT_TRY(tell(folder.path(), {.kind = guest::ControlPacket::kSignalAll, .value = signal}));
+  return true;
+}
+
+Result<std::optional<std::string>> Rung::show_processes(
+    const commands::Folder& folder, const std::vector<std::string>& options) const {
+  const std::string text =
+      FLUYT_TRY(ask(folder.path(), {.kind = guest::ControlPacket::kProcesses}));
+  return std::optional(
+      FLUYT_TRY(print_processes(FLUYT_TRY(guest::parse_processes(text)), options, time(nullptr))));
+}
+
 Result<> Rung::update(oci::Resources& resources, const std::string& folder) const {
+  if (resources.cpu && (resources.cpu->quota || resources.cpu->period)) {
+    const int64_t quota = std::clamp<int64_t>(resources.cpu->quota.value_or(0), 0, INT32_MAX);
+    FLUYT_TRY(tell(folder, {.kind = guest::ControlPacket::kLimitProcessors,
+                            .value = static_cast<int32_t>(quota),
+                            .flags = static_cast<uint32_t>(resources.cpu->period.value_or(0))}));
+  }
   if (!resources.pids_limit) return {};
   const int64_t limit = *resources.pids_limit;
   resources.pids_limit = host_pids(limit);

@@ -26,6 +26,9 @@ class Rung final : public commands::Launcher {
                  const runtime::CgroupRecord& cgroup) const override;
   Result<> resume(const commands::Folder& folder,
                   const runtime::CgroupRecord& cgroup) const override;
+  Result<bool> signal_all(const commands::Folder& folder, int signal) const override;
+  Result<std::optional<std::string>> show_processes(
+      const commands::Folder& folder, const std::vector<std::string>& options) const override;
   void describe(nlohmann::ordered_json& features) const override;
 
  private:

@@ -98,7 +98,8 @@ guest::SandboxMount guest_mount(const oci::Mount& mount) {
     out.kind = Kind::kDev;
     out.mode = mode_of(mount).value_or(0755);
   } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
-    out.mode = 0555;
+    out.kind = Kind::kCgroup;
+    out.read_only = true;
   }
   return out;
 }
@@ -279,6 +280,11 @@ Result<guest::SandboxRequest> sandbox_of(const oci::Spec& spec) {
     // A limit that comes by a later update finds it so only where one was there before.
     const int64_t limit = spec.linux_->resources->memory->limit.value_or(-1);
     if (limit > 0) out.memory_limit_bytes = static_cast<uint64_t>(limit);
+  }
+  if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->cpu) {
+    const oci::CpuResources& cpu = *spec.linux_->resources->cpu;
+    out.processor_quota_us = static_cast<uint64_t>(std::max<int64_t>(cpu.quota.value_or(0), 0));
+    out.processor_period_us = cpu.period.value_or(0);
   }
   if (spec.linux_ && spec.linux_->resources && spec.linux_->resources->pids_limit) {
     const int64_t limit = *spec.linux_->resources->pids_limit;

@@ -63,6 +63,15 @@ class Launcher {
   /// its cgroup does not.
   virtual Result<> pause(const Folder& folder, const runtime::CgroupRecord& cgroup) const = 0;
   virtual Result<> resume(const Folder& folder, const runtime::CgroupRecord& cgroup) const = 0;
+  /// Sends a signal other than SIGKILL to all of the container's programs. False: they are
+  /// processes of the host's kernel, and who asks signals those.
+  virtual Result<bool> signal_all(const Folder& /*folder*/, int /*signal*/) const { return false; }
+  /// The container's programs as ps(1) shows them with `options`. Nothing: they are processes of
+  /// the host's kernel, and the host's ps knows them.
+  virtual Result<std::optional<std::string>> show_processes(
+      const Folder& /*folder*/, const std::vector<std::string>& /*options*/) const {
+    return std::optional<std::string>();
+  }
   /// Changes what `features` prints of runf.
   virtual void describe(nlohmann::ordered_json& features) const = 0;
 };

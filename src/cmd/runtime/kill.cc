@@ -82,6 +82,7 @@ Result<> kill_one(Invocation& call, const std::string& id, int number, bool all)
     if (!FLUYT_TRY(owns_cgroup(call, folder, record))) return {};
     // What is forked meanwhile is on no list.
     if (number == SIGKILL) return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
+    if (number != 0 && FLUYT_TRY(call.launcher.signal_all(folder, number))) return {};
     return signal_each(record, number);
   }
   if (number == SIGKILL && has_cgroup && outlives_init(call, folder))

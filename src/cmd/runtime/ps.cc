@@ -64,8 +64,10 @@ Result<int> ps(Invocation& call) {
     out = nlohmann::json(pids).dump() + "\n";
   } else if (format == "table") {
     std::vector<std::string> options(words->begin() + 1, words->end());
+    auto shown = FLUYT_TRY(call.launcher.show_processes(folder, options));
     if (options.empty()) options = {"-ef"};
-    out = FLUYT_TRY(filter(FLUYT_TRY(run_ps(std::move(options))), pids));
+    out =
+        shown ? std::move(*shown) : FLUYT_TRY(filter(FLUYT_TRY(run_ps(std::move(options))), pids));
   } else {
     return Error(Code::kInvalidArgument, cat("invalid format option: ", quote(format)));
   }

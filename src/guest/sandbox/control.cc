@@ -14,6 +14,7 @@
 
 #include "base/strings.h"
 #include "guest/platform/host/io.h"
+#include "guest/sandbox/processes.h"
 #include "guest/sandbox/program.h"
 #include "guest/sandbox/streams.h"
 #include "guest/sandbox/text.h"
@@ -260,6 +261,68 @@ void take_in_member(Server& server, sys::Fd socket, Packet packet) {
   kernel.tree->sweep();
 }
 
+std::string name_of(const Terminal& terminal) {
+  constexpr uint64_t kPts = 136;
+  const uint64_t device = terminal.device();
+  return device >> 8 == kPts ? cat("pts/", device & 0xff) : "console";
+}
+
+/// With blanks for the zeros between them.
+std::string arguments_of(Mm& mm) {
+  constexpr uint64_t kMost = 4096;
+  const uint64_t end = std::min(mm.layout.arguments_end, mm.layout.arguments + kMost);
+  std::string out(end > mm.layout.arguments ? end - mm.layout.arguments : 0, '\0');
+  out.resize(mm.space().read(mm.layout.arguments, std::as_writable_bytes(std::span(out))));
+  while (!out.empty() && out.back() == '\0') out.pop_back();
+  std::ranges::replace(out, '\0', ' ');
+  return out;
+}
+
+std::vector<ProcessRow> processes_of(Kernel& kernel, const Container& container) {
+  constexpr int64_t kMillisecond = 1'000'000;
+  const PidSpace& shown = container.pids ? *container.pids : *kernel.pids;
+  const int64_t now = host::clock_ns(CLOCK_BOOTTIME);
+  std::vector<std::pair<ProcessRow, std::shared_ptr<Mm>>> found;
+  {
+    std::lock_guard lock(kernel.lock);
+    for (const auto& [pid, process] : kernel.processes) {
+      const Task* first = process->threads.empty() ? nullptr : process->threads.front();
+      if (first == nullptr || first->container.get() != &container) continue;
+      ProcessRow row;
+      row.pid = shown.number_of(pid);
+      const ProcessPtr parent = process->parent.lock();
+      row.parent = parent ? shown.number_of(parent->pid) : 0;
+      row.group = shown.number_of(process->group);
+      row.session = shown.number_of(process->session);
+      row.uid = first->credentials.euid;
+      row.gid = first->credentials.egid;
+      row.terminal = process->terminal ? name_of(*process->terminal) : "?";
+      row.state = process->stopped                                           ? 'T'
+                  : std::ranges::any_of(process->threads, &Task::is_running) ? 'R'
+                                                                             : 'S';
+      row.nice = first->schedule.nice;
+      row.threads = process->threads.size();
+      row.age_ms = (now - process->started_ns) / kMillisecond;
+      const Usage used = process->usage();
+      row.used_ms = (used.user_ns + used.system_ns) / kMillisecond;
+      row.name = first->name;
+      found.emplace_back(std::move(row), first->mm);
+    }
+  }
+  std::vector<ProcessRow> out;
+  for (auto& [row, mm] : found) {
+    if (mm) {
+      const Mm::Sizes sizes = mm->sizes();
+      row.mapped_bytes = sizes.mapped;
+      row.usable_bytes = sizes.usable;
+      row.arguments = arguments_of(*mm);
+    }
+    if (row.arguments.empty()) row.arguments = cat("[", row.name, "]");
+    out.push_back(std::move(row));
+  }
+  return out;
+}
+
 void serve_one(Server& server, sys::Fd socket) {
   std::optional<Packet> first = receive(socket);
   if (!first) return;
@@ -278,6 +341,20 @@ void serve_one(Server& server, sys::Fd socket) {
     }
     case ControlPacket::kPause:
       kernel.pause(container, first->head.value != 0);
+      break;
+    case ControlPacket::kLimitProcessors:
+      container.processor_quota_us = static_cast<uint64_t>(std::max(first->head.value, 0));
+      container.processor_period_us = first->head.flags;
+      break;
+    case ControlPacket::kProcesses: {
+      const std::string all = to_text(processes_of(kernel, container));
+      for (size_t at = 0; at < all.size(); at += kMaxControlText)
+        send(socket, {.kind = ControlPacket::kMore}, std::string_view(all).substr(at));
+      break;
+    }
+    case ControlPacket::kSignalAll:
+      if (first->head.value < 1 || first->head.value > kMaxSignal) return;
+      kernel.signal_all(container, first->head.value);
       break;
     case ControlPacket::kCount: {
       std::string text;

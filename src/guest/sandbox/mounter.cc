@@ -10,6 +10,7 @@
 #include "guest/fs/devices.h"
 #include "guest/fs/memfs.h"
 #include "guest/platform/host/io.h"
+#include "guest/proc/cgroupfs.h"
 #include "guest/proc/sysfs.h"
 
 namespace fluyt::guest {
@@ -49,6 +50,8 @@ const char* type_name(SandboxMount::Kind kind) {
       return "sysfs";
     case SandboxMount::Kind::kDevPts:
       return "devpts";
+    case SandboxMount::Kind::kCgroup:
+      return "cgroup2";
     case SandboxMount::Kind::kDev:
     case SandboxMount::Kind::kTmpfs:
       break;
@@ -73,6 +76,7 @@ std::vector<HostMount> read_host_mounts(std::string_view mountinfo) {
 
 InodePtr make_guest_sysfs(Kernel& kernel, const HostFacts& facts,
                           const std::weak_ptr<const Container>& whose_memory) {
+  const auto whose = whose_memory.lock();
   return make_sysfs({.interfaces = kernel.network->interfaces,
                      .processors = whose ? whose->processors() : host::processors(),
                      .huge_pages = facts.huge_pages,
@@ -102,6 +106,8 @@ InodePtr Mounter::make_root(const SandboxMount& mount) {
     case SandboxMount::Kind::kDevPts:
       terminals_ = make_devpts({}, kernel_);
       return terminals_->root();
+    case SandboxMount::Kind::kCgroup:
+      return make_cgroupfs(kernel_, container_, pids_);
     case SandboxMount::Kind::kDev:
     case SandboxMount::Kind::kTmpfs:
       break;

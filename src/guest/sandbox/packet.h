@@ -15,8 +15,10 @@
 /// cgroup; then it says kContinue, hears kDone, and in the end, when the program is to run, kStart.
 /// From there on it is that program's keeper.
 ///
-/// Other connections say one thing, kLimitTasks, kPause or kCount, and are answered with kDone;
-/// that of kCount has a text, a line a system call: its number and how often it was asked for.
+/// Other connections say one thing, kLimitTasks, kLimitProcessors, kPause, kSignalAll, kCount or
+/// kProcesses, and are answered with kDone. That of kCount has a text, a line a system call: its
+/// number and how often it was asked for. That of kProcesses is what packets of kMore have together
+/// (processes.h).
 namespace fluyt::guest {
 
 struct ControlPacket {
@@ -33,11 +35,18 @@ struct ControlPacket {
     kAdd,
     kMade,
     kContinue,
-    kStart
+    kStart,
+    kSignalAll,
+    kLimitProcessors,
+    kProcesses,
+    kMore
   };
   uint32_t kind = 0;
-  int32_t value = 0;    // a signal, the most tasks, 1 or 0, a process id, a Code, a wait status
-  uint32_t flags = 0;   // of a signal: kFromTerminal; of kAdd: kHas...
+  // A signal, the most tasks, 1 or 0, a process id, a Code, a wait status; of kLimitProcessors the
+  // quota in microseconds, 0 for none.
+  int32_t value = 0;
+  // Of a signal: kFromTerminal; of kAdd: kHas...; of kLimitProcessors the period, 0: as usual.
+  uint32_t flags = 0;
   uint32_t length = 0;  // of the text that follows
   static constexpr uint32_t kFromTerminal = 1;
   // Whether these descriptors come behind the others, in this order.

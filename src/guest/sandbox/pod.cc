@@ -83,6 +83,8 @@ ErrnoOr<ContainerPtr> conceive(Pod& pod, const SandboxRequest& request) {
   container->descriptors = std::move(descriptors);
   container->own_platform = std::move(branch);
   container->max_tasks = request.max_tasks;
+  container->processor_quota_us = request.processor_quota_us;
+  container->processor_period_us = request.processor_period_us;
   return container;
 }
 

@@ -238,6 +238,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.container->max_tasks = request.max_tasks;
   kernel.descriptors = descriptors;
   kernel.container->descriptors = own_descriptors;
+  kernel.container->processor_quota_us = request.processor_quota_us;
+  kernel.container->processor_period_us = request.processor_period_us;
   kernel.container->memory = std::move(memory);
   kernel.limit_shared_memory();
   const auto poller = std::make_shared<host::Poller>();

@@ -28,7 +28,7 @@ struct ProgramRequest {
 
 /// A file system of the guest kernel's own over the host's tree.
 struct SandboxMount {
-  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs };
+  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs, kCgroup };
   Kind kind = Kind::kTmpfs;
   std::string path;
   uint32_t mode = 0755;  // of a tmpfs's root
@@ -58,6 +58,10 @@ struct SandboxRequest {
   std::vector<std::string> read_only_paths;
   size_t max_tasks = 4096;
   uint64_t memory_limit_bytes = 0;  // of the cgroup that it lives in; 0: none
+  // Of its processors' time, in microseconds, as its cgroup has them; 0: no limit, the usual
+  // period.
+  uint64_t processor_quota_us = 0;
+  uint64_t processor_period_us = 0;
   SandboxNetwork network = SandboxNetwork::kNone;
   bool strace = false;
   std::string log;  // a file for what is not supported, a line a call; empty: nowhere

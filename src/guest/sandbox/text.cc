@@ -125,6 +125,7 @@ Json json_of(const SandboxRequest& request) {
           {"initIsSpared", request.init_is_spared},
           {"holdsPod", request.holds_pod},
           {"memoryLimitBytes", request.memory_limit_bytes},
+          {"processorTime", {request.processor_quota_us, request.processor_period_us}},
           {"network", static_cast<int>(request.network)},
           {"masked", list_of(request.masked_paths)},
           {"readOnlyPaths", list_of(request.read_only_paths)},
@@ -148,6 +149,8 @@ SandboxRequest to_sandbox(const Json& json) {
                           .data = to_bytes(mount.at(4)),
                           .read_only = mount.at(3).get<bool>()});
   json.at("memoryLimitBytes").get_to(out.memory_limit_bytes);
+  json.at("processorTime").at(0).get_to(out.processor_quota_us);
+  json.at("processorTime").at(1).get_to(out.processor_period_us);
   json.at("initIsSpared").get_to(out.init_is_spared);
   json.at("holdsPod").get_to(out.holds_pod);
   out.network = static_cast<SandboxNetwork>(json.at("network").get<uint8_t>());

@@ -358,6 +358,14 @@ Errno Kernel::may_signal(const Task& from, Process& to, int signal) {
   return Errno(EPERM);
 }
 
+void Kernel::signal_all(const Container& of, int signal) {
+  std::lock_guard guard(lock);
+  std::set<ProcessPtr> all;
+  for (const auto& [tid, task] : tasks)
+    if (task->container.get() == &of) all.insert(task->process);
+  for (const ProcessPtr& process : all) send(*process, make_signal(signal, SI_USER));
+}
+
 bool Kernel::send_to_group(int32_t group, const SignalInfo& info) {
   bool any = false;
   for (const auto& [pid, process] : std::map(processes)) {

@@ -590,6 +590,8 @@ class Kernel : public TerminalHost {
   /// that are being carried out come to their end; threads stop before they go back to their
   /// programs, and who does not let itself be called in stops where it is.
   void pause(Container& container, bool on);
+  /// Sends to all of its processes, as nobody in it does. Without lock.
+  void signal_all(const Container& container, int signal);
   /// Kills all that is left of a container and waits until it is gone. Without lock.
   void end_container(Container& container);
 

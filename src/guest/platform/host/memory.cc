@@ -128,6 +128,13 @@ MemoryGauge MemoryGauge::adopt(sys::Fd host, sys::Fd limit, sys::Fd used, uint64
   return out;
 }
 
+bool MemoryGauge::limits() const {
+  const uint64_t limit = limit_.valid()      ? number_in(limit_).value_or(UINT64_MAX)
+                         : given_limit_ != 0 ? given_limit_
+                                             : UINT64_MAX;
+  return limit < parse_meminfo(text_of(host_)).total;
+}
+
 MemoryFigures MemoryGauge::read() const {
   MemoryFigures figures = parse_meminfo(text_of(host_));
   if (const auto limit = number_in(limit_))

@@ -47,6 +47,8 @@ class MemoryGauge {
   MemoryFigures read() const;
   /// Whether that is less than the host's.
   bool is_limited() const { return limit_.valid() || given_limit_ != 0; }
+  /// The same at this moment: a cgroup may have no limit yet.
+  bool limits() const;
 
  private:
   sys::Fd host_;   // meminfo
