@@ -422,6 +422,57 @@ def test_a_network_beyond_loopback_through_the_broker():
             guest.wait()
 
 
+TUNED = """
+import socket, struct, sys
+host, port, own = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+listener = socket.create_server((host, own), backlog=7)
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50000)
+client.connect((host, port))
+client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 60000)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+print("there", flush=True)
+sys.stdin.readline()
+client.close()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_is_set_for_a_socket_is_so_on_the_host():
+    if shutil.which("ss") is None:
+        pytest.skip("ss is not installed")
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.200", 9))
+        except OSError:
+            pytest.skip("the host has no route but loopback")
+        host = probe.getsockname()[0]
+    with socket.create_server((host, 0)) as server, socket.create_server((host, 0)) as other:
+        port, own = server.getsockname()[1], other.getsockname()[1]
+        other.close()
+        server.settimeout(60)
+        guest = subprocess.Popen([RUNG, "do", "--network", "host", "--", "/usr/bin/python3", "-c", TUNED, host, str(port), str(own)],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            peer, _ = server.accept()
+            assert guest.stdout.readline() == "there\n"
+            listening = subprocess.run(["ss", "-Hltn", f"sport = :{own}"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+            assert listening[:3] == ["LISTEN", "0", "7"], listening
+            tuned = subprocess.run(["ss", "-Htnom", f"dport = :{port}"], stdout=subprocess.PIPE, text=True, check=True).stdout
+            assert "timer:(keepalive" in tuned and "rb100000" in tuned and "tb120000" in tuned, tuned
+            guest.stdin.write("\n")
+            guest.stdin.flush()
+            assert guest.stdout.readline() == "closed\n"
+            peer.settimeout(60)
+            with peer, pytest.raises(ConnectionResetError):
+                peer.recv(1)
+        finally:
+            guest.kill()
+            guest.wait()
+
+
 GROUPS = """
 import select, socket, struct, sys
 host, own = sys.argv[1], sys.argv[2]

@@ -21,6 +21,9 @@ namespace {
 
 constexpr int kWhatever = 0x7fffffff;
 constexpr int kLoopbackMtu = 65536;
+// tcp_wmem and tcp_rmem, where a socket begins.
+constexpr int kSendBuffer = 16384;
+constexpr int kReceiveBuffer = 131072;
 
 constexpr OptionRule kTcpOptions[] = {
     {IPPROTO_TCP, TCP_NODELAY, OptionRule::kBool, 0, 1, 0},
@@ -44,8 +47,8 @@ class TcpSocket final : public StreamSocket {
       : StreamSocket(network, family, SOCK_STREAM, IPPROTO_TCP, flags, Connection::Kind::kTcp),
         options_(network, family, SOCK_STREAM),
         binder_(*network, network->tcp, family, Binder::Protocol::kStream) {
-    send_buffer_ = 16384;
-    receive_buffer_ = 131072;
+    send_buffer_ = kSendBuffer;
+    receive_buffer_ = kReceiveBuffer;
   }
   ~TcpSocket() override {
     // Those who wait for a place in the queue of connections are refused.
@@ -177,9 +180,8 @@ class TcpSocket final : public StreamSocket {
     }
     if (level == SOL_SOCKET) {
       GUEST_TRY(StreamSocket::set_option(caller, level, option, value));
-      const HostEndPtr end = outside();
-      if (!end || option != SO_KEEPALIVE) return kOk;
-      return host::net_set_option(end->fd(), level, option, GUEST_TRY(as_number(value)));
+      if (const HostEndPtr end = outside()) pass_option(*end, option);
+      return kOk;
     }
     if (level == IPPROTO_IP || level == IPPROTO_IPV6)
       GUEST_TRY(options_.set(caller, level, option, value));
@@ -284,7 +286,7 @@ class TcpSocket final : public StreamSocket {
     made->segment_ = segment_.load();
     return made;
   }
-  Errno prepare_listen(Caller& caller) override {
+  Errno prepare_listen(Caller& caller, int backlog) override {
     std::lock_guard lock(binding_);
     if (!binder_.bound()) {
       GUEST_TRY(binder_.bind(shared_from_this(), caller, binder_.any(), reuse_address_.load(),
@@ -292,7 +294,7 @@ class TcpSocket final : public StreamSocket {
       name_is(binder_.local());
     }
     GUEST_TRY(binder_.ports().listen(*this));
-    return listen_outside();
+    return listen_outside(backlog);
   }
   ErrnoOr<Accepted> accept_outside(int flags) override {
     if (!host_listener_) return Errno(EAGAIN);
@@ -375,7 +377,7 @@ class TcpSocket final : public StreamSocket {
            (binder_.v6_only() ? NetRequest::kV6Only : 0U);
   }
   /// What is open to all is open to those outside as well.
-  Errno listen_outside() {
+  Errno listen_outside(int backlog) {
     const Endpoint local = binder_.local();
     if (network_->outside == nullptr || host_listener_) return kOk;
     if (local.is_loopback() && !network_->shares_loopback) return kOk;
@@ -383,8 +385,9 @@ class TcpSocket final : public StreamSocket {
     request.op = host::NetRequest::kListen;
     request.type = SOCK_STREAM;
     request.flags = request_flags() | host::NetRequest::kReuseAddress;
-    request.backlog = 128;
+    request.backlog = backlog;
     HostEndPtr end = GUEST_TRY(network_->outside->make(request, &local, nullptr, queue_));
+    pass_options(*end);  // who is accepted has them from there
     std::lock_guard lock(mutex_);
     host_listener_ = std::move(end);
     return kOk;
@@ -430,8 +433,38 @@ class TcpSocket final : public StreamSocket {
     }
     return std::exchange(told_, true) ? Errno(EISCONN) : kOk;
   }
+  /// One of SOL_SOCKET, as it is set here.
+  void pass_option(HostEnd& end, int option) {
+    const auto pass = [&end](int which, int value) {
+      host::net_set_option(end.fd(), SOL_SOCKET, which, value).ignore("what only tunes may fail");
+    };
+    switch (option) {
+      case SO_KEEPALIVE:
+        return pass(SO_KEEPALIVE, keeps_alive() ? 1 : 0);
+      // The host doubles them as we have done.
+      case SO_SNDBUF:
+      case SO_SNDBUFFORCE:
+        return pass(SO_SNDBUF, send_buffer_ / 2);
+      case SO_RCVBUF:
+      case SO_RCVBUFFORCE:
+        return pass(SO_RCVBUF, receive_buffer_ / 2);
+      case SO_LINGER: {
+        // That a close resets. One that waits would hold up the sentry's thread: it does not wait.
+        const struct linger abort{.l_onoff = linger_ && linger_s_ == 0 ? 1 : 0, .l_linger = 0};
+        host::net_set_bytes(end.fd(), SOL_SOCKET, SO_LINGER, std::as_bytes(std::span(&abort, 1)))
+            .ignore("what only tunes may fail");
+        return;
+      }
+      default:
+        return;
+    }
+  }
   /// Options that were set before there was anything to tune.
   void pass_options(HostEnd& end) {
+    if (keeps_alive()) pass_option(end, SO_KEEPALIVE);
+    if (send_buffer_ != kSendBuffer) pass_option(end, SO_SNDBUF);
+    if (receive_buffer_ != kReceiveBuffer) pass_option(end, SO_RCVBUF);
+    if (linger_) pass_option(end, SO_LINGER);
     for (const OptionRule& kept : kTcpOptions)
       if (passes_outside(kept.option))
         if (const std::optional<int> value = kept_option(kTcpOptions, kept.level, kept.option);

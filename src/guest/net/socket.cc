@@ -181,6 +181,8 @@ constexpr int kSoTimestampNew = 63;
 constexpr int kSoTimestampNsNew = 64;
 }  // namespace
 
+bool Socket::keeps_alive() { return kept_option(kKept, SOL_SOCKET, SO_KEEPALIVE) == 1; }
+
 void Socket::tell_time(int64_t came_ns, std::vector<ControlMessage>& out) const {
   const int which = stamp_.load();
   if (which == 0) return;

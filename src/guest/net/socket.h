@@ -119,6 +119,7 @@ class Socket : public File, public std::enable_shared_from_this<Socket> {
   ErrnoOr<bool> keep_option(std::span<const OptionRule> table, int level, int option,
                             std::span<const std::byte> value);
   std::optional<int> kept_option(std::span<const OptionRule> table, int level, int option);
+  bool keeps_alive();  // SO_KEEPALIVE
   static ErrnoOr<int> as_number(std::span<const std::byte> value);
   static std::vector<std::byte> from_number(int value);
 

@@ -316,14 +316,14 @@ Errno StreamSocket::listen(Caller& caller, int backlog) {
     std::lock_guard lock(mutex_);
     if (state_ == State::kConnected || state_ == State::kConnecting) return Errno(EINVAL);
   }
-  GUEST_TRY(prepare_listen(caller));
   constexpr int kMost = 4096;  // net.core.somaxconn
+  if (backlog < 0 || backlog > kMost) backlog = kMost;
+  GUEST_TRY(prepare_listen(caller, backlog));
   std::lock_guard lock(mutex_);
   if (state_ == State::kConnected || state_ == State::kConnecting) return Errno(EINVAL);
   state_ = State::kListening;
   shut_early_ = 0;
-  backlog_limit_ =
-      static_cast<size_t>(backlog < 0 || backlog > kMost ? kMost : backlog) + 1;  // as Linux
+  backlog_limit_ = static_cast<size_t>(backlog) + 1;  // as Linux
   listener_ids_ = ids_of(caller);
   room_.wake_all();
   return kOk;

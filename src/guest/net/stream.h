@@ -92,7 +92,7 @@ class StreamSocket : public Socket {
   /// kOk; EAGAIN: no room, and it was not taken; ECONNREFUSED: it does not listen.
   Errno offer(std::shared_ptr<Connection> connection);
   virtual std::shared_ptr<StreamSocket> make_accepted(int flags) = 0;
-  virtual Errno prepare_listen(Caller& caller) = 0;
+  virtual Errno prepare_listen(Caller& caller, int backlog) = 0;
   /// One that came from outside the sandbox, if any.
   virtual ErrnoOr<Accepted> accept_outside(int /*flags*/) { return Errno(EAGAIN); }
   /// There is room in the queue of connections.

@@ -162,7 +162,7 @@ class UnixStream final : public StreamSocket {
     made->pass_credentials_ = pass_credentials_.load();
     return made;
   }
-  Errno prepare_listen(Caller&) override {
+  Errno prepare_listen(Caller&, int) override {
     std::lock_guard lock(naming_);
     return bound_.bound() ? kOk : Errno(EINVAL);
   }
