@@ -56,6 +56,23 @@ void forking() {
   if (made == 0) _exit(5);
   waitpid(static_cast<pid_t>(made), &status, 0);
   value("clone3", WEXITSTATUS(status));
+  args.flags = uint64_t{1} << 32;  // CLONE_CLEAR_SIGHAND
+  signal(SIGUSR1, [](int) {});
+  signal(SIGUSR2, SIG_IGN);
+  const long cleared = syscall(SYS_clone3, &args, sizeof args);
+  if (cleared == 0) {
+    struct sigaction caught{};
+    struct sigaction ignored{};
+    sigaction(SIGUSR1, nullptr, &caught);
+    sigaction(SIGUSR2, nullptr, &ignored);
+    _exit(caught.sa_handler == SIG_DFL && ignored.sa_handler == SIG_IGN ? 5 : 6);
+  }
+  waitpid(static_cast<pid_t>(cleared), &status, 0);
+  value("clone3 without handlers", WEXITSTATUS(status));
+  args.flags |= CLONE_SIGHAND | CLONE_VM;
+  value("clone3 with handlers and without", syscall(SYS_clone3, &args, sizeof args));
+  signal(SIGUSR1, SIG_DFL);
+  signal(SIGUSR2, SIG_DFL);
   args.flags = 0xff;
   value("clone3 signal in flags", syscall(SYS_clone3, &args, sizeof args));
 }
