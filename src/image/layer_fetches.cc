@@ -229,6 +229,7 @@ Result<std::vector<LayerInfo>> LayerFetches::fetch_all(ContentSource& source,
   for (std::thread& thread : threads) thread.join();
   if (first_error.has_value()) return std::move(*first_error);
   std::vector<LayerInfo> out;
+  out.reserve(infos.size());
   for (auto& info : infos) out.push_back(std::move(*info));
   return out;
 }
