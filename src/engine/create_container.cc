@@ -213,8 +213,8 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   if (claim.kind == Kind::kTaken) {
     const auto holder = core_->get_container(claim.holder);
     const ContainerPtr had = holder.ok() ? (*holder)->value() : nullptr;
-    if (had && had->state == ContainerState::kCreated && had->config == container.config &&
-        (*holder)->undelivered.exchange(false)) {
+    if (had && had->state == ContainerState::kCreated && !(*holder)->ending &&
+        had->config == container.config && (*holder)->undelivered.exchange(false)) {
       (*holder)->undelivered = Core::is_given_up(given_up);
       return had->id;
     }

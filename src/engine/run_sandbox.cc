@@ -234,7 +234,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   if (claim.kind == Kind::kTaken) {
     const auto holder = core_->get_sandbox(claim.holder);
     const SandboxPtr had = holder.ok() ? (*holder)->value() : nullptr;
-    if (had && had->state == SandboxState::kReady && had->config == config &&
+    if (had && had->state == SandboxState::kReady && !(*holder)->ending && had->config == config &&
         had->runtime_handler == runtime_handler && (*holder)->undelivered.exchange(false)) {
       (*holder)->undelivered = Core::is_given_up(given_up);
       return had->id;

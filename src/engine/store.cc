@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <mutex>
@@ -95,7 +96,12 @@ class SqliteStore final : public Store {
     for (const auto& [name, reason] :
          FLUYT_TRY(rows("SELECT kind || ' ' || id, reason FROM broken"))) {
       const size_t space = name.find(' ');
-      loaded.broken.push_back({name.substr(0, space), name.substr(space + 1), reason});
+      BrokenRecord record{name.substr(0, space), name.substr(space + 1), reason};
+      // One that came here and could not be taken from there, and now could not come again.
+      const bool known = std::ranges::any_of(loaded.broken, [&](const BrokenRecord& other) {
+        return other.kind == record.kind && other.id == record.id;
+      });
+      if (!known) loaded.broken.push_back(std::move(record));
     }
     return loaded;
   }

@@ -129,6 +129,11 @@ TEST_F(StoreTest, ABrokenRecordIsKnownWhereNothingCanBeWrittenToo) {
     ASSERT_EQ(loaded->broken.size(), 1U);
     EXPECT_EQ(loaded->broken[0].id, "bad");
   }
+  // Of one that is in both places, one is told.
+  damage(
+      "DROP TRIGGER full; INSERT INTO broken VALUES ('sandbox', 'bad', '{', 'before', '');"
+      "CREATE TRIGGER full BEFORE INSERT ON broken BEGIN SELECT RAISE(ABORT, 'full'); END");
+  EXPECT_EQ(store_->load()->broken.size(), 1U);
   // Forgotten, it does not come back.
   ASSERT_TRUE(store_->erase_broken({"sandbox", "bad", ""}).ok());
   EXPECT_TRUE(store_->load()->broken.empty());
