@@ -48,7 +48,10 @@ Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay,
     FLUYT_TRY(context.set_string("upperdir", overlay.upper_dir));
     FLUYT_TRY(context.set_string("workdir", overlay.work_dir));
   }
-  for (const std::string& option : more_options) {
+  std::vector<std::string> options;
+  for (const std::string_view option : split(kOverlayOptions, ',')) options.emplace_back(option);
+  options.insert(options.end(), more_options.begin(), more_options.end());
+  for (const std::string& option : options) {
     const size_t equals = option.find('=');
     FLUYT_TRY(equals == std::string::npos
                   ? context.set_flag(option)

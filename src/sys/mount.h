@@ -116,9 +116,16 @@ inline constexpr uint64_t kTmpfsMagic = 0x01021994;
 inline constexpr uint64_t kCgroup2Magic = 0x63677270;
 inline constexpr uint64_t kNsfsMagic = 0x6e736673;
 
+/// Of every overlay, whatever the host's module defaults to. What a container writes stays whole in
+/// its upper directory, for whoever reads or copies that alone: no file without its data, no
+/// directory that is somewhere else's (overlayfs.rst, "Metadata only copy up", "redirect_dir").
+/// No index: a layer is under many uppers at once.
+inline constexpr std::string_view kOverlayOptions = "index=off,metacopy=off,redirect_dir=nofollow";
+
 /// An overlay as a detached mount. Layers by "lowerdir+" (6.5), so that their names need no
 /// escapes; where the kernel does not know that, or a name is longer than fsconfig(2) takes (255
 /// bytes), by make_overlay_by_path(), and so where ids are mapped or a sub path is asked for.
+/// `more_options` come behind kOverlayOptions.
 /// Without upper_dir it is read-only; without lower_dirs it is upper_dir itself. A sub path that is
 /// not there is kNotFound.
 Result<Fd> make_overlay(const OverlayMount& overlay,

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/strings.h"
@@ -101,6 +102,28 @@ TEST_F(OverlayTest, TwoHundredLayers) {
   const auto made = make_overlay(overlay);
   ASSERT_TRUE(made.ok()) << made.error().message();
   EXPECT_EQ(read_file(*made, "own-199", 10).value(), "x");
+}
+
+// Whatever the host's module defaults to: a directory shows what is in it, and no other's files.
+TEST_F(OverlayTest, RedirectsAreNotFollowed) {
+  OverlayMount overlay = layers(2);
+  ASSERT_TRUE(make_dirs(overlay.lower_dirs[1] + "/secret", 0700).ok());
+  ASSERT_TRUE(write_file_atomic(kCwd, overlay.lower_dirs[1] + "/secret/file", "x", 0644).ok());
+  const std::string moved = overlay.lower_dirs[0] + "/moved";
+  ASSERT_TRUE(make_dirs(moved, 0755).ok());
+  ASSERT_EQ(setxattr(moved.c_str(), "trusted.overlay.redirect", "/secret", 7, 0), 0);
+  ASSERT_EQ(setxattr(moved.c_str(), "trusted.overlay.origin", "", 0, 0), 0);
+  make_writable(overlay);
+  {
+    const auto made = make_overlay(overlay);
+    ASSERT_TRUE(made.ok()) << made.error().message();
+    EXPECT_FALSE(read_file(*made, "moved/file", 10).ok());
+  }
+  ASSERT_TRUE(remove_tree(kCwd, overlay.work_dir).ok());
+  make_writable(overlay);
+  const auto made = make_overlay_by_path(overlay);
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  EXPECT_FALSE(read_file(*made, "moved/file", 10).ok());
 }
 
 IdMaps some_ids() { return {{{0, 300000, 1000}}, {{0, 400000, 1000}}}; }

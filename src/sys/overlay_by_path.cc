@@ -36,7 +36,7 @@ struct Request {
   std::vector<const char*> dirs;  // lower ones, then upper and work if there are
   size_t lower_count = 0;
   const char* target = nullptr;
-  const char* more_options = nullptr;
+  const char* options_behind = nullptr;
   unsigned long flags = 0;
   int user_namespace = -1;         // of the ids that the lower directories' files show under
   const char* sub_path = nullptr;  // shown in place of the whole
@@ -78,7 +78,7 @@ bool write_options(Request& request) {
     if (i == request.lower_count + 1) before = ",workdir=";
     if (!writer.text(before) || !writer.number(request.fds[i])) return false;
   }
-  return writer.text(request.more_options);
+  return writer.text(request.options_behind);
 }
 
 // Puts an idmapped copy of the mount that `dir` is in over it: in the child's mount namespace the
@@ -198,7 +198,8 @@ Result<Fd> make_overlay_by_path(const OverlayMount& overlay, const std::string& 
   if (!overlay.sub_path.empty()) request.sub_path = overlay.sub_path.c_str();
   request.fds.assign(request.dirs.size(), -1);
   request.target = request.dirs.front();
-  request.more_options = more_options.c_str();
+  const std::string options = cat(",", kOverlayOptions, more_options);
+  request.options_behind = options.c_str();
   void* shared =
       mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return Error::from_errno(errno, "mmap(shared)");
