@@ -93,10 +93,10 @@ Result<> drop_capabilities() {
   return {};
 }
 
-// Reading, making files, memory, time, and ending. No sockets, no processes, no mounts, no exec. By
-// name_to_handle_at() a removal of many levels knows its way back (sys::DirStack); to open such a
-// handle takes a call and a capability that are not here. Attributes are read back for the
-// manifest.
+// Reading, making files, how full the disk is, memory, time, and ending. No sockets, no processes,
+// no mounts, no exec. By name_to_handle_at() a removal of many levels knows its way back
+// (sys::DirStack); to open such a handle takes a call and a capability that are not here. Attributes
+// are read back for the manifest.
 constexpr auto kAllowed = std::to_array<uint32_t>({
     SYS_read,          SYS_pread64,         SYS_write,    SYS_pwrite64,   SYS_writev,
     SYS_close,         SYS_lseek,           SYS_fcntl,    SYS_ftruncate,  SYS_fstat,
@@ -107,7 +107,7 @@ constexpr auto kAllowed = std::to_array<uint32_t>({
     SYS_mremap,        SYS_mprotect,        SYS_madvise,  SYS_futex,      SYS_getrandom,
     SYS_clock_gettime, SYS_getpid,          SYS_gettid,   SYS_tgkill,     SYS_rt_sigprocmask,
     SYS_rt_sigreturn,  SYS_restart_syscall, SYS_exit,     SYS_exit_group, SYS_name_to_handle_at,
-    SYS_flistxattr,    SYS_fgetxattr,
+    SYS_flistxattr,    SYS_fgetxattr,       SYS_fstatfs,
 });
 
 #if defined(__x86_64__)

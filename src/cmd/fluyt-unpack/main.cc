@@ -60,6 +60,8 @@ Result<Options> parse_options(const std::vector<std::string_view>& args) {
       options.max_blob_bytes = FLUYT_TRY(number(name, value));
     } else if (name == "--max-unpacked-bytes") {
       options.max_unpacked_bytes = FLUYT_TRY(number(name, value));
+    } else if (name == "--keep-free-bytes") {
+      options.keep_free_bytes = FLUYT_TRY(number(name, value));
     } else if (name == "--max-entries") {
       options.tree.max_entries = FLUYT_TRY(number(name, value));
     } else if (name == "--form" && value == "members") {

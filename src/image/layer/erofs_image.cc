@@ -394,13 +394,11 @@ class Layout {
 
 }  // namespace
 
-ImageWriter::ImageWriter(sys::FdRef file, sys::FdRef scratch, TreeLimits limits, uint64_t max_bytes)
-    : file_(file),
-      scratch_(scratch),
-      max_bytes_(std::min(max_bytes, kMaxChunkBytes)),
-      nodes_(limits, *this) {}
+ImageWriter::ImageWriter(sys::FdRef file, sys::FdRef scratch, TreeLimits limits, DiskRoom room)
+    : file_(file), scratch_(scratch), room_(room), nodes_(limits, *this) {}
 
 Result<> ImageWriter::append(std::string_view bytes) {
+  FLUYT_TRY(room_.take(bytes.size()));
   FLUYT_TRY(pwrite_all(file_, kArchiveOffset + archive_bytes_, bytes));
   archive_bytes_ += bytes.size();
   return {};
@@ -413,10 +411,11 @@ Result<uint64_t> ImageWriter::add(uint64_t chunk_bytes) {
   }
   const uint64_t position = chunk_bytes_;
   chunk_bytes_ += chunk_bytes;
-  if (chunk_bytes_ > max_bytes_) {
+  if (chunk_bytes_ > kMaxChunkBytes) {
     return Error(Code::kResourceExhausted,
-                 cat("sparse files take more than ", max_bytes_, " bytes"));
+                 cat("sparse files take more than ", kMaxChunkBytes, " bytes"));
   }
+  FLUYT_TRY(room_.take(chunk_bytes));
   return position;
 }
 
@@ -430,6 +429,7 @@ Result<ImageSummary> ImageWriter::finish(const oci::Digest& diff_id) {
   const uint64_t meta_at = chunks_at + round_up(chunk_bytes_, kArchiveOffset);
   Layout layout(nodes_, chunks_at, meta_at);
   FLUYT_TRY(layout.plan());
+  FLUYT_TRY(room_.take(layout.end() - (kArchiveOffset + archive_bytes_)));
   Out out(file_, kArchiveOffset + archive_bytes_, FLUYT_TRY(Hasher::create("sha256")));
   FLUYT_TRY(out.pad_to(chunks_at));
   std::string buffer(kWriteBytes, '\0');

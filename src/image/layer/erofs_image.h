@@ -33,9 +33,9 @@ struct ImageSummary {
 class ImageWriter final : private ChunkSink {
  public:
   /// `file`: an empty regular file, open for reading and writing; `scratch`: a directory on the
-  /// same disk, where an unnamed file is made if need be. Both borrowed. Chunks may take
-  /// `max_bytes`.
-  ImageWriter(sys::FdRef file, sys::FdRef scratch, TreeLimits limits, uint64_t max_bytes);
+  /// same disk, where an unnamed file is made if need be. Both borrowed. `room` is asked for all
+  /// that is written.
+  ImageWriter(sys::FdRef file, sys::FdRef scratch, TreeLimits limits, DiskRoom room = {});
 
   /// What the archive's parser is to tell of each entry.
   TarSink& sink() { return nodes_; }
@@ -50,7 +50,7 @@ class ImageWriter final : private ChunkSink {
 
   const sys::FdRef file_;
   const sys::FdRef scratch_;
-  const uint64_t max_bytes_;
+  DiskRoom room_;
   Nodes nodes_;
   uint64_t archive_bytes_ = 0;
   sys::Fd chunks_;

@@ -60,7 +60,7 @@ Result<> with_empty_image(const std::string& folder, Use use) {
   const sys::Fd file =
       FLUYT_TRY(sys::open(at, "probe.erofs", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   auto tried = [&]() -> Result<> {
-    ImageWriter writer(file, at, TreeLimits(), 0);
+    ImageWriter writer(file, at, TreeLimits());
     FLUYT_TRY(writer.finish(FLUYT_TRY(digest_of("sha256", "probe"))));
     const sys::Fd mount = FLUYT_TRY(open_image(folder + "/probe.erofs"));
     return use(mount);

@@ -146,6 +146,7 @@ Result<Node*> Nodes::follow(Node& from, std::string_view target, Missing missing
   Node* at = target.starts_with('/') ? root_ : &from;
   for (const std::string_view part : split(target, '/')) {
     if (part.empty() || part == ".") continue;
+    FLUYT_TRY(walk_.spend(1));
     if (part == "..") {
       at = at->directory->parent;
       continue;
@@ -187,6 +188,7 @@ Result<> Nodes::begin(TarEntry& entry) {
   if (++entries_ > limits_.max_entries) {
     return Error(Code::kResourceExhausted, cat("more than ", limits_.max_entries, " entries"));
   }
+  walk_.grant(entry);
   file_ = nullptr;
   const std::string path = FLUYT_TRY(clean_name(entry.path));
   const ClassifiedName name = FLUYT_TRY(classify(path));

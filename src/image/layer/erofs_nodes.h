@@ -117,6 +117,7 @@ class Nodes final : public TarSink {
   Result<> report(TreeSummary& summary);
 
   const TreeLimits limits_;
+  WalkBudget walk_;
   ChunkSink& chunk_sink_;
   std::deque<Node> nodes_;  // nodes that lost all their names stay: a tar has few of them
   Node* root_;

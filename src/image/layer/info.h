@@ -33,7 +33,7 @@ struct LayerInfo {
   std::string compression;      // as found: "gzip", "zstd" or "none"
   uint64_t blob_bytes = 0;      // as they came
   uint64_t unpacked_bytes = 0;  // of the tar
-  uint64_t disk_bytes = 0;      // file data, in whole 4 KiB blocks; or the image
+  uint64_t disk_bytes = 0;      // directories and file data, in whole 4 KiB blocks; or the image
   uint64_t inodes = 0;          // made on the disk
   uint64_t entries = 0;         // in the tar
   uint64_t skipped = 0;         // entries and attributes that the rules drop (README.md)

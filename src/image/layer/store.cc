@@ -11,6 +11,7 @@
 #include "base/id.h"
 #include "base/strings.h"
 #include "image/blob/hasher.h"
+#include "image/layer/disk_room.h"
 #include "image/layer/erofs_image.h"
 #include "image/layer/erofs_mount.h"
 #include "image/layer/staging.h"
@@ -252,9 +253,7 @@ void LayerStore::forget_errors() const {
 }
 
 Result<uint64_t> LayerStore::available_bytes() const {
-  struct statvfs info{};
-  if (fstatvfs(sync_handle_.raw(), &info) != 0) return Error::from_errno(errno, "fstatvfs(layers)");
-  const uint64_t free_bytes = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  const uint64_t free_bytes = FLUYT_TRY(free_bytes_of(sync_handle_));
   return free_bytes - std::min(free_bytes, options_.reserve_bytes);
 }
 

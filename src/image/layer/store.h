@@ -59,7 +59,7 @@ class LayerStore {
   struct Options {
     std::string root;            // ours, 0700; made when absent
     std::string unpack_program;  // absolute path of fluyt-unpack
-    /// Kept free on the disk: a layer may unpack to what is free less this.
+    /// Kept free on the disk: what is written side by side may take what is free less this.
     uint64_t reserve_bytes = 64UL << 20U;
     /// Of new layers; those that are there stay as they are. Where the kernel cannot mount images
     /// open() fails with what it said.

@@ -46,9 +46,10 @@ std::array<timespec, 2> times_of(const TarEntry& entry) {
 
 // The root is kept like every other directory, on a descriptor of its own; when that cannot be had,
 // its first use says so.
-TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits, sys::FdRef manifest)
+TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room, sys::FdRef manifest)
     : root_(root),
       limits_(limits),
+      room_(room),
       root_dir_(std::make_shared<Dir>(
           Dir{sys::Fd(openat(root.raw(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC)), std::string()})) {
   records_.try_emplace("");
@@ -61,6 +62,7 @@ Result<> TreeWriter::begin(TarEntry& entry) {
   if (++entries_ > limits_.max_entries) {
     return Error(Code::kResourceExhausted, cat("more than ", limits_.max_entries, " entries"));
   }
+  walk_.grant(entry);
   file_fd_.reset();
   const std::string path = FLUYT_TRY(clean_name(entry.path));
   const ClassifiedName kind = FLUYT_TRY(classify(path));
@@ -127,6 +129,16 @@ Result<> TreeWriter::clear_way(const Dir& parent, const std::string& name) {
   return {};
 }
 
+Result<> TreeWriter::take_room(uint64_t bytes) {
+  summary_.disk_bytes += bytes;
+  return room_.take(bytes);
+}
+
+Result<> TreeWriter::count_directory() {
+  ++summary_.inodes;
+  return take_room(kDiskBlock);
+}
+
 Result<> TreeWriter::make_directory(const Dir& parent, const std::string& name, TarEntry& entry) {
   const auto make = [&] {
     return mkdirat(parent.fd.raw(), name.c_str(), entry.mode & kPermissions) == 0;
@@ -145,7 +157,7 @@ Result<> TreeWriter::make_directory(const Dir& parent, const std::string& name, 
       made = true;
     }
   }
-  if (made) ++summary_.inodes;
+  if (made) FLUYT_TRY(count_directory());
   DirRecord* to = FLUYT_TRY(record(join_path(parent.path, name)));
   to->mode = entry.mode;
   to->uid = entry.uid;
@@ -176,15 +188,22 @@ Result<> TreeWriter::make_file(const Dir& parent, const std::string& name, TarEn
   file_path_ = join_path(parent.path, name);
   file_checksum_ = Checksum();
   file_written_ = 0;
+  file_blocks_end_ = 0;
   return {};
 }
 
 Result<> TreeWriter::data(uint64_t offset, std::string_view bytes) {
   if (!file_fd_.valid()) return {};  // of an entry that is passed over
-  summary_.disk_bytes += bytes.size();
   if (manifest_) {
     file_checksum_.zeros(offset - file_written_);
     file_checksum_.update(bytes);
+  }
+  // A piece of a sparse file takes all of each block that it touches, once with its neighbours.
+  const uint64_t first = std::max(offset / kDiskBlock, file_blocks_end_);
+  const uint64_t end = (offset + bytes.size() + kDiskBlock - 1) / kDiskBlock;
+  if (end > first) {
+    FLUYT_TRY(take_room((end - first) * kDiskBlock));
+    file_blocks_end_ = end;
   }
   while (!bytes.empty()) {
     const ssize_t put =
@@ -204,7 +223,6 @@ Result<> TreeWriter::end() {
   if (file_written_ < file_.size && ftruncate(fd.raw(), static_cast<off_t>(file_.size)) != 0) {
     return failed("ftruncate", file_.path);
   }
-  summary_.disk_bytes += (kDiskBlock - file_written_ % kDiskBlock) % kDiskBlock;
   // In this order: a new owner clears setuid bits and capabilities.
   if ((file_.uid != 0 || file_.gid != 0) && fchown(fd.raw(), file_.uid, file_.gid) != 0) {
     return failed("fchown", file_.path);

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,10 +14,12 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/layer/disk_room.h"
 #include "image/layer/entry_reader.h"
 #include "image/layer/info.h"
 #include "image/layer/manifest.h"
 #include "image/layer/tar.h"
+#include "image/layer/walk_budget.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
@@ -50,8 +53,9 @@ struct TreeSummary {
 /// entry took an earlier one's place it is written once more in the end, from the tree.
 class TreeWriter final : public TarSink {
  public:
-  /// Borrowed: an empty directory, and an empty file for the manifest where one is wanted.
-  TreeWriter(sys::FdRef root, TreeLimits limits, sys::FdRef manifest = {});
+  /// Borrowed: an empty directory, and an empty file for the manifest where one is wanted. `room` is
+  /// asked for each block of a file and for one a directory.
+  TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room = {}, sys::FdRef manifest = {});
   ~TreeWriter() override;
 
   Result<> begin(TarEntry& entry) override;
@@ -92,11 +96,14 @@ class TreeWriter final : public TarSink {
   Result<DirPtr> enter_other(const Dir& parent, const std::string& name, const std::string& path);
   Result<std::string> follow(const Dir& parent, const std::string& name);
   Result<DirPtr> make_implied(const Dir& parent, const std::string& name, const std::string& path);
+  Result<DirPtr> reopen(const std::string& path);
   DirPtr keep(sys::Fd fd, const std::string& path);
   void alias(const std::string& path, const std::string& real);
   Result<DirRecord*> record(const std::string& path);
   void forget_dirs();
 
+  Result<> take_room(uint64_t bytes);
+  Result<> count_directory();
   Result<> make_directory(const Dir& parent, const std::string& name, TarEntry& entry);
   Result<> make_file(const Dir& parent, const std::string& name, TarEntry& entry);
   Result<> make_symlink(const Dir& parent, const std::string& name, const TarEntry& entry);
@@ -118,8 +125,11 @@ class TreeWriter final : public TarSink {
 
   const sys::FdRef root_;
   const TreeLimits limits_;
+  DiskRoom room_;
+  WalkBudget walk_;
   DirPtr root_dir_;
   std::unordered_map<std::string, DirPtr> open_dirs_;     // by path without symlinks
+  std::deque<std::string> opened_;                        // the same paths, the oldest first
   std::unordered_map<std::string, std::string> aliases_;  // a path through symlinks → one without
   std::string last_parent_;
   DirPtr last_dir_;
@@ -149,7 +159,8 @@ class TreeWriter final : public TarSink {
   std::string file_path_;
   Checksum file_checksum_;
   sys::Fd file_fd_;
-  uint64_t file_written_ = 0;  // end of the last piece
+  uint64_t file_written_ = 0;     // end of the last piece
+  uint64_t file_blocks_end_ = 0;  // and of the blocks that were counted
 };
 
 }  // namespace fluyt::image

@@ -1,14 +1,18 @@
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/strings.h"
 #include "image/layer/name.h"
 #include "image/layer/tree.h"
+#include "sys/file.h"
 
-// How TreeWriter gets at directories: one openat of one component a directory, kept open.
+// How TreeWriter gets at directories: one openat of one component a directory, kept open; one that
+// was let go of comes back by its whole path, on which there is no symlink.
 
 namespace fluyt::image {
 
@@ -31,6 +35,7 @@ Error failed(std::string_view call, std::string_view name) {
 
 void TreeWriter::forget_dirs() {
   open_dirs_.clear();
+  opened_.clear();
   aliases_.clear();
   last_dir_.reset();
 }
@@ -65,6 +70,8 @@ Result<TreeWriter::DirPtr> TreeWriter::open_dir(std::string_view path) {
   if (const auto known = aliases_.find(key); known != aliases_.end()) {
     return open_dir(std::string(known->second));
   }
+  FLUYT_TRY(walk_.spend(1));
+  if (DirPtr known = FLUYT_TRY(reopen(key))) return known;
   const DirPtr parent = FLUYT_TRY(open_dir(parent_of(path)));
   if (!parent) return DirPtr();
   const std::string real = join_path(parent->path, base_of(path));
@@ -74,10 +81,25 @@ Result<TreeWriter::DirPtr> TreeWriter::open_dir(std::string_view path) {
   return found;
 }
 
+// A directory that was made and has been let go of since: a null pointer when `path` is no such
+// one. In one call, whatever its depth, for the directories above it may be gone from here, too.
+Result<TreeWriter::DirPtr> TreeWriter::reopen(const std::string& path) {
+  if (!records_.contains(path) || open_dirs_.contains(std::string(parent_of(path))))
+    return DirPtr();
+  FLUYT_TRY(walk_.spend(static_cast<uint64_t>(std::count(path.begin(), path.end(), '/'))));
+  sys::Fd fd = FLUYT_TRY(sys::open_in(root_, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0,
+                                      sys::Resolve::kBeneath, RESOLVE_NO_SYMLINKS));
+  return keep(std::move(fd), path);
+}
+
 TreeWriter::DirPtr TreeWriter::keep(sys::Fd fd, const std::string& path) {
-  if (open_dirs_.size() >= kMaxOpenDirs) open_dirs_.clear();
+  if (open_dirs_.size() >= kMaxOpenDirs) {
+    open_dirs_.erase(opened_.front());
+    opened_.pop_front();
+  }
   auto opened = std::make_shared<Dir>(Dir{std::move(fd), path});
   open_dirs_[path] = opened;
+  opened_.push_back(path);
   return opened;
 }
 
@@ -136,6 +158,7 @@ Result<std::string> TreeWriter::follow(const Dir& parent, const std::string& nam
   std::string now = target.starts_with('/') ? std::string() : parent.path;
   for (const std::string_view part : split(target, '/')) {
     if (part.empty() || part == ".") continue;
+    FLUYT_TRY(walk_.spend(1));
     if (part == "..") {
       now = std::string(parent_of(now));
       continue;
@@ -158,7 +181,7 @@ Result<TreeWriter::DirPtr> TreeWriter::make_implied(const Dir& parent, const std
                  cat("directory ", quote(path), ": path is longer than ", kMaxPathBytes));
   }
   if (mkdirat(parent.fd.raw(), name.c_str(), 0755) != 0) return failed("mkdirat", path);
-  ++summary_.inodes;
+  FLUYT_TRY(count_directory());
   if (!lower_links_.empty()) lower_links_.erase(path);
   FLUYT_TRY(record(path));
   sys::Fd fd = open_child(parent.fd, name);

@@ -159,13 +159,14 @@ Result<> TreeWriter::report(TreeSummary& summary) {
 Result<TreeSummary> TreeWriter::finish() {
   forget_dirs();
   if (manifest_ && list_again_) FLUYT_TRY(manifest_->restart());
+  walk_.grant_all();  // each of them once and in their order
   for (const auto& [path, record] : records_) {
     FLUYT_TRY_CONTEXT(finish_directory(path, record), cat("directory ", quote(path)));
   }
   TreeSummary summary = std::move(summary_);
   if (count_again_) {
     summary.inodes = records_.size() - 1;  // the root is not counted
-    summary.disk_bytes = 0;
+    summary.disk_bytes = summary.inodes * kDiskBlock;
     for (const auto& [links, names] : names_) {
       summary.inodes += names.count / links;
       summary.disk_bytes += names.disk_bytes / links;

@@ -5,6 +5,7 @@
 
 #include "image/layer/compare.h"
 #include "image/layer/layer_test.h"
+#include "image/layer/unpack.h"
 
 namespace fluyt::image {
 namespace {
@@ -265,6 +266,101 @@ TEST_P(Tree, ManyDirectoriesAndDeepOnes) {
   EXPECT_TRUE(has(info, "d449/e899/f"));
   EXPECT_EQ(look(info, deep + "f").content, "deep");
   ASSERT_TRUE(store_->remove(info.diff_id).ok());
+}
+
+// A piece takes its whole block, however little of it has data.
+TEST_P(Tree, PiecesOfASparseFileCountByTheBlock) {
+  constexpr int kPieces = 2000;
+  std::string map;
+  for (int i = 0; i < kPieces; ++i) map += cat(i == 0 ? "" : ",", i * 8192, ",1");
+  const std::string data(kPieces, 'x');
+  const std::string tar = TarBuild()
+                              .pax({{"GNU.sparse.major", "0"},
+                                    {"GNU.sparse.minor", "1"},
+                                    {"GNU.sparse.size", std::to_string(kPieces * 8192)},
+                                    {"GNU.sparse.numblocks", std::to_string(kPieces)},
+                                    {"GNU.sparse.map", map}})
+                              .file("f", data)
+                              .end();
+  const LayerInfo info = unpack_ok(tar);
+  EXPECT_EQ(look(info, "f").size, kPieces * 8192);
+  EXPECT_GE(info.disk_bytes, kPieces * 4096U);
+  if (form() != LayerForm::kDirectory) return;
+  EXPECT_EQ(info.disk_bytes, kPieces * 4096U);
+  struct stat file{};
+  ASSERT_EQ(stat((tree_of(info) + "/f").c_str(), &file), 0);
+  EXPECT_EQ(info.disk_bytes, static_cast<uint64_t>(file.st_blocks) * 512);
+}
+
+// A path of two bytes a directory names more of them than it has room for.
+TEST_P(Tree, DirectoriesCountToo) {
+  if (form() != LayerForm::kDirectory) GTEST_SKIP() << "of trees";
+  const LayerInfo info = unpack_ok(TarBuild().dir("a").file("a/b/c/f").end());
+  EXPECT_EQ(info.disk_bytes, 4 * 4096U);
+  const LayerInfo replaced =
+      unpack_ok(TarBuild().dir("a").file("a/b/c/f").file("a/b/c/f", "again").end());
+  EXPECT_EQ(replaced.disk_bytes, 4 * 4096U) << "counted again";
+}
+
+TEST_P(Tree, NothingTakesMoreOfTheDiskThanItMay) {
+  std::string map;
+  for (int i = 0; i < 1000; ++i) map += cat(i == 0 ? "" : ",", i * 8192, ",1");
+  const std::string tar = TarBuild()
+                              .pax({{"GNU.sparse.major", "0"},
+                                    {"GNU.sparse.minor", "1"},
+                                    {"GNU.sparse.size", std::to_string(1000 * 8192)},
+                                    {"GNU.sparse.numblocks", "1000"},
+                                    {"GNU.sparse.map", map}})
+                              .file("f", std::string(1000, 'x'))
+                              .end();
+  const std::string folder = dir_.path() + "/bomb";
+  ASSERT_TRUE(sys::make_dirs(folder + "/fs", 0755).ok());
+  ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, folder + "/tar", tar, 0600).ok());
+  const auto unpack_into = [&](uint64_t max_bytes) {
+    const sys::Fd in = sys::open(folder + "/tar", O_RDONLY).value();
+    const sys::Fd tree = sys::open(folder + "/fs", O_RDONLY | O_DIRECTORY).value();
+    const sys::Fd image = sys::open(folder + "/image", O_RDWR | O_CREAT | O_TRUNC, 0600).value();
+    return image::unpack(in, tree, image, {.max_unpacked_bytes = max_bytes, .form = form()});
+  };
+  const auto refused = unpack_into(1U << 20U);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kResourceExhausted);
+  EXPECT_THAT(refused.error().message(), HasSubstr("more than 1048576 bytes on the disk"));
+  EXPECT_TRUE(unpack_into(16U << 20U).ok());
+}
+
+// Two chains in turn, each of more directories than are kept open.
+TEST_P(Tree, DirectoriesThatWereLetGoOfComeBack) {
+  const auto chain = [](const std::string& first) {
+    std::string out = first;
+    for (int i = 0; i < 1000; ++i) out += "/d";
+    return out;
+  };
+  TarBuild tar;
+  for (int i = 0; i < 300; ++i) {
+    for (const char* first : {"a", "b"}) {
+      tar.pax({{"path", cat(chain(first), "/f", i)}}).file("x");
+    }
+  }
+  const LayerInfo info = unpack_ok(tar.end());
+  EXPECT_EQ(info.implied_dirs.size(), 2003U);
+  ASSERT_TRUE(store_->remove(info.diff_id).ok());
+}
+
+TEST_P(Tree, LinksThatLeadFarHaveTheirMeasure) {
+  std::string there;
+  for (int i = 0; i < 800; ++i) there += "d/../";
+  TarBuild tar;
+  tar.dir("d");
+  // Each leads through hundreds of names, and then through the one before it.
+  for (int i = 0; i < 30; ++i) {
+    tar.pax({{"linkpath", cat(there, i == 0 ? "d" : cat("l", i - 1))}}).symlink(cat("l", i), "x");
+  }
+  // A new link forgets what is known of the ways.
+  for (int i = 0; i < 200; ++i) {
+    tar.symlink("s", "d").file(cat("l29/f", i)).file("s", "no link any more");
+  }
+  EXPECT_THAT(error_of(tar.end()), HasSubstr("directories that so many entries may cost"));
 }
 
 TEST(TreeLimits, AreHeld) {

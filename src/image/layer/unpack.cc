@@ -83,9 +83,10 @@ class Unpacker {
   }
 
   TarSink& start(sys::FdRef tree, sys::FdRef file) {
-    if (options_.form == LayerForm::kDirectory)
-      return tree_.emplace(tree, options_.tree, options_.has_manifest ? file : sys::FdRef());
-    return image_.emplace(file, tree, options_.tree, options_.max_unpacked_bytes).sink();
+    const DiskRoom room(tree, options_.max_unpacked_bytes, options_.keep_free_bytes);
+    if (options_.form == LayerForm::kErofs)
+      return image_.emplace(file, tree, options_.tree, room).sink();
+    return tree_.emplace(tree, options_.tree, room, options_.has_manifest ? file : sys::FdRef());
   }
 
   const UnpackOptions& options_;

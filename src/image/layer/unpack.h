@@ -16,7 +16,8 @@ struct UnpackOptions {
   std::string blob_algorithm = "sha256";
   std::string diff_algorithm = "sha256";
   uint64_t max_blob_bytes = UINT64_MAX;
-  uint64_t max_unpacked_bytes = UINT64_MAX;
+  uint64_t max_unpacked_bytes = UINT64_MAX;  // of the archive, and of what is made of it
+  uint64_t keep_free_bytes = 0;              // of the disk, whoever takes the rest
   TreeLimits tree;
   LayerForm form = LayerForm::kDirectory;
   bool has_manifest = false;            // of kDirectory: one is wanted

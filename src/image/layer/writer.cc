@@ -178,6 +178,8 @@ Result<LayerWriter> LayerWriter::create(const LayerStore& store, LayerExpectatio
                   std::to_string(expectation.blob_bytes.value_or(UINT64_MAX)),
                   "--max-unpacked-bytes",
                   std::to_string(room),
+                  "--keep-free-bytes",
+                  std::to_string(store.options().reserve_bytes),
                   "--form",
                   std::string(form_name(form)),
                   "--manifest",

@@ -58,7 +58,7 @@ TEST_P(Writer, ALayerAppearsWhenItIsVerified) {
   EXPECT_EQ(info.blob_digest, blob_digest);
   EXPECT_EQ(info.compression, "gzip");
   EXPECT_EQ(info.unpacked_bytes, tar_.size());
-  EXPECT_EQ(info.disk_bytes, form() == LayerForm::kDirectory ? 102'400U : 110'592U);
+  EXPECT_EQ(info.disk_bytes, form() == LayerForm::kDirectory ? 106'496U : 110'592U);
   const LayerInfo found = store_->find(digest_).value().value();
   EXPECT_EQ(found.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
   EXPECT_EQ(found.implied_dirs, info.implied_dirs);
