@@ -133,6 +133,16 @@ TEST_P(Chain, HardLinksIntoLowerLayersAreTheSameFile) {
   EXPECT_EQ(shown(view, "l2").inode, shown(view, "a/f").inode);
 }
 
+TEST_P(Chain, AFileBelowIsCopiedOnceForAllItsLinks) {
+  const LayerInfo base = unpack_ok(TarBuild().file("f", "data").end());
+  const LayerInfo top =
+      unpack_ok(TarBuild().hard_link("l1", "f").hard_link("d/l2", "f").hard_link("l3", "f").end());
+  const LayerView view = LayerView::open(resolve({base.diff_id, top.diff_id})).value();
+  EXPECT_EQ(view.read_file("d/l2", 10).value(), "data");
+  EXPECT_EQ(shown(view, "l1").inode, shown(view, "l3").inode);
+  EXPECT_EQ(shown(view, "l1").inode, shown(view, "d/l2").inode);
+}
+
 TEST_P(Chain, HardLinksThatLeadNowhereAreRefused) {
   const LayerInfo base = unpack_ok(TarBuild().dir("a").end());
   const LayerInfo top = unpack_ok(TarBuild().hard_link("l", "a/none").end());

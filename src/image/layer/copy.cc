@@ -112,24 +112,25 @@ class TreeCopy {
  public:
   explicit TreeCopy(sys::FdRef into) : into_(into) {}
 
-  Result<> directory(const LayerView::Merged& from, sys::FdRef to, const std::string& path) {
-    for (const std::string& name : FLUYT_TRY(names_in(from))) {
+  Result<> directory(const LayerView::MergedPtr& from, sys::FdRef to, const std::string& path) {
+    for (const std::string& name : FLUYT_TRY(names_in(*from))) {
       const auto entry = FLUYT_TRY(LayerView::look_up(from, name));
       if (entry) FLUYT_TRY(add(*entry, to, name, join_path(path, name)));
     }
     // Last, when nothing is made in it any more.
-    const sys::Fd& shown = *from.parts.front();
-    FLUYT_TRY(write_attributes(to, FLUYT_TRY(read_attributes(shown, path)), path));
-    return copy_times(shown, to, path);
+    const auto shown = FLUYT_TRY(from->open_part(0));
+    FLUYT_TRY(write_attributes(to, FLUYT_TRY(read_attributes(*shown, path)), path));
+    return copy_times(*shown, to, path);
   }
 
  private:
-  static Result<std::set<std::string>> names_in(const LayerView::Merged& from) {
+  static Result<std::set<std::string>> names_in(LayerView::Merged& from) {
     std::set<std::string> out;
-    for (const auto& part : from.parts) {
+    for (size_t place = 0;; ++place) {
+      const auto part = FLUYT_TRY(from.open_part(place));
+      if (!part) return out;
       for (std::string& name : FLUYT_TRY(sys::list_dir(*part))) out.insert(std::move(name));
     }
-    return out;
   }
 
   Result<> add(const LayerView::Entry& entry, sys::FdRef to, const std::string& name,
@@ -137,7 +138,7 @@ class TreeCopy {
     if (entry.directory) {
       if (mkdirat(to.raw(), name.c_str(), 0700) != 0) return failed("mkdirat", path);
       const sys::Fd made = FLUYT_TRY(sys::open(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-      return directory(*entry.directory, made, path);
+      return directory(entry.directory, made, path);
     }
     if (entry.found.info.st_nlink < 2) return copy_object(entry.found, to, name);
     const std::pair key(entry.found.info.st_dev, entry.found.info.st_ino);
@@ -155,7 +156,7 @@ class TreeCopy {
 };
 
 Result<> LayerView::copy_to(sys::FdRef into) const {
-  return TreeCopy(into).directory(*root_, into, "");
+  return TreeCopy(into).directory(root_, into, "");
 }
 
 }  // namespace fluyt::image

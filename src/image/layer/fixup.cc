@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "base/strings.h"
 #include "image/layer/attributes.h"
@@ -19,6 +21,8 @@ namespace fluyt::image {
 
 namespace {
 
+constexpr uint64_t kStatBlock = 512;  // of st_blocks, on every disk
+
 // A directory of a tree of ours: nothing on the way to it is a symlink.
 Result<sys::Fd> open_dir(sys::FdRef root, std::string_view path) {
   return sys::open_in(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, sys::Resolve::kBeneath,
@@ -27,11 +31,12 @@ Result<sys::Fd> open_dir(sys::FdRef root, std::string_view path) {
 
 class Builder {
  public:
-  Builder(const LayerInfo& info, sys::FdRef own, sys::FdRef into, LayerView view)
+  Builder(const LayerInfo& info, sys::FdRef own, sys::FdRef into, LayerView view, DiskRoom& room)
       : info_(info),
         own_(own),
         into_(into),
         view_(std::move(view)),
+        room_(room),
         implied_(info.implied_dirs.begin(), info.implied_dirs.end()) {}
 
   Result<bool> build() {
@@ -108,7 +113,12 @@ class Builder {
     if (linkat(target->parent->raw(), target->name.c_str(), parent.raw(), name.c_str(), 0) == 0) {
       return {};
     }
+    if (FLUYT_TRY(link_to_copy(*target, parent, name))) return {};
+    if (S_ISREG(target->info.st_mode)) {
+      FLUYT_TRY(room_.take(static_cast<uint64_t>(target->info.st_blocks) * kStatBlock));
+    }
     FLUYT_TRY(copy_object(*target, parent, name));
+    copies_[{target->info.st_dev, target->info.st_ino}] = link.path;
     if (!S_ISREG(target->info.st_mode)) return {};
     // A fix-up is made long after its layers were synced: nobody syncs it later.
     const sys::Fd copied = FLUYT_TRY(sys::open(parent, name, O_RDONLY | O_NOFOLLOW));
@@ -116,10 +126,24 @@ class Builder {
     return Error::from_errno(errno, cat("fdatasync(", quote(name), ")"));
   }
 
+  // One file is copied once, however many links lead to it.
+  Result<bool> link_to_copy(const LayerView::Found& target, const sys::Fd& parent,
+                            const std::string& name) const {
+    const auto copy = copies_.find({target.info.st_dev, target.info.st_ino});
+    if (copy == copies_.end()) return false;
+    const sys::Fd folder = FLUYT_TRY(open_dir(into_, parent_of(copy->second)));
+    const std::string base(base_of(copy->second));
+    if (linkat(folder.raw(), base.c_str(), parent.raw(), name.c_str(), 0) == 0) return true;
+    if (errno == EMLINK) return false;
+    return Error::from_errno(errno, cat("linkat(", quote(name), ")"));
+  }
+
   const LayerInfo& info_;
   const sys::FdRef own_;
   const sys::FdRef into_;
   const LayerView view_;
+  DiskRoom& room_;
+  std::map<std::pair<dev_t, ino_t>, std::string> copies_;  // of files below, and where they are
   const std::set<std::string> implied_;
   std::set<std::string> made_;
 };
@@ -127,8 +151,9 @@ class Builder {
 }  // namespace
 
 Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own,
-                         const std::vector<std::string>& below, sys::FdRef into) {
-  return Builder(info, own, into, FLUYT_TRY(LayerView::open(below))).build();
+                         const std::vector<std::string>& below, sys::FdRef into, LookUps& look_ups,
+                         DiskRoom& room) {
+  return Builder(info, own, into, FLUYT_TRY(LayerView::open(below, &look_ups)), room).build();
 }
 
 }  // namespace fluyt::image

@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/layer/disk_room.h"
 #include "image/layer/info.h"
+#include "image/layer/view.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
@@ -20,8 +22,10 @@ namespace fluyt::image {
 /// else
 ///   as a copy.
 ///
-/// False when nothing was needed: `into` is then to be left out of the stack.
+/// False when nothing was needed: `into` is then to be left out of the stack. kResourceExhausted:
+/// more look-ups or more room for copies than allowed.
 Result<bool> build_fixup(const LayerInfo& info, sys::FdRef own,
-                         const std::vector<std::string>& below, sys::FdRef into);
+                         const std::vector<std::string>& below, sys::FdRef into, LookUps& look_ups,
+                         DiskRoom& room);
 
 }  // namespace fluyt::image

@@ -17,6 +17,7 @@
 #include "image/layer/inflate.h"
 #include "image/layer/info.h"
 #include "image/layer/reaper.h"
+#include "image/layer/view.h"
 #include "oci/digest.h"
 #include "sys/fd.h"
 #include "sys/precedence.h"
@@ -101,8 +102,11 @@ class LayerStore {
   /// many images is never changed for one of them, and none is copied. Fix-ups that are missing are
   /// made (needs CAP_SYS_ADMIN: reads a private overlay mount). A layer that hides all below it
   /// ends the list, and one that is there twice is in it once. `diff_ids` are lowest first, all
-  /// present. A hard link whose target no lower layer has is kInvalidArgument.
-  Result<std::vector<std::string>> resolve_chain(std::span<const oci::Digest> diff_ids) const;
+  /// present. A hard link whose target no lower layer has is kInvalidArgument. The look-ups of what
+  /// is made are bounded by the layers' number and their entries: more are kResourceExhausted. Once
+  /// `stop`, which may be null, is set, the making ends with kCancelled.
+  Result<std::vector<std::string>> resolve_chain(std::span<const oci::Digest> diff_ids,
+                                                 const std::atomic<bool>* stop = nullptr) const;
   /// Fix-ups there are, as chain ids; and their removal (absent is success).
   Result<std::vector<oci::Digest>> list_fixups() const;
   Result<> remove_fixup(const oci::Digest& chain_id) const;
@@ -166,7 +170,9 @@ class LayerStore {
   /// The directory of the chain's fix-up, made if need be; nothing when it needs none.
   Result<std::optional<std::string>> fixup_dir(const oci::Digest& top,
                                                const std::vector<std::string>& below,
-                                               const oci::Digest& chain_id) const;
+                                               const oci::Digest& chain_id,
+                                               LookUps& look_ups) const;
+  Result<> check_depth(std::span<const oci::Digest> diff_ids) const;
 
   Options options_;
   std::atomic<LayerForm> form_;
