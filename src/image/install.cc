@@ -118,8 +118,8 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
   {
     // Makes what the chain needs above its layers now rather than at the first container, and
     // refuses an image whose layers do not fit on each other.
-    const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
-    FLUYT_TRY(layers_->resolve_chain(plan.config.diff_ids));
+    const ChainHold chain = FLUYT_TRY(hold_chain(plan.config.diff_ids, "bringing it in"));
+    FLUYT_TRY(layers_->resolve_chain(plan.config.diff_ids, &stop));
   }
   if (stop) return Error(Code::kCancelled, "cancelled by the caller");
   if (lost_writes_) {

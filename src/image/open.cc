@@ -220,7 +220,8 @@ Result<> Store::sweep_content() {
     }
   }
   content.blobs = FLUYT_TRY(blobs_.list());
-  return collect(content);
+  // Layers may just have been discarded: who makes a fix-up of them right now must not leave it.
+  return collect(content, Pins::Pinned::kWaitFor);
 }
 
 // Every file has its row and every row its file. A layer's blob is made before its row, and is

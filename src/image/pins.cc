@@ -35,13 +35,15 @@ void Pins::unpin(const std::vector<oci::Digest>& digests, const std::string& own
     }
     if (found->second.empty()) pinned_.erase(found);
   }
+  changed_.notify_all();
 }
 
-std::vector<oci::Digest> Pins::claim(const std::vector<oci::Digest>& candidates) {
+std::vector<oci::Digest> Pins::claim(const std::vector<oci::Digest>& candidates, Pinned pinned) {
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [&] {
-    return std::none_of(candidates.begin(), candidates.end(),
-                        [&](const oci::Digest& digest) { return claimed_.contains(digest); });
+    return std::none_of(candidates.begin(), candidates.end(), [&](const oci::Digest& digest) {
+      return claimed_.contains(digest) || (pinned == Pinned::kWaitFor && pinned_.contains(digest));
+    });
   });
   std::vector<oci::Digest> out;
   for (const oci::Digest& digest : candidates) {

@@ -43,10 +43,12 @@ class Pins {
   /// What is pinned now, and by whom.
   std::map<oci::Digest, std::vector<std::string>> owners();
 
-  /// Of `candidates` those that nobody has pinned; they are the caller's to remove until done().
-  /// Waits while another has claimed one of them: what that one found in use may be unused now. Who
-  /// claims of two kinds does it in one order.
-  std::vector<oci::Digest> claim(const std::vector<oci::Digest>& candidates);
+  enum class Pinned { kLeave, kWaitFor };
+  /// Of `candidates` those that nobody has pinned, or all once nobody has; they are the caller's to
+  /// remove until done(). Waits while another has claimed one of them: what that one found in use
+  /// may be unused now. Who claims of two kinds does it in one order.
+  std::vector<oci::Digest> claim(const std::vector<oci::Digest>& candidates,
+                                 Pinned pinned = Pinned::kLeave);
   void done(const std::vector<oci::Digest>& claimed);
 
  private:

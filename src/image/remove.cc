@@ -62,7 +62,7 @@ void keep_unused(std::vector<oci::Digest>& digests, const std::set<oci::Digest>&
 
 }  // namespace
 
-Result<> Store::collect(const Content& candidates) {
+Result<> Store::collect(const Content& candidates, Pins::Pinned fixups) {
   // What is claimed cannot be pinned by a pull, so what is unused now stays unused until done().
   const Content claimed{layer_pins_.claim(candidates.layers), blob_pins_.claim(candidates.blobs)};
   Content unused = claimed;
@@ -97,23 +97,33 @@ Result<> Store::collect(const Content& candidates) {
   layer_pins_.done(claimed.layers);
   blob_pins_.done(claimed.blobs);
   FLUYT_TRY(std::move(result));
-  FLUYT_TRY(collect_fixups());
+  FLUYT_TRY(collect_fixups(fixups));
   return sweep_aside();
 }
 
-Result<> Store::collect_fixups() {
-  const std::unique_lock<std::shared_mutex> alone(fixups_);
+Result<Store::ChainHold> Store::hold_chain(const std::vector<oci::Digest>& diff_ids,
+                                           const std::string& owner) {
+  const auto ids = FLUYT_TRY(chain_ids_of(diff_ids));
+  return ChainHold{works_.begin(owner), chain_pins_.pin(ids, owner)};
+}
+
+Result<> Store::collect_fixups(Pins::Pinned pinned) {
   const std::vector<oci::Digest> fixups = FLUYT_TRY(layers_->list_fixups());
   if (fixups.empty()) return {};
-  const auto used = FLUYT_TRY(beginnings_of(catalog_->read(chains_in_use)));
-  const auto named = FLUYT_TRY(beginnings_of(catalog_->read(chains_of_roots)));
-  for (const oci::Digest& fixup : fixups) {
-    if (used.contains(fixup)) continue;
-    // A container that runs on it keeps what it has of it, as of the layer.
-    FLUYT_TRY(named.contains(fixup) ? layers_->set_fixup_aside(fixup, epoch_.boot_id)
-                                    : layers_->remove_fixup(fixup));
-  }
-  return {};
+  const auto claimed = chain_pins_.claim(fixups, pinned);
+  auto result = [&]() -> Result<> {
+    const auto used = FLUYT_TRY(beginnings_of(catalog_->read(chains_in_use)));
+    const auto named = FLUYT_TRY(beginnings_of(catalog_->read(chains_of_roots)));
+    for (const oci::Digest& fixup : claimed) {
+      if (used.contains(fixup)) continue;
+      // A container that runs on it keeps what it has of it, as of the layer.
+      FLUYT_TRY(named.contains(fixup) ? layers_->set_fixup_aside(fixup, epoch_.boot_id)
+                                      : layers_->remove_fixup(fixup));
+    }
+    return {};
+  }();
+  chain_pins_.done(claimed);
+  return result;
 }
 
 std::set<oci::Digest> Store::layers_in_roots() const {

@@ -9,6 +9,7 @@ namespace fluyt::image {
 namespace {
 
 constexpr int64_t kWarningPauseNs = 60'000'000'000;
+constexpr uint64_t kMaxLookUps = 1'000'000;  // for one file, by whatever links
 
 std::optional<std::vector<oci::Digest>> chain_of(const CatalogState& state, const std::string& id) {
   const auto found = state.images.find(id);
@@ -29,7 +30,8 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
                                              const RootOptions& options) {
   const auto chain = catalog_->read([&](const CatalogState& s) { return chain_of(s, image_id); });
   if (!chain.has_value()) return no_image(image_id);
-  Pins::Pin pin = layer_pins_.pin(*chain, cat("creation of container ", container_id));
+  const std::string work = cat("creation of container ", container_id);
+  Pins::Pin pin = layer_pins_.pin(*chain, work);
   // The image may have gone while we waited for the pin: the row of the root would come too late.
   const auto [image_is_there, old] = catalog_->read([&](const CatalogState& s) {
     const auto found = s.roots.find(container_id);
@@ -49,13 +51,15 @@ Result<sys::OverlayMount> Store::create_root(const std::string& container_id,
   if (!old.has_value()) {
     FLUYT_TRY(catalog_->commit({.put_roots = {{container_id, image_id, *chain}}}));
   }
-  const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
-  auto dirs = layers_->resolve_chain(*chain);
-  auto made = dirs.ok() ? roots_.create(container_id, *dirs, options)
-                        : Result<sys::OverlayMount>(std::move(dirs).error());
+  auto made = [&]() -> Result<sys::OverlayMount> {
+    const ChainHold hold = FLUYT_TRY(hold_chain(*chain, work));
+    return roots_.create(container_id, FLUYT_TRY(layers_->resolve_chain(*chain)), options);
+  }();
   if (!made.ok() && !old.has_value()) {
     roots_.remove(container_id).ignore("the error to tell is the first; open() sweeps the rest");
     catalog_->commit({.drop_roots = {container_id}}).ignore("as above");
+    pin.release();
+    collect_if_gone(image_id, {*chain, {}});
   }
   return made;
 }
@@ -116,9 +120,10 @@ Result<std::optional<std::string>> Store::read_image_file(const std::string& ima
   if (!chain.has_value()) return no_image(image_id);
   Pins::Pin pin = layer_pins_.pin(*chain);
   auto content = [&]() -> Result<std::optional<std::string>> {
-    const std::shared_lock<std::shared_mutex> chain_in_use(fixups_);
+    const ChainHold hold = FLUYT_TRY(hold_chain(*chain, cat("reading of image ", image_id)));
     const auto dirs = FLUYT_TRY(layers_->resolve_chain(*chain));
-    const LayerView view = FLUYT_TRY(LayerView::open(dirs));
+    LookUps look_ups{.allowed = kMaxLookUps};
+    const LayerView view = FLUYT_TRY(LayerView::open(dirs, &look_ups));
     return view.read_file(path, limit);
   }();
   pin.release();

@@ -192,8 +192,16 @@ class Store final : public ImageStore, public Library {
   // remove.cc
   static Content content_of(const ImageRow& row);
   Result<> remove_image(const ImageRow& row);
-  Result<> collect(const Content& candidates);
-  Result<> collect_fixups();
+  /// What of them nobody uses goes, and what of the chains' fix-ups; `fixups` says whether those
+  /// that somebody has in hand are waited for or left to the next collection.
+  Result<> collect(const Content& candidates, Pins::Pinned fixups = Pins::Pinned::kLeave);
+  Result<> collect_fixups(Pins::Pinned pinned);
+  /// Keeps the fix-ups of a chain, those there are and those that are being made.
+  struct ChainHold {
+    Works::Work under_way;
+    Pins::Pin fixups;
+  };
+  Result<ChainHold> hold_chain(const std::vector<oci::Digest>& diff_ids, const std::string& owner);
   std::set<oci::Digest> layers_in_roots() const;
   Result<> give_up(const oci::Digest& layer, const std::set<oci::Digest>& stood_on);
   Result<> sweep_aside();
@@ -269,8 +277,8 @@ class Store final : public ImageStore, public Library {
   Guarded<std::vector<std::string>> pinned_;  // patterns of names
   Guarded<std::map<std::string, std::shared_ptr<const ImportWatch>>> import_watches_;  // by path
   Guarded<std::map<std::string, int64_t>> usage_warned_;  // containers, and when (now_boot_ns())
-  std::shared_mutex fixups_;  // shared: chains in use; alone: their collection
-  std::mutex syncing_;        // one sync_now() at a time
+  Pins chain_pins_;     // by chain id: whose fix-ups are being made or looked through
+  std::mutex syncing_;  // one sync_now() at a time
   // Rows dropped since the running sync began: a layer of that name which is there now came later
   // than the sync looked.
   Guarded<std::set<oci::Digest>> renewed_;

@@ -514,9 +514,8 @@ class Store::Verification {
   }
 
   // Of every chain with the layer in it: their links may lead to files of the tree that goes. They
-  // are made anew when they are needed.
+  // are made anew when they are needed: by nobody now, since the layer is claimed.
   Result<> remove_fixups_with(const oci::Digest& diff_id) {
-    const std::unique_lock<std::shared_mutex> alone(store_.fixups_);
     const CatalogState state = store_.catalog_->read([](const CatalogState& s) { return s; });
     for (const auto& [id, row] : state.images) {
       std::vector<oci::Digest> chain;

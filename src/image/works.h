@@ -8,8 +8,8 @@
 
 namespace fluyt::image {
 
-/// Pulls, imports and repairs under way, by what they are called. While there is one, what is
-/// unfinished on the disk may be its own. Thread-safe.
+/// Pulls, imports and repairs under way, and whoever makes fix-ups of a chain, by what they are
+/// called. While there is one, what is unfinished on the disk may be its own. Thread-safe.
 class Works {
  public:
   class Work {
