@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "image/catalog/catalog.h"
 #include "image/catalog/database.h"
 #include "image/catalog/schema.h"
 #include "image/store_fixture.h"
@@ -181,6 +182,26 @@ TEST_F(DiskTest, AFullDiskIsOpenedAndEmptied) {
   EXPECT_EQ(store_->list()->front().id, two->id);
   EXPECT_TRUE(sys::exists(path("catalog.db.reserve"))) << "it is kept again";
   EXPECT_TRUE(pull("a/one:v1").ok());
+}
+
+// What is on the disk must not be taken for lost because another disk's worth of it came behind.
+TEST_F(DiskTest, AFullDiskStillTakesDownWhatIsDurable) {
+  if (!make_disk("-m 0")) GTEST_SKIP() << "no loop-mounted ext4 is to be had";
+  auto catalog = Catalog::open(disk_ + "/other.db").value();
+  const auto id = oci::Digest::parse("sha256:" + std::string(64, 'a')).value();
+  ASSERT_TRUE(catalog->commit({.put_layers = {{id, 1, 1, false, "boot", 1}}}).ok());
+  fill();
+  // Until the room that the database had already is used up.
+  Result<> put;
+  for (int i = 0; put.ok() && i < 100'000; ++i) {
+    put = catalog->commit(
+        {.put_blobs = {
+             {oci::Digest::parse(cat("sha256:", std::string(58, 'b'), 100'000 + i)).value(), 1}}});
+  }
+  ASSERT_EQ(put.error().code(), Code::kResourceExhausted);
+  const auto noted = catalog->commit({.durable_layers = {id}});
+  ASSERT_TRUE(noted.ok()) << noted.error().message();
+  EXPECT_TRUE(catalog->read([&](const CatalogState& s) { return s.layers.at(id).durable; }));
 }
 
 // What an older program left is opened all the same, and what a pull has proven is not remembered:

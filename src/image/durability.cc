@@ -31,8 +31,12 @@ Result<WriteEpoch> write_epoch_of(const std::string& folder) {
   return out;
 }
 
-Syncer::Syncer(std::function<void()> sync, std::function<void()> write_ahead)
-    : sync_(std::move(sync)), write_ahead_(std::move(write_ahead)), thread_([this] { loop(); }) {}
+Syncer::Syncer(std::function<Outcome()> sync, std::function<void()> write_ahead,
+               std::chrono::milliseconds again_after)
+    : sync_(std::move(sync)),
+      write_ahead_(std::move(write_ahead)),
+      again_after_(again_after),
+      thread_([this] { loop(); }) {}
 
 Syncer::~Syncer() {
   {
@@ -67,13 +71,23 @@ Syncer::Writing::~Writing() {
 void Syncer::loop() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return asked_ || stopping_ || writing_ != 0; });
+    const auto woken = [this] { return asked_ || stopping_ || writing_ != 0; };
+    if (again_at_.has_value()) {
+      changed_.wait_until(lock, *again_at_, woken);
+      if (std::chrono::steady_clock::now() >= *again_at_) asked_ = true;
+    } else {
+      changed_.wait(lock, woken);
+    }
     if (asked_) {
       changed_.wait_for(lock, kCoalesce, [this] { return stopping_; });
       asked_ = false;
+      again_at_.reset();
       lock.unlock();
-      sync_();
+      const Outcome outcome = sync_();
       lock.lock();
+      if (outcome == Outcome::kTryAgain) {
+        again_at_ = std::chrono::steady_clock::now() + again_after_;
+      }
     } else if (stopping_) {
       return;
     } else {

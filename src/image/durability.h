@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -21,12 +23,15 @@ struct WriteEpoch {
 };
 Result<WriteEpoch> write_epoch_of(const std::string& folder);
 
-/// A thread that runs `sync` some time after it was asked to, once for all who asked meanwhile. And
+/// A thread that runs `sync` some time after it was asked to, once for all who asked meanwhile, and
+/// `again_after` later once more when it was not done. And
 /// while layers are being written it runs `write_ahead` again and again, so that little is left for
 /// the sync: the disk would have nothing to do until the last layer is there.
 class Syncer {
  public:
-  Syncer(std::function<void()> sync, std::function<void()> write_ahead);
+  enum class Outcome { kDone, kTryAgain };
+  Syncer(std::function<Outcome()> sync, std::function<void()> write_ahead,
+         std::chrono::milliseconds again_after = std::chrono::seconds(30));
   ~Syncer();
   Syncer(const Syncer&) = delete;
   Syncer& operator=(const Syncer&) = delete;
@@ -46,12 +51,14 @@ class Syncer {
 
  private:
   void loop();
-  std::function<void()> sync_;
-  std::function<void()> write_ahead_;
+  const std::function<Outcome()> sync_;
+  const std::function<void()> write_ahead_;
+  const std::chrono::milliseconds again_after_;
   std::mutex mutex_;
   std::condition_variable changed_;
   size_t writing_ = 0;
   bool asked_ = false;
+  std::optional<std::chrono::steady_clock::time_point> again_at_;
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -1,5 +1,7 @@
 // "Durable or same boot": what is kept and what is dropped.
 
+#include "image/durability.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +14,7 @@
 #include <chrono>
 #include <csignal>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -157,6 +160,20 @@ class DurabilityTest : public ::testing::Test {
   ImageMaker maker_;
   std::unique_ptr<ImageStore> store_;
 };
+
+TEST(Syncer, WhatWasNotDoneIsTriedAgain) {
+  std::atomic<int> calls{0};
+  std::promise<void> done;
+  Syncer syncer(
+      [&] {
+        if (++calls < 3) return Syncer::Outcome::kTryAgain;
+        done.set_value();
+        return Syncer::Outcome::kDone;
+      },
+      [] {}, std::chrono::milliseconds(1));
+  syncer.ask();
+  EXPECT_EQ(done.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
 
 TEST_F(DurabilityTest, WhatIsNotDurableIsKeptInItsBootAndMount) {
   restart_with([](LayerRow& row) { row.durable = false; });

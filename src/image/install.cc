@@ -186,3 +186,4 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
 }
 
 }  // namespace fluyt::image
+    if (!synced.ok()) syncer_->ask();

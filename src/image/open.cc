@@ -89,7 +89,10 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       fetches_(*layers_, blobs_) {
   syncer_ = std::make_unique<Syncer>(
       [this] {
-        if (auto synced = sync_now(); !synced.ok()) logger_.error(synced.error().message());
+        const auto synced = sync_now();
+        if (synced.ok()) return Syncer::Outcome::kDone;
+        logger_.error(synced.error().message());
+        return Syncer::Outcome::kTryAgain;
       },
       [this] {
         const auto begun = layers_->write_ahead();

@@ -311,7 +311,9 @@ Result<> Catalog::write(const CatalogChange& change) {
   return {};
 }
 
-Result<> Catalog::commit(const CatalogChange& change) { return commit(change, change.drops()); }
+Result<> Catalog::commit(const CatalogChange& change) {
+  return commit(change, change.drops() || !change.durable_layers.empty());
+}
 
 Result<> Catalog::commit(const CatalogChange& change, bool may_use_reserve) {
   if (change.empty()) return {};

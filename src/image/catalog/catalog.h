@@ -122,9 +122,9 @@ class Catalog {
   static Result<std::unique_ptr<Catalog>> open_mirrored(const std::string& path, Logger& logger);
   ~Catalog();
 
-  /// All of `change` or nothing. On a full disk (kResourceExhausted) what drops something is tried
-  /// once more with the room that was kept for it. kNotFound: a name or an approval for an image
-  /// that is not there.
+  /// All of `change` or nothing. On a full disk (kResourceExhausted) what drops something, or says
+  /// that layers are durable, is tried once more with the room that was kept for it. kNotFound: a
+  /// name or an approval for an image that is not there.
   Result<> commit(const CatalogChange& change);
 
   /// What `read(const CatalogState&)` makes of the state as it is now. It holds a mutex: no I/O in
