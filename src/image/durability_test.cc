@@ -175,6 +175,39 @@ TEST(Syncer, WhatWasNotDoneIsTriedAgain) {
   EXPECT_EQ(done.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
 }
 
+// Another image that has the layer brings it anew. The old tree stays under who stands on it, and
+// the new one is durable when it was synced, whatever the old one was.
+TEST_F(DurabilityTest, ALayerWhoseRecordIsDamagedIsBroughtAnew) {
+  const Image image = pull().value();
+  const auto is_durable = [&] {
+    return library_of(*store_).describe(image.id).value()->layers.at(0).durable;
+  };
+  const auto wait_until_durable = [&] {
+    for (int i = 0; i < 1000 && !is_durable(); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_TRUE(is_durable());
+  };
+  wait_until_durable();
+  ASSERT_TRUE(store_->create_root("c1", image.id).ok());
+  empty(cat("layers/", trees().at(0), "/layer.json"));
+  maker_.config().config.env = {"OTHER=1"};
+  maker_.serve(*fake_, "a/c", "v1");
+  break_syncs();
+  const auto other = pull("/a/c:v1");
+  ASSERT_TRUE(other.ok()) << other.error().message();
+  EXPECT_NE(other->id, image.id);
+  EXPECT_FALSE(is_durable());
+  phase_ = kHealed;
+  wait_until_durable();
+  EXPECT_EQ(store_->read_image_file(other->id, "/etc/hostname", 99).value(), "box\n");
+  EXPECT_EQ(store_->read_image_file(image.id, "/etc/hostname", 99).value(), "box\n");
+  EXPECT_THAT(trees(), SizeIs(1));
+  EXPECT_THAT(names_in("aside"), SizeIs(1)) << "c1 stands on it";
+  ASSERT_TRUE(store_->remove_root("c1").ok());
+  EXPECT_THAT(names_in("aside"), IsEmpty());
+}
+
 TEST_F(DurabilityTest, WhatIsNotDurableIsKeptInItsBootAndMount) {
   restart_with([](LayerRow& row) { row.durable = false; });
   EXPECT_THAT(store_->list().value(), SizeIs(1));

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "base/strings.h"
 #include "base/time.h"
@@ -76,7 +77,11 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
   }
   catalog_->read([&](const CatalogState& state) {
     for (const LayerInfo& info : infos) {
-      if (state.layers.contains(info.diff_id)) continue;
+      const auto known = state.layers.find(info.diff_id);
+      const bool is_known = known != state.layers.end() &&
+                            known->second.disk_bytes == info.disk_bytes &&
+                            known->second.inodes == info.inodes;
+      if (is_known) continue;
       out.put_layers.push_back(
           {info.diff_id, info.disk_bytes, info.inodes, false, epoch_.boot_id, epoch_.mount_id});
     }
@@ -100,6 +105,17 @@ CatalogChange Store::change_for(const ImagePlan& plan, const std::vector<LayerIn
   return out;
 }
 
+// Of its layers those whose records cannot be read.
+std::vector<oci::Digest> Store::damaged_layers(const ImagePlan& plan) const {
+  const std::set<oci::Digest> diff_ids(plan.config.diff_ids.begin(), plan.config.diff_ids.end());
+  std::vector<oci::Digest> out;
+  for (const oci::Digest& diff_id : diff_ids) {
+    const auto found = layers_->find(diff_id);
+    if (!found.ok() && found.error().code() == Code::kDataLoss) out.push_back(diff_id);
+  }
+  return out;
+}
+
 Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Install& how,
                          const ProgressSink& progress, std::atomic<bool>& stop) {
   const std::shared_lock<std::shared_mutex> arriving(arrivals_);
@@ -109,6 +125,8 @@ Result<> Store::bring_in(ContentSource& source, const ImagePlan& plan, const Ins
   for (const Document& document : plan.documents) {
     FLUYT_TRY(blobs_.put(document.digest, document.bytes));
   }
+  const Replacing replacing(*this, damaged_layers(plan));
+  FLUYT_TRY(replacing.begin());
   const auto infos = FLUYT_TRY([&] {
     const Syncer::Writing writing(*syncer_);
     const auto settings = now();
@@ -170,6 +188,7 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
   Result<> synced;
   if (how.sync == Sync::kBeforeReturn || !epoch_.can_tell_mounts()) {
     synced = sync_now();
+    if (!synced.ok()) syncer_->ask();
   } else {
     syncer_->ask();
   }
@@ -186,4 +205,3 @@ Result<Image> Store::install(ContentSource& source, const ImagePlan& plan, const
 }
 
 }  // namespace fluyt::image
-    if (!synced.ok()) syncer_->ask();

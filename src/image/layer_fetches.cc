@@ -17,6 +17,13 @@ namespace {
 constexpr int64_t kProgressEveryNs = 100'000'000;
 constexpr std::chrono::milliseconds kLookEvery{100};  // how late a waiter notices that it may stop
 
+// One whose record cannot be read is not there: the writer puts the new one in its place.
+Result<std::optional<LayerInfo>> find_whole(const LayerStore& store, const oci::Digest& diff_id) {
+  auto found = store.find(diff_id);
+  if (found.ok() || found.error().code() != Code::kDataLoss) return found;
+  return std::optional<LayerInfo>();
+}
+
 Error cancelled_error() { return Error(Code::kCancelled, "cancelled by the caller"); }
 
 void report(const ProgressSink& progress, const oci::Descriptor& blob, LayerProgress::Phase phase,
@@ -67,7 +74,7 @@ Result<LayerInfo> LayerFetches::fetch_once(ContentSource& source, const Wanted& 
 
 Result<LayerInfo> LayerFetches::fly(Flight& flight, ContentSource& source, const Wanted& wanted,
                                     const ProgressSink& progress, const std::atomic<bool>& stop) {
-  const auto there = FLUYT_TRY(store_.find(wanted.diff_id));
+  const auto there = FLUYT_TRY(find_whole(store_, wanted.diff_id));
   if (there.has_value() && !FLUYT_TRY(lacks_blob(wanted))) {
     report(progress, wanted.blob, LayerProgress::Phase::kExists, there->blob_bytes);
     return *there;

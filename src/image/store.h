@@ -176,7 +176,23 @@ class Store final : public ImageStore, public Library {
   /// A commit by which images come or go: who sees an image finds its config, and of an image that
   /// is not there none is kept.
   Result<> commit_images(const CatalogChange& change, const NamedConfig& arriving = {});
+  std::vector<oci::Digest> damaged_layers(const ImagePlan& plan) const;
   // sync.cc
+  /// Layers whose trees others of the same name take the place of, as long as it is there: no sync
+  /// of before calls what comes durable.
+  class Replacing {
+   public:
+    Replacing(Store& store, std::vector<oci::Digest> layers);
+    ~Replacing();
+    Replacing(const Replacing&) = delete;
+    Replacing& operator=(const Replacing&) = delete;
+    /// Their rows are not durable any more. To be called before the first of them goes.
+    Result<> begin() const;
+
+   private:
+    Store& store_;
+    const std::vector<oci::Digest> layers_;
+  };
   Result<> sync_now();
   std::string lost_writes_note() const;
   void note_lost_writes();
@@ -282,6 +298,7 @@ class Store final : public ImageStore, public Library {
   // Rows dropped since the running sync began: a layer of that name which is there now came later
   // than the sync looked.
   Guarded<std::set<oci::Digest>> renewed_;
+  Guarded<std::multiset<oci::Digest>> replacing_;  // locked after renewed_
   std::shared_mutex arrivals_;  // shared: an image on its way in; alone: see sync.cc
   // Who is on its way in may have lost data, too. A note of it stands for the next process, which
   // the kernel would not tell.

@@ -6,6 +6,34 @@
 
 namespace fluyt::image {
 
+Store::Replacing::Replacing(Store& store, std::vector<oci::Digest> layers)
+    : store_(store), layers_(std::move(layers)) {
+  store_.replacing_.lock()->insert(layers_.begin(), layers_.end());
+}
+
+Store::Replacing::~Replacing() {
+  store_.renewed_.lock()->insert(layers_.begin(), layers_.end());
+  auto replacing = store_.replacing_.lock();
+  for (const oci::Digest& layer : layers_) replacing->erase(replacing->find(layer));
+}
+
+Result<> Store::Replacing::begin() const {
+  CatalogChange change;
+  store_.catalog_->read([&](const CatalogState& state) {
+    for (const oci::Digest& layer : layers_) {
+      const auto found = state.layers.find(layer);
+      if (found == state.layers.end()) continue;
+      LayerRow row = found->second;
+      row.durable = false;
+      row.boot_id = store_.epoch_.boot_id;
+      row.mount_id = store_.epoch_.mount_id;
+      change.put_layers.push_back(std::move(row));
+    }
+    return 0;
+  });
+  return store_.catalog_->commit(change);
+}
+
 Result<> Store::sync_now() {
   const std::lock_guard<std::mutex> one_at_a_time(syncing_);
   if (lost_writes_) FLUYT_TRY(discard_unsynced());
@@ -29,7 +57,10 @@ Result<> Store::sync_now() {
   }
   // Removed and pulled again meanwhile: that is not what was synced.
   auto renewed = renewed_.lock();
-  std::erase_if(change.durable_layers, [&](const auto& layer) { return renewed->contains(layer); });
+  auto replacing = replacing_.lock();
+  std::erase_if(change.durable_layers, [&](const auto& layer) {
+    return renewed->contains(layer) || replacing->contains(layer);
+  });
   return catalog_->commit(change);
 }
 

@@ -502,6 +502,7 @@ class Store::Verification {
     });
     if (used) return in_use();
     // Not durable from here on until the sync: a power cut in between makes it be fetched again.
+    const Replacing replacing(store_, {fresh.diff_id});
     FLUYT_TRY(store_.catalog_->commit(
         {.put_layers = {{fresh.diff_id, fresh.disk_bytes, fresh.inodes, false,
                          store_.epoch_.boot_id, store_.epoch_.mount_id}}}));

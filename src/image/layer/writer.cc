@@ -220,10 +220,10 @@ Result<LayerInfo> LayerWriter::finish() {
   const std::string path = cat("layers/", info.diff_id.hex());
   if (FLUYT_TRY(state.staging.move_to(path))) return info;
   // Another pull was first. Its layer is the same, since both have the diff id, unless its record
-  // is damaged: then ours takes its place.
+  // is damaged: then ours takes its place, and who stands on that tree keeps it.
   auto existing = state.store.find(info.diff_id);
   if (existing.ok() && *existing) return std::move(**existing);
-  FLUYT_TRY(state.store.remove(info.diff_id));
+  FLUYT_TRY(state.store.set_aside(info.diff_id, std::string(trim(FLUYT_TRY(sys::boot_id())))));
   if (FLUYT_TRY(state.staging.move_to(path))) return info;
   return Error(Code::kAborted,
                cat("layer ", info.diff_id.text(), " is being put there by others, too"));
