@@ -64,22 +64,23 @@ std::shared_ptr<void> Store::watch_import(const std::string& path, ImportWatch w
 
 Result<std::vector<Image>> Store::import(const std::string& path, const ImportOptions& options) {
   const Works::Work under_way = works_.begin("an import");
-  const uint64_t available = FLUYT_TRY_CONTEXT(layers_->available_bytes(), "import");
-  const auto from =
-      FLUYT_TRY_CONTEXT(archive::Archive::open(path, {.scratch = options_.root + "/staging",
-                                                      .limit_bytes = available,
-                                                      .unpack_program = layers_->unpack_program()}),
-                        "import");
-  if (!options.name.empty() && from->images().size() != 1) {
-    return Error(Code::kInvalidArgument,
-                 cat("import ", quote(path), ": name ", quote(options.name), ": the archive holds ",
-                     from->images().size(), " images, a name fits one"));
-  }
   const std::shared_ptr<const ImportWatch> watch = [&] {
     auto watches = import_watches_.lock();
     const auto found = watches->find(path);
     return found == watches->end() ? nullptr : found->second;
   }();
+  const uint64_t available = FLUYT_TRY_CONTEXT(layers_->available_bytes(), "import");
+  const auto from = FLUYT_TRY_CONTEXT(
+      archive::Archive::open(path, {.scratch = options_.root + "/staging",
+                                    .limit_bytes = available,
+                                    .unpack_program = layers_->unpack_program(),
+                                    .cancelled = watch == nullptr ? nullptr : watch->cancelled}),
+      "import");
+  if (!options.name.empty() && from->images().size() != 1) {
+    return Error(Code::kInvalidArgument,
+                 cat("import ", quote(path), ": name ", quote(options.name), ": the archive holds ",
+                     from->images().size(), " images, a name fits one"));
+  }
   ArchiveSource source(*from);
   std::vector<Image> out;
   std::optional<Error> left_out;  // the first

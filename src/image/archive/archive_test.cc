@@ -2,7 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <zlib.h>
+
+#include <atomic>
+#include <thread>
 
 #include "base/strings.h"
 #include "image/archive/members.h"
@@ -398,7 +402,43 @@ TEST_F(ArchiveTest, WhatDoesNotFitIsGivenUp) {
   archive = open(path, 1'000'000);
   ASSERT_FALSE(archive.ok());
   EXPECT_EQ(archive.error().code(), Code::kResourceExhausted);
-  EXPECT_THAT(archive.error().message(), HasSubstr("\"zeros\": does not fit on the disk"));
+  EXPECT_THAT(archive.error().message(),
+              HasSubstr("unpacks to more than the 1000000 bytes that fit"));
+  // Of a member that nothing asks for, and after the end, too.
+  for (const std::string& bytes : {make_tar({{"../zeros", std::string(10'000'000, '\0')}}),
+                                   make_tar({}) + std::string(10'000'000, '\0')}) {
+    file = gzopen(path.c_str(), "wb");
+    gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
+    gzclose(file);
+    archive = open(path, 1'000'000);
+    ASSERT_FALSE(archive.ok());
+    EXPECT_EQ(archive.error().code(), Code::kResourceExhausted) << archive.error().message();
+  }
+  EXPECT_THAT(sys::list_dir(scratch_).value(), IsEmpty());
+}
+
+// A worker that never ends, and says when it has begun.
+TEST_F(ArchiveTest, AnArchiveThatIsUnpackedCanBeGivenUp) {
+  const std::string path = write_tar(maker_.docker_files("x:1"));
+  const std::string begun = folder_->path() + "/begun";
+  TarOptions with = options();
+  with.unpack_program = write("worker", cat("#!/bin/sh\necho $$ >", begun, ".new; mv ", begun,
+                                            ".new ", begun, "\nexec sleep 60\n"));
+  ASSERT_EQ(::chmod(with.unpack_program.c_str(), 0755), 0);
+  std::atomic<bool> cancelled{false};
+  with.cancelled = &cancelled;
+  std::atomic<bool> is_over{false};
+  std::thread caller([&] {
+    while (!sys::exists(begun) && !is_over) usleep(1'000);
+    cancelled = true;
+  });
+  const auto archive = Archive::open(path, with);
+  is_over = true;
+  caller.join();
+  ASSERT_FALSE(archive.ok());
+  EXPECT_EQ(archive.error().code(), Code::kCancelled) << archive.error().message();
+  const std::string pid(trim(sys::read_file(begun, 99).value()));
+  EXPECT_FALSE(sys::exists("/proc/" + pid));
   EXPECT_THAT(sys::list_dir(scratch_).value(), IsEmpty());
 }
 
@@ -450,6 +490,10 @@ TEST_F(ArchiveTest, AReportIsReadAsItWasWritten) {
   for (const std::string& text : {"{}"s, "x"s, "file\0a\0001\0"s, "link\0a\0b"s, "more\0"s}) {
     EXPECT_FALSE(parse_members_report(text).ok()) << text;
   }
+  // More than a tar may have are not looked at.
+  std::string many;
+  for (size_t i = 0; i <= 5 * kMaxMembers / 3; ++i) many += "link\0a\0b\0"s;
+  EXPECT_FALSE(parse_members_report(many).ok());
 }
 
 }  // namespace

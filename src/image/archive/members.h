@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -41,12 +42,14 @@ inline constexpr uint64_t kMaxMemberNamesBytes = 16UL
 /// The regular files of a tar, plain or compressed with gzip or zstd, and links from one to
 /// another. A `fluyt-unpack`, shut in with it, unpacks them into files of our own naming in a new
 /// folder below options.scratch, which goes with the object. Members whose name or target has more
-/// than kMaxMemberNameBytes are passed over. More than options.limit_bytes in the tar or of data,
-/// kMaxMembers or kMaxMemberNamesBytes in all are kResourceExhausted.
+/// than kMaxMemberNameBytes are passed over. More than options.limit_bytes in the file or in the
+/// tar that it inflates to, kMaxMembers or kMaxMemberNamesBytes in all are kResourceExhausted;
+/// kCancelled ends the worker.
 struct TarOptions {
-  std::string scratch;         // an existing folder of ours
-  uint64_t limit_bytes = 0;    // that the members may take there
-  std::string unpack_program;  // absolute path of fluyt-unpack
+  std::string scratch;                           // an existing folder of ours
+  uint64_t limit_bytes = 0;                      // that the members may take there
+  std::string unpack_program;                    // absolute path of fluyt-unpack
+  const std::atomic<bool>* cancelled = nullptr;  // ends it with kCancelled
 };
 Result<std::unique_ptr<Members>> open_tar(const std::string& path, const TarOptions& options);
 

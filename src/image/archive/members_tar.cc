@@ -7,6 +7,7 @@
 #include "image/archive/members.h"
 #include "image/archive/members_unpack.h"
 #include "image/layer/unpack.h"
+#include "image/layer/worker.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -82,7 +83,7 @@ Result<MemberTable> unpack(const std::string& path, const std::string& scratch,
   spawn.dies_with_us = true;  // its input does not end with us
   Worker worker{FLUYT_TRY_CONTEXT(sys::spawn(spawn), "start the unpacker")};
   report.write.reset();
-  const std::string text = FLUYT_TRY(sys::read_all(report.read, kMaxReportBytes));
+  const std::string text = FLUYT_TRY(read_report(report.read, options.cancelled));
   const auto status = FLUYT_TRY(worker.process.wait(Deadline::after_ms(kReapMs)));
   if (!status) return Error(Code::kInternal, "the unpacker closed its report but did not end");
   worker.process = sys::Process();

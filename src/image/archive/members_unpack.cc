@@ -1,5 +1,6 @@
 #include "image/archive/members_unpack.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,7 @@ constexpr size_t kChunk = 256UL << 10U;
 // A report is these records' fields, each ended by a NUL; or an error, which begins with a "{".
 constexpr std::string_view kFile = "file";  // name, number, size, digest
 constexpr std::string_view kLink = "link";  // name, target
+constexpr size_t kMaxFields = 5 * kMaxMembers;
 
 // The clean name that a link in `from` leads to; nothing when it leaves the archive.
 std::optional<std::string> target_of(const std::string& from, const TarEntry& entry) {
@@ -47,7 +49,7 @@ bool has_nul(const TarEntry& entry) {
 // Writes each regular file of a tar to scratch/<number>, hashing it.
 class Unpacker final : public TarSink {
  public:
-  Unpacker(sys::FdRef scratch, uint64_t limit_bytes) : scratch_(scratch), left_(limit_bytes) {}
+  explicit Unpacker(sys::FdRef scratch) : scratch_(scratch) {}
   MemberTable take() { return std::move(table_); }
 
   Result<> begin(TarEntry& entry) override {
@@ -81,11 +83,6 @@ class Unpacker final : public TarSink {
     if (offset != size_) {
       return Error(Code::kInvalidArgument, cat("archive: ", quote(*name_), ": is a sparse file"));
     }
-    if (bytes.size() > left_) {
-      return Error(Code::kResourceExhausted,
-                   cat("archive: ", quote(*name_), ": does not fit on the disk any more"));
-    }
-    left_ -= bytes.size();
     size_ += bytes.size();
     FLUYT_TRY(hasher_->update(bytes));
     return sys::write_all(fd_, bytes);
@@ -103,7 +100,6 @@ class Unpacker final : public TarSink {
 
  private:
   sys::FdRef scratch_;
-  uint64_t left_;
   size_t count_ = 0;
   uint64_t name_bytes_ = 0;
   MemberTable table_;
@@ -116,9 +112,18 @@ class Unpacker final : public TarSink {
 }  // namespace
 
 Result<MemberTable> unpack_members(sys::FdRef in, sys::FdRef scratch, uint64_t limit_bytes) {
-  Unpacker unpacker(scratch, limit_bytes);
+  Unpacker unpacker(scratch);
   TarParser parser(unpacker);
-  Inflater inflater([&](std::string_view bytes) { return parser.push(bytes); });
+  // All of it counts, members that are passed over too: what is not written takes time.
+  uint64_t left = limit_bytes;
+  Inflater inflater([&](std::string_view bytes) -> Result<> {
+    if (bytes.size() > left) {
+      return Error(Code::kResourceExhausted,
+                   cat("archive: unpacks to more than the ", limit_bytes, " bytes that fit"));
+    }
+    left -= bytes.size();
+    return parser.push(bytes);
+  });
   std::string buffer(kChunk, '\0');
   while (const size_t got = FLUYT_TRY(sys::read_some(in, buffer))) {
     FLUYT_TRY(inflater.push(std::string_view(buffer).substr(0, got)));
@@ -159,6 +164,8 @@ Result<MemberTable> parse_members_report(std::string_view report) {
   }
   MemberTable table;
   const Error bad(Code::kInternal, "the unpacker's report is not one of an archive's members");
+  // Before it is split, which takes 16 bytes a field.
+  if (static_cast<size_t>(std::ranges::count(report, '\0')) > kMaxFields) return bad;
   std::vector<std::string_view> fields = split(report, '\0');
   if (fields.back() != "") return bad;
   fields.pop_back();

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "image/layer/manifest.h"
 #include "image/layer/staging.h"
 #include "image/layer/unpack.h"
+#include "image/layer/worker.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -21,7 +21,6 @@ namespace {
 
 constexpr int kPipeBytes = 1 << 20;
 constexpr size_t kBatchBytes = 128UL << 10U;  // a transfer library gives 16 KiB at a time
-constexpr int kCancelCheckMs = 100;
 constexpr int64_t kReapMs = 5000;
 
 std::string algorithm_of(const std::optional<oci::Digest>& digest) {
@@ -70,32 +69,9 @@ struct LayerWriter::State {
     worker.wait(Deadline::after_ms(kReapMs)).ignore("a process stuck in the kernel is left to it");
   }
 
-  Result<> wait_for(sys::FdRef fd, short events) const {
-    while (true) {
-      if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) {
-        return Error(Code::kCancelled, "the pull was cancelled");
-      }
-      pollfd entry{.fd = fd.raw(), .events = events, .revents = 0};
-      const int ready = poll(&entry, 1, cancelled != nullptr ? kCancelCheckMs : -1);
-      if (ready > 0) return {};
-      if (ready < 0 && errno != EINTR) return Error::from_errno(errno, "poll(unpacker)");
-    }
-  }
-
   // The report, whole; then the worker is reaped.
   Result<LayerInfo> read_report() {
-    std::string text;
-    std::array<char, 65536> buffer;
-    while (true) {
-      FLUYT_TRY(wait_for(report, POLLIN));
-      const size_t got = FLUYT_TRY(sys::read_some(report, buffer));
-      if (got == 0) break;
-      text.append(buffer.data(), got);
-      if (text.size() > kMaxReportBytes) {
-        return Error(Code::kInternal,
-                     cat("the unpacker's report is longer than ", kMaxReportBytes));
-      }
-    }
+    const std::string text = FLUYT_TRY(image::read_report(report, cancelled));
     const auto status = FLUYT_TRY(worker.wait(Deadline::after_ms(kReapMs)));
     if (!status) return Error(Code::kInternal, "the unpacker closed its report but did not end");
     worker = sys::Process();
@@ -126,7 +102,7 @@ struct LayerWriter::State {
       } else if (errno == EPIPE) {
         return why_it_stopped();
       } else if (errno == EAGAIN) {
-        FLUYT_TRY(wait_for(input, POLLOUT));
+        FLUYT_TRY(wait_for_worker(input, POLLOUT, cancelled));
       } else if (errno != EINTR) {
         return Error::from_errno(errno, "write(unpacker)");
       }
