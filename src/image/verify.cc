@@ -13,6 +13,7 @@
 #include "image/layer/tree_check.h"
 #include "image/store.h"
 #include "sys/file.h"
+#include "sys/precedence.h"
 
 namespace fluyt::image {
 
@@ -73,7 +74,8 @@ Result<sys::Fd> open_tree(const std::string& root, const oci::Digest& diff_id) {
 /// One run of it: what is looked at, in which order, and what was found.
 class Store::Verification {
  public:
-  Verification(Store& store, const VerifyOptions& options) : store_(store), options_(options) {}
+  Verification(Store& store, const VerifyOptions& options)
+      : store_(store), options_(options), give_way_(store.options_.precedence) {}
 
   Result<VerifyReport> run() {
     FLUYT_TRY(choose());
@@ -118,6 +120,14 @@ class Store::Verification {
     Content content;
     Pins::Pin pin;
   };
+
+  // What readers of whole layers do between two pieces: calls come before it, and it can be ended.
+  BetweenSteps between_steps() {
+    return [this] {
+      give_way_.between_steps();
+      return check_cancelled();
+    };
+  }
 
   Result<> check_cancelled() const {
     if (options_.cancelled == nullptr || !*options_.cancelled) return {};
@@ -355,7 +365,8 @@ class Store::Verification {
     auto found = open_tree(store_.options_.root, layer.diff_id);
     if (!found.ok()) return found.error().message();
     const sys::Fd expected = FLUYT_TRY(open_tree(scratch_->path(), layer.diff_id));
-    const auto differences = FLUYT_TRY(compare_trees(*found, expected, kMaxDifferences));
+    const auto differences =
+        FLUYT_TRY(compare_trees(*found, expected, kMaxDifferences, between_steps()));
     if (!differences.empty() || (*record)->metadata_digest.empty()) return join(differences, "; ");
     // For when the blob is not kept any more.
     auto manifest = open_manifest(layer.diff_id);
@@ -365,11 +376,11 @@ class Store::Verification {
 
   // An image tells all by itself: the archive in it has the layer's name for a digest, and its
   // record has that of the rest.
-  Result<std::string> check_image(const LayerInfo& info) const {
+  Result<std::string> check_image(const LayerInfo& info) {
     auto file = sys::open(cat(folder_of(store_.options_.root, info.diff_id), "/", kImageName),
                           O_RDONLY | O_NOFOLLOW);
     if (!file.ok()) return file.error().message();
-    return text_of(erofs::check_image(*file, info));
+    return text_of(erofs::check_image(*file, info, between_steps()));
   }
 
   // What is wrong with it, if that is all that came of it.
@@ -399,8 +410,9 @@ class Store::Verification {
     if (!has_checksums) return count(*tree, **record);
     const auto manifest = open_manifest(layer.diff_id);
     if (!manifest.ok()) return manifest.error().message();
-    return join(
-        FLUYT_TRY(check_tree(*tree, *manifest, (*record)->metadata_digest, kMaxDifferences)), "; ");
+    return join(FLUYT_TRY(check_tree(*tree, *manifest, (*record)->metadata_digest, kMaxDifferences,
+                                     between_steps())),
+                "; ");
   }
 
   // It has no manifest: as much as its record tells.
@@ -442,7 +454,10 @@ class Store::Verification {
                                .digest = layer.blob_digest,
                                .size = static_cast<int64_t>(layer.blob_bytes)};
     std::atomic<bool> stop{false};
-    auto infos = FLUYT_TRY(fetches.fetch_all(source, {{blob, layer.diff_id}}, {}, {}, stop));
+    const ProgressSink look = [&](const LayerProgress&) {
+      if (!check_cancelled().ok()) stop = true;
+    };
+    auto infos = FLUYT_TRY(fetches.fetch_all(source, {{blob, layer.diff_id}}, {}, look, stop));
     return std::move(infos.front());
   }
 
@@ -532,6 +547,7 @@ class Store::Verification {
 
   Store& store_;
   const VerifyOptions& options_;
+  sys::GiveWay give_way_;
   std::map<oci::Digest, uint64_t> blobs_;  // and their bytes, for progress
   /// By diff id, and for each the blobs that images say it comes from.
   std::map<oci::Digest, std::vector<ImageLayer>> layers_;

@@ -297,6 +297,25 @@ TEST_F(VerifyTest, WithoutItsBlobStraysModesAndLinksAreFound) {
             "\"/d/stray\" does not belong there");
 }
 
+// Whatever it is held against.
+TEST_F(VerifyTest, ItCanBeEndedWithinALayer) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  for (const bool with_blob : {false, true}) {
+    ASSERT_TRUE((with_blob ? pull("a/b:v1") : pull_to_run("a/b:v1")).ok());
+    std::string last;
+    const auto note = [&](const LayerProgress& layer) { last = layer.digest; };
+    ASSERT_TRUE(library().verify({.progress = note}).ok());
+    std::atomic<bool> cancelled{false};
+    const auto end = [&](const LayerProgress& layer) {
+      if (layer.digest == last && layer.phase == LayerProgress::Phase::kFetching) cancelled = true;
+    };
+    const auto report = library().verify({.progress = end, .cancelled = &cancelled});
+    ASSERT_FALSE(report.ok()) << with_blob;
+    EXPECT_EQ(report.error().code(), Code::kCancelled) << report.error().message();
+  }
+}
+
 TEST_F(VerifyTest, ADamagedManifestIsDamageOfItsLayer) {
   const ImageMaker maker = image_with("one");
   maker.serve(*fake_, "a/b", "v1");

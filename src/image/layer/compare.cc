@@ -55,7 +55,8 @@ Result<std::map<std::string, std::string>> attributes_at(sys::FdRef folder,
 
 class Comparison {
  public:
-  explicit Comparison(size_t limit) : limit_(limit) {}
+  Comparison(size_t limit, const BetweenSteps& between_steps)
+      : limit_(limit), between_steps_(between_steps) {}
 
   Result<> folders(sys::FdRef found, sys::FdRef expected, const std::string& path) {
     const auto here = FLUYT_TRY(sys::list_dir(found));
@@ -64,6 +65,7 @@ class Comparison {
     names.insert(there.begin(), there.end());
     for (const std::string& name : names) {
       if (out_.size() >= limit_) return {};
+      FLUYT_TRY(step());
       const std::string below = cat(path, "/", name);
       if (!std::binary_search(here.begin(), here.end(), name)) {
         note(below, "is missing");
@@ -135,6 +137,7 @@ class Comparison {
     const sys::Fd here = FLUYT_TRY(sys::open(found, name, O_RDONLY | O_NOFOLLOW));
     const sys::Fd there = FLUYT_TRY(sys::open(expected, name, O_RDONLY | O_NOFOLLOW));
     while (true) {
+      FLUYT_TRY(step());
       const size_t got = FLUYT_TRY(sys::read_some(here, one_));
       size_t other = 0;
       while (other < got) {
@@ -150,7 +153,10 @@ class Comparison {
     }
   }
 
+  Result<> step() const { return between_steps_ ? between_steps_() : Result<>(); }
+
   size_t limit_;
+  const BetweenSteps& between_steps_;
   std::vector<std::string> out_;
   uint64_t linked_ = 0;  // entries that may have another name, so far
   // Of such a file the first of its names in this tree, by its number.
@@ -176,9 +182,9 @@ Result<> count(sys::FdRef folder, TreeCount& to, std::set<ino_t>& seen) {
 
 }  // namespace
 
-Result<std::vector<std::string>> compare_trees(sys::FdRef found, sys::FdRef expected,
-                                               size_t limit) {
-  Comparison comparison(limit);
+Result<std::vector<std::string>> compare_trees(sys::FdRef found, sys::FdRef expected, size_t limit,
+                                               const BetweenSteps& between_steps) {
+  Comparison comparison(limit, between_steps);
   FLUYT_TRY(comparison.folders(found, expected, ""));
   return comparison.take();
 }

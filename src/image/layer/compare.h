@@ -5,13 +5,16 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/layer/entry_reader.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
 
 /// How one tree differs from another that should be the same, entry by entry: type, mode, owner,
-/// size, times, attributes, links and content. Paths for messages, at most `limit` of them.
-Result<std::vector<std::string>> compare_trees(sys::FdRef found, sys::FdRef expected, size_t limit);
+/// size, times, attributes, links and content. Paths for messages, at most `limit` of them. An
+/// error of `between_steps` is returned.
+Result<std::vector<std::string>> compare_trees(sys::FdRef found, sys::FdRef expected, size_t limit,
+                                               const BetweenSteps& between_steps = {});
 
 /// What a tree has, to be held against what was recorded when it was made.
 struct TreeCount {

@@ -6,6 +6,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <climits>
+#include <utility>
+
 #include "base/strings.h"
 #include "image/layer/name.h"
 #include "sys/file.h"
@@ -80,6 +83,20 @@ TEST_F(CompareTest, NamesOutsideTheTreeAreNoDifference) {
   ASSERT_EQ(::link((one() + "/a/again").c_str(), (folder_.path() + "/fourth").c_str()), 0);
   still();
   EXPECT_THAT(differences(), ::testing::ElementsAre("\"/a/file\" is hard-linked to other names"));
+}
+
+TEST_F(CompareTest, EndsBetweenEntriesAndPieces) {
+  const sys::Fd here = sys::open(one(), O_RDONLY | O_DIRECTORY).value();
+  const sys::Fd there = sys::open(other(), O_RDONLY | O_DIRECTORY).value();
+  int steps = 0;
+  int most = INT_MAX;
+  const auto step = [&]() -> Result<> {
+    return ++steps <= most ? Result<>() : Error(Code::kCancelled, "enough");
+  };
+  EXPECT_TRUE(compare_trees(here, there, 10, step)->empty());
+  EXPECT_GE(steps, 6);  // five names, and a piece at least
+  most = std::exchange(steps, 0) - 1;
+  EXPECT_EQ(compare_trees(here, there, 10, step).error().code(), Code::kCancelled);
 }
 
 TEST_F(CompareTest, MarksOfWhiteoutsDoNotCount) {

@@ -67,6 +67,7 @@ Result<uint64_t> EntryReader::content_of(sys::FdRef file, uint64_t size) {
     checksum.zeros(static_cast<uint64_t>(data) - done);
     done = static_cast<uint64_t>(data);
     while (done < static_cast<uint64_t>(end)) {
+      if (between_steps_) FLUYT_TRY(between_steps_());
       const size_t wanted = std::min<uint64_t>(buffer_.size(), static_cast<uint64_t>(end) - done);
       const ssize_t got = pread(file.raw(), buffer_.data(), wanted, static_cast<off_t>(done));
       if (got < 0 && errno == EINTR) continue;

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "image/layer/manifest.h"
@@ -9,15 +11,22 @@
 
 namespace fluyt::image {
 
+/// What is done between two steps of reading a tree, an entry or 256 KiB of a file; an error of its
+/// ends the reading. May be empty.
+using BetweenSteps = std::function<Result<>()>;
+
 /// Reads what lies in a tree as a manifest has it.
 class EntryReader {
  public:
+  explicit EntryReader(BetweenSteps between_steps = {})
+      : between_steps_(std::move(between_steps)) {}
   /// Of `name` in `parent`, a file's bytes included; never as a further name of another file.
   /// `path` is the entry's.
   Result<ManifestEntry> read(sys::FdRef parent, const std::string& name, std::string path);
 
  private:
   Result<uint64_t> content_of(sys::FdRef file, uint64_t size);
+  BetweenSteps between_steps_;
   std::string buffer_;
 };
 

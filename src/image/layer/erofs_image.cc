@@ -458,7 +458,7 @@ Result<ImageSummary> ImageWriter::finish(const oci::Digest& diff_id) {
   return ImageSummary{std::move(tree), layout.end(), digest};
 }
 
-Result<> check_image(sys::FdRef file, const LayerInfo& info) {
+Result<> check_image(sys::FdRef file, const LayerInfo& info, const BetweenSteps& between_steps) {
   const uint64_t archive_end = kArchiveOffset + info.unpacked_bytes;
   const auto bytes = static_cast<uint64_t>(FLUYT_TRY(sys::stat_of(file)).st_size);
   if (bytes != info.disk_bytes || bytes < archive_end) {
@@ -468,6 +468,7 @@ Result<> check_image(sys::FdRef file, const LayerInfo& info) {
   std::string buffer(kWriteBytes, '\0');
   const auto hash = [&](Hasher& hasher, uint64_t at, uint64_t end) -> Result<> {
     while (at < end) {
+      if (between_steps) FLUYT_TRY(between_steps());
       const ssize_t got = pread(file.raw(), buffer.data(),
                                 std::min<uint64_t>(kWriteBytes, end - at), static_cast<off_t>(at));
       if (got < 0 && errno == EINTR) continue;

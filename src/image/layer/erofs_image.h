@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/layer/entry_reader.h"
 #include "image/layer/erofs_nodes.h"
 #include "image/layer/tree.h"
 #include "oci/digest.h"
@@ -58,6 +59,7 @@ class ImageWriter final : private ChunkSink {
 };
 
 /// Reads an image whole and holds it against its layer's record: kDataLoss says what differs.
-Result<> check_image(sys::FdRef file, const LayerInfo& info);
+Result<> check_image(sys::FdRef file, const LayerInfo& info,
+                     const BetweenSteps& between_steps = {});
 
 }  // namespace fluyt::image::erofs

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "base/strings.h"
+#include "image/layer/name.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -37,6 +38,14 @@ Result<size_t> read_at(sys::FdRef file, uint64_t at, std::string& into) {
     if (got >= 0) return static_cast<size_t>(got);
     if (errno != EINTR) return Error::from_errno(errno, "pread(manifest)");
   }
+}
+
+// What a name of a tree's own can be: below it, and the same by any way.
+bool is_clean_path(std::string_view path) {
+  if (path.find('\0') != std::string_view::npos) return false;
+  return std::ranges::all_of(split(path, '/'), [](std::string_view name) {
+    return !name.empty() && name != "." && name != ".." && name.size() <= kMaxNameBytes;
+  });
 }
 
 }  // namespace
@@ -148,10 +157,14 @@ Result<std::optional<ManifestEntry>> ManifestReader::next() {
   ManifestEntry entry;
   entry.path = last_path_.substr(0, shared) + FLUYT_TRY(text());
   if (entry.path.size() > kMaxTextBytes) return damaged("a path in it is too long");
+  if (!entry.path.empty() && !is_clean_path(entry.path))
+    return damaged("a path in it is none of a tree");
   last_path_ = entry.path;
   entry.mode = static_cast<mode_t>(FLUYT_TRY(number()));
   if (entry.mode == 0) {
     entry.target = FLUYT_TRY(text());
+    if (!entry.target.empty() && !is_clean_path(entry.target))
+      return damaged("a path in it is none of a tree");
     return std::optional(std::move(entry));
   }
   entry.uid = static_cast<uid_t>(FLUYT_TRY(number()));

@@ -59,7 +59,8 @@ class ManifestWriter {
 };
 
 /// Reads what ManifestWriter wrote. The one who wrote it had a hostile archive in its hands: paths
-/// are whatever bytes, and what cannot be is kDataLoss.
+/// may be whatever bytes, and what cannot be is kDataLoss: a path or target, too, that is not clean
+/// or has a name of more than 255 bytes.
 class ManifestReader {
  public:
   /// Borrowed; read from its beginning, and once in full before this returns: another digest than

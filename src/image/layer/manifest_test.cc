@@ -108,6 +108,36 @@ TEST_F(ManifestTest, NonsenseIsRefused) {
   }
 }
 
+const std::string kNoPaths[] = {"/a",
+                                "a/",
+                                "a//b",
+                                ".",
+                                "a/./b",
+                                "..",
+                                "../x/y",
+                                "a/..",
+                                std::string("a\0b", 3),
+                                "a/" + std::string(256, 'n')};
+
+TEST_F(ManifestTest, PathsThatNoTreeHasAreRefused) {
+  const auto reads = [&](const ManifestEntry& entry) {
+    ManifestWriter writer(file_);
+    EXPECT_TRUE(writer.restart().ok());
+    EXPECT_TRUE(writer.add(entry).ok());
+    const auto read = ManifestReader::open(file_, writer.finish().value())->next();
+    EXPECT_TRUE(read.ok() || read.error().code() == Code::kDataLoss) << read.error().message();
+    return read.ok();
+  };
+  for (const std::string& path : kNoPaths) {
+    EXPECT_FALSE(reads({.path = path, .mode = S_IFREG})) << path;
+    EXPECT_FALSE(reads({.path = "link", .target = path})) << path;
+  }
+  for (const std::string& path : {cat("a/", std::string(255, 'n')), std::string("..a/.b/...")}) {
+    EXPECT_TRUE(reads({.path = path, .mode = S_IFREG})) << path;
+    EXPECT_TRUE(reads({.path = "link", .target = path})) << path;
+  }
+}
+
 // That a whole tree has no differences every test of unpacking says, by unpack_ok().
 class TreeCheck : public LayerTest {
  protected:
@@ -203,6 +233,41 @@ TEST_F(TreeCheck, SaysWhatIsMissingAndWhatDoesNotBelong) {
   ASSERT_EQ(::chown(at(info, "g").c_str(), 1, 2), 0);
   EXPECT_THAT(differences(info), testing::Contains("\"/null\" is of another type"));
   EXPECT_THAT(differences(info), testing::Contains("\"/g\" has another owner"));
+}
+
+// Who wrote it had a hostile archive in its hands: its digest is right.
+TEST_F(TreeCheck, AManifestThatCannotBeIsADifference) {
+  const LayerInfo info = unpack_ok(TarBuild().file("f").end());
+  const sys::Fd tree = sys::open(tree_of(info), O_RDONLY | O_DIRECTORY).value();
+  const sys::Fd file = sys::open("/tmp", O_TMPFILE | O_RDWR, 0600).value();
+  for (const std::string& path : kNoPaths) {
+    ManifestWriter writer(file);
+    ASSERT_TRUE(writer.restart().ok());
+    ASSERT_TRUE(writer.add({.path = path, .mode = S_IFREG}).ok());
+    const auto found = check_tree(tree, file, writer.finish().value(), 5);
+    ASSERT_TRUE(found.ok()) << found.error().message();
+    EXPECT_THAT(*found, ElementsAre(HasSubstr("the manifest of its files is damaged")));
+  }
+}
+
+TEST_F(TreeCheck, EndsBetweenEntriesAndPieces) {
+  const LayerInfo info =
+      unpack_ok(TarBuild().file("a", std::string(1U << 20U, 'x')).file("b").end());
+  const std::string folder = tree_of(info) + "/../";
+  const sys::Fd tree = sys::open(folder + "fs", O_RDONLY | O_DIRECTORY).value();
+  const sys::Fd manifest = sys::open(cat(folder, kManifestName), O_RDONLY).value();
+  const auto end_after = [&](int steps) {
+    int left = steps;
+    const auto found = check_tree(tree, manifest, info.metadata_digest, 5, [&]() -> Result<> {
+      return left-- > 0 ? Result<>() : Error(Code::kCancelled, "enough");
+    });
+    EXPECT_TRUE(found.ok() || found.error().code() == Code::kCancelled);
+    return !found.ok();
+  };
+  // Of the manifest a with four pieces, b with one, the root and its end; of the tree a, b and its end.
+  constexpr int kSteps = 12;
+  for (int steps = 0; steps < kSteps; ++steps) EXPECT_TRUE(end_after(steps)) << steps;
+  EXPECT_FALSE(end_after(kSteps));
 }
 
 }  // namespace

@@ -20,9 +20,19 @@ namespace fluyt::image {
 
 namespace {
 
-// What the disk says when it cannot give back what was put there.
-bool is_loss(int error) { return error == EIO || error == EUCLEAN || error == EBADMSG; }
+// What the disk says when it cannot give back what was put there; or never had it, for a path that
+// leaves the tree, or is too long.
+bool is_loss(int error) {
+  return error == EIO || error == EUCLEAN || error == EBADMSG || error == EXDEV ||
+         error == ENAMETOOLONG;
+}
 bool is_absence(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
+
+// What an error of reading the manifest tells of it; another is passed on.
+Result<std::string> damage_of(const Error& error) {
+  if (error.code() == Code::kDataLoss || is_loss(error.errno_value())) return error.message();
+  return error;
+}
 
 uint64_t hash_of(std::string_view path) {
   Checksum checksum;
@@ -32,16 +42,31 @@ uint64_t hash_of(std::string_view path) {
 
 class Check {
  public:
-  Check(sys::FdRef tree, size_t limit) : tree_(tree), limit_(limit) {}
+  Check(sys::FdRef tree, size_t limit, const BetweenSteps& between_steps)
+      : tree_(tree), limit_(limit), between_steps_(between_steps), reader_(between_steps) {}
 
-  Result<> entries(ManifestReader& manifest) {
-    while (const auto entry = FLUYT_TRY(manifest.next())) {
-      if (out_.size() >= limit_) return {};
+  Result<std::vector<std::string>> run(ManifestReader& manifest) {
+    if (FLUYT_TRY(entries(manifest))) FLUYT_TRY(strays());
+    return std::move(out_);
+  }
+
+ private:
+  // Whether the manifest could be read to its end: what it does not say does not belong there then.
+  Result<bool> entries(ManifestReader& manifest) {
+    while (out_.size() < limit_) {
+      FLUYT_TRY(step());
+      const auto next = manifest.next();
+      if (!next.ok()) {
+        out_.push_back(FLUYT_TRY(damage_of(next.error())));
+        return false;
+      }
+      const auto& entry = *next;
+      if (!entry.has_value()) return true;
       paths_.push_back(hash_of(entry->path));
       auto checked = entry->target.empty() ? one(*entry) : further_name(*entry);
       if (!checked.ok()) FLUYT_TRY(note_error(entry->path, std::move(checked).error()));
     }
-    return {};
+    return false;
   }
 
   // After all entries: what is there besides.
@@ -50,6 +75,7 @@ class Check {
     sys::DirStack at = FLUYT_TRY(sys::DirStack::open(tree_, "."));
     std::string folder;
     while (out_.size() < limit_) {
+      FLUYT_TRY(step());
       const dirent* entry = FLUYT_TRY(at.read());
       if (entry == nullptr) {
         if (at.depth() == 1) return {};
@@ -76,9 +102,8 @@ class Check {
   void note(std::string_view path, std::string_view what) {
     if (out_.size() < limit_) out_.push_back(cat(quote(cat("/", path)), " ", what));
   }
-  std::vector<std::string> take() { return std::move(out_); }
+  Result<> step() const { return between_steps_ ? between_steps_() : Result<>(); }
 
- private:
   // Passes on what is no property of the tree.
   Result<> note_error(const std::string& path, Error error) {
     if (is_absence(error.errno_value())) {
@@ -145,6 +170,7 @@ class Check {
 
   const sys::FdRef tree_;
   const size_t limit_;
+  const BetweenSteps& between_steps_;
   std::vector<std::string> out_;
   std::vector<uint64_t> paths_;  // hashes of all that belong there
   sys::Fd folder_;               // where the last entry was
@@ -155,18 +181,11 @@ class Check {
 }  // namespace
 
 Result<std::vector<std::string>> check_tree(sys::FdRef tree, sys::FdRef manifest,
-                                            std::string_view digest, size_t limit) {
+                                            std::string_view digest, size_t limit,
+                                            const BetweenSteps& between_steps) {
   auto reader = ManifestReader::open(manifest, digest);
-  if (!reader.ok()) {
-    const Error& error = reader.error();
-    if (error.code() == Code::kDataLoss || is_loss(error.errno_value()))
-      return std::vector{error.message()};
-    return error;
-  }
-  Check check(tree, limit);
-  FLUYT_TRY(check.entries(*reader));
-  FLUYT_TRY(check.strays());
-  return check.take();
+  if (!reader.ok()) return std::vector{FLUYT_TRY(damage_of(reader.error()))};
+  return Check(tree, limit, between_steps).run(*reader);
 }
 
 }  // namespace fluyt::image
