@@ -289,7 +289,8 @@ TEST_P(Tree, PiecesOfASparseFileCountByTheBlock) {
   EXPECT_EQ(info.disk_bytes, kPieces * 4096U);
   struct stat file{};
   ASSERT_EQ(stat((tree_of(info) + "/f").c_str(), &file), 0);
-  EXPECT_EQ(info.disk_bytes, static_cast<uint64_t>(file.st_blocks) * 512);
+  // The disk's own index of so many pieces comes on top, once they are written.
+  EXPECT_LE(info.disk_bytes, static_cast<uint64_t>(file.st_blocks) * 512);
 }
 
 // A path of two bytes a directory names more of them than it has room for.
