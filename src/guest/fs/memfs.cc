@@ -297,6 +297,8 @@ class MemInode final : public Inode {
     if (other == nullptr || other->mount_ != mount_) return Errno(EXDEV);
     if (other == this && name == new_name) return kOk;
     std::lock_guard lock(mount_->mutex);
+    // Nothing gets into what is removed; nothing is left there to come from.
+    if (other->stat_.nlink == 0) return Errno(ENOENT);
     const auto found = children_.find(name);
     if (found == children_.end()) return Errno(ENOENT);
     const std::shared_ptr<MemInode> moved = found->second;

@@ -6,6 +6,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -548,41 +549,74 @@ TEST_F(TreeTest, WhatChangesAtOnePlaceOfABindIsSeenAtTheOther) {
   EXPECT_EQ(find("/a/b/new"), 0);
 }
 
+TEST_F(TreeTest, NothingIsRenamedIntoWhatIsRemoved) {
+  const InodePtr root = tree_.root()->inode;
+  const InodePtr gone = root->make("gone", {S_IFDIR | 0755, 0, 0, 0}).value();
+  ASSERT_TRUE(root->make("f", {S_IFREG | 0644, 0, 0, 0}).ok());
+  ASSERT_TRUE(root->remove_dir("gone", *gone).ok());
+  EXPECT_EQ(root->rename("f", *gone, "f", 0), Errno(ENOENT));
+  EXPECT_EQ(gone->rename("f", *root, "g", 0), Errno(ENOENT));
+  EXPECT_EQ(find("/f"), 0);
+}
+
+int count_files(Inode& dir) {
+  int count = 0;
+  const std::vector<DirEntry> entries = dir.list().value();
+  for (const DirEntry& entry : entries) {
+    const InodePtr file = dir.lookup(entry.name).value();
+    count += file->is_dir() ? 1 + count_files(*file) : 1;
+  }
+  return count;
+}
+
 TEST_F(TreeTest, ManyWhoChangeTheSameNamesLeaveWhatTheFileSystemHas) {
   const std::vector<std::string> dirs = {"/a", "/b"};
   const std::vector<std::string> names = {"/0", "/1", "/2", "/3"};
   for (const std::string& one : dirs) dir(one);
-  const auto change = [&](unsigned seed) {
+  std::atomic<int> count = 0;
+  // Whether a rename replaces something it does not say.
+  const auto change = [&](unsigned seed, bool counts) {
+    const int replaces = counts ? 1 : 0;  // RENAME_NOREPLACE
     std::minstd_rand random(seed);
     const auto path = [&] { return dirs[random() % dirs.size()] + names[random() % names.size()]; };
     for (int i = 0; i < 2000; ++i) {
       switch (random() % 6) {
-        case 0:
-          open(path(), O_CREAT | O_RDWR);
+        case 0: {
+          auto opened = tree_.open(from(), path(), O_CREAT | O_RDWR, 0644);
+          if (opened.ok() && opened->created) ++count;
           break;
+        }
         case 1:
-          (void)tree_.make(from(), path(), S_IFDIR | 0755, 0).ok();
+          if (tree_.make(from(), path(), S_IFDIR | 0755, 0).ok()) ++count;
           break;
         case 2:
-          (void)tree_.remove(from(), path(), false).ok();
+          if (tree_.remove(from(), path(), false).ok()) --count;
           break;
         case 3:
-          (void)tree_.remove(from(), path(), true).ok();
+          if (tree_.remove(from(), path(), true).ok()) --count;
           break;
-        case 4:
-          (void)tree_.rename(from(), path(), from(), path(), static_cast<int>(random() % 3)).ok();
+        case 4: {
+          const int flags = std::max(replaces, static_cast<int>(random() % 3));
+          (void)tree_.rename(from(), path(), from(), path(), flags).ok();
           break;
+        }
         default:
           // Folders get below each other, and never below themselves.
-          (void)tree_.rename(from(), path(), from(), path() + names[random() % names.size()], 0)
+          (void)tree_
+              .rename(from(), path(), from(), path() + names[random() % names.size()], replaces)
               .ok();
       }
     }
   };
-  {
+  for (int round = 0; round < 2; ++round) {
+    const bool counts = round == 1;
+    count = count_files(*tree_.root()->inode);
     std::vector<std::future<void>> all;
     for (unsigned seed = 1; seed <= 4; ++seed)
-      all.push_back(std::async(std::launch::async, change, seed));
+      all.push_back(std::async(std::launch::async, change, seed, counts));
+    for (std::future<void>& one : all) one.get();
+    if (!counts) continue;
+    EXPECT_EQ(count_files(*tree_.root()->inode), count.load());
   }
   for (const std::string& one : dirs) {
     const DentryPtr at = tree_.find(from(), one, LastLink::kFollow).value();
