@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -661,9 +662,10 @@ class SlowDirectory final : public Inode {
     names.erase(std::string(name));
     return kOk;
   }
-  Errno rename(std::string_view name, Inode&, std::string_view new_name, int) override {
+  Errno rename(std::string_view name, Inode& to, std::string_view new_name, int) override {
     stay();
-    names[std::string(new_name)] = names.extract(std::string(name)).mapped();
+    dynamic_cast<SlowDirectory&>(to).names[std::string(new_name)] =
+        names.extract(std::string(name)).mapped();
     return kOk;
   }
 
@@ -686,6 +688,15 @@ class SlowDirectory final : public Inode {
 class SlowTreeTest : public TreeTest {
  protected:
   using Call = std::function<Errno(const WalkFrom&)>;
+  /// Whether what was called stands; if not, it is over.
+  template <class Said>
+  static bool stands(SlowDirectory& slow, const std::future<Said>& called) {
+    auto begun = slow.begun.get_future();
+    while (begun.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready &&
+           called.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    }
+    return begun.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  }
   /// Carries a call out with its file system slow at each point in turn, and meanwhile looks
   /// whether others are served.
   void stop_everywhere(const Call& call) {
@@ -696,12 +707,8 @@ class SlowTreeTest : public TreeTest {
       slow->answers_before = at;
       auto called =
           std::async(std::launch::async, [&] { return call({root, root, Credentials()}); });
-      auto begun = slow->begun.get_future();
-      while (begun.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready &&
-             called.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
-      }
-      const bool stands = begun.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-      if (stands) {
+      const bool stood = stands(*slow, called);
+      if (stood) {
         auto served = std::async(std::launch::async, [&] {
           EXPECT_EQ(open("/beside", O_CREAT | O_RDWR), 0);
           EXPECT_EQ(find("/beside"), 0);
@@ -716,7 +723,7 @@ class SlowTreeTest : public TreeTest {
       EXPECT_TRUE(called.get().ok()) << at;
       tree_.drop(root);
       tree_.sweep();
-      if (!stands) {
+      if (!stood) {
         EXPECT_GT(at, 0);
         return;
       }
@@ -752,14 +759,15 @@ TEST_F(SlowTreeTest, ANameThatIsAskedForTwiceAtATimeIsOne) {
 
 TEST_F(SlowTreeTest, WhatIsMountedWhileANameIsAskedForIsThere) {
   const auto slow = std::make_shared<SlowDirectory>();
-  const InodePtr below = slow->files->make("d", {S_IFDIR | 0755, 0, 0, 0}).value();
-  slow->names["d"] = below;
+  const InodePtr above = slow->files->make("d", {S_IFDIR | 0755, 0, 0, 0}).value();
+  ASSERT_TRUE(above->make("e", {S_IFDIR | 0755, 0, 0, 0}).ok());
+  slow->names["d"] = above;
   const DentryPtr root = tree_.add_root(slow, "slow");
   const WalkFrom in{root, root, {}};
-  const DentryPtr place = tree_.find(in, "d", LastLink::kFollow).value();
+  const DentryPtr place = tree_.find(in, "d/e", LastLink::kFollow).value();
   tree_.distrust(root);
   slow->answers_before = 1;
-  const InodePtr elsewhere = slow->files->make("e", {S_IFDIR | 0755, 0, 0, 0}).value();
+  const InodePtr elsewhere = slow->files->make("f", {S_IFDIR | 0755, 0, 0, 0}).value();
   slow->is_believed = false;
   auto asked = std::async(std::launch::async,
                           [&] { return tree_.find(in, "d", LastLink::kFollow).value(); });
@@ -767,9 +775,103 @@ TEST_F(SlowTreeTest, WhatIsMountedWhileANameIsAskedForIsThere) {
   slow->names["d"] = elsewhere;  // from outside
   EXPECT_TRUE(tree_.mount(place, make_memfs(0755), "tmpfs").ok());
   slow->over.set_value();
-  EXPECT_TRUE(Tree::is_mount_root(*asked.get()));
-  EXPECT_TRUE(Tree::is_mount_root(*tree_.find(in, "d", LastLink::kFollow).value()));
+  EXPECT_EQ(asked.get(), place->parent);
+  EXPECT_TRUE(Tree::is_mount_root(*tree_.find(in, "d/e", LastLink::kFollow).value()));
   tree_.drop(root);
+}
+
+TEST_F(SlowTreeTest, NothingIsTakenFromUnderAMount) {
+  const std::vector<Call> takes = {
+      [&](const WalkFrom& in) { return tree_.remove(in, "f", false); },
+      [&](const WalkFrom& in) { return tree_.rename(in, "g", in, "f", 0); }};
+  ASSERT_EQ(open("/beside", O_CREAT | O_RDWR), 0);
+  const DentryPtr beside = tree_.find(from(), "/beside", LastLink::kFollow).value();
+  const auto file = [](SlowDirectory& slow, const std::string& name) {
+    return slow.files->make(name, {S_IFREG | 0644, 0, 0, 0}).value();
+  };
+  for (const Call& take : takes) {
+    bool stood = true;
+    for (int at = 0; stood; ++at) {
+      const auto slow = std::make_shared<SlowDirectory>();
+      slow->names["f"] = file(*slow, "f");
+      slow->names["g"] = file(*slow, "g");
+      const DentryPtr root = tree_.add_root(slow, "slow");
+      const WalkFrom in{root, root, {}};
+      DentryPtr place = tree_.find(in, "f", LastLink::kFollow).value();
+      slow->answers_before = at;
+      auto taken = std::async(std::launch::async, [&] { return take(in); });
+      stood = stands(*slow, taken);
+      if (stood) {
+        auto mounted = std::async(std::launch::async, [&] {
+          return at % 2 == 0 ? tree_.mount(place, file(*slow, "over"), "file")
+                             : tree_.bind(beside, place);
+        });
+        // There, or waiting.
+        mounted.wait_for(std::chrono::milliseconds(20));
+        slow->over.set_value();
+        const Errno said = mounted.get();
+        EXPECT_TRUE(said.ok() || said == Errno(ENOENT)) << at << ": " << said.value();
+        EXPECT_EQ(taken.get(), Errno(said.ok() ? EBUSY : 0)) << at;
+      }
+      place.reset();
+      tree_.drop(root);
+      tree_.sweep();
+    }
+  }
+}
+
+TEST_F(SlowTreeTest, WhatIsMovedAwayIsNoWayOutFromBeneath) {
+  const auto folder = [](SlowDirectory& above, const std::string& name) {
+    const auto made = std::make_shared<SlowDirectory>();
+    above.names[name] = made;
+    return made;
+  };
+  const auto move_to = [&](const char* there) {
+    return [&, there](const WalkFrom& in) { return tree_.rename(in, "base/c", in, there, 0); };
+  };
+  const auto mount = [&](const WalkFrom& in) {
+    return tree_.mount(tree_.find(in, "m", LastLink::kFollow).value(), make_memfs(0755), "tmpfs");
+  };
+  const auto unmount = [&](const WalkFrom& in) {
+    GUEST_TRY(mount(in));
+    return tree_.unmount(tree_.find(in, "m", LastLink::kFollow).value(), false);
+  };
+  constexpr std::array<const char*, 3> kBeside = {"outside", "m", "etc"};
+  struct Row {
+    Call meanwhile;
+    uint32_t resolve;
+    Errno expected;
+  };
+  const std::vector<Row> rows = {
+      {move_to("outside/c"), kResolveBeneath, Errno(EAGAIN)},
+      {move_to("outside/c"), kResolveInRoot, Errno(EAGAIN)},
+      {move_to("outside/c"), 0, kOk},
+      {move_to("base/d"), kResolveBeneath, Errno(EXDEV)},
+      {move_to("base/d"), kResolveInRoot, Errno(ENOENT)},
+      {mount, kResolveBeneath, Errno(EAGAIN)},
+      {unmount, kResolveInRoot, Errno(EAGAIN)},
+  };
+  for (const Row& row : rows) {
+    const auto top = std::make_shared<SlowDirectory>();
+    for (const char* const name : kBeside) folder(*top, name);
+    const auto moved = folder(*folder(*top, "base"), "c");
+    DentryPtr root = tree_.add_root(top, "slow");
+    const WalkFrom in{root, root, {}};
+    // The root itself, as openat2(2) has it where nothing is to be left.
+    DentryPtr base = tree_.find(in, "base", LastLink::kFollow).value();
+    const DentryPtr& start = row.resolve == 0 ? root : base;
+    moved->answers_before = 0;
+    auto found = std::async(std::launch::async, [&] {
+      return tree_.find({start, base, {}, row.resolve}, "c/../../etc", LastLink::kFollow).error();
+    });
+    ASSERT_TRUE(stands(*moved, found));
+    EXPECT_TRUE(row.meanwhile(in).ok());
+    moved->over.set_value();
+    EXPECT_EQ(found.get(), row.expected) << &row - rows.data();
+    base.reset();
+    tree_.drop(std::move(root));
+    tree_.sweep();
+  }
 }
 
 }  // namespace

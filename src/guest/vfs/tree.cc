@@ -236,6 +236,56 @@ void Tree::forget_mounts(Gone gone) {
   }
 }
 
+/// Made and ended with the lock held.
+class Tree::Names {
+ public:
+  Names(Guard& guard, DentryPtr dir) : dir_(std::move(dir)) {
+    // Whoever has them takes the lock again and again.
+    guard.unlock();
+    held_ = std::unique_lock(dir_->asking);
+    guard.lock();
+  }
+  /// Of two, or of one twice, for who renames.
+  Names(Guard& guard, DentryPtr dir, DentryPtr other)
+      : dir_(std::move(dir)), other_(std::move(other)) {
+    guard.unlock();
+    if (std::mutex* renames = dir_->inode->renames()) renames_ = std::unique_lock(*renames);
+    held_ = std::unique_lock(dir_->asking, std::defer_lock);
+    if (other_ == dir_) {
+      held_.lock();
+    } else {
+      held_too_ = std::unique_lock(other_->asking, std::defer_lock);
+      std::lock(held_, held_too_);
+    }
+    guard.lock();
+  }
+  Names(const Names&) = delete;
+  Names& operator=(const Names&) = delete;
+
+ private:
+  const DentryPtr dir_;
+  const DentryPtr other_;
+  std::unique_lock<std::mutex> renames_;
+  std::unique_lock<std::mutex> held_;
+  std::unique_lock<std::mutex> held_too_;
+};
+
+ErrnoOr<DentryPtr> Tree::hold_place(Guard& guard, const DentryPtr& at,
+                                    std::optional<Names>& names) {
+  for (;;) {
+    DentryPtr place = top(at);
+    // The root of a mount goes nowhere without it.
+    const DentryPtr dir = place->parent;
+    if (dir) names.emplace(guard, dir);
+    // Before they were ours, somebody may have mounted there, or moved it.
+    if (top(at) == place && place->parent == dir) {
+      if (place->removed) return Errno(ENOENT);
+      return place;
+    }
+    names.reset();
+  }
+}
+
 void Tree::lock_mounts(const DentryPtr& root) {
   std::lock_guard lock(mutex_);
   const MountsBelow below(root);
@@ -280,6 +330,7 @@ Errno Tree::unmount(const DentryPtr& at, bool detach) {
                              [&](const DentryPtr& mount) { return mount != at && in.has(mount); }))
     return Errno(EBUSY);
   forget_mounts([&](const DentryPtr& mount) { return in.has(mount); });
+  ++moves_;
   // What was mounted below goes its own way, for those who still have it open.
   take_apart(std::move(below->covered_by));
   return kOk;
@@ -348,10 +399,11 @@ void copy_mount(const Dentry& from, Dentry& to) {
 }  // namespace
 
 Errno Tree::bind(const DentryPtr& from, const DentryPtr& at, Depth depth) {
-  std::lock_guard lock(mutex_);
+  Guard guard(mutex_);
+  std::optional<Names> names;
+  const DentryPtr place = GUEST_TRY(hold_place(guard, at, names));
   if (from->removed) return Errno(ENOENT);
   if (from->no_cache) return Errno(EINVAL);  // it is in no namespace any more
-  const DentryPtr place = top(at);
   if (place->inode->is_dir() != from->inode->is_dir()) return Errno(ENOTDIR);
   std::vector<DentryPtr> below;
   const MountsBelow in(from);
@@ -386,12 +438,13 @@ Errno Tree::bind(const DentryPtr& from, const DentryPtr& at, Depth depth) {
 }
 
 Errno Tree::pivot(const DentryPtr& root, const DentryPtr& new_root, const DentryPtr& put_old) {
-  std::lock_guard lock(mutex_);
-  const DentryPtr old_place = top(put_old);
+  Guard guard(mutex_);
+  std::optional<Names> names;
+  const DentryPtr old_place = GUEST_TRY(hold_place(guard, put_old, names));
   if (!new_root->inode->is_dir() || !old_place->inode->is_dir()) return Errno(ENOTDIR);
   if (!lies_in(new_root, root) || !lies_in(old_place, root) || new_root->inherited)
     return Errno(EINVAL);
-  if (new_root->removed || old_place->removed) return Errno(ENOENT);
+  if (new_root->removed) return Errno(ENOENT);
   const Dentry* const base = top(root).get();
   if (mount_root(*new_root) == base || mount_root(*old_place) == base) return Errno(EBUSY);
   if (new_root->locked) return Errno(EINVAL);
@@ -511,8 +564,9 @@ void Tree::sweep() {
 
 Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system, std::string options,
                   UserSpacePtr owner) {
-  std::lock_guard lock(mutex_);
-  const DentryPtr place = top(at);
+  Guard guard(mutex_);
+  std::optional<Names> names;
+  const DentryPtr place = GUEST_TRY(hold_place(guard, at, names));
   GUEST_TRY(may_add(place, 1));
   if (place->inode->is_dir() != root->is_dir()) return Errno(ENOTDIR);
   auto mounted = std::make_shared<Dentry>(nullptr, "/", std::move(root));
@@ -526,6 +580,7 @@ Errno Tree::mount(const DentryPtr& at, InodePtr root, std::string file_system, s
 }
 
 void Tree::put_on(const DentryPtr& place, const DentryPtr& mounted) {
+  ++moves_;
   mounted->below = place;
   place->covered_by = mounted;
   for (DentryPtr here = place; here->parent; here = here->parent) {
@@ -533,40 +588,6 @@ void Tree::put_on(const DentryPtr& place, const DentryPtr& mounted) {
     here->parent->children[here->name] = here;
   }
 }
-
-/// Made and ended with the lock held.
-class Tree::Names {
- public:
-  Names(Guard& guard, DentryPtr dir) : dir_(std::move(dir)) {
-    // Whoever has them takes the lock again and again.
-    guard.unlock();
-    held_ = std::unique_lock(dir_->asking);
-    guard.lock();
-  }
-  /// Of two, or of one twice, for who renames.
-  Names(Guard& guard, DentryPtr dir, DentryPtr other)
-      : dir_(std::move(dir)), other_(std::move(other)) {
-    guard.unlock();
-    if (std::mutex* renames = dir_->inode->renames()) renames_ = std::unique_lock(*renames);
-    held_ = std::unique_lock(dir_->asking, std::defer_lock);
-    if (other_ == dir_) {
-      held_.lock();
-    } else {
-      held_too_ = std::unique_lock(other_->asking, std::defer_lock);
-      std::lock(held_, held_too_);
-    }
-    guard.lock();
-  }
-  Names(const Names&) = delete;
-  Names& operator=(const Names&) = delete;
-
- private:
-  const DentryPtr dir_;
-  const DentryPtr other_;
-  std::unique_lock<std::mutex> renames_;
-  std::unique_lock<std::mutex> held_;
-  std::unique_lock<std::mutex> held_too_;
-};
 
 namespace {
 /// What a file system says, with the lock let go.
@@ -590,8 +611,8 @@ ErrnoOr<DentryPtr> Tree::mount_point(const WalkFrom& from, std::string_view path
     begin = end + 1;
     if (name.empty() || name == ".") continue;
     if (name == "..") return Errno(EINVAL);
-    int links = 0;
-    ErrnoOr<DentryPtr> next = walk(guard, from, at, name, LastLink::kFollow, links, nullptr);
+    Way way{moves_};
+    ErrnoOr<DentryPtr> next = walk(guard, from, at, name, LastLink::kFollow, way, nullptr);
     if (!next.ok() && next.error().value() == ENOENT && at->inode->is_dir()) {
       const Names names(guard, at);
       // A link that leads nowhere is not to be replaced.
@@ -733,12 +754,12 @@ void Tree::trim(Dentry& dir) {
 }
 
 ErrnoOr<DentryPtr> Tree::walk(Guard& guard, const WalkFrom& from, DentryPtr at,
-                              std::string_view path, LastLink last, int& links, Parent* parent) {
+                              std::string_view path, LastLink last, Way& way, Parent* parent) {
   if (path.size() >= kMaxPath) return Errno(ENAMETOOLONG);
   if (!path.empty() && path[0] == '/') {
     if ((from.resolve & kResolveBeneath) != 0) return Errno(EXDEV);
     // The path itself may begin anywhere; a link on the way is what crosses.
-    if (links != 0) GUEST_TRY(may_cross(from, at, from.root));
+    if (way.links != 0) GUEST_TRY(may_cross(from, at, from.root));
     at = from.root;
   }
   at = top(at);
@@ -768,6 +789,9 @@ ErrnoOr<DentryPtr> Tree::walk(Guard& guard, const WalkFrom& from, DentryPtr at,
     }
     if (name == ".") continue;
     if (name == "..") {
+      // What lay below the root may lie elsewhere by now, and then no step up meets the root.
+      if ((from.resolve & (kResolveBeneath | kResolveInRoot)) != 0 && moves_ != way.moves)
+        return Errno(EAGAIN);
       if ((from.resolve & kResolveBeneath) != 0 && at == top(from.root)) return Errno(EXDEV);
       DentryPtr above = top(up(at, from.root));
       GUEST_TRY(may_cross(from, at, above));
@@ -778,7 +802,7 @@ ErrnoOr<DentryPtr> Tree::walk(Guard& guard, const WalkFrom& from, DentryPtr at,
     GUEST_TRY(may_cross(from, at, next_at));
     if (next_at->inode->is_link() && (!is_last || slash || last == LastLink::kFollow)) {
       asked = false;
-      if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
+      if (++way.links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
       DentryPtr jumped = GUEST_TRY(without(guard, [&] { return next_at->inode->jump(); }));
       if (jumped) {
         GUEST_TRY(may_jump(from, at, jumped));
@@ -788,7 +812,7 @@ ErrnoOr<DentryPtr> Tree::walk(Guard& guard, const WalkFrom& from, DentryPtr at,
       const std::string target =
           GUEST_TRY(without(guard, [&] { return next_at->inode->readlink(); }));
       if (target.empty()) return Errno(ENOENT);
-      at = GUEST_TRY(walk(guard, from, at, target, LastLink::kFollow, links, nullptr));
+      at = GUEST_TRY(walk(guard, from, at, target, LastLink::kFollow, way, nullptr));
       continue;
     }
     at = next_at;
@@ -805,15 +829,15 @@ ErrnoOr<DentryPtr> Tree::walk(Guard& guard, const WalkFrom& from, DentryPtr at,
 ErrnoOr<DentryPtr> Tree::find(const WalkFrom& from, std::string_view path, LastLink last) {
   if (path.empty()) return Errno(ENOENT);
   Guard guard(mutex_);
-  int links = 0;
-  return walk(guard, from, from.base, path, last, links, nullptr);
+  Way way{moves_};
+  return walk(guard, from, from.base, path, last, way, nullptr);
 }
 
 ErrnoOr<Tree::Parent> Tree::parent_of(Guard& guard, const WalkFrom& from, std::string_view path) {
   if (path.empty()) return Errno(ENOENT);
   Parent parent;
-  int links = 0;
-  GUEST_TRY(walk(guard, from, from.base, path, LastLink::kKeep, links, &parent));
+  Way way{moves_};
+  GUEST_TRY(walk(guard, from, from.base, path, LastLink::kKeep, way, &parent));
   return parent;
 }
 
@@ -884,16 +908,16 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
     std::string current(path);
     WalkFrom start = from;
     int tries = 0;
-    for (int links = 0;;) {
+    for (Way way{moves_};;) {
       if (current.empty()) return Errno(ENOENT);
       if (!create) {
         found = GUEST_TRY(walk(guard, start, start.base, current,
-                               (flags & O_NOFOLLOW) != 0 ? LastLink::kKeep : LastLink::kFollow,
-                               links, nullptr));
+                               (flags & O_NOFOLLOW) != 0 ? LastLink::kKeep : LastLink::kFollow, way,
+                               nullptr));
         break;
       }
       Parent parent;
-      GUEST_TRY(walk(guard, start, start.base, current, LastLink::kKeep, links, &parent));
+      GUEST_TRY(walk(guard, start, start.base, current, LastLink::kKeep, way, &parent));
       if (parent.name.empty() || parent.name == "." || parent.name == "..") {
         if ((flags & O_EXCL) != 0) return Errno(EEXIST);
         return Errno(EISDIR);
@@ -931,7 +955,7 @@ ErrnoOr<Tree::Opened> Tree::open(const WalkFrom& from, std::string_view path, in
       found = std::move(there).value();
       if ((flags & O_EXCL) != 0) return Errno(EEXIST);
       if (!found->inode->is_link() || (flags & O_NOFOLLOW) != 0) break;
-      if (++links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
+      if (++way.links > kMaxLinks || (from.resolve & kResolveNoSymlinks) != 0) return Errno(ELOOP);
       DentryPtr jumped = GUEST_TRY(without(guard, [&] { return found->inode->jump(); }));
       if (jumped) {
         GUEST_TRY(may_jump(from, parent.dir, jumped));
@@ -986,9 +1010,9 @@ ErrnoOr<Tree::Opened> Tree::open_unnamed(const WalkFrom& from, std::string_view 
   {
     if (path.empty()) return Errno(ENOENT);
     Guard guard(mutex_);
-    int links = 0;
+    Way way{moves_};
     const DentryPtr dir =
-        GUEST_TRY(walk(guard, from, from.base, path, LastLink::kFollow, links, nullptr));
+        GUEST_TRY(walk(guard, from, from.base, path, LastLink::kFollow, way, nullptr));
     if (!dir->inode->is_dir()) return Errno(ENOTDIR);
     GUEST_TRY(may_change(guard, from.credentials, dir));
     no_execution = mount_has_option(*dir, "noexec");
@@ -1178,6 +1202,7 @@ Errno Tree::rename(const WalkFrom& from, std::string_view path, const WalkFrom& 
     return old_place.dir->inode->rename(old_place.name, *new_place.dir->inode, new_place.name,
                                         flags);
   }));
+  if (elsewhere) ++moves_;
   old_place.dir->children.erase(old_place.name);
   if (exchange) {
     const DentryPtr& other = there.value();

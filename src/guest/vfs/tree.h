@@ -92,12 +92,12 @@ class Tree {
   /// Of all together where namespaces are copied. The others have theirs whatever the copies have.
   static constexpr size_t kMaxMountsOfAll = 65536;
   /// `options` as in /proc/mounts: "ro" among them makes the mount read-only. ENOSPC: the namespace
-  /// has too many. EINVAL: the place is in none any more.
+  /// has too many. EINVAL: the place is in none any more. ENOENT: it is removed.
   Errno mount(const DentryPtr& at, InodePtr root, std::string file_system,
               std::string options = "rw,relatime", UserSpacePtr owner = {});
   /// The tree at `from` at one more place, with what is mounted below or without. Names below are
   /// looked up anew at both from then on, for each has its own idea of what there is. EINVAL: what
-  /// is mounted below must not be left out; EINVAL and ENOSPC as of mount().
+  /// is mounted below must not be left out; EINVAL, ENOSPC and ENOENT as of mount().
   enum class Depth : uint8_t { kAlone, kWithAllBelow };
   Errno bind(const DentryPtr& from, const DentryPtr& at, Depth depth = Depth::kAlone);
   /// EINVAL where nothing is mounted; EPERM where a locked mount is to be writable, or one of a
@@ -192,9 +192,14 @@ class Tree {
   using Guard = std::unique_lock<std::mutex>;  // of mutex_
   /// Who has a directory's names to itself, with the tree's lock, which is let go on the way in.
   class Names;
+  /// What a path has taken so far, with the links on it.
+  struct Way {
+    const uint64_t moves;  // what `moves_` was where it began
+    int links = 0;
+  };
   // With the lock held, which is let go while a file system is asked.
   ErrnoOr<DentryPtr> walk(Guard& guard, const WalkFrom& from, DentryPtr at, std::string_view path,
-                          LastLink last, int& links, Parent* parent);
+                          LastLink last, Way& way, Parent* parent);
   /// `asked`, where given, tells whether the file system was.
   ErrnoOr<DentryPtr> step(Guard& guard, const DentryPtr& dir, std::string_view name,
                           bool* asked = nullptr);
@@ -214,7 +219,10 @@ class Tree {
   void trim(Dentry& dir);
   static DentryPtr top(DentryPtr at);
   static DentryPtr up(const DentryPtr& at, const DentryPtr& root);
-  static void put_on(const DentryPtr& place, const DentryPtr& mounted);
+  void put_on(const DentryPtr& place, const DentryPtr& mounted);
+  /// What is topmost at a place, and the names of its directory, for who mounts there: nobody
+  /// removes or renames it over his look. ENOENT: it is removed.
+  ErrnoOr<DentryPtr> hold_place(Guard& guard, const DentryPtr& at, std::optional<Names>& names);
   Errno may_add(const DentryPtr& place, size_t more) const;
   void add_mount(DentryPtr mounted, std::shared_ptr<MountCount> count);
   template <typename Gone>
@@ -228,6 +236,7 @@ class Tree {
   std::vector<DentryPtr> mounts_;
   int64_t distrusted_ns_ = 0;  // what was seen before then is not believed
   size_t remembered_ = 0;      // names since idle ones were last dropped
+  uint64_t moves_ = 0;         // how often what lies above a place has changed: any place
 };
 
 /// access(2) by file-system ids: `want` of 4, 2, 1.
