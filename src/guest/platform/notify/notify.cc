@@ -223,15 +223,15 @@ class NotifyContext final : public Context {
  private:
   enum class State { kRunning, kStopped /* in a call */, kTrap /* in the handler */, kGone };
 
-  /// False: the thread that was called in computes instead. One that is only slow (starved, frozen,
-  /// waiting for memory) takes no processor time meanwhile.
+  /// False: the thread that was called in computes instead. One that is only slow (frozen, waiting
+  /// for memory) takes no processor time meanwhile, and one that is starved by others of its
+  /// process has its turn when all have. Whose time it was the host does not tell.
   bool comes_back() {
     constexpr int kPatienceMs = 5000;
-    constexpr int64_t kMostNs = 1'000'000'000;
     std::optional<int64_t> before;
     while (!listener_.wait(kPatienceMs)) {
       const int64_t now = process_->processor_ns();
-      if (before && now - *before >= kMostNs) return false;
+      if (before && each_had_a_turn(now - *before, process_->threads())) return false;
       if (!before) before = now;
     }
     return true;

@@ -22,6 +22,7 @@
 
 #include "guest/platform/host/broker.h"
 #include "guest/platform/host/io.h"
+#include "guest/platform/notify/stub_process.h"
 #include "guest/stub/layout.h"
 #include "guest/testing/platform_suite.h"
 
@@ -398,6 +399,13 @@ TEST_F(NotifyPlatform, AThreadThatMasksOurSignalAndComputesIsEnded) {
   forked->context->set_return(0);
   EXPECT_EQ(forked->context->registers(), nullptr);
   EXPECT_EQ(forked->context->run().kind, Event::Kind::kGone);
+}
+
+TEST(NotifyPatience, AThreadHasItsTurnWhenAllOfItsProcessHave) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  static_assert(!each_had_a_turn(kSecond - 1, 1) && each_had_a_turn(kSecond, 1));
+  // Of hundreds that can run, on a tenth of a processor, one gets none for long.
+  static_assert(!each_had_a_turn(300 * kSecond - 1, 300) && each_had_a_turn(300 * kSecond, 300));
 }
 
 bool stands_still(int64_t pid) {

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -357,6 +358,11 @@ int64_t StubProcess::processor_ns() const {
   timespec now{};
   if (clock_gettime(clock, &now) != 0) return 0;
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+size_t StubProcess::threads() {
+  const std::lock_guard lock(mutex_);
+  return static_cast<size_t>(std::count(slot_in_use_.begin(), slot_in_use_.end(), true));
 }
 
 uint64_t& StubProcess::request(size_t offset) {

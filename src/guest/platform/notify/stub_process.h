@@ -116,6 +116,13 @@ class Reaper {
   std::thread thread_;
 };
 
+/// Whether a process that took so much processor time since one of its threads was called in has
+/// had a turn for each of them, that one too.
+constexpr bool each_had_a_turn(int64_t processor_ns, size_t threads) {
+  constexpr int64_t kTurnNs = 1'000'000'000;
+  return processor_ns / kTurnNs >= static_cast<int64_t>(threads);
+}
+
 /// One stub process: its spawner's socket, its request page, its slots.
 class StubProcess {
  public:
@@ -141,6 +148,8 @@ class StubProcess {
   void go_on();
   /// The processor time of all its threads; 0 once it is gone.
   int64_t processor_ns() const;
+  /// Guest threads that it has, parked ones among them.
+  size_t threads();
 
   struct Slot {
     uint64_t address = 0;         // in the stub
