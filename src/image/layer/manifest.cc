@@ -63,6 +63,7 @@ void ManifestWriter::text(std::string_view bytes) {
 
 Result<> ManifestWriter::flush() {
   checksum_.update(buffer_);
+  if (room_ != nullptr) FLUYT_TRY_CONTEXT(room_->take(buffer_.size()), "the layer's manifest");
   FLUYT_TRY_CONTEXT(sys::write_all(file_, buffer_), "the layer's manifest");
   buffer_.clear();
   return {};
@@ -91,7 +92,7 @@ Result<> ManifestWriter::add(const ManifestEntry& entry) {
 Result<> ManifestWriter::restart() {
   if (ftruncate(file_.raw(), 0) != 0) return Error::from_errno(errno, "ftruncate(manifest)");
   if (lseek(file_.raw(), 0, SEEK_SET) != 0) return Error::from_errno(errno, "lseek(manifest)");
-  *this = ManifestWriter(file_);
+  *this = ManifestWriter(file_, room_);
   return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "image/layer/checksum.h"
+#include "image/layer/disk_room.h"
 #include "sys/fd.h"
 
 namespace fluyt::image {
@@ -35,13 +36,13 @@ struct ManifestEntry {
 ///     with mode 0: target (length, bytes)
 ///     otherwise:   uid, gid, size, content, attributes
 ///
-/// Some 30 bytes an entry, and 64 KiB of memory.
+/// Some 30 bytes an entry, thousands where short links lead to long paths; and 64 KiB of memory.
 class ManifestWriter {
  public:
-  /// Borrowed: an empty file.
-  explicit ManifestWriter(sys::FdRef file) : file_(file) {}
+  /// Borrowed: an empty file, and a room that is asked for what is written to it; null: none is.
+  explicit ManifestWriter(sys::FdRef file, DiskRoom* room = nullptr) : file_(file), room_(room) {}
   Result<> add(const ManifestEntry& entry);
-  /// Forgets all that was added.
+  /// Forgets all that was added. The room has given it all the same.
   Result<> restart();
   /// After the last entry: what LayerInfo::metadata_digest says of the whole file, "crc64:…".
   Result<std::string> finish();
@@ -52,6 +53,7 @@ class ManifestWriter {
   Result<> flush();
 
   sys::FdRef file_;
+  DiskRoom* room_;
   std::string buffer_;
   std::string last_path_;
   Checksum checksum_;

@@ -53,7 +53,7 @@ TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room, sys::F
       root_dir_(std::make_shared<Dir>(
           Dir{sys::Fd(openat(root.raw(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC)), std::string()})) {
   records_.try_emplace("");
-  if (manifest.valid()) manifest_.emplace(manifest);
+  if (manifest.valid()) manifest_.emplace(manifest, &room_);
 }
 
 TreeWriter::~TreeWriter() = default;
@@ -253,7 +253,7 @@ Result<> TreeWriter::read_back(sys::FdRef fd, ManifestEntry& entry) {
 }
 
 Result<> TreeWriter::list(const ManifestEntry& entry) {
-  return manifest_ ? manifest_->add(entry) : Result<>();
+  return manifest_ && !list_again_ ? manifest_->add(entry) : Result<>();
 }
 
 Result<> TreeWriter::make_symlink(const Dir& parent, const std::string& name,

@@ -50,11 +50,11 @@ struct TreeSummary {
 /// of them (setgid, default ACLs) rubs off on what is made inside. Needs root, and a umask of 0,
 /// which is the program's to set.
 /// The manifest is written on the way, of what is done and not of what is read back. Where a later
-/// entry took an earlier one's place it is written once more in the end, from the tree.
+/// entry took an earlier one's place it is written in the end, from the tree.
 class TreeWriter final : public TarSink {
  public:
-  /// Borrowed: an empty directory, and an empty file for the manifest where one is wanted. `room` is
-  /// asked for each block of a file and for one a directory.
+  /// Borrowed: an empty directory, and an empty file for the manifest where one is wanted. `room`
+  /// is asked for each block of a file, for one a directory, and for the manifest.
   TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room = {}, sys::FdRef manifest = {});
   ~TreeWriter() override;
 
@@ -150,7 +150,8 @@ class TreeWriter final : public TarSink {
   std::map<nlink_t, Names> names_;  // found in finish(): by how many names their files have
 
   std::optional<ManifestWriter> manifest_;
-  bool list_again_ = false;  // something went that it lists
+  bool list_again_ = false;      // something went that it lists: nothing is added until finish()
+  bool list_from_tree_ = false;  // finish() begins it anew
   EntryReader reader_;
   std::unordered_map<ino_t, std::string> first_names_;  // found in finish(): of files with several
   uint64_t first_name_bytes_ = 0;

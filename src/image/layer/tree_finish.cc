@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "base/strings.h"
 #include "image/layer/name.h"
@@ -100,7 +101,7 @@ Result<> TreeWriter::list_directory(sys::FdRef fd, const std::string& path,
       .path = path, .mode = S_IFDIR | record.mode, .uid = record.uid, .gid = record.gid};
   if (record.xattrs || record.opaque) FLUYT_TRY(read_back(fd, entry));
   FLUYT_TRY(list(entry));
-  return list_again_ ? list_files(fd, path) : Result<>();
+  return list_from_tree_ ? list_files(fd, path) : Result<>();
 }
 
 // From what is there. A file with several names is read once.
@@ -158,7 +159,10 @@ Result<> TreeWriter::report(TreeSummary& summary) {
 
 Result<TreeSummary> TreeWriter::finish() {
   forget_dirs();
-  if (manifest_ && list_again_) FLUYT_TRY(manifest_->restart());
+  if (manifest_ && list_again_) {
+    FLUYT_TRY(manifest_->restart());
+    list_from_tree_ = std::exchange(list_again_, false);
+  }
   walk_.grant_all();  // each of them once and in their order
   for (const auto& [path, record] : records_) {
     FLUYT_TRY_CONTEXT(finish_directory(path, record), cat("directory ", quote(path)));

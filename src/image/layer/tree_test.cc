@@ -364,6 +364,67 @@ TEST_P(Tree, LinksThatLeadFarHaveTheirMeasure) {
   EXPECT_THAT(error_of(tar.end()), HasSubstr("directories that so many entries may cost"));
 }
 
+// Links of two bytes to two paths of three thousand, and names of files behind them in turn.
+class LongManifest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: unpacking makes devices and owners";
+  }
+  static Result<> add(TreeWriter& tree, TarType type, std::string path, std::string link = "") {
+    TarEntry entry{.type = type, .path = std::move(path), .link = std::move(link), .mode = 0755};
+    FLUYT_TRY(tree.begin(entry));
+    return tree.end();
+  }
+  static Result<> make_ways(TreeWriter& tree) {
+    for (const char* first : {"a", "b"}) {
+      std::string path = first;
+      for (int i = 0; i < 15; ++i) path += "/" + std::string(200, 'd');
+      FLUYT_TRY(add(tree, TarType::kDirectory, path));
+      FLUYT_TRY(add(tree, TarType::kSymlink, cat("l", first), path));
+    }
+    return {};
+  }
+  static Result<> make_files(TreeWriter& tree) {
+    for (int i = 0; i < kFiles; ++i) {
+      for (const char* link : {"la", "lb"})
+        FLUYT_TRY(add(tree, TarType::kSymlink, cat(link, "/", i), "x"));
+    }
+    return {};
+  }
+  uint64_t manifest_bytes() const {
+    return static_cast<uint64_t>(sys::stat_of(manifest_)->st_size);
+  }
+  static constexpr int kFiles = 200;  // in each: more than a mebibyte of manifest
+  const sys::TempDir dir_ = sys::TempDir::create().value();
+  const sys::Fd root_ = sys::open(dir_.path(), O_RDONLY | O_DIRECTORY).value();
+  const sys::Fd manifest_ = sys::open("/tmp", O_TMPFILE | O_RDWR, 0600).value();
+};
+
+TEST_F(LongManifest, IsOfTheRoomThatTheLayerHas) {
+  constexpr uint64_t kRoom = 512U << 10U;  // the directories take a quarter
+  TreeWriter tree(root_, {}, DiskRoom(root_, kRoom, 0), manifest_);
+  ASSERT_TRUE(make_ways(tree).ok());
+  const auto made = make_files(tree);
+  ASSERT_FALSE(made.ok());
+  EXPECT_EQ(made.error().code(), Code::kResourceExhausted);
+  EXPECT_THAT(made.error().message(), HasSubstr("the layer's manifest"));
+  EXPECT_LE(manifest_bytes(), kRoom);
+}
+
+TEST_F(LongManifest, IsNotWrittenWhereItBeginsAnew) {
+  TreeWriter tree(root_, {}, {}, manifest_);
+  ASSERT_TRUE(make_ways(tree).ok());
+  for (const char* target : {"x", "y"})
+    ASSERT_TRUE(add(tree, TarType::kSymlink, "again", target).ok());
+  ASSERT_TRUE(make_files(tree).ok());
+  EXPECT_EQ(manifest_bytes(), 0U);
+  const auto summary = tree.finish();
+  ASSERT_TRUE(summary.ok()) << summary.error().message();
+  EXPECT_GT(manifest_bytes(), 0U);
+  EXPECT_THAT(check_tree(root_, manifest_, summary->manifest_digest, 5).value(),
+              testing::IsEmpty());
+}
+
 TEST(TreeLimits, AreHeld) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root: unpacking makes devices and owners";
   const sys::TempDir dir = sys::TempDir::create().value();
