@@ -38,6 +38,7 @@ struct Inside {
   HostSide& host;
   sys::Fd root;            // of the container, O_PATH
   bool over_root = false;  // attached over "/" of the namespace
+  bool in_chroot = false;  // of our maker's: "/" is not the root of the mount namespace
   sys::Fd devpts;          // the mount at /dev/pts, when it is a new one
   sys::Fd read_only_dev;   // the one at /dev, when it is to be read-only once it is filled
   sys::Fd proc;   // the mount at /proc: what is masked in it is masked wherever the image moves it

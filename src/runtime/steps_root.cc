@@ -100,13 +100,35 @@ Result<> drop_kernel_mounts() {
   return {};
 }
 
-// A maker in a chroot(2) has its root somewhere in the namespace. What lies above would stay there
-// behind the pivot, and be the root of everyone who joins the container.
+Result<bool> is_same_directory(sys::FdRef one, sys::FdRef other) {
+  if (FLUYT_TRY(sys::mount_id(one)) != FLUYT_TRY(sys::mount_id(other))) return false;
+  return FLUYT_TRY(sys::stat_of(one)).st_ino == FLUYT_TRY(sys::stat_of(other)).st_ino;
+}
+
+// All mounts of the namespace. A maker in a chroot(2) has its root somewhere in it: a mount above
+// that is still a peer of the host's would pass on to the host what is attached there and what the
+// pivot detaches.
+Result<> make_all_private(Inside& in) {
+  const sys::Fd root = FLUYT_TRY(sys::open("/", O_PATH | O_DIRECTORY));
+  auto entered = sys::enter_root_of_mounts();
+  // Without CAP_SYS_CHROOT we stay in the chroot, and nobody can join what is above from here.
+  if (!entered.ok() && entered.error().errno_value() != EPERM) return entered;
+  FLUYT_TRY(sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree));
+  if (!entered.ok()) return {};
+  const sys::Fd top = FLUYT_TRY(sys::open("/", O_PATH | O_DIRECTORY));
+  in.in_chroot = !FLUYT_TRY(is_same_directory(root, top));
+  if (!in.in_chroot) return {};
+  // Until the container's root is found by its path.
+  FLUYT_TRY(sys::change_directory(root));
+  FLUYT_TRY(sys::enter_attached_root());
+  // It may lie in a mount that another covers at the top, which was not among those.
+  return sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree);
+}
+
+// What lies above would stay in the namespace behind the pivot, and be the root of everyone who
+// joins the container.
 Result<> leave_chroot(const Inside& in) {
-  if (in.plan.namespaces.mounts != NamespacePlan::Mounts::kOwn || in.plan.no_pivot) return {};
-  auto left = sys::enter_root_of_mounts();
-  // Without CAP_SYS_CHROOT nobody can join it from here either.
-  return left.ok() || left.error().errno_value() == EPERM ? Result<>() : std::move(left);
+  return in.in_chroot ? sys::enter_root_of_mounts() : Result<>();
 }
 
 }  // namespace
@@ -117,8 +139,9 @@ Result<> own_mounts(Inside& in) {
   if (in.plan.namespaces.mounts == NamespacePlan::Mounts::kJoined) {
     return sys::set_root_propagation(MS_SLAVE, sys::Depth::kTree);
   }
+  if (!in.plan.no_pivot) return make_all_private(in);
   FLUYT_TRY(sys::set_root_propagation(MS_PRIVATE, sys::Depth::kTree));
-  return in.plan.no_pivot ? drop_kernel_mounts() : Result<>();
+  return drop_kernel_mounts();
 }
 
 Result<> attach_root(Inside& in) {

@@ -475,28 +475,39 @@ def test_root_of_a_user_namespace_is_not_the_hosts(box, user):
 
 IN_A_CHROOT = """
 set -e
-mount --make-rprivate /
+mount --make-r$2 /
 mount --bind $1 $1
 for name in proc sys dev; do mkdir -p $1/$name; mount --rbind /$name $1/$name; done
 runf() { chroot $1 /runf --root /state "$2" $3 $4 $5 $6 $7 $8; }
 cd $1
-runf $1 run -d -b /bundle in >/dev/null 2>&1 </dev/null
+cat /proc/self/mountinfo > before
+runf $1 run -d -b /bundle in >/dev/null 2>&1 </dev/null || echo "no container: $?"
+cat /proc/self/mountinfo > meanwhile
 runf $1 exec in /bin/ls /
 runf $1 exec in /bin/cat /proc/self/mountinfo
 runf $1 delete -f in
+cat /proc/self/mountinfo > after
 """
 
 
+@pytest.mark.parametrize("propagation", ["private", "shared"])
 @pytest.mark.parametrize("hooked", [False, True])
-def test_who_joins_a_container_of_a_chroot_is_in_its_root(box, tmp_path, hooked):
-    """And nothing of what lies above the chroot is left in the container's mounts."""
+def test_who_joins_a_container_of_a_chroot_is_in_its_root(box, tmp_path, hooked, propagation):
+    """And nothing of what lies above the chroot is left in the container's mounts, nor changed in the host's."""
     tree = str(tmp_path)
     shutil.copy(RUNF, tree + "/runf")
     if hooked:  # they see the root at its path first
         shutil.copy("/bin/busybox", tree + "/busybox")
         box.config["hooks"] = {"createContainer": [{"path": "/busybox", "args": ["true"]}]}
     box.write(("sleep", "1000"))
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", IN_A_CHROOT, "sh", tree], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", IN_A_CHROOT, "sh", tree, propagation], check=False,
+                          capture_output=True, text=True, timeout=60)
+    mounts = []
+    for name in ("before", "meanwhile", "after"):
+        if name != "after" or done.returncode == 0:
+            with open(f"{tree}/{name}", encoding="utf-8") as file:
+                mounts.append(file.read())
+    assert all(those == mounts[0] for those in mounts)
     assert done.returncode == 0, (done.stdout, done.stderr)
     seen = done.stdout.split("\n")
     assert sorted(line for line in seen if line and " " not in line) == sorted(os.listdir(box.rootfs))
