@@ -50,7 +50,7 @@ const std::string& program_of(const SpawnOptions& options) {
 
 // Runs in the child, between fork and exec: async-signal-safe calls only, no allocation.
 [[noreturn]] void exec_child(const SpawnOptions& options, char* const* argv, char* const* envp,
-                             std::vector<std::pair<int, int>>& moves, int report, pid_t maker) {
+                             std::vector<std::pair<int, int>>& moves, int report, int maker) {
   auto die = [&] {
     const int error = errno;
     (void)!::write(report, &error, sizeof error);
@@ -63,7 +63,10 @@ const std::string& program_of(const SpawnOptions& options) {
   if (options.new_session) setsid();
   if (options.dies_with_us) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != maker) _exit(127);  // it has ended before that
+    // It has ended before that. Its pidfd tells, and not getppid(2): seen from a PID namespace that
+    // it joined for its children, it is 0 as long as it lives too.
+    pollfd ended{.fd = maker, .events = POLLIN, .revents = 0};
+    if (::poll(&ended, 1, 0) > 0) _exit(127);
   }
   // Two passes, so that no target number overwrites a source that is still wanted.
   int highest = report;
@@ -154,6 +157,8 @@ Result<Process> spawn(const SpawnOptions& options) {
   auto argv = pointers(options.args);
   auto envp = pointers(options.env);
   Pipe report = FLUYT_TRY(make_pipe());
+  Process self;
+  if (options.dies_with_us) self = FLUYT_TRY(Process::open(getpid()));
 
   // clone3 with a pidfd, memory copied: the callers are threads of programs that may hold locks, so
   // the child touches nothing that allocates.
@@ -164,14 +169,14 @@ Result<Process> spawn(const SpawnOptions& options) {
   request.flags = CLONE_PIDFD;
   request.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   request.exit_signal = SIGCHLD;
-  const pid_t self = getpid();
   // Signals stay blocked over the fork, so that no handler of ours runs in the child.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   const long pid = syscall(SYS_clone3, &request, sizeof request);
-  if (pid == 0) exec_child(options, argv.data(), envp.data(), moves, report.write.raw(), self);
+  if (pid == 0)
+    exec_child(options, argv.data(), envp.data(), moves, report.write.raw(), self.pidfd().raw());
   const int clone_errno = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Error::from_errno(clone_errno, "clone3()");

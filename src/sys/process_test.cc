@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +104,23 @@ TEST(Spawn, DiesWithTheOneThatStartedIt) {
     EXPECT_TRUE(Patience(Deadline::after_ms(60'000)).wait_readable(process->pidfd()).value());
   }
   waitpid(maker, nullptr, 0);
+}
+
+TEST(Spawn, OneThatDiesWithUsMayBeBornInAnotherPidNamespace) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const pid_t maker = fork();
+  if (maker == 0) {
+    if (unshare(CLONE_NEWPID) != 0) _exit(2);
+    SpawnOptions options = shell("exit 3");
+    options.dies_with_us = true;
+    auto process = spawn(options);
+    if (!process.ok()) _exit(4);
+    auto status = process->wait(Deadline::after_ms(60'000));
+    _exit(status.ok() && *status ? (*status)->shell_code() : 5);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(maker, &status, 0), maker);
+  EXPECT_EQ(WEXITSTATUS(status), 3);
 }
 
 // Data of each kind that protect_in_place() maps anew: what was written must still be there after

@@ -646,6 +646,20 @@ def test_a_creation_cut_short_is_deleted_with_all_that_it_made(box, pids):
     assert box.cgroups() == [] and not os.path.exists(box.root + "/half")
 
 
+@pytest.mark.parametrize("pids", ["its own", "a pod's"])
+def test_every_kind_of_hook_runs(box, tmp_path, pids):
+    if pids == "a pod's":
+        into_a_pod(box)
+    kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+    box.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", f"echo {kind} >> {tmp_path}/said"]}] for kind in kinds}
+    box.config["mounts"].append({"destination": str(tmp_path), "type": "bind", "source": str(tmp_path), "options": ["bind"]})
+    box.config["root"]["readonly"] = False
+    box.start()
+    box.done("delete", "-f", "one")
+    with open(f"{tmp_path}/said", encoding="utf-8") as said:
+        assert said.read().split() == kinds
+
+
 def test_a_plain_run_tells_its_end_and_is_on_record_while_it_runs(box):
     code, _, error = box.once("/bin/missing", name="missing")
     assert code == 1 and "/bin/missing" in error
