@@ -228,7 +228,7 @@ def test_a_create_that_fails_late_has_the_hooks_of_an_end(box, tmp_path):
 
 def hanging(mark):
     """A hook that says in `mark` that it is there and goes on for ever; what it is called in /proc."""
-    seconds = "86401"
+    seconds = f"86401.{os.getpid()}"
     return [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {mark}; exec sleep {seconds}"]}], f"sleep\0{seconds}\0"
 
 
@@ -255,7 +255,8 @@ def test_a_signal_while_a_hook_hangs_undoes_the_container(box, tmp_path, words, 
     hooks, name = hanging("/tmp/at" if kind == "startContainer" else at)
     box.config["hooks"] = {kind: hooks, "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"touch {said}"]}]}
     box.write(("sleep", "1000"))
-    run = in_background(box, *words, "asked", stderr=subprocess.PIPE, text=True)
+    # Who is started with & ignores SIGINT, and so does what it starts.
+    run = in_background(box, *words, "asked", stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         harness.wait_for(lambda: os.path.exists(box.rootfs + "/tmp/at" if kind == "startContainer" else at) and lives(name), "the hook")
         run.send_signal(number)
