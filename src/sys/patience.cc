@@ -7,6 +7,9 @@
 namespace fluyt::sys {
 
 Result<bool> Patience::poll(std::span<pollfd> entries) {
+  // Once it is preferred to the deadline, for it may have come in time.
+  if (asked_before_ && deadline_.passed()) return false;
+  asked_before_ = true;
   constexpr size_t kMost = 8;
   std::array<pollfd, kMost> all;
   const size_t count = std::min(entries.size(), kMost - 1);

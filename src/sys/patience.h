@@ -23,7 +23,7 @@ class Patience {
   explicit Patience(Deadline deadline, Stop stop = {}) : deadline_(deadline), stop_(stop) {}
 
   /// poll(2) for as long as this lasts, over any EINTR. False: it is over, and none of `entries`
-  /// (at most 7) is ready.
+  /// (at most 7) is ready, or was so before: what is ready always does not make it last longer.
   Result<bool> poll(std::span<pollfd> entries);
   /// The same for one descriptor that is to be read, or has an end.
   Result<bool> wait_readable(FdRef fd);
@@ -34,6 +34,7 @@ class Patience {
   Deadline deadline_;
   Stop stop_;
   bool stopped_ = false;
+  bool asked_before_ = false;
 };
 
 }  // namespace fluyt::sys

@@ -86,6 +86,33 @@ TEST(Patience, PrefersWhatItWaitsForToAStop) {
   EXPECT_FALSE(past.is_stopped());
 }
 
+TEST(Run, OutputWithoutEndIsNotWaitedForLonger) {
+  auto done = run(shell("exec yes"), "", 10, Deadline::after_ms(100));
+  ASSERT_TRUE(done.ok());
+  EXPECT_TRUE(done->timed_out);
+  Pipe stop = make_pipe().value();
+  ASSERT_TRUE(write_all(stop.write, "x").ok());
+  done = run(shell("exec yes"), "", 10, Deadline::never(), {.fd = stop.read});
+  ASSERT_TRUE(done.ok());
+  EXPECT_TRUE(done->stopped);
+  EXPECT_EQ(done->status.signal, 9);
+}
+
+TEST(Patience, WhatIsReadyAlwaysDoesNotMakeItLast) {
+  Pipe stop = make_pipe().value();
+  Pipe flood = make_pipe().value();
+  ASSERT_TRUE(write_all(flood.write, "x").ok());
+  Patience stopped(Deadline::never(), {.fd = stop.read});
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(stopped.wait_readable(flood.read).value());
+  ASSERT_TRUE(write_all(stop.write, "x").ok());
+  EXPECT_TRUE(stopped.wait_readable(flood.read).value());
+  EXPECT_FALSE(stopped.wait_readable(flood.read).value());
+  EXPECT_TRUE(stopped.is_stopped());
+  Patience past(Deadline::after_ms(0));
+  EXPECT_TRUE(past.wait_readable(flood.read).value());
+  EXPECT_FALSE(past.wait_readable(flood.read).value());
+}
+
 TEST(Spawn, DiesWithTheOneThatStartedIt) {
   Pipe told = make_pipe().value();
   const pid_t maker = fork();
