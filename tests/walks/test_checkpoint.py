@@ -357,6 +357,11 @@ def test_the_same_archive_is_restored_under_the_specification_that_it_was_made_u
     assert fields["State"].startswith("S")
 
 
+def waits_to_connect(pid):
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+        return file.read().split()[0] == {"x86_64": "42", "aarch64": "203"}[os.uname().machine]
+
+
 @needs_criu
 def test_a_restore_cut_short_is_deleted_with_all_that_it_made(box):
     box.run()
@@ -365,6 +370,34 @@ def test_a_restore_cut_short_is_deleted_with_all_that_it_made(box):
     assert box.restore(check=False) == -signal.SIGKILL
     assert len(box.left()) > 1
     assert box.runf("state", box.name, check=False) == 1 and "being created" in box.said
+    box.runf("delete", "--force", box.name)
+    assert box.left() == []
+
+
+@needs_criu
+def test_a_restore_cut_short_before_it_is_on_record_is_deleted_with_its_processes(box):
+    """It stands where it hands the terminal over: all is restored, and the record names CRIU's process still."""
+    box.config["process"]["terminal"] = True
+    box.config["process"]["args"] = ["sh"]
+    terminal = Terminal(box.folder + "/tty")
+    box.run("--console-socket", terminal.path)
+    terminal.take()
+    box.checkpoint()
+    deaf = socket.socket(socket.AF_UNIX)
+    deaf.bind(box.folder + "/deaf")
+    deaf.listen(0)
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.connect(box.folder + "/deaf")  # the one that the listener has room for
+        restore = subprocess.Popen([RUNF, "--root", box.folder + "/state", "restore", "-d", "-b", box.bundle, "--image-path", box.archive,
+                                    "--console-socket", box.folder + "/deaf", box.name], cwd=box.folder, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            harness.wait_for(lambda: waits_to_connect(restore.pid), "it to hand the terminal over")
+        finally:
+            restore.kill()
+            restore.wait()
+    deaf.close()
+    assert len(box.left()) > 1
     box.runf("delete", "--force", box.name)
     assert box.left() == []
 

@@ -73,6 +73,8 @@ Result<Criu> Criu::start() {
 }
 
 Result<Response> Criu::receive(std::vector<sys::Fd>& fds) {
+  if (!FLUYT_TRY(sys::Patience(Deadline::never(), stop_).wait_readable(socket_)))
+    return Error(Code::kCancelled, "given up before criu had answered");
   std::string buffer(kMaxAnswer, '\0');
   sys::Received got = FLUYT_TRY(sys::receive_with_fds(socket_, buffer.data(), buffer.size()));
   if (got.size == 0) return Error(Code::kInternal, "criu ended without an answer");

@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "runtime/checkpoint/criu_message.h"
 #include "sys/fd.h"
+#include "sys/patience.h"
 #include "sys/process.h"
 
 namespace fluyt::runtime::checkpoint {
@@ -21,8 +22,9 @@ Result<std::string> find_criu();
 /// A `criu swrk` at the other end of a socket. Killed at the end of its life if it still runs.
 class Criu {
  public:
-  Criu(sys::Process process, sys::Fd socket)
-      : process_(std::move(process)), socket_(std::move(socket)) {}
+  /// A stop makes every wait for an answer an error, kCancelled.
+  Criu(sys::Process process, sys::Fd socket, sys::Stop stop = {})
+      : process_(std::move(process)), socket_(std::move(socket)), stop_(stop) {}
   Criu(const Criu&) = delete;
   Criu& operator=(const Criu&) = delete;
   Criu(Criu&&) = default;
@@ -51,6 +53,7 @@ class Criu {
   Result<Response> ask(RequestType type);
   sys::Process process_;
   sys::Fd socket_;
+  sys::Stop stop_;
   bool ended_ = false;
 };
 

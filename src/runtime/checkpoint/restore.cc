@@ -156,7 +156,6 @@ Result<> Restore::finish(pid_t init) {
   FLUYT_TRY(wait_until_held());
   created_.init = FLUYT_TRY(sys::Process::open(init));
   created_.start_time = FLUYT_TRY(sys::start_time_of(init));
-  cgroup::mark(created_.cgroup, {.pid = init, .start_time = created_.start_time});
   const auto pids = FLUYT_TRY(members());
   if (read_stat(init).parent != getpid() || std::find(pids.begin(), pids.end(), init) == pids.end())
     return Error(Code::kInternal, cat("criu's answer: ", init, " is not the container's process"));
@@ -165,6 +164,9 @@ Result<> Restore::finish(pid_t init) {
   // CRIU has needed more memory and processes than the container.
   FLUYT_TRY_CONTEXT(cgroup::apply(created_.cgroup, plan_.resources), "linux.resources");
   if (request_.on_ready) FLUYT_TRY(request_.on_ready(created_));
+  // Behind what on_ready writes down: until then it is CRIU's process by which whoever ends the
+  // rest of a restore that was cut short knows the cgroup.
+  cgroup::mark(created_.cgroup, {.pid = init, .start_time = created_.start_time});
   return let_go();
 }
 
@@ -284,6 +286,7 @@ Result<Created> restore(const RestoreRequest& request) {
       .stdio = request.stdio,
       .new_cgroup_namespace =
           plan.namespaces.new_cgroup && request.settings.cgroup_mode == CgroupMode::kIgnore,
+      .stop = {.fd = request.stop},
       .enter_cgroup = [&](pid_t pid) { return cgroup::join(created.cgroup, pid); }};
   Criu criu = FLUYT_TRY(start_on_stage(stage));
   FLUYT_TRY(criu.check_version());

@@ -238,7 +238,7 @@ Result<Criu> start_on_stage(const StageRequest& request) {
   go.read.reset();
   report.write.reset();
   pair.second.reset();
-  Criu criu(std::move(*process), std::move(pair.first));
+  Criu criu(std::move(*process), std::move(pair.first), request.stop);
   FLUYT_TRY(request.enter_cgroup(criu.process().pid()));
   FLUYT_TRY(sys::write_all(go.write, "g"));
   // Closed by execve(2), or with the sentence of what went wrong.

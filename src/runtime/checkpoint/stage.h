@@ -12,6 +12,7 @@
 #include "runtime/container.h"
 #include "runtime/plan.h"
 #include "runtime/prepare.h"
+#include "sys/patience.h"
 
 /// Where a restore takes place: CRIU in a mount namespace of its own that has the container's root
 /// and binds in a /tmp of its own, and the host's files read-only around it, so that an archive
@@ -25,6 +26,7 @@ struct StageRequest {
   const Archive& archive;
   Stdio stdio;
   bool new_cgroup_namespace = false;
+  sys::Stop stop = {};  // as Criu's
   /// Moves the process that will be CRIU into the container's cgroup.
   std::function<Result<>(pid_t)> enter_cgroup;
 };
