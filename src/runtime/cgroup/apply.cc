@@ -238,8 +238,9 @@ Result<> update(const CgroupRecord& record, const oci::Resources& resources) {
   if (!written.ok()) return written;
   written = put_all(plan);
   // Last, for what rules there were before nobody can tell.
-  if (written.ok() && !rules.empty()) written = unit.set({}, rules);
   if (written.ok() && !rules.empty()) written = apply_devices(record, resources.devices);
+  // What the kernel has refused systemd must not write again at its next reload.
+  if (written.ok() && !rules.empty()) written = unit.set({}, rules);
   if (!written.ok()) put_back(olds, unit);
   return written;
 }

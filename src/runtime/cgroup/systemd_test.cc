@@ -15,6 +15,7 @@
 
 #include "base/strings.h"
 #include "base/trace.h"
+#include "runtime/cgroup/files.h"
 #include "runtime/cgroup/stats.h"
 #include "runtime/cgroup/systemd_name.h"
 #include "sys/file.h"
@@ -309,6 +310,20 @@ TEST_F(Systemd, EveryDeviceButOneOutlivesADaemonReload) {
     EXPECT_EQ(run([] { return open_device(S_IFCHR, 1, 1); }), EPERM);
     systemctl({"daemon-reload"});
   }
+}
+
+TEST_F(Systemd, DeviceRulesThatTheKernelRefusesAreNotTheUnits) {
+  start_container({});
+  const std::string* leaf = find_legacy(record_, "devices");
+  if (leaf == nullptr) GTEST_SKIP() << "no v1 devices controller: the kernel refuses none";
+  const std::string above = leaf->substr(0, leaf->rfind('/'));
+  ASSERT_OK(sys::write_file(sys::kCwd, above + "/devices.deny", "c 1:11 rwm"));
+  const std::string before = shown("DeviceAllow");
+  EXPECT_FALSE(
+      update(record_,
+             {.devices = {{.allow = true, .type = 'c', .major = 1, .minor = 11, .access = "r"}}})
+          .ok());
+  EXPECT_EQ(shown("DeviceAllow"), before);
 }
 
 TEST_F(Systemd, UpdateIsAllOrNothing) {
