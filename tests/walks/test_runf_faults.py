@@ -376,6 +376,27 @@ def test_kill_all_without_a_cgroup_is_a_kill(box):
     harness.wait_for(lambda: gone(pid), "it to end")
 
 
+def test_kill_all_succeeds_though_one_cannot_die_yet(box):
+    """As in a device's driver: here what lies above is frozen, which the container's own cgroup cannot thaw."""
+    top = next((top for top in harness.cgroup_tops() if os.path.basename(top) == "freezer"), None)
+    if top is None:
+        pytest.skip("no v1 freezer")
+    pid = box.start()
+    frozen = top + GROUP + "/freezer.state"
+
+    def put(state):
+        with open(frozen, "w", encoding="ascii") as file:
+            file.write(state)
+    put("FROZEN")
+    try:
+        killed = box.call("kill", "--all", "one", "KILL")
+        assert killed.returncode == 0 and "not gone yet" in killed.stderr, killed.stderr
+        assert not gone(pid)
+    finally:
+        put("THAWED")
+    harness.wait_for(lambda: gone(pid), "it to end")
+
+
 def test_an_exec_by_file_that_does_not_say_has_no_new_privileges(box):
     box.start()
     process = {"args": ["grep", "NoNewPrivs", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
@@ -421,6 +442,25 @@ def test_the_state_root_below_the_runtime_directory_is_sticky(box, tmp_path):
 
 def test_annotations_that_set_a_units_properties_are_said_to_be_unsafe(box):
     assert json.loads(box.done("features"))["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property."]
+
+
+def test_schemata_that_are_refused_change_no_limit(box):
+    """They are written first: what a limit was before is put back only where a limit is refused."""
+    if os.path.exists("/sys/fs/resctrl/schemata"):
+        pytest.skip("the class would have to be one of the machine's")
+    box.config["linux"]["resources"] = {"pids": {"limit": 50}}
+    box.start()
+    kept = box.root + "/one/config.json"
+    with open(kept, encoding="utf-8") as file:
+        config = json.load(file)
+    config["linux"]["intelRdt"] = {"closID": "none-of-this-name"}
+    with open(kept, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    refused = box.call("update", "--l3-cache-schema", "L3:0=f", "--pids-limit", "77", "one")
+    assert refused.returncode == 1 and "intelRdt" in refused.stderr, refused.stderr
+    place = next(place for place in box.cgroups() if os.path.exists(place + "/pids.max"))
+    with open(place + "/pids.max", encoding="ascii") as file:
+        assert file.read().strip() == "50"
 
 
 def test_schemata_without_a_class_are_refused(box):

@@ -60,6 +60,14 @@ Result<> kill_together(Invocation& call, const Folder& folder, const Record& rec
   return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
 }
 
+// They are told to die, whatever keeps one of them in the kernel for now.
+Result<> kill_every(Invocation& call, const Record& record) {
+  auto killed = runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
+  if (killed.ok() || killed.error().code() != Code::kDeadlineExceeded) return killed;
+  call.log.warn(cat("killed, but not gone yet: ", killed.error().message()));
+  return {};
+}
+
 // A pid that is still listed once its pidfd is open is that process.
 Result<> signal_each(const Record& record, int number) {
   std::vector<sys::Process> held;
@@ -81,7 +89,7 @@ Result<> kill_one(Invocation& call, const std::string& id, int number, bool all)
   if (all && has_cgroup) {
     if (!FLUYT_TRY(owns_cgroup(call, folder, record))) return {};
     // What is forked meanwhile is on no list.
-    if (number == SIGKILL) return runtime::kill_all(record.cgroup, Deadline::after_ms(kPatienceMs));
+    if (number == SIGKILL) return kill_every(call, record);
     if (number != 0 && FLUYT_TRY(call.launcher.signal_all(folder, number))) return {};
     return signal_each(record, number);
   }

@@ -142,8 +142,9 @@ Result<int> update(Invocation& call) {
     call.log.warn(left);
   const auto schemata = FLUYT_TRY(schemata_of(o, folder));
   FLUYT_TRY(call.launcher.update(resources, folder.path()));
-  FLUYT_TRY(runtime::update(record.cgroup, resources));
+  // Before the limits, which are all put back where one of them is refused.
   if (schemata) FLUYT_TRY(runtime::update_schemata(*schemata, record.id));
+  FLUYT_TRY(runtime::update(record.cgroup, resources));
   return 0;
 }
 
