@@ -200,7 +200,7 @@ class Store::Verification {
   Result<> blob(const oci::Digest& digest) {
     const BlobHold hold(store_, digest);
     ++report_.blobs;
-    const auto checked = store_.blobs_.check(digest);
+    const auto checked = store_.blobs_.check(digest, between_steps());
     if (checked.ok()) return {};
     const Code code = checked.error().code();
     if (code != Code::kDataLoss && code != Code::kNotFound) return checked.error();

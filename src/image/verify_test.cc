@@ -316,6 +316,21 @@ TEST_F(VerifyTest, ItCanBeEndedWithinALayer) {
   }
 }
 
+TEST_F(VerifyTest, ItCanBeEndedWithinABlob) {
+  image_with("one").serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  std::atomic<bool> cancelled{false};
+  std::vector<std::string> begun;
+  const auto end = [&](const LayerProgress& blob) {
+    begun.push_back(blob.digest);
+    cancelled = true;
+  };
+  const auto report = library().verify({.progress = end, .cancelled = &cancelled});
+  ASSERT_FALSE(report.ok());
+  EXPECT_EQ(report.error().code(), Code::kCancelled) << report.error().message();
+  EXPECT_EQ(begun.size(), 1U) << "it is not said to be done";
+}
+
 TEST_F(VerifyTest, ADamagedManifestIsDamageOfItsLayer) {
   const ImageMaker maker = image_with("one");
   maker.serve(*fake_, "a/b", "v1");

@@ -139,12 +139,14 @@ Result<std::optional<uint64_t>> BlobStore::find_size(const oci::Digest& digest) 
   return std::optional(static_cast<uint64_t>(info->st_size));
 }
 
-Result<> BlobStore::check(const oci::Digest& digest) const {
+Result<> BlobStore::check(const oci::Digest& digest,
+                          const std::function<Result<>()>& between_steps) const {
   const sys::Fd file = FLUYT_TRY(open_blob(digest));
   Hasher hasher = FLUYT_TRY(Hasher::create(digest.algorithm()));
   std::string buffer(kReadBytes, '\0');
   uint64_t size = 0;
   while (const size_t got = FLUYT_TRY(sys::read_some(file, buffer))) {
+    if (between_steps) FLUYT_TRY(between_steps());
     FLUYT_TRY(hasher.update(std::string_view(buffer).substr(0, got)));
     size += got;
   }

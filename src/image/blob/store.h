@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -62,8 +63,10 @@ class BlobStore {
   /// Bytes of the file; nothing when the name is not there. (The bytes themselves are verified by
   /// get() and check() alone.)
   Result<std::optional<uint64_t>> find_size(const oci::Digest& digest) const;
-  /// Reads all of it: kDataLoss when the bytes do not match their name.
-  Result<> check(const oci::Digest& digest) const;
+  /// Reads all of it: kDataLoss when the bytes do not match their name. An error of
+  /// `between_steps`, of 256 KiB each, ends it; it may be empty.
+  Result<> check(const oci::Digest& digest,
+                 const std::function<Result<>()>& between_steps = {}) const;
   /// Absent is success.
   Result<> remove(const oci::Digest& digest) const;
   /// Every digest stored, sorted.
