@@ -11,6 +11,7 @@
 #include <csignal>
 #include <future>
 #include <thread>
+#include <utility>
 
 #include "base/strings.h"
 #include "sys/file.h"
@@ -26,7 +27,8 @@ struct Script {
   std::function<void(Wire&)> on_start = [](Wire&) {};
   std::function<void(Wire&, std::string_view)> on_bytes = [](Wire&, std::string_view) {};
   std::function<void(Wire&)> on_room = [](Wire&) {};
-  std::promise<void> gone;
+  std::promise<void> gone;  // the first that goes
+  bool is_gone = false;
 };
 
 class Actor final : public Wire::Handler {
@@ -35,7 +37,9 @@ class Actor final : public Wire::Handler {
   void on_start() override { script_.on_start(*wire_); }
   void on_bytes(std::string_view bytes) override { script_.on_bytes(*wire_, bytes); }
   void on_room() override { script_.on_room(*wire_); }
-  void on_gone() override { script_.gone.set_value(); }
+  void on_gone() override {
+    if (!std::exchange(script_.is_gone, true)) script_.gone.set_value();
+  }
 
  private:
   Script& script_;
