@@ -48,13 +48,13 @@ int64_t backoff_ms(const RetryPolicy& policy, int tries, uint32_t random) {
 }
 
 bool sleep_unless_cancelled(int64_t ms, const std::atomic<bool>* cancelled) {
-  constexpr int64_t kStepMs = 50;
+  constexpr std::chrono::nanoseconds kStep = std::chrono::milliseconds(50);
   const int64_t until = now_boot_ns() + ms * 1'000'000;
   while (true) {
     if (cancelled != nullptr && cancelled->load()) return false;
-    const int64_t left_ms = (until - now_boot_ns()) / 1'000'000;
-    if (left_ms <= 0) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(std::min(left_ms, kStepMs)));
+    const std::chrono::nanoseconds left(until - now_boot_ns());
+    if (left.count() <= 0) return true;
+    std::this_thread::sleep_for(std::min(left, kStep));
   }
 }
 

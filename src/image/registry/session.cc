@@ -519,7 +519,8 @@ Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex ind
   const RetryPolicy& policy = registry_.options_.retry;
   uint64_t progress_before = what.progress ? what.progress() : 0;
   while (true) {
-    const int64_t wait_ms = (turn.again_at_boot_ns.value_or(0) - now_boot_ns()) / 1'000'000;
+    const int64_t wait_ns = turn.again_at_boot_ns.value_or(0) - now_boot_ns();
+    const int64_t wait_ms = (wait_ns + 999'999) / 1'000'000;  // a server is given its whole time
     if (wait_ms > 0 && !sleep_unless_cancelled(wait_ms, cancelled_)) {
       turn.try_next = false;
       return Error(Code::kCancelled, "cancelled by the caller");

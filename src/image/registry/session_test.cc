@@ -574,6 +574,12 @@ TEST(Errors, OfRegistriesAreQuoted) {
   EXPECT_EQ(registry_errors("<html>"), "");
 }
 
+TEST(RetryAfter, AWaitIsNoShorterThanItSays) {
+  const int64_t before = now_boot_ns();
+  EXPECT_TRUE(sleep_unless_cancelled(1, nullptr));
+  EXPECT_GE(now_boot_ns() - before, 1'000'000);
+}
+
 TEST(RetryAfter, SecondsAndDates) {
   EXPECT_EQ(parse_retry_after_ms(" 7 ", 0), 7000);
   EXPECT_EQ(parse_retry_after_ms("Thu, 01 Jan 1970 00:01:00 GMT", 10'000'000'000), 50'000);
