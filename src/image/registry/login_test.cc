@@ -277,6 +277,8 @@ TEST_F(LoginTest, AMirrorIsNotShownWhatNamesNoHostUnlessItsFileSaysSo) {
   // What is for the mirror by name goes before.
   ASSERT_TRUE(options_.credentials.add(mirror->host(), {.username = "m", .password = "q"}).ok());
   ASSERT_TRUE(options_.credentials.add(host, {.username = "r", .password = "s"}).ok());
+  ASSERT_TRUE(pull("registry_login = true\n").ok());
+  EXPECT_THAT(seen, ElementsAre("", cat("Basic ", base64_encode("m:q"))));
   Registry registry(options_, log_);
   seen.clear();
   ASSERT_TRUE(registry.open(host, "team/app", {}, nullptr).value()->get_manifest("v1").ok());

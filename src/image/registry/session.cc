@@ -184,13 +184,12 @@ HttpRequest Session::request_for(const Ask& what, EndpointIndex index) const {
 }
 
 const Credentials* Session::credentials_for(const Endpoint& endpoint) const {
+  if (credentials_.are_for(endpoint.name())) return &credentials_;
   const bool stands_for_it = !endpoint.is_mirror || endpoint.registry_login;
-  const bool are_for_it =
-      credentials_.are_for(endpoint.name()) || (stands_for_it && credentials_.are_for(name_));
-  if (are_for_it) return &credentials_;
-  // A mirror's own before those that it may be shown besides.
+  // A mirror's own, the node's too, before those that it may be shown besides.
   for (const bool as_registry : {false, true}) {
     if (as_registry ? !stands_for_it : !endpoint.is_mirror) continue;
+    if (as_registry && credentials_.are_for(name_)) return &credentials_;
     for (const CredentialTable& table :
          {std::cref(registry_.options_.credentials), std::cref(from_file_)}) {
       const auto* found = table.find(as_registry ? name_ : endpoint.name(), repository_);
