@@ -494,6 +494,15 @@ std::optional<int64_t> Session::wait_ms_before_next(const HttpOutcome& outcome, 
   return std::max(wait_ms, *asked);
 }
 
+// Whether the registry itself says that it has not what was asked for, or has it not for us: a
+// mirror would not know better.
+bool Session::is_last_word(EndpointIndex index, const HttpOutcome& outcome,
+                           const Error& error) const {
+  if (endpoints_[index].is_mirror || outcome.fault == HttpFault::kTlsTrust) return false;
+  return error.code() == Code::kNotFound || error.code() == Code::kUnauthenticated ||
+         error.code() == Code::kPermissionDenied;
+}
+
 void Session::note_success(EndpointIndex index) {
   auto health = health_.lock();
   (*health)[index].answered = true;
@@ -535,6 +544,7 @@ Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex ind
     Error error = error_of(what, index, outcome);
     turn.said = error.message();
     turn.again_at_boot_ns.reset();
+    turn.is_final = false;
     if (outcome.fault == HttpFault::kSink || outcome.fault == HttpFault::kCancelled) {
       turn.try_next = what.server_is_wrong && what.server_is_wrong();
       if (turn.try_next) note_failure(what, index, outcome, false);
@@ -546,6 +556,7 @@ Result<Session::Answer> Session::ask_endpoint(const Ask& what, EndpointIndex ind
     }
     const auto next_ms = wait_ms_before_next(outcome, index, turn.tries);
     note_failure(what, index, outcome, next_ms.has_value());
+    turn.is_final = !next_ms.has_value() && is_last_word(index, outcome, error);
     if (!next_ms.has_value()) return error;
     turn.again_at_boot_ns = now_boot_ns() + *next_ms * 1'000'000;
     if (turn.tries >= turn.most_tries) return error;
@@ -563,7 +574,8 @@ Error Session::whole_error(const Ask& what, const std::vector<Turn>& turns, Endp
     others += cat(others.empty() ? "; before it, " : "; ", turns[i].said);
   }
   Code code = error.code();
-  if (what.may_be_absent && code == Code::kNotFound && purpose_ == Purpose::kPull) {
+  if (what.may_be_absent && code == Code::kNotFound && purpose_ == Purpose::kPull &&
+      endpoints_[of].is_mirror) {
     // Who has failed before may have it: then it is not known to be absent.
     const auto health = *health_.lock();
     for (EndpointIndex i = 0; i < turns.size(); ++i) {
@@ -577,8 +589,8 @@ Error Session::whole_error(const Ask& what, const std::vector<Turn>& turns, Endp
   return others.empty() ? error : Error(code, cat(error.message(), others));
 }
 
-// Each in turn once, the last as often as may help; then those that are there once more, as often
-// as may help.
+// Each in turn once, the last as often as may help; then, unless the registry itself has said no,
+// those that are there once more, as often as may help.
 Result<Session::Answer> Session::ask(const Ask& what) {
   std::vector<EndpointIndex> round = order(what.need);
   if (what.elsewhere && !round.empty()) round.resize(1);  // only its clocks are used
@@ -593,6 +605,7 @@ Result<Session::Answer> Session::ask(const Ask& what) {
   const EndpointIndex last = round.back();  // whose error it is: the registry's own, as a rule
   std::optional<Error> error;
   for (const bool is_again : {false, true}) {
+    if (is_again && turns[last].is_final) break;
     if (is_again) round = order_again(what, turns);
     for (const EndpointIndex index : round) {
       const bool to_the_end = (is_again || index == last) && !what.once;

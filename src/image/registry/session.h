@@ -180,6 +180,7 @@ class Session {
     int most_tries = 1;
     bool try_next = true;                     // another server may do better
     std::optional<int64_t> again_at_boot_ns;  // when it may do better itself; nothing: not at all
+    bool is_final = false;                    // it has said no, and nobody else is to be asked
     std::string said;
   };
   struct Health {
@@ -220,6 +221,7 @@ class Session {
   bool is_worth_another_try(const HttpOutcome& outcome, EndpointIndex index, int tries);
   std::optional<int64_t> wait_ms_before_next(const HttpOutcome& outcome, EndpointIndex index,
                                              int tries);
+  bool is_last_word(EndpointIndex index, const HttpOutcome& outcome, const Error& error) const;
   void note_success(EndpointIndex index);
   void note_failure(const Ask& what, EndpointIndex index, const HttpOutcome& outcome,
                     bool is_passing);

@@ -379,14 +379,13 @@ class MirrorTest : public SessionTest {
     mirror_ = Fake::start().value();
     certs_ = std::make_unique<sys::TempDir>(sys::TempDir::create().value());
     name_ = "registry.test";
-    ASSERT_TRUE(sys::make_dirs(certs_->path() + "/registry.test", 0700).ok());
     write(
         cat("server = \"http://", fake_->host(), "\"\n[host.\"http://", mirror_->host(), "\"]\n"));
   }
   void write(const std::string& text) {
-    ASSERT_TRUE(
-        sys::write_file_atomic(sys::kCwd, certs_->path() + "/registry.test/hosts.toml", text, 0600)
-            .ok());
+    const std::string folder = cat(certs_->path(), "/", name_);
+    ASSERT_TRUE(sys::make_dirs(folder, 0700).ok());
+    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, cat(folder, "/hosts.toml"), text, 0600).ok());
   }
   std::unique_ptr<Session> open_with_certs() {
     RegistryOptions options = quick_options();
@@ -510,6 +509,58 @@ TEST_F(MirrorTest, TheErrorIsTheRegistrysWhateverTheMirrorSaysThen) {
   EXPECT_EQ(got.error().code(), Code::kUnavailable) << got.error().message();
   EXPECT_THAT(got.error().message(),
               HasSubstr(cat(fake_->host(), ": GET /v2/a/b/manifests/v1 = 503")));
+}
+
+// Under the registry's own name: a server of another one may be a second mirror.
+class RegistrysNoTest : public MirrorTest {
+ protected:
+  void SetUp() override {
+    MirrorTest::SetUp();
+    name_ = fake_->host();
+    write(cat("server = \"http://", name_, "\"\n[host.\"http://", mirror_->host(), "\"]\n"));
+  }
+};
+
+TEST_F(RegistrysNoTest, EndsTheQuestionWhateverAMirrorDid) {
+  mirror_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  for (const int stumble : {429, 503}) {
+    mirror_->set_hook([=](const Fake::Request& request) -> std::optional<Reply> {
+      if (request.method == "HEAD") return std::nullopt;
+      return Reply{.status = stumble};
+    });
+    for (const auto& [status, code] : {std::pair{404, Code::kNotFound},
+                                       {401, Code::kUnauthenticated},
+                                       {403, Code::kPermissionDenied}}) {
+      fake_->set_hook(
+          [=](const Fake::Request&) -> std::optional<Reply> { return Reply{.status = status}; });
+      auto session = open_with_certs();
+      ASSERT_TRUE(session->head_manifest("v1").ok());
+      const size_t asked = mirror_->count("GET");
+      const auto got = session->get_manifest("no-such");
+      ASSERT_FALSE(got.ok());
+      EXPECT_EQ(got.error().code(), code) << got.error().message();
+      EXPECT_EQ(mirror_->count("GET"), asked + 1) << status;
+    }
+  }
+}
+
+TEST_F(RegistrysNoTest, IsEnoughWhereAMirrorHangs) {
+  RegistryOptions options = quick_options();
+  options.certs_dir = certs_->path();
+  options.timeouts.first_byte_ms = 1000;
+  mirror_->serve("/v2/a/b/manifests/v1", kType, "{}");
+  mirror_->set_hook([](const Fake::Request& request) -> std::optional<Reply> {
+    if (request.method == "HEAD") return std::nullopt;
+    return Reply{.fault = Reply::Fault::kHangBeforeHead};
+  });
+  auto session = open({}, options);
+  ASSERT_TRUE(session->head_manifest("v1").ok());
+  for (const char* tag : {"sha256-00.sig", "sha256-01.sig"}) {
+    const auto found = session->find_manifest(tag);
+    ASSERT_TRUE(found.ok()) << found.error().message();
+    EXPECT_FALSE(found->has_value());
+  }
+  EXPECT_EQ(mirror_->count("GET"), 1U);
 }
 
 TEST_F(MirrorTest, WrongBytesOfAMirrorAreReplacedByTheRegistrys) {
