@@ -90,23 +90,25 @@ std::string RegistrySignatures::find_bundle(const oci::Digest& manifest) {
 
 Result<SigstoreSignatures> RegistrySignatures::sigstore(const oci::Digest& manifest) {
   SigstoreSignatures out;
-  // A mirror may have the signatures in one of the places, where the registry with the other is out
-  // of reach.
+  // A server that refuses one of the places may let us have the other, and what was found stays
+  // found. Who has found nothing yet and is let wait by all would be let wait each time.
   const auto go_on = [&](Result<> step) -> Result<> {
     if (step.ok()) return {};
-    if (step.error().code() == Code::kCancelled || session_.is_given_up()) return step;
+    const bool all_hang = step.error().code() == Code::kDeadlineExceeded && session_.is_given_up();
+    if (step.error().code() == Code::kCancelled || (all_hang && out.found.empty())) return step;
     if (!out.trouble.has_value()) out.trouble = std::move(step).error();
     return {};
   };
   const std::string tag = cat(manifest.algorithm(), "-", manifest.hex(), ".sig");
   FLUYT_TRY(go_on(add_attached(tag, out.found)));
+  if (session_.is_given_up() && !out.found.empty()) return out;
   const auto referrers = session_.referrers(manifest, kSignatureArtifact);
   if (!referrers.ok()) {
     FLUYT_TRY(go_on(referrers.error()));
     return out;
   }
   for (const oci::Descriptor& entry : *referrers) {
-    if (out.found.size() == kMaxSignatures) break;
+    if (out.found.size() == kMaxSignatures || session_.is_given_up()) break;
     FLUYT_TRY(go_on(add_attached(entry.digest.text(), out.found)));
   }
   if (out.found.empty() && !out.trouble.has_value()) out.unread = find_bundle(manifest);

@@ -32,8 +32,8 @@ class Signatures {
   Signatures(const Signatures&) = delete;
   Signatures& operator=(const Signatures&) = delete;
   /// Attached in the registry to `manifest`: the tag sha256-<hex>.sig, and referrers of cosign's
-  /// type. An error where asking on makes no sense: of who has cancelled, or no server that is
-  /// left.
+  /// type. An error where asking on makes no sense: the caller has cancelled, or nothing was found
+  /// and every server lets us wait.
   virtual Result<SigstoreSignatures> sigstore(const oci::Digest& manifest) = 0;
   /// OpenPGP messages: from the lookaside store, or else the registry's own extension.
   virtual Result<std::vector<std::string>> simple(const oci::Digest& manifest) = 0;

@@ -123,6 +123,7 @@ class VerifyTest : public ::testing::Test {
             R"("manifests":[{"mediaType":")", kManifestType, R"(","digest":")", digest,
             R"(","size":)", manifest.size(), R"(,"artifactType":")", artifact_type, R"("}]})");
     fake_->set_hook([=, this](const Fake::Request& request) -> std::optional<Reply> {
+      if (tag_status_ != 0 && request.target.ends_with(".sig")) return Reply{.status = tag_status_};
       if (!request.target.starts_with("/v2/a/b/referrers/" + image_.text())) return std::nullopt;
       return Reply{.headers = {{"Content-Type", "application/vnd.oci.image.index.v1+json"}},
                    .body = index};
@@ -154,6 +155,7 @@ class VerifyTest : public ::testing::Test {
   VerifyOptions options_;
   std::string reference_;
   oci::Digest image_ = digest_of_text("the image's manifest");
+  int tag_status_ = 0;  // of refer(): how the tag of signatures is answered; 0: as it is served
 };
 
 TEST_F(VerifyTest, WithoutAPolicyNothingIsAsked) {
@@ -228,6 +230,54 @@ TEST_F(VerifyTest, ReferrersOfAMirrorProveItAlone) {
   refer(signature_manifest(payload, sign("key", "EC", payload)), kSignatureType);
   const auto result = check();
   EXPECT_TRUE(result.ok()) << result.error().message();
+}
+
+TEST_F(VerifyTest, ASignatureThatWasFoundCountsWhateverTheOtherPlaceAnswers) {
+  make_key("key", "EC");
+  set_policy(sigstore_rule("key"));
+  registry_options_.retry = {.max_tries = 2, .first_delay_ms = 5, .delay_cap_ms = 10};
+  const std::string payload = cosign_payload(image_, cat(fake_->host(), "/a/b"));
+  const std::string signature = sign("key", "EC", payload);
+  const auto refuse_referrers = [&](int status) {
+    fake_->set_hook([=](const Fake::Request& request) -> std::optional<Reply> {
+      if (!request.target.starts_with("/v2/a/b/referrers/")) return std::nullopt;
+      return Reply{.status = status};
+    });
+  };
+  attach(image_, payload, signature);
+  for (const int status : {401, 403, 501, 503}) {
+    refuse_referrers(status);
+    const auto result = check();
+    EXPECT_TRUE(result.ok()) << status << ": " << result.error().message();
+  }
+  for (const int status : {401, 403, 501, 503}) {
+    refer(signature_manifest(payload, signature), kSignatureType);
+    tag_status_ = status;
+    const auto result = check();
+    EXPECT_TRUE(result.ok()) << status << ": " << result.error().message();
+  }
+  // That of the chosen manifest, where the index has none at its tag.
+  const oci::Digest chosen = digest_of_text("one of the index");
+  image_ = digest_of_text("the index");
+  const std::string of_chosen = cosign_payload(chosen, cat(fake_->host(), "/a/b"));
+  attach(chosen, of_chosen, sign("key", "EC", of_chosen));
+  refuse_referrers(501);
+  const auto result = check("", chosen);
+  EXPECT_TRUE(result.ok()) << result.error().message();
+}
+
+TEST_F(VerifyTest, ARegistryThatHangsIsNotAskedForEachPlace) {
+  make_key("key", "EC");
+  set_policy(sigstore_rule("key"));
+  registry_options_.retry = {.max_tries = 1};
+  registry_options_.timeouts.first_byte_ms = 100;
+  fake_->set_hook([](const Fake::Request&) -> std::optional<Reply> {
+    return Reply{.fault = Reply::Fault::kHangBeforeHead};
+  });
+  const auto result = check("", digest_of_text("one of the index"));
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code(), Code::kDeadlineExceeded) << result.error().message();
+  EXPECT_EQ(fake_->requests().size(), 1U);
 }
 
 TEST_F(VerifyTest, ABundleIsNamed) {
