@@ -12,6 +12,7 @@ import warnings
 import cri as c
 import harness
 import images
+import prometheus
 import pytest
 
 USER, PASSWORD = "walker", "pass word:with colon"
@@ -50,7 +51,10 @@ def keeper(private, tmp_path_factory):
             json.dump({"default": [{"type": kind}]}, file)
     with open(folder + "/password", "w", encoding="utf-8") as file:
         file.write(PASSWORD + "\n")
+    metrics = f"unix:{folder}/metrics.sock"
     settings = f"""
+[metrics]
+listen = "{metrics}"
 [image]
 policy_dir = "{folder}/policies"
 [[image.credentials]]
@@ -60,6 +64,7 @@ password_file = "{folder}/password"
 """
     made = harness.Engine(settings=settings)
     made.settings, made.policies, made.verifiers = settings, folder + "/policies", folder + "/verifiers"
+    made.metrics = metrics
     made.start()
     yield made
     made.close()
@@ -209,12 +214,12 @@ def test_settings_that_are_wrong_are_named(settings, words):
 
 
 class SlowRegistry:
-    """A registry of one image, under any name, whose layer comes by half until `go_on` is set."""
+    """A registry of one image, under any name, whose layer comes by half until `go_on` is set. `fetches`: how often it was asked for."""
 
     def __init__(self):
         manifest, blobs = images.build(images.Image([images.layer([images.Entry("data", data=os.urandom(1 << 20))])], {}))
         layer = json.loads(manifest)["layers"][0]["digest"]
-        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.asked, self.go_on, self.fetches = threading.Event(), threading.Event(), 0
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -239,6 +244,7 @@ class SlowRegistry:
                 self.end_headers()
                 if name == layer:
                     self.wfile.write(body[:len(body) // 2])
+                    registry.fetches += 1
                     registry.asked.set()
                     registry.go_on.wait(60)
                     return body[len(body) // 2:]
@@ -269,6 +275,10 @@ def test_a_pull_whose_caller_goes_away_ends(keeper, kubelet):
         def begin():
             request = c.pb.PullImageRequest(image=c.pb.ImageSpec(image=registry.address + "/a/b:v1"))
             return kubelet.images.PullImage.future(request, timeout=60)
+
+        def pulls():
+            running = prometheus.scrape(keeper.metrics)["fluyt_rpcs_running"]
+            return running.value(service="runtime.v1.ImageService", method="PullImage")
         staging = keeper.root + "/image/staging"
         first = begin()
         assert registry.asked.wait(30)
@@ -277,12 +287,19 @@ def test_a_pull_whose_caller_goes_away_ends(keeper, kubelet):
         began = time.monotonic()
         harness.wait_for(lambda: not os.listdir(staging), "the cancelled pull to clean up")
         assert time.monotonic() - began < 5, "it was not the pull's own timeout"
+        harness.wait_for(lambda: pulls() == 0, "the cancelled call to end")
         registry.asked.clear()
-        first, second = begin(), begin()
+        registry.fetches = 0
+        first = begin()
         assert registry.asked.wait(30)
+        second = begin()
+        harness.wait_for(lambda: pulls() == 2, "the second caller to be there")
         first.cancel()
+        harness.wait_for(lambda: pulls() <= 1, "the first caller to leave")
+        assert os.listdir(staging) and not second.done()
         registry.go_on.set()
         assert second.result().image_ref.startswith("sha256:")
+        assert registry.fetches == 1, "the pull went on"
         keeper.fluyt("rmi", registry.address + "/a/b:v1")
     finally:
         registry.close()
