@@ -247,8 +247,14 @@ def test_crictl_attach_on_a_terminal(engine, cri, pod, busybox, transport):
     endpoint = "unix://" + engine.socket
     terminal = Terminal([harness.crictl(), "-r", endpoint, "-i", endpoint, "attach", "--transport", transport, "-it", shell],
                         rows=33, columns=99)
-    terminal.type("one\n")
-    terminal.expect("got one at 33 99")
+
+    def sized():  # the size is sent once it is attached, and what is typed may be there before
+        terminal.type("one\n")
+        terminal.expect("got one at")
+        with contextlib.suppress(AssertionError):
+            terminal.expect(" 33 99", seconds=0.5)
+            return True
+    harness.wait_for(sized, "the terminal's size", 30)
     terminal.type("\x04")  # the end of its input
     assert terminal.end() == 0
     harness.wait_for(lambda: cri.status(shell).state == c.EXITED, "the container to end")
