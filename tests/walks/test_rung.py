@@ -390,13 +390,18 @@ peer.sendall(b"welcome")
 """
 
 
-def test_a_network_beyond_loopback_through_the_broker():
+def address_beyond_loopback():
+    """Of the host's own, by which its servers are reached without loopback."""
     with socket.socket(type=socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.200", 9))
         except OSError:
             pytest.skip("the host has no route but loopback")
-        host = probe.getsockname()[0]
+        return probe.getsockname()[0]
+
+
+def test_a_network_beyond_loopback_through_the_broker():
+    host = address_beyond_loopback()
     with socket.create_server((host, 0)) as server, socket.socket(type=socket.SOCK_DGRAM) as udp, socket.create_server((host, 0)) as other:
         port, own = server.getsockname()[1], other.getsockname()[1]
         udp.bind((host, port))
@@ -443,12 +448,7 @@ sys.stdin.readline()
 def test_what_is_set_for_a_socket_is_so_on_the_host():
     if shutil.which("ss") is None:
         pytest.skip("ss is not installed")
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.200", 9))
-        except OSError:
-            pytest.skip("the host has no route but loopback")
-        host = probe.getsockname()[0]
+    host = address_beyond_loopback()
     with socket.create_server((host, 0)) as server, socket.create_server((host, 0)) as other:
         port, own = server.getsockname()[1], other.getsockname()[1]
         other.close()
