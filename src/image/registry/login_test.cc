@@ -205,14 +205,19 @@ TEST_F(LoginTest, TheNodesAuthFileIsReadForEachPull) {
   EXPECT_THAT(helper.error().message(), HasSubstr("fluytd runs no credential helpers"));
 }
 
-TEST_F(LoginTest, AMirrorIsShownOnlyWhatIsForIt) {
-  auto mirror = Fake::start().value();
-  std::vector<std::string> seen;
-  mirror->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
+/// What a mirror does that serves whoever logs in; `seen` gets what each request brought.
+auto wants_a_login(std::vector<std::string>& seen) {
+  return [&seen](const Fake::Request& request) -> std::optional<Reply> {
     seen.emplace_back(request.header("authorization"));
     if (!seen.back().empty()) return Reply{.body = "{}"};
     return Reply{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=\"m\""}}};
-  });
+  };
+}
+
+TEST_F(LoginTest, AMirrorIsShownOnlyWhatIsForIt) {
+  auto mirror = Fake::start().value();
+  std::vector<std::string> seen;
+  mirror->set_hook(wants_a_login(seen));
   const sys::TempDir folder = sys::TempDir::create().value();
   ASSERT_TRUE(sys::make_dirs(folder.path() + "/registry.test", 0700).ok());
   ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, folder.path() + "/registry.test/hosts.toml",
@@ -245,11 +250,7 @@ TEST_F(LoginTest, AMirrorIsShownOnlyWhatIsForIt) {
 TEST_F(LoginTest, AMirrorIsNotShownWhatNamesNoHostUnlessItsFileSaysSo) {
   auto mirror = Fake::start().value();
   std::vector<std::string> seen;
-  mirror->set_hook([&](const Fake::Request& request) -> std::optional<Reply> {
-    seen.emplace_back(request.header("authorization"));
-    if (!seen.back().empty()) return Reply{.body = "{}"};
-    return Reply{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=\"m\""}}};
-  });
+  mirror->set_hook(wants_a_login(seen));
   const sys::TempDir folder = sys::TempDir::create().value();
   options_.certs_dir = folder.path();
   basic_ = true;
