@@ -17,10 +17,13 @@ grpc::Status RuntimeService::ContainerStatus(grpc::ServerContext* /*context*/,
   nlohmann::json cgroups = nlohmann::json::object();
   if (!container.cgroup.unified.empty()) cgroups["unified"] = container.cgroup.unified;
   for (const auto& [controller, dir] : container.cgroup.legacy) cgroups[controller] = dir;
-  const nlohmann::json info = {{"pid", container.pid},
-                               {"sandboxID", container.sandbox_id},
-                               {"argv", container.argv},
-                               {"cgroups", cgroups}};
+  nlohmann::json info = {{"pid", container.pid},
+                         {"sandboxID", container.sandbox_id},
+                         {"argv", container.argv},
+                         {"cgroups", cgroups}};
+  // Of a container that is being made or removed there is none, and the rest is still true.
+  if (const auto spec = engine_.runtime_spec(container.id); spec.ok())
+    info["runtimeSpec"] = nlohmann::json::parse(*spec, nullptr, false);
   (*response->mutable_info())["info"] = dump(info);
   return grpc::Status::OK;
 }

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <optional>
+#include <tuple>
 
 #include "base/id.h"
 #include "base/strings.h"
@@ -75,14 +76,27 @@ Result<> admit_images(Engine::Core& core, const Sandbox& sandbox, const Containe
   return {};
 }
 
-// A container has its sandbox's user namespace: it may say so, and nothing else.
-Result<> admit_users(const NamespaceOptions& of_sandbox, const NamespaceOptions& asked) {
+// A container has its sandbox's user, network and IPC namespaces: it may say so, and nothing else.
+// Who says nothing says POD, in a sandbox on the node's too.
+Result<> admit_namespaces(const NamespaceOptions& of_sandbox, const NamespaceOptions& asked) {
+  const auto wrong = [](std::string_view field, std::string_view value, std::string_view expected) {
+    return Error(Code::kInvalidArgument, cat("linux.security_context.namespace_options.", field,
+                                             ": ", value, ": expected ", expected));
+  };
+  constexpr std::string_view kAsSandbox = "what the sandbox was made with";
   const bool host = asked.user == NamespaceMode::kNode;
   const bool other = asked.user_ids && asked.user_ids != of_sandbox.user_ids;
-  if (!other && !(host && of_sandbox.user_ids)) return {};
-  return Error(Code::kInvalidArgument,
-               cat("linux.security_context.namespace_options.userns_options: ",
-                   host ? "NODE" : "POD", ": expected what the sandbox was made with"));
+  if (other || (host && of_sandbox.user_ids))
+    return wrong("userns_options", host ? "NODE" : "POD", kAsSandbox);
+  for (const auto& [field, has, mode] : {std::tuple{"network", of_sandbox.network, asked.network},
+                                         {"ipc", of_sandbox.ipc, asked.ipc}}) {
+    if (mode == NamespaceMode::kNode && has != NamespaceMode::kNode)
+      return wrong(field, "NODE", kAsSandbox);
+  }
+  // The host's is not owned by the pod's user namespace: no proc could be mounted of it.
+  if (asked.pid == NamespaceMode::kNode && of_sandbox.user_ids)
+    return wrong("pid", "NODE", "another, as the sandbox has a user namespace of its own");
+  return {};
 }
 
 Error not_ready(const Sandbox& sandbox) {
@@ -118,6 +132,8 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   request.spec_json = oci::to_json(spec);
   request.open_stdin = container->config.open_stdin;
   request.stdin_once = container->config.stdin_once;
+  const NamespaceOptions& namespaces = container->config.security.namespaces;
+  if (namespaces.pid == NamespaceMode::kTarget) request.joins = namespaces.target_id;
   if (!container->log_path.empty()) {
     request.log_directory = sandbox->config.log_directory;
     request.log_path = container->config.log_path;
@@ -187,7 +203,7 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   const SandboxPtr in = sandbox->value();
   if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);
   FLUYT_TRY(core_->find_client(*sandbox));
-  FLUYT_TRY(admit_users(in->config.namespaces, config.security.namespaces));
+  FLUYT_TRY(admit_namespaces(in->config.namespaces, config.security.namespaces));
   const image::Image image = FLUYT_TRY(image_of(*core_, config.image));
 
   Container container;

@@ -195,6 +195,8 @@ class Engine {
   Result<> remove_container(const std::string& id);
   std::vector<ContainerPtr> list_containers(const ContainerFilter& filter);
   Result<ContainerPtr> get_container(const std::string& id);
+  /// The OCI specification that its runtime was given, JSON, with its first process's environment.
+  Result<std::string> runtime_spec(const std::string& id);
   /// Waits for the exit: the container as it ended, or as it is at the deadline.
   Result<ContainerPtr> wait_container(const std::string& id, Deadline deadline);
   /// Only what is set changes. All or nothing.

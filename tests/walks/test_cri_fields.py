@@ -16,13 +16,18 @@ def says(cri, container, *command):
     return out.decode()
 
 
+def create_request(cri, busybox, pod, name):
+    """With namespace options that are the test's own."""
+    wanted = cri.container_config(busybox, ["sleep", "1002"], name=name)
+    return c.pb.CreateContainerRequest(pod_sandbox_id=pod[0], config=wanted, sandbox_config=pod[1])
+
+
 def test_target_pid_sees_the_other_containers_processes(cri, busybox, pod):
     sandbox, config = pod
     first = cri.run_container(sandbox, config, cri.container_config(busybox, ["sh", "-c", "sleep 1234 & exec sleep 1000"], name="first"))
-    wanted = cri.container_config(busybox, ["sleep", "1002"], name="debug")
-    namespaces = wanted.linux.security_context.namespace_options
+    request = create_request(cri, busybox, pod, name="debug")
+    namespaces = request.config.linux.security_context.namespace_options
     namespaces.pid, namespaces.target_id = c.pb.TARGET, first
-    request = c.pb.CreateContainerRequest(pod_sandbox_id=sandbox, config=wanted, sandbox_config=config)
     debug = cri.runtime.CreateContainer(request, timeout=60).container_id
     cri.start(debug)
     listed = says(cri, debug, "ps")
@@ -34,6 +39,27 @@ def test_target_pid_sees_the_other_containers_processes(cri, busybox, pod):
     request.config.linux.security_context.namespace_options.target_id = debug
     code, message = c.error_of(cri.runtime.CreateContainer, request, timeout=60)
     assert code in ("FAILED_PRECONDITION", "INVALID_ARGUMENT") and debug in message, message
+
+
+@pytest.mark.parametrize("field", ["network", "ipc"])
+def test_a_container_cannot_leave_its_sandboxs_namespaces(cri, busybox, pod, field):
+    request = create_request(cri, busybox, pod, name="out")
+    setattr(request.config.linux.security_context.namespace_options, field, c.pb.NODE)
+    code, message = c.error_of(cri.runtime.CreateContainer, request, timeout=60)
+    assert code == "INVALID_ARGUMENT" and f"namespace_options.{field}: NODE" in message, message
+
+
+def test_verbose_status_has_the_runtimes_specification(cri, busybox, pod):
+    sandbox, config = pod
+    wanted = cri.container_config(busybox, ["sleep", "1000"])
+    wanted.envs.add(key="TOLD", value=b"once")
+    container = cri.run_container(sandbox, config, wanted)
+    asked = c.pb.ContainerStatusRequest(container_id=container, verbose=True)
+    spec = json.loads(cri.runtime.ContainerStatus(asked, timeout=10).info["info"])["runtimeSpec"]
+    assert spec["process"]["args"] == ["sleep", "1000"] and "TOLD=once" in spec["process"]["env"]
+    assert {"pid", "mount"} <= {each["type"] for each in spec["linux"]["namespaces"]}
+    cri.stop(container)
+    assert "runtimeSpec" in json.loads(cri.runtime.ContainerStatus(asked, timeout=10).info["info"])
 
 
 @pytest.mark.parametrize("number,name", [(c.pb.SIGUSR1, "USR1"), (c.pb.SIGRTMINPLUS3, "37")])

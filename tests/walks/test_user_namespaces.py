@@ -342,6 +342,12 @@ def test_what_cannot_be_is_refused_by_name(cri, busybox):
         other = in_users(cri.sandbox_config(), OTHER)
         code, message = c.error_of(create, cri, sandbox, other, wanted)
         assert code == "INVALID_ARGUMENT" and "expected what the sandbox was made with" in message
+        request = c.pb.CreateContainerRequest(pod_sandbox_id=sandbox, config=wanted, sandbox_config=config)
+        namespaces = request.config.linux.security_context.namespace_options
+        namespaces.CopyFrom(config.linux.security_context.namespace_options)
+        namespaces.pid = c.pb.NODE
+        code, message = c.error_of(cri.runtime.CreateContainer, request, timeout=60)
+        assert code == "INVALID_ARGUMENT" and "namespace_options.pid: NODE" in message, message
     finally:
         cri.remove_sandbox(sandbox)
 

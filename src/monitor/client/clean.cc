@@ -13,6 +13,7 @@
 #include "monitor/program/cleanup.h"
 #include "monitor/protocol/cgroup.h"
 #include "monitor/protocol/state_folder.h"
+#include "oci/runtime_spec.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
 
@@ -158,6 +159,14 @@ Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir) {
         FLUYT_TRY_CONTEXT(decode_record(FLUYT_TRY(sys::read_file(path, kMaxRecordBytes))), path));
   }
   return records;
+}
+
+Result<std::string> read_spec(const std::string& state_dir, const std::string& bundle,
+                              const std::string& container_id) {
+  auto linked = sys::read_file(
+      cat(state_dir, "/", kContainerFolder, "/", container_id, kSpecSuffix), oci::kMaxSpecBytes);
+  if (linked.ok() || linked.error().code() != Code::kNotFound) return linked;
+  return sys::read_file(cat(bundle, "/", kConfigFile), oci::kMaxSpecBytes);
 }
 
 Result<std::optional<ContainerInfo>> find_record(const std::string& state_dir,

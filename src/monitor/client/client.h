@@ -128,6 +128,10 @@ class Hub {
 
 /// The exit records in a dead monitor's state folder.
 Result<std::vector<ContainerInfo>> read_records(const std::string& state_dir);
+/// The OCI specification that a container was made by, JSON; without the environment where the
+/// linked runtime made it. `bundle` is CreateRequest's. kNotFound when it is removed.
+Result<std::string> read_spec(const std::string& state_dir, const std::string& bundle,
+                              const std::string& container_id);
 /// Whether the sandbox had a pod init that does not run any more: what pod_init_ended would have
 /// told, for whoever was not there.
 Result<bool> lacks_pod_init(const std::string& state_dir);

@@ -43,6 +43,7 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
     return done(key, Error(Code::kUnavailable, cat("container ", quote(id),
                                                    ": an earlier create of it is being undone")));
   }
+  if (auto joined = check_joined(verb.container); !joined.ok()) return done(key, std::move(joined));
   const sys::FdRef spec = fds[0];
   WorkerJob job;
   job.body = [this, spec, &request = verb.container](const Announce& announce) {
@@ -56,9 +57,13 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
     if (reply.ok()) requests_.note_trace(key, std::move(reply->trace));
     auto result = reply.ok() ? created_from(std::move(reply).value())
                              : Result<CreatedContainer>(std::move(reply).error());
-    const bool given_up = !result.ok() && (result.error().code() == Code::kDeadlineExceeded ||
-                                           result.error().code() == Code::kCancelled ||
-                                           result.error().code() == Code::kInternal);
+    bool given_up = !result.ok() && (result.error().code() == Code::kDeadlineExceeded ||
+                                     result.error().code() == Code::kCancelled ||
+                                     result.error().code() == Code::kInternal);
+    if (auto joined = check_joined(request); result.ok() && !joined.ok()) {
+      result = std::move(joined).error();
+      given_up = true;
+    }
     if (result.ok()) {
       auto added = add_container(request, std::move(result).value());
       result = added.ok() ? Result<CreatedContainer>(CreatedContainer{}) : std::move(added).error();
@@ -69,6 +74,16 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
   auto started = workers_.start(std::move(job));
   if (!started.ok()) return done(key, std::move(started).error());
   creating_[id] = Creating{*started, {}};
+}
+
+// As long as it is not reaped, which is done by this thread alone, no other process has its pid.
+Result<> Monitor::check_joined(const CreateRequest& request) const {
+  if (request.joins.empty()) return {};
+  const auto at = containers_.find(request.joins);
+  if (at != containers_.end() && !at->second->reaped) return {};
+  return Error(Code::kFailedPrecondition,
+               cat("container ", request.id, ": container ", request.joins,
+                   ", whose PID namespace it was to join, has ended"));
 }
 
 // What a worker that was killed had made has no parent but us, and its cgroup to be found by.

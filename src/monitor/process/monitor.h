@@ -114,6 +114,7 @@ class Monitor {
   Result<Container*> get_container(const std::string& id);
   void created(const RequestKey& key, const std::string& id, Result<CreatedContainer> result);
   void undo(const std::string& id, const std::string& announced);
+  Result<> check_joined(const CreateRequest& request) const;
   Result<> add_container(const CreateRequest& request, CreatedContainer created);
   void on_report(const std::string& id);
   void start_by_call(Container& container, int64_t deadline_ms);

@@ -1247,6 +1247,42 @@ TEST_P(EachRuntime, RemovingWhileCreatingCancelsIt) {
   umount2(dead.c_str(), MNT_DETACH | MNT_FORCE);
 }
 
+// The path that the spec names would be of whatever process has the pid by then.
+TEST_P(EachRuntime, AContainerToBeJoinedThatEndsMeanwhileTakesTheCreateWithIt) {
+  auto without = request_of("early", spec_of("early", "true"));
+  without.joins = "nobody";
+  auto refused = client_->create(without);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kFailedPrecondition) << refused.error().message();
+
+  run("joined", "sleep 1000");
+  const std::string at_hook = folder_->path() + "/at_hook";
+  const std::string go_on = folder_->path() + "/go_on";
+  auto spec = spec_of("late", "true");
+  spec.hooks.emplace().create_runtime.push_back(
+      {.path = "/bin/sh",
+       .args = {"sh", "-c",
+                cat("touch ", at_hook, "; while [ ! -e ", go_on, " ]; do sleep 0.01; done")},
+       .env = {"PATH=/usr/bin:/bin"},
+       .timeout = {}});
+  auto request = request_of("late", spec);
+  request.joins = "joined";
+  std::optional<Result<ContainerInfo>> late;
+  {
+    const std::jthread creator([&] { late.emplace(client_->create(request)); });
+    for (int i = 0; i < 500 && !sys::exists(at_hook); ++i) usleep(10'000);
+    EXPECT_TRUE(sys::exists(at_hook));
+    EXPECT_TRUE(client_->signal("joined", SIGKILL, false).ok());
+    EXPECT_TRUE(told_.wait_exit("joined").has_value());
+    EXPECT_TRUE(sys::write_file_atomic(sys::kCwd, go_on, "", 0600).ok());
+  }
+  ASSERT_FALSE((*late).ok());
+  EXPECT_EQ(late->error().code(), Code::kFailedPrecondition) << late->error().message();
+  EXPECT_NE(late->error().message().find("joined"), std::string::npos) << late->error().message();
+  EXPECT_EQ(client_->list()->size(), 1U);
+  EXPECT_EQ(children_left(), "");
+}
+
 TEST_P(EachRuntime, ManyContainersAtOnce) {
   constexpr int kThreads = 6;
   constexpr int kRounds = 6;

@@ -32,7 +32,6 @@ namespace fluyt::monitor {
 namespace {
 
 constexpr int64_t kUndoMs = 5'000;
-constexpr const char* kConfigFile = "config.json";
 /// What every program reads: older ones refuse what they do not know by its number (crun 1.8 all
 /// from 1.1 on), newer ones do not ask it which fields may be there.
 constexpr const char* kSpecVersion = "1.0.2";

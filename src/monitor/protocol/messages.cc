@@ -320,6 +320,7 @@ json fields_of(const wire::Create& v) {
               {"bundle", c.bundle},         {"open_stdin", c.open_stdin},
               {"stdin_once", c.stdin_once}, {"log_directory", c.log_directory},
               {"log_path", c.log_path},     {"deadline_ms", c.deadline_ms}};
+  if (!c.joins.empty()) out["joins"] = c.joins;
   if (c.root) out["root"] = to_json(*c.root);
   for (const auto& [name, tree] : c.trees) out["trees"][name] = to_json(tree);
   return out;
@@ -333,6 +334,7 @@ void read(Fields& fields, wire::Create& v) {
   fields.get("log_directory", c.log_directory);
   fields.get("log_path", c.log_path);
   fields.get("deadline_ms", c.deadline_ms);
+  fields.get("joins", c.joins);
   if (const json* root = fields.find("root"); root != nullptr)
     get(fields, *root, "create.root", c.root.emplace());
   const json* trees = fields.find("trees");

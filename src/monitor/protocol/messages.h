@@ -64,6 +64,9 @@ struct CreateRequest {
   std::string spec_json;
   std::optional<sys::OverlayMount> root;
   std::map<std::string, sys::OverlayMount> trees;  // see runtime::CreateRequest
+  /// The container whose PID namespace the spec names by a path through its pid; "" for none.
+  /// kFailedPrecondition unless it lives until the new one is made: that path is its own till then.
+  std::string joins;
   bool open_stdin = false;
   bool stdin_once = false;
   std::string log_directory;  // both empty: output is kept for attach only

@@ -34,6 +34,8 @@ inline constexpr std::string_view kContainerFolder = "containers";
 inline constexpr std::string_view kRecordSuffix = ".json";
 inline constexpr std::string_view kSpecSuffix = ".spec";
 inline constexpr std::string_view kCallSuffix = ".run";
+/// In the container's bundle, where a runtime program reads its specification.
+inline constexpr std::string_view kConfigFile = "config.json";
 /// Below the namespaces' folder, whose mount is private: where a container's root is mounted for a
 /// runtime program, in a mount namespace of the worker that calls it.
 inline constexpr std::string_view kRootFolder = "rootfs";
