@@ -26,7 +26,7 @@ std::shared_ptr<registry::Registry> Store::make_registry(CredentialTable credent
 Result<std::function<void()>> Store::prepare(StoreChange change) {
   if (::access(change.unpack_program.c_str(), X_OK) != 0)
     return Error::from_errno(errno, cat("unpack_program: ", quote(change.unpack_program, 1024)));
-  FLUYT_TRY(layers_->probe(change.layer_form));
+  const LayerForm form = FLUYT_TRY(layers_->choose(change.layer_form));
   // Another registry client with every change, so that no token outlives the credentials that it
   // was given for.
   auto next = std::make_shared<const Settings>(Settings{
@@ -36,7 +36,7 @@ Result<std::function<void()>> Store::prepare(StoreChange change) {
       .max_fetches = change.max_fetches,
       .registry =
           make_registry(std::move(change.credentials), change.certs_dir, change.auth_file)});
-  return std::function<void()>([this, next, form = change.layer_form, driver = change.root_driver,
+  return std::function<void()>([this, next, form, driver = change.root_driver,
                                 unpack = std::move(change.unpack_program),
                                 pinned = std::move(change.pinned)] {
     *settings_.lock() = next;

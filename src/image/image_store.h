@@ -93,8 +93,8 @@ struct StoreOptions {
   std::string unpack_program;   // absolute path of fluyt-unpack
   size_t parallel_fetches = 3;  // layers of one pull at a time
   size_t max_fetches = 8;       // of all pulls together; each has one whatever the others do
-  LayerForm layer_form = LayerForm::kDirectory;   // of new layers
-  RootDriver root_driver = RootDriver::kOverlay;  // of new roots
+  std::optional<LayerForm> layer_form = LayerForm::kDirectory;  // see LayerStore::Options
+  RootDriver root_driver = RootDriver::kOverlay;                // of new roots
   registry::HttpTimeouts timeouts;
   registry::RetryPolicy retry;
   KeepBlobs keep_blobs = KeepBlobs::kPushable;

@@ -104,7 +104,7 @@ struct StoreChange {
   std::string auth_file;
   policy::VerifyOptions verify;
   KeepBlobs keep_blobs = KeepBlobs::kPushable;
-  LayerForm layer_form = LayerForm::kDirectory;
+  std::optional<LayerForm> layer_form = LayerForm::kDirectory;
   RootDriver root_driver = RootDriver::kOverlay;
   std::string unpack_program;
   size_t parallel_fetches = 3;

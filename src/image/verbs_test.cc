@@ -216,6 +216,18 @@ TEST_F(VerbsTest, AnImageOfImagesIsSentWithoutItsBlobs) {
   }
 }
 
+TEST_F(VerbsTest, WithoutAChosenFormLayersAreWhatTheKernelMounts) {
+  options_.layer_form = LayerForm::kErofs;
+  const bool mounts_images = try_reopen().ok();
+  options_.layer_form = std::nullopt;
+  ASSERT_TRUE(try_reopen().ok());
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "v1");
+  ASSERT_TRUE(pull("a/b:v1").ok());
+  const std::string layer = cat("layers/", sha256_of(maker.layers()[1]).substr(7));
+  EXPECT_EQ(sys::exists(path(layer + "/layer.erofs")), mounts_images);
+}
+
 TEST_F(VerbsTest, ADamagedImageIsNotSent) {
   options_.layer_form = LayerForm::kErofs;
   if (const auto opened = try_reopen(); !opened.ok()) GTEST_SKIP() << opened.error().message();

@@ -39,10 +39,12 @@ Result<LayerInfo> read_record(sys::FdRef root, const std::string& folder) {
   return parse_layer_info(FLUYT_TRY(sys::read_file(root, folder + "/layer.json", kMaxRecordBytes)));
 }
 
-Result<> probe_form(LayerForm form, const std::string& root) {
-  if (form == LayerForm::kDirectory) return {};
-  FLUYT_TRY_CONTEXT(erofs::probe(root + "/staging"), "layers as EROFS images");
-  return {};
+Result<LayerForm> choose_form(std::optional<LayerForm> form, const std::string& root) {
+  const std::string staging = root + "/staging";
+  if (form == LayerForm::kErofs) FLUYT_TRY_CONTEXT(erofs::probe(staging), "layers as EROFS images");
+  if (form) return *form;
+  const bool both = erofs::probe(staging).ok() && erofs::probe_ids(staging).ok();
+  return both ? LayerForm::kErofs : LayerForm::kDirectory;
 }
 
 }  // namespace
@@ -74,7 +76,9 @@ Result<oci::Digest> LayerArchive::pass_on(std::string_view algorithm, const Byte
   return hasher.finish();
 }
 
-Result<> LayerStore::probe(LayerForm form) const { return probe_form(form, options_.root); }
+Result<LayerForm> LayerStore::choose(std::optional<LayerForm> form) const {
+  return choose_form(form, options_.root);
+}
 
 Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   FLUYT_TRY(sys::make_dirs(options.root, 0700));
@@ -84,12 +88,12 @@ Result<std::unique_ptr<LayerStore>> LayerStore::open(Options options) {
   }
   FLUYT_TRY(sweep(root, "staging", options.logger));
   FLUYT_TRY(sweep(root, "trash", options.logger));
-  FLUYT_TRY(probe_form(options.form, options.root));
+  const LayerForm form = FLUYT_TRY(choose_form(options.form, options.root));
   sys::Fd sync_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   sys::Fd ahead_handle = FLUYT_TRY(sys::open(root, "layers", O_RDONLY | O_DIRECTORY));
   auto trash = std::make_unique<Reaper>(FLUYT_TRY(sys::open(root, "trash", O_RDONLY | O_DIRECTORY)),
                                         "trash", options.logger);
-  return std::unique_ptr<LayerStore>(new LayerStore(std::move(options), std::move(root),
+  return std::unique_ptr<LayerStore>(new LayerStore(std::move(options), form, std::move(root),
                                                     std::move(sync_handle), std::move(ahead_handle),
                                                     std::move(trash)));
 }

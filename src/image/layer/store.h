@@ -63,8 +63,9 @@ class LayerStore {
     /// Kept free on the disk: what is written side by side may take what is free less this.
     uint64_t reserve_bytes = 64UL << 20U;
     /// Of new layers; those that are there stay as they are. Where the kernel cannot mount images
-    /// open() fails with what it said.
-    LayerForm form = LayerForm::kDirectory;
+    /// open() fails with what it said. None: images where the kernel mounts them, and can map their
+    /// ids for a user namespace, else trees.
+    std::optional<LayerForm> form = LayerForm::kDirectory;
     /// Of calls that the making of layers gives way to; may be none.
     std::shared_ptr<sys::Precedence> precedence;
     /// Told of trees that cannot be removed; may be none, and outlives the store.
@@ -128,14 +129,15 @@ class LayerStore {
   void forget_errors() const;
 
   const Options& options() const { return options_; }
-  /// Of new layers: options().form, until another is set. What is being written keeps its own.
+  /// Of new layers: as options().form says, until another is set. What is being written keeps its
+  /// own.
   LayerForm form() const { return form_; }
   void set_form(LayerForm form) { form_ = form; }
   /// The same of options().unpack_program.
   std::string unpack_program() const { return *unpack_program_.lock(); }
   void set_unpack_program(std::string path) { *unpack_program_.lock() = std::move(path); }
-  /// Whether layers of this form can be had here: an error is what the kernel said.
-  Result<> probe(LayerForm form) const;
+  /// The form that is meant by Options::form. An error is what the kernel said to one asked for.
+  Result<LayerForm> choose(std::optional<LayerForm> form) const;
   /// Where the disk has less than a tenth of its blocks or inodes left, or `missing_bytes` are more
   /// than a layer may take: waits, not for ever and not once `stop` is set, for the removal of what
   /// failed layers left behind.
@@ -145,10 +147,10 @@ class LayerStore {
 
  private:
   friend class LayerWriter;
-  LayerStore(Options options, sys::Fd root, sys::Fd sync_handle, sys::Fd ahead_handle,
-             std::unique_ptr<Reaper> trash)
+  LayerStore(Options options, LayerForm form, sys::Fd root, sys::Fd sync_handle,
+             sys::Fd ahead_handle, std::unique_ptr<Reaper> trash)
       : options_(std::move(options)),
-        form_(options_.form),
+        form_(form),
         unpack_program_(options_.unpack_program),
         root_(std::move(root)),
         sync_handle_(std::move(sync_handle)),

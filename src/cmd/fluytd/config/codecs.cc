@@ -256,9 +256,16 @@ Codec<image::KeepBlobs> keep_blobs() {
                                   [](const image::KeepBlobs& keep) { return keep_name(keep); });
 }
 
-Codec<image::LayerForm> layer_form() {
-  return one_of<image::LayerForm>(
-      image::parse_layer_form, [](const image::LayerForm& form) { return image::form_name(form); });
+Codec<std::optional<image::LayerForm>> layer_form() {
+  using Form = std::optional<image::LayerForm>;
+  return one_of<Form>(
+      [](std::string_view name) -> Result<Form> {
+        if (name == "auto") return Form();
+        if (auto form = image::parse_layer_form(name); form.ok()) return Form(*form);
+        return Error(Code::kInvalidArgument,
+                     cat(quote(name), ": expected \"auto\", \"directory\" or \"erofs\""));
+      },
+      [](const Form& form) { return form ? image::form_name(*form) : std::string_view("auto"); });
 }
 
 Codec<engine::CgroupDriver> cgroup_driver() {

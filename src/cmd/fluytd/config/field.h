@@ -59,7 +59,7 @@ Codec<LogLevel> log_level();
 Codec<LogFormat> log_format();
 Codec<LogTarget> log_target();
 Codec<image::KeepBlobs> keep_blobs();
-Codec<image::LayerForm> layer_form();
+Codec<std::optional<image::LayerForm>> layer_form();
 Codec<image::RootDriver> root_driver();
 Codec<engine::CgroupDriver> cgroup_driver();
 

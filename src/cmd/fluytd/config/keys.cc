@@ -114,7 +114,9 @@ std::vector<Key> image_keys() {
               "`fluyt pull`) or \"always\".",
        .field = field(FLUYT_AT(keep_blobs), keep_blobs())},
       {.name = "image.layer_form",
-       .doc = "How new layers are kept: \"directory\" trees, or \"erofs\" images (Linux 6.12).",
+       .doc = "How new layers are kept: \"directory\" trees, \"erofs\" images (Linux 6.12), which\n"
+              "are written and removed several times faster, or \"auto\": images where the kernel\n"
+              "mounts them.",
        .field = field(FLUYT_AT(layer_form), layer_form())},
       {.name = "image.root_driver",
        .doc =

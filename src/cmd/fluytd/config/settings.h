@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct Settings {
   size_t parallel_fetches = 3;
   size_t max_fetches = 8;
   image::KeepBlobs keep_blobs = image::KeepBlobs::kPushable;
-  image::LayerForm layer_form = image::LayerForm::kDirectory;
+  std::optional<image::LayerForm> layer_form = image::LayerForm::kDirectory;  // none: "auto"
   image::RootDriver root_driver = image::RootDriver::kOverlay;
   /// For registries, where a caller brings none: by where they are for (CredentialTable's keys).
   std::map<std::string, image::Credentials> credentials;
