@@ -69,6 +69,13 @@ def in_private_tree():
     os.makedirs(TREE + "/run/bench", exist_ok=True)
 
 
+def in_tree(*command):
+    """The words to run `command` with the private tree as the root of a mount namespace of its own. Under a mere chroot runc
+    leaves the old root mounted below a container's, and whoever joins that container is in the host's tree."""
+    enter = 'mount --rbind "$0" "$0" && cd "$0" && mkdir -p old && pivot_root . old && umount -l old && exec chroot . "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", enter, TREE, *command]
+
+
 CONTAINERD = """version = 3
 root = "{own}/root"
 state = "{own}/state"

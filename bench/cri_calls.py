@@ -51,8 +51,7 @@ def start_containerd(pause, registry):
     with open(PLACE + "/containerd.toml", "w", encoding="utf-8") as file:
         file.write(common.containerd_config("/run/bench/containerd", "/run/bench", "/run/bench/containerd/containerd.sock", pause))
     with open(PLACE + "/containerd.log", "wb") as log:
-        process = subprocess.Popen(["chroot", common.TREE, "containerd", "-c", "/run/bench/containerd.toml"],
-                                   stdout=log, stderr=log)
+        process = subprocess.Popen(common.in_tree("containerd", "-c", "/run/bench/containerd.toml"), stdout=log, stderr=log)
     return process, own + "/containerd.sock"
 
 

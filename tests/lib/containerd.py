@@ -43,8 +43,8 @@ class Containerd:
 
     def start(self, wait=True):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(["chroot", common.TREE, "containerd", "-c", self.folder + "/config.toml"],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(common.in_tree("containerd", "-c", self.folder + "/config.toml"), stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log)
         if wait:
             harness.wait_for(lambda: self.crictl("version", check=False).returncode == 0, "containerd to answer", 30)
 

@@ -80,12 +80,16 @@ def test_stop_signal(cri, busybox, pod, number, name):
 
 def hugepage_limit(cri, container, size):
     answer = cri.runtime.ContainerStatus(c.pb.ContainerStatusRequest(container_id=container, verbose=True), timeout=10)
-    cgroups = json.loads(answer.info["info"])["cgroups"]
-    for controller, name in (("hugetlb", f"hugetlb.{size}.limit_in_bytes"), ("unified", f"hugetlb.{size}.max")):
-        path = os.path.join(cgroups.get(controller, "/nowhere"), name)
-        if os.path.exists(path):
-            with open(path, encoding="ascii") as file:
-                return file.read().strip()
+    with open(f"/proc/{json.loads(answer.info['info'])['pid']}/cgroup", encoding="ascii") as file:
+        places = [line.strip().split(":", 2)[1:] for line in file]
+    for controllers, place in places:
+        if controllers not in ("", "hugetlb"):
+            continue
+        for top, name in (("hugetlb", "limit_in_bytes"), ("unified", "max"), (".", "max")):
+            path = f"/sys/fs/cgroup/{top}/{place}/hugetlb.{size}.{name}"
+            if os.path.exists(path):
+                with open(path, encoding="ascii") as file:
+                    return file.read().strip()
     return None
 
 
@@ -174,6 +178,8 @@ def test_the_file_systems_of_images_and_containers(cri, busybox, pod):
 
     def written():
         answer = cri.images.ImageFsInfo(c.pb.ImageFsInfoRequest(), timeout=10)
+        if not answer.image_filesystems or not answer.container_filesystems:
+            return False
         [images], [containers] = answer.image_filesystems, answer.container_filesystems
         for told in (images, containers):
             assert os.path.isdir(told.fs_id.mountpoint)
