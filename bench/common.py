@@ -109,20 +109,17 @@ def fresh_disk(folder, image):
     """An empty ext4 at `folder`, in the loop file `image`, made new and with a journal as nodes have it. To delete and create again
     and again on one without a journal would measure ext4: it looks at every inode freed in the last minutes for each new one."""
     os.makedirs(folder, exist_ok=True)
-    with open(image, "wb") as file:
-        file.truncate(DISK_BYTES)
-    sh("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
-    loop = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", image], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout.strip()
-    try:
+    with contextlib.ExitStack() as ends:
+        with open(image, "wb") as file:
+            ends.callback(os.unlink, image)
+            file.truncate(DISK_BYTES)
+        sh("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+        loop = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", image], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout.strip()
+        ends.callback(sh, "losetup", "--detach", loop)
         sh("mount", loop, folder)
-        try:
-            yield folder
-        finally:
-            sh("umount", folder)
-    finally:
-        sh("losetup", "--detach", loop)
-        os.unlink(image)
+        ends.callback(sh, "umount", folder)
+        yield folder
 
 
 def median(values):

@@ -31,15 +31,17 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def on_tmpfs(folder):
+def on_tmpfs(folder, ends):
     """What ends with the boot lies in /run on a node, for both."""
     os.makedirs(folder, exist_ok=True)
     common.sh("mount", "-t", "tmpfs", "-o", "mode=711", "none", folder)
+    ends.callback(common.sh, "umount", "-l", folder)
 
 
-def start_containerd(pause, registry):
+def start_containerd(pause, registry, ends):
+    """Its socket; `ends` ends it."""
     own = PLACE + "/containerd"
-    on_tmpfs(own + "/state")
+    on_tmpfs(own + "/state", ends)
     os.makedirs(PLACE + "/net.d", exist_ok=True)
     network = json.loads(json.dumps(harness.BRIDGE).replace("fluyttest0", BRIDGES["containerd"]).replace("10.187", "10.188"))
     network["plugins"][0]["ipam"]["dataDir"] = "/run/bench/leases"
@@ -52,7 +54,8 @@ def start_containerd(pause, registry):
         file.write(common.containerd_config("/run/bench/containerd", "/run/bench", "/run/bench/containerd/containerd.sock", pause))
     with open(PLACE + "/containerd.log", "wb") as log:
         process = subprocess.Popen(common.in_tree("containerd", "-c", "/run/bench/containerd.toml"), stdout=log, stderr=log)
-    return process, own + "/containerd.sock"
+    ends.callback(harness.stop_process, process)
+    return own + "/containerd.sock"
 
 
 class Held:
@@ -103,39 +106,48 @@ class Held:
 
 
 class Bench:
+    """A context, which ends what was started however far that came."""
+
     def __init__(self, versions):
         import cri
         self.c, self.versions = cri, versions
-        self.engine = self.containerd = None
-        self.disks = contextlib.ExitStack()
-        work = PLACE + "/work"
-        os.makedirs(work, exist_ok=True)
-        self.registry = harness.Registry(work + "/registry")
-        try:
-            self.start(work)
-        except BaseException:
-            self.close()
-            raise
+        self.ends = contextlib.ExitStack()
 
-    def start(self, work):
+    def __enter__(self):
+        with contextlib.ExitStack() as ends:
+            self.start(PLACE + "/work", ends)
+            self.ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self.ends.close()
+
+    def start(self, work, ends):
         import critest_images
-        address = self.registry.address
+        os.makedirs(work, exist_ok=True)
+        registry = harness.Registry(work + "/registry")
+        ends.callback(registry.stop)
+        address = registry.address
         images.push(harness.busybox_image(), address, "bench/busybox", "latest")
         pause = images.static_program(critest_images.PAUSE, work, "pause")
         images.push(images.Image([images.layer([images.Entry("pause", data=pause, mode=0o755)])],
                                  {"Entrypoint": ["/pause"]}), address, "bench/pause", "latest")
         images.push(large_image(), address, "bench/large", "latest")
         self.engine = harness.Engine()
-        self.fresh_disk(self.engine.root, "fluyt")
-        self.fresh_disk(PLACE + "/containerd", "containerd")
-        on_tmpfs(self.engine.state)
+        ends.callback(self.engine.close)
+        for folder, name in ((self.engine.root, "fluyt"), (PLACE + "/containerd", "containerd")):
+            ends.enter_context(common.fresh_disk(folder, os.path.join(common.ROOT, "build", "bench", name + ".disk")))
+        on_tmpfs(self.engine.state, ends)
+        ends.callback(self.stop_engine)
         self.engine.start()
         self.idle_kb = resident_kb(self.engine.process.pid)
-        self.containerd, socket = start_containerd(address + "/bench/pause:latest", address)
+        socket = start_containerd(address + "/bench/pause:latest", address, ends)
         harness.wait_for(lambda: os.path.exists(socket), "containerd's socket")
         time.sleep(2)
         self.clients = {"fluyt": self.c.Client(self.engine.socket, self.engine.folder + "/logs"),
                         "containerd": self.c.Client(socket, common.TREE + "/run/bench/logs")}
+        for client in self.clients.values():
+            ends.callback(client.close)
         # containerd sees the tree as its root.
         peer = self.clients["containerd"]
         plain = peer.sandbox_config
@@ -150,24 +162,10 @@ class Bench:
             client.pull(self.busybox)
             client.pull(address + "/bench/pause:latest")
 
-    def fresh_disk(self, folder, engine):
-        self.disks.enter_context(common.fresh_disk(folder, os.path.join(common.ROOT, "build", "bench", engine + ".disk")))
-
-    def close(self):
-        for client in getattr(self, "clients", {}).values():
-            client.close()
-        if self.containerd is not None:
-            harness.stop_process(self.containerd)
-        subprocess.run(["umount", "-l", PLACE + "/containerd/state"], stderr=subprocess.DEVNULL, check=False)
-        if self.engine is not None:
-            with contextlib.suppress(Exception):
-                self.engine.remove_all()
-            self.engine.stop()
-            subprocess.run(["umount", "-l", self.engine.state], stderr=subprocess.DEVNULL, check=False)
-        self.disks.close()
-        if self.engine is not None:
-            self.engine.close()
-        self.registry.stop()
+    def stop_engine(self):
+        with contextlib.suppress(Exception):
+            self.engine.remove_all()
+        self.engine.stop()
 
     def stop_sandbox(self, client, sandbox):
         client.runtime.StopPodSandbox(self.c.pb.StopPodSandboxRequest(pod_sandbox_id=sandbox), timeout=120)
@@ -333,9 +331,6 @@ def pss_kb(pid):
 def bench(versions):
     # FLUYT_BENCH_PARTS: some of these words, for one part alone.
     parts = os.environ.get("FLUYT_BENCH_PARTS", "verbs burst under_pull density").split()
-    run = Bench(versions)
-    try:
+    with Bench(versions) as run:
         for part in parts:
             getattr(run, part)()
-    finally:
-        run.close()

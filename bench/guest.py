@@ -71,15 +71,15 @@ class Runtime:
         except subprocess.TimeoutExpired:
             return False
         finally:
-            subprocess.run([*self.words, "delete", "--force", "bench"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.delete()
         return done.returncode == 0
 
     def idle_mb(self):
         """Pss of everything that an idle container has, its caller not counted in."""
         before = {int(name) for name in os.listdir("/proc") if name.isdigit()}
-        subprocess.run(self.run("/bin/busybox", "sleep", "300", options=["--detach"]), check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=LIMIT_S)
         try:
+            subprocess.run(self.run("/bin/busybox", "sleep", "300", options=["--detach"]), check=True, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=LIMIT_S)
             time.sleep(2)
             pid = json.loads(subprocess.run([*self.words, "state", "bench"], check=True, stdout=subprocess.PIPE).stdout)["pid"]
             # runsc's gofer is the sandbox's sibling: what was not there before and runs the same program.
@@ -93,7 +93,11 @@ class Runtime:
                     pass
             return sum(pss_kb(member) for member in family) / 1024
         finally:
-            subprocess.run([*self.words, "delete", "--force", "bench"], check=False, stdout=subprocess.DEVNULL)
+            self.delete()
+
+    def delete(self):
+        """What a run left that did not come to its end."""
+        subprocess.run([*self.words, "delete", "--force", "bench"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def copy_program(path, root):
@@ -142,13 +146,12 @@ def find_runsc(folder):
 @contextlib.contextmanager
 def busy():
     """Processes beside that never sleep."""
-    spinning = [subprocess.Popen([os.path.join(common.BIN, "guest_ops"), "spin"]) for _ in range(BUSY)]
-    try:
+    with contextlib.ExitStack() as ends:
+        for _ in range(BUSY):
+            process = subprocess.Popen([os.path.join(common.BIN, "guest_ops"), "spin"])
+            ends.callback(process.wait)
+            ends.callback(process.kill)
         yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
 
 
 SCENES = (("as it is", contextlib.nullcontext), (f"{BUSY} busy processes beside", busy))
@@ -252,10 +255,13 @@ def starts(runtimes):
 
 def bench():
     common.peers_tree()
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as ends:
+        folder = ends.enter_context(tempfile.TemporaryDirectory())
         write_bundle(folder)
         runtimes = [Runtime(name, folder, os.path.join(common.BIN, name)) for name in ("runf", "rung")]
         runsc, whole = find_runsc(folder)
+        for runtime in [*runtimes, runsc] if runsc else runtimes:
+            ends.callback(runtime.delete)
         operations([*runtimes, runsc] if whole else runtimes)
         if runsc and not whole:
             print("\nredis waits as well: it is not run under runsc")

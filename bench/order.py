@@ -9,6 +9,7 @@ Names in the file that the program no longer has are passed over, and code that 
 """
 
 import bisect
+import contextlib
 import os
 import re
 import shutil
@@ -42,13 +43,13 @@ def executed():
     """{address, in steps of 8 bytes: {the command's number: by whom}}."""
     common.in_private_tree()
     os.makedirs(common.TREE + runtime.PLACE, exist_ok=True)
-    runtime.make_bundles()
     shutil.copy(common.BIN + "/bench_steps", common.TREE + runtime.PLACE + "/steps")
-    parents = runtime.make_parent_cgroups()
     runf = runtime.Runtime("runf", runtime.PLACE + "/runf")
     program = [runf.program, "--root", f"{runtime.PLACE}/state/runf"]
     found = {}
-    try:
+    with contextlib.ExitStack() as ends:
+        runtime.make_bundles(ends)
+        runtime.make_parent_cgroups(ends)
         for number, words in enumerate((runf.run("true", "one"), runf.run("seccomp", "two"), runf.run("small", "three"),
                       [*program, "create", "-b", runtime.PLACE + "/hold", "four"], [*program, "start", "four"], [*program, "state", "four"],
                       runf.exec("four", "/bin/true"), [*program, "kill", "four", "KILL"], runf.delete("four"))):
@@ -59,10 +60,6 @@ def executed():
                 for line in file:
                     where, by = line.split()
                     found.setdefault(int(where, 16), {})[number] = int(by)
-    finally:
-        for parent in parents:
-            os.rmdir(parent)
-        common.sh("umount", f"{common.TREE}{runtime.PLACE}/state")
     return found
 
 

@@ -37,7 +37,10 @@ class Meter:
 
     def __init__(self):
         self.folder = next(top for top in harness.cgroup_tops() if top.endswith("cpuacct")) + CGROUP
+
+    def __enter__(self):
         os.makedirs(self.folder, exist_ok=True)
+        return self
 
     def join(self):
         with open(self.folder + "/cgroup.procs", "w", encoding="ascii") as file:
@@ -57,13 +60,13 @@ class Meter:
                 total += next((int(line.split()[1]) for line in file if line.startswith("Pss:")), 0)
         return total
 
-    def close(self):
+    def __exit__(self, *error):
         harness.wait_for(lambda: not open(self.folder + "/cgroup.procs", encoding="ascii").read(), "the engine's processes to end")
         os.rmdir(self.folder)
 
 
 class Peak(threading.Thread):
-    """The most memory that an engine had, looked at every 20 ms; used in a run that is not timed."""
+    """The most memory that an engine had while it is a context, looked at every 20 ms; used in a run that is not timed."""
 
     def __init__(self, meter):
         super().__init__(daemon=True)
@@ -73,22 +76,43 @@ class Peak(threading.Thread):
         while not self.ended.wait(0.02):
             self.most = max(self.most, self.meter.pss_kb())
 
-    def above_idle_mb(self):
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *error):
         self.ended.set()
         self.join()
+
+    def above_idle_mb(self):
         return (self.most - self.idle) / 1024
 
 
 class CriEngine:
-    """What fluytd and containerd have in common: a daemon and a PullImage."""
+    """What fluytd and containerd have in common: a daemon and a PullImage. A context, which ends what was started however far that came."""
 
     def __init__(self, command, socket):
-        self.meter = Meter()
-        self.log = open(PLACE + "/log", "ab")
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=self.meter.join)
-        harness.wait_for(lambda: os.path.exists(socket), "the engine's socket")
+        self.command, self.socket = command, socket
+        self.ends = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as ends:
+            self.start(ends)
+            self.ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self.ends.close()
+
+    def start(self, ends):
         import cri
-        self.client = cri.Client(socket, PLACE + "/logs")
+        ends.callback(shutil.rmtree, PLACE + "/state", ignore_errors=True)
+        log = ends.enter_context(open(PLACE + "/log", "ab"))
+        self.meter = ends.enter_context(Meter())
+        process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=self.meter.join)
+        ends.callback(harness.stop_process, process)
+        harness.wait_for(lambda: os.path.exists(self.socket), "the engine's socket")
+        self.client = ends.enter_context(contextlib.closing(cri.Client(self.socket, PLACE + "/logs")))
         harness.wait_for(self.answers, "the engine to answer")
         self.client.images.ListImages(cri.pb.ListImagesRequest())
         time.sleep(0.5)
@@ -103,12 +127,6 @@ class CriEngine:
     def pull(self, image):
         self.client.pull(image)
 
-    def close(self):
-        self.client.close()
-        harness.stop_process(self.process)
-        self.meter.close()
-        self.log.close()
-
 
 class Fluyt(CriEngine):
     name = "fluyt"
@@ -121,10 +139,6 @@ class Fluyt(CriEngine):
             file.write(f'[image]\nlayer_form = "{self.form}"\n')
         super().__init__([common.BIN + "/fluytd", "--root", disk + "/root", "--state", PLACE + "/state", "--listen", "unix:" + socket,
                           "--certs-dir", PLACE + "/certs.d", "--cni-conf-dir", PLACE + "/net.d", "--config", PLACE + "/fluytd.toml"], socket)
-
-    def close(self):
-        super().close()
-        shutil.rmtree(PLACE + "/state", ignore_errors=True)
 
 
 class FluytErofs(Fluyt):
@@ -142,10 +156,6 @@ class Containerd(CriEngine):
             file.write(CONTAINERD)
         super().__init__(["chroot", common.TREE, "containerd", "-c", "/run/bench/pull/containerd.toml"], PLACE + "/containerd.sock")
 
-    def close(self):
-        super().close()
-        shutil.rmtree(PLACE + "/state", ignore_errors=True)
-
 
 class Podman:
     """No daemon: each pull is a program, and its idle memory is nothing."""
@@ -155,35 +165,35 @@ class Podman:
     def __init__(self, disk):
         self.meter = Meter()
 
+    def __enter__(self):
+        self.meter.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.meter.__exit__(*error)
+
     def pull(self, image):
         place = "/run/bench/pull"
         subprocess.run(["chroot", common.TREE, "podman", "--root", place + "/disk/root", "--runroot", place + "/runroot", "--storage-driver",
                         "overlay", "--cgroup-manager", "cgroupfs", "pull", "-q", "--tls-verify=false", image], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=self.meter.join)
 
-    def close(self):
-        self.meter.close()
-
 
 def pull_once(engine_type, image, want_memory=False):
-    with common.fresh_disk(PLACE + "/disk", DISK) as disk:
+    with contextlib.ExitStack() as ends:
+        disk = ends.enter_context(common.fresh_disk(PLACE + "/disk", DISK))
         handle = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
-        engine = engine_type(disk)
-        try:
-            peak = Peak(engine.meter) if want_memory else None
-            if peak:
-                peak.start()
+        ends.callback(os.close, handle)
+        engine = ends.enter_context(engine_type(disk))
+        with Peak(engine.meter) if want_memory else contextlib.nullcontext() as peak:
             cpu, began = engine.meter.cpu_ns(), time.perf_counter_ns()
             engine.pull(image)
             usable = time.perf_counter_ns() - began
-            memory = peak.above_idle_mb() if peak else None
-            used = engine.meter.cpu_ns() - cpu
-            began = time.perf_counter_ns()
-            syncfs(handle)
-            return {"usable": usable, "durable": usable + time.perf_counter_ns() - began, "cpu": used, "memory": memory}
-        finally:
-            os.close(handle)
-            engine.close()
+        used = engine.meter.cpu_ns() - cpu
+        began = time.perf_counter_ns()
+        syncfs(handle)
+        return {"usable": usable, "durable": usable + time.perf_counter_ns() - began, "cpu": used,
+                "memory": peak.above_idle_mb() if peak else None}
 
 
 def syncfs(handle):
@@ -195,10 +205,12 @@ def syncfs(handle):
 def bench(versions):
     parts = images_of_usr.layers()
     os.makedirs(PLACE, exist_ok=True)
-    registry = harness.Registry(PLACE + "/registry")
     chosen_engines = os.environ.get("FLUYT_BENCH_ENGINES", "fluyt,fluyt-erofs,containerd,podman").split(",")
     engines = [engine for engine in (Fluyt, FluytErofs, Containerd, Podman) if engine.name in chosen_engines]
-    try:
+    with contextlib.ExitStack() as ends:
+        ends.callback(shutil.rmtree, PLACE, ignore_errors=True)
+        registry = harness.Registry(PLACE + "/registry")
+        ends.callback(registry.stop)
         os.makedirs(f"{PLACE}/certs.d/{registry.address}", exist_ok=True)
         with open(f"{PLACE}/certs.d/{registry.address}/hosts.toml", "w", encoding="utf-8") as file:
             file.write(f'server = "http://{registry.address}"\n')
@@ -217,9 +229,6 @@ def bench(versions):
                 for engine in engines if turn % 2 == 0 else engines[::-1]:
                     runs[engine].append(pull_once(engine, image))
             report(f"pull of {title}: {packed:.0f} MB packed, {plain:.0f} MB in tars; median of {RUNS}", engines, runs, memory, versions)
-    finally:
-        registry.stop()
-        shutil.rmtree(PLACE, ignore_errors=True)
 
 
 def report(title, engines, runs, memory, versions):

@@ -4,6 +4,7 @@ All of them make the same container, from the specification that runc itself wri
 their state in memory. What the program inside sees is compared first: figures of unequal containers are not printed.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -61,12 +62,14 @@ def view_of(text):
             "new namespaces": {link.split(":")[0] for link in spaces.split() if link not in ours}}
 
 
-def make_bundles():
+def make_bundles(ends):
+    """The bundles, and where the runtimes' state is; `ends` takes that away."""
     place = common.TREE + PLACE
     for name in ("runf", "bench_floor", "bench_turns"):
         shutil.copy(f"{common.BIN}/{name}", place + "/" + name.removeprefix("bench_"))
     os.makedirs(place + "/state", exist_ok=True)
     common.sh("mount", "-t", "tmpfs", "tmpfs", place + "/state")
+    ends.callback(common.sh, "umount", place + "/state")
     common.sh("chroot", common.TREE, "sh", "-c", f"cd {PLACE} && rm -f config.json && runc spec")
     with open(place + "/config.json", encoding="utf-8") as file:
         config = json.load(file)
@@ -98,20 +101,18 @@ def large_profile():
             "syscalls": [{"names": [name for name in names if name not in denied][:440], "action": "SCMP_ACT_ALLOW"}]}
 
 
-def make_parent_cgroups():
-    """A folder in each hierarchy, so that no runtime has to fill the cpuset of its parent."""
-    made = []
+def make_parent_cgroups(ends):
+    """A folder in each hierarchy, so that no runtime has to fill the cpuset of its parent; `ends` removes them."""
     for name in os.listdir("/sys/fs/cgroup"):
         top = "/sys/fs/cgroup/" + name
         if not os.path.ismount(top) or name == "unified":
             continue
         os.makedirs(top + "/bench", exist_ok=True)
-        made.append(top + "/bench")
+        ends.callback(os.rmdir, top + "/bench")
         for file in ("cpuset.cpus", "cpuset.mems"):
             if os.path.exists(f"{top}/{file}"):
                 with open(f"{top}/{file}", encoding="ascii") as source, open(f"{top}/bench/{file}", "w", encoding="ascii") as target:
                     target.write(source.read())
-    return made
 
 
 def turns(commands, rounds=ROUNDS, warmup=5):
@@ -198,12 +199,12 @@ def bench_exec(floor, runtimes, versions):
 def bench(versions):
     common.in_private_tree()
     os.makedirs(common.TREE + PLACE, exist_ok=True)
-    make_bundles()
-    parents = make_parent_cgroups()
     floor = PLACE + "/floor"
     runc = "/usr/sbin/runc" if os.path.exists(common.TREE + "/usr/sbin/runc") else "/usr/bin/runc"
     runtimes = [Runtime("runf", PLACE + "/runf"), Runtime("crun", "/usr/bin/crun"), Runtime("runc", runc)]
-    try:
+    with contextlib.ExitStack() as ends:
+        make_bundles(ends)
+        make_parent_cgroups(ends)
         views = {"floor": [floor, "run", f"{PLACE}/view/rootfs", "view", "/bin/sh", "-c", VIEW]}
         check_views(views | {runtime.name: runtime.run("view", "view") for runtime in runtimes}, "run")
         commands = {"floor": [floor, "run", f"{PLACE}/true/rootfs", "true", "/bin/true"]}
@@ -215,7 +216,3 @@ def bench(versions):
         for runtime in runtimes:
             done = in_tree(*runtime.run("small", "small"))
             print(f"{runtime.name}, a memory limit of 512 KiB: " + ("starts" if done.returncode == 0 else done.stdout.strip()[:200]))
-    finally:
-        for parent in parents:
-            os.rmdir(parent)
-        common.sh("umount", f"{common.TREE}{PLACE}/state")

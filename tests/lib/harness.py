@@ -75,7 +75,11 @@ class Registry:
         self.log = folder + "/log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
-        wait_for(self._answers, "docker-registry to answer")
+        try:
+            wait_for(self._answers, "docker-registry to answer")
+        except BaseException:
+            self.stop()
+            raise
 
     def _answers(self):
         with contextlib.suppress(OSError), socket.create_connection(self.address.split(":"), 0.2):
