@@ -124,6 +124,18 @@ TEST_F(ArchiveTest, FollowsLinksBetweenMembersAsOldDockerWritesThem) {
   expect_whole(**archive);
 }
 
+TEST_F(ArchiveTest, TheLastOfANameIsTheOne) {
+  for (const bool is_link_last : {true, false}) {
+    std::vector<TarFile> files{{"config", maker_.config_json()}, {"c.json", "", "config"}};
+    files.insert(is_link_last ? files.end() - 1 : files.end(), {"c.json", "{}"});
+    files.push_back({"manifest.json", R"([{"Config":"c.json","Layers":[]}])"});
+    auto archive = open(write_tar(files));
+    ASSERT_TRUE(archive.ok()) << archive.error().message();
+    const auto manifest = oci::parse_manifest((*archive)->images()[0].bytes).value();
+    EXPECT_EQ(manifest.config.size, is_link_last ? std::ssize(maker_.config_json()) : 2);
+  }
+}
+
 TEST_F(ArchiveTest, NamesThatClimbOutReachNothing) {
   auto archive = open(write_tar({{"../../evil", "x"},
                                  {"/etc/evil", "x"},

@@ -67,6 +67,8 @@ class Unpacker final : public TarSink {
     const auto name = clean_name(entry.path);
     if (!name.has_value() || name->empty() || has_nul(entry)) return {};  // nothing asks for it
     if (entry.type == TarType::kSymlink || entry.type == TarType::kHardLink) {
+      table_.files.erase(*name);  // the last of a name is the one
+      table_.links.erase(*name);
       if (auto target = target_of(*name, entry)) table_.links[*name] = std::move(*target);
       return {};
     }
