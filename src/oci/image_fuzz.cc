@@ -22,6 +22,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       oci::choose_platform(*both->index, oci::Platform::host()).ignore("either answer is fine");
     }
   }
+  // A server's word for what it sends changes nothing but whether it is taken.
+  for (const auto type : {oci::media_type::kOciManifest, oci::media_type::kDockerManifest,
+                          oci::media_type::kOciIndex, oci::media_type::kDockerList}) {
+    const bool is_index =
+        type == oci::media_type::kOciIndex || type == oci::media_type::kDockerList;
+    const auto said = oci::parse_manifest_or_index(text, type);
+    if (said.ok() && (!both.ok() || said->index.has_value() != is_index ||
+                      both->index.has_value() != is_index)) {
+      abort();
+    }
+  }
   const auto config = oci::parse_image_config(text);
   if (config.ok()) {
     const std::string printed = oci::to_json(*config);

@@ -22,8 +22,12 @@ Result<std::unique_ptr<Archive>> Archive::open(const std::string& path, const Ta
   } else {
     return Error(Code::kInvalidArgument, cat(quote(path), ": expected a folder or a regular file"));
   }
+  return FLUYT_TRY_CONTEXT(read(std::move(members)), quote(path));
+}
+
+Result<std::unique_ptr<Archive>> Archive::read(std::unique_ptr<Members> members) {
   std::unique_ptr<Archive> out(new Archive(std::move(members)));
-  FLUYT_TRY_CONTEXT(out->load(), quote(path));
+  FLUYT_TRY(out->load());
   return out;
 }
 

@@ -31,6 +31,8 @@ struct ArchivedImage {
 class Archive {
  public:
   static Result<std::unique_ptr<Archive>> open(const std::string& path, const TarOptions& options);
+  /// The same of files that are at hand.
+  static Result<std::unique_ptr<Archive>> read(std::unique_ptr<Members> members);
 
   /// At least one. Some may be no image, or for other machines.
   const std::vector<ArchivedImage>& images() const { return images_; }

@@ -97,12 +97,16 @@ Result<MemberTable> unpack(const std::string& path, const std::string& scratch,
 
 }  // namespace
 
+Result<std::unique_ptr<Members>> members_in(sys::TempDir scratch, MemberTable table) {
+  sys::Fd folder = FLUYT_TRY(sys::open(scratch.path(), O_PATH | O_DIRECTORY));
+  return std::unique_ptr<Members>(
+      std::make_unique<Tar>(std::move(scratch), std::move(folder), std::move(table)));
+}
+
 Result<std::unique_ptr<Members>> open_tar(const std::string& path, const TarOptions& options) {
   sys::TempDir folder = FLUYT_TRY(sys::TempDir::create(options.scratch));
-  sys::Fd fd = FLUYT_TRY(sys::open(folder.path(), O_PATH | O_DIRECTORY));
   MemberTable table = FLUYT_TRY_CONTEXT(unpack(path, folder.path(), options), quote(path));
-  return std::unique_ptr<Members>(
-      std::make_unique<Tar>(std::move(folder), std::move(fd), std::move(table)));
+  return members_in(std::move(folder), std::move(table));
 }
 
 std::optional<std::string> clean_name(std::string_view name) {

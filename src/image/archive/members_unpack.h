@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
 #include "image/archive/members.h"
 #include "sys/fd.h"
+#include "sys/file.h"
 
 namespace fluyt::image::archive {
 
@@ -26,6 +28,9 @@ struct MemberTable {
 /// to its end, and writes its regular files to `scratch`, an empty folder, each under a number.
 /// Errors as open_tar().
 Result<MemberTable> unpack_members(sys::FdRef in, sys::FdRef scratch, uint64_t limit_bytes);
+
+/// What they are to others, with the folder that they lie in.
+Result<std::unique_ptr<Members>> members_in(sys::TempDir scratch, MemberTable table);
 
 /// How the worker tells its caller what came of it, in at most kMaxReportBytes.
 std::string to_report(const Result<MemberTable>& outcome);

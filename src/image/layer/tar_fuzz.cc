@@ -10,6 +10,7 @@
 
 #include "image/layer/name.h"
 #include "image/layer/tar.h"
+#include "image/layer/tar_mutator.h"
 
 namespace {
 
@@ -63,6 +64,11 @@ Outcome parse(std::string_view bytes, size_t piece) {
 }
 
 }  // namespace
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
+                                          unsigned seed) {
+  return image::mutate_tar(data, size, max_size, seed);
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
