@@ -10,59 +10,14 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "lib")]
 import tree  # noqa: E402  (found beside this file)
+from cgroups import hierarchies, make_cgroups, remove_cgroups  # noqa: E402
 
 ROOT = tree.ROOT
 LIMIT_S = 1500
-
-
-def hierarchies():
-    """Every cgroup mount: {mount point: the options that mount it again}."""
-    found = {}
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        for line in file:
-            before, after = line.split(" - ")
-            kind, _, options = after.split()[:3]
-            place = before.split()[4]
-            if kind == "cgroup2":
-                found[place] = None
-            elif kind == "cgroup":
-                found[place] = ",".join(word for word in options.split(",") if word not in ("rw", "ro"))
-    return found
-
-
-def make_cgroups(name):
-    """A cgroup of our own in every hierarchy, this process moved into it: the namespace's root."""
-    for place in hierarchies():
-        folder = os.path.join(place, name)
-        os.mkdir(folder)
-        for setting in ("cpuset.cpus", "cpuset.mems"):  # on v1 a new one has none and takes no process
-            if os.path.exists(f"{folder}/{setting}") and os.path.exists(f"{folder}/tasks"):
-                with open(f"{place}/{setting}", encoding="ascii") as source, open(f"{folder}/{setting}", "w",
-                                                                                 encoding="ascii") as target:
-                    target.write(source.read())
-        with open(folder + "/cgroup.procs", "w", encoding="ascii") as file:
-            file.write(str(os.getpid()))
-
-
-def remove_cgroups(name):
-    """Returns what did not go away."""
-    end = time.monotonic() + 10
-    while True:
-        left = []
-        for place in hierarchies():
-            for folder, _, _ in os.walk(os.path.join(place, name), topdown=False):
-                try:
-                    os.rmdir(folder)
-                except OSError as why:
-                    left.append(f"{folder}: {why.strerror}")
-        if not left or time.monotonic() > end:
-            return left
-        time.sleep(0.1)
 
 
 def mount(*words):
