@@ -4,6 +4,7 @@ import contextlib
 import glob
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import images  # noqa: E402  (found beside this file)
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("FLUYT_BIN", os.path.join(ROOT, "build", "release", "bin"))
 SANITIZED = "FLUYT_REPORTS" in os.environ  # `./dev sanitize walks`
+ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")  # of a pod or a container
 PATIENCE = float(os.environ.get("FLUYT_PATIENCE", "1"))  # how much longer than usual everything may take: slower programs
 
 
@@ -138,6 +140,7 @@ class Engine:
                 json.dump(config, file)
         self.configure(settings)
         self.process = None
+        self.ids = set()  # see ids_of
 
     def configure(self, settings):
         with open(self.folder + "/fluytd.toml", "w", encoding="utf-8") as file:
@@ -221,22 +224,44 @@ def settled_counts(engine, seconds=20):
         before = now
 
 
-def host_counts(engine):
-    """What must be the same before and after: kernel objects and files of ours."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        mounts = sum(1 for line in file)
-    cgroups = sum(1 for top in glob.glob("/sys/fs/cgroup/*") for _, dirs, _ in os.walk(top) for _ in dirs)
-    links = json.loads(subprocess.run(["ip", "-j", "link"], check=True, stdout=subprocess.PIPE, text=True).stdout)
-    programs = ("fluyt-monitor", "fluyt-pod-init", "fluyt-unpack")
-    processes, namespaces = 0, set()
+def ids_of(engine):
+    """Of the pods and containers that the engine has or had: what of the host is theirs carries one in its name. Those of before are
+    in its log."""
+    with open(engine.log, encoding="utf-8", errors="replace") as file:
+        engine.ids.update(ID.findall(file.read()))
+    for top in (engine.state, engine.root):
+        for _, dirs, names in os.walk(top):
+            engine.ids.update(ID.findall(" ".join(dirs + names)))
+    return engine.ids
+
+
+def processes_of(engine):
+    """{pid: (name, network namespace)} of what runs for the engine: its monitors, what it unpacks with, and all in its cgroups."""
+    ids, found = ids_of(engine), {}
     for folder in glob.glob("/proc/[0-9]*"):
         with contextlib.suppress(OSError):
             with open(folder + "/stat", encoding="utf-8") as file:
                 name, _, rest = file.read().split("(", 1)[1].rpartition(")")
             if rest.split()[0] == "Z":  # ended; its parent, pid 1, will come to it
                 continue
-            processes += name in tuple(name[:15] for name in programs)
-            namespaces.add(os.readlink(folder + "/ns/net"))
+            with open(folder + "/cgroup", encoding="utf-8") as file:
+                is_ours = not ids.isdisjoint(ID.findall(file.read()))
+            with open(folder + "/cmdline", encoding="utf-8", errors="replace") as file:
+                is_ours = is_ours or engine.folder in file.read()
+            if is_ours or (engine.process is not None and int(rest.split()[1]) == engine.process.pid):
+                found[int(os.path.basename(folder))] = (name, os.readlink(folder + "/ns/net"))
+    return found
+
+
+def host_counts(engine):
+    """What must be the same before and after: kernel objects and files of the engine's. Other engines of the machine do not count."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        mounts = sum(1 for line in file)
+    ids = ids_of(engine)
+    cgroups = sum(not ids.isdisjoint(ID.findall(name))
+                  for top in cgroup_tops() for _, dirs, _ in os.walk(top) for name in dirs)
+    links = json.loads(subprocess.run(["ip", "-j", "link"], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    running = processes_of(engine)
     files = 0
     for top in (engine.state, engine.root):
         for folder, dirs, names in os.walk(top):
@@ -245,4 +270,5 @@ def host_counts(engine):
             files += len(dirs) + sum(not name.endswith(("-wal", "-shm")) for name in names)
     leases = len([name for name in glob.glob(engine.folder + "/leases/*/*") if name.split("/")[-1][0].isdigit()])
     return {"mounts": mounts, "cgroups": cgroups, "veths": sum(link["ifname"].startswith("veth") for link in links),
-            "processes": processes, "network namespaces": len(namespaces), "files": files, "IP leases": leases}
+            "processes": len(running), "network namespaces": len({namespace for _, namespace in running.values()}),
+            "files": files, "IP leases": leases}
