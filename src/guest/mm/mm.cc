@@ -42,7 +42,7 @@ ErrnoOr<std::shared_ptr<Mm>> Mm::create(Platform& platform) {
   return mm;
 }
 
-void Mm::split(uint64_t at) {
+void Mm::split_locked(uint64_t at) {
   auto area = areas_.lower_bound(at);
   if (area == areas_.begin()) return;
   --area;
@@ -53,14 +53,24 @@ void Mm::split(uint64_t at) {
   areas_.emplace(at, std::move(tail));
 }
 
-void Mm::erase(uint64_t address, uint64_t end) {
-  split(address);
-  split(end);
+void Mm::erase_locked(uint64_t address, uint64_t end) {
+  split_locked(address);
+  split_locked(end);
   areas_.erase(areas_.lower_bound(address), areas_.lower_bound(end));
 }
 
+void Mm::erase(uint64_t address, uint64_t end) {
+  std::lock_guard lock(areas_lock_);
+  erase_locked(address, end);
+}
+
 void Mm::insert(uint64_t address, Area area) {
-  erase(address, area.end);
+  std::lock_guard lock(areas_lock_);
+  insert_locked(address, std::move(area));
+}
+
+void Mm::insert_locked(uint64_t address, Area area) {
+  erase_locked(address, area.end);
   auto at = areas_.emplace(address, std::move(area)).first;
   if (at != areas_.begin()) {
     auto before = std::prev(at);
@@ -180,7 +190,7 @@ ErrnoOr<uint64_t> Mm::map(uint64_t address, uint64_t length, int protection, int
     return Errno(EINVAL);  // memory that processes share is a file here: make_shared_memory
   }
 
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   if (areas_.size() >= kMaxAreas) return Errno(ENOMEM);
   if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0) {
     if (address % kPageSize != 0) return Errno(EINVAL);
@@ -211,7 +221,7 @@ Errno Mm::unmap(uint64_t address, uint64_t length) {
     length -= kGuestBottom - address;
     address = kGuestBottom;
   }
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   GUEST_TRY(space_->unmap(address, length));
   erase(address, address + length);
   return kOk;
@@ -224,10 +234,13 @@ Errno Mm::protect(uint64_t address, uint64_t length, int protection) {
   length = page_up(length);
   if (length == 0 || address + length < address) return Errno(ENOMEM);
   const uint64_t end = address + length;
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   if (!covers(address, end)) return Errno(ENOMEM);
-  split(address);
-  split(end);
+  {
+    std::lock_guard areas(areas_lock_);
+    split_locked(address);
+    split_locked(end);
+  }
   for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
     if ((at->second.shared && (protection & PROT_WRITE) != 0 && !at->second.may_write) ||
         ((protection & PROT_EXEC) != 0 && !at->second.may_run))
@@ -236,9 +249,11 @@ Errno Mm::protect(uint64_t address, uint64_t length, int protection) {
   std::vector<std::pair<uint64_t, Area>> changed;
   for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
     changed.emplace_back(at->first, at->second);
+  // All at once: nobody sees half of it.
+  std::lock_guard areas(areas_lock_);
   for (auto& [start, area] : changed) {
     area.protection = protection;
-    insert(start, std::move(area));
+    insert_locked(start, std::move(area));
   }
   return kOk;
 }
@@ -257,7 +272,7 @@ ErrnoOr<uint64_t> Mm::remap(uint64_t address, uint64_t old_length, uint64_t new_
                 new_address > kGuestTop - new_length ||
                 (new_address < address + old_length && address < new_address + new_length)))
     return Errno(EINVAL);
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   auto at = areas_.upper_bound(address);
   if (at == areas_.begin()) return Errno(EFAULT);
   --at;
@@ -286,14 +301,15 @@ ErrnoOr<uint64_t> Mm::remap(uint64_t address, uint64_t old_length, uint64_t new_
     old_length = new_length;
   }
   GUEST_TRY(space_->move(address, old_length, to, new_length));
-  erase(address, address + old_length);
   area.end = to + new_length;
-  insert(to, std::move(area));
+  std::lock_guard areas(areas_lock_);
+  erase_locked(address, address + old_length);
+  insert_locked(to, std::move(area));
   return to;
 }
 
 Errno Mm::check_mapped(uint64_t address, uint64_t length) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   if (address + length < address) return Errno(ENOMEM);
   return length == 0 || covers(address, address + length) ? kOk : Errno(ENOMEM);
 }
@@ -330,13 +346,13 @@ Errno Mm::advise(uint64_t address, uint64_t length, int advice) {
     default:
       return Errno(EINVAL);
   }
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   if (!covers(address, address + length)) return Errno(ENOMEM);
   return space_->advise(address, length, advice);
 }
 
 Errno Mm::keep_page_tables() {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   if (!is_free(map_base_, kPageSize)) return kOk;
   Mapping page;
   page.address = map_base_;
@@ -346,12 +362,12 @@ Errno Mm::keep_page_tables() {
 }
 
 void Mm::start_break(uint64_t address) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   break_start_ = break_ = address;
 }
 
 uint64_t Mm::set_break(uint64_t address) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   if (address < break_start_ || address > kGuestTop) return break_;
   const uint64_t old_end = page_up(break_);
   const uint64_t new_end = page_up(address);
@@ -377,7 +393,7 @@ uint64_t Mm::set_break(uint64_t address) {
 
 ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> Mm::fork(
     const ThreadImage& image) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(changes_);
   AddressSpace::Forked forked = GUEST_TRY(space_->fork(image));
   auto child = std::make_shared<Mm>(std::move(forked.memory));
   child->areas_ = areas_;
@@ -392,7 +408,7 @@ ErrnoOr<std::pair<std::shared_ptr<Mm>, std::unique_ptr<Context>>> Mm::fork(
 }
 
 Mm::SharedPlace Mm::place_of(uint64_t address) {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   auto at = areas_.upper_bound(address);
   if (at == areas_.begin()) return {this, address};
   --at;
@@ -402,7 +418,7 @@ Mm::SharedPlace Mm::place_of(uint64_t address) {
 
 std::vector<FilePtr> Mm::shared_files(uint64_t address, uint64_t end) {
   std::vector<FilePtr> out;
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   auto at = areas_.upper_bound(address);
   if (at != areas_.begin()) --at;
   for (; at != areas_.end() && at->first < end; ++at)
@@ -413,7 +429,7 @@ std::vector<FilePtr> Mm::shared_files(uint64_t address, uint64_t end) {
 }
 
 std::map<uint64_t, Mm::Area> Mm::areas() {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   std::map<uint64_t, Area> out = areas_;
   if (clock_pages_.library != 0) {
     Area pages;
@@ -430,7 +446,7 @@ std::map<uint64_t, Mm::Area> Mm::areas() {
 }
 
 uint64_t Mm::data_bytes() {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   uint64_t sum = 0;
   for (const auto& [start, area] : areas_)
     if (!area.shared && (area.protection & PROT_WRITE) != 0 && area.name != "[stack]")
@@ -441,7 +457,7 @@ uint64_t Mm::data_bytes() {
 Mm::Sizes Mm::sizes() {
   Sizes out;
   out.data = data_bytes();
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   for (const auto& [start, area] : areas_) {
     const uint64_t size = area.end - start;
     out.mapped += size;
@@ -455,7 +471,7 @@ Mm::Sizes Mm::sizes() {
 }
 
 uint64_t Mm::mapped_bytes() {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(areas_lock_);
   uint64_t sum = 0;
   for (const auto& [start, area] : areas_) sum += area.end - start;
   return sum;

@@ -14,7 +14,9 @@
 namespace fluyt::guest {
 
 /// A guest address space: what is mapped where, as the guest asked for it. The platform's mappings
-/// follow it under one lock, so that the two always agree.
+/// follow it under one lock, so that the two always agree. Who only looks never waits for the
+/// platform, whose calls take as long as a stub is halted: what is seen is from before the change
+/// that is under way.
 class Mm {
  public:
   static ErrnoOr<std::shared_ptr<Mm>> create(Platform& platform);
@@ -94,16 +96,24 @@ class Mm {
 
  private:
   using Areas = std::map<uint64_t, Area>;
+  // With the changes' lock, without that of the areas: nobody else changes them.
   uint64_t find_gap(uint64_t length);
   uint64_t find_low_gap(uint64_t length);
   bool is_free(uint64_t address, uint64_t length);
-  void split(uint64_t at);
   void erase(uint64_t address, uint64_t end);
   void insert(uint64_t address, Area area);
+  // With that of the areas.
+  void split_locked(uint64_t at);
+  void erase_locked(uint64_t address, uint64_t end);
+  void insert_locked(uint64_t address, Area area);
+  // With either.
   bool covers(uint64_t address, uint64_t end);
 
   std::unique_ptr<AddressSpace> space_;
-  std::mutex mutex_;
+  // One change at a time, over the platform's part of it.
+  std::mutex changes_;
+  // Taken behind that to change areas_, alone to look at them; never held over the platform's.
+  std::mutex areas_lock_;
   Areas areas_;
   uint64_t break_start_ = 0;
   uint64_t break_ = 0;

@@ -3,7 +3,11 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <chrono>
+#include <functional>
+#include <future>
 #include <random>
+#include <utility>
 
 #include "guest/platform/fake.h"
 
@@ -170,6 +174,86 @@ TEST_F(MmTest, TheMapAndTheMemoryAgree) {
       ASSERT_EQ(writable, expected > 0 && (expected & PROT_WRITE) != 0) << step << std::hex << page;
     }
   }
+}
+
+/// One whose changes take as long as somebody keeps the stub halted.
+class HaltedSpace final : public AddressSpace {
+ public:
+  Errno map(const Mapping&) override { return stand_still(); }
+  Errno unmap(uint64_t, uint64_t) override { return stand_still(); }
+  Errno protect(uint64_t, uint64_t, int) override { return stand_still(); }
+  Errno move(uint64_t, uint64_t, uint64_t, uint64_t) override { return stand_still(); }
+  Errno advise(uint64_t, uint64_t, int) override { return stand_still(); }
+  size_t read(uint64_t, std::span<std::byte>) override { return 0; }
+  size_t write(uint64_t, std::span<const std::byte>) override { return 0; }
+  ErrnoOr<std::unique_ptr<Context>> create_context(const ThreadImage&) override {
+    return Errno(ENOMEM);
+  }
+  ErrnoOr<Forked> fork(const ThreadImage&) override {
+    GUEST_TRY(stand_still());
+    return Errno(ENOMEM);
+  }
+  void kill() override {}
+
+  /// From the next change on; the future is ready when one is within.
+  std::future<void> halt() {
+    within_ = std::promise<void>();
+    on_ = std::promise<void>();
+    halted_ = true;
+    return within_.get_future();
+  }
+  void resume() { on_.set_value(); }
+
+ private:
+  Errno stand_still() {
+    if (!std::exchange(halted_, false)) return kOk;
+    within_.set_value();
+    on_.get_future().wait();
+    return kOk;
+  }
+  bool halted_ = false;
+  std::promise<void> within_;
+  std::promise<void> on_;
+};
+
+TEST(Mm, WhoOnlyLooksDoesNotWaitForAHaltedStub) {
+  auto own = std::make_unique<HaltedSpace>();
+  HaltedSpace& space = *own;
+  Mm mm(std::move(own));
+  constexpr uint64_t kAt = 0x100000;
+  constexpr uint64_t kLength = 4 * kPageSize;
+  ASSERT_TRUE(mm.map(kAt, kLength, kReadWrite, kAnonymous | MAP_FIXED, nullptr, 0).ok());
+  mm.start_break(kAt + (uint64_t{1} << 20));
+  const std::function<void()> changes[] = {
+      [&] { (void)mm.map(kAt, kPageSize, PROT_READ, kAnonymous | MAP_FIXED, nullptr, 0).ok(); },
+      [&] { (void)mm.protect(kAt + kPageSize, kPageSize, PROT_NONE).ok(); },
+      [&] { (void)mm.advise(kAt, kLength, MADV_DONTNEED).ok(); },
+      [&] {
+        (void)mm.remap(kAt + 2 * kPageSize, 2 * kPageSize, kPageSize, MREMAP_MAYMOVE, 0).ok();
+      },
+      [&] { (void)mm.set_break(kAt + (uint64_t{2} << 20)); },
+      [&] { (void)mm.fork({}).ok(); },
+      [&] { (void)mm.unmap(kAt, kLength).ok(); },
+  };
+  for (const auto& change : changes) {
+    const std::future<void> within = space.halt();
+    const std::future<void> changing = std::async(std::launch::async, change);
+    ASSERT_EQ(within.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+    std::future<void> looking = std::async(std::launch::async, [&] {
+      EXPECT_FALSE(mm.areas().empty());
+      EXPECT_EQ(mm.sizes().mapped, mm.mapped_bytes());
+      EXPECT_GT(mm.data_bytes(), 0U);
+      EXPECT_TRUE(mm.check_mapped(kAt, kPageSize).ok());
+      EXPECT_EQ(mm.place_of(kAt).offset, kAt);
+      EXPECT_TRUE(mm.shared_files(kAt, kAt + kLength).empty());
+    });
+    const bool has_looked = looking.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+    space.resume();
+    EXPECT_TRUE(has_looked);
+    looking.wait();
+    changing.wait();
+  }
+  EXPECT_EQ(mm.check_mapped(kAt, kPageSize).value(), ENOMEM);
 }
 
 }  // namespace
