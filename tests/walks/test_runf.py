@@ -19,7 +19,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 RUNF = os.path.join(harness.BIN, "runf")
-GROUP = "/fluyt-walk-runf"
+GROUP = f"/fluyt-walk-runf-{os.getpid()}"  # others may run these walks at the same time
 
 
 class Box(bundle.Box):

@@ -18,7 +18,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 RUNF = os.path.join(harness.BIN, "runf")
-GROUP = "/fluyt-walk-runf-faults"
+GROUP = f"/fluyt-walk-runf-faults-{os.getpid()}"  # others may run these walks at the same time
 
 
 @pytest.fixture
