@@ -76,6 +76,7 @@ sigset_t passed_on() {
 
 // Who is confined ends without a core.
 Result<> confine() {
+  FLUYT_TRY(guest::host::stay_among_children());
   FLUYT_TRY(guest::host::drop_privileges());
   return guest::host::confine_messenger();
 }

@@ -74,6 +74,7 @@ Result<> join(const MemberRequest& request) {
   const sys::Fd procfs = FLUYT_TRY(host::open_procfs());
   const sys::Fd around = FLUYT_TRY(sys::sealed_memfd("surroundings", to_text(look_around(procfs))));
   const host::MemoryGauge memory = host::MemoryGauge::open(procfs, sandbox.memory_limit_bytes);
+  FLUYT_TRY(host::stay_among_children());
   host::Broker::Parts broker = FLUYT_TRY_CONTEXT(host::Broker::fork_keeper(sandbox.root, procfs),
                                                  "broker for " + sandbox.root);
   const pid_t broker_pid = broker.child.pid();

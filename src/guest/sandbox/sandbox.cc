@@ -188,6 +188,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   if (scene == Scene::kContainer) host_mounts = read_host_mounts(around.mounts);
   const std::vector<std::string> settings =
       scene == Scene::kContainer ? namespaced_settings() : std::vector<std::string>();
+  FLUYT_TRY(host::stay_among_children());
   auto broker = FLUYT_TRY_CONTEXT(host::Broker::start(request.root, procfs, settings),
                                   "broker for " + request.root);
   // Lives as long as the root, and that as long as the kernel.

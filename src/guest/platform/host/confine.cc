@@ -190,6 +190,45 @@ constexpr uint32_t kOfMessenger[] = {
     SYS_brk,     SYS_rt_sigprocmask, SYS_rt_sigaction,   SYS_rt_sigreturn, SYS_getpid,
     SYS_gettid,  SYS_exit_group,     SYS_restart_syscall};
 
+// landlock(7), as of the version that <linux/landlock.h> may lack.
+struct LandlockRules {
+  uint64_t files = 0;
+  uint64_t network = 0;
+  uint64_t scoped = 0;
+};
+constexpr long kNetworkVersion = 4;
+constexpr uint64_t kNetworkAccesses = 3;  // BIND_TCP, CONNECT_TCP
+constexpr long kScopesVersion = 6;
+constexpr uint64_t kScopes = 3;  // ABSTRACT_UNIX_SOCKET, SIGNAL
+
+/// Below 1: there is none.
+long landlock_version() {
+  return syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+}
+
+/// All that a version knows: 13 accesses, then REFER, TRUNCATE and IOCTL_DEV.
+uint64_t file_accesses(long version) {
+  const int count = version >= 5 ? 16 : version >= 3 ? 15 : version >= 2 ? 14 : 13;
+  return (uint64_t{1} << count) - 1;
+}
+
+/// Nothing of what the rules handle is allowed. Fields that the kernel does not know must be 0.
+Result<> restrict_self(const LandlockRules& rules) {
+  const long ruleset = syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
+  if (ruleset < 0) return Error::from_errno(errno, "landlock_create_ruleset");
+  const long done = syscall(SYS_landlock_restrict_self, ruleset, 0);
+  const int failure = errno;
+  close(static_cast<int>(ruleset));
+  if (done != 0) return Error::from_errno(failure, "landlock_restrict_self");
+  return {};
+}
+
+Result<> gain_nothing() {
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return Error::from_errno(errno, "prctl(PR_SET_NO_NEW_PRIVS)");
+  return {};
+}
+
 Result<> not_dumpable() {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
     return Error::from_errno(errno, "prctl(PR_SET_DUMPABLE)");
@@ -198,24 +237,21 @@ Result<> not_dumpable() {
 
 }  // namespace
 
+Result<> stay_among_children() {
+  if (landlock_version() < kScopesVersion) return {};
+  FLUYT_TRY(gain_nothing());
+  return restrict_self({.scoped = kScopes});
+}
+
 Result<> drop_privileges() {
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-    return Error::from_errno(errno, "prctl(PR_SET_NO_NEW_PRIVS)");
+  FLUYT_TRY(gain_nothing());
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct none[2] = {};
   if (syscall(SYS_capset, &header, none) != 0) return Error::from_errno(errno, "capset(none)");
-  const long version =
-      syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  const long version = landlock_version();
   if (version < 1) return {};  // the filter stands alone there
-  landlock_ruleset_attr rules{};
-  rules.handled_access_fs = (uint64_t{1} << 13) - 1;  // all of the first version
-  const long ruleset = syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
-  if (ruleset < 0) return Error::from_errno(errno, "landlock_create_ruleset");
-  const long done = syscall(SYS_landlock_restrict_self, ruleset, 0);
-  const int failure = errno;
-  close(static_cast<int>(ruleset));
-  if (done != 0) return Error::from_errno(failure, "landlock_restrict_self");
-  return {};
+  return restrict_self({.files = file_accesses(version),
+                        .network = version >= kNetworkVersion ? kNetworkAccesses : 0});
 }
 
 Result<> leave_tree() {

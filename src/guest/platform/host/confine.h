@@ -4,8 +4,15 @@
 
 namespace fluyt::guest::host {
 
-/// Capabilities away and no file system to be reached by name (Landlock, where the kernel has it).
-/// For a process with one thread; what it makes afterwards inherits both.
+/// From here on signals, and connections to abstract names of unix(7), reach only what is made
+/// afterwards, and ourselves (Landlock, Linux 6.12; before, nothing changes). Brokers come behind
+/// it: a parent's end would not end a child that is out of its reach. For a process with one
+/// thread, which gains no privileges any more.
+Result<> stay_among_children();
+
+/// Capabilities away, no file system to be reached by name and no TCP port by number (Landlock, as
+/// much of that as the kernel has). For a process with one thread; what it makes afterwards
+/// inherits both.
 Result<> drop_privileges();
 
 /// Into a mount namespace with nothing in it but an empty read-only directory. Before

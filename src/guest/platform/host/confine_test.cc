@@ -1,7 +1,11 @@
 #include "guest/platform/host/confine.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/landlock.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -11,6 +15,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <string>
 
 namespace fluyt::guest::host {
 namespace {
@@ -47,6 +53,91 @@ TEST(ConfineMessenger, PassesOnWhatItHasAndEndsAsItLikes) {
     EXPECT_TRUE(WIFSIGNALED(ended) && WTERMSIG(ended) == number) << number;
     EXPECT_FALSE(WCOREDUMP(ended));
   }
+}
+
+long landlock_version() {
+  return syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+}
+
+/// The exit status of a process of its own.
+template <class What>
+int status_of(What what) {
+  const pid_t pid = fork();
+  if (pid == 0) _exit(what());
+  int status = -1;
+  waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(StayAmongChildren, SignalsReachWhatIsMadeAfterwardsAlone) {
+  if (landlock_version() < 6) GTEST_SKIP() << "Landlock before version 6 has no scopes";
+  const pid_t outside = getpid();
+  const int status = status_of([&] {
+    int life[2];
+    if (pipe(life) != 0) return 98;
+    const pid_t before = fork();
+    if (before == 0) {
+      // Our end is not in reach of a signal.
+      close(life[1]);
+      char byte = 0;
+      _exit(::read(life[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    if (!stay_among_children().ok()) return 99;
+    const pid_t after = fork();
+    if (after == 0) pause();
+    const bool kept_out = kill(outside, 0) == -1 && errno == EPERM && kill(before, 0) == -1;
+    const bool ended = kill(after, SIGKILL) == 0 && waitpid(after, nullptr, 0) == after;
+    return (kept_out ? 1 : 0) + (ended ? 2 : 0);
+  });
+  EXPECT_EQ(status, 3);
+}
+
+TEST(StayAmongChildren, AChildMadeAfterwardsEndsWithItsParent) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const int status = status_of([&] {
+    if (!stay_among_children().ok()) return 99;
+    int ready[2];
+    if (pipe(ready) != 0) return 98;
+    if (fork() == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      close(ends[0]);
+      alarm(60);
+      if (::write(ready[1], "x", 1) != 1) _exit(1);
+      for (;;) pause();
+    }
+    char byte = 0;
+    return ::read(ready[0], &byte, 1) == 1 && drop_privileges().ok() ? 0 : 97;
+  });
+  EXPECT_EQ(status, 0);
+  close(ends[1]);
+  // It has the other end until it is gone.
+  pollfd one{ends[0], POLLIN, 0};
+  EXPECT_EQ(poll(&one, 1, 20'000), 1);
+  close(ends[0]);
+}
+
+TEST(DropPrivileges, NoPathIsOpenedAndNoPortIsTaken) {
+  const long version = landlock_version();
+  if (version < 1) GTEST_SKIP() << "no Landlock";
+  std::string path = testing::TempDir() + "confine_XXXXXX";
+  const int file = mkstemp(path.data());
+  ASSERT_GE(file, 0);
+  const int status = status_of([&] {
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (!drop_privileges().ok()) return 99;
+    if (open("/dev/null", O_RDONLY) != -1 || errno != EACCES) return 98;
+    if (version >= 3 && (truncate(path.c_str(), 0) != -1 || errno != EACCES)) return 97;
+    sockaddr_in loopback{};
+    loopback.sin_family = AF_INET;
+    loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int bound = bind(listener, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback);
+    if (version >= 4 && (bound != -1 || errno != EACCES)) return 96;
+    return 0;
+  });
+  EXPECT_EQ(status, 0);
+  close(file);
+  unlink(path.c_str());
 }
 
 TEST(ConfineMessenger, OpensNoPath) {
