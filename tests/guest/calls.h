@@ -51,6 +51,7 @@ void ip_packets();
 void tmpfs_limits();
 void locks();
 void memory();
+void message_queues();
 void namespaces();
 void opening_ways();
 void processes();

@@ -76,6 +76,7 @@ int main(int argc, char** argv) {
   calls::tmpfs_limits();
   calls::locks();
   calls::memory();
+  calls::message_queues();
   calls::namespaces();
   calls::opening_ways();
   calls::processes();

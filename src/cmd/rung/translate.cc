@@ -97,6 +97,8 @@ guest::SandboxMount guest_mount(const oci::Mount& mount) {
   } else if (out.path == "/dev") {
     out.kind = Kind::kDev;
     out.mode = mode_of(mount).value_or(0755);
+  } else if (mount.type == "mqueue") {
+    out.kind = Kind::kMqueue;
   } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
     out.kind = Kind::kCgroup;
     out.read_only = true;

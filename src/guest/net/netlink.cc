@@ -159,6 +159,7 @@ class NetlinkSocket final : public DatagramSocket {
     }
     return out.data.size();
   }
+  Errno tell(std::vector<std::byte> bytes) { return reply(std::move(bytes)); }
   Errno shutdown(int) override { return Errno(EOPNOTSUPP); }
   ErrnoOr<SocketAddress> name() override {
     std::lock_guard lock(naming_);
@@ -434,6 +435,11 @@ ErrnoOr<SocketPtr> make_netlink_socket(const std::shared_ptr<Network>& network, 
   constexpr int kRoute = 0;
   if (protocol != kRoute) return Errno(EPROTONOSUPPORT);
   return SocketPtr(std::make_shared<NetlinkSocket>(network, type, flags));
+}
+
+Errno tell_netlink(Socket& socket, std::vector<std::byte> bytes) {
+  auto* netlink = dynamic_cast<NetlinkSocket*>(&socket);
+  return netlink == nullptr ? Errno(EINVAL) : netlink->tell(std::move(bytes));
 }
 
 }  // namespace fluyt::guest

@@ -3,10 +3,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "base/strings.h"
@@ -43,19 +45,28 @@ class Directory final : public DirectoryNode {
   std::weak_ptr<Process> process_;
 };
 
+/// A file below /proc/sys. A null `write`: it cannot be written.
+struct Setting {
+  Text text;
+  TakeText write;
+};
+using Settings = std::map<std::string, Setting>;
+
+Setting fixed_setting(std::string text) {
+  return {[text = std::move(text)]() -> ErrnoOr<std::string> { return text; }, nullptr};
+}
+
 /// Files by their paths, and the folders that they lie in.
-void add_settings(Directory& dir, const std::map<std::string, std::string>& values,
-                  uint64_t& number) {
-  std::map<std::string, std::map<std::string, std::string>> folders;
-  for (const auto& [path, text] : values) {
+void add_settings(Directory& dir, const Settings& values, uint64_t& number) {
+  std::map<std::string, Settings> folders;
+  for (const auto& [path, setting] : values) {
     const size_t slash = path.find('/');
     if (slash != std::string::npos) {
-      folders[path.substr(0, slash)][path.substr(slash + 1)] = text;
+      folders[path.substr(0, slash)][path.substr(slash + 1)] = setting;
       continue;
     }
-    dir.add(path.c_str(), 8, [ino = number++, value = text]() -> InodePtr {
-      return std::make_shared<TextInode>(
-          0444, ino, [value]() -> ErrnoOr<std::string> { return value; }, nullptr);
+    dir.add(path.c_str(), 8, [ino = number++, of = setting]() -> InodePtr {
+      return std::make_shared<TextInode>(of.write ? 0644 : 0444, ino, of.text, of.write);
     });
   }
   for (const auto& [name, below] : folders) {
@@ -63,6 +74,37 @@ void add_settings(Directory& dir, const std::map<std::string, std::string>& valu
     add_settings(*made, below, number);
     dir.add(name.c_str(), 4, [made]() -> InodePtr { return made; });
   }
+}
+
+constexpr std::string_view kQueueFolder = "fs/mqueue/";
+
+/// A number with blanks around it, as sysctls are written.
+std::optional<int64_t> read_setting(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t\n");
+  if (begin == std::string_view::npos) return std::nullopt;
+  text = text.substr(begin, text.find_last_not_of(" \t\n") - begin + 1);
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+/// Of the reader's IPC namespace.
+Setting queue_setting(Kernel& kernel, size_t which) {
+  const auto queues = [&kernel] {
+    const Task* task = Task::current();
+    return (task != nullptr ? task->sysv() : kernel.sysv).posix_queues;
+  };
+  return {[queues, which]() -> ErrnoOr<std::string> {
+            return std::to_string(queues()->limits()[which]) + "\n";
+          },
+          [queues, which](std::string_view text) {
+            const std::optional<int64_t> value = read_setting(text);
+            const QueueLimitName& of = kQueueLimits[which];
+            if (!value || *value < of.least || *value > of.most) return Errno(EINVAL);
+            queues()->set_limit(static_cast<QueueLimit>(which), *value);
+            return kOk;
+          }};
 }
 
 /// What a thread is, for as long as somebody looks at it under /proc. Its task may end meanwhile.
@@ -921,9 +963,8 @@ std::vector<std::string> namespaced_settings() {
   for (const char* name : {"shmmax", "shmall", "shmmni", "shm_rmid_forced", "msgmax", "msgmnb",
                            "msgmni", "sem", "auto_msgmni"})
     out.push_back(std::string("kernel/") + name);
-  for (const char* name :
-       {"msg_default", "msg_max", "msgsize_default", "msgsize_max", "queues_max"})
-    out.push_back(std::string("fs/mqueue/") + name);
+  for (const QueueLimitName& limit : kQueueLimits)
+    out.push_back(std::string(kQueueFolder) + limit.name);
   for (const char* name :
        {"ip_forward", "ip_local_port_range", "ip_unprivileged_port_start", "ip_nonlocal_bind",
         "ping_group_range", "tcp_fin_timeout", "tcp_keepalive_intvl", "tcp_keepalive_probes",
@@ -935,6 +976,17 @@ std::vector<std::string> namespaced_settings() {
   for (const char* where : {"all", "default", "lo", "eth0"}) {
     out.push_back(std::string("net/ipv6/conf/") + where + "/disable_ipv6");
     out.push_back(std::string("net/ipv4/conf/") + where + "/rp_filter");
+  }
+  return out;
+}
+
+QueueLimits read_queue_limits(const std::map<std::string, std::string>& settings) {
+  QueueLimits out{};
+  for (size_t i = 0; i < out.size(); ++i) {
+    const QueueLimitName& of = kQueueLimits[i];
+    const auto found = settings.find(std::string(kQueueFolder) + of.name);
+    const auto value = found == settings.end() ? std::nullopt : read_setting(found->second);
+    out[i] = value && *value >= of.least && *value <= of.most ? *value : of.usual;
   }
   return out;
 }
@@ -1082,7 +1134,7 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
       add("mmap_min_addr", 123, "65536\n");
       return dir;
     });
-    std::map<std::string, std::string> below = {{"net/core/somaxconn", "4096\n"},
+    std::map<std::string, std::string> texts = {{"net/core/somaxconn", "4096\n"},
                                                 {"net/core/rmem_max", "212992\n"},
                                                 {"net/core/wmem_max", "212992\n"},
                                                 {"net/ipv4/ip_local_port_range", "32768\t60999\n"},
@@ -1099,10 +1151,15 @@ InodePtr make_procfs(const ProcView& view, HostFacts facts) {
                                                 {"fs/inotify/max_user_watches", "65536\n"},
                                                 {"fs/inotify/max_user_instances", "128\n"}};
     for (const char* kind : {"cgroup", "ipc", "mnt", "pid", "user", "uts"})
-      below.emplace(std::string("user/max_") + kind + "_namespaces",
+      texts.emplace(std::string("user/max_") + kind + "_namespaces",
                     std::to_string(Kernel::kMaxNamespaces) + "\n");
     for (const auto& [path, text] : settings)
-      if (!path.starts_with("kernel/")) below.insert_or_assign(path, text);
+      if (!path.starts_with("kernel/")) texts.insert_or_assign(path, text);
+    Settings below;
+    for (auto& [path, text] : texts) below.emplace(path, fixed_setting(std::move(text)));
+    for (size_t i = 0; i < kQueueLimits.size(); ++i)
+      below.insert_or_assign(std::string(kQueueFolder) + kQueueLimits[i].name,
+                             queue_setting(kernel, i));
     uint64_t number = 1000;
     add_settings(*sys, below, number);
     return sys;

@@ -20,6 +20,8 @@ struct HostFacts {
 };
 /// Those of HostFacts::settings that are looked for.
 std::vector<std::string> namespaced_settings();
+/// What they say of POSIX message queues, or what is usual.
+QueueLimits read_queue_limits(const std::map<std::string, std::string>& settings);
 
 /// Of which PID namespace it shows the processes, and whose memory.
 struct ProcView {

@@ -52,6 +52,8 @@ const char* type_name(SandboxMount::Kind kind) {
       return "devpts";
     case SandboxMount::Kind::kCgroup:
       return "cgroup2";
+    case SandboxMount::Kind::kMqueue:
+      return "mqueue";
     case SandboxMount::Kind::kDev:
     case SandboxMount::Kind::kTmpfs:
       break;
@@ -108,6 +110,11 @@ InodePtr Mounter::make_root(const SandboxMount& mount) {
       return terminals_->root();
     case SandboxMount::Kind::kCgroup:
       return make_cgroupfs(kernel_, container_, pids_);
+    case SandboxMount::Kind::kMqueue: {
+      const auto container = container_.lock();
+      SysV& ipc = container && container->ipc ? *container->ipc : kernel_.sysv;
+      return ipc.posix_queues->root();
+    }
     case SandboxMount::Kind::kDev:
     case SandboxMount::Kind::kTmpfs:
       break;

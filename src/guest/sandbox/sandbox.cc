@@ -243,6 +243,8 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
   kernel.container->processor_period_us = request.processor_period_us;
   kernel.container->memory = std::move(memory);
   kernel.limit_shared_memory();
+  kernel.sysv.posix_queues->take_limits_from(
+      [settings = facts.settings] { return read_queue_limits(settings()); });
   const auto poller = std::make_shared<host::Poller>();
   install(std::move(way_out), poller, *kernel.network);
   out.pod = new Pod(kernel, facts, poller, ids, host_files, around);
@@ -273,7 +275,7 @@ Result<Sandbox> set_up(const SandboxRequest& request, Scene scene) {
        }},
       {"tmpfs", memory_system(01777)},
       {"ramfs", memory_system(0755)},
-      {"mqueue", memory_system(01777)},
+      {"mqueue", [](const Task& task) { return task.sysv().posix_queues->root(); }},
       {"devpts", [&kernel](const Task&) { return make_devpts({}, kernel)->root(); }},
       {"sysfs", [&kernel, facts](const Task& task) {
          return make_guest_sysfs(kernel, facts, task.container);

@@ -28,7 +28,7 @@ struct ProgramRequest {
 
 /// A file system of the guest kernel's own over the host's tree.
 struct SandboxMount {
-  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs, kCgroup };
+  enum class Kind : uint8_t { kProc, kSysfs, kDev, kDevPts, kTmpfs, kCgroup, kMqueue };
   Kind kind = Kind::kTmpfs;
   std::string path;
   uint32_t mode = 0755;  // of a tmpfs's root

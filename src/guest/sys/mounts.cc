@@ -121,7 +121,7 @@ ErrnoOr<uint64_t> sys_mount(Task& task, Arguments a) {
     root = GUEST_TRY(make_tmpfs(task, data, half_of(task)));
   } else {
     root = maker->second(task);
-    if (type == "ramfs" || type == "mqueue") {
+    if (type == "ramfs") {
       SetAttributes own;
       own.uid = task.credentials.fsuid;
       own.gid = task.credentials.fsgid;

@@ -54,6 +54,7 @@ Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
   booted_ns = host::clock_ns(7 /* CLOCK_BOOTTIME */);
   const std::string all = "         0          0 4294967295\n";
   set_id_maps(all, all);
+  sysv.posix_queues = std::make_shared<MessageQueues>(shared_memory, queue_bytes);
   platform.on_loss([this](int64_t id) {
     std::lock_guard guard(lock);
     for (const auto& [tid, task] : tasks)
@@ -105,6 +106,7 @@ ErrnoOr<std::shared_ptr<SysV>> Kernel::new_sysv(UserSpacePtr of) {
     auto* made = new SysV;
     made->inode_number = next_namespace();
     made->user = std::move(of);
+    made->posix_queues = std::make_shared<MessageQueues>(shared_memory, queue_bytes);
     return made;
   });
 }

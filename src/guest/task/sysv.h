@@ -9,10 +9,11 @@
 #include <vector>
 
 #include "guest/base/wait.h"
+#include "guest/fs/mqueue.h"
 #include "guest/vfs/credentials.h"
 #include "guest/vfs/file.h"
 
-/// System V IPC (sysvipc(7)): shared memory, semaphores and message queues of one sandbox.
+/// System V IPC (sysvipc(7)): shared memory, semaphores and message queues of one IPC namespace.
 namespace fluyt::guest {
 
 /// struct ipc64_perm.
@@ -83,6 +84,8 @@ struct SysV {
   IpcTable<SharedSegment> segments;
   IpcTable<SemaphoreSet> sets;
   IpcTable<MessageQueue> queues;
+  /// The POSIX ones of the namespace; never null in a kernel's.
+  std::shared_ptr<MessageQueues> posix_queues;
 
   /// Takes a process's operations back.
   void undo(const SemaphoreUndo& undo, int32_t pid);

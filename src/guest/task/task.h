@@ -108,7 +108,10 @@ class Process {
   /// `own_number` is its pid as its own PID namespace has it.
   Process(Kernel& of, int32_t id, PidSpacePtr in, int32_t own_number)
       : kernel(of), pid(id), pids(std::move(in)), number(own_number) {
-    // Where Linux's own defaults are not "unlimited": NICE and RTPRIO.
+    // Where Linux's own defaults are not "unlimited": MSGQUEUE, NICE and RTPRIO.
+    constexpr uint64_t kQueueBytes = 819200;
+    constexpr size_t kMsgQueue = 12;
+    limits[kMsgQueue] = {kQueueBytes, kQueueBytes};
     constexpr size_t kNice = 13;
     constexpr size_t kRtPrio = 14;
     limits[kNice] = limits[kRtPrio] = {0, 0};
@@ -490,6 +493,7 @@ class Kernel : public TerminalHost {
   /// What guests take of the host through memory that is files: tmpfs, memfds, what processes
   /// share, pipes. Its limit follows the sandbox's.
   const std::shared_ptr<Quota> shared_memory = std::make_shared<Quota>();
+  const std::shared_ptr<QueueBytes> queue_bytes = std::make_shared<QueueBytes>();
   /// Descriptors of ours that containers have shares of; null: as many as there are. Set before the
   /// first program starts.
   std::shared_ptr<Quota> descriptors;

@@ -82,12 +82,16 @@ File::~File() {
 }
 
 FdTable::~FdTable() {
+  for (const Slot& slot : slots_)
+    if (slot.file && (slot.file->flags() & O_PATH) == 0) slot.file->closed_in(*this);
   if (FileLocks* locks = held_locks_.load()) locks->release_all(this);
 }
 
 void FdTable::let_go(const FilePtr& closed) const {
+  if (!closed || (closed->flags() & O_PATH) != 0) return;
+  closed->closed_in(*this);
   FileLocks* locks = held_locks_.load();
-  if (locks == nullptr || !closed || (closed->flags() & O_PATH) != 0) return;
+  if (locks == nullptr) return;
   const ErrnoOr<Stat> stat = closed->stat();
   if (stat.ok()) locks->release({stat.value().dev, stat.value().ino}, this);
 }
