@@ -41,6 +41,7 @@ int go_deep();
 /// Prints how the stack may be used.
 int look_at_stack();
 
+void by_number();
 void epolls();
 void extended_attributes();
 void files();

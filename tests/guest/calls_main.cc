@@ -66,6 +66,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: guest_calls DIRECTORY\n");
     return 2;
   }
+  calls::by_number();
   calls::epolls();
   calls::extended_attributes();
   calls::files();

@@ -1,5 +1,6 @@
 """The guest kernel end to end: real programs, unmodified, under `rung do`. Every run has a deadline."""
 
+import collections
 import contextlib
 import json
 import os
@@ -630,6 +631,39 @@ def test_calls_answer_as_natively(root, tmp_path):
             name, answer = a.rsplit(": ", 1)
             found[name] = (answer, b.rsplit(": ", 1)[1])
     assert found == DIFFERENCES and len(found) <= 15
+
+
+# What shells, coreutils, sqlite, python, gcc, git, redis, nginx, Go, apt, node and java were seen to ask for.
+CALLS_OF_PROGRAMS = """
+    accept4 access arch_prctl bind brk capget chdir chmod chown clock_getres clock_nanosleep clone clone3 close close_range connect copy_file_range
+    creat dup dup2 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 execve exit exit_group faccessat2 fadvise64 fchdir fchmod
+    fchmodat fchown fchownat fcntl fdatasync flock fstat fstatfs fsync ftruncate futex getcwd getdents64 getegid geteuid getgid getgroups getpeername
+    getpgrp getpid getppid getrandom getrusage getsockname getsockopt gettid getuid getxattr ioctl kill lchown lgetxattr link listen lseek madvise
+    mkdir mkdirat mknodat mmap mprotect mremap munmap nanosleep newfstatat open openat pipe2 pkey_alloc poll prctl pread64 prlimit64 pselect6 pwrite64
+    read readlink readlinkat recvfrom recvmsg rename renameat2 rseq rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend sched_getaffinity
+    sched_yield sendfile sendmmsg sendmsg sendto set_robust_list set_tid_address setgid setgroups setitimer setpgid setresgid setresuid setsockopt
+    setuid shutdown sigaltstack socket socketpair statfs statx symlink symlinkat sysinfo tgkill timer_create timer_settime umask uname unlink unlinkat
+    utimensat vfork wait4 write writev
+""".split()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: half of the cases are about ids")
+def test_each_call_that_programs_ask_for_has_four_cases(root):
+    """A case of a call is a line that the test program prints after asking for it: counted in what the guest kernel was asked for."""
+    shutil.copy(os.path.join(os.path.dirname(harness.BIN), "guest", "guest_calls"), root + "/bin/guest_calls")
+    os.mkdir(os.path.join(root, "work"))
+    done = subprocess.run([RUNG, "do", "--root", root, "--strace", "--", "/bin/guest_calls", "/work"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True, errors="replace", timeout=LIMIT_S, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr[-500:]
+    cases, asked = collections.Counter(), set()
+    for name, arguments in re.findall(r"^\[ *\d+ [^]]*\] (\w+)\((.*)$", done.stderr, re.MULTILINE):
+        if name == "write" and arguments.startswith("1, ") and asked:
+            cases.update(asked)
+            asked = set()
+        else:
+            asked.add(name)
+    assert len(CALLS_OF_PROGRAMS) == 137
+    assert {name: cases[name] for name in CALLS_OF_PROGRAMS if cases[name] < 4} == {}
 
 
 # What the host may carry out for guest threads: rt_sigreturn, exit, arch_prctl, and what no filter sees (uretprobe, uprobe).

@@ -588,6 +588,7 @@ ErrnoOr<uint64_t> sys_fallocate(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_fadvise64(Task& task, Arguments a) {
   const FilePtr file = GUEST_TRY(get_file(task, a[0]));
   if (!file->seekable()) return Errno(ESPIPE);
+  if (static_cast<int64_t>(a[2]) < 0) return Errno(EINVAL);
   if (as_int(a[3]) < 0 || as_int(a[3]) > 5) return Errno(EINVAL);
   return uint64_t{0};
 }
