@@ -4,7 +4,9 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -578,6 +580,20 @@ def test_what_programs_ask_for_can_be_seen(box):
     assert os.path.exists(box.bundle + "/unsupported")
     refused = box.rung("--strace", "/no/such/folder/file", "run", "two")
     assert refused.returncode == 1 and "option --strace" in refused.stderr
+
+
+def test_calls_that_there_are_not_are_named_once(box):
+    shutil.copy(os.path.join(os.path.dirname(harness.BIN), "guest", "guest_storm"), box.rootfs + "/bin/guest_storm")
+    box.start("sh", "-c", "/bin/guest_storm calls >/said; mv /said /done; sleep 1000")
+    harness.wait_for(lambda: os.path.exists(box.rootfs + "/done"), "every call to be asked for", LIMIT_S)
+    path = f"{box.root}/one/unsupported"
+    lines = text_of(path).splitlines()
+    numbers = [int(number) for line in lines for number in re.findall(r"^rung: guest_storm: system call (\d+) is not supported$", line)]
+    assert len(numbers) == len(lines) == len(set(numbers)) and 425 in numbers and 0 not in numbers, lines  # io_uring_setup and read
+    box.done("kill", "one", "KILL")
+    harness.wait_for(lambda: box.state()["status"] == "stopped", "its end")
+    box.done("delete", "one")
+    assert not os.path.exists(path)
 
 
 def test_features_tell_the_truth(box):

@@ -54,6 +54,10 @@ Result<> read_report(sys::FdRef report) {
   return Error(static_cast<Code>(text[0]), text.substr(1));
 }
 
+// In the container's state folder: the system calls that its programs asked for and that there are
+// not, a line each, once. The numbers that there could be bound it.
+constexpr std::string_view kUnsupportedFile = "unsupported";
+
 // Invalid for no path.
 Result<sys::Fd> open_log(const std::string& path) {
   if (path.empty()) return sys::Fd();
@@ -136,7 +140,8 @@ std::span<const commands::Command> Rung::commands() const { return kMore; }
 
 std::vector<commands::Option> Rung::options() {
   return {{"strace", 0, &strace_, "file for every system call of a new container's programs"},
-          {"unsupported", 0, &unsupported_, "file for those that there are not, once each"}};
+          {"unsupported", 0, &unsupported_,
+           "file for those that there are not, once each; ROOT/ID/unsupported"}};
 }
 
 Result<> Rung::check(const oci::Spec& spec) const {
@@ -215,7 +220,9 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
   sys::Pipe born = FLUYT_TRY(sys::make_pipe());
   sys::Pipe go = FLUYT_TRY(sys::make_pipe());
   const sys::Fd strace = FLUYT_TRY_CONTEXT(open_log(strace_), "option --strace");
-  const sys::Fd unsupported = FLUYT_TRY_CONTEXT(open_log(unsupported_), "option --unsupported");
+  const sys::Fd unsupported = FLUYT_TRY_CONTEXT(
+      open_log(unsupported_.empty() ? cat(folder, "/", kUnsupportedFile) : unsupported_),
+      "option --unsupported");
 
   runtime::CreateRequest outer = request;
   OuterSpec translated = outer_spec(request.spec);

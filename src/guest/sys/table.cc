@@ -88,8 +88,12 @@ void report(Task& task, int number) {
       of.reported[static_cast<size_t>(number)].exchange(true))
     return;
   char line[128];
+  // The program chose its name: a line is to stay one.
+  std::string name = name_of(task);
+  for (char& c : name)
+    if (c < ' ' || c > '~') c = '?';
   const int length = std::snprintf(line, sizeof line, "rung: %s: system call %d is not supported\n",
-                                   name_of(task).c_str(), number);
+                                   name.c_str(), number);
   if (length > 0)
     (void)host::write(of.log, std::as_bytes(std::span(line, static_cast<size_t>(length)))).ok();
 }
