@@ -227,6 +227,24 @@ def test_restart_keeps_the_container_s_files(sleeper):
     assert docker("exec", sleeper, "cat", "/root/file").out == "kept\n"
 
 
+def test_files_go_in_and_out_and_are_told(sleeper, tmp_path):
+    """cp, diff and commit look at the container's writable layer on the host: what its programs wrote is there."""
+    (tmp_path / "in").write_text("from the host\n")
+    docker("exec", sleeper, "sh", "-c", "echo made > /root/made; mkdir /root/folder; rm /etc/passwd")
+    docker("cp", str(tmp_path / "in"), f"{sleeper}:/root/in")
+    wait_for(lambda: docker("exec", sleeper, "cat", "/root/in", code=None).out == "from the host\n", "the file to be seen inside")
+    docker("cp", f"{sleeper}:/root/made", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "made\n"
+    told = docker("diff", sleeper).out.splitlines()
+    assert {"A /root/made", "A /root/folder", "A /root/in", "D /etc/passwd"} <= set(told), told
+    image = docker("commit", sleeper).out.strip()
+    try:
+        out = docker("run", "--rm", "--network", "none", image, "sh", "-c", "cat /root/made /root/in; ls -d /root/folder /etc/passwd 2>&1", code=1).out
+        assert out.startswith("made\nfrom the host\n") and "/root/folder" in out and "No such file" in out, out
+    finally:
+        docker("rmi", "-f", image)
+
+
 def test_many_at_once(daemon):
     made = [docker("run", "-d", "--network", "none", IMAGE, "sleep", "1000").out.strip() for _ in range(4)]
     assert len(docker("ps", "-q", "--no-trunc").out.split()) >= 4
