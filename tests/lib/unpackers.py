@@ -1,6 +1,7 @@
 """The root that each of several tools makes of an image: fluyt, umoci, skopeo (containers/storage)."""
 
 import contextlib
+import ctypes
 import json
 import os
 import subprocess
@@ -52,11 +53,21 @@ def fluyt(engine, layers, layout, name):
         diff_id = images.digest_of(data).split(":")[1]
         chain = images.digest_of(f"sha256:{chain} sha256:{diff_id}".encode()).split(":")[1] if chain else diff_id
         stack += [f"{image}/layers/{diff_id}/fs", f"{image}/fixups/{chain}/fs"]
-    try:
-        with overlay([folder for folder in stack if os.path.isdir(folder)][::-1]) as place:
-            yield place
-    finally:
-        engine.fluyt("rmi", name)
+    with contextlib.ExitStack() as ends:
+        ends.callback(engine.fluyt, "rmi", name)
+        for folder in stack:
+            # fluytd mounts a layer when it needs it, and takes over what is mounted.
+            if os.path.exists(os.path.dirname(folder) + "/layer.erofs") and not os.path.ismount(folder):
+                mount_image(os.path.dirname(folder) + "/layer.erofs", folder)
+                ends.callback(subprocess.run, ["umount", folder], check=True)
+        yield ends.enter_context(overlay([folder for folder in stack if os.path.isdir(folder)][::-1]))
+
+
+def mount_image(file, folder):
+    """Without a loop device, which mount(8) would make."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(file.encode(), folder.encode(), b"erofs", 1, None) != 0:  # MS_RDONLY
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), file)
 
 
 @contextlib.contextmanager

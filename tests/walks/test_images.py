@@ -12,12 +12,13 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
-import tempfile
 import time
 
 import harness
 import images
 import pytest
+from cri import pb as cri_pb
+from podman import Podman
 
 
 @pytest.fixture
@@ -42,6 +43,17 @@ def program(name):
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
+
+
+@contextlib.contextmanager
+def podman_in(folder):
+    if not Podman.is_there():
+        pytest.skip("podman is neither installed nor in the benchmarks' tree")
+    podman = Podman(str(folder))
+    try:
+        yield podman
+    finally:
+        podman.close()
 
 
 def run(*command, **options):
@@ -170,18 +182,68 @@ def test_skopeo_and_podman_read_what_was_saved(engine, app, tmp_path, form):
     seen = json.loads(run(skopeo, "inspect", "--config", f"{form}-archive:{archive}"))
     assert seen["config"]["Labels"] == {"who": "walk"}
     assert [layer["diffId"] for layer in image["layers"]] == seen["rootfs"]["diff_ids"]
-    podman = program("podman")
-    runroot = tempfile.mkdtemp(prefix="podman-")  # it takes 50 characters and no more
-    storage = ["--root", str(tmp_path / "root"), "--runroot", runroot, "--storage-driver", "vfs",
-               "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
-    try:
-        assert "app:walk" in run(podman, *storage, "load", "-i", archive).decode()
-        listed = json.loads(run(podman, *storage, "images", "--format", "json"))
+    with podman_in(tmp_path) as podman:
+        assert "app:walk" in podman("load", "-i", podman.place + "/saved.tar")
+        listed = json.loads(podman("images", "--format", "json"))
         assert [entry["Id"] for entry in listed] == [image["id"].split(":")[1]]
+
+
+@pytest.mark.parametrize("tool", ["skopeo", "podman"])
+def test_others_read_what_was_pushed(engine, app, tmp_path, tool):
+    """From a registry that had nothing of it: every blob with its digest, and what a tree is made of."""
+    image = json.loads(engine.fluyt("inspect", "--type", "image", app).stdout)
+    other = harness.Registry(str(tmp_path / "registry"))
+    try:
+        name = other.address + "/first/app:1"
+        engine.fluyt("tag", app, name)
+        engine.fluyt("push", name)
+        if tool == "skopeo":
+            run(program("skopeo"), "copy", "-q", "--src-tls-verify=false", "docker://" + name, f"dir:{tmp_path}/copied")
+            for blob in [image["id"], *(layer["digest"] for layer in image["layers"])]:
+                content = (tmp_path / "copied" / blob.split(":")[1]).read_bytes()
+                assert images.digest_of(content) == blob
+            return
+        with podman_in(tmp_path) as podman:
+            assert podman("pull", "-q", "--tls-verify=false", name).strip() == image["id"].split(":")[1]
+            seen = json.loads(podman("inspect", "--type", "image", name))[0]
+            assert seen["Digest"] == image["manifestDigest"]
+            assert seen["RootFS"]["Layers"] == [layer["diffId"] for layer in image["layers"]]
     finally:
-        subprocess.run([podman, *storage, "system", "reset", "-f"], stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, check=False, timeout=60)
-        shutil.rmtree(runroot, ignore_errors=True)
+        other.stop()
+
+
+def test_an_image_that_a_person_runs_is_pinned(engine, cri, registry, busybox):
+    """A kubelet takes an image that none of its own pods uses for unused."""
+    image = images.Image([images.busybox_layer(), images.layer([images.Entry("mine", data=b"x")])], {"Env": [images.PATH_ENV], "Cmd": ["sh"]})
+    images.push(image, registry.address, "walk/held", "1")
+    name = registry.address + "/walk/held:1"
+    cri.pull(name)
+    cri.pull(busybox)
+
+    def pinned():
+        spec = cri_pb.ImageSpec(image=name)
+        listed = {tag: found.pinned for found in cri.images.ListImages(cri_pb.ListImagesRequest()).images for tag in found.repo_tags}
+        assert listed[busybox] is False
+        assert cri.images.ImageStatus(cri_pb.ImageStatusRequest(image=spec)).image.pinned == listed[name]
+        return listed[name]
+
+    assert not pinned()
+    config = cri.sandbox_config(network=cri_pb.NODE)
+    sandbox = cri.run_sandbox(config)
+    cri.run_container(sandbox, config, cri.container_config(name, ["sleep", "1000"]))
+    assert not pinned()  # the kubelet knows its own
+    engine.fluyt("run", "-d", "--network", "host", "--name", "walk-held", name, "sleep", "1000")
+    assert pinned()
+    cri.remove_sandbox(sandbox)
+    assert pinned()
+    engine.stop()
+    engine.start()
+    assert pinned()
+    engine.fluyt("stop", "-t", "0", "walk-held")
+    assert pinned()  # a stopped one can be looked at still
+    engine.fluyt("rm", "-f", "walk-held")
+    assert not pinned()
+    engine.fluyt("rmi", name)
 
 
 def test_a_pull_for_running_keeps_no_blobs(engine, cri, registry, tmp_path):
