@@ -582,6 +582,15 @@ def test_what_programs_ask_for_can_be_seen(box):
     assert refused.returncode == 1 and "option --strace" in refused.stderr
 
 
+def test_message_queues_are_those_of_the_namespace(box):
+    box.config["linux"]["sysctl"] = {"fs.mqueue.msg_max": "21", "fs.mqueue.msg_default": "17"}
+    script = ("grep ' /dev/mqueue ' /proc/mounts | cut -d' ' -f3; touch /dev/mqueue/q; cat /dev/mqueue/q; stat -c %s /dev/mqueue/q; mkdir /dev/mqueue/d; "
+              "cat /proc/sys/fs/mqueue/msg_max /proc/sys/fs/mqueue/msg_default")
+    code, out, error = box.once("sh", "-c", script)
+    assert code == 0 and "Operation not permitted" in error, (out, error)
+    assert [line.split() for line in out.splitlines()] == [["mqueue"], ["QSIZE:0", "NOTIFY:0", "SIGNO:0", "NOTIFY_PID:0"], ["80"], ["21"], ["17"]]
+
+
 def test_calls_that_there_are_not_are_named_once(box):
     shutil.copy(os.path.join(os.path.dirname(harness.BIN), "guest", "guest_storm"), box.rootfs + "/bin/guest_storm")
     box.start("sh", "-c", "/bin/guest_storm calls >/said; mv /said /done; sleep 1000")
@@ -1035,6 +1044,14 @@ def test_the_end_of_the_sandbox_is_its_containers(pod):
     for each, name in ((one, "one"), (two, "two"), (pod.sandbox, "pod")):
         each.done("delete", name)
         assert each.cgroups() == []
+
+
+def test_message_queues_are_shared_with_the_ipc_namespace(pod):
+    one, two, apart = pod.box("one"), pod.box("two"), pod.box("apart", ("network", "uts"))
+    for each, name in ((one, "one"), (two, "two"), (apart, "apart")):
+        each.start("sleep", "1000", name=name)
+    one.done("exec", "one", "touch", "/dev/mqueue/q")
+    assert two.done("exec", "two", "ls", "/dev/mqueue") == "q\n" and apart.done("exec", "apart", "ls", "/dev/mqueue") == ""
 
 
 def test_who_is_no_member_has_a_guest_kernel_of_its_own(pod):
