@@ -1,7 +1,9 @@
 #include "image/assemble.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/strings.h"
@@ -54,14 +56,34 @@ Result<std::string> fetch_config(ContentSource& source, const oci::Descriptor& d
   }
 }
 
-Result<> check_config_type(const oci::Manifest& manifest) {
-  const std::string& type = manifest.config.media_type;
-  if (type == oci::media_type::kOciConfig || type == oci::media_type::kDockerConfig) return {};
-  const std::string artifact =
-      manifest.artifact_type.empty() ? "" : cat(" (", quote(manifest.artifact_type), ")");
-  return Error(Code::kInvalidArgument,
-               cat("config.mediaType: ", quote(type), ": expected ", oci::media_type::kOciConfig,
-                   " or Docker's: this is an artifact, not an image", artifact));
+// By their types what people push to registries beside images.
+struct ArtifactName {
+  std::string_view type;  // how it begins
+  std::string_view name;
+};
+constexpr std::array<ArtifactName, 10> kArtifactNames{{
+    {"application/vnd.dev.sigstore.bundle", "a sigstore bundle"},
+    {"application/vnd.dev.cosign.simplesigning", "a cosign signature"},
+    {"application/vnd.dev.cosign.artifact.sig", "a cosign signature"},
+    {"application/vnd.cncf.notary.signature", "a Notary signature"},
+    {"application/vnd.dsse.envelope", "an attestation"},
+    {"application/vnd.in-toto", "an attestation"},
+    {"application/vnd.cncf.helm.", "a Helm chart"},
+    {"application/spdx", "an SBOM"},
+    {"text/spdx", "an SBOM"},
+    {"application/vnd.cyclonedx", "an SBOM"},
+}};
+
+std::string_view artifact_name(const oci::Manifest& manifest) {
+  const auto& layers = manifest.layers;
+  for (const std::string_view type :
+       {std::string_view(manifest.artifact_type), std::string_view(manifest.config.media_type),
+        layers.empty() ? std::string_view() : std::string_view(layers.front().media_type)}) {
+    const auto* const known = std::ranges::find_if(
+        kArtifactNames, [&](const ArtifactName& one) { return type.starts_with(one.type); });
+    if (known != kArtifactNames.end()) return known->name;
+  }
+  return {};
 }
 
 // The specification lets Docker write foreign layers; what is none of these is no file system.
@@ -70,6 +92,31 @@ bool is_layer_type(std::string_view type) {
          type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar") ||
          type.starts_with("application/vnd.docker.image.rootfs.diff.tar") ||
          type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar");
+}
+
+// What tells an artifact (image-spec manifest.md, "Guidelines for Artifact Usage"): the type of its
+// config, or that none of its layers is a file system, as with signatures and attestations that
+// have an image's config.
+Result<> check_is_image(const oci::Manifest& manifest) {
+  const std::string& type = manifest.config.media_type;
+  const bool has_config =
+      type == oci::media_type::kOciConfig || type == oci::media_type::kDockerConfig;
+  const auto& layers = manifest.layers;
+  const bool has_layers =
+      layers.empty() || std::ranges::any_of(layers, [](const oci::Descriptor& layer) {
+        return is_layer_type(layer.media_type);
+      });
+  if (has_config && has_layers) return {};
+  const std::string found = has_config
+                                ? cat("layers[0].mediaType: ", quote(layers.front().media_type),
+                                      ": expected the type of a file system layer")
+                                : cat("config.mediaType: ", quote(type), ": expected ",
+                                      oci::media_type::kOciConfig, " or Docker's");
+  const std::string_view name = artifact_name(manifest);
+  const std::string artifact =
+      manifest.artifact_type.empty() ? "" : cat(" (", quote(manifest.artifact_type), ")");
+  return Error(Code::kInvalidArgument, cat(found, ": this is an artifact, not an image",
+                                           name.empty() ? "" : ": ", name, artifact));
 }
 
 Result<> check_layers(const oci::Manifest& manifest, const oci::ImageConfig& config) {
@@ -109,7 +156,7 @@ Result<std::optional<oci::Platform>> platform_of(ContentSource& source,
   const std::optional<oci::Platform> none;
   const std::string bytes = FLUYT_TRY(nested_manifest(source, entry));
   const auto parsed = oci::parse_manifest_or_index(bytes, entry.media_type);
-  if (!parsed.ok() || !parsed->manifest || !check_config_type(*parsed->manifest).ok()) return none;
+  if (!parsed.ok() || !parsed->manifest || !check_is_image(*parsed->manifest).ok()) return none;
   const auto config =
       oci::parse_image_config(FLUYT_TRY(fetch_config(source, parsed->manifest->config)));
   return config.ok() ? std::optional(config->platform) : none;
@@ -125,6 +172,16 @@ bool is_unusable(const Error& error) {
   return code == Code::kNotFound || code == Code::kDataLoss || code == Code::kResourceExhausted;
 }
 
+// What an index of artifacts says of these, as the answer of "referrers" does.
+std::string types_of(const oci::Index& index) {
+  std::set<std::string> types;
+  for (const oci::Descriptor& entry : index.manifests) {
+    if (!entry.artifact_type.empty()) types.insert(quote(entry.artifact_type));
+  }
+  if (types.empty()) return {};
+  return cat(" (", join({types.begin(), types.end()}, ", "), ")");
+}
+
 // Where the index does not say what its entries are for their configs do.
 Result<oci::Descriptor> choose(ContentSource& source, oci::Index index,
                                const oci::Platform& platform) {
@@ -134,10 +191,15 @@ Result<oci::Descriptor> choose(ContentSource& source, oci::Index index,
   if (silent == 0 || static_cast<size_t>(silent) > kMaxSilentEntries) return chosen;
   if (chosen.ok() && (!chosen->platform || is_native(*chosen->platform, platform))) return chosen;
   std::optional<Error> first;
+  bool has_image = std::ranges::any_of(index.manifests, [](const oci::Descriptor& entry) {
+    return entry.platform || entry.media_type == oci::media_type::kOciIndex ||
+           entry.media_type == oci::media_type::kDockerList;
+  });
   for (oci::Descriptor& entry : index.manifests) {
     if (entry.platform) continue;
     auto found = platform_of(source, entry);
     if (found.ok()) {
+      has_image = has_image || found->has_value();
       entry.platform = std::move(*found);
     } else if (!is_unusable(found.error())) {
       return std::move(found).error();
@@ -147,6 +209,11 @@ Result<oci::Descriptor> choose(ContentSource& source, oci::Index index,
   }
   chosen = oci::choose_platform(index, platform);
   if (!chosen.ok() && first.has_value()) return std::move(*first);
+  if (!chosen.ok() && !has_image) {
+    return Error(Code::kInvalidArgument,
+                 cat("image index: none of its ", index.manifests.size(),
+                     " entries is an image: it lists artifacts", types_of(index)));
+  }
   return chosen;
 }
 
@@ -179,7 +246,7 @@ Result<ImagePlan> plan_image(ContentSource& source, Document top, std::string_vi
     top = Document{next.digest, std::move(nested)};
     type = next.media_type;
   }
-  FLUYT_TRY_CONTEXT(check_config_type(*manifest), cat("image manifest ", top.digest.text()));
+  FLUYT_TRY_CONTEXT(check_is_image(*manifest), cat("image manifest ", top.digest.text()));
   if (approval) FLUYT_TRY(approval(described, top.digest));
   std::string config_bytes = FLUYT_TRY(fetch_config(source, manifest->config));
   oci::ImageConfig config =

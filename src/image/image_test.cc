@@ -582,6 +582,42 @@ TEST_F(ManifestTest, AnArtifactIsNoImage) {
   manifest.config.media_type = "application/vnd.oci.empty.v1+json";
   serve(oci::to_json(manifest), oci_);
   expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "this is an artifact, not an image");
+  manifest.config.media_type = "application/vnd.cncf.helm.config.v1+json";
+  serve(oci::to_json(manifest), oci_);
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument, "not an image: a Helm chart");
+}
+
+// cosign's signatures and BuildKit's attestations have an image's config, of no platform.
+TEST_F(ManifestTest, AnArtifactWithAnImagesConfigIsNoImage) {
+  const std::string config =
+      R"({"architecture":"","os":"","rootfs":{"type":"layers","diff_ids":[]}})";
+  oci::Manifest manifest = oci::parse_manifest(manifest_over(config)).value();
+  for (const auto& [type, what] : {std::pair("application/vnd.dev.cosign.simplesigning.v1+json",
+                                             "not an image: a cosign signature"),
+                                   std::pair("application/vnd.in-toto+json", "an attestation")}) {
+    for (oci::Descriptor& layer : manifest.layers) layer.media_type = type;
+    serve(oci::to_json(manifest), oci_);
+    expect_refused(pull("a/b:v1"), Code::kInvalidArgument, what);
+  }
+}
+
+TEST_F(ManifestTest, AnIndexOfArtifactsIsNoImage) {
+  oci::Manifest manifest = two_layers().manifest();
+  manifest.config.media_type = "application/vnd.oci.empty.v1+json";
+  oci::Index index{.media_type = std::string(oci::media_type::kOciIndex)};
+  for (const char* type : {"application/vnd.example.sbom", "application/vnd.example.scan"}) {
+    manifest.artifact_type = type;
+    const std::string text = oci::to_json(manifest);
+    fake_->serve("/v2/a/b/manifests/" + sha256_of(text), oci_, text);
+    index.manifests.push_back({.media_type = oci_,
+                               .digest = oci::Digest::parse(sha256_of(text)).value(),
+                               .size = static_cast<int64_t>(text.size()),
+                               .artifact_type = type});
+  }
+  serve(oci::to_json(index), std::string(oci::media_type::kOciIndex));
+  expect_refused(pull("a/b:v1"), Code::kInvalidArgument,
+                 "none of its 2 entries is an image: it lists artifacts "
+                 "(\"application/vnd.example.sbom\", \"application/vnd.example.scan\")");
 }
 
 TEST_F(ManifestTest, AnIndexThatIsItsOwnEntryEnds) {
