@@ -639,12 +639,17 @@ void messages() {
     value("IPC_STAT of root's", msgctl(queue, IPC_STAT, &about));
     value("IPC_RMID of root's", msgctl(queue, IPC_RMID, nullptr));
     value("kill", kill(outside, SIGUSR1));
+    int ready[2];
+    if (pipe(ready) != 0) _exit(96);
     const pid_t sibling = fork();
     if (sibling == 0) {
-      if (setuid(1) != 0) _exit(1);
-      pause();
+      if (setuid(1) != 0 || write(ready[1], "x", 1) != 1) _exit(1);
+      for (;;) pause();
     }
-    usleep(20'000);
+    char byte = 0;
+    if (read(ready[0], &byte, 1) != 1) _exit(95);
+    close(ready[0]);
+    close(ready[1]);
     value("kill another's", kill(sibling, SIGKILL));
     siginfo_t ended{};
     waitid(P_PID, static_cast<id_t>(sibling), &ended, WEXITED);
