@@ -97,7 +97,7 @@ Store::Store(StoreOptions options, Parts parts, Logger& logger)
       [this] {
         const auto begun = layers_->write_ahead();
         if (begun.ok()) return;
-        logger_.error(begun.error().message());
+        logger_.error(lost_writes(begun.error()).message());
         note_lost_writes();
         syncer_->ask();
       });

@@ -82,7 +82,7 @@ Result<> copy_blob(const LayerArchive& from, const oci::Digest& digest, archive:
   const oci::Digest found = FLUYT_TRY_CONTEXT(
       from.pass_on(
           digest.algorithm(), [&](std::string_view piece) { return tar.data(piece); }, cancelled),
-      "save");
+      cat("save: blob ", digest.text()));
   FLUYT_TRY(tar.end_file());
   if (found == digest) return {};
   return Error(Code::kDataLoss, cat("blob ", digest.text(), ": its bytes on disk are ",

@@ -195,6 +195,7 @@ class Store final : public ImageStore, public Library {
   };
   Result<> sync_now();
   std::string lost_writes_note() const;
+  Error lost_writes(Error why) const;  // with what follows from it
   void note_lost_writes();
   Result<> forget_lost_writes();
   Result<> discard_unsynced();

@@ -52,8 +52,7 @@ Result<> Store::sync_now() {
     if (auto discarded = discard_unsynced(); !discarded.ok()) {
       logger_.error(cat("after lost writes: ", discarded.error().message()));
     }
-    return std::move(synced).error().add_context(
-        "layers could not be made durable and are discarded");
+    return lost_writes(std::move(synced).error());
   }
   // Removed and pulled again meanwhile: that is not what was synced.
   auto renewed = renewed_.lock();
@@ -62,6 +61,13 @@ Result<> Store::sync_now() {
     return renewed->contains(layer) || replacing->contains(layer);
   });
   return catalog_->commit(change);
+}
+
+Error Store::lost_writes(Error why) const {
+  return std::move(why).add_context(
+      cat(quote(options_.root),
+          ": the disk lost writes: layers that are not durable yet are "
+          "discarded"));
 }
 
 std::string Store::lost_writes_note() const {

@@ -387,7 +387,9 @@ class Store::Verification {
   template <class T>
   static Result<std::string> text_of(const Result<T>& outcome) {
     if (outcome.ok()) return std::string();
-    if (outcome.error().code() != Code::kDataLoss) return outcome.error();
+    const bool is_damage =
+        outcome.error().code() == Code::kDataLoss || is_loss(outcome.error().errno_value());
+    if (!is_damage) return outcome.error();
     return outcome.error().message();
   }
 
@@ -416,8 +418,8 @@ class Store::Verification {
   }
 
   // It has no manifest: as much as its record tells.
-  static Result<std::string> count(sys::FdRef tree, const LayerInfo& record) {
-    const TreeCount counted = FLUYT_TRY(count_tree(tree));
+  Result<std::string> count(sys::FdRef tree, const LayerInfo& record) {
+    const TreeCount counted = FLUYT_TRY(count_tree(tree, between_steps()));
     if (counted.inodes != record.inodes) {
       return cat("has ", counted.inodes, " files and folders, expected ", record.inodes);
     }

@@ -53,8 +53,10 @@ Result<const dirent*> DirStack::read() {
   return at.entry;
 }
 
-Result<> DirStack::enter() {
-  Stream next = FLUYT_TRY(open_stream(dir(), open_.back().entry->d_name, flags_));
+Result<> DirStack::enter() { return enter(std::string(open_.back().entry->d_name)); }
+
+Result<> DirStack::enter(const std::string& name) {
+  Stream next = FLUYT_TRY(open_stream(dir(), name.c_str(), flags_));
   if (open_.size() == kMaxOpen) {
     const Stream& outermost = open_[kMaxKept].stream;  // of those that are not kept
     closed_.push_back({FLUYT_TRY(identify(outermost)), telldir(outermost.get())});

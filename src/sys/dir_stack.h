@@ -39,6 +39,9 @@ class DirStack {
   /// Into the entry that was read last. ENOTDIR, ELOOP, ENOENT: it is no directory (any more);
   /// EXDEV: something is mounted there.
   Result<> enter();
+  /// Into the directory `name` of the one where the walk stands; errors as above. What was read of
+  /// it last does not matter, nor does leave() tell of `name`.
+  Result<> enter(const std::string& name);
   /// Back, with depth() > 1: the entry that was entered, or null where the directory had been
   /// closed meanwhile. read() goes on behind it. kAborted when the one that is left has another
   /// directory above it by now: somebody has moved or removed something. Whoever removes is to end

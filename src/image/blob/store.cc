@@ -145,10 +145,13 @@ Result<> BlobStore::check(const oci::Digest& digest,
   Hasher hasher = FLUYT_TRY(Hasher::create(digest.algorithm()));
   std::string buffer(kReadBytes, '\0');
   uint64_t size = 0;
-  while (const size_t got = FLUYT_TRY(sys::read_some(file, buffer))) {
+  while (true) {
+    auto read = sys::read_some(file, buffer);
+    if (!read.ok()) return std::move(read).error().with_code(Code::kDataLoss);  // its disk's affair
+    if (*read == 0) break;
     if (between_steps) FLUYT_TRY(between_steps());
-    FLUYT_TRY(hasher.update(std::string_view(buffer).substr(0, got)));
-    size += got;
+    FLUYT_TRY(hasher.update(std::string_view(buffer).substr(0, *read)));
+    size += *read;
   }
   const oci::Digest found = FLUYT_TRY(hasher.finish());
   if (found == digest) return {};

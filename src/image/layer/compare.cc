@@ -7,11 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/strings.h"
 #include "image/layer/name.h"
+#include "sys/dir_stack.h"
 #include "sys/file.h"
 
 namespace fluyt::image {
@@ -53,26 +56,43 @@ Result<std::map<std::string, std::string>> attributes_at(sys::FdRef folder,
   return out;
 }
 
+Result<std::vector<std::string>> names_in(sys::DirStack& at) {
+  std::vector<std::string> out;
+  while (const dirent* entry = FLUYT_TRY(at.read())) out.emplace_back(entry->d_name);
+  std::ranges::sort(out);
+  return out;
+}
+
+// Trees are as deep as a tar's paths are long, which is more levels than a process has descriptors.
 class Comparison {
  public:
-  Comparison(size_t limit, const BetweenSteps& between_steps)
-      : limit_(limit), between_steps_(between_steps) {}
+  Comparison(sys::DirStack found, sys::DirStack expected, size_t limit,
+             const BetweenSteps& between_steps)
+      : found_(std::move(found)),
+        expected_(std::move(expected)),
+        limit_(limit),
+        between_steps_(between_steps) {}
 
-  Result<> folders(sys::FdRef found, sys::FdRef expected, const std::string& path) {
-    const auto here = FLUYT_TRY(sys::list_dir(found));
-    const auto there = FLUYT_TRY(sys::list_dir(expected));
-    std::set<std::string> names(here.begin(), here.end());
-    names.insert(there.begin(), there.end());
-    for (const std::string& name : names) {
-      if (out_.size() >= limit_) return {};
+  Result<> run() {
+    FLUYT_TRY(settle("/", begin_folder("")));
+    while (out_.size() < limit_) {
+      Folder& at = open_.back();
+      if (at.next == at.names.size()) {
+        open_.pop_back();
+        if (open_.empty()) return {};
+        FLUYT_TRY(found_.leave());
+        FLUYT_TRY(expected_.leave());
+        continue;
+      }
       FLUYT_TRY(step());
-      const std::string below = cat(path, "/", name);
-      if (!std::binary_search(here.begin(), here.end(), name)) {
-        note(below, "is missing");
-      } else if (!std::binary_search(there.begin(), there.end(), name)) {
-        note(below, "does not belong there");
+      const Name& name = at.names[at.next++];
+      const std::string path = cat(at.path, "/", name.text);
+      if (!name.is_found) {
+        note(path, "is missing");
+      } else if (!name.is_expected) {
+        note(path, "does not belong there");
       } else {
-        FLUYT_TRY(entries(found, expected, name, below));
+        FLUYT_TRY(settle(path, entries(name.text, path)));
       }
     }
     return {};
@@ -81,13 +101,54 @@ class Comparison {
   std::vector<std::string> take() { return std::move(out_); }
 
  private:
+  struct Name {
+    std::string text;
+    bool is_found = false;
+    bool is_expected = false;
+  };
+  struct Folder {
+    std::string path;
+    std::vector<Name> names;
+    size_t next = 0;
+  };
+
+  // Of the directories where both walks stand.
+  Result<> begin_folder(const std::string& path) {
+    Folder& made = open_.emplace_back(path);
+    const auto here = FLUYT_TRY(look(names_in(found_)));
+    const auto there = FLUYT_TRY(names_in(expected_));
+    std::vector<std::string> all;
+    std::ranges::set_union(here, there, std::back_inserter(all));
+    for (std::string& name : all) {
+      const bool is_found = std::ranges::binary_search(here, name);
+      const bool is_expected = std::ranges::binary_search(there, name);
+      made.names.push_back({std::move(name), is_found, is_expected});
+    }
+    return {};
+  }
+
+  // What the disk cannot give back of the tree that is looked at is a difference, and no more.
+  template <class T>
+  Result<T> look(Result<T> from) {
+    is_lost_ = !from.ok() && is_loss(from.error().errno_value());
+    return from;
+  }
+
+  Result<> settle(const std::string& path, Result<> outcome) {
+    if (outcome.ok() || !std::exchange(is_lost_, false)) return outcome;
+    note(path, cat("cannot be read: ", outcome.error().message()));
+    return {};
+  }
+
   void note(const std::string& path, std::string_view what) {
     if (out_.size() < limit_) out_.push_back(cat(quote(path), " ", what));
   }
 
-  Result<> entries(sys::FdRef found, sys::FdRef expected, const std::string& name,
-                   const std::string& path) {
-    const struct stat here = FLUYT_TRY(stat_at(found, name));
+  // Its last step changes where the walks stand, and open_.
+  Result<> entries(const std::string& name, const std::string& path) {
+    const sys::FdRef found = found_.dir();
+    const sys::FdRef expected = expected_.dir();
+    const struct stat here = FLUYT_TRY(look(stat_at(found, name)));
     const struct stat there = FLUYT_TRY(stat_at(expected, name));
     if ((here.st_mode & S_IFMT) != (there.st_mode & S_IFMT)) {
       note(path, "is of another type");
@@ -111,11 +172,12 @@ class Comparison {
     if ((S_ISCHR(here.st_mode) || S_ISBLK(here.st_mode)) && here.st_rdev != there.st_rdev) {
       note(path, "is another device");
     }
-    if (FLUYT_TRY(attributes_at(found, name)) != FLUYT_TRY(attributes_at(expected, name))) {
+    if (FLUYT_TRY(look(attributes_at(found, name))) != FLUYT_TRY(attributes_at(expected, name))) {
       note(path, "has other attributes");
     }
     if (S_ISLNK(here.st_mode)) {
-      if (FLUYT_TRY(sys::read_link(found, name)) != FLUYT_TRY(sys::read_link(expected, name))) {
+      if (FLUYT_TRY(look(sys::read_link(found, name))) !=
+          FLUYT_TRY(sys::read_link(expected, name))) {
         note(path, "leads elsewhere");
       }
     } else if (S_ISREG(here.st_mode)) {
@@ -125,20 +187,19 @@ class Comparison {
         note(path, "has other content");
       }
     } else if (S_ISDIR(here.st_mode)) {
-      constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
-      const sys::Fd below_here = FLUYT_TRY(sys::open(found, name, kFlags));
-      const sys::Fd below_there = FLUYT_TRY(sys::open(expected, name, kFlags));
-      return folders(below_here, below_there, path);
+      FLUYT_TRY(look(found_.enter(name)));
+      FLUYT_TRY(expected_.enter(name));
+      return begin_folder(path);
     }
     return {};
   }
 
   Result<bool> same_content(sys::FdRef found, sys::FdRef expected, const std::string& name) {
-    const sys::Fd here = FLUYT_TRY(sys::open(found, name, O_RDONLY | O_NOFOLLOW));
+    const sys::Fd here = FLUYT_TRY(look(sys::open(found, name, O_RDONLY | O_NOFOLLOW)));
     const sys::Fd there = FLUYT_TRY(sys::open(expected, name, O_RDONLY | O_NOFOLLOW));
     while (true) {
       FLUYT_TRY(step());
-      const size_t got = FLUYT_TRY(sys::read_some(here, one_));
+      const size_t got = FLUYT_TRY(look(sys::read_some(here, one_)));
       size_t other = 0;
       while (other < got) {
         const size_t more =
@@ -155,6 +216,10 @@ class Comparison {
 
   Result<> step() const { return between_steps_ ? between_steps_() : Result<>(); }
 
+  sys::DirStack found_;
+  sys::DirStack expected_;
+  std::vector<Folder> open_;  // as deep as the walks stand
+  bool is_lost_ = false;      // what came last of look()
   size_t limit_;
   const BetweenSteps& between_steps_;
   std::vector<std::string> out_;
@@ -166,34 +231,34 @@ class Comparison {
   std::string other_ = std::string(kPieceBytes, '\0');
 };
 
-Result<> count(sys::FdRef folder, TreeCount& to, std::set<ino_t>& seen) {
-  for (const std::string& name : FLUYT_TRY(sys::list_dir(folder))) {
-    const struct stat info = FLUYT_TRY(stat_at(folder, name));
-    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !seen.insert(info.st_ino).second) continue;
-    ++to.inodes;
-    if (S_ISREG(info.st_mode)) to.file_bytes += static_cast<uint64_t>(info.st_size);
-    if (S_ISDIR(info.st_mode)) {
-      FLUYT_TRY(
-          count(FLUYT_TRY(sys::open(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)), to, seen));
-    }
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<std::vector<std::string>> compare_trees(sys::FdRef found, sys::FdRef expected, size_t limit,
                                                const BetweenSteps& between_steps) {
-  Comparison comparison(limit, between_steps);
-  FLUYT_TRY(comparison.folders(found, expected, ""));
+  Comparison comparison(FLUYT_TRY(sys::DirStack::open(found, ".")),
+                        FLUYT_TRY(sys::DirStack::open(expected, ".")), limit, between_steps);
+  FLUYT_TRY(comparison.run());
   return comparison.take();
 }
 
-Result<TreeCount> count_tree(sys::FdRef tree) {
+Result<TreeCount> count_tree(sys::FdRef tree, const BetweenSteps& between_steps) {
   TreeCount out;
   std::set<ino_t> seen;
-  FLUYT_TRY(count(tree, out, seen));
-  return out;
+  sys::DirStack at = FLUYT_TRY(sys::DirStack::open(tree, "."));
+  while (true) {
+    if (between_steps) FLUYT_TRY(between_steps());
+    const dirent* entry = FLUYT_TRY(at.read());
+    if (entry == nullptr) {
+      if (at.depth() == 1) return out;
+      FLUYT_TRY(at.leave());
+      continue;
+    }
+    const struct stat info = FLUYT_TRY(stat_at(at.dir(), entry->d_name));
+    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !seen.insert(info.st_ino).second) continue;
+    ++out.inodes;
+    if (S_ISREG(info.st_mode)) out.file_bytes += static_cast<uint64_t>(info.st_size);
+    if (S_ISDIR(info.st_mode)) FLUYT_TRY(at.enter());
+  }
 }
 
 }  // namespace fluyt::image

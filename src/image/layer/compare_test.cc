@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -97,6 +98,44 @@ TEST_F(CompareTest, EndsBetweenEntriesAndPieces) {
   EXPECT_GE(steps, 6);  // five names, and a piece at least
   most = std::exchange(steps, 0) - 1;
   EXPECT_EQ(compare_trees(here, there, 10, step).error().code(), Code::kCancelled);
+  steps = 0;
+  most = INT_MAX;
+  EXPECT_EQ(count_tree(here, step)->inodes, 4U);
+  most = std::exchange(steps, 0) - 1;
+  EXPECT_EQ(count_tree(here, step).error().code(), Code::kCancelled);
+}
+
+// As deep as a tar's paths are long.
+TEST_F(CompareTest, DepthTakesNoDescriptors) {
+  constexpr int kDepth = 1900;
+  constexpr rlim_t kFiles = 128;
+  const auto bottom_of = [](const std::string& tree) {
+    sys::Fd at = sys::open(tree, O_RDONLY | O_DIRECTORY).value();
+    for (int i = 0; i < kDepth; ++i) {
+      EXPECT_EQ(::mkdirat(at.raw(), "d", 0755), 0);
+      at = sys::open(at, "d", O_RDONLY | O_DIRECTORY).value();
+    }
+    return at;
+  };
+  const sys::Fd one_end = bottom_of(one());
+  bottom_of(other());
+  ASSERT_TRUE(sys::write_file_atomic(one_end, "stray", "12345", 0644).ok());
+  still();
+  const sys::Fd here = sys::open(one(), O_RDONLY | O_DIRECTORY).value();
+  const sys::Fd there = sys::open(other(), O_RDONLY | O_DIRECTORY).value();
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{kFiles, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const auto found = compare_trees(here, there, 10);
+  const auto counted = count_tree(here);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_TRUE(found.ok()) << found.error().message();
+  ASSERT_EQ(found->size(), 1U);
+  EXPECT_THAT(found->front(), ::testing::EndsWith(" does not belong there"));
+  ASSERT_TRUE(counted.ok()) << counted.error().message();
+  EXPECT_EQ(counted->inodes, 4U + kDepth + 1U);
+  EXPECT_EQ(counted->file_bytes, 12U);
 }
 
 TEST_F(CompareTest, MarksOfWhiteoutsDoNotCount) {

@@ -31,6 +31,11 @@ bool counts(std::string_view attribute) {
 
 }  // namespace
 
+bool is_loss(int error) {
+  return error == EIO || error == EUCLEAN || error == EBADMSG || error == EXDEV ||
+         error == ENAMETOOLONG;
+}
+
 Result<uint64_t> attributes_of(sys::FdRef fd) {
   std::string names(kMaxAttributeBytes, '\0');
   const ssize_t size = flistxattr(fd.raw(), names.data(), names.size());

@@ -15,6 +15,10 @@ namespace fluyt::image {
 /// ends the reading. May be empty.
 using BetweenSteps = std::function<Result<>()>;
 
+/// What the disk says when it cannot give back what was put there; or never had it, for a path that
+/// leaves the tree, or is too long.
+bool is_loss(int error);
+
 /// Reads what lies in a tree as a manifest has it.
 class EntryReader {
  public:

@@ -20,12 +20,6 @@ namespace fluyt::image {
 
 namespace {
 
-// What the disk says when it cannot give back what was put there; or never had it, for a path that
-// leaves the tree, or is too long.
-bool is_loss(int error) {
-  return error == EIO || error == EUCLEAN || error == EBADMSG || error == EXDEV ||
-         error == ENAMETOOLONG;
-}
 bool is_absence(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
 
 // What an error of reading the manifest tells of it; another is passed on.
