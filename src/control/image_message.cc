@@ -32,6 +32,13 @@ void fill(const image::Image& image, v1::Image& message) {
   message.set_size(image.size);
 }
 
+void fill(const image::OneOfSeveral& one, v1::OneOfSeveral& message) {
+  message.set_image(text(one.image));
+  message.set_index(one.index);
+  message.set_manifest(one.manifest);
+  message.set_platform(text(one.platform));
+}
+
 void fill(const image::ImageDetail& detail, v1::ImageDetail& message) {
   const image::Image& image = detail.image;
   fill(image, *message.mutable_image());

@@ -7,6 +7,7 @@
 namespace fluyt::control {
 
 void fill(const image::Image& image, v1::Image& message);
+void fill(const image::OneOfSeveral& one, v1::OneOfSeveral& message);
 void fill(const image::ImageDetail& detail, v1::ImageDetail& message);
 image::Credentials credentials_of(const v1::Credentials& message);
 

@@ -18,8 +18,15 @@ grpc::Status ControlService::Push(grpc::ServerContext* context, const v1::PushRe
         return writer->Write(response);
       },
       [&](const ProgressSink& progress, const std::atomic<bool>& cancelled) {
+        // Before any progress: nobody else writes yet.
+        const auto tell = [&](const image::OneOfSeveral& one) {
+          v1::PushResponse first;
+          fill(one, *first.mutable_one_of_several());
+          writer->Write(first);
+        };
         return images_.push(*reference, {.credentials = credentials_of(request->credentials()),
                                          .progress = progress,
+                                         .one_of_several = tell,
                                          .cancelled = &cancelled});
       });
   if (!pushed.ok()) return to_status(pushed.error());

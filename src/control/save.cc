@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "control/image_message.h"
 #include "control/service.h"
 #include "rpc/status.h"
 
@@ -23,6 +24,11 @@ grpc::Status ControlService::Save(grpc::ServerContext* context, const v1::SaveRe
     piece.clear_data();
     if (sent && !context->IsCancelled()) return {};
     return Error(Code::kCancelled, "save: the caller went away");
+  };
+  options.one_of_several = [&](const image::OneOfSeveral& one) {
+    v1::SaveResponse first;
+    fill(one, *first.mutable_one_of_several());
+    writer->Write(first);
   };
   auto saved = images_.save(options, [&](std::string_view bytes) -> Result<> {
     piece.mutable_data()->append(bytes);

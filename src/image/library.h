@@ -23,9 +23,20 @@ struct ImportWatch {
   const std::atomic<bool>* cancelled = nullptr;        // ends the import with kCancelled
 };
 
+/// An image whose name pointed at an index of several platforms when it came. One of them is here,
+/// so that its manifest goes out alone.
+struct OneOfSeveral {
+  std::string image;     // the name or id that was asked for
+  std::string index;     // digests
+  std::string manifest;  // as it is here
+  std::string platform;  // "linux/amd64"
+};
+using OneOfSeveralSink = std::function<void(const OneOfSeveral&)>;
+
 struct PushOptions {
   Credentials credentials;
   std::function<void(const LayerProgress&)> progress;  // any thread, may be empty
+  OneOfSeveralSink one_of_several;                     // told before anything else, may be empty
   const std::atomic<bool>* cancelled = nullptr;        // ends the push with kCancelled
 };
 struct Pushed {
@@ -42,6 +53,7 @@ enum class ArchiveFormat { kDocker, kOci };
 struct SaveOptions {
   std::vector<std::string> images;  // names or ids; a name goes into the archive, an id has none
   ArchiveFormat format = ArchiveFormat::kDocker;
+  OneOfSeveralSink one_of_several;  // told before the first byte, of each; may be empty
   const std::atomic<bool>* cancelled = nullptr;  // ends it with kCancelled
 };
 

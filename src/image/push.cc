@@ -132,15 +132,24 @@ Result<Remade> compress(const LayerArchive& archive, const oci::Digest& diff_id,
 
 }  // namespace
 
-// Whether one of its documents lists other platforms beside its own.
-bool Store::came_by_index(const ImageRow& row) const {
-  return std::any_of(row.blobs.begin(), row.blobs.end(), [&](const oci::Digest& digest) {
+// Nothing where none of its documents lists others beside its own.
+std::optional<OneOfSeveral> Store::one_of_several(const ImageRow& row,
+                                                  const std::string& name) const {
+  const auto index = std::find_if(row.blobs.begin(), row.blobs.end(), [&](const auto& digest) {
     if (digest == row.manifest_digest || digest.text() == row.id) return false;
     const auto bytes = blobs_.get(digest, oci::kMaxManifestBytes);
     if (!bytes.ok()) return false;
-    const auto index = oci::parse_index(*bytes);
-    return index.ok() && index->manifests.size() > 1;
+    const auto parsed = oci::parse_index(*bytes);
+    return parsed.ok() && parsed->manifests.size() > 1;
   });
+  if (index == row.blobs.end()) return std::nullopt;
+  OneOfSeveral out{name, index->text(), row.manifest_digest.text(), {}};
+  const auto id = oci::Digest::parse(row.id);
+  const auto bytes = id.ok() ? blobs_.get(*id, oci::kMaxConfigBytes) : id.error();
+  const auto config =
+      bytes.ok() ? oci::parse_image_config(*bytes) : Result<oci::ImageConfig>(bytes.error());
+  if (config.ok()) out.platform = config->platform.text();
+  return out;
 }
 
 /// A blob on its way out, once, however many places of the manifest it has.
@@ -277,6 +286,8 @@ Result<Pushed> Store::push(const oci::Reference& reference, const PushOptions& o
   auto found = get_sendable(*row, name, "push");
   if (!found.ok()) return std::move(found).error();
   Sendable& sendable = *found;
+  const auto one = one_of_several(*row, name);
+  if (one.has_value() && options.one_of_several) options.one_of_several(*one);
   std::vector<Outgoing> blobs = outgoing_of(sendable.manifest, reference);
 
   const std::atomic<bool> never{false};
@@ -309,7 +320,7 @@ Result<Pushed> Store::push(const oci::Reference& reference, const PushOptions& o
                                : sendable.manifest.media_type;
   const auto digest =
       FLUYT_TRY_CONTEXT(session->push_manifest(reference.tag, type, sendable.bytes), context);
-  const Pushed pushed{digest.text(), sendable.bytes.size(), came_by_index(*row), remade.size()};
+  const Pushed pushed{digest.text(), sendable.bytes.size(), one.has_value(), remade.size()};
   // A manifest that was made for the registry is none of ours: by its digest nothing could be
   // verified here. Whoever wants the image by it pulls it.
   if (!remade.empty()) return pushed;

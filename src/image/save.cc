@@ -137,6 +137,8 @@ Result<> Store::save(const SaveOptions& options,
       holds.emplace_back(*this, *row, cat("save of ", wanted));
       Sendable sendable = FLUYT_TRY(get_sendable(*row, wanted, "save"));
       FLUYT_TRY(take_archives(*row, wanted, sendable, archives));
+      const auto one = one_of_several(*row, wanted);
+      if (one.has_value() && options.one_of_several) options.one_of_several(*one);
       images.push_back({*row,
                         {},
                         std::move(sendable.manifest),

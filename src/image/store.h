@@ -251,7 +251,7 @@ class Store final : public ImageStore, public Library {
                         BlobSender& sender, std::vector<Outgoing>& blobs) const;
   Result<> send_all(std::vector<Outgoing>& blobs, BlobSender& sender,
                     const std::atomic<bool>& cancelled) const;
-  bool came_by_index(const ImageRow& row) const;
+  std::optional<OneOfSeveral> one_of_several(const ImageRow& row, const std::string& name) const;
   bool may_warn_of(const std::string& container_id);  // roots.cc
   // gc.cc
   Result<StoreContent> look() const;

@@ -1,5 +1,6 @@
 #include <malloc.h>
 
+#include <atomic>
 #include <mutex>
 #include <set>
 
@@ -290,6 +291,59 @@ TEST_F(VerbsTest, WhatWasPushedIsPulledBack) {
   const auto back = pull("c/d:v2");
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(back->id, image.id);
+}
+
+TEST_F(VerbsTest, OfSeveralPlatformsOneGoesOutAndThatIsSaidFirst) {
+  const ImageMaker maker = image_with("one");
+  maker.serve(*fake_, "a/b", "plain");
+  oci::Descriptor other = maker.manifest_descriptor();
+  other.platform->architecture = "s390x";
+  other.digest = oci::Digest::from_sha256_hex(std::string(64, 'd'));
+  const std::string type(oci::media_type::kOciIndex);
+  const std::string index = oci::to_json(
+      oci::Index{.media_type = type, .manifests = {other, maker.manifest_descriptor()}});
+  for (const std::string& target : {std::string("multi"), sha256_of(index)})
+    fake_->serve("/v2/a/b/manifests/" + target, type, index);
+  fake_->accept_uploads({});
+  const Image image = pull("a/b:multi").value();
+  ASSERT_TRUE(library().tag(image.id, name("c/d:v2")).ok());
+
+  std::vector<OneOfSeveral> told;
+  std::atomic<bool> is_late{false};
+  PushOptions push;
+  push.progress = [&](const LayerProgress&) {
+    if (told.empty()) is_late = true;
+  };
+  push.one_of_several = [&](const OneOfSeveral& one) {
+    told.push_back(one);
+    if (fake_->count("POST /v2/c/d/blobs/uploads/") != 0) is_late = true;
+  };
+  const auto pushed = library().push(oci::Reference::parse(name("c/d:v2")).value(), push);
+  ASSERT_TRUE(pushed.ok()) << pushed.error().message();
+  EXPECT_EQ(pushed->digest, maker.manifest_digest());
+  EXPECT_TRUE(pushed->one_platform_of_several);
+  SaveOptions save{.images = {image.id}};
+  size_t bytes = 0;
+  save.one_of_several = [&](const OneOfSeveral& one) {
+    told.push_back(one);
+    if (bytes != 0) is_late = true;
+  };
+  ASSERT_TRUE(library()
+                  .save(save,
+                        [&](std::string_view piece) -> Result<> {
+                          bytes += piece.size();
+                          return {};
+                        })
+                  .ok());
+  EXPECT_FALSE(is_late);
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told[0].image, name("c/d:v2"));
+  EXPECT_EQ(told[1].image, image.id);
+  for (const OneOfSeveral& one : told) {
+    EXPECT_EQ(one.index, sha256_of(index));
+    EXPECT_EQ(one.manifest, maker.manifest_digest());
+    EXPECT_EQ(one.platform, maker.manifest_descriptor().platform->text());
+  }
 }
 
 TEST_F(VerbsTest, ANameThatNoImageHasIsNotPushed) {

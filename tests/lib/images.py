@@ -172,3 +172,9 @@ def push(image, registry, repository, *tags):
     for tag in tags:
         _request("PUT", f"{base}/manifests/{tag}", manifest, {"Content-Type": OCI + "manifest.v1+json"}).close()
     return digest_of(manifest)
+
+
+def push_index(index, registry, repository, tag):
+    """Sends the bytes of an index, whose manifests are there. Returns its digest."""
+    _request("PUT", f"http://{registry}/v2/{repository}/manifests/{tag}", index, {"Content-Type": OCI + "index.v1+json"}).close()
+    return digest_of(index)

@@ -96,6 +96,31 @@ def test_layers_are_sent_where_the_registry_lacks_them(engine, app, tmp_path):
         other.stop()
 
 
+def test_of_several_platforms_one_goes_out_and_that_is_said(engine, registry, app, tmp_path):
+    one = json.loads(engine.fluyt("inspect", "--type", "image", app).stdout)
+    other = images.Image([images.layer([images.Entry("other", data=b"other")])], {})
+    entries = [{"mediaType": images.OCI + "manifest.v1+json", "digest": digest, "size": len(_manifest(registry, "walk/app", tag)),
+                "platform": {"os": "linux", "architecture": architecture}}
+               for tag, digest, architecture in (("1", one["manifestDigest"], "amd64"),
+                                                 ("other", images.push(other, registry.address, "walk/app", "other"), "s390x"))]
+    index = json.dumps({"schemaVersion": 2, "mediaType": images.OCI + "index.v1+json", "manifests": entries}).encode()
+    digest = images.push_index(index, registry.address, "walk/app", "both")
+    engine.fluyt("rmi", one["id"])
+    both, mine = registry.address + "/walk/app:both", registry.address + "/walk/alone:1"
+    assert engine.fluyt("pull", "-q", both).stdout == one["id"] + "\n"
+    engine.fluyt("tag", both, mine)
+    said = (f" came by an index of several platforms, {digest}: what goes out is the manifest for linux/amd64 alone, "
+            f"{one['manifestDigest']}\n")
+    done = engine.fluyt("push", mine)
+    assert done.stderr.startswith(f"fluyt: {mine}{said}"), done.stderr
+    assert _manifest(registry, "walk/alone", "1") == _manifest(registry, "walk/app", "1")
+    assert engine.fluyt("push", "-q", mine).stderr == ""
+    assert engine.fluyt("save", "-o", str(tmp_path / "one.tar"), mine).stderr == f"fluyt: {mine}{said}"
+    engine.fluyt("rmi", one["id"])
+    engine.fluyt("pull", mine)
+    assert " came by an index" not in engine.fluyt("push", mine).stderr
+
+
 @pytest.mark.parametrize("form", ["docker", "oci"])
 def test_saved_and_loaded(engine, registry, app, busybox, tmp_path, form):
     engine.fluyt("pull", busybox)

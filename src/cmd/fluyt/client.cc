@@ -234,6 +234,7 @@ class GrpcClient final : public Client {
       const control::PushRequest& request,
       const std::function<void(const control::PushResponse&)>& progress) override;
   Result<> save(const control::SaveRequest& request,
+                const std::function<void(const control::OneOfSeveral&)>& one_of_several,
                 const std::function<Result<>(std::string_view)>& sink) override;
   Result<control::Image> tag(const std::string& image, const std::string& name) override {
     control::TagRequest request;
@@ -350,11 +351,13 @@ Result<control::VerifyImagesResponse::Report> GrpcClient::verify_images(
 }
 
 Result<> GrpcClient::save(const control::SaveRequest& request,
+                          const std::function<void(const control::OneOfSeveral&)>& one_of_several,
                           const std::function<Result<>(std::string_view)>& sink) {
   grpc::ClientContext context;
   auto reader = control_->Save(&context, request);
   control::SaveResponse response;
   while (reader->Read(&response)) {
+    if (response.has_one_of_several()) one_of_several(response.one_of_several());
     if (auto taken = sink(response.data()); !taken.ok()) {
       context.TryCancel();
       (void)reader->Finish();

@@ -72,6 +72,7 @@ class Client {
       const control::PushRequest& request,
       const std::function<void(const control::PushResponse&)>& progress) = 0;
   virtual Result<> save(const control::SaveRequest& request,
+                        const std::function<void(const control::OneOfSeveral&)>& one_of_several,
                         const std::function<Result<>(std::string_view)>& sink) = 0;
   virtual Result<control::Image> tag(const std::string& image, const std::string& name) = 0;
   virtual Result<control::ListImagesResponse> image_details() = 0;

@@ -1,6 +1,7 @@
 #include "base/strings.h"
 #include "cmd/fluyt/command.h"
 #include "cmd/fluyt/log_in.h"
+#include "cmd/fluyt/one_of_several.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/pull_view.h"
 #include "cmd/fluyt/text/escape.h"
@@ -26,17 +27,16 @@ class Push final : public Command {
     FLUYT_TRY(log_in_.fill(name_, *request.mutable_credentials()));
     Client* client = FLUYT_TRY(context.client());
     LayerView view(Verb::kPush, quiet_ ? Verbosity::kQuiet : Verbosity::kNormal);
-    const auto pushed = FLUYT_TRY(client->push(
-        request, [&](const control::PushResponse& response) { view.update(response.layers()); }));
+    const auto pushed = FLUYT_TRY(client->push(request, [&](const control::PushResponse& response) {
+      if (response.has_one_of_several() && !quiet_) tell(response.one_of_several());
+      view.update(response.layers());
+    }));
     if (quiet_) {
       print(printable(pushed.digest()) + "\n");
       return 0;
     }
     print(cat(printable(name_), ": digest: ", printable(pushed.digest()), " size: ", pushed.size(),
               "\n"));
-    if (pushed.one_platform_of_several()) {
-      print("The image came with manifests for other platforms; this one's went alone.\n");
-    }
     if (pushed.remade_layers() != 0) {
       print(
           cat(pushed.remade_layers(), pushed.remade_layers() == 1 ? " layer was" : " layers were",
@@ -60,7 +60,9 @@ CommandInfo push_command() {
           .summary = "Send an image to a registry",
           .details =
               "The name says which registry and repository; \"fluyt tag\" gives an image another.\n"
-              "What the registry has already is not sent again.\n\n"
+              "What the registry has already is not sent again. Of an image that came by an index\n"
+              "of several platforms the manifest of the one that is here is sent, and not the "
+              "index.\n\n"
               "Examples:\n"
               "  fluyt tag app registry.example.org:5000/team/app:1.2\n"
               "  fluyt push registry.example.org:5000/team/app:1.2",

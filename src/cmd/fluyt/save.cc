@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "cmd/fluyt/client.h"
 #include "cmd/fluyt/command.h"
+#include "cmd/fluyt/one_of_several.h"
 #include "cmd/fluyt/terminal.h"
 #include "sys/file.h"
 
@@ -31,7 +32,7 @@ class Save final : public Command {
       return context.usage("an archive is no text for a terminal: use --output or a redirection");
     }
     Client* client = FLUYT_TRY(context.client());
-    FLUYT_TRY(client->save(request, [](std::string_view bytes) -> Result<> {
+    FLUYT_TRY(client->save(request, tell, [](std::string_view bytes) -> Result<> {
       if (write_out(Stream::kOut, bytes)) return {};
       return Error(Code::kCancelled, "standard output was closed");
     }));
@@ -49,8 +50,8 @@ class Save final : public Command {
     const std::string path = in_place ? output_ : cat(output_, ".part");
     const int flags = in_place ? O_WRONLY : O_WRONLY | O_CREAT | O_TRUNC;
     const sys::Fd file = FLUYT_TRY(sys::open(path, flags, 0666));
-    auto saved =
-        client->save(request, [&](std::string_view bytes) { return sys::write_all(file, bytes); });
+    auto saved = client->save(request, tell,
+                              [&](std::string_view bytes) { return sys::write_all(file, bytes); });
     if (in_place) {
       if (!saved.ok()) return std::move(saved).error();
       return 0;
