@@ -36,8 +36,7 @@ bool has_long_name(const OverlayMount& overlay) {
 // ones it does not know.
 bool takes_any_key(FsContext& context) { return context.set_flag("no-such-key").ok(); }
 
-Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay,
-                                    const std::vector<std::string>& more_options) {
+Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay) {
   FsContext context = FLUYT_TRY(FsContext::open("overlay"));
   if (takes_any_key(context)) return Error::from_errno(EINVAL, "overlay: keys are not looked at");
   FLUYT_TRY(context.set_string("source", "overlay"));
@@ -48,15 +47,12 @@ Result<Fd> make_overlay_by_fsconfig(const OverlayMount& overlay,
     FLUYT_TRY(context.set_string("upperdir", overlay.upper_dir));
     FLUYT_TRY(context.set_string("workdir", overlay.work_dir));
   }
-  std::vector<std::string> options;
-  for (const std::string_view option : split(kOverlayOptions, ',')) options.emplace_back(option);
-  options.insert(options.end(), more_options.begin(), more_options.end());
-  for (const std::string& option : options) {
+  for (const std::string_view option : split(kOverlayOptions, ',')) {
     const size_t equals = option.find('=');
-    FLUYT_TRY(equals == std::string::npos
-                  ? context.set_flag(option)
-                  : context.set_string(option.substr(0, equals), option.substr(equals + 1)));
+    FLUYT_TRY(context.set_string(std::string(option.substr(0, equals)),
+                                 std::string(option.substr(equals + 1))));
   }
+  if (!overlay.label.empty()) FLUYT_TRY(context.set_string("context", overlay.label));
   return context.mount(overlay.upper_dir.empty() ? MOUNT_ATTR_RDONLY : 0);
 }
 
@@ -325,18 +321,16 @@ Result<Fd> clone_directory(const OverlayMount& tree) {
 
 }  // namespace
 
-Result<Fd> make_overlay(const OverlayMount& overlay, const std::vector<std::string>& more_options) {
+Result<Fd> make_overlay(const OverlayMount& overlay) {
   if (overlay.lower_dirs.empty()) return clone_directory(overlay);
   std::string refused;
   if (!has_long_name(overlay) && overlay.ids.empty() && overlay.sub_path.empty()) {
-    auto made = make_overlay_by_fsconfig(overlay, more_options);
+    auto made = make_overlay_by_fsconfig(overlay);
     // Before 6.7 overlayfs takes no directory by a key of its own.
     if (made.ok() || made.error().errno_value() != EINVAL) return made;
     refused = made.error().message();
   }
-  std::string options;
-  for (const std::string& option : more_options) options += cat(",", option);
-  auto made = make_overlay_by_path(overlay, options);
+  auto made = make_overlay_by_path(overlay);
   if (made.ok() || refused.empty()) return made;
   return std::move(made).error().add_context(cat("after ", refused));
 }

@@ -125,14 +125,12 @@ inline constexpr std::string_view kOverlayOptions = "index=off,metacopy=off,redi
 /// An overlay as a detached mount. Layers by "lowerdir+" (6.5), so that their names need no
 /// escapes; where the kernel does not know that, or a name is longer than fsconfig(2) takes (255
 /// bytes), by make_overlay_by_path(), and so where ids are mapped or a sub path is asked for.
-/// `more_options` come behind kOverlayOptions.
-/// Without upper_dir it is read-only; without lower_dirs it is upper_dir itself. A sub path that is
-/// not there is kNotFound.
-Result<Fd> make_overlay(const OverlayMount& overlay,
-                        const std::vector<std::string>& more_options = {});
+/// Without upper_dir it is read-only; without lower_dirs it is upper_dir itself, whose files keep
+/// their labels. A sub path that is not there is kNotFound.
+Result<Fd> make_overlay(const OverlayMount& overlay);
 
 /// The same by mount(2), which takes all names in one page: descriptors, in a process and a mount
-/// namespace of their own, are short ones. 500 directories fit. `more_options`: empty, or ",a=b".
-Result<Fd> make_overlay_by_path(const OverlayMount& overlay, const std::string& more_options = {});
+/// namespace of their own, are short ones. 500 directories fit.
+Result<Fd> make_overlay_by_path(const OverlayMount& overlay);
 
 }  // namespace fluyt::sys

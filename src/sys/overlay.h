@@ -20,6 +20,8 @@ struct OverlayMount {
   /// Where set, this directory of the tree is what is mounted. Links lead where they do in the
   /// tree.
   std::string sub_path = {};
+  /// Where set, all files show under this SELinux label. Takes lower_dirs.
+  std::string label = {};
   bool operator==(const OverlayMount&) const = default;
 };
 

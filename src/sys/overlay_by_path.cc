@@ -180,7 +180,7 @@ void close_all(const std::vector<int>& fds) {
 
 }  // namespace
 
-Result<Fd> make_overlay_by_path(const OverlayMount& overlay, const std::string& more_options) {
+Result<Fd> make_overlay_by_path(const OverlayMount& overlay) {
   Request request;
   for (const std::string& dir : overlay.lower_dirs) request.dirs.push_back(dir.c_str());
   request.lower_count = request.dirs.size();
@@ -198,7 +198,9 @@ Result<Fd> make_overlay_by_path(const OverlayMount& overlay, const std::string& 
   if (!overlay.sub_path.empty()) request.sub_path = overlay.sub_path.c_str();
   request.fds.assign(request.dirs.size(), -1);
   request.target = request.dirs.front();
-  const std::string options = cat(",", kOverlayOptions, more_options);
+  std::string options = cat(",", kOverlayOptions);
+  // Between quotes, for it may hold commas.
+  if (!overlay.label.empty()) options += cat(",context=\"", overlay.label, "\"");
   request.options_behind = options.c_str();
   void* shared =
       mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
