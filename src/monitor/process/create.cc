@@ -3,8 +3,10 @@
 
 #include "base/id.h"
 #include "base/strings.h"
+#include "base/trace.h"
 #include "monitor/process/monitor.h"
 #include "sys/file.h"
+#include "sys/relabel.h"
 
 namespace fluyt::monitor {
 
@@ -30,6 +32,13 @@ Result<> check(const CreateRequest& request, size_t fds) {
   return {};
 }
 
+Result<> relabel_all(const std::vector<Relabel>& relabels) {
+  const trace::Span span("labels");
+  for (const Relabel& one : relabels)
+    FLUYT_TRY_CONTEXT(sys::relabel(one.path, one.label), one.what);
+  return {};
+}
+
 }  // namespace
 
 void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
@@ -46,8 +55,11 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
   if (auto joined = check_joined(verb.container); !joined.ok()) return done(key, std::move(joined));
   const sys::FdRef spec = fds[0];
   WorkerJob job;
-  job.body = [this, spec, &request = verb.container](const Announce& announce) {
-    return runtime_->create(request, spec, Deadline::after_ms(request.deadline_ms), announce);
+  job.body = [this, spec,
+              &request = verb.container](const Announce& announce) -> Result<WorkerReply> {
+    const Deadline deadline = Deadline::after_ms(request.deadline_ms);
+    FLUYT_TRY(relabel_all(request.relabels));
+    return runtime_->create(request, spec, deadline, announce);
   };
   job.keep = {spec};
   job.deadline_ms = verb.container.deadline_ms + kGraceMs;

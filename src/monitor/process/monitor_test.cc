@@ -12,9 +12,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -455,6 +457,26 @@ TEST_F(MonitorTest, MonitorIsNotOurChildAndHasNothingOpen) {
   // The program cannot be opened for writing through the running process.
   const auto opened = sys::open(cat("/proc/", pid, "/exe"), O_WRONLY);
   ASSERT_FALSE(opened.ok());
+}
+
+TEST_P(EachRuntime, LabelsAreThereBeforeTheContainer) {
+  if (sys::exists("/sys/fs/selinux/enforce"))
+    GTEST_SKIP() << "this host's policy has labels of its own";
+  const std::string volume = folder_->path() + "/volume";
+  ASSERT_TRUE(sys::make_dirs(volume, 0755).ok());
+  auto request = request_of("labels", spec_of("labels", "echo made"));
+  request.relabels = {{volume, "u:object_r:t:s0", "mounts[0]"},
+                      {volume + "/none", "u:object_r:t:s0", "mounts[1].selinux_relabel"}};
+  const auto missing = client_->create(request);
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code(), Code::kNotFound);
+  EXPECT_THAT(missing.error().message(), HasSubstr("mounts[1].selinux_relabel: "));
+  request.relabels.pop_back();
+  run(request);
+  std::array<char, 64> label{};
+  ASSERT_GT(getxattr(volume.c_str(), "security.selinux", label.data(), label.size()), 0);
+  EXPECT_STREQ(label.data(), "u:object_r:t:s0");
+  EXPECT_TRUE(told_.wait_exit("labels").has_value());
 }
 
 TEST_P(EachRuntime, KillsAndReportsSignal) {

@@ -265,6 +265,7 @@ json to_json(const sys::OverlayMount& tree) {
   json out = {{"lower", tree.lower_dirs}, {"upper", tree.upper_dir}, {"work", tree.work_dir}};
   if (!tree.ids.empty()) out["ids"] = to_json(tree.ids);
   if (!tree.sub_path.empty()) out["sub_path"] = tree.sub_path;
+  if (!tree.label.empty()) out["label"] = tree.label;
   return out;
 }
 
@@ -275,7 +276,21 @@ void get(Fields& fields, const json& object, const char* where, sys::OverlayMoun
   inner.get("work", tree.work_dir);
   get(inner, "ids", tree.ids);
   inner.get("sub_path", tree.sub_path);
+  inner.get("label", tree.label);
   fields.absorb(inner.check());
+}
+
+void get(Fields& fields, const json& list, std::vector<Relabel>& relabels) {
+  if (!list.is_array() || list.size() > kMaxListed)
+    return fields.fail("relabels", "a list of objects");
+  for (const json& object : list) {
+    Fields inner(object, "create.relabels");
+    Relabel& one = relabels.emplace_back();
+    inner.get("path", one.path);
+    inner.get("label", one.label);
+    inner.get("what", one.what);
+    fields.absorb(inner.check());
+  }
 }
 
 json fields_of(const wire::MakeSandbox& v) {
@@ -323,6 +338,8 @@ json fields_of(const wire::Create& v) {
   if (!c.joins.empty()) out["joins"] = c.joins;
   if (c.root) out["root"] = to_json(*c.root);
   for (const auto& [name, tree] : c.trees) out["trees"][name] = to_json(tree);
+  for (const Relabel& one : c.relabels)
+    out["relabels"].push_back({{"path", one.path}, {"label", one.label}, {"what", one.what}});
   return out;
 }
 void read(Fields& fields, wire::Create& v) {
@@ -337,6 +354,8 @@ void read(Fields& fields, wire::Create& v) {
   fields.get("joins", c.joins);
   if (const json* root = fields.find("root"); root != nullptr)
     get(fields, *root, "create.root", c.root.emplace());
+  if (const json* relabels = fields.find("relabels"); relabels != nullptr)
+    get(fields, *relabels, c.relabels);
   const json* trees = fields.find("trees");
   if (trees == nullptr) return;
   if (!trees->is_object() || trees->size() > kMaxListed)

@@ -58,12 +58,21 @@ struct SandboxNamespaces {  // bind mounts below the sandbox's state folder; emp
   std::string pid;  // with shared_pid
 };
 
+/// What is given an SELinux label before a container is made that has it mounted.
+struct Relabel {
+  std::string path;  // sys::relabel()
+  std::string label;
+  std::string what;  // how errors call it: "mounts[1].host_path"
+  bool operator==(const Relabel&) const = default;
+};
+
 struct CreateRequest {
   std::string id;
   std::string bundle;  // the container's folder
   std::string spec_json;
   std::optional<sys::OverlayMount> root;
   std::map<std::string, sys::OverlayMount> trees;  // see runtime::CreateRequest
+  std::vector<Relabel> relabels;                   // in this order
   /// The container whose PID namespace the spec names by a path through its pid; "" for none.
   /// kFailedPrecondition unless it lives until the new one is made: that path is its own till then.
   std::string joins;

@@ -74,11 +74,14 @@ TEST(Messages, EveryVerbComesBackAsItWent) {
   create.container.root->ids = {{{0, 100000, 65536}}, {{0, 200000, 10}, {10, 4294967294, 1}}};
   create.container.trees["/t"] = {.lower_dirs = {"/c"}, .upper_dir = {}, .work_dir = {}};
   create.container.trees["/t"].sub_path = "etc";
+  create.container.trees["/t"].label = "u:object_r:t:s0:c1,c2";
+  create.container.relabels = {{"/v", "u:object_r:t:s0", "mounts[0]"}, {"/w", "l", ""}};
   create.container.joins = "other";
   const auto created = round_trip(create, 6, 1).container;
   EXPECT_EQ(created.joins, "other");
   EXPECT_EQ(created.root, create.container.root);
   EXPECT_EQ(created.trees, create.container.trees);
+  EXPECT_EQ(created.relabels, create.container.relabels);
   EXPECT_TRUE(created.open_stdin && created.stdin_once);
   EXPECT_EQ(created.log_path, "p");
   EXPECT_EQ(created.deadline_ms, 9);
