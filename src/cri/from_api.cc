@@ -337,6 +337,10 @@ Result<> identity(const std::string& field, const Context& from, std::optional<i
   return {};
 }
 
+engine::SelinuxOptions selinux_options(const api::SELinuxOption& from) {
+  return {from.user(), from.role(), from.type(), from.level()};
+}
+
 Result<engine::SecurityContext> security_context(const api::LinuxContainerSecurityContext& from) {
   const std::string field = "linux.security_context";
   engine::SecurityContext to;
@@ -357,11 +361,7 @@ Result<engine::SecurityContext> security_context(const api::LinuxContainerSecuri
   to.supplemental_groups = {from.supplemental_groups().begin(), from.supplemental_groups().end()};
   to.groups_policy = FLUYT_TRY(
       groups_policy(field + ".supplemental_groups_policy", from.supplemental_groups_policy()));
-  if (from.has_selinux_options()) {
-    const auto& selinux = from.selinux_options();
-    to.selinux =
-        engine::SelinuxOptions{selinux.user(), selinux.role(), selinux.type(), selinux.level()};
-  }
+  if (from.has_selinux_options()) to.selinux = selinux_options(from.selinux_options());
   // On the wire an empty list and none at all are one: the defaults, which are the safe reading.
   if (from.masked_paths_size() > 0) to.masked_paths = strings(from.masked_paths());
   if (from.readonly_paths_size() > 0) to.readonly_paths = strings(from.readonly_paths());
@@ -399,6 +399,7 @@ Result<> sandbox_security(const api::LinuxSandboxSecurityContext& from, engine::
   to.supplemental_groups = {from.supplemental_groups().begin(), from.supplemental_groups().end()};
   to.readonly_rootfs = from.readonly_rootfs();
   to.privileged = from.privileged();
+  if (from.has_selinux_options()) to.selinux = selinux_options(from.selinux_options());
   to.seccomp =
       from.has_seccomp()
           ? std::optional(FLUYT_TRY(profile(field + ".seccomp", from.seccomp())))

@@ -117,6 +117,7 @@ struct SandboxConfig {
   std::vector<int64_t> supplemental_groups;
   bool readonly_rootfs = false;
   bool privileged = false;
+  std::optional<SelinuxOptions> selinux;
   /// What its caller has given the pod as a whole, in the cgroup that the caller made: kept to be
   /// shown, never written anywhere.
   std::optional<Resources> overhead;

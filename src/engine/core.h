@@ -21,6 +21,7 @@
 #include "engine/exec_table.h"
 #include "engine/handlers.h"
 #include "engine/layer_usage.h"
+#include "engine/mcs_levels.h"
 #include "engine/names.h"
 #include "engine/store.h"
 #include "engine/worker.h"
@@ -74,6 +75,7 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   Guarded<Tables> tables;
   Names<SandboxName> sandbox_names;
   Names<std::pair<std::string, ContainerName>> container_names;  // with the sandbox's id
+  McsLevels levels;
   ExecTable execs;
   trace::Recorder traces;
   HandlerFeatures features;

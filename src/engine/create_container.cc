@@ -7,6 +7,7 @@
 #include "base/trace.h"
 #include "engine/core.h"
 #include "engine/image_volumes.h"
+#include "engine/sandbox_files.h"
 #include "engine/signals.h"
 #include "engine/spec_input.h"
 #include "oci/reference.h"
@@ -117,6 +118,36 @@ Result<bool> make_missing_source(const std::vector<Mount>& mounts) {
   return false;
 }
 
+/// Has the tree's files show under the label; where there is no mount to do so, they get it.
+void label_tree(sys::OverlayMount& tree, const std::string& what, monitor::CreateRequest& request,
+                const std::string& label) {
+  if (!tree.lower_dirs.empty()) {
+    tree.label = label;
+  } else {
+    request.relabels.push_back({.path = tree.upper_dir, .label = label, .what = what});
+  }
+}
+
+/// What the container's program is to have of files, in a pod with SELinux labels or for a label
+/// that it asked for. The pod's own files too: another container of the pod may have others.
+void add_labels(const Engine::Core& core, const ContainerConfig& config, const Sandbox& sandbox,
+                const std::string& label, monitor::CreateRequest& request) {
+  if (label.empty()) return;
+  label_tree(*request.root, "root", request, label);
+  for (auto& [source, tree] : request.trees) label_tree(tree, "image volume", request, label);
+  for (const std::string_view name : kSandboxFiles) {
+    request.relabels.push_back({.path = cat(core.sandbox_dir(sandbox.id), "/", name),
+                                .label = label,
+                                .what = "the pod's files"});
+  }
+  for (size_t i = 0; i < config.mounts.size(); ++i) {
+    const Mount& mount = config.mounts[i];
+    if (!mount.selinux_relabel || mount.host_path.empty()) continue;
+    request.relabels.push_back(
+        {.path = mount.host_path, .label = label, .what = cat("mounts[", i, "].selinux_relabel")});
+  }
+}
+
 /// Everything between the record and CREATED. What it made on an error is undone by the caller.
 Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& image) {
   const ContainerPtr container = entry.value();
@@ -143,6 +174,7 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   request.root = FLUYT_TRY(core.parts.images->create_root(
       container->id, image.id, {.ids = id_maps(sandbox->config.namespaces.user_ids)}));
   request.trees = FLUYT_TRY(make_image_volumes(core, *container, *sandbox));
+  add_labels(core, container->config, *sandbox, spec.linux_->mount_label, request);
   span.emplace("monitor and runtime");
   auto created = client->create(request);
   while (!created.ok() && created.error().code() == Code::kNotFound &&

@@ -5,6 +5,7 @@
 #include "engine/cgroup_parent.h"
 #include "engine/core.h"
 #include "engine/layout.h"
+#include "engine/selinux.h"
 #include "engine/spec_input.h"
 #include "runtime/cgroup/cgroup.h"
 #include "sys/file.h"
@@ -72,11 +73,8 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
     core->host.lacks.emplace_back(
         "an AppArmor profile of the name fluyt-default: containers with RuntimeDefault have none");
   }
-  if (core->spec_host->selinux) {
-    core->host.lacks.emplace_back(
-        "relabelling for SELinux: mounts[].selinux_relabel is without effect, label volumes "
-        "yourself");
-  }
+  if (const SelinuxHost selinux = selinux_of(*core->now()); !selinux.lacks.empty())
+    core->host.lacks.push_back(cat(selinux.lacks, ": containers have no labels"));
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
   core->features.ask_all(*core->now(), core->logger);

@@ -25,6 +25,13 @@
 /// control, Docker) is a translation to these verbs.
 namespace fluyt::engine {
 
+/// Where SELinux is looked for; elsewhere in tests.
+struct SelinuxPlaces {
+  std::string selinuxfs = "/sys/fs/selinux";
+  std::string policies = "/etc/selinux";
+  std::string contexts = "/usr/share/containers/selinux/contexts";  // before a policy's own
+};
+
 struct Options {
   std::string root;   // what outlives a reboot: the database
   std::string state;  // what does not: sandboxes' folders, below a tmpfs in production
@@ -38,6 +45,8 @@ struct Options {
   std::string monitor_cgroup_parent;
   std::vector<RuntimeHandler> handlers;                       // besides the linked one
   std::string default_handler = std::string(kLinkedHandler);  // what "" means
+  bool selinux = true;  // new pods have labels, where the host has SELinux
+  SelinuxPlaces selinux_places = {};
 };
 
 /// The parts that the engine drives. Owned by it.
@@ -250,9 +259,9 @@ class Engine {
   /// As they are in force.
   Options options() const;
   /// Other values for what may change while the engine runs: handlers and the default one,
-  /// programs, CDI folders, cgroup parents. Folders and the cgroup driver of `options` are not
-  /// looked at. What it returns puts them in force for the verbs that begin after it, and cannot
-  /// fail; new handlers' programs have been asked for their features by then.
+  /// programs, CDI folders, cgroup parents, SELinux. Folders and the cgroup driver of `options` are
+  /// not looked at. What it returns puts them in force for the verbs that begin after it, and
+  /// cannot fail; new handlers' programs have been asked for their features by then.
   Result<std::function<void()>> prepare(Options options);
   /// How many monitors are connected.
   size_t count_monitors();

@@ -13,6 +13,7 @@
 #include "engine/core.h"
 #include "engine/finding.h"
 #include "engine/root_names.h"
+#include "engine/selinux.h"
 #include "engine/testing/fakes.h"
 #include "monitor/protocol/state_folder.h"
 #include "oci/runtime_spec.h"
@@ -105,6 +106,145 @@ TEST_F(EngineTest, WalksAPodFromRunToRemove) {
   EXPECT_TRUE(world_.roots.empty());
   EXPECT_TRUE(world_.monitors.empty());
   EXPECT_TRUE(left_in_state().empty());
+}
+
+// A host with SELinux, as far as its files say it: whatever label is known there.
+class SelinuxTest : public EngineTest {
+ protected:
+  void SetUp() override {
+    EngineTest::SetUp();
+    places_ = {.selinuxfs = folder_->path() + "/selinuxfs",
+               .policies = folder_->path() + "/policies",
+               .contexts = folder_->path() + "/contexts"};
+    ASSERT_TRUE(sys::make_dirs(places_.policies + "/own/contexts", 0755).ok());
+    ASSERT_TRUE(sys::make_dirs(places_.selinuxfs, 0755).ok());
+    write(places_.policies + "/config", "SELINUX=enforcing\nSELINUXTYPE=own\n");
+    write(places_.policies + "/own/contexts/lxc_contexts",
+          "process = \"system_u:system_r:box_t:s0\"\nfile = \"system_u:object_r:box_file_t:s0\"\n");
+    write(places_.selinuxfs + "/enforce", "1");
+    write(places_.selinuxfs + "/context", "");
+    change([&](Options& options) { options.selinux_places = places_; });
+  }
+  static void write(const std::string& path, const std::string& text) {
+    ASSERT_TRUE(sys::write_file_atomic(sys::kCwd, path, text, 0600).ok()) << path;
+  }
+  void change(const std::function<void(Options&)>& how) {
+    Options options = engine_->options();
+    how(options);
+    auto ready = engine_->prepare(options);
+    ASSERT_TRUE(ready.ok()) << ready.error().message();
+    (*ready)();
+  }
+  SandboxPtr made(const SandboxConfig& config) {
+    const auto id = engine_->run_sandbox(config, "");
+    EXPECT_TRUE(id.ok()) << id.error().message();
+    return id.ok() ? *engine_->get_sandbox(*id) : nullptr;
+  }
+  // Its process among the host's IPC objects has a label where somebody chose it.
+  static SandboxConfig pod_with(const SelinuxOptions& options, const std::string& name = "pod") {
+    SandboxConfig config = pod(name);
+    config.selinux = options;
+    return config;
+  }
+  oci::Spec spec_of(const std::string& sandbox, const ContainerConfig& config) {
+    const auto id = engine_->create_container(sandbox, config);
+    EXPECT_TRUE(id.ok()) << id.error().message();
+    return id.ok() ? *oci::parse_spec(world_.specs.at(*id)) : oci::Spec{};
+  }
+  SelinuxPlaces places_;
+};
+
+TEST_F(SelinuxTest, EachPodHasALevelOfItsOwnAndKeepsIt) {
+  std::map<std::string, std::string> labels;
+  std::set<std::string> levels;
+  for (const char* name : {"a", "b", "c"}) {
+    const SandboxPtr one = made(pod(name));
+    EXPECT_TRUE(one->process_label.starts_with("system_u:system_r:box_t:s0:c"))
+        << one->process_label;
+    EXPECT_TRUE(levels.insert(one->process_label.substr(24)).second);
+    EXPECT_EQ(one->file_label, cat("system_u:object_r:box_file_t:", one->process_label.substr(24)));
+    labels[one->id] = one->process_label;
+  }
+  restart();
+  for (const auto& [id, label] : labels)
+    EXPECT_EQ((*engine_->get_sandbox(id))->process_label, label);
+}
+
+TEST_F(SelinuxTest, ARecordedPodsLevelIsNobodyElses) {
+  McsLevels levels;
+  Sandbox recorded;
+  recorded.process_label = "system_u:system_r:container_t:s0:c0,c1";
+  recorded.file_label = "system_u:object_r:container_file_t:s0:c0,c1";
+  const auto hold = hold_level(levels, recorded);
+  EXPECT_EQ(levels.take(0)->level(), "s0:c0,c2");
+  EXPECT_EQ(hold_level(levels, Sandbox()).level(), "");
+}
+
+TEST_F(SelinuxTest, APodsCallerMayChoose) {
+  EXPECT_EQ(made(pod_with({{}, {}, "spc_t", "s0:c7,c9"}, "a"))->process_label,
+            "system_u:system_r:spc_t:s0:c7,c9");
+  EXPECT_EQ(made(pod_with({{}, {}, {}, "s0:c7,c9"}, "b"))->process_label,
+            "system_u:system_r:box_t:s0:c7,c9");  // two pods that share
+  const auto wrong = engine_->run_sandbox(pod_with({{}, {}, {}, "s0,c1"}, "c"), "");
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().message().find("linux.security_context.selinux_options: level: "), 0U);
+}
+
+TEST_F(SelinuxTest, AContainerHasThePodsLabelsAndSoDoItsFiles) {
+  const SandboxPtr one = made(pod_with({{}, {}, "other_t", {}}));
+  ContainerConfig config = main_container();
+  config.mounts.resize(3);
+  config.mounts[0] = {.container_path = "/a", .host_path = "/volume", .selinux_relabel = true};
+  config.mounts[1] = {.container_path = "/b", .host_path = "/kept"};
+  config.mounts[2] = {.container_path = "/c", .readonly = true, .image = "busybox"};
+  const oci::Spec spec = spec_of(one->id, config);
+  EXPECT_EQ(spec.process->selinux_label, one->process_label);
+  EXPECT_EQ(spec.linux_->mount_label, one->file_label);
+  EXPECT_EQ(world_.root.label, one->file_label);
+  ASSERT_EQ(world_.trees.size(), 1U);
+  EXPECT_EQ(world_.trees.begin()->second.label, one->file_label);
+  std::vector<std::string> paths;
+  for (const auto& relabel : world_.relabels) {
+    EXPECT_EQ(relabel.label, one->file_label);
+    paths.push_back(relabel.path);
+  }
+  const std::string folder = cat(folder_->path(), "/state/sandboxes/", one->id);
+  EXPECT_EQ(paths, (std::vector<std::string>{folder + "/resolv.conf", folder + "/hosts",
+                                             folder + "/hostname", "/volume"}));
+  EXPECT_EQ(world_.relabels.back().what, "mounts[0].selinux_relabel");
+}
+
+TEST_F(SelinuxTest, WithoutLabelsNothingIsRelabelled) {
+  change([](Options& options) { options.selinux = false; });
+  const SandboxPtr one = made(pod_with({{}, {}, "other_t", {}}));
+  EXPECT_EQ(one->process_label, "");
+  ContainerConfig config = main_container();
+  config.mounts = {{.container_path = "/a", .host_path = "/volume", .selinux_relabel = true}};
+  const oci::Spec spec = spec_of(one->id, config);
+  EXPECT_EQ(spec.process->selinux_label, "");
+  EXPECT_EQ(spec.linux_->mount_label, "");
+  EXPECT_TRUE(world_.root.label.empty());
+  EXPECT_TRUE(world_.relabels.empty());
+}
+
+// A root that is no mount has no label to show: its files get it.
+TEST_F(SelinuxTest, ACopiedRootIsRelabelled) {
+  const SandboxPtr one = made(pod_with({{}, {}, "other_t", {}}));
+  world_.copied_roots = true;
+  spec_of(one->id, main_container());
+  EXPECT_EQ(world_.root.label, "");
+  ASSERT_FALSE(world_.relabels.empty());
+  EXPECT_EQ(world_.relabels.front(), (monitor::Relabel{world_.upper, one->file_label, "root"}));
+}
+
+TEST_F(SelinuxTest, APolicyWithoutContainersIsToldAndAsksForNothing) {
+  write(places_.policies + "/own/contexts/lxc_contexts", "process = \"nothing\"\n");
+  EXPECT_EQ(made(pod("a"))->process_label, "");
+  const auto refused = engine_->run_sandbox(pod_with({{}, {}, "spc_t", {}}, "b"), "");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), Code::kFailedPrecondition);
+  EXPECT_NE(refused.error().message().find("this host lacks an SELinux policy for containers"),
+            std::string::npos);
 }
 
 TEST_F(EngineTest, OtherOptionsHoldForWhatBeginsAfterThem) {

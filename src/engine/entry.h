@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "engine/mcs_levels.h"
 #include "engine/model.h"
 #include "engine/store.h"
 #include "monitor/client/client.h"
@@ -95,7 +96,8 @@ class SandboxEntry final : public Entry<Sandbox> {
   /// With Core::event_order: it was lost, whatever its state was; one in kCreating is not to
   /// become ready.
   bool lost = false;
-  std::mutex adopting;  // over Core::adopt(), before `verbs`
+  std::mutex adopting;    // over Core::adopt(), before `verbs`
+  McsLevels::Hold level;  // of its SELinux labels; set before others know the entry
 
  private:
   mutable std::mutex client_mutex_;

@@ -42,6 +42,10 @@ struct Sandbox {
   /// What was in force when it was made, and is until it goes. Empty in old records: the default.
   std::string cgroup_parent;
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
+  /// Its SELinux labels, of programs and files, which its containers have unless they say
+  /// otherwise. Empty: it was made without.
+  std::string process_label;
+  std::string file_label;
   /// Its monitor has a container with its id, which the runtime makes the others' sandbox.
   bool own_container = false;
   bool operator==(const Sandbox&) const = default;

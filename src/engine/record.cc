@@ -59,6 +59,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(UserIds, uids, gids)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NamespaceOptions, network, pid, ipc, user, user_ids,
                                                 target_id)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SecurityProfile, type, localhost_ref)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SelinuxOptions, user, role, type, level)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Resources, cpu_period, cpu_quota, cpu_shares,
                                                 memory_limit_bytes, memory_swap_limit_bytes,
                                                 oom_score_adj, pids_limit, cpuset_cpus, cpuset_mems,
@@ -71,13 +72,12 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SandboxConfig, name, hostname, l
                                                 port_mappings, labels, annotations, cgroup_parent,
                                                 namespaces, sysctls, seccomp, run_as_user,
                                                 run_as_group, supplemental_groups, readonly_rootfs,
-                                                privileged, overhead, resources)
+                                                privileged, selinux, overhead, resources)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Mount, container_path, host_path, readonly,
                                                 recursive_readonly, propagation, selinux_relabel,
                                                 uid_maps, gid_maps, image, image_sub_path,
                                                 user_specified_image, image_id)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Device, container_path, host_path, permissions)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(SelinuxOptions, user, role, type, level)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(
     SecurityContext, add_capabilities, drop_capabilities, add_ambient_capabilities, privileged,
     readonly_rootfs, no_new_privs, namespaces, run_as_user, run_as_group, run_as_username,
@@ -95,7 +95,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CgroupPaths, unified, legacy, ho
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Sandbox, id, config, runtime_handler, handler,
                                                 state, created_at, namespaces, ips, network_result,
                                                 network_attached, monitor_pid, boot_id, reason,
-                                                cgroup_parent, cgroup_driver, own_container)
+                                                cgroup_parent, cgroup_driver, process_label,
+                                                file_label, own_container)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Container, id, sandbox_id, config, state, image_id,
                                                 image_digest, image_name, log_path, stop_signal,
                                                 created_at, started_at, finished_at, pid, exit_code,

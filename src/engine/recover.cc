@@ -6,6 +6,7 @@
 #include "engine/core.h"
 #include "engine/root_names.h"
 #include "engine/sandbox_files.h"
+#include "engine/selinux.h"
 #include "engine/stopping.h"
 #include "sys/file.h"
 
@@ -29,7 +30,10 @@ void fill_tables(Engine::Core& core, Store::Loaded loaded, std::vector<Container
   for (auto& sandbox : loaded.sandboxes) {
     core.sandbox_names.hold(sandbox.config.name, sandbox.id);
     const std::string id = sandbox.id;
-    tables->sandboxes.emplace(id, std::make_shared<SandboxEntry>(std::move(sandbox)));
+    McsLevels::Hold level = hold_level(core.levels, sandbox);
+    const auto entry = std::make_shared<SandboxEntry>(std::move(sandbox));
+    entry->level = std::move(level);
+    tables->sandboxes.emplace(id, entry);
   }
   for (auto& container : loaded.containers) {
     const auto sandbox = tables->sandboxes.find(container.sandbox_id);

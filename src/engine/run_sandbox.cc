@@ -7,6 +7,7 @@
 #include "engine/core.h"
 #include "engine/pod_bandwidth.h"
 #include "engine/sandbox_files.h"
+#include "engine/selinux.h"
 #include "spec/sysctls.h"
 #include "sys/file.h"
 
@@ -117,7 +118,7 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
     FLUYT_TRY_CONTEXT(sys::make_dirs(config.log_directory, 0755), "log_directory");
   }
   if (config.namespaces.ipc != NamespaceMode::kNode) {
-    FLUYT_TRY(mount_shm(dir, config.namespaces.user_ids));
+    FLUYT_TRY(mount_shm(dir, config.namespaces.user_ids, sandbox->file_label));
   }
 
   const monitor::LaunchOptions launch = core.launch_options(*sandbox);
@@ -225,6 +226,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   sandbox.boot_id = core_->boot_id;
   sandbox.cgroup_driver = options->cgroup_driver;
   sandbox.cgroup_parent = cgroup_parent_of(*options, sandbox);
+  McsLevels::Hold level = FLUYT_TRY(label_sandbox(*options, core_->levels, sandbox));
 
   using Kind = Names<SandboxName>::Claim::Kind;
   using Keep = Names<SandboxName>::Keep;
@@ -245,6 +247,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
                      " and attempt ", config.name.attempt, " is had by sandbox ", claim.holder));
   }
   const auto entry = std::make_shared<SandboxEntry>(std::move(sandbox));
+  entry->level = std::move(level);
   walk.of(entry->value()->id);
   const Result<std::string> outcome = walk.ended(record_and_make(*core_, entry));
   entry->undelivered = outcome.ok() && Core::is_given_up(given_up);

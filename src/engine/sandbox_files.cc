@@ -65,7 +65,8 @@ Result<> write_sandbox_files(const std::string& dir, const SandboxConfig& config
   return {};
 }
 
-Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users) {
+Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users,
+                   const std::string& label) {
   const std::string path = dir + "/shm";
   FLUYT_TRY(sys::make_dirs(path, 0755));
   sys::FsContext context = FLUYT_TRY(sys::FsContext::open("tmpfs"));
@@ -76,6 +77,7 @@ Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users) 
     FLUYT_TRY(context.set_string("uid", cat(users->uids.host_id)));
     FLUYT_TRY(context.set_string("gid", cat(users->gids.host_id)));
   }
+  if (!label.empty()) FLUYT_TRY(context.set_string("context", label));
   const sys::Fd mount =
       FLUYT_TRY(context.mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   const sys::Fd target = FLUYT_TRY(sys::open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW));

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -16,6 +18,8 @@ std::string resolv_conf(const DnsConfig& dns);
 /// /etc/hosts of a pod: localhost, and its own name on its addresses.
 std::string pod_hosts(const std::string& hostname, const std::vector<std::string>& ips);
 
+inline constexpr std::array<std::string_view, 3> kSandboxFiles = {"resolv.conf", "hosts",
+                                                                  "hostname"};
 /// Writes resolv.conf, hosts and hostname below `dir`. A host-network sandbox gets the host's
 /// hosts; one without DNS settings the host's resolv.conf as it is now. They belong to root, of the
 /// sandbox's user namespace where it has one.
@@ -23,8 +27,10 @@ Result<> write_sandbox_files(const std::string& dir, const SandboxConfig& config
                              const std::string& hostname, const std::vector<std::string>& ips);
 
 inline constexpr const char* kShmSize = "64m";
-/// Mounts a tmpfs on dir/shm; its root belongs to `users`' root.
-Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users);
+/// Mounts a tmpfs on dir/shm; its root belongs to `users`' root, and its files have the SELinux
+/// label `label`, where that is not empty.
+Result<> mount_shm(const std::string& dir, const std::optional<UserIds>& users,
+                   const std::string& label);
 /// Takes it away; none there is success.
 Result<> unmount_shm(const std::string& dir);
 

@@ -9,6 +9,7 @@
 #include "engine/cgroup_parent.h"
 #include "engine/image_volumes.h"
 #include "engine/sandbox_files.h"
+#include "engine/selinux.h"
 #include "spec/capabilities.h"
 #include "sys/file.h"
 
@@ -260,10 +261,8 @@ Result<spec::Security> security_of(const SecurityContext& from) {
   to.readonly_paths = from.readonly_paths;
   to.seccomp = FLUYT_TRY(seccomp_of(from.seccomp));
   to.apparmor = apparmor_of(from.apparmor);
-  if (from.selinux) {
-    to.selinux = spec::SelinuxOptions{from.selinux->user, from.selinux->role, from.selinux->type,
-                                      from.selinux->level};
-  }
+  if (from.selinux)
+    to.selinux = {from.selinux->user, from.selinux->role, from.selinux->type, from.selinux->level};
   return to;
 }
 
@@ -313,6 +312,8 @@ spec::Sandbox sandbox_of(const Engine::Core& core, const Sandbox& sandbox,
   to.hostname_file = dir + "/hostname";
   to.shm = sandbox.config.namespaces.ipc == NamespaceMode::kNode ? "/dev/shm" : dir + "/shm";
   to.privileged = sandbox.config.privileged;
+  to.selinux = labels_of(sandbox);
+  to.selinux_asked = sandbox.config.selinux && sandbox.config.selinux != SelinuxOptions{};
   return to;
 }
 
@@ -326,10 +327,23 @@ std::string loaded_apparmor_default() {
   return loaded.ok() ? find_apparmor_default(*loaded) : std::string();
 }
 
-// An administrator loads profiles and takes them away while we run.
+// Here, where it is known who asked for it: at its exec it would be a program that does not start.
+Result<> check_labels(const SelinuxPlaces& places, const oci::Spec& spec) {
+  for (const std::string* label : {&spec.process->selinux_label, &spec.linux_->mount_label}) {
+    if (label->empty()) continue;
+    FLUYT_TRY_CONTEXT(check_selinux_label(places, *label),
+                      "linux.security_context.selinux_options");
+  }
+  return {};
+}
+
+// An administrator loads profiles and policies and takes them away while we run.
 spec::Host host_now(const Engine::Core& core) {
   spec::Host host = *core.spec_host;
   if (host.apparmor) host.apparmor_default = loaded_apparmor_default();
+  SelinuxHost selinux = selinux_of(*core.now());
+  if (selinux.enabled) host.selinux = std::move(selinux.containers);
+  if (!selinux.lacks.empty()) host.no_selinux = cat("this host lacks ", selinux.lacks);
   return host;
 }
 
@@ -353,7 +367,6 @@ spec::Host probe_spec_host(const Host& host) {
   const auto apparmor = sys::read_file("/sys/module/apparmor/parameters/enabled", 16);
   to.apparmor = apparmor.ok() && apparmor->starts_with('Y');
   if (to.apparmor) to.apparmor_default = loaded_apparmor_default();
-  to.selinux = sys::exists("/sys/fs/selinux/enforce");
   to.capabilities = bounding_capabilities();
   to.oom_score_floor = static_cast<int32_t>(host.oom_score_floor);
   return to;
@@ -434,6 +447,7 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
   oci::Spec spec = FLUYT_TRY(
       spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, host_now(core)));
+  FLUYT_TRY(check_labels(options->selinux_places, spec));
   FLUYT_TRY(add_cdi_devices(options->cdi_dirs, config.cdi_devices, spec));
   return spec;
 }

@@ -17,8 +17,8 @@ namespace fluyt::engine {
 /// The AppArmor profile for RuntimeDefault where `loaded` has it, else empty. `loaded` is what
 /// securityfs says in apparmor/profiles: lines of "NAME (MODE)". Profiles are the host's to load.
 std::string find_apparmor_default(std::string_view loaded);
-/// What this host can do, for `spec`. Probed at start, but for the profile, which is looked for anew
-/// for each container.
+/// What this host can do, for `spec`. Probed at start, but for the profile and what SELinux has for
+/// containers, which are looked for anew for each container.
 spec::Host probe_spec_host(const Host& host);
 
 /// The runtime spec of `container`.

@@ -87,7 +87,7 @@ void examine_security(Findings findings) {
                 .remedy = std::move(remedy)},
                armor);
   findings.add({.name = "SELinux",
-                .loses = "pods with seLinuxOptions are refused",
+                .loses = "no SELinux labels: seLinuxOptions of pods are without effect",
                 .remedy = "boot with selinux=1 security=selinux, if you want it"},
                selinux());
 }

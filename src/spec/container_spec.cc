@@ -216,22 +216,30 @@ Result<std::string> apparmor_of(const Security& security, const Host& host) {
   return host.apparmor_default;
 }
 
-/// user:role:type:level, with the policy's usual words for what was left out.
-Result<std::string> selinux_label(const SelinuxOptions& options) {
-  const auto word = [](const std::string& given, std::string_view usual) {
-    return given.empty() ? std::string(usual) : given;
-  };
-  const std::string label =
-      cat(word(options.user, "system_u"), ":", word(options.role, "system_r"), ":",
-          word(options.type, "container_t"), ":", word(options.level, "s0"));
-  const bool plain = std::all_of(label.begin(), label.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view("_.:,-").find(c) != std::string_view::npos;
-  });
-  if (!plain) {
-    return wrong("selinux_options", label, "a label of letters, digits and _.:,-");
+/// The labels of the container's program and files; none on a host without SELinux, or in a pod
+/// that was made without. A program whose restrictions SELinux is not to add to has none of its
+/// own: a privileged one, as CRI says, and one among the host's processes or IPC objects unless
+/// somebody chose its label. The policy says what it runs under then. Its files have one.
+Result<std::optional<SelinuxLabels>> selinux_of(const Container& container, const Sandbox& sandbox,
+                                                const Host& host) {
+  using Labels = std::optional<SelinuxLabels>;
+  const SelinuxOptions& asked = container.security.selinux;
+  const bool asks = asked != SelinuxOptions{};
+  if (!sandbox.selinux && !host.selinux) {
+    if (!asks || host.no_selinux.empty()) return Labels();
+    return Error(Code::kFailedPrecondition, cat(kSecurity, "selinux_options: ", host.no_selinux));
   }
-  return label;
+  if (!sandbox.selinux && !asks) return Labels();
+  SelinuxLabels labels =
+      FLUYT_TRY_CONTEXT(selinux_labels(sandbox.selinux ? *sandbox.selinux : *host.selinux, asked),
+                        cat(kSecurity, "selinux_options"));
+  const auto is_hosts = [](const NamespaceSource& source) {
+    return source.kind == NamespaceSource::Kind::kHost;
+  };
+  const bool among_hosts = is_hosts(container.namespaces.pid) || is_hosts(container.namespaces.ipc);
+  if (container.security.privileged || (among_hosts && !asks && !sandbox.selinux_asked))
+    labels.process = {};
+  return Labels(std::move(labels));
 }
 
 Result<std::vector<std::string>> paths_of(std::string_view field,
@@ -303,9 +311,6 @@ Result<oci::Process> process_of(const Container& container, const Sandbox& sandb
   process.rlimits = container.rlimits;
   process.no_new_privileges = security.no_new_privs;
   process.apparmor_profile = FLUYT_TRY(apparmor_of(security, host));
-  if (security.selinux && host.selinux && !security.privileged) {
-    process.selinux_label = FLUYT_TRY(selinux_label(*security.selinux));
-  }
   process.oom_score_adj = FLUYT_TRY(oom_score_of(container.resources.oom_score_adj, host));
   return process;
 }
@@ -339,6 +344,10 @@ Result<oci::Spec> container_spec(const Container& container, const Sandbox& sand
   internal::MountPlan mounts = FLUYT_TRY(internal::plan_mounts(container, sandbox));
   spec.mounts = std::move(mounts.mounts);
   spec.linux_->rootfs_propagation = std::move(mounts.rootfs_propagation);
+  if (const auto labels = FLUYT_TRY(selinux_of(container, sandbox, host))) {
+    if (labels->process != SelinuxContext{}) spec.process->selinux_label = labels->process.text();
+    spec.linux_->mount_label = labels->file.text();
+  }
   spec.annotations = container.annotations;
   return spec;
 }

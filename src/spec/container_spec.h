@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "oci/image.h"
 #include "oci/runtime_spec.h"
+#include "spec/selinux.h"
 #include "spec/user.h"
 
 /// Sandbox, container and image configuration to a runtime spec. Pure: everything that has to be
@@ -30,7 +31,8 @@ struct Host {
   bool hugetlb = false;           // there is a hugetlb controller
   bool apparmor = false;
   std::string apparmor_default;  // the loaded profile for RuntimeDefault; empty: none is loaded
-  bool selinux = false;
+  std::optional<SelinuxLabels> selinux;   // what its policy has for containers; none: no labels
+  std::string no_selinux;                 // why none, on a host that has SELinux; else empty
   std::vector<std::string> capabilities;  // what ALL means; empty: every one that we know
   int32_t oom_score_floor = -1000;        // a lower oom_score_adj is raised to this
 };
@@ -65,6 +67,8 @@ struct Sandbox {
   std::string cgroup_parent;  // absolute: "/kubepods/pod1"
   std::string cgroup_slice;   // with the systemd driver, in its place: "kubepods-pod1.slice"
   bool privileged = false;    // must be, for a privileged container in it
+  std::optional<SelinuxLabels> selinux;  // that its containers have unless they say otherwise
+  bool selinux_asked = false;            // whether somebody chose them
 };
 
 enum class Propagation { kPrivate, kHostToContainer, kBidirectional };
@@ -101,13 +105,6 @@ struct ApparmorProfile {
   ProfileType type = ProfileType::kRuntimeDefault;
   std::string localhost;  // with kLocalhost: the profile's name
 };
-struct SelinuxOptions {
-  std::string user;
-  std::string role;
-  std::string type;
-  std::string level;
-};
-
 struct Security {
   bool privileged = false;
   bool readonly_rootfs = false;
@@ -120,7 +117,7 @@ struct Security {
   std::optional<std::vector<std::string>> readonly_paths;
   std::optional<SeccompProfile> seccomp;    // left out: unconfined, as CRI says
   std::optional<ApparmorProfile> apparmor;  // left out: RuntimeDefault where the host has it
-  std::optional<SelinuxOptions> selinux;  // without effect on a host without SELinux, as CRI has it
+  SelinuxOptions selinux;  // without effect on a host without SELinux, as CRI has it
 };
 
 /// 0 and "" mean: not said.

@@ -18,6 +18,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using namespace std::string_literals;
 using testing::Not;
 
 /// Compares with the file; FLUYT_REWRITE_GOLDEN=1 in the environment writes it instead.
@@ -62,6 +63,11 @@ Given ordinary() {
   container.user_files.passwd = "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n";
   container.user_files.group = "wheel:x:10:app\n";
   return given;
+}
+
+SelinuxLabels policy_labels() {
+  return {{"system_u", "system_r", "container_t", "s0"},
+          {"system_u", "object_r", "container_file_t", "s0"}};
 }
 
 Result<oci::Spec> make(const Given& given) {
@@ -181,12 +187,12 @@ void ask_for_everything(Given& given) {
   security.seccomp = SeccompProfile{.type = ProfileType::kLocalhost,
                                     .localhost = oci::Seccomp{.default_action = "SCMP_ACT_LOG"}};
   security.apparmor = ApparmorProfile{.type = ProfileType::kLocalhost, .localhost = "strict"};
-  security.selinux = SelinuxOptions{.type = "spc_t", .level = "s0:c1,c2"};
+  security.selinux = {.user = {}, .role = {}, .type = "spc_t", .level = "s0:c1,c2"};
   given.host.cgroup_v2 = true;
   given.host.swap_limits = true;
   given.host.hugetlb = true;
   given.host.apparmor = true;
-  given.host.selinux = true;
+  given.host.selinux = policy_labels();
 }
 
 TEST(ContainerSpec, Everything) { expect_golden("everything.json", made_with(ask_for_everything)); }
@@ -393,14 +399,82 @@ TEST(Security, Apparmor) {
               HasSubstr("apparmor: \"x\": the host has no AppArmor"));
 }
 
-TEST(Security, SelinuxLabels) {
-  const auto ask = [](Given& given, const char* type) {
-    given.host.selinux = true;
-    given.container.security.selinux = SelinuxOptions{.type = type};
+// A pod with labels, whose containers say nothing.
+void give_labels(Given& given) {
+  given.host.selinux = given.sandbox.selinux = policy_labels();
+  given.sandbox.selinux->process.level = given.sandbox.selinux->file.level = "s0:c1,c2";
+}
+std::pair<std::string, std::string> labels(const std::function<void(Given&)>& change) {
+  const auto spec = made_with([&](Given& given) {
+    give_labels(given);
+    change(given);
+  });
+  return {spec.process->selinux_label, spec.linux_->mount_label};
+}
+constexpr const char* kPodFile = "system_u:object_r:container_file_t:s0:c1,c2";
+
+TEST(SelinuxLabelsOf, AContainerHasThePodsUnlessItSaysOtherwise) {
+  EXPECT_EQ(labels([](Given&) {}),
+            std::pair("system_u:system_r:container_t:s0:c1,c2"s, std::string(kPodFile)));
+  EXPECT_EQ(labels([](Given& given) { given.container.security.selinux.type = "spc_t"; }),
+            std::pair("system_u:system_r:spc_t:s0:c1,c2"s, std::string(kPodFile)));
+  EXPECT_EQ(
+      labels([](Given& given) { given.container.security.selinux.level = "s0"; }),
+      std::pair("system_u:system_r:container_t:s0"s, "system_u:object_r:container_file_t:s0"s));
+  EXPECT_THAT(why([](Given& given) {
+                give_labels(given);
+                given.container.security.selinux.type = "a b";
+              }),
+              HasSubstr("linux.security_context.selinux_options: type: \"a b\": expected"));
+}
+
+TEST(SelinuxLabelsOf, APrivilegedContainersFilesAloneHaveOne) {
+  const auto privileged = [](Given& given) {
+    given.sandbox.privileged = given.container.security.privileged = true;
+    given.container.security.selinux.type = "container_t";
   };
-  EXPECT_EQ(made_with([&](Given& given) { ask(given, "spc_t"); }).process->selinux_label,
-            "system_u:system_r:spc_t:s0");
-  EXPECT_THAT(why([&](Given& given) { ask(given, "a b"); }), HasSubstr("selinux_options: "));
+  EXPECT_EQ(labels(privileged), std::pair(""s, std::string(kPodFile)));
+  EXPECT_THAT(why([&](Given& given) {
+                give_labels(given);
+                privileged(given);
+                given.container.security.selinux.level = "s0,c4,c5";
+              }),
+              HasSubstr("level: \"s0,c4,c5\": expected"));
+}
+
+TEST(SelinuxLabelsOf, AmongTheHostsProcessesAProgramHasTheOneThatSomebodyChose) {
+  const auto pid = [](Given& given) { given.container.namespaces.pid = NamespaceSource::host(); };
+  EXPECT_EQ(labels(pid), std::pair(""s, std::string(kPodFile)));
+  EXPECT_EQ(labels([](Given& given) { given.container.namespaces.ipc = NamespaceSource::host(); }),
+            std::pair(""s, std::string(kPodFile)));
+  EXPECT_EQ(labels([&](Given& given) {
+              pid(given);
+              given.sandbox.selinux_asked = true;
+            }).first,
+            "system_u:system_r:container_t:s0:c1,c2");
+  EXPECT_EQ(labels([&](Given& given) {
+              pid(given);
+              given.container.security.selinux.type = "spc_t";
+            }).first,
+            "system_u:system_r:spc_t:s0:c1,c2");
+}
+
+TEST(SelinuxLabelsOf, InAPodWithoutLabelsAContainerHasThoseThatItAsksFor) {
+  const auto ask = [](Given& given) { given.container.security.selinux.type = "spc_t"; };
+  const auto on_host_with = [&](Given& given) {
+    ask(given);
+    given.host.selinux = policy_labels();
+  };
+  EXPECT_EQ(made_with(on_host_with).process->selinux_label, "system_u:system_r:spc_t:s0");
+  EXPECT_EQ(
+      made_with([](Given& given) { given.host.selinux = policy_labels(); }).linux_->mount_label,
+      "");
+  EXPECT_EQ(made_with(ask).process->selinux_label, "");  // CRI: ignored where there is no SELinux
+  EXPECT_THAT(why([&](Given& given) {
+                ask(given);
+                given.host.no_selinux = "its policy knows no containers";
+              }),
+              HasSubstr("selinux_options: its policy knows no containers"));
 }
 
 TEST(Security, MaskedPathsAreOursUnlessSaid) {

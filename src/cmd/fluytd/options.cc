@@ -26,7 +26,8 @@ engine::Options engine_options(const Settings& settings) {
           .cdi_dirs = settings.cdi_dirs,
           .monitor_cgroup_parent = settings.monitor_cgroup_parent,
           .handlers = settings.handlers,
-          .default_handler = settings.default_handler};
+          .default_handler = settings.default_handler,
+          .selinux = settings.selinux};
 }
 
 network::Options network_options(const Settings& settings) {

@@ -39,9 +39,12 @@ struct FakeWorld {
   int exec_kills = 0;
   std::string needs_path;  // create fails while it is not there
   std::string upper = "/upper";
+  bool copied_roots = false;
   std::vector<image::Admission> admissions;
   std::string refused_image;                       // a name
   std::map<std::string, sys::OverlayMount> trees;  // of the last create
+  sys::OverlayMount root;                          // the same
+  std::vector<monitor::Relabel> relabels;          // the same
   std::map<std::string, std::string> specs;        // of every create, as JSON
   std::string netns;                               // of the sandboxes made
   std::set<std::string> attached;
@@ -100,6 +103,7 @@ class FakeImages final : public image::ImageStore {
     world_.roots.insert(id);
     if (options.access == image::RootOptions::Access::kReadOnly)
       return sys::OverlayMount{{"/lower", "/empty"}, {}, {}, options.ids};
+    if (world_.copied_roots) return sys::OverlayMount{{}, world_.upper, {}, options.ids};
     return sys::OverlayMount{{"/lower"}, world_.upper, "/work", options.ids};
   }
   Result<> probe_ids() override { return world_.check("probe_ids"); }
@@ -190,6 +194,8 @@ class FakeClient final : public monitor::Client {
     {
       const std::scoped_lock lock(world_.mutex);
       world_.trees = request.trees;
+      if (request.root) world_.root = *request.root;
+      world_.relabels = request.relabels;
       world_.specs[request.id] = request.spec_json;
       info.id = request.id;
       info.created_at = now_unix_ns();

@@ -27,6 +27,7 @@ const std::map<std::string, std::string>& others() {
       {"log_file_max_bytes", "0"},
       {"log_file_keep", "7"},
       {"cdi_dirs", "[\"/x\"]"},
+      {"selinux", "true"},
       {"cgroup.driver", "\"systemd\""},
       {"cgroup.parent", "\"/x\""},
       {"cgroup.monitors", "\"/x\""},

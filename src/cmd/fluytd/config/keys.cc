@@ -53,6 +53,11 @@ std::vector<Key> top_keys() {
       {.name = "cdi_dirs",
        .doc = "Folders of CDI specifications; of one device in several the later folder's wins.",
        .field = field(FLUYT_AT(cdi_dirs), paths())},
+      {.name = "selinux",
+       .doc =
+           "Whether new pods and their files have SELinux labels, where the host has SELinux on,\n"
+           "enforcing or permissive. It takes labels of the images' folder too (docs/selinux.md).",
+       .field = field(FLUYT_AT(selinux), flag())},
   };
 }
 

@@ -25,6 +25,7 @@ struct Settings {
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
   bool network_builtin = true;  // common CNI plugins in this process
   std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // the later wins
+  bool selinux = false;  // labels, where the host has SELinux
   LogOptions log;
   std::string metrics_listen;  // empty: nowhere
   TracingOptions tracing;
