@@ -91,10 +91,10 @@ def files(arguments):
             "critest": os.path.join(machine.ROOT, "build", "tools", "critest")}
 
 
-def run(arguments):
-    """Yields the console's lines, and then what came of the specs."""
+def run(arguments, **boot):
+    """Yields the console's lines, and then what came of the specs. `boot` is debian.run()'s."""
     out = machine.WORK + "/critest/out"
-    yield from debian.run(files(arguments), SCRIPT, out=out, limit_s=LIMIT_S)
+    yield from debian.run(files(arguments), SCRIPT, out=out, limit_s=LIMIT_S, **boot)
     yield from told(out)
 
 

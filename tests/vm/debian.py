@@ -52,6 +52,7 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
 for name in virtio_pci virtio_blk; do modprobe $name; done
 while [ ! -b /dev/vda ]; do sleep 0.1; done
 mount -t ext4 /dev/vda /new
+[ ! -d /early ] || cp -r /early/. /new/
 umount /proc /sys; mount --move /dev /new/dev
 exec switch_root /new /sbin/init
 """
@@ -64,6 +65,7 @@ ln -s ubdb /dev/vdb; ln -s ubdc /dev/vdc
 mount -t ext4 /dev/ubda /new
 mkdir -p /new/lib/modules/$(uname -r)
 mount -t hostfs none /new/lib/modules/$(uname -r) -o MODULES
+[ ! -d /early ] || cp -r /early/. /new/
 umount /proc /sys; mount --move /dev /new/dev
 exec switch_root /new /sbin/init
 """
@@ -115,8 +117,12 @@ def image(tree, version):
     return disk
 
 
-def initrd(tree, version, folder):
+def initrd(tree, version, folder, early):
     root = folder + "/initrd"
+    for name, text in early.items():
+        os.makedirs(os.path.dirname(f"{root}/early/{name}"), exist_ok=True)
+        with open(f"{root}/early/{name}", "wb") as file:
+            file.write(text)
     for name in ("bin", "proc", "sys", "dev", "new"):
         os.makedirs(f"{root}/{name}")
     shutil.copy(shutil.which("busybox"), root + "/bin/busybox")
@@ -142,9 +148,10 @@ def _boot(disk, kept, folder, archive, append, limit_s):
     return machine.boot(machine.kernel()[0], archive, append, drives, limit_s=limit_s)
 
 
-def run(files, script, out=None, limit_s=900, append="", kept=None):
+def run(files, script, out=None, limit_s=900, append="", kept=None, early=None):
     """Boots with `files` (name in the payload to path here) and `script` as /payload/run. Yields the console's lines; what the
-    script left in /out is unpacked into `out`. With `kept`, a file, the disk is the one that an earlier run with it left."""
+    script left in /out is unpacked into `out`. With `kept`, a file, the disk is the one that an earlier run with it left. `early` (path
+    in the machine to bytes) is there before systemd is."""
     tree, version = machine.kernel()
     disk = image(tree, version)
     with tempfile.TemporaryDirectory(prefix="run-", dir=machine.WORK) as folder:
@@ -155,7 +162,7 @@ def run(files, script, out=None, limit_s=900, append="", kept=None):
                 archive.add(path, name)
         with open(folder + "/results.tar", "wb") as file:
             file.truncate(256 << 20)
-        yield from _boot(disk, kept, folder, initrd(tree, version, folder), append, limit_s)
+        yield from _boot(disk, kept, folder, initrd(tree, version, folder, early or {}), append, limit_s)
         if out:
             os.makedirs(out, exist_ok=True)
             subprocess.run(["tar", "-xf", folder + "/results.tar", "-C", out], check=False)

@@ -1,7 +1,7 @@
 """The kernel tests under cgroup v2: boots Debian's cloud kernel in qemu (software emulation is enough) on a root made of
 busybox and the test programs with the libraries that they need. `./dev vm [TEST...]`; names are those of build/release/test.
 `./dev vm systemd [TEST...]` does so on a Debian where systemd is pid 1 (debian.py), by default with the tests of its driver.
-`./dev vm unit`, `critest`, `network`, `reset` and `bench` run what their files say there (unit.py, critest.py, and so on); with FLUYT_VM=uml,
+`./dev vm unit`, `critest`, `network`, `reset`, `selinux` and `bench` run what their files say there (unit.py, critest.py, and so on); with FLUYT_VM=uml,
 Debian's User-mode Linux is the machine's kernel instead of qemu's.
 """
 
@@ -17,6 +17,7 @@ import debian
 import machine
 import network
 import reset
+import selinux
 import unit
 
 WORK, RELEASE = machine.WORK, machine.RELEASE
@@ -128,10 +129,12 @@ def watch(lines):
 
 def main():
     names = sys.argv[1:]
-    wholes = {"unit": unit.run, "critest": critest.run, "network": network.run, "reset": reset.run, "bench": bench.run}
+    wholes = {"unit": unit.run, "critest": critest.run, "network": network.run, "reset": reset.run, "bench": bench.run,
+              "selinux": selinux.run}
     whole = wholes.get(names[0]) if names else None
     with_systemd = names[:1] == ["systemd"] or whole is not None
     programs = ["cpio", "depmod"] + ([] if machine.is_uml() else ["qemu-system-x86_64"]) + (["debootstrap", "mke2fs"] if with_systemd else [])
+    programs += ["secilc"] if whole is selinux.run else []
     missing = machine.missing_programs(programs)
     if missing:
         print("not found: " + ", ".join(missing) + "; `./dev setup vm` installs them")

@@ -34,12 +34,14 @@ def package(folder, revision):
     return only
 
 
-def files():
+def files(packages=("first", "second")):
+    """The payload of common.sh with these packages of fluyt, "first" and "second"."""
     os.makedirs(machine.WORK, exist_ok=True)
     built = machine.WORK + "/package"
     image = machine.WORK + "/busybox"
     images.write_layout(images.Image([images.busybox_layer()], {"Cmd": ["sh"], "Env": [images.PATH_ENV]}), image, "latest")
-    return {"first": package(built, "1"), "second": package(built, "2"), "image": image,
+    revisions = {"first": "1", "second": "2"}
+    return {**{name: package(built, revisions[name]) for name in packages}, "image": image,
             "common.sh": os.path.join(machine.HERE, "common.sh"), "crictl": os.path.join(machine.ROOT, "build", "tools", "crictl")}
 
 
