@@ -581,6 +581,46 @@ def test_a_user_without_privileges_has_containers(sailor):
     assert json.loads(sailor.runf("list", "--format", "json").stdout or "null") in (None, [])
 
 
+@pytest.fixture
+def subordinate(tmp_path):
+    """/etc/subuid and /etc/subgid, in a mount namespace that the walks have for themselves, give Sailor ids from 200000 on."""
+    if shutil.which("newuidmap") is None:
+        pytest.skip("needs newuidmap (Debian's package uidmap)")
+    paths = ("/etc/subuid", "/etc/subgid")
+    (tmp_path / "ids").write_text("nobody:200000:1000\n")
+    for path in paths:
+        subprocess.run(["mount", "--bind", str(tmp_path / "ids"), path], check=True)
+    yield
+    for path in paths:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_a_user_without_privileges_has_the_ids_of_subuid(sailor, subordinate):
+    for kind in ("uidMappings", "gidMappings"):
+        sailor.config["linux"][kind] = [{"containerID": 0, "hostID": sailor.UID, "size": 1}, {"containerID": 1, "hostID": 200000, "size": 1000}]
+    sailor.config["process"]["user"] = {"uid": 7, "gid": 8}
+    sailor.write("sh", "-c", "id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map; touch /tmp/mine")
+    os.chmod(sailor.folder + "/bundle/rootfs/tmp", 0o777)
+    sailor.config["root"]["readonly"] = False
+    sailor.write(*sailor.config["process"]["args"])
+    done = sailor.runf("run", "one")
+    assert done.returncode == 0, done
+    assert done.stdout.split()[:2] == ["7", "8"]
+    made = os.stat(sailor.folder + "/bundle/rootfs/tmp/mine")
+    assert (made.st_uid, made.st_gid) == (200006, 200007)
+    os.remove(sailor.folder + "/bundle/rootfs/tmp/mine")
+    sailor.write("sleep", "1000")
+    done = sailor.runf("run", "-d", "one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert done.returncode == 0
+    done = sailor.runf("exec", "one", "id", "-u")
+    assert (done.returncode, done.stdout) == (0, "7\n"), done
+    # Ids of somebody else's are not to be had, and nothing is left of who asked.
+    sailor.config["linux"]["gidMappings"][1]["hostID"] = 300000
+    sailor.write("true")
+    done = sailor.runf("run", "two")
+    assert done.returncode == 1 and "linux.gidMappings: without privileges: newgidmap: exit 1" in done.stderr, done
+
+
 def test_what_a_user_without_privileges_cannot_have_is_told_by_field(sailor):
     own = {"containerID": 0, "hostID": sailor.UID, "size": 1}
     for field, value, told in (

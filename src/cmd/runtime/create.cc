@@ -5,6 +5,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "cmd/runtime/bundle.h"
+#include "cmd/runtime/caller_ids.h"
 #include "cmd/runtime/commands.h"
 #include "cmd/runtime/destroy.h"
 #include "cmd/runtime/foreground.h"
@@ -123,25 +124,23 @@ bool needs_no_cgroup(const Globals& globals, const oci::Spec& spec, bool without
 }
 
 // True: without rights over the host. A caller without privileges is root of a user namespace of
-// its own first, which is what all the rest takes. It knows one id there, its own, and can give the
-// container no other. Somebody may have done that for it.
+// its own first, which is what all the rest takes: of its own id, and of those that it has by
+// /etc/subuid and /etc/subgid where the container is to have some. Somebody may have done that for
+// it.
 Result<bool> take_rights(Loaded& loaded) {
   if (geteuid() == 0 || FLUYT_TRY(sys::may_administrate())) return sys::in_user_namespace();
   std::vector<oci::IdMapping> none;
   auto& uids = loaded.spec.linux_ ? loaded.spec.linux_->uid_mappings : none;
   auto& gids = loaded.spec.linux_ ? loaded.spec.linux_->gid_mappings : none;
-  auto one = [](const std::vector<oci::IdMapping>& mappings, uint32_t own) {
-    return mappings.size() == 1 && mappings[0].size == 1 && mappings[0].host_id == own;
-  };
-  auto wrong = [](std::string_view field, uint32_t own) {
+  for (const auto& [mappings, field] :
+       {std::pair(&uids, "linux.uidMappings"), {&gids, "linux.gidMappings"}}) {
+    if (!mappings->empty()) continue;
     return Error(Code::kPermissionDenied,
-                 cat(field, ": without privileges: expected one mapping, of size 1, of hostID ",
-                     own, ", the caller's own"));
-  };
-  if (!one(uids, geteuid())) return wrong("linux.uidMappings", geteuid());
-  if (!one(gids, getegid())) return wrong("linux.gidMappings", getegid());
-  FLUYT_TRY_CONTEXT(sys::become_root_of_ourselves(), "without privileges");
-  uids[0].host_id = gids[0].host_id = 0;
+                 cat(field, ": without privileges: expected mappings, as of runf spec --rootless"));
+  }
+  const auto known_uids = FLUYT_TRY_CONTEXT(take_over(uids, geteuid()), "linux.uidMappings");
+  const auto known_gids = FLUYT_TRY_CONTEXT(take_over(gids, getegid()), "linux.gidMappings");
+  FLUYT_TRY(become_root_with(known_uids, known_gids));
   return true;
 }
 
