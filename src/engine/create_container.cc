@@ -3,12 +3,12 @@
 #include <tuple>
 
 #include "base/id.h"
+#include "base/signal_name.h"
 #include "base/strings.h"
 #include "base/trace.h"
 #include "engine/core.h"
 #include "engine/image_volumes.h"
 #include "engine/sandbox_files.h"
-#include "engine/signals.h"
 #include "engine/spec_input.h"
 #include "oci/reference.h"
 #include "sys/file.h"

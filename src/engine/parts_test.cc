@@ -5,7 +5,6 @@
 #include "engine/exec_table.h"
 #include "engine/names.h"
 #include "engine/sandbox_files.h"
-#include "engine/signals.h"
 #include "engine/spec_input.h"
 
 namespace fluyt::engine {
@@ -87,17 +86,6 @@ TEST(ExecTableTest, TheEndOfTheSandboxEndsTheWait) {
   EXPECT_EQ(wait->wait(Deadline::never()), 137);
   ender.join();
   EXPECT_FALSE(other->code());
-}
-
-TEST(Signals, AreReadAsPeopleWriteThem) {
-  EXPECT_EQ(signal_number("SIGTERM"), 15);
-  EXPECT_EQ(signal_number("term"), 15);
-  EXPECT_EQ(signal_number("9"), 9);
-  EXPECT_EQ(signal_number("SIGRTMIN+3"), 37);
-  EXPECT_EQ(signal_number("RTMAX-1"), 63);
-  for (const char* bad : {"", "SIG", "0", "65", "-1", "SIGFOO", "RTMIN+31", "15 "}) {
-    EXPECT_FALSE(signal_number(bad)) << bad;
-  }
 }
 
 TEST(SpecHost, HasTheDefaultProfileThatIsLoaded) {

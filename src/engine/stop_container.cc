@@ -1,7 +1,7 @@
+#include "base/signal_name.h"
 #include "base/strings.h"
 #include "base/trace.h"
 #include "engine/core.h"
-#include "engine/signals.h"
 
 namespace fluyt::engine {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/signals.h"
+#include "base/signal_name.h"
 
 #include <array>
 #include <csignal>
@@ -7,7 +7,7 @@
 
 #include "base/strings.h"
 
-namespace fluyt::engine {
+namespace fluyt {
 namespace {
 
 constexpr std::array<std::pair<std::string_view, int>, 35> kSignals = {{
@@ -53,4 +53,4 @@ std::optional<int> signal_number(std::string_view name) {
   return std::nullopt;
 }
 
-}  // namespace fluyt::engine
+}  // namespace fluyt
