@@ -137,6 +137,21 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   bool knows_sandbox(const std::string& id);
   bool knows_container(const std::string& id);
 
+  // Creates (run_sandbox.cc, create_container.cc). What was made on an error is the caller's to
+  // undo.
+  /// Everything between the record and READY: of a new sandbox, or of one that has stopped.
+  Result<> make_sandbox(SandboxEntry& entry);
+  Result<image::Image> image_of(const std::string& name);
+  /// The node's rules for images, as they are now and for this pod's namespace: an image that is
+  /// here may have come for another, or before the rules changed.
+  Result<> admit_images(const Sandbox& sandbox, const ContainerConfig& config,
+                        const image::Image& image);
+  /// Everything between the record and CREATED: of a new container, or of one that has exited, over
+  /// the root that it left.
+  Result<> make_container(ContainerEntry& entry, const image::Image& image);
+  /// With the sandbox's `verbs` and the container's (recreate_container.cc).
+  Result<> make_again(ContainerEntry& entry);
+
   // What monitors tell (monitor_events.cc).
   monitor::Events events_for(const std::string& sandbox_id);
   void container_told(const monitor::ContainerInfo& info);

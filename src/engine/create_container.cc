@@ -18,13 +18,17 @@ namespace {
 
 constexpr std::string_view kDefaultStopSignal = "SIGTERM";
 
-Result<image::Image> image_of(Engine::Core& core, const std::string& name) {
-  const auto found = FLUYT_TRY_CONTEXT(core.parts.images->find(name), "image.image");
+}  // namespace
+
+Result<image::Image> Engine::Core::image_of(const std::string& name) {
+  const auto found = FLUYT_TRY_CONTEXT(parts.images->find(name), "image.image");
   if (!found) {
     return Error(Code::kNotFound, cat("image.image: ", quote(name), " is not here: pull it first"));
   }
   return *found;
 }
+
+namespace {
 
 /// name@digest of the repository that the caller asked for, else any, else the id.
 std::string digest_of(const image::Image& image, const std::string& asked) {
@@ -56,26 +60,27 @@ std::string stop_signal_of(const ContainerConfig& config, const image::Image& im
   return signal_number(own) ? own : std::string(kDefaultStopSignal);
 }
 
-// The node's rules for images, as they are now and for this pod's namespace: an image that is here
-// may have come for another, or before the rules changed.
-Result<> admit_images(Engine::Core& core, const Sandbox& sandbox, const ContainerConfig& config,
-                      const image::Image& image) {
+}  // namespace
+
+Result<> Engine::Core::admit_images(const Sandbox& sandbox, const ContainerConfig& config,
+                                    const image::Image& image) {
   const trace::Span span("image policy");
   const std::string& in = sandbox.config.name.name_space;
   const auto said = [](const std::string& by_person, const std::string& by_caller) {
     return by_person.empty() ? by_caller : by_person;
   };
-  FLUYT_TRY(
-      core.parts.images->admit({image.id, said(config.user_specified_image, config.image), in}));
+  FLUYT_TRY(parts.images->admit({image.id, said(config.user_specified_image, config.image), in}));
   for (size_t i = 0; i < config.mounts.size(); ++i) {
     const Mount& mount = config.mounts[i];
     if (mount.image.empty()) continue;
-    FLUYT_TRY_CONTEXT(core.parts.images->admit(
-                          {mount.image_id, said(mount.user_specified_image, mount.image), in}),
-                      cat(kImageVolumeFailed, ": mounts[", i, "].image"));
+    FLUYT_TRY_CONTEXT(
+        parts.images->admit({mount.image_id, said(mount.user_specified_image, mount.image), in}),
+        cat(kImageVolumeFailed, ": mounts[", i, "].image"));
   }
   return {};
 }
+
+namespace {
 
 // A container has its sandbox's user, network and IPC namespaces: it may say so, and nothing else.
 // Who says nothing says POD, in a sandbox on the node's too.
@@ -148,18 +153,19 @@ void add_labels(const Engine::Core& core, const ContainerConfig& config, const S
   }
 }
 
-/// Everything between the record and CREATED. What it made on an error is undone by the caller.
-Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& image) {
+}  // namespace
+
+Result<> Engine::Core::make_container(ContainerEntry& entry, const image::Image& image) {
   const ContainerPtr container = entry.value();
   const SandboxPtr sandbox = entry.sandbox->value();
-  const auto client = FLUYT_TRY(core.find_client(*entry.sandbox));
+  const auto client = FLUYT_TRY(find_client(*entry.sandbox));
   if (!client) return not_ready(*sandbox);
 
   std::optional<trace::Span> span(std::in_place, "specification");
-  const oci::Spec spec = FLUYT_TRY(make_spec(core, *container, *sandbox, image));
+  const oci::Spec spec = FLUYT_TRY(make_spec(*this, *container, *sandbox, image));
   monitor::CreateRequest request;
   request.id = container->id;
-  request.bundle = core.bundle_dir(sandbox->id, container->id);
+  request.bundle = bundle_dir(sandbox->id, container->id);
   request.spec_json = oci::to_json(spec);
   request.open_stdin = container->config.open_stdin;
   request.stdin_once = container->config.stdin_once;
@@ -171,10 +177,10 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
   }
   FLUYT_TRY(sys::make_dirs(request.bundle, 0711));
   span.emplace("root");
-  request.root = FLUYT_TRY(core.parts.images->create_root(
+  request.root = FLUYT_TRY(parts.images->create_root(
       container->id, image.id, {.ids = id_maps(sandbox->config.namespaces.user_ids)}));
-  request.trees = FLUYT_TRY(make_image_volumes(core, *container, *sandbox));
-  add_labels(core, container->config, *sandbox, spec.linux_->mount_label, request);
+  request.trees = FLUYT_TRY(make_image_volumes(*this, *container, *sandbox));
+  add_labels(*this, container->config, *sandbox, spec.linux_->mount_label, request);
   span.emplace("monitor and runtime");
   auto created = client->create(request);
   while (!created.ok() && created.error().code() == Code::kNotFound &&
@@ -185,11 +191,11 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
     return about_program(about_image_volume(*container, std::move(created).error()));
 
   span.emplace("record");
-  const std::scoped_lock order(core.event_order);
+  const std::scoped_lock order(event_order);
   // Whoever ends it may have looked already for what there was to end.
   if (entry.sandbox->ending || entry.sandbox->value()->state != SandboxState::kReady)
     return not_ready(*entry.sandbox->value());
-  FLUYT_TRY(entry.change(*core.store, [&](Container& now) {
+  FLUYT_TRY(entry.change(*store, [&](Container& now) {
     if (spec.process) {
       now.argv = spec.process->args;
       now.process_json = oci::to_json(*spec.process);
@@ -197,14 +203,21 @@ Result<> make(Engine::Core& core, ContainerEntry& entry, const image::Image& ima
       now.user = {user.uid, user.gid, {user.additional_gids.begin(), user.additional_gids.end()}};
     }
     now.created_at = now_unix_ns();
+    now.started_at = now.finished_at = 0;
+    now.exit_code = 0;
+    now.reason.clear();
+    now.message.clear();
     now.state = next(now.state, ContainerEvent::kMade).value_or(now.state);
     now = merged(std::move(now), *created);
     return true;
   }));
-  core.tell(Event::Kind::kContainerCreated, entry.sandbox->value(), entry.value());
-  if (entry.early_exit) core.note_and_tell(entry, *entry.early_exit);
+  entry.made_again = false;
+  tell(Event::Kind::kContainerCreated, entry.sandbox->value(), entry.value());
+  if (entry.early_exit) note_and_tell(entry, *entry.early_exit);
   return {};
 }
+
+namespace {
 
 Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr& entry,
                                     const image::Image& image) {
@@ -215,7 +228,7 @@ Result<std::string> record_and_make(Engine::Core& core, const ContainerEntryPtr&
   }
   core.tables.lock()->containers.emplace(id, entry);
   const std::scoped_lock verbs(entry->verbs);
-  Result<> made = make(core, *entry, image);
+  Result<> made = core.make_container(*entry, image);
   if (!made.ok()) {
     // A record that stays is undone at the next start, or with its sandbox.
     core.log_if_failed(core.undo_container(*entry), cat("container ", id, ": not undone"));
@@ -236,14 +249,14 @@ Result<std::string> Engine::create_container(const std::string& sandbox_id,
   if (in->state != SandboxState::kReady || sandbox->ending) return not_ready(*in);
   FLUYT_TRY(core_->find_client(*sandbox));
   FLUYT_TRY(admit_namespaces(in->config.namespaces, config.security.namespaces));
-  const image::Image image = FLUYT_TRY(image_of(*core_, config.image));
+  const image::Image image = FLUYT_TRY(core_->image_of(config.image));
 
   Container container;
   container.id = make_id();
   container.sandbox_id = in->id;
   container.config = config;
   FLUYT_TRY(find_image_volumes(*core_, container.config));
-  FLUYT_TRY(admit_images(*core_, *in, container.config, image));
+  FLUYT_TRY(core_->admit_images(*in, container.config, image));
   container.image_id = image.id;
   container.image_digest = digest_of(image, config.image);
   container.image_name = name_of(image, config);

@@ -414,6 +414,75 @@ TEST_F(EngineTest, AHalfDoneStopHearsOfEndsThatWereTold) {
   EXPECT_TRUE(world_.monitors.empty());
 }
 
+TEST_F(EngineTest, AContainerThatHasExitedIsCreatedAgain) {
+  const std::string id = running();
+  EXPECT_EQ(engine_->recreate_container(id).error().code(), Code::kFailedPrecondition);
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  ASSERT_EQ((*engine_->get_container(id))->exit_code, 137);
+  const auto again = engine_->recreate_container(id);
+  ASSERT_TRUE(again.ok()) << again.error().message();
+  const ContainerPtr made = *engine_->get_container(id);
+  EXPECT_EQ(made->state, ContainerState::kCreated);
+  EXPECT_EQ(std::tuple(made->exit_code, made->finished_at, made->reason), std::tuple(0, 0, ""));
+  EXPECT_TRUE(world_.roots.contains(id));
+  ASSERT_TRUE(engine_->start_container(id).ok());
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited) << "it is told of again";
+}
+
+TEST_F(EngineTest, ASandboxThatHasStoppedIsMadeReadyForIt) {
+  const std::string id = running();
+  ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+  ASSERT_TRUE(engine_->recreate_container(id).ok());
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
+  EXPECT_EQ(world_.monitors.size(), 1U);
+  ASSERT_TRUE(engine_->start_container(id).ok());
+  restart();
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning) << "as any other";
+  ASSERT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  EXPECT_TRUE(world_.roots.empty());
+  EXPECT_TRUE(left_in_state().empty());
+}
+
+TEST_F(EngineTest, WhatCannotBeMadeAgainIsAsItWas) {
+  const std::string id = running();
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  for (const bool stopped : {false, true}) {
+    if (stopped) {
+      ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());
+    }
+    for (const char* call : {"create", "create_root", "admit", stopped ? "launch" : "create"}) {
+      world_.fail = call;
+      EXPECT_FALSE(engine_->recreate_container(id).ok()) << call;
+      EXPECT_EQ((*engine_->get_container(id))->exit_code, 137) << call;
+      EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited) << call;
+      EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state == SandboxState::kReady, !stopped) << call;
+      EXPECT_EQ(world_.monitors.size(), stopped ? 0U : 1U) << call;
+      EXPECT_TRUE(world_.roots.contains(id)) << call;
+    }
+  }
+  world_.fail = "";
+  EXPECT_TRUE(engine_->recreate_container(id).ok());
+}
+
+// Killed at its gate, before its create is on record.
+TEST_F(EngineTest, AnExitWhileItIsMadeAgainIsNotMissed) {
+  const std::string id = running();
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  world_.at_create = [&](const std::string& made) {
+    monitor::ContainerInfo info;
+    info.id = made;
+    info.state = monitor::ContainerState::kExited;
+    info.exit_code = 9;
+    info.finished_at = 1;
+    world_.events.container_changed(info);
+  };
+  ASSERT_TRUE(engine_->recreate_container(id).ok());
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+  EXPECT_EQ((*engine_->get_container(id))->exit_code, 9);
+}
+
 TEST_F(EngineTest, StopAndRemoveAreIdempotent) {
   const std::string id = running();
   for (int i = 0; i < 2; ++i) {

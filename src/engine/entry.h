@@ -109,9 +109,11 @@ class ContainerEntry final : public Entry<Container> {
   ContainerEntry(Container value, std::shared_ptr<SandboxEntry> in)
       : Entry(std::move(value)), sandbox(std::move(in)) {}
   const std::shared_ptr<SandboxEntry> sandbox;
-  /// With Core::event_order: an exit that was told while the container was in kCreating, for
-  /// whoever records that it was made.
+  /// With Core::event_order: an exit that was told while the container was in kCreating or made
+  /// again, for whoever records that it was made.
   std::optional<monitor::ContainerInfo> early_exit;
+  /// The same: it has exited, and is being made once more.
+  bool made_again = false;
 };
 
 using SandboxEntryPtr = std::shared_ptr<SandboxEntry>;

@@ -106,7 +106,7 @@ void Engine::Core::container_told(const monitor::ContainerInfo& info) {
     return;
   }
   const std::scoped_lock order(event_order);
-  if (entry->value()->state == ContainerState::kCreating) {
+  if (entry->value()->state == ContainerState::kCreating || entry->made_again) {
     // The answer to its create, still to be recorded, is older.
     if (info.state == monitor::ContainerState::kExited) entry->early_exit = info;
     return;

@@ -18,7 +18,8 @@ void Engine::Core::detach_later(const SandboxEntryPtr& entry) {
     if (!core) return;
     const std::scoped_lock verbs(entry->verbs);
     const SandboxPtr sandbox = entry->value();
-    if (!sandbox->network_attached) return;  // a stop or remove was faster
+    if (!sandbox->network_attached) return;              // a stop or remove was faster
+    if (sandbox->state == SandboxState::kReady) return;  // it was made again, and needs it
     core->log_if_failed(core->stop(*entry), cat("sandbox ", sandbox->id, ": half-done stop"));
   });
 }

@@ -104,15 +104,16 @@ Result<monitor::SandboxRequest> monitor_request(const Sandbox& sandbox,
   return request;
 }
 
-/// Everything between the record and READY. What it made on an error is undone by the caller.
-Result<> make(Engine::Core& core, SandboxEntry& entry) {
+}  // namespace
+
+Result<> Engine::Core::make_sandbox(SandboxEntry& entry) {
   const SandboxPtr sandbox = entry.value();
   const SandboxConfig& config = sandbox->config;
-  const std::string dir = core.sandbox_dir(sandbox->id);
+  const std::string dir = sandbox_dir(sandbox->id);
   const std::string hostname = config.hostname.empty() ? FLUYT_TRY(host_name()) : config.hostname;
   std::optional<trace::Span> span(std::in_place, "folders");
   auto request = FLUYT_TRY(monitor_request(*sandbox, hostname));
-  request.runtime = FLUYT_TRY(program_of(core, *sandbox));
+  request.runtime = FLUYT_TRY(program_of(*this, *sandbox));
   FLUYT_TRY(sys::make_dirs(dir, 0711));
   if (!config.log_directory.empty()) {
     FLUYT_TRY_CONTEXT(sys::make_dirs(config.log_directory, 0755), "log_directory");
@@ -121,10 +122,10 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
     FLUYT_TRY(mount_shm(dir, config.namespaces.user_ids, sandbox->file_label));
   }
 
-  const monitor::LaunchOptions launch = core.launch_options(*sandbox);
+  const monitor::LaunchOptions launch = launch_options(*sandbox);
   span.emplace("monitor");
   const auto client =
-      FLUYT_TRY_CONTEXT(core.parts.hub->launch(launch, core.events_for(sandbox->id)), "monitor");
+      FLUYT_TRY_CONTEXT(parts.hub->launch(launch, events_for(sandbox->id)), "monitor");
   entry.set_client(client);
   span.emplace("namespaces");
   const auto made =
@@ -136,7 +137,8 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
   span.reset();
   const bool attach = config.namespaces.network == NamespaceMode::kPod;
   // Recorded before ADD: whatever becomes of us, a DEL is owed from here on.
-  FLUYT_TRY(entry.change(*core.store, [&](Sandbox& now) {
+  FLUYT_TRY(entry.change(*store, [&](Sandbox& now) {
+    now.boot_id = boot_id;
     now.namespaces = {made.user, made.network, made.ipc, made.uts, made.pid};
     now.monitor_pid = client->monitor_pid();
     now.network_attached = attach;
@@ -147,26 +149,29 @@ Result<> make(Engine::Core& core, SandboxEntry& entry) {
     const trace::Span network("network");
     FLUYT_TRY_CONTEXT(network::loopback_up(made.network), "loopback");
     attachment = FLUYT_TRY_CONTEXT(
-        core.parts.network->attach(network_of(*entry.value()), Deadline::after_ms(kAttachMs)),
+        parts.network->attach(network_of(*entry.value()), Deadline::after_ms(kAttachMs)),
         "network");
   }
   FLUYT_TRY(write_sandbox_files(dir, config, hostname, attachment.ips));
   // Behind the network: a guest kernel takes its namespace's devices as it finds them.
   if (sandbox->own_container) {
     const trace::Span own("sandbox container");
-    FLUYT_TRY_CONTEXT(core.make_sandbox_container(*entry.value(), *client), "sandbox container");
+    FLUYT_TRY_CONTEXT(make_sandbox_container(*entry.value(), *client), "sandbox container");
   }
   const trace::Span told("record");
-  return core.change_and_tell(entry, Event::Kind::kSandboxReady, [&]() -> Result<> {
+  return change_and_tell(entry, Event::Kind::kSandboxReady, [&]() -> Result<> {
     if (entry.lost) return Error(Code::kUnavailable, "its monitor or its pod init has ended");
-    return entry.change(*core.store, [&](Sandbox& now) {
+    return entry.change(*store, [&](Sandbox& now) {
       now.ips = attachment.ips;
       now.network_result = attachment.result_json;
+      now.reason.clear();
       now.state = next(now.state, SandboxEvent::kMade).value_or(now.state);
       return true;
     });
   });
 }
+
+namespace {
 
 Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& entry) {
   const std::string id = entry->value()->id;
@@ -176,7 +181,7 @@ Result<std::string> record_and_make(Engine::Core& core, const SandboxEntryPtr& e
   }
   core.tables.lock()->sandboxes.emplace(id, entry);
   const std::scoped_lock verbs(entry->verbs);
-  Result<> made = make(core, *entry);
+  Result<> made = core.make_sandbox(*entry);
   if (!made.ok()) {
     core.undo_or_show(*entry);
     return std::move(made).error();

@@ -5,7 +5,8 @@ namespace fluyt::engine {
 std::optional<SandboxState> next(SandboxState state, SandboxEvent event) {
   switch (event) {
     case SandboxEvent::kMade:
-      if (state == SandboxState::kCreating) return SandboxState::kReady;
+      if (state == SandboxState::kCreating || state == SandboxState::kNotReady)
+        return SandboxState::kReady;
       break;
     case SandboxEvent::kStopped:
     case SandboxEvent::kLost:
@@ -21,7 +22,8 @@ std::optional<SandboxState> next(SandboxState state, SandboxEvent event) {
 std::optional<ContainerState> next(ContainerState state, ContainerEvent event) {
   switch (event) {
     case ContainerEvent::kMade:
-      if (state == ContainerState::kCreating) return ContainerState::kCreated;
+      if (state == ContainerState::kCreating || state == ContainerState::kExited)
+        return ContainerState::kCreated;
       break;
     case ContainerEvent::kStarted:
       if (state == ContainerState::kCreated) return ContainerState::kRunning;

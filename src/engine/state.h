@@ -8,9 +8,10 @@ namespace fluyt::engine {
 
 ///                 made               stopped
 ///   kCreating ───────────▶ kReady ───────────▶ kNotReady
-///       │ │ undone           │ lost                ▲ ▲
-///       │ ▼                  └─────────────────────┘ │
-///       │ (gone) ◀──────────── removed ──────────────┤
+///       │ │ undone         ▲ │ lost                ▲ ▲ │
+///       │ ▼                │ └─────────────────────┘ │ │
+///       │ (gone) ◀─────────┼── removed ──────────────┤ │
+///       │                  └── made again ───────────┼─┘
 ///       └─────────── could not be undone ────────────┘
 ///
 /// A sandbox in kCreating is shown to nobody. One that could not be undone is shown, so that
@@ -20,10 +21,12 @@ enum class SandboxEvent { kMade, kStopped, kLost, kNotUndone };
 
 ///                 made               started             exited
 ///   kCreating ───────────▶ kCreated ─────────▶ kRunning ─────────▶ kExited
-///                             │ exited (killed at its gate, or it could not be started)  ▲
-///                             └──────────────────────────────────────────────────────────┘
+///                           ▲ │ exited (killed at its gate, or it could not be started)  ▲ │
+///                           │ └──────────────────────────────────────────────────────────┘ │
+///                           └────────────────── made again ────────────────────────────────┘
 ///
-/// A container in kCreating is shown to nobody. An exit is final: a late "started" changes nothing.
+/// A container in kCreating is shown to nobody. A late "started" of one that has exited changes
+/// nothing.
 enum class ContainerState { kCreating, kCreated, kRunning, kExited };
 enum class ContainerEvent { kMade, kStarted, kExited };
 

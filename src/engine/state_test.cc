@@ -14,13 +14,12 @@ TEST(ContainerStates, FollowTheDiagram) {
   EXPECT_EQ(next(S::kCreated, E::kStarted), S::kRunning);
   EXPECT_EQ(next(S::kCreated, E::kExited), S::kExited);
   EXPECT_EQ(next(S::kRunning, E::kExited), S::kExited);
+  EXPECT_EQ(next(S::kExited, E::kMade), S::kCreated);
 }
 
-TEST(ContainerStates, AnExitIsFinal) {
-  for (const auto event :
-       {ContainerEvent::kMade, ContainerEvent::kStarted, ContainerEvent::kExited}) {
+TEST(ContainerStates, ALateStartOrASecondExitChangesNothing) {
+  for (const auto event : {ContainerEvent::kStarted, ContainerEvent::kExited})
     EXPECT_FALSE(next(ContainerState::kExited, event));
-  }
 }
 
 TEST(ContainerStates, WhatIsBeingMadeCannotStartOrExit) {
@@ -35,9 +34,9 @@ TEST(SandboxStates, FollowTheDiagram) {
   EXPECT_EQ(next(S::kCreating, E::kNotUndone), S::kNotReady);
   EXPECT_EQ(next(S::kReady, E::kStopped), S::kNotReady);
   EXPECT_EQ(next(S::kReady, E::kLost), S::kNotReady);
-  for (const auto event : {E::kMade, E::kStopped, E::kLost, E::kNotUndone}) {
+  EXPECT_EQ(next(S::kNotReady, E::kMade), S::kReady);
+  for (const auto event : {E::kStopped, E::kLost, E::kNotUndone})
     EXPECT_FALSE(next(S::kNotReady, event));
-  }
 }
 
 }  // namespace
