@@ -195,6 +195,14 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// What was made goes; what cannot go stays visible, with its name, to be stopped and removed.
   void undo_or_show(SandboxEntry& entry);
   Result<> undo_container(ContainerEntry& entry);
+  /// Of a sandbox, with its `verbs`: stops it and forgets it with its containers.
+  Result<> remove(SandboxEntry& entry);
+  /// Of a container that does not run. Twice is success.
+  Result<> remove_ended(ContainerEntry& entry);
+  /// Behind the calls: ends a sandbox that lives as long as its containers, once all of them have
+  /// exited (sandbox_lifetime.cc).
+  void end_with_containers_later(const SandboxEntryPtr& entry);
+  void end_with_containers(SandboxEntry& entry);
   /// A container's root, and what its image volumes hold.
   Result<> remove_roots(const Container& container);
   void forget_sandbox(const Sandbox& sandbox);

@@ -211,6 +211,8 @@ class Engine {
   Result<std::string> runtime_spec(const std::string& id);
   /// Waits for the exit: the container as it ended, or as it is at the deadline.
   Result<ContainerPtr> wait_container(const std::string& id, Deadline deadline);
+  /// The same, again and again, of one that may be removed meanwhile. Outlives no engine.
+  Result<std::function<ContainerPtr(Deadline)>> watch_exit(const std::string& id);
   /// Only what is set changes. All or nothing.
   Result<> update_container(const std::string& id, const Resources& resources);
   Result<> reopen_log(const std::string& id);

@@ -483,6 +483,68 @@ TEST_F(EngineTest, AnExitWhileItIsMadeAgainIsNotMissed) {
   EXPECT_EQ((*engine_->get_container(id))->exit_code, 9);
 }
 
+TEST_F(EngineTest, ASandboxEndsWithItsContainersWhereItsCallerSaysSo) {
+  SandboxConfig config = pod();
+  config.annotations["dev.fluyt.sandbox-lifetime"] = "for ever";
+  EXPECT_EQ(engine_->run_sandbox(config, "").error().code(), Code::kInvalidArgument);
+  config.annotations["dev.fluyt.sandbox-lifetime"] = "containers";
+  sandbox_ = *engine_->run_sandbox(config, "");
+  const std::string first = *engine_->create_container(sandbox_, main_container());
+  ContainerConfig other = main_container();
+  other.name.name = "other";
+  const std::string second = *engine_->create_container(sandbox_, other);
+  ASSERT_TRUE(engine_->start_container(first).ok());
+  ASSERT_TRUE(engine_->stop_container(first, 0).ok());
+  ASSERT_TRUE(engine_->recreate_container(first).ok()) << "the other one keeps it";
+  ASSERT_TRUE(engine_->stop_container(first, 0).ok());
+  ASSERT_TRUE(engine_->stop_container(second, 0).ok());
+  const auto state = [&] { return (*engine_->get_sandbox(sandbox_))->state; };
+  EXPECT_TRUE(eventually([&] { return state() == SandboxState::kNotReady; }));
+  EXPECT_TRUE(eventually([&] { return world_.monitors.empty(); }));
+  EXPECT_TRUE(world_.roots.contains(first));
+}
+
+TEST_F(EngineTest, ASandboxGoesWithItsContainersAndTheirLogs) {
+  engine_.reset();
+  const std::string logs = folder_->path() + "/logs";
+  ASSERT_TRUE(sys::make_dirs(logs + "/one", 0755).ok());
+  ASSERT_TRUE(sys::make_dirs(folder_->path() + "/elsewhere", 0755).ok());
+  auto engine = Engine::open(
+      {.root = folder_->path() + "/root", .state = folder_->path() + "/state", .logs = logs},
+      testing::parts_over(world_), logger_);
+  ASSERT_TRUE(engine.ok()) << engine.error().message();
+  engine_ = std::move(engine).value();
+  for (const std::string& folder : {logs + "/one", folder_->path() + "/elsewhere", logs + "/.."}) {
+    SandboxConfig config = pod();
+    config.log_directory = folder;
+    config.annotations["dev.fluyt.sandbox-lifetime"] = "containers-and-gone";
+    sandbox_ = *engine_->run_sandbox(config, "");
+    const std::string id = *engine_->create_container(sandbox_, main_container());
+    const auto exit = engine_->watch_exit(id).value();
+    ASSERT_TRUE(engine_->start_container(id).ok());
+    ASSERT_TRUE(engine_->signal_container(id, 9).ok());
+    EXPECT_EQ(exit(Deadline::after_ms(5'000))->exit_code, 137) << "known though it goes";
+    EXPECT_TRUE(eventually([&] { return engine_->list_sandboxes({}).empty(); })) << folder;
+    EXPECT_TRUE(eventually([&] { return world_.roots.empty(); }));
+    EXPECT_TRUE(eventually([&] { return !sys::exists(logs + "/one"); })) << folder;
+  }
+  EXPECT_TRUE(sys::exists(folder_->path() + "/elsewhere")) << "not ours";
+  EXPECT_TRUE(sys::exists(logs));
+}
+
+// fluytd was away when it ended.
+TEST_F(EngineTest, ASandboxThatShouldHaveEndedEndsWithTheNextStart) {
+  SandboxConfig config = pod();
+  config.annotations["dev.fluyt.sandbox-lifetime"] = "containers-and-gone";
+  sandbox_ = *engine_->run_sandbox(config, "");
+  const std::string id = *engine_->create_container(sandbox_, main_container());
+  ASSERT_TRUE(engine_->start_container(id).ok());
+  engine_.reset();
+  world_.containers[id].state = monitor::ContainerState::kExited;
+  restart();
+  EXPECT_TRUE(eventually([&] { return engine_->list_sandboxes({}).empty(); }));
+}
+
 TEST_F(EngineTest, StopAndRemoveAreIdempotent) {
   const std::string id = running();
   for (int i = 0; i < 2; ++i) {

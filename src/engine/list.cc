@@ -32,11 +32,16 @@ Result<ContainerPtr> Engine::get_container(const std::string& id) {
   return FLUYT_TRY(core_->get_container(id))->value();
 }
 
+Result<std::function<ContainerPtr(Deadline)>> Engine::watch_exit(const std::string& id) {
+  return std::function([entry = FLUYT_TRY(core_->get_container(id))](Deadline deadline) {
+    return entry->wait(
+        [](const Container& container) { return container.state == ContainerState::kExited; },
+        deadline);
+  });
+}
+
 Result<ContainerPtr> Engine::wait_container(const std::string& id, Deadline deadline) {
-  const ContainerEntryPtr entry = FLUYT_TRY(core_->get_container(id));
-  return entry->wait(
-      [](const Container& container) { return container.state == ContainerState::kExited; },
-      deadline);
+  return FLUYT_TRY(watch_exit(id))(deadline);
 }
 
 }  // namespace fluyt::engine

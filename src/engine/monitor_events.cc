@@ -145,6 +145,7 @@ void Engine::Core::note_and_tell(ContainerEntry& entry, const monitor::Container
                       " bytes of its output could not be written to ", now->log_path));
     }
     tell(Event::Kind::kContainerStopped, entry.sandbox->value(), now);
+    end_with_containers_later(entry.sandbox);
   }
 }
 

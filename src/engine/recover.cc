@@ -268,6 +268,7 @@ Result<> Engine::Core::recover() {
   log_if_failed(sys::remove_tree(checkpoint_dir()), "half-done checkpoints");
   end_strays(*this, strays);
   remove_orphans(*this);
+  for (const auto& entry : sandboxes()) end_with_containers_later(entry);
   collect_later();
   renew_monitors();
   return {};

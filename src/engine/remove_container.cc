@@ -4,6 +4,17 @@
 
 namespace fluyt::engine {
 
+Result<> Engine::Core::remove_ended(ContainerEntry& entry) {
+  const std::scoped_lock verbs(entry.verbs);
+  const ContainerPtr container = entry.value();
+  {
+    auto all = tables.lock();
+    if (!all->containers.contains(container->id)) return {};  // another remove was faster
+  }
+  FLUYT_TRY_CONTEXT(undo_container(entry), cat("container ", container->id));
+  return {};
+}
+
 Result<> Engine::remove_container(const std::string& id) {
   auto found = core_->get_container(id);
   if (!found.ok() && found.error().code() == Code::kNotFound) return {};
@@ -17,14 +28,7 @@ Result<> Engine::remove_container(const std::string& id) {
   // Where the monitor is gone, the sandbox has ended with it.
   if (!adopted.ok() && adopted.error().code() != Code::kNotFound)
     return std::move(adopted).error().add_context(cat("container ", entry->value()->id));
-  const std::scoped_lock verbs(entry->verbs);
-  const ContainerPtr container = entry->value();
-  {
-    auto all = core_->tables.lock();
-    if (!all->containers.contains(container->id)) return {};  // another remove was faster
-  }
-  FLUYT_TRY_CONTEXT(core_->undo_container(*entry), cat("container ", container->id));
-  return {};
+  return core_->remove_ended(*entry);
 }
 
 }  // namespace fluyt::engine

@@ -3,18 +3,20 @@
 #include "engine/core.h"
 
 namespace fluyt::engine {
-namespace {
 
-/// A create that failed and could not be undone then. No verb sees it.
-Result<> undo_half_made(Engine::Core& core, ContainerEntry& entry) {
-  const std::scoped_lock verbs(entry.verbs);  // behind a create that is still under way
-  const ContainerPtr container = entry.value();
-  if (container->state != ContainerState::kCreating) return {};
-  if (!core.tables.lock()->containers.contains(container->id)) return {};
-  return core.undo_container(entry);
+Result<> Engine::Core::remove(SandboxEntry& entry) {
+  const SandboxPtr sandbox = entry.value();
+  FLUYT_TRY(stop(entry));
+  // Those of a create that failed and could not be undone then, too: no verb sees them.
+  for (const auto& container : containers_of(sandbox->id)) {
+    container->ending = true;
+    FLUYT_TRY(remove_ended(*container));
+  }
+  return change_and_tell(entry, Event::Kind::kSandboxRemoved, [&]() -> Result<> {
+    forget_sandbox(*sandbox);
+    return {};
+  });
 }
-
-}  // namespace
 
 Result<> Engine::remove_sandbox(const std::string& id) {
   auto found = core_->get_sandbox(id);
@@ -29,15 +31,8 @@ Result<> Engine::remove_sandbox(const std::string& id) {
     auto all = core_->tables.lock();
     if (!all->sandboxes.contains(sandbox->id)) return {};  // another remove was faster
   }
-  FLUYT_TRY_CONTEXT(walk.ended(core_->stop(*entry)), cat("sandbox ", sandbox->id));
-  for (const auto& container : core_->containers_of(sandbox->id)) {
-    FLUYT_TRY_CONTEXT(undo_half_made(*core_, *container), cat("sandbox ", sandbox->id));
-    FLUYT_TRY_CONTEXT(remove_container(container->value()->id), cat("sandbox ", sandbox->id));
-  }
-  return core_->change_and_tell(*entry, Event::Kind::kSandboxRemoved, [&]() -> Result<> {
-    core_->forget_sandbox(*sandbox);
-    return {};
-  });
+  FLUYT_TRY_CONTEXT(walk.ended(core_->remove(*entry)), cat("sandbox ", sandbox->id));
+  return {};
 }
 
 }  // namespace fluyt::engine

@@ -7,6 +7,7 @@
 #include "engine/core.h"
 #include "engine/pod_bandwidth.h"
 #include "engine/sandbox_files.h"
+#include "engine/sandbox_lifetime.h"
 #include "engine/selinux.h"
 #include "spec/sysctls.h"
 #include "sys/file.h"
@@ -49,6 +50,7 @@ Result<> admit(const Options& options, const SandboxConfig& config) {
                       "linux.cgroup_parent");
   }
   FLUYT_TRY(bandwidth_of(config.annotations));
+  FLUYT_TRY(lifetime_of(config.annotations));
   if (config.namespaces.pid == NamespaceMode::kTarget) {
     return Error(Code::kInvalidArgument,
                  cat(kNamespaces,

@@ -54,8 +54,9 @@ void Engine::Core::note_unseen_exit(ContainerEntry& entry) {
     return now.state != before;
   });
   log_if_failed(noted, cat("container ", entry.value()->id, ": state not recorded"));
-  if (entry.value()->state != before)
-    tell(Event::Kind::kContainerStopped, entry.sandbox->value(), entry.value());
+  if (entry.value()->state == before) return;
+  tell(Event::Kind::kContainerStopped, entry.sandbox->value(), entry.value());
+  end_with_containers_later(entry.sandbox);
 }
 
 // Of a sandbox that is lost already.
