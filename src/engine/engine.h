@@ -103,6 +103,27 @@ struct ExecOptions {
   uint16_t height = 0;  // of the terminal; 0: the kernel's default
   uint16_t width = 0;
 };
+/// What is at a path in a container's root.
+struct FileStatus {
+  enum class Kind { kFile, kDirectory, kLink, kOther } kind = Kind::kOther;
+  uint64_t size = 0;  // bytes, of a file
+  uint32_t mode = 0;  // permission bits
+  int64_t mtime = 0;  // unix seconds
+  std::string link;   // of a link: where it leads
+};
+enum class LastLink { kFollow, kKeep };
+/// Bytes on their way to whoever asked; its error ends the call, and is the call's.
+using ByteSink = std::function<Result<>(std::string_view)>;
+struct ReadFiles {
+  std::string path;
+  std::string name;  // what it is called in the tar; empty: of a directory what lies in it, alone
+  LastLink last_link = LastLink::kKeep;
+};
+struct WriteFiles {
+  std::string folder;  // where the tar's names begin: a directory that is there
+  enum class Owner { kRoot, kKept } owner = Owner::kRoot;  // the container's root, or the tar's ids
+};
+
 /// One running exec. Destroying it kills what still runs.
 class ExecSession {
  public:
@@ -220,6 +241,18 @@ class Engine {
   /// 0600; the container goes on. Whole or not at all. 0 is five minutes.
   Result<> checkpoint_container(const std::string& id, const std::string& location,
                                 int64_t timeout_ms);
+
+  // Files ---------------------------------------------------------------------------------------
+  // In a container's root, whatever its state: of one that runs as it sees it itself, with its
+  // volumes and without what the kernel makes up (/proc, /sys); else the root alone. Paths are
+  // resolved in the root; nothing is executed. One that has exited is not created again meanwhile.
+  Result<FileStatus> stat_file(const std::string& id, const std::string& path, LastLink last_link);
+  /// As a plain tar. Owners are the container's; devices and sockets are left out.
+  Result<> read_files(const std::string& id, const ReadFiles& what, const ByteSink& sink);
+  /// `next` gives a plain tar piece by piece, an empty one at its end. What is there under the same
+  /// name goes, folders stay and are filled. What came before an error stays.
+  Result<> write_files(const std::string& id, const WriteFiles& where,
+                       const std::function<Result<std::string>()>& next);
 
   // Exec and attach -----------------------------------------------------------------------------
   /// At the timeout the exec is killed: kDeadlineExceeded; given up: kCancelled. A child that it

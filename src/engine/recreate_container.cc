@@ -78,6 +78,11 @@ Result<> Engine::recreate_container(const std::string& id) {
     return Error(Code::kFailedPrecondition, cat("container ", container->id, " is ",
                                                 name_of(container->state), ": expected exited"));
   }
+  // Two mounts of one root would not know of each other's writes.
+  if (entry->root_users != 0) {
+    return Error(Code::kUnavailable,
+                 cat("container ", container->id, ": files are copied from or to it: try again"));
+  }
   FLUYT_TRY_CONTEXT(walk.ended(core_->make_again(*entry)), cat("container ", container->id));
   return {};
 }

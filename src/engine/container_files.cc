@@ -1,0 +1,165 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/strings.h"
+#include "engine/core.h"
+#include "image/archive/tree.h"
+#include "image/archive/untar.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+
+/// Files into and out of a container's root. Its content is hostile and may change under our eyes:
+/// everything is found by openat2 in the root and used by descriptor.
+namespace fluyt::engine {
+namespace {
+
+constexpr size_t kPieceBytes = 256UL << 10U;
+
+/// A root while it is used.
+struct Root {
+  std::shared_ptr<void> held;  // of one that we have mounted, until it is not any more
+  sys::Fd fd;
+  sys::IdMaps ids;
+};
+
+/// A guest kernel's first process has left for a root with nothing in it. Every other has at least
+/// the folders that were mounted over.
+Result<> check_holds_files(const Container& container, sys::FdRef root) {
+  const sys::Fd folder = FLUYT_TRY(sys::open(root, ".", O_RDONLY | O_DIRECTORY));
+  if (!FLUYT_TRY(sys::list_dir(folder)).empty()) return {};
+  return Error(Code::kFailedPrecondition,
+               cat("container ", container.id,
+                   ": its files are a guest kernel's while it runs: stop it first"));
+}
+
+/// The root of a process that the monitor has not reaped: the number is still its own then.
+Result<sys::Fd> root_of_process(const Container& container, monitor::Client& client) {
+  sys::Fd process = FLUYT_TRY(sys::open(cat("/proc/", container.pid), O_PATH | O_DIRECTORY));
+  for (const auto& info : FLUYT_TRY(client.list())) {
+    const bool lives = info.state != monitor::ContainerState::kExited;
+    if (info.id == container.id && info.pid == container.pid && lives)
+      return sys::open(process, "root", O_PATH | O_DIRECTORY);
+  }
+  return Error(Code::kFailedPrecondition, cat("container ", container.id, " has just ended"));
+}
+
+Result<Root> open_root(Engine::Core& core, const std::string& id) {
+  const ContainerEntryPtr entry = FLUYT_TRY(core.get_container(id));
+  Root root;
+  root.ids = id_maps(entry->sandbox->value()->config.namespaces.user_ids);
+  {
+    const ContainerPtr container = entry->value();
+    const auto client = FLUYT_TRY(core.find_client(*entry->sandbox));
+    if (container->state != ContainerState::kExited && client) {
+      root.fd = FLUYT_TRY(root_of_process(*container, *client));
+      FLUYT_TRY(check_holds_files(*container, root.fd));
+      return root;
+    }
+  }
+  const std::scoped_lock verbs(entry->verbs);
+  const ContainerPtr container = entry->value();
+  if (container->state != ContainerState::kExited || entry->ending) {
+    return Error(Code::kUnavailable, cat("container ", container->id, " is just being ",
+                                         entry->ending ? "removed" : "started"));
+  }
+  const auto plan = FLUYT_TRY(
+      core.parts.images->create_root(container->id, container->image_id, {.ids = root.ids}));
+  root.fd = FLUYT_TRY_CONTEXT(sys::make_overlay(plan), "root");
+  ++entry->root_users;
+  root.held = std::shared_ptr<void>(nullptr, [entry](void*) { --entry->root_users; });
+  return root;
+}
+
+Result<sys::Fd> find(const Root& root, const std::string& path, LastLink last_link) {
+  // A slash behind a link's name asks for what it leads to, as everywhere.
+  const bool keep = last_link == LastLink::kKeep && !path.ends_with('/');
+  return sys::open_in(root.fd, path, O_PATH | (keep ? O_NOFOLLOW : 0));
+}
+
+FileStatus::Kind kind_of(mode_t mode) {
+  if (S_ISREG(mode)) return FileStatus::Kind::kFile;
+  if (S_ISDIR(mode)) return FileStatus::Kind::kDirectory;
+  return S_ISLNK(mode) ? FileStatus::Kind::kLink : FileStatus::Kind::kOther;
+}
+
+/// For people, who do not know our descriptors.
+Error about_path(const Error& error, const std::string& path) {
+  switch (error.errno_value()) {
+    case ENOENT:
+      return Error(Code::kNotFound, cat("no such file or directory: ", quote(path, 1024)));
+    case ENOTDIR:
+      return Error(Code::kInvalidArgument, cat("not a directory: ", quote(path, 1024)));
+    default:
+      return error;
+  }
+}
+
+}  // namespace
+
+Result<FileStatus> Engine::stat_file(const std::string& id, const std::string& path,
+                                     LastLink last_link) {
+  const Root root = FLUYT_TRY_CONTEXT(open_root(*core_, id), "root");
+  const auto found = find(root, path, last_link);
+  if (!found.ok()) return about_path(found.error(), path);
+  const struct stat info = FLUYT_TRY(sys::stat_of(*found));
+  FileStatus status;
+  status.kind = kind_of(info.st_mode);
+  if (status.kind == FileStatus::Kind::kFile) status.size = static_cast<uint64_t>(info.st_size);
+  status.mode = info.st_mode & 07777U;
+  status.mtime = info.st_mtim.tv_sec;
+  if (status.kind == FileStatus::Kind::kLink) status.link = FLUYT_TRY(sys::read_link(*found, ""));
+  return status;
+}
+
+Result<> Engine::read_files(const std::string& id, const ReadFiles& what, const ByteSink& sink) {
+  const Root root = FLUYT_TRY_CONTEXT(open_root(*core_, id), "root");
+  const auto found = find(root, what.path, what.last_link);
+  if (!found.ok()) return about_path(found.error(), what.path);
+  const mode_t mode = FLUYT_TRY(sys::stat_of(*found)).st_mode;
+  if (kind_of(mode) == FileStatus::Kind::kOther && !S_ISFIFO(mode)) {
+    return Error(Code::kInvalidArgument,
+                 cat("a device or a socket is not copied: ", quote(what.path, 1024)));
+  }
+  // Headers are small: they travel with what follows them.
+  std::string piece;
+  const auto send = [&]() -> Result<> {
+    FLUYT_TRY(sink(piece));
+    piece.clear();
+    return {};
+  };
+  image::archive::TarWriter tar([&](std::string_view bytes) -> Result<> {
+    piece.append(bytes);
+    return piece.size() >= kPieceBytes ? send() : Result<>();
+  });
+  const image::archive::TreeOptions options{.ids = root.ids};
+  if (!what.name.empty()) {
+    FLUYT_TRY(image::archive::write_tree(*found, what.name, tar, options));
+  } else {
+    const auto directory = sys::open_in(root.fd, what.path, O_RDONLY | O_DIRECTORY);
+    if (!directory.ok()) return about_path(directory.error(), what.path);
+    FLUYT_TRY(image::archive::write_contents(*directory, "", tar, options));
+  }
+  FLUYT_TRY(tar.finish());
+  return send();
+}
+
+Result<> Engine::write_files(const std::string& id, const WriteFiles& where,
+                             const std::function<Result<std::string>()>& next) {
+  using Owner = image::archive::UntarOptions::Owner;
+  Root root = FLUYT_TRY_CONTEXT(open_root(*core_, id), "root");
+  const bool kept = where.owner == WriteFiles::Owner::kKept;
+  auto untar = image::archive::Untar::create(
+      std::move(root.fd),
+      {.folder = where.folder, .owner = kept ? Owner::kKept : Owner::kRoot, .ids = root.ids});
+  if (!untar.ok()) return about_path(untar.error(), where.folder);
+  while (true) {
+    const std::string piece = FLUYT_TRY(next());
+    if (piece.empty()) return (*untar)->finish();
+    FLUYT_TRY((*untar)->push(piece));
+  }
+}
+
+}  // namespace fluyt::engine
