@@ -1,5 +1,6 @@
 #include <fcntl.h>
 
+#include <functional>
 #include <thread>
 
 #include "base/strings.h"
@@ -12,6 +13,7 @@ namespace fluyt::control {
 
 namespace {
 
+using ExitWatch = std::function<engine::ContainerPtr(Deadline)>;
 using Stream = grpc::ServerReaderWriter<v1::AttachResponse, v1::AttachRequest>;
 
 constexpr int64_t kGoodbyeMs = 5000;
@@ -27,10 +29,12 @@ struct Ends {
 
 class RunningAttach {
  public:
-  RunningAttach(engine::Engine& engine, Stream& stream, std::string id, Flag gone, Flag done)
+  RunningAttach(engine::Engine& engine, Stream& stream, std::string id, ExitWatch exit, Flag gone,
+                Flag done)
       : engine_(engine),
         stream_(stream),
         id_(std::move(id)),
+        exit_(std::move(exit)),
         gone_(std::move(gone)),
         done_(std::move(done)) {}
 
@@ -45,8 +49,9 @@ class RunningAttach {
   engine::Engine& engine_;
   Stream& stream_;
   const std::string id_;
-  Flag gone_;  // the caller closed its side or vanished
-  Flag done_;  // output has ended: nobody takes input
+  const ExitWatch exit_;  // of one that may be removed with its end
+  Flag gone_;             // the caller closed its side or vanished
+  Flag done_;             // output has ended: nobody takes input
   Ends ends_;
 };
 
@@ -119,9 +124,10 @@ grpc::Status RunningAttach::run(grpc::ServerContext& context, bool terminal) {
   if (end != PumpEnd::kStopped) {
     v1::AttachResponse ended;
     // The pipes are closed a moment before the exit is known.
-    const auto container = engine_.wait_container(id_, Deadline::after_ms(kExitMs));
-    ended.mutable_ended()->set_container_runs(
-        container.ok() && (*container)->state == engine::ContainerState::kRunning);
+    const engine::ContainerPtr container = exit_(Deadline::after_ms(kExitMs));
+    ended.mutable_ended()->set_container_runs(container->state == engine::ContainerState::kRunning);
+    if (container->state == engine::ContainerState::kExited)
+      ended.mutable_ended()->set_exit_code(container->exit_code);
     stream_.Write(ended);
   }
   if (end != PumpEnd::kStopped && !wait_until_set(gone_, Deadline::after_ms(kGoodbyeMs))) {
@@ -146,11 +152,14 @@ grpc::Status ControlService::Attach(grpc::ServerContext* context, Stream* stream
   auto container = engine_.get_container(first.start().container_id());
   if (!container.ok()) return to_status(container.error());
   const engine::ContainerConfig& config = container.value()->config;
+  auto exit = engine_.watch_exit(container.value()->id);
+  if (!exit.ok()) return to_status(exit.error());
   if (first.start().stdin() && !config.open_stdin) {
     return {grpc::StatusCode::FAILED_PRECONDITION,
             "attach: the container was made without standard input"};
   }
-  RunningAttach attach(engine_, *stream, container.value()->id, std::move(*gone), std::move(*done));
+  RunningAttach attach(engine_, *stream, container.value()->id, std::move(*exit), std::move(*gone),
+                       std::move(*done));
   auto connected = attach.connect(first.start().stdin(), config.tty);
   if (!connected.ok()) return to_status(connected.error());
   if (config.tty && first.start().has_size()) {

@@ -49,6 +49,15 @@ class ControlService final : public v1::Control::Service {
                      v1::UntagResponse* response) override;
   grpc::Status Wait(grpc::ServerContext* context, const v1::WaitRequest* request,
                     v1::WaitResponse* response) override;
+  grpc::Status Recreate(grpc::ServerContext* context, const v1::RecreateRequest* request,
+                        v1::RecreateResponse* response) override;
+  grpc::Status StatFile(grpc::ServerContext* context, const v1::StatFileRequest* request,
+                        v1::StatFileResponse* response) override;
+  grpc::Status ReadFiles(grpc::ServerContext* context, const v1::ReadFilesRequest* request,
+                         grpc::ServerWriter<v1::ReadFilesResponse>* writer) override;
+  grpc::Status WriteFiles(grpc::ServerContext* context,
+                          grpc::ServerReader<v1::WriteFilesRequest>* reader,
+                          v1::WriteFilesResponse* response) override;
   grpc::Status SetLogLevel(grpc::ServerContext* context, const v1::SetLogLevelRequest* request,
                            v1::SetLogLevelResponse* response) override;
   grpc::Status Signal(grpc::ServerContext* context, const v1::SignalRequest* request,

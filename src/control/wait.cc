@@ -6,10 +6,12 @@ namespace fluyt::control {
 
 grpc::Status ControlService::Wait(grpc::ServerContext* context, const v1::WaitRequest* request,
                                   v1::WaitResponse* response) {
+  // Its end is told of one that goes with it, too.
+  const auto exit = engine_.watch_exit(request->container_id());
+  if (!exit.ok()) return to_status(exit.error());
   while (true) {
-    auto container = engine_.wait_container(request->container_id(), Deadline::after_ms(kLookMs));
-    if (!container.ok()) return to_status(container.error());
-    const engine::Container& value = **container;
+    const engine::ContainerPtr container = (*exit)(Deadline::after_ms(kLookMs));
+    const engine::Container& value = *container;
     if (value.state == engine::ContainerState::kExited) {
       response->set_exit_code(value.exit_code);
       response->set_reason(value.reason);

@@ -43,6 +43,13 @@ grpc::Status RuntimeService::PodSandboxStatus(grpc::ServerContext* /*context*/,
                          {"reason", sandbox.reason}};
   if (sandbox.config.overhead) info["overhead"] = as_json(*sandbox.config.overhead);
   if (sandbox.config.resources) info["resources"] = as_json(*sandbox.config.resources);
+  for (const engine::PortMapping& port : sandbox.config.port_mappings) {
+    if (port.host_port == 0) continue;  // nothing is published
+    info["portMappings"].push_back({{"protocol", port.protocol},
+                                    {"containerPort", port.container_port},
+                                    {"hostPort", port.host_port},
+                                    {"hostIp", port.host_ip}});
+  }
   (*response->mutable_info())["info"] = dump(info);
   return grpc::Status::OK;
 }

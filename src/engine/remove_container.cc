@@ -1,6 +1,7 @@
 #include "base/strings.h"
 #include "base/trace.h"
 #include "engine/core.h"
+#include "engine/sandbox_lifetime.h"
 
 namespace fluyt::engine {
 
@@ -28,6 +29,11 @@ Result<> Engine::remove_container(const std::string& id) {
   // Where the monitor is gone, the sandbox has ended with it.
   if (!adopted.ok() && adopted.error().code() != Code::kNotFound)
     return std::move(adopted).error().add_context(cat("container ", entry->value()->id));
+  // A sandbox that ends with its containers may be about it: behind that, nobody asks its monitor.
+  std::unique_lock<std::mutex> of_sandbox;
+  const auto lifetime = lifetime_of(entry->sandbox->value()->config.annotations);
+  if (lifetime.ok() && *lifetime != SandboxLifetime::kUntilStopped)
+    of_sandbox = std::unique_lock(entry->sandbox->verbs);
   return core_->remove_ended(*entry);
 }
 

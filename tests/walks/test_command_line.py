@@ -84,7 +84,7 @@ def test_of_several_names_each_is_told(engine, pulled):
 
 def test_wrong_words_are_answered(engine):
     for words, expected in ((("imges",), "did you mean fluyt images?"), (("image", "ls"), "fluyt images"),
-                            (("start", "x"), "a container runs once"), (("run", "-p", "80:80", "-p", "80:81", "x"), "host port 80 is given twice"),
+                            (("create", "x"), "fluyt run -d"), (("run", "-p", "80:80", "-p", "80:81", "x"), "host port 80 is given twice"),
                             (("image", "verify"), "name images, or give --all")):
         done = engine.fluyt(*words, check=False)
         assert done.returncode in (2, 125) and expected in done.stderr, done

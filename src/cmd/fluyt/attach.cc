@@ -35,6 +35,7 @@ class Attach final : public Command {
         run_attach(*client, *input, std::move(start), std::move(*keys), [] { return Result<>(); }));
     if (end.left) return 0;
     if (end.detached_by) return 128 + *end.detached_by;
+    if (end.exit_code) return *end.exit_code;  // it may be gone by now
     return FLUYT_TRY(client->wait(container.id())).exit_code();
   }
 

@@ -224,6 +224,23 @@ class GrpcClient final : public Client {
     request.set_signal(signal);
     return drop(call(*control_, &Control::Signal, request));
   }
+  Result<> recreate(const std::string& container_id) override {
+    control::RecreateRequest request;
+    request.set_container_id(container_id);
+    return drop(call(*control_, &Control::Recreate, request));
+  }
+  Result<control::StatFileResponse> stat_file(const std::string& container_id,
+                                              const std::string& path,
+                                              LastLink last_link) override {
+    control::StatFileRequest request;
+    request.set_container_id(container_id);
+    request.set_path(path);
+    request.set_follow_link(last_link == LastLink::kFollow);
+    return call(*control_, &Control::StatFile, request);
+  }
+  Result<> read_files(const control::ReadFilesRequest& request, const ByteSink& sink) override;
+  Result<> write_files(const control::WriteFilesRequest::Start& start,
+                       const std::function<Result<>(const ByteSink&)>& produce) override;
   Result<control::Image> pull(
       const control::PullRequest& request,
       const std::function<void(const control::PullResponse&)>& progress) override;
@@ -365,6 +382,43 @@ Result<> GrpcClient::save(const control::SaveRequest& request,
     }
   }
   return result_of(reader->Finish());
+}
+
+Result<> GrpcClient::read_files(const control::ReadFilesRequest& request, const ByteSink& sink) {
+  grpc::ClientContext context;
+  auto reader = control_->ReadFiles(&context, request);
+  control::ReadFilesResponse response;
+  while (reader->Read(&response)) {
+    if (auto taken = sink(response.data()); !taken.ok()) {
+      context.TryCancel();
+      (void)reader->Finish();
+      return taken;
+    }
+  }
+  return result_of(reader->Finish());
+}
+
+Result<> GrpcClient::write_files(const control::WriteFilesRequest::Start& start,
+                                 const std::function<Result<>(const ByteSink&)>& produce) {
+  grpc::ClientContext context;
+  control::WriteFilesResponse response;
+  auto writer = control_->WriteFiles(&context, &response);
+  control::WriteFilesRequest request;
+  *request.mutable_start() = start;
+  bool open = writer->Write(request);
+  Result<> produced = produce([&](std::string_view bytes) -> Result<> {
+    request.mutable_data()->assign(bytes);
+    open = open && writer->Write(request);
+    return open ? Result<>() : Error(Code::kCancelled, "fluytd takes no more");
+  });
+  // The server must not take what came so far for the whole.
+  if (!produced.ok() && open) {
+    context.TryCancel();
+    (void)writer->Finish();
+    return produced;
+  }
+  writer->WritesDone();
+  return result_of(writer->Finish());
 }
 
 Result<control::ImportResponse> GrpcClient::import(

@@ -85,6 +85,16 @@ class Client {
   virtual Result<> untag(const std::string& name) = 0;
   virtual Result<control::WaitResponse> wait(const std::string& container_id) = 0;
   virtual Result<> signal(const std::string& container_id, int signal) = 0;
+  virtual Result<> recreate(const std::string& container_id) = 0;
+  enum class LastLink { kFollow, kKeep };
+  virtual Result<control::StatFileResponse> stat_file(const std::string& container_id,
+                                                      const std::string& path,
+                                                      LastLink last_link) = 0;
+  using ByteSink = std::function<Result<>(std::string_view)>;
+  virtual Result<> read_files(const control::ReadFilesRequest& request, const ByteSink& sink) = 0;
+  /// `produce` hands the tar's bytes to the sink that it is given.
+  virtual Result<> write_files(const control::WriteFilesRequest::Start& start,
+                               const std::function<Result<>(const ByteSink&)>& produce) = 0;
   virtual Result<control::TraceResponse> trace(const std::string& id) = 0;
   /// Until `handle` says no.
   virtual Result<> events(const std::function<bool(const control::Event&)>& handle) = 0;

@@ -62,6 +62,7 @@ struct CommandInfo {
 
 // One file each.
 CommandInfo attach_command();
+CommandInfo cp_command();
 CommandInfo doctor_command();
 CommandInfo events_command();
 CommandInfo exec_command();
@@ -74,6 +75,7 @@ CommandInfo images_command();
 CommandInfo import_command();
 CommandInfo info_command();
 CommandInfo inspect_command();
+CommandInfo kill_command();
 CommandInfo load_command();
 CommandInfo log_level_command();
 CommandInfo logs_command();
@@ -81,15 +83,18 @@ CommandInfo pods_command();
 CommandInfo ps_command();
 CommandInfo pull_command();
 CommandInfo push_command();
+CommandInfo restart_command();
 CommandInfo rm_command();
 CommandInfo rmi_command();
 CommandInfo run_command();
 CommandInfo save_command();
+CommandInfo start_command();
 CommandInfo stats_command();
 CommandInfo stop_command();
 CommandInfo tag_command();
 CommandInfo top_command();
 CommandInfo trace_command();
 CommandInfo version_command();
+CommandInfo wait_command();
 
 }  // namespace fluyt::cli

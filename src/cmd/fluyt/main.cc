@@ -28,9 +28,10 @@ std::vector<CommandInfo> commands() {
           history_command(), image_tree_command(), image_prune_command(), image_verify_command(),
           check_command(),   doctor_command(),     gc_command(),          run_command(),
           ps_command(),      pods_command(),       logs_command(),        exec_command(),
-          attach_command(),  stop_command(),       rm_command(),          inspect_command(),
-          stats_command(),   top_command(),        trace_command(),       events_command(),
-          info_command(),    log_level_command(),  version_command()};
+          attach_command(),  cp_command(),         stop_command(),        kill_command(),
+          start_command(),   restart_command(),    wait_command(),        rm_command(),
+          inspect_command(), stats_command(),      top_command(),         trace_command(),
+          events_command(),  info_command(),       log_level_command(),   version_command()};
 }
 
 std::string list_of(const std::vector<CommandInfo>& all) {
@@ -82,15 +83,10 @@ constexpr auto kElsewhere = std::to_array<std::pair<std::string_view, std::strin
     {"build", "fluyt builds no images: fluyt load and fluyt import take those of other tools"},
     {"container ls", "fluyt ps"},
     {"container rm", "fluyt rm"},
-    {"cp", "fluyt exec CONTAINER tar c PATH | tar x"},
     {"create", "fluyt run -d"},
     {"image ls", "fluyt images"},
     {"image rm", "fluyt rmi"},
-    {"kill", "fluyt stop -t 0"},
     {"login", "fluyt pull -u NAME --password-stdin, or Docker's config.json"},
-    {"restart", "a container runs once: fluyt run makes another"},
-    {"start", "a container runs once: fluyt run makes another"},
-    {"wait", "fluyt attach --no-stdin"},
 });
 
 Error no_such_command(const std::string& word, const std::vector<CommandInfo>& all,

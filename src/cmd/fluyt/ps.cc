@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "base/strings.h"
 #include "base/time.h"
@@ -7,6 +8,7 @@
 #include "cmd/fluyt/command.h"
 #include "cmd/fluyt/output.h"
 #include "cmd/fluyt/text/escape.h"
+#include "cmd/fluyt/text/ports.h"
 #include "cmd/fluyt/text/table.h"
 #include "cmd/fluyt/text/units.h"
 
@@ -31,6 +33,21 @@ std::string status_text(const cri::ContainerStatus& status, int64_t now) {
     default:
       return "Unknown";
   }
+}
+
+// What the pod's status has beside CRI's fields.
+std::vector<PublishedPort> ports_of(const cri::PodSandboxStatusResponse& status) {
+  std::vector<PublishedPort> ports;
+  const auto info = status.info().find("info");
+  if (info == status.info().end()) return ports;
+  const auto json = nlohmann::json::parse(info->second, nullptr, false);
+  if (!json.is_object()) return ports;
+  for (const auto& port : json.value("portMappings", nlohmann::json::array())) {
+    if (!port.is_object()) continue;
+    ports.push_back({port.value("hostIp", ""), port.value("hostPort", uint16_t{0}),
+                     port.value("containerPort", uint16_t{0}), port.value("protocol", "")});
+  }
+  return ports;
 }
 
 class ListContainers final : public Command {
@@ -76,7 +93,8 @@ class ListContainers final : public Command {
     const auto sandboxes = FLUYT_TRY(client.list_sandboxes());
     for (const cri::PodSandbox& pod : sandboxes.items()) pods[pod.id()] = pod.metadata().name();
     const int64_t now = now_unix_ns();
-    Table table({"NAME", "ID", "IMAGE", "STATUS", "AGE", "POD"});
+    std::map<std::string, std::string> ports;  // by pod
+    Table table({"NAME", "ID", "IMAGE", "STATUS", "AGE", "PORTS", "POD"});
     for (const cri::Container& container : containers) {
       auto status = client.container_status(container.id());
       // One that was removed since the list is no error of this command.
@@ -86,13 +104,26 @@ class ListContainers final : public Command {
       const std::string& image = s.image().user_specified_image().empty()
                                      ? s.image().image()
                                      : s.image().user_specified_image();
+      std::string published;
+      if (s.state() == cri::CONTAINER_RUNNING)
+        published = FLUYT_TRY(ports_text_of(client, container.pod_sandbox_id(), ports));
       table.add({container.metadata().name(), shown_id(container.id()),
                  image.starts_with("sha256:") ? short_id(image) : image, status_text(s, now),
-                 human_duration(std::max<int64_t>(now - container.created_at(), 0)),
+                 human_duration(std::max<int64_t>(now - container.created_at(), 0)), published,
                  pods[container.pod_sandbox_id()]});
     }
     print(table.text());
     return 0;
+  }
+
+  static Result<std::string> ports_text_of(Client& client, const std::string& pod,
+                                           std::map<std::string, std::string>& known) {
+    const auto [at, fresh] = known.try_emplace(pod);
+    if (!fresh) return at->second;
+    const auto status = client.sandbox_status(pod);
+    if (!status.ok() && status.error().code() != Code::kNotFound) return status.error();
+    if (status.ok()) at->second = ports_text(ports_of(*status));
+    return at->second;
   }
 
   std::string format_ = "table";

@@ -89,7 +89,8 @@ class Run final : public Command {
       return std::move(code).error().add_context(
           cat(o_.name, " goes on without us (fluyt attach, logs and rm know it)"));
     }
-    if (!code.ok() || (o_.remove && !made.left)) undo(*client, info, made);
+    const bool leaves_it = o_.detached || made.left;  // fluytd removes it where that was asked
+    if (!code.ok() || (o_.remove && !leaves_it)) undo(*client, info, made);
     return code;
   }
 
@@ -234,6 +235,7 @@ CommandInfo run_command() {
           "Examples:\n"
           "  fluyt run --rm busybox echo hello\n"
           "  fluyt run --rm -it busybox sh\n"
+          "  fluyt run -d --rm --name job busybox sleep 60\n"
           "  fluyt run -d --name web -p 8080:80 -v ./site:/www:ro -m 256m registry.example.org/web",
       .make = [] { return std::unique_ptr<Command>(std::make_unique<Run>()); },
       .failure = kExitEngine,

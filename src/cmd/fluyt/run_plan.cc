@@ -94,6 +94,10 @@ Result<> fill_sandbox(const RunOptions& options, const std::string& log_folder, 
   sandbox.mutable_metadata()->set_uid(cat("fluyt-run-", options.name));
   sandbox.mutable_metadata()->set_namespace_("default");
   sandbox.set_log_directory(log_folder);
+  // fluytd's to do: its port and addresses are free with the container's end, whoever is there
+  // then.
+  (*sandbox.mutable_annotations())["dev.fluyt.sandbox-lifetime"] =
+      options.detached && options.remove ? "containers-and-gone" : "containers";
   const cri::NamespaceMode network = FLUYT_TRY(network_of(options));
   if (network == cri::POD) sandbox.set_hostname(hostname_of(options));
   cri::LinuxSandboxSecurityContext* security = sandbox.mutable_linux()->mutable_security_context();
@@ -194,9 +198,6 @@ Result<> fill_container(const RunOptions& options, const std::string& cwd, RunPl
 
 Result<RunPlan> plan_run(const RunOptions& options, const std::string& mark,
                          const std::string& log_folder, const std::string& cwd) {
-  if (options.detached && options.remove) {
-    return bad("--rm: with --detach nobody is there to remove it; see fluyt rm -f");
-  }
   FLUYT_TRY_CONTEXT(check_name(options.name), "--name");
   RunPlan plan;
   FLUYT_TRY(fill_labels(options, mark, plan));

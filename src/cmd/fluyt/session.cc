@@ -212,6 +212,7 @@ Result<AttachEnd> run_attach(Client& client, Input& input, control::AttachReques
     while (!ended && call->read(response)) {
       ended = response.part_case() == control::AttachResponse::kEnded;
       if (ended) early = response.ended().container_runs();
+      if (ended && response.ended().has_exit_code()) end.exit_code = response.ended().exit_code();
       if (show(response)) continue;
       call->cancel();
       end.detached_by = kSigpipe;

@@ -19,6 +19,7 @@ Result<int> run_exec(Client& client, Input& input, control::ExecRequest::Start s
 struct AttachEnd {
   std::optional<int> detached_by;  // a signal, or SIGPIPE's number when nobody reads our output
   bool left = false;               // by the keys for it: the container goes on
+  std::optional<int> exit_code;    // where the container has ended by then
 };
 /// Moves the container's streams until its output ends, or `keys` are typed at its terminal;
 /// signals as for run_exec. `attached` is called once we are sure to see everything that is written

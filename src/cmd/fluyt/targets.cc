@@ -30,12 +30,14 @@ Result<Target> find_target(Client& client, const std::string& reference) {
   return target;
 }
 
-Result<int> for_each_target(Client& client, const std::vector<std::string>& references,
-                            const std::function<Result<>(const Target&)>& act) {
+namespace {
+
+// Prints the references that went well and tells of each that did not.
+Result<int> for_each(const std::vector<std::string>& references,
+                     const std::function<Result<>(const std::string&)>& act) {
   int status = 0;
   for (const std::string& reference : references) {
-    auto target = find_target(client, reference);
-    auto done = target.ok() ? act(*target) : Result<>(std::move(target).error());
+    const auto done = act(reference);
     if (done.ok()) {
       print(printable(reference) + "\n");
       continue;
@@ -44,6 +46,22 @@ Result<int> for_each_target(Client& client, const std::vector<std::string>& refe
     status = kExitFailed;
   }
   return status;
+}
+
+}  // namespace
+
+Result<int> for_each_target(Client& client, const std::vector<std::string>& references,
+                            const std::function<Result<>(const Target&)>& act) {
+  return for_each(references, [&](const std::string& reference) -> Result<> {
+    return act(FLUYT_TRY(find_target(client, reference)));
+  });
+}
+
+Result<int> for_each_container(Client& client, const std::vector<std::string>& references,
+                               const std::function<Result<>(const cri::Container&)>& act) {
+  return for_each(references, [&](const std::string& reference) -> Result<> {
+    return act(FLUYT_TRY(find_container(client, reference)));
+  });
 }
 
 }  // namespace fluyt::cli

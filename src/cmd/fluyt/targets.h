@@ -22,4 +22,8 @@ Result<Target> find_target(Client& client, const std::string& reference);
 Result<int> for_each_target(Client& client, const std::vector<std::string>& references,
                             const std::function<Result<>(const Target&)>& act);
 
+/// The same of containers alone.
+Result<int> for_each_container(Client& client, const std::vector<std::string>& references,
+                               const std::function<Result<>(const cri::Container&)>& act);
+
 }  // namespace fluyt::cli

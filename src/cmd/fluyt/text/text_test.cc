@@ -7,6 +7,7 @@
 #include "cmd/fluyt/text/escape.h"
 #include "cmd/fluyt/text/log_line.h"
 #include "cmd/fluyt/text/nearest.h"
+#include "cmd/fluyt/text/ports.h"
 #include "cmd/fluyt/text/progress.h"
 #include "cmd/fluyt/text/run_values.h"
 #include "cmd/fluyt/text/table.h"
@@ -331,6 +332,13 @@ TEST(RunValues, UsersCapabilitiesAndNames) {
   EXPECT_TRUE(check_name("web-1.a_b").ok());
   for (const char* text : {"", "-x", "a/b", "a b"}) EXPECT_FALSE(check_name(text).ok()) << text;
   EXPECT_THAT(check_name("a/b").error().message(), HasSubstr("\"a/b\""));
+}
+
+TEST(Ports, AreShownAsTheyArePublished) {
+  EXPECT_EQ(ports_text({}), "");
+  EXPECT_EQ(
+      ports_text({{"", 8080, 80, "tcp"}, {"127.0.0.1", 53, 53, "udp"}, {"::1", 1, 2, "sctp"}}),
+      "8080->80/tcp, 127.0.0.1:53->53/udp, [::1]:1->2/sctp");
 }
 
 }  // namespace
