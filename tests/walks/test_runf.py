@@ -621,6 +621,27 @@ def test_a_user_without_privileges_has_the_ids_of_subuid(sailor, subordinate):
     assert done.returncode == 1 and "linux.gidMappings: without privileges: newgidmap: exit 1" in done.stderr, done
 
 
+@pytest.fixture
+def without_newuidmap(tmp_path):
+    """In the walks' own mount namespace it may not be executed; nothing to do where there is none."""
+    there = shutil.which("newuidmap")
+    (tmp_path / "text").write_text("")
+    if there:
+        subprocess.run(["mount", "--bind", str(tmp_path / "text"), os.path.realpath(there)], check=True)
+    yield
+    if there:
+        subprocess.run(["umount", os.path.realpath(there)], check=True)
+
+
+def test_a_missing_newuidmap_is_told_with_its_package(sailor, without_newuidmap):
+    for kind in ("uidMappings", "gidMappings"):
+        sailor.config["linux"][kind] = [{"containerID": 0, "hostID": sailor.UID, "size": 1}, {"containerID": 1, "hostID": 200000, "size": 1000}]
+    sailor.write("true")
+    done = sailor.runf("run", "two")
+    assert done.returncode == 1 and "process.args" not in done.stderr, done
+    assert "linux.uidMappings: without privileges: newuidmap is not in $PATH" in done.stderr and "package uidmap" in done.stderr, done
+
+
 def test_what_a_user_without_privileges_cannot_have_is_told_by_field(sailor):
     own = {"containerID": 0, "hostID": sailor.UID, "size": 1}
     for field, value, told in (

@@ -27,13 +27,18 @@ std::string search_path() {
 }
 
 Result<> map_ids(const char* name, pid_t pid, const std::vector<sys::IdRange>& ranges) {
-  const std::string program =
-      FLUYT_TRY(find_program(name, {search_path()}, [](const std::string& path) -> Result<> {
-        if (access(path.c_str(), X_OK) == 0) return {};
-        return Error::from_errno(errno, path);
-      }));
+  const auto program = find_program(name, {search_path()}, [](const std::string& path) -> Result<> {
+    if (access(path.c_str(), X_OK) == 0) return {};
+    return Error::from_errno(errno, path);
+  });
+  if (!program.ok()) {
+    return Error(program.error().code(),
+                 cat(name,
+                     " is not in $PATH or may not be executed: ids beyond the caller's own "
+                     "take newuidmap(1) and newgidmap(1), of Debian's package uidmap"));
+  }
   sys::SpawnOptions options;
-  options.args = {program, std::to_string(pid)};
+  options.args = {*program, std::to_string(pid)};
   for (const sys::IdRange& range : ranges) {
     for (const uint32_t number : {range.inside, range.outside, range.count})
       options.args.push_back(std::to_string(number));
