@@ -53,24 +53,27 @@ void Mm::split_locked(uint64_t at) {
   areas_.emplace(at, std::move(tail));
 }
 
-void Mm::erase_locked(uint64_t address, uint64_t end) {
+void Mm::erase_locked(uint64_t address, uint64_t end, Areas& gone) {
   split_locked(address);
   split_locked(end);
-  areas_.erase(areas_.lower_bound(address), areas_.lower_bound(end));
+  for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end;)
+    gone.insert(areas_.extract(at++));
 }
 
 void Mm::erase(uint64_t address, uint64_t end) {
+  Areas gone;
   std::lock_guard lock(areas_lock_);
-  erase_locked(address, end);
+  erase_locked(address, end, gone);
 }
 
 void Mm::insert(uint64_t address, Area area) {
+  Areas gone;
   std::lock_guard lock(areas_lock_);
-  insert_locked(address, std::move(area));
+  insert_locked(address, std::move(area), gone);
 }
 
-void Mm::insert_locked(uint64_t address, Area area) {
-  erase_locked(address, area.end);
+void Mm::insert_locked(uint64_t address, Area area, Areas& gone) {
+  erase_locked(address, area.end, gone);
   auto at = areas_.emplace(address, std::move(area)).first;
   if (at != areas_.begin()) {
     auto before = std::prev(at);
@@ -250,10 +253,11 @@ Errno Mm::protect(uint64_t address, uint64_t length, int protection) {
   for (auto at = areas_.lower_bound(address); at != areas_.end() && at->first < end; ++at)
     changed.emplace_back(at->first, at->second);
   // All at once: nobody sees half of it.
+  Areas gone;
   std::lock_guard areas(areas_lock_);
   for (auto& [start, area] : changed) {
     area.protection = protection;
-    insert_locked(start, std::move(area));
+    insert_locked(start, std::move(area), gone);
   }
   return kOk;
 }
@@ -302,9 +306,10 @@ ErrnoOr<uint64_t> Mm::remap(uint64_t address, uint64_t old_length, uint64_t new_
   }
   GUEST_TRY(space_->move(address, old_length, to, new_length));
   area.end = to + new_length;
+  Areas gone;
   std::lock_guard areas(areas_lock_);
-  erase_locked(address, address + old_length);
-  insert_locked(to, std::move(area));
+  erase_locked(address, address + old_length, gone);
+  insert_locked(to, std::move(area), gone);
   return to;
 }
 

@@ -104,8 +104,9 @@ class Mm {
   void insert(uint64_t address, Area area);
   // With that of the areas.
   void split_locked(uint64_t at);
-  void erase_locked(uint64_t address, uint64_t end);
-  void insert_locked(uint64_t address, Area area);
+  // What was there is in `gone` then, to end without the lock: a file's end may do anything.
+  void erase_locked(uint64_t address, uint64_t end, Areas& gone);
+  void insert_locked(uint64_t address, Area area, Areas& gone);
   // With either.
   bool covers(uint64_t address, uint64_t end);
 

@@ -1,5 +1,6 @@
 #include "guest/mm/mm.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -9,6 +10,7 @@
 #include <random>
 #include <utility>
 
+#include "guest/fs/charged_memory.h"
 #include "guest/platform/fake.h"
 
 namespace fluyt::guest {
@@ -65,6 +67,40 @@ TEST_F(MmTest, UnmapCutsHoles) {
   EXPECT_EQ(mm_->unmap(0x100000, 0).value(), EINVAL);
   EXPECT_TRUE(mm_->unmap(0, kGuestTop).ok());
   EXPECT_EQ(shape(), "");
+}
+
+/// A mapped file whose end does something.
+class Ending final : public File {
+ public:
+  Ending(FilePtr of, std::function<void()> at_end)
+      : File(nullptr, of->inode(), O_RDWR), of_(std::move(of)), at_end_(std::move(at_end)) {}
+  ~Ending() override { at_end_(); }
+  ErrnoOr<int> host_descriptor() override { return of_->host_descriptor(); }
+
+ private:
+  FilePtr of_;
+  std::function<void()> at_end_;
+};
+
+TEST_F(MmTest, WhatItsFilesEndDoMayLookAtTheAreas) {
+  int ends = 0;
+  const auto map_one = [&] {
+    FilePtr memory = make_shared_memory(kPageSize, {}).value();
+    const auto file = std::make_shared<Ending>(std::move(memory), [&] {
+      // Who has the lock has to let it go for that.
+      ++ends;
+      EXPECT_EQ(
+          std::async(std::launch::async, [&] { return mm_->mapped_bytes(); }).get() % kPageSize,
+          0U);
+    });
+    EXPECT_TRUE(mm_->map(0x100000, kPageSize, kReadWrite, MAP_SHARED | MAP_FIXED, file, 0).ok());
+  };
+  map_one();
+  EXPECT_TRUE(mm_->unmap(0x100000, kPageSize).ok());
+  EXPECT_EQ(ends, 1);
+  map_one();
+  map(0x100000, kPageSize, kReadWrite, kAnonymous | MAP_FIXED);
+  EXPECT_EQ(ends, 2);
 }
 
 TEST_F(MmTest, WhatKeepsPageTablesIsNoMappingOfTheGuests) {
