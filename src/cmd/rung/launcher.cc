@@ -56,7 +56,14 @@ Result<> read_report(sys::FdRef report) {
 
 // In the container's state folder: the system calls that its programs asked for and that there are
 // not, a line each, once. The numbers that there could be bound it.
-constexpr std::string_view kUnsupportedFile = "unsupported";
+constexpr char kUnsupportedFile[] = "unsupported";
+
+// The guest kernel has it, and nothing else of the folder: not where that is either.
+Result<sys::Fd> open_unsupported(const std::string& folder) {
+  const sys::Fd place = FLUYT_TRY(sys::open(folder, O_PATH | O_DIRECTORY));
+  FLUYT_TRY(sys::open(place, kUnsupportedFile, O_WRONLY | O_CREAT | O_NOFOLLOW, 0644));
+  return commands::open_nameless(place, kUnsupportedFile, O_WRONLY | O_APPEND);
+}
 
 // Invalid for no path.
 Result<sys::Fd> open_log(const std::string& path) {
@@ -220,9 +227,9 @@ Result<runtime::Created> Rung::create(runtime::CreateRequest& request,
   sys::Pipe born = FLUYT_TRY(sys::make_pipe());
   sys::Pipe go = FLUYT_TRY(sys::make_pipe());
   const sys::Fd strace = FLUYT_TRY_CONTEXT(open_log(strace_), "option --strace");
-  const sys::Fd unsupported = FLUYT_TRY_CONTEXT(
-      open_log(unsupported_.empty() ? cat(folder, "/", kUnsupportedFile) : unsupported_),
-      "option --unsupported");
+  const sys::Fd unsupported =
+      FLUYT_TRY_CONTEXT(unsupported_.empty() ? open_unsupported(folder) : open_log(unsupported_),
+                        "option --unsupported");
 
   runtime::CreateRequest outer = request;
   OuterSpec translated = outer_spec(request.spec);

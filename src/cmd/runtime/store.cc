@@ -287,19 +287,13 @@ void Folder::give_up() {
   if (lock().ok()) remove().ignore("the error that led here is the one to tell");
 }
 
-namespace {
-
-// By a mount of the FIFO alone, that lies nowhere: a container in whose PID namespace the first
-// process waits sees what that has open, and would be shown the state folder's path.
-Result<sys::Fd> open_nameless(sys::FdRef folder, const char* name) {
+Result<sys::Fd> open_nameless(sys::FdRef folder, const char* name, int flags) {
   const sys::Fd place = FLUYT_TRY(sys::open(folder, name, O_PATH | O_NOFOLLOW));
   auto mount = sys::clone_mount(place, sys::Depth::kOne);
   // Without the right to mounts there is no such container either.
-  if (!mount.ok()) return sys::open(folder, name, O_RDWR | O_NOFOLLOW);
-  return sys::open(cat("/proc/self/fd/", mount->raw()), O_RDWR);
+  if (!mount.ok()) return sys::open(folder, name, flags | O_NOFOLLOW);
+  return sys::open(cat("/proc/self/fd/", mount->raw()), flags);
 }
-
-}  // namespace
 
 Result<Folder::Gate> Folder::make_gate() const {
   for (const char* name : {kGate, kReport}) {
@@ -307,8 +301,9 @@ Result<Folder::Gate> Folder::make_gate() const {
       return Error::from_errno(errno, cat("mkfifoat(", name, ")"));
   }
   Gate gate;
-  gate.gate = FLUYT_TRY(open_nameless(fd_, kGate));
-  gate.report = FLUYT_TRY(open_nameless(fd_, kReport));
+  // A container in whose PID namespace the first process waits sees what that has open.
+  gate.gate = FLUYT_TRY(open_nameless(fd_, kGate, O_RDWR));
+  gate.report = FLUYT_TRY(open_nameless(fd_, kReport, O_RDWR));
   return gate;
 }
 

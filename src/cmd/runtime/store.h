@@ -101,6 +101,10 @@ class Folder {
   sys::Fd fd_;
 };
 
+/// Opens what lies in a state folder by a mount of it alone, that lies nowhere: who has the
+/// descriptor is not shown the folder's path. Where mounts are not to be had, as it lies there.
+Result<sys::Fd> open_nameless(sys::FdRef folder, const char* name, int flags);
+
 /// How the container's first process is known again.
 struct Running {
   pid_t pid = 0;
