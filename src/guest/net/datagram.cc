@@ -22,7 +22,7 @@ DatagramSocket::~DatagramSocket() { inbox_ = nullptr; }
 Errno DatagramSocket::deliver(Segment segment, Full when_full) {
   {
     std::lock_guard lock(mutex_);
-    if (full()) {
+    if (when_full != Full::kExceed && full()) {
       if (when_full == Full::kRefuse) return Errno(EAGAIN);
       ++dropped_;
       return kOk;

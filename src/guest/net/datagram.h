@@ -17,8 +17,8 @@ class DatagramSocket : public Socket {
   void drop_received() override;
 
  protected:
-  enum class Full : uint8_t { kDrop, kRefuse };
-  /// Puts a message into the queue; EAGAIN when there is no room and it is not dropped.
+  enum class Full : uint8_t { kDrop, kRefuse, kExceed };
+  /// Puts a message into the queue; EAGAIN when there is no room and it is to be refused then.
   Errno deliver(Segment segment, Full when_full);
   virtual bool full() const = 0;  // under mutex_
   /// A message was taken, or nothing comes any more: those who wait to send.

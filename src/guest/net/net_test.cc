@@ -1,14 +1,17 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cstring>
 #include <random>
 #include <thread>
 
 #include "guest/fs/memfs.h"
 #include "guest/fs/special.h"
+#include "guest/net/netlink.h"
 #include "guest/net/socket.h"
 
 namespace fluyt::guest {
@@ -48,6 +51,24 @@ TEST_F(NetTest, SocketsThatOnlyHoldEachOtherAreCollected) {
   EXPECT_EQ(network_->rights.in_flight(), 0U);
   EXPECT_TRUE(inside.expired());
   EXPECT_EQ(network_->count(), 0U);
+}
+
+TEST_F(NetTest, AFullNetlinkSocketIsToldAllTheSame) {
+  const SocketPtr socket = make_netlink_socket(network_, SOCK_RAW, 0, O_NONBLOCK).value();
+  nlmsghdr asked{};
+  asked.nlmsg_len = sizeof asked;
+  asked.nlmsg_type = RTM_NEWLINK;  // refused, in an answer
+  Socket::Outgoing out;
+  out.data = std::as_bytes(std::span(&asked, 1));
+  int answers = 0;
+  while (socket->send(caller_, nullptr, out).ok()) ++answers;
+  EXPECT_GT(answers, 0);
+  EXPECT_TRUE(tell_netlink(*socket, std::vector<std::byte>(32, std::byte{7})).ok());
+  std::array<std::byte, 64> text{};
+  for (; answers > 0; --answers) ASSERT_TRUE(socket->receive(caller_, text, 0).ok());
+  ASSERT_TRUE(socket->receive(caller_, text, 0).ok());
+  EXPECT_EQ(text[31], std::byte{7});
+  EXPECT_EQ(socket->receive(caller_, text, 0).error().value(), EAGAIN);
 }
 
 TEST_F(NetTest, WhatCanBeReceivedIsKept) {

@@ -159,7 +159,7 @@ class NetlinkSocket final : public DatagramSocket {
     }
     return out.data.size();
   }
-  Errno tell(std::vector<std::byte> bytes) { return reply(std::move(bytes)); }
+  Errno tell(std::vector<std::byte> bytes) { return reply(std::move(bytes), Full::kExceed); }
   Errno shutdown(int) override { return Errno(EOPNOTSUPP); }
   ErrnoOr<SocketAddress> name() override {
     std::lock_guard lock(naming_);
@@ -214,11 +214,11 @@ class NetlinkSocket final : public DatagramSocket {
     return port;
   }
 
-  Errno reply(std::vector<std::byte> bytes) {
+  Errno reply(std::vector<std::byte> bytes, Full when_full = Full::kRefuse) {
     Segment segment;
     segment.data = std::move(bytes);
     segment.from = address_of(0, 0);
-    const Errno done = deliver(std::move(segment), Full::kRefuse);
+    const Errno done = deliver(std::move(segment), when_full);
     return done.value() == EAGAIN ? Errno(ENOBUFS) : done;
   }
   Errno error(const Header& asked, uint32_t port, int number) {
