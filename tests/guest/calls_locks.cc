@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -131,6 +132,16 @@ void of_processes() {
          int end = 0;
          waitpid(other, &end, 0);
          return WEXITSTATUS(end);
+       }));
+  line("a table that is nobody else's keeps them", in_child([&] {
+         set(fd, F_SETLK, F_WRLCK, 0, 1);
+         if (close_range(900, 901, CLOSE_RANGE_UNSHARE) != 0) return 99;
+         const pid_t owner = getpid();
+         line("seen by a child", in_child([&] {
+                line("held", ask(fd, F_GETLK, F_WRLCK, 0, 1, owner));
+                return 0;
+              }));
+         return 0;
        }));
   line("exit lets go", in_child([&] {
          if (fork() == 0) _exit(set(fd, F_SETLK, F_WRLCK, 0, 0) == 0 ? 0 : 1);

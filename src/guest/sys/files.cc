@@ -349,7 +349,8 @@ ErrnoOr<uint64_t> sys_close_range(Task& task, Arguments a) {
   const auto last = static_cast<unsigned>(a[1]);
   const auto flags = static_cast<unsigned>(a[2]);
   if ((flags & ~(kUnshare | kCloseOnExec)) != 0 || first > last) return Errno(EINVAL);
-  if ((flags & kUnshare) != 0) task.replace_files(task.files->copy());
+  // One that it has alone stays, with what is tied to it: record locks, notices.
+  if ((flags & kUnshare) != 0 && task.files.use_count() > 1) task.replace_files(task.files->copy());
   task.files->close_range(first, last, (flags & kCloseOnExec) != 0);
   return uint64_t{0};
 }
