@@ -1,10 +1,13 @@
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/rtnetlink.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
@@ -390,8 +393,138 @@ void telling() {
          char byte = 0;
          return read(ends[0], &byte, 1) == 1 ? byte : 97;
        }));
+  while (receive(queue, text, sizeof text) >= 0) {
+  }
+  event.sigev_signo = 0;
+  value("by signal 0", notify(queue, &event));
+  line("as read shows it", show());
+  value("sent", send(queue, "five", 0));
+  line("is over", show());
+  receive(queue, text, sizeof text);
   value("unlinked", unlink_queue("q"));
   close(static_cast<int>(queue));
+}
+
+int wait_for(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? 100 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/// Whose notice it is, and until when.
+void owning_notices() {
+  begin("mq_notify's owner");
+  const mq_attr small = sized(3, 16);
+  const int queue =
+      static_cast<int>(open_queue("owned", O_RDWR | O_CREAT | O_NONBLOCK, 0600, &small));
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;  // ends who hears it
+  const auto notify = [&] { return syscall(SYS_mq_notify, queue, &event); };
+  const auto is_busy = [&] {
+    if (notify() == -1) return errno == EBUSY ? 1 : 90;
+    return syscall(SYS_mq_notify, queue, nullptr) == 0 ? 0 : 91;
+  };
+  const auto share = [] { return syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0); };
+
+  line("the next program is not told", in_child([&] {
+         int ends[2];
+         if (pipe(ends) != 0) return 99;
+         const pid_t child = fork();
+         if (child == 0) {
+           dup2(ends[1], 1);
+           fcntl(queue, F_SETFD, 0);
+           if (notify() != 0) _exit(98);
+           char* words[] = {const_cast<char*>("guest_calls"), const_cast<char*>("--stay"), nullptr};
+           execv("/proc/self/exe", words);
+           _exit(97);
+         }
+         char byte = 0;
+         if (read(ends[0], &byte, 1) != 1) return 96;
+         const int busy = is_busy();
+         send(queue, "x", 0);
+         const int after = is_busy();
+         char text[16];
+         receive(queue, text, sizeof text);
+         kill(child, SIGTERM);
+         return busy * 10 + after * 100 + (wait_for(child) == 100 + SIGTERM ? 1 : 0);
+       }));
+  line("exec that closes it", in_child([&] {
+         int ends[2];
+         if (pipe(ends) != 0) return 99;
+         const pid_t child = fork();
+         if (child == 0) {
+           dup2(ends[1], 1);
+           if (notify() != 0) _exit(98);
+           char* words[] = {const_cast<char*>("guest_calls"), const_cast<char*>("--stay"), nullptr};
+           execv("/proc/self/exe", words);
+           _exit(97);
+         }
+         char byte = 0;
+         if (read(ends[0], &byte, 1) != 1) return 96;
+         const int busy = is_busy();
+         kill(child, SIGTERM);
+         return busy * 10 + (wait_for(child) == 100 + SIGTERM ? 1 : 0);
+       }));
+  line("closed by who shares descriptors", in_child([&] {
+         if (notify() != 0) return 99;
+         const int second = dup(queue);
+         const long child = share();
+         if (child == 0) _exit(close(second) == 0 ? 5 : 1);
+         const int closed = wait_for(static_cast<pid_t>(child));
+         return closed + (fcntl(second, F_GETFD) == -1 ? 10 : 0) + 100 * is_busy();
+       }));
+  line("closed in another table", in_child([&] {
+         int ends[2];
+         if (pipe(ends) != 0 || notify() != 0) return 99;
+         const long child = share();
+         if (child == 0) {
+           char byte = 0;
+           _exit(read(ends[0], &byte, 1) == 1 ? 5 : 1);
+         }
+         if (unshare(CLONE_FILES) != 0) return 98;
+         const int before = is_busy();
+         close(dup(queue));
+         const int after = is_busy();
+         if (write(ends[1], "x", 1) != 1) return 97;
+         return wait_for(static_cast<pid_t>(child)) + before * 10 + after * 100;
+       }));
+  line("a table that is nobody else's stays", in_child([&] {
+         if (notify() != 0) return 99;
+         if (close_range(900, 901, CLOSE_RANGE_UNSHARE) != 0) return 98;
+         return is_busy();
+       }));
+  line("a socket that is full", in_child([&] {
+         const int socket = ::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+         const int little = 1;
+         setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+         const char cookie[32] = "the queue's own word";
+         sigevent threaded{};
+         threaded.sigev_notify = SIGEV_THREAD;
+         threaded.sigev_signo = socket;
+         threaded.sigev_value.sival_ptr = const_cast<char*>(cookie);
+         if (syscall(SYS_mq_notify, queue, &threaded) != 0) return errno;
+         struct {
+           nlmsghdr header;
+           ifinfomsg body;
+         } asked{};
+         asked.header.nlmsg_len = sizeof asked;
+         asked.header.nlmsg_type = RTM_GETLINK;
+         asked.header.nlmsg_flags = NLM_F_REQUEST;
+         asked.body.ifi_index = 123456;  // there is none: an answer that says so
+         for (int i = 0; i < 100; ++i) ::send(socket, &asked, sizeof asked, MSG_DONTWAIT);
+         send(queue, "x", 0);
+         int heard = 0;
+         for (int i = 0; i < 200; ++i) {
+           char text[256];
+           const ssize_t got = recv(socket, text, sizeof text, MSG_DONTWAIT);
+           if (got == -1 && errno == EAGAIN) break;
+           if (got == 32 && std::strcmp(text, cookie) == 0) heard = text[31];
+         }
+         return heard;
+       }));
+  unlink_queue("owned");
+  close(queue);
 }
 
 void mounted() {
@@ -494,6 +627,7 @@ void message_queues() {
          opening();
          moving();
          telling();
+         owning_notices();
          mounted();
          limits();
          return 0;

@@ -297,7 +297,8 @@ class OpenQueue final : public QueueFile {
   uint32_t ready(uint32_t) override { return of().ready(); }
   WaitQueue* queue() override { return &of().queue(); }
   std::string describe() const override { return of().describe(); }
-  void closed_in(const FdTable& table) override {
+  void closed() override { drop_notice(); }
+  void ended_with(const FdTable& table) override {
     of().drop_notice([&](const QueueNotice& notice) { return notice.through == &table; });
   }
 
@@ -314,8 +315,8 @@ class OpenQueue final : public QueueFile {
     return of().receive(caller, room, nonblocking(), deadline);
   }
   Errno set_notice(QueueNotice notice) override { return of().set_notice(std::move(notice)); }
-  void drop_notice(int32_t process) override {
-    of().drop_notice([&](const QueueNotice& notice) { return notice.process == process; });
+  void drop_notice() override {
+    of().drop_notice([](const QueueNotice& notice) { return notice.is_callers(); });
   }
 
  private:

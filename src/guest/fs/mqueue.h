@@ -59,8 +59,11 @@ class QueueBytes {
 
 /// Who hears of a message that comes to an empty queue, once (mq_notify(3)).
 struct QueueNotice {
-  int32_t process = 0;               // whose
-  const FdTable* through = nullptr;  // a descriptor of the queue closed in it ends the notice
+  int32_t process = 0;  // whose
+  // Whether the thread that calls is of it: a descriptor of the queue that one closes ends the
+  // notice.
+  std::function<bool()> is_callers;
+  const FdTable* through = nullptr;  // its end does, too
   int how = 0;                       // SIGEV_*
   int signal = 0;                    // of SIGEV_SIGNAL
   enum class Told : uint8_t { kMessage, kRemoved };
@@ -86,8 +89,8 @@ class QueueFile : public File {
                                         const Deadline& deadline) = 0;
   /// EBUSY: somebody else is told already.
   virtual Errno set_notice(QueueNotice notice) = 0;
-  /// Of a process; nothing where it has none.
-  virtual void drop_notice(int32_t process) = 0;
+  /// The caller's; nothing where it has none.
+  virtual void drop_notice() = 0;
 };
 
 /// The queues of one IPC namespace.

@@ -49,6 +49,31 @@ TEST_F(MessageQueuesTest, MessagesTakeOfTheSandboxsMemoryUntilTheyAreReceived) {
   EXPECT_TRUE(send(opened.value(), 600).ok());
 }
 
+TEST_F(MessageQueuesTest, ANoticeEndsWithADescriptorOfItsOwners) {
+  const auto opened = open(queues_, "q", sized(1, 1));
+  ASSERT_TRUE(opened.ok());
+  bool is_own = false;
+  const FdTable table;
+  const FdTable other;
+  const auto set = [&] {
+    QueueNotice notice;
+    notice.is_callers = [&] { return is_own; };
+    notice.through = &table;
+    notice.tell = [](QueueNotice::Told) {};
+    return queue(opened.value()).set_notice(std::move(notice));
+  };
+  EXPECT_TRUE(set().ok());
+  opened.value()->closed();  // by somebody who shares the table
+  opened.value()->ended_with(other);
+  EXPECT_EQ(set().value(), EBUSY);
+  is_own = true;
+  opened.value()->closed();
+  EXPECT_TRUE(set().ok());
+  is_own = false;
+  opened.value()->ended_with(table);
+  EXPECT_TRUE(set().ok());
+}
+
 TEST_F(MessageQueuesTest, AUsersQueuesHaveOneLimitOverAllNamespaces) {
   MessageQueues others(memory_, bytes_);
   constexpr uint64_t kLimit = 1000;

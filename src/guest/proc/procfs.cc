@@ -111,7 +111,6 @@ Setting queue_setting(Kernel& kernel, size_t which) {
 struct Seen {
   ProcessPtr process;
   std::shared_ptr<Mm> mm;
-  std::shared_ptr<FdTable> files;
   std::shared_ptr<FsContext> fs;
   std::string name;
   Credentials credentials;
@@ -138,7 +137,6 @@ class Watched {
       const Task& task = *thread->second;
       seen.process = task.process;
       seen.mm = task.mm;
-      seen.files = task.files;
       seen.fs = task.fs;
       seen.mounts = task.mounts;
       seen.name = task.name;
@@ -155,6 +153,14 @@ class Watched {
     seen.process = kernel().find_process(tid_);
     if (!seen.process) return Errno(ESRCH);
     return seen;
+  }
+  /// Its descriptors; ENOENT: it has none any more. Only for who looks at them: who has the table
+  /// when its process lets it go is the one to close what is in it.
+  ErrnoOr<std::shared_ptr<FdTable>> files() const {
+    std::lock_guard lock(kernel().lock);
+    const auto thread = kernel().tasks.find(tid_);
+    if (thread == kernel().tasks.end() || !thread->second->files) return Errno(ENOENT);
+    return thread->second->files;
   }
   Kernel& kernel() const { return view_.kernel; }
   const ProcView& view() const { return view_; }
@@ -436,17 +442,17 @@ ErrnoOr<int> open_descriptor(const Watched& who, std::string_view name) {
     if (digit < '0' || digit > '9') return Errno(ENOENT);
     fd = fd * 10 + (digit - '0');
   }
-  const Seen seen = GUEST_TRY(who.look());
-  if (!seen.files || !seen.files->get(fd).ok()) return Errno(ENOENT);
-  return fd;
+  GUEST_TRY(who.look());
+  const std::shared_ptr<FdTable> files = GUEST_TRY(who.files());
+  return files->get(fd).ok() ? ErrnoOr<int>(fd) : Errno(ENOENT);
 }
 
 /// proc_pid_fdinfo(5).
 ErrnoOr<std::string> describe_descriptor(const Watched& who, int fd) {
-  const Seen seen = GUEST_TRY(who.look());
-  if (!seen.files) return Errno(ENOENT);
-  const FilePtr file = GUEST_TRY(seen.files->get(fd));
-  const bool close_on_exec = GUEST_TRY(seen.files->close_on_exec(fd));
+  GUEST_TRY(who.look());
+  const std::shared_ptr<FdTable> files = GUEST_TRY(who.files());
+  const FilePtr file = GUEST_TRY(files->get(fd));
+  const bool close_on_exec = GUEST_TRY(files->close_on_exec(fd));
   int64_t position = 0;
   if (file->seekable()) {  // a stream's lock may be held for as long as a read waits
     std::lock_guard lock(file->position_lock);
@@ -499,9 +505,9 @@ InodePtr make_fdinfo_dir(const Watched& who, uint64_t ino, Owner owner) {
       },
       [who, ino] {
         std::vector<DirEntry> out;
-        ErrnoOr<Seen> seen = who.look();
-        if (!seen.ok() || !seen->files) return out;
-        for (int fd : seen->files->numbers())
+        const auto files = who.files();
+        if (!files.ok()) return out;
+        for (int fd : files.value()->numbers())
           out.push_back({std::to_string(fd), ino + static_cast<uint64_t>(fd) + 1, 8});
         return out;
       });
@@ -515,9 +521,9 @@ InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
       [who, ino](std::string_view name) -> ErrnoOr<InodePtr> {
         const int fd = GUEST_TRY(open_descriptor(who, name));
         const auto file = [who, fd]() -> ErrnoOr<FilePtr> {
-          const Seen now = GUEST_TRY(look_into(who));
-          if (!now.files) return Errno(ENOENT);
-          return now.files->get(fd);
+          GUEST_TRY(look_into(who));
+          const std::shared_ptr<FdTable> files = GUEST_TRY(who.files());
+          return files->get(fd);
         };
         return InodePtr(std::make_shared<LinkInode>(
             ino + static_cast<uint64_t>(fd) + 1,
@@ -535,9 +541,9 @@ InodePtr make_fd_dir(const Watched& who, uint64_t ino, Owner owner) {
       },
       [who, ino] {
         std::vector<DirEntry> out;
-        ErrnoOr<Seen> seen = who.look();
-        if (!seen.ok() || !seen->files) return out;
-        for (int fd : seen->files->numbers())
+        const auto files = who.files();
+        if (!files.ok()) return out;
+        for (int fd : files.value()->numbers())
           out.push_back({std::to_string(fd), ino + static_cast<uint64_t>(fd) + 1, 10});
         return out;
       });

@@ -190,7 +190,7 @@ Result<Prepared> prepare_program(Kernel& kernel, const ContainerPtr& container,
   task->name = found.path.substr(found.path.rfind('/') + 1).substr(0, 15);
   process->executable_path = loaded.value().executable->path();
   process->arguments = request.arguments;
-  process->has_executed = true;
+  process->programs = 1;
   // Declared behind the number: it is let go of first.
   std::lock_guard lock(kernel.lock);
   if (container->has_ended || process->pids->has_ended)

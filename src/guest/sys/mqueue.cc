@@ -42,14 +42,32 @@ ErrnoOr<Deadline> deadline_at(Task& task, uint64_t address) {
   return Deadline(after_ns(std::max<int64_t>(due - host::clock_ns(CLOCK_REALTIME), 0)));
 }
 
-/// Of the process that asks, by the sender's thread.
-auto by_signal(Task& task, const SignalEvent& event) {
-  return [&kernel = task.kernel, owner = std::weak_ptr(task.process), signal = event.signal,
-          value = event.value](QueueNotice::Told told) {
+/// Whether the thread that calls is of the process that asks.
+auto is_caller(const Task& task) {
+  return [owner = std::weak_ptr(task.process)] {
+    const Task* caller = Task::current();
+    return caller != nullptr && !owner.owner_before(caller->process) &&
+           !caller->process.owner_before(owner);
+  };
+}
+
+void by_nothing(QueueNotice::Told /*told*/) {}
+
+/// Of the process that asks, by the sender's thread; not of the program that it has executed since.
+std::function<void(QueueNotice::Told)> by_signal(Task& task, const SignalEvent& event) {
+  if (event.signal == 0) return by_nothing;
+  uint64_t program = 0;
+  {
+    std::lock_guard lock(task.kernel.lock);
+    program = task.process->programs;
+  }
+  return [&kernel = task.kernel, owner = std::weak_ptr(task.process), program,
+          signal = event.signal, value = event.value](QueueNotice::Told told) {
     const ProcessPtr process = owner.lock();
     const Task* sender = Task::current();
     if (told != QueueNotice::Told::kMessage || !process || sender == nullptr) return;
     std::lock_guard lock(kernel.lock);
+    if (process->programs != program) return;
     SignalInfo info = signal_from(*sender, *process, signal, SI_MESGQ);
     info.set_value(value);
     if (kernel.may_queue(*process, info).ok()) kernel.send(*process, info);
@@ -123,14 +141,15 @@ ErrnoOr<uint64_t> sys_mq_timedreceive(Task& task, Arguments a) {
 ErrnoOr<uint64_t> sys_mq_notify(Task& task, Arguments a) {
   if (a[1] == 0) {
     const std::shared_ptr<QueueFile> queue = GUEST_TRY(get_queue(task, a[0]));
-    queue->drop_notice(task.process->pid);
+    queue->drop_notice();
     return uint64_t{0};
   }
   const SignalEvent event = GUEST_TRY(task.get<SignalEvent>(a[1]));
-  QueueNotice notice{task.process->pid, task.files.get(), event.how, event.signal, {}};
+  QueueNotice notice{task.process->pid, is_caller(task), task.files.get(),
+                     event.how,         event.signal,    {}};
   switch (event.how) {
     case SIGEV_NONE:
-      notice.tell = [](QueueNotice::Told) {};
+      notice.tell = by_nothing;
       break;
     case SIGEV_SIGNAL:
       if (event.signal < 0 || event.signal > kSignals) return Errno(EINVAL);

@@ -397,7 +397,7 @@ ErrnoOr<uint64_t> do_exec(Task& task, const std::string& path, FilePtr file, uin
     Process& process = *task.process;
     process.actions = without_handlers(*process.actions);
     process.timers.clear();
-    process.has_executed = true;
+    ++process.programs;
     process.executable = executable;
     process.executable_path = executable_path;
     process.arguments = std::move(loaded.arguments);
@@ -697,7 +697,7 @@ ErrnoOr<uint64_t> sys_setpgid(Task& task, Arguments a) {
   if (process != task.process) {
     if (process->parent.lock() != task.process) return Errno(ESRCH);
     if (process->session != task.process->session) return Errno(EPERM);
-    if (process->has_executed) return Errno(EACCES);
+    if (process->programs != 0) return Errno(EACCES);
   }
   if (process->session == process->pid) return Errno(EPERM);
   if (group != process->pid) {

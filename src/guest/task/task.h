@@ -133,7 +133,7 @@ class Process {
   int32_t session = 0;
   std::shared_ptr<Terminal> terminal;  // the controlling one
   int32_t hung_up_foreground = 0;      // of a leader whose terminal went before it did
-  bool has_executed = false;
+  uint64_t programs = 0;               // that it has executed
 
   std::shared_ptr<SignalActions> actions = std::make_shared<SignalActions>();
   PendingSignals pending;

@@ -82,14 +82,17 @@ File::~File() {
 }
 
 FdTable::~FdTable() {
-  for (const Slot& slot : slots_)
-    if (slot.file && (slot.file->flags() & O_PATH) == 0) slot.file->closed_in(*this);
+  for (const Slot& slot : slots_) {
+    if (!slot.file || (slot.file->flags() & O_PATH) != 0) continue;
+    slot.file->closed();
+    slot.file->ended_with(*this);
+  }
   if (FileLocks* locks = held_locks_.load()) locks->release_all(this);
 }
 
 void FdTable::let_go(const FilePtr& closed) const {
   if (!closed || (closed->flags() & O_PATH) != 0) return;
-  closed->closed_in(*this);
+  closed->closed();
   FileLocks* locks = held_locks_.load();
   if (locks == nullptr) return;
   const ErrnoOr<Stat> stat = closed->stat();

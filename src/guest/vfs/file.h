@@ -102,8 +102,10 @@ class File {
   virtual Errno truncate(int64_t size);
   virtual Errno allocate(int mode, int64_t offset, int64_t length);
   virtual Errno sync() { return kOk; }
-  /// A descriptor of it was closed in `table`, be it the last or not.
-  virtual void closed_in(const FdTable& /*table*/) {}
+  /// The thread that calls has closed a descriptor of it, be it the last or not.
+  virtual void closed() {}
+  /// `table` has ended, in which there was a descriptor of it; whoever was the last to have it.
+  virtual void ended_with(const FdTable& /*table*/) {}
   /// A descriptor of the host that memory can be mapped from; it lives as long as this file.
   virtual ErrnoOr<int> host_descriptor() { return Errno(ENODEV); }
   /// What a shared mapping of it keeps as long as it lives, and whether it may be written through.
