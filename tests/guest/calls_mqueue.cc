@@ -170,6 +170,8 @@ void moving() {
   value("high", send(queue, "high", 32767));
   value("low again", send(queue, "low again", 1));
   value("full", send(queue, "x", 1));
+  value("full, from a bad place", syscall(SYS_mq_timedsend, queue, kBad, 4L, 0L, nullptr));
+  value("full, too long", send(queue, "0123456789abcdefg", 0));
   const timespec soon = in_ms(20);
   value("full for a while", send(writer, "x", 1, &soon));
   value("full since long ago", send(writer, "x", 1, &soon));
@@ -543,6 +545,13 @@ void mounted() {
   truth("is a queue", open_queue("file", O_RDWR) >= 0);
   value("and can be used as one", send(by_name, "x", 0));
   close(by_name);  // an open file keeps the mount
+  line("RLIMIT_MSGQUEUE", in_child([] {
+         const rlimit little{1000, 1000};
+         if (setrlimit(RLIMIT_MSGQUEUE, &little) != 0) return 99;
+         const int opened = open("queues/more", O_RDWR | O_CREAT, 0600) == -1 ? errno : 0;
+         const int made = mknod("queues/more", S_IFREG | 0600, 0) == -1 ? errno : 0;
+         return opened == made ? opened : 98;
+       }));
   value("exclusively", open("queues/file", O_RDWR | O_CREAT | O_EXCL, 0600));
   truth("a queue's file",
         open_queue("queue", O_RDWR | O_CREAT) >= 0 && stat("queues/queue", &file) == 0);
@@ -612,6 +621,11 @@ void limits() {
   line("are enough", in_child([] {
          if (setuid(1000) != 0) return 99;
          return open_queue("third", O_RDWR | O_CREAT, 0600, nullptr) == -1 ? errno : 0;
+       }));
+  line("whatever the size", in_child([] {
+         if (setuid(1000) != 0) return 99;
+         const mq_attr wrong = sized(0, 8);
+         return open_queue("third", O_RDWR | O_CREAT, 0600, &wrong) == -1 ? errno : 0;
        }));
   for (const char* name : {"q", "m"}) unlink_queue(name);
 }

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <utility>
 
 #include "guest/fs/devices.h"
@@ -24,9 +25,10 @@ constexpr size_t kMaxName = 255;
 // As the file system shows them: what a file's text takes, and what each adds to its folder.
 constexpr int64_t kFileSize = 80;
 constexpr int64_t kEntrySize = 20;
-// What Linux counts for a message besides its bytes, and what one takes of us.
+// What Linux counts for a message besides its bytes; what one takes of us, and a queue.
 constexpr uint64_t kCountedBytes = 96;
 constexpr uint64_t kOwnBytes = 256;
+constexpr uint64_t kQueueBytes = 2048;
 
 Timestamp now() {
   const int64_t ns = host::clock_ns(0);
@@ -37,6 +39,7 @@ Timestamp now() {
 struct Common {
   std::shared_ptr<Quota> memory;
   std::shared_ptr<QueueBytes> bytes;
+  std::function<QueueRoom()> room_of_caller;
   std::mutex mutex;
   // Under it:
   QueueLimits limits{};
@@ -58,12 +61,48 @@ ErrnoOr<StatfsBuffer> statfs_of_queues() {
   return out;
 }
 
+/// One of the queues that there may be, of its namespace, of its user's bytes and of the sandbox's
+/// memory.
+class Place {
+ public:
+  Place(std::shared_ptr<Common> common, uint32_t owner)
+      : common_(std::move(common)), owner_(owner), own_(common_->memory) {}
+  ~Place() {
+    common_->bytes->give_back(owner_, counted_);
+    std::lock_guard lock(common_->mutex);
+    if (is_counted_) --common_->queues;
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  /// ENOSPC.
+  Errno take(int64_t most, uint64_t own_bytes) {
+    std::lock_guard lock(common_->mutex);
+    if (common_->queues >= most || !own_.set(own_bytes)) return Errno(ENOSPC);
+    ++common_->queues;
+    is_counted_ = true;
+    return kOk;
+  }
+  /// EMFILE.
+  Errno take_bytes(uint64_t counted, uint64_t limit) {
+    if (!common_->bytes->take(owner_, counted, limit)) return Errno(EMFILE);
+    counted_ = counted;
+    return kOk;
+  }
+
+ private:
+  const std::shared_ptr<Common> common_;
+  const uint32_t owner_;
+  Charge own_;
+  bool is_counted_ = false;
+  uint64_t counted_ = 0;
+};
+
 /// A queue: its messages, and who waits for one, or for room.
 class Queue final : public Inode {
  public:
   Queue(std::shared_ptr<Common> common, std::string name, const NewNode& node,
-        const QueueAttributes& wanted, uint64_t counted)
-      : common_(std::move(common)), name_(std::move(name)), owner_(node.uid), counted_(counted) {
+        const QueueAttributes& wanted, std::unique_ptr<Place> place)
+      : common_(std::move(common)), place_(std::move(place)), name_(std::move(name)) {
     most_messages_ = static_cast<size_t>(wanted.most_messages);
     message_bytes_ = static_cast<size_t>(wanted.message_bytes);
     stat_.dev = kDevice;
@@ -75,13 +114,6 @@ class Queue final : public Inode {
     std::lock_guard lock(common_->mutex);
     stat_.ino = common_->next_number++;
   }
-  ~Queue() override {
-    common_->bytes->give_back(owner_, counted_);
-    std::lock_guard lock(common_->mutex);
-    --common_->queues;
-  }
-  Queue(const Queue&) = delete;
-  Queue& operator=(const Queue&) = delete;
 
   uint32_t type() const override { return S_IFREG; }
   ErrnoOr<Stat> stat() override {
@@ -118,23 +150,30 @@ class Queue final : public Inode {
     QueueAttributes out;
     out.most_messages = static_cast<int64_t>(most_messages_);
     out.message_bytes = static_cast<int64_t>(message_bytes_);
-    out.messages = static_cast<int64_t>(count_);
+    out.messages = static_cast<int64_t>(messages_.size());
     return out;
   }
 
   uint32_t ready() {
     std::lock_guard lock(mutex_);
     uint32_t out = 0;
-    if (count_ != 0) out |= POLLIN | POLLRDNORM;
-    if (count_ < most_messages_) out |= POLLOUT | POLLWRNORM;
+    if (!messages_.empty()) out |= POLLIN | POLLRDNORM;
+    if (!is_full()) out |= POLLOUT | POLLWRNORM;
     return out;
   }
 
-  Errno send(Caller& caller, std::vector<std::byte> text, uint32_t priority, bool nonblocking,
-             const Deadline& deadline) {
-    if (text.size() > message_bytes_) return Errno(EMSGSIZE);
-    QueueMessage message{priority, std::move(text), std::make_unique<Charge>(common_->memory)};
-    if (!message.charge->set(message.text.size() + kOwnBytes)) return Errno(ENOMEM);
+  ErrnoOr<QueueMessage> make_message(uint64_t bytes, uint32_t priority, bool nonblocking) {
+    if (bytes > message_bytes_) return Errno(EMSGSIZE);
+    QueueMessage out{priority, {}, std::make_unique<Charge>(common_->memory)};
+    if (!out.charge->set(bytes + kOwnBytes)) {
+      std::lock_guard lock(mutex_);
+      return Errno(nonblocking && is_full() ? EAGAIN : ENOMEM);
+    }
+    out.text.resize(bytes);
+    return out;
+  }
+
+  Errno send(Caller& caller, QueueMessage message, bool nonblocking, const Deadline& deadline) {
     std::optional<QueueNotice> due;
     bool is_in_line = false;
     Waiting own{caller.sleeper, {}, false};
@@ -149,9 +188,9 @@ class Queue final : public Inode {
         finish(receivers_, receiver, wakes);
         return kOk;
       }
-      if (count_ < most_messages_) {
+      if (!is_full()) {
         insert(std::move(message), wakes);
-        if (count_ == 1) due = std::exchange(notice_, {});
+        if (messages_.size() == 1) due = std::exchange(notice_, {});
       } else {
         if (nonblocking) return Errno(EAGAIN);
         own.message = std::move(message);
@@ -171,12 +210,9 @@ class Queue final : public Inode {
     {
       Wakes wakes;
       std::lock_guard lock(mutex_);
-      if (count_ != 0) {
-        const auto highest = messages_.begin();
-        QueueMessage out = std::move(highest->second.front());
-        highest->second.pop_front();
-        if (highest->second.empty()) messages_.erase(highest);
-        --count_;
+      if (!messages_.empty()) {
+        QueueMessage out = std::move(messages_.begin()->second);
+        messages_.erase(messages_.begin());
         stat_.accessed = stat_.modified = stat_.changed = now();
         if (!senders_.empty()) {
           Waiting& sender = *senders_.front();
@@ -217,8 +253,7 @@ class Queue final : public Inode {
   std::string text(const JobControl* reader) {
     std::lock_guard lock(mutex_);
     uint64_t bytes = 0;
-    for (const auto& [priority, all] : messages_)
-      for (const QueueMessage& message : all) bytes += message.text.size();
+    for (const auto& [priority, message] : messages_) bytes += message.text.size();
     const int how = notice_ ? notice_->how : 0;
     const int signal = notice_ && how == SIGEV_SIGNAL ? notice_->signal : 0;
     const int process = notice_ && reader != nullptr ? reader->shown(notice_->process) : 0;
@@ -238,9 +273,10 @@ class Queue final : public Inode {
   using Line = std::deque<Waiting*>;
 
   // Under the lock.
+  bool is_full() const { return messages_.size() >= most_messages_; }
   void insert(QueueMessage message, Wakes& wakes) {
-    messages_[message.priority].push_back(std::move(message));
-    ++count_;
+    const uint32_t priority = message.priority;
+    messages_.emplace(priority, std::move(message));  // behind those of the same
     queue_.wake_all(POLLIN | POLLRDNORM, wakes);
   }
   static void finish(Line& line, Waiting& first, Wakes& wakes) {
@@ -261,19 +297,17 @@ class Queue final : public Inode {
   }
 
   const std::shared_ptr<Common> common_;
+  const std::unique_ptr<Place> place_;
   const std::string name_;
-  const uint32_t owner_;    // whose bytes it takes
-  const uint64_t counted_;  // so many
   size_t most_messages_ = 0;
   size_t message_bytes_ = 0;
   WaitQueue queue_;  // who polls
   std::mutex mutex_;
   // Under it:
   Stat stat_;
-  std::map<uint32_t, std::deque<QueueMessage>, std::greater<>> messages_;  // by priority
-  size_t count_ = 0;
-  Line receivers_;  // then there are no messages
-  Line senders_;    // then there is no room
+  std::multimap<uint32_t, QueueMessage, std::greater<>> messages_;  // by priority
+  Line receivers_;                                                  // then there are no messages
+  Line senders_;                                                    // then there is no room
   std::optional<QueueNotice> notice_;
 };
 
@@ -307,9 +341,11 @@ class OpenQueue final : public QueueFile {
     out.flags = flags() & O_NONBLOCK;
     return out;
   }
-  Errno send(Caller& caller, std::vector<std::byte> text, uint32_t priority,
-             const Deadline& deadline) override {
-    return of().send(caller, std::move(text), priority, nonblocking(), deadline);
+  ErrnoOr<QueueMessage> make_message(uint64_t bytes, uint32_t priority) override {
+    return of().make_message(bytes, priority, nonblocking());
+  }
+  Errno send(Caller& caller, QueueMessage message, const Deadline& deadline) override {
+    return of().send(caller, std::move(message), nonblocking(), deadline);
   }
   ErrnoOr<QueueMessage> receive(Caller& caller, uint64_t room, const Deadline& deadline) override {
     return of().receive(caller, room, nonblocking(), deadline);
@@ -392,9 +428,7 @@ class MessageQueues::Folder final : public Inode {
     QueueAttributes usual;
     usual.most_messages = std::min(limits[kMsgDefault], limits[kMsgMax]);
     usual.message_bytes = std::min(limits[kMsgSizeDefault], limits[kMsgSizeMax]);
-    // Who opens a path is not known by its limits here: those that Linux begins with.
-    constexpr uint64_t kUsualLimit = 819200;
-    return InodePtr(GUEST_TRY(add(name, node, usual, {.bytes = kUsualLimit, .exceeds = false})));
+    return InodePtr(GUEST_TRY(add(name, node, usual)));
   }
   ErrnoOr<InodePtr> symlink(std::string_view, std::string_view, const NewNode&) override {
     return Errno(EPERM);
@@ -431,36 +465,27 @@ class MessageQueues::Folder final : public Inode {
     common_->source = nullptr;
     return common_->limits;
   }
-  struct Room {
-    uint64_t bytes = 0;    // RLIMIT_MSGQUEUE
-    bool exceeds = false;  // the namespace's limits
-  };
-  /// EEXIST, EINVAL, EOVERFLOW, EMFILE, ENOSPC.
+  /// EEXIST, ENOSPC, EINVAL, EMFILE.
   ErrnoOr<std::shared_ptr<Queue>> add(std::string_view name, const NewNode& node,
-                                      const QueueAttributes& wanted, const Room& room) {
+                                      const QueueAttributes& wanted) {
     if (name.size() > kMaxName) return Errno(ENAMETOOLONG);
     const QueueLimits limits = this->limits();
+    const QueueRoom room = common_->room_of_caller();
+    // However privileged, what a sandbox's kernel keeps has an end.
+    const int64_t most =
+        room.exceeds ? kMostQueuesEver : std::min(kMostQueuesEver, limits[kQueuesMax]);
+    auto place = std::make_unique<Place>(common_, node.uid);
+    GUEST_TRY(place->take(most, kQueueBytes + name.size()));
     const int64_t messages = wanted.most_messages;
     const int64_t bytes = wanted.message_bytes;
     if (messages <= 0 || bytes <= 0 ||
         messages > (room.exceeds ? kMostMessagesEver : limits[kMsgMax]) ||
         bytes > (room.exceeds ? kMostMessageBytesEver : limits[kMsgSizeMax]))
       return Errno(EINVAL);
-    {
-      std::lock_guard lock(common_->mutex);
-      // However privileged, what a sandbox's kernel keeps has an end.
-      const int64_t most = room.exceeds ? kMostQueuesEver : limits[kQueuesMax];
-      if (common_->queues >= most) return Errno(ENOSPC);
-      ++common_->queues;
-    }
-    const auto counted =
-        static_cast<uint64_t>(messages) * (static_cast<uint64_t>(bytes) + kCountedBytes);
-    if (!common_->bytes->take(node.uid, counted, room.bytes)) {
-      std::lock_guard lock(common_->mutex);
-      --common_->queues;
-      return Errno(EMFILE);
-    }
-    auto made = std::make_shared<Queue>(common_, std::string(name), node, wanted, counted);
+    GUEST_TRY(place->take_bytes(
+        static_cast<uint64_t>(messages) * (static_cast<uint64_t>(bytes) + kCountedBytes),
+        room.bytes));
+    auto made = std::make_shared<Queue>(common_, std::string(name), node, wanted, std::move(place));
     std::lock_guard lock(mutex_);
     if (!queues_.emplace(std::string(name), made).second) return Errno(EEXIST);
     stat_.modified = stat_.changed = now();
@@ -491,10 +516,12 @@ void QueueBytes::give_back(uint32_t uid, uint64_t bytes) {
   if (found != taken_.end() && (found->second -= bytes) == 0) taken_.erase(found);
 }
 
-MessageQueues::MessageQueues(std::shared_ptr<Quota> memory, std::shared_ptr<QueueBytes> bytes) {
+MessageQueues::MessageQueues(std::shared_ptr<Quota> memory, std::shared_ptr<QueueBytes> bytes,
+                             std::function<QueueRoom()> room) {
   auto common = std::make_shared<Common>();
   common->memory = std::move(memory);
   common->bytes = std::move(bytes);
+  common->room_of_caller = std::move(room);
   for (size_t i = 0; i < kQueueLimits.size(); ++i) common->limits[i] = kQueueLimits[i].usual;
   folder_ = std::make_shared<Folder>(std::move(common));
 }
@@ -530,8 +557,7 @@ ErrnoOr<FilePtr> MessageQueues::open(std::string_view name, int flags, uint32_t 
     attributes.message_bytes = std::min(limits[kMsgSizeDefault], limits[kMsgSizeMax]);
     const NewNode node{S_IFREG | (mode & 07777 & ~opener.umask), 0, opener.who.fsuid,
                        opener.who.fsgid};
-    auto made = folder_->add(name, node, wanted.value_or(attributes),
-                             {opener.byte_limit, opener.who.can(kCapSysResource)});
+    auto made = folder_->add(name, node, wanted.value_or(attributes));
     if (made.ok()) return made.value()->open(nullptr, flags & ~kOfOpening);
     // Somebody else was faster.
     if (made.error().value() != EEXIST || (flags & O_EXCL) != 0) return made.error();

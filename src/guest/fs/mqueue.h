@@ -76,14 +76,22 @@ struct QueueMessage {
   std::unique_ptr<Charge> charge;
 };
 
+/// What somebody who makes a queue may have.
+struct QueueRoom {
+  uint64_t bytes = 819200;  // RLIMIT_MSGQUEUE; as Linux begins with it
+  bool exceeds = false;     // the namespace's limits: CAP_SYS_RESOURCE
+};
+
 /// An open queue.
 class QueueFile : public File {
  public:
   using File::File;
   virtual QueueAttributes attributes() = 0;
-  /// EAGAIN, ETIMEDOUT, kRestartSys; EMSGSIZE; ENOMEM: the sandbox's memory does not hold it.
-  virtual Errno send(Caller& caller, std::vector<std::byte> text, uint32_t priority,
-                     const Deadline& deadline) = 0;
+  /// One of so many bytes, to be filled, that counts already. EMSGSIZE; ENOMEM: the sandbox's
+  /// memory does not hold it; EAGAIN: nor does the queue, and nobody would wait.
+  virtual ErrnoOr<QueueMessage> make_message(uint64_t bytes, uint32_t priority) = 0;
+  /// One that it made. EAGAIN, ETIMEDOUT, kRestartSys.
+  virtual Errno send(Caller& caller, QueueMessage message, const Deadline& deadline) = 0;
   /// The oldest of the highest priority; EMSGSIZE: `room` does not do for every message.
   virtual ErrnoOr<QueueMessage> receive(Caller& caller, uint64_t room,
                                         const Deadline& deadline) = 0;
@@ -96,8 +104,10 @@ class QueueFile : public File {
 /// The queues of one IPC namespace.
 class MessageQueues {
  public:
-  /// Messages count against `memory`.
-  MessageQueues(std::shared_ptr<Quota> memory, std::shared_ptr<QueueBytes> bytes);
+  /// Queues and messages count against `memory`. `room` says what the thread that calls may have;
+  /// it is asked without locks of the queues'.
+  MessageQueues(std::shared_ptr<Quota> memory, std::shared_ptr<QueueBytes> bytes,
+                std::function<QueueRoom()> room);
 
   /// The root of the file system that shows them.
   InodePtr root() const;
@@ -110,7 +120,6 @@ class MessageQueues {
   struct Opener {
     const Credentials& who;
     uint32_t umask = 0;
-    uint64_t byte_limit = 0;  // RLIMIT_MSGQUEUE
   };
   /// mq_open(2): `name` without its slash.
   ErrnoOr<FilePtr> open(std::string_view name, int flags, uint32_t mode,

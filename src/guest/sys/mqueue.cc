@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -97,10 +96,6 @@ ErrnoOr<uint64_t> sys_mq_open(Task& task, Arguments a) {
     std::lock_guard lock(task.fs->lock);
     opener.umask = task.fs->umask;
   }
-  {
-    std::lock_guard lock(task.kernel.lock);
-    opener.byte_limit = task.process->limits[RLIMIT_MSGQUEUE].soft;
-  }
   FilePtr file = GUEST_TRY(
       task.sysv().posix_queues->open(name, flags, static_cast<uint32_t>(a[2]), wanted, opener));
   return add_file(task, std::move(file), true);
@@ -119,11 +114,10 @@ ErrnoOr<uint64_t> sys_mq_timedsend(Task& task, Arguments a) {
   if (priority >= kPriorities) return Errno(EINVAL);
   const std::shared_ptr<QueueFile> queue = GUEST_TRY(get_queue(task, a[0]));
   if (!queue->writable()) return Errno(EBADF);
-  if (a[2] > static_cast<uint64_t>(queue->attributes().message_bytes)) return Errno(EMSGSIZE);
-  std::vector<std::byte> text(a[2]);
-  GUEST_TRY(task.copy_in(a[1], text));
+  QueueMessage message = GUEST_TRY(queue->make_message(a[2], priority));
+  GUEST_TRY(task.copy_in(a[1], message.text));
   Caller caller = task.caller();
-  GUEST_TRY(queue->send(caller, std::move(text), priority, deadline));
+  GUEST_TRY(queue->send(caller, std::move(message), deadline));
   return uint64_t{0};
 }
 

@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -8,6 +9,18 @@
 #include "guest/task/task.h"
 
 namespace fluyt::guest {
+
+namespace {
+
+/// A guest thread's, as its limits and capabilities are; of nobody's the usual.
+QueueRoom queue_room_of_caller() {
+  const Task* task = Task::current();
+  if (task == nullptr) return {};
+  std::lock_guard lock(task->kernel.lock);
+  return {task->process->limits[RLIMIT_MSGQUEUE].soft, task->credentials.can(kCapSysResource)};
+}
+
+}  // namespace
 
 SignalInfo make_signal(int signal, int code, int32_t pid, uint32_t uid) {
   SignalInfo info;
@@ -54,7 +67,8 @@ Kernel::Kernel(Platform& runs_on, std::shared_ptr<Tree> files, Dispatch calls)
   booted_ns = host::clock_ns(7 /* CLOCK_BOOTTIME */);
   const std::string all = "         0          0 4294967295\n";
   set_id_maps(all, all);
-  sysv.posix_queues = std::make_shared<MessageQueues>(shared_memory, queue_bytes);
+  sysv.posix_queues =
+      std::make_shared<MessageQueues>(shared_memory, queue_bytes, queue_room_of_caller);
   platform.on_loss([this](int64_t id) {
     std::lock_guard guard(lock);
     for (const auto& [tid, task] : tasks)
@@ -106,7 +120,8 @@ ErrnoOr<std::shared_ptr<SysV>> Kernel::new_sysv(UserSpacePtr of) {
     auto* made = new SysV;
     made->inode_number = next_namespace();
     made->user = std::move(of);
-    made->posix_queues = std::make_shared<MessageQueues>(shared_memory, queue_bytes);
+    made->posix_queues =
+        std::make_shared<MessageQueues>(shared_memory, queue_bytes, queue_room_of_caller);
     return made;
   });
 }
