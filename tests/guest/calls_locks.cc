@@ -102,18 +102,22 @@ void of_processes() {
   waitpid(child, &status, 0);
   value("granted", WEXITSTATUS(status));
   line("interrupted", in_child([&] {
-         if (fork() == 0) {
+         const pid_t holder = fork();
+         if (holder == 0) {
            set(fd, F_SETLK, F_WRLCK, 0, 1);
-           usleep(200000);
-           _exit(0);
+           if (write(report[1], "x", 1) != 1) _exit(9);
+           for (;;) pause();
          }
-         usleep(50000);
+         char byte = 0;
+         if (read(report[0], &byte, 1) != 1) return 9;
          struct sigaction action{};
          action.sa_handler = [](int) {};
          sigaction(SIGALRM, &action, nullptr);
-         ualarm(50000, 0);
+         ualarm(50000, 50000);
          value("F_SETLKW", set(fd, F_SETLKW, F_WRLCK, 0, 1));
-         wait(nullptr);
+         ualarm(0, 0);
+         kill(holder, SIGKILL);
+         waitpid(holder, nullptr, 0);
          return 0;
        }));
   line("deadlock", in_child([&] {
