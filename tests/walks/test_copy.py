@@ -100,6 +100,17 @@ def test_its_volumes_are_seen_and_the_kernels_files_are_not(engine, busybox, tmp
     engine.fluyt("rm", "-f", "vol")
 
 
+def test_a_mount_is_not_replaced(engine, busybox, tmp_path):
+    engine.fluyt("pull", "-q", busybox)
+    (tmp_path / "mounted").write_text("of the host")
+    (tmp_path / "new").write_text("new")
+    engine.fluyt("run", "-d", "--network", "host", "--name", "box", "-v", f"{tmp_path}/mounted:/etc/thing", busybox, "sleep", "1000")
+    done = engine.fluyt("cp", str(tmp_path / "new"), "box:/etc/thing", check=False)
+    assert done.returncode == 1 and '"thing": a mount is in its place' in done.stderr, done
+    assert run_in(engine, "cat /etc/thing; grep -c ' /etc/thing ' /proc/mounts") == "of the host1\n"
+    engine.fluyt("rm", "-f", "box")
+
+
 def test_a_hostile_container_leads_nowhere(engine, box):
     _, here = box
     (here / "secret").write_text("secret")

@@ -9,12 +9,15 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <map>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/strings.h"
+#include "base/time.h"
 #include "image/layer/attributes.h"
 #include "sys/file.h"
 #include "sys/mount.h"
@@ -28,6 +31,8 @@ using Form = TreeOptions::Form;
 constexpr size_t kPiece = 256UL << 10U;
 constexpr int kMaxDepth = 500;  // one descriptor a level
 constexpr uint32_t kNobody = 65534;
+constexpr int64_t kLeaseMs = 5000;
+constexpr std::chrono::milliseconds kLeaseStep(20);
 
 // Their files are no data, and some are larger than any disk.
 constexpr std::array<uint64_t, 9> kMadeUp = {
@@ -129,8 +134,8 @@ class Walk {
     if (entry.type == '0' && options_.form == Form::kWhole && FLUYT_TRY(is_made_up(what)))
       return {};
     // The very thing that was looked at, whatever has its name by now.
-    const sys::Fd fd = FLUYT_TRY(sys::open(cat("/proc/self/fd/", what.raw()),
-                                           O_RDONLY | (entry.type == '5' ? O_DIRECTORY : 0)));
+    const sys::Fd fd =
+        FLUYT_TRY(reopen(what, O_RDONLY | (entry.type == '5' ? O_DIRECTORY : 0), entry.name));
     entry.xattrs = FLUYT_TRY(read_attributes(fd, entry.name)).xattrs;
     if (entry.type == '0') return file(fd, static_cast<uint64_t>(info.st_size), std::move(entry));
     entry.name += '/';
@@ -143,20 +148,58 @@ class Walk {
   }
 
  private:
+  /// Who holds a lease (F_SETLEASE) on a file has an open wait for as long as the kernel lets it,
+  /// unless the open does not block: then it is asked to give it up all the same.
+  Result<sys::Fd> reopen(sys::FdRef what, int flags, const std::string& name) const {
+    const std::string by = cat("/proc/self/fd/", what.raw());
+    const Deadline deadline = Deadline::after_ms(kLeaseMs);
+    while (true) {
+      auto fd = sys::open(by, flags | O_NONBLOCK);
+      if (fd.ok() || fd.error().errno_value() != EWOULDBLOCK) return fd;
+      FLUYT_TRY(options_.stop());
+      if (deadline.passed()) {
+        return Error(Code::kUnavailable,
+                     cat(quote(name, 1024), ": somebody holds a lease on it and keeps it"));
+      }
+      std::this_thread::sleep_for(kLeaseStep);
+    }
+  }
+
+  /// Where the next byte at or behind `at` lies that is in no hole, with the descriptor there, or
+  /// `size`. Where the file system does not say, that is `at`.
+  static uint64_t next_data(sys::FdRef fd, uint64_t at, uint64_t size) {
+    const off_t data = lseek(fd.raw(), static_cast<off_t>(at), SEEK_DATA);
+    if (data >= 0) return std::min(static_cast<uint64_t>(data), size);
+    return errno == ENXIO ? size : at;
+  }
+
+  Result<> zeros(uint64_t bytes, std::vector<char>& piece) {
+    std::ranges::fill(piece, '\0');
+    while (bytes > 0) {
+      FLUYT_TRY(options_.stop());
+      const size_t step = static_cast<size_t>(std::min<uint64_t>(piece.size(), bytes));
+      FLUYT_TRY(tar_.data({piece.data(), step}));
+      bytes -= step;
+    }
+    return {};
+  }
+
   Result<> file(sys::FdRef fd, uint64_t size, TarMember entry) {
     entry.size = size;
     FLUYT_TRY(tar_.entry(entry));
-    std::vector<char> piece(static_cast<size_t>(std::min<uint64_t>(kPiece, entry.size)));
-    for (uint64_t left = entry.size; left > 0;) {
+    std::vector<char> piece(static_cast<size_t>(std::min<uint64_t>(kPiece, size)));
+    for (uint64_t at = 0; at < size;) {
       FLUYT_TRY(options_.stop());
-      const size_t want = static_cast<size_t>(std::min<uint64_t>(piece.size(), left));
-      size_t got = FLUYT_TRY(sys::read_some(fd, {piece.data(), want}));
-      if (got == 0) {  // it has shrunk
-        std::fill_n(piece.begin(), want, '\0');
-        got = want;
-      }
+      const uint64_t data = next_data(fd, at, size);
+      FLUYT_TRY(zeros(data - at, piece));
+      at = data;
+      const size_t want = static_cast<size_t>(std::min<uint64_t>(piece.size(), size - at));
+      const size_t got = FLUYT_TRY(sys::read_some(fd, {piece.data(), want}));
       FLUYT_TRY(tar_.data({piece.data(), got}));
-      left -= got;
+      at += got;
+      if (got != 0) continue;
+      FLUYT_TRY(zeros(size - at, piece));  // it has shrunk
+      break;
     }
     return tar_.end_file();
   }

@@ -27,8 +27,9 @@ struct TreeOptions {
 /// `what`, opened with O_PATH, under the name `name`: a directory with everything below it. A file
 /// that shrinks meanwhile is filled with zeros, one that grows ends where it ended. What lies on a
 /// file system that the kernel makes up (procfs, sysfs, cgroups) is left out below a directory, and
-/// kInvalidArgument itself; more than 500 directories in each other are kResourceExhausted. Not the
-/// tar's end: that is the caller's to write.
+/// kInvalidArgument itself; more than 500 directories in each other are kResourceExhausted, a file
+/// that somebody keeps a lease on for 5 s is kUnavailable. Not the tar's end: that is the caller's
+/// to write.
 Result<> write_tree(sys::FdRef what, const std::string& name, TarWriter& tar,
                     const TreeOptions& options);
 /// What lies in a directory, whose own name (`prefix`) ends in '/' or is empty.

@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <map>
 #include <string>
 #include <vector>
@@ -78,6 +79,7 @@ TEST_F(TreeTest, ComesBackAsItWas) {
   ASSERT_EQ(::link(path("from/file").c_str(), path("from/deep/same").c_str()), 0);
   ASSERT_EQ(::symlink("/nowhere", path("from/link").c_str()), 0);
   ASSERT_EQ(::mkfifo(path("from/fifo").c_str(), 0600), 0);
+  ASSERT_EQ(::chmod(path("from/fifo").c_str(), 0622), 0);
   ASSERT_EQ(::chmod(path("from/deep").c_str(), 0700), 0);
   make("to/place");
   const auto done = unpack(packed("from", "new"), "to", {.folder = "/place"});
@@ -89,7 +91,8 @@ TEST_F(TreeTest, ComesBackAsItWas) {
   EXPECT_EQ(looks("to/place/new/deep").st_mode & 07777U, 0700U);
   EXPECT_EQ(looks("to/place/new/file").st_ino, looks("to/place/new/deep/same").st_ino);
   EXPECT_EQ(sys::read_link(sys::kCwd, path("to/place/new/link")).value(), "/nowhere");
-  EXPECT_TRUE(S_ISFIFO(looks("to/place/new/fifo").st_mode));
+  EXPECT_EQ(looks("to/place/new/fifo").st_mode, S_IFIFO | 0622U);
+  EXPECT_EQ(looks("to/place/new/fifo").st_mtim.tv_sec, looks("from/fifo").st_mtim.tv_sec);
   // A second time over the first.
   write("from/file", "other");
   ASSERT_TRUE(unpack(packed("from", "new"), "to", {.folder = "place"}).ok());
@@ -104,6 +107,51 @@ TEST_F(TreeTest, ASingleFileAndALinkAreTrees) {
   ASSERT_TRUE(unpack(packed("link", "b"), "to").ok());
   EXPECT_EQ(read("to/a"), "1");
   EXPECT_EQ(sys::read_link(sys::kCwd, path("to/b")).value(), "file");
+}
+
+TEST_F(TreeTest, HolesStayHoles) {
+  constexpr off_t kHole = 64 << 20;
+  make("to");
+  write("file", "begin");
+  {
+    const sys::Fd fd = sys::open(path("file"), O_WRONLY).value();
+    ASSERT_EQ(::pwrite(fd.raw(), "middle", 6, kHole), 6);
+    ASSERT_EQ(::ftruncate(fd.raw(), 2 * kHole), 0);
+  }
+  const std::string tar = packed("file", "copy");
+  ASSERT_TRUE(unpack(tar, "to").ok());
+  const struct stat info = looks("to/copy");
+  EXPECT_EQ(info.st_size, 2 * kHole);
+  EXPECT_LT(info.st_blocks * 512, 1 << 20);
+  const sys::Fd copy = sys::open(path("to/copy"), O_RDONLY).value();
+  std::string bytes(16, '?');
+  ASSERT_EQ(::pread(copy.raw(), bytes.data(), bytes.size(), 0), 16);
+  EXPECT_EQ(bytes, std::string("begin") + std::string(11, '\0'));
+  ASSERT_EQ(::pread(copy.raw(), bytes.data(), bytes.size(), kHole - 2), 16);
+  EXPECT_EQ(bytes, std::string(2, '\0') + "middle" + std::string(8, '\0'));
+}
+
+TEST_F(TreeTest, ALeaseDoesNotHoldTheWalk) {
+  write("file", "1");
+  const auto before = std::signal(SIGIO, SIG_IGN);
+  const sys::Fd mine = sys::open(path("file"), O_RDWR).value();
+  ASSERT_EQ(::fcntl(mine.raw(), F_SETLEASE, F_WRLCK), 0);
+  std::string out;
+  TarWriter tar(into(out));
+  int asked = 0;
+  const auto stop = [&]() -> Result<> {
+    return ++asked < 3 ? Result<>() : Error(Code::kCancelled, "enough");
+  };
+  const sys::Fd fd = sys::open(path("file"), O_PATH).value();
+  EXPECT_EQ(write_tree(fd, "file", tar, {.stop = stop}).error().code(), Code::kCancelled);
+  // Given up when it is asked for, as by everybody who means well.
+  const auto give_up = [&]() -> Result<> {
+    ::fcntl(mine.raw(), F_SETLEASE, F_UNLCK);
+    return {};
+  };
+  const auto done = write_tree(fd, "file", tar, {.stop = give_up});
+  EXPECT_TRUE(done.ok()) << done.error().message();
+  std::signal(SIGIO, before);
 }
 
 TEST_F(TreeTest, WhatTheKernelMakesUpIsNoFile) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -40,6 +41,11 @@ Result<uint32_t> outside(const std::vector<sys::IdRange>& ranges, uint32_t id,
   return wrong(path, cat("its owner ", id, " is nobody there"));
 }
 
+bool all_zero(std::string_view bytes) {
+  return bytes.empty() || (bytes.front() == '\0' &&
+                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
 // Where an entry is made: its name in a directory that was resolved in the root.
 struct Place {
   sys::FdRef parent;
@@ -70,10 +76,7 @@ class TreeSink final : public TarSink {
       case TarType::kHardLink:
         return hard_link(place, entry);
       case TarType::kFifo:
-        FLUYT_TRY(clear(place, entry.path));
-        if (mkfifoat(place.parent.raw(), place.name.c_str(), 0600) != 0)
-          return failed("mkfifoat", entry.path);
-        return looks_of_name(place, entry);
+        return fifo(place, entry);
       case TarType::kCharDevice:
       case TarType::kBlockDevice:
         break;
@@ -82,6 +85,7 @@ class TreeSink final : public TarSink {
   }
 
   Result<> data(uint64_t offset, std::string_view bytes) override {
+    if (all_zero(bytes)) return {};  // a hole, whose end is the next piece or ftruncate's
     while (!bytes.empty()) {
       const ssize_t written =
           pwrite(file_.raw(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
@@ -116,8 +120,16 @@ class TreeSink final : public TarSink {
     return Place{parent_, slash == std::string::npos ? path : path.substr(slash + 1)};
   }
 
-  /// What is there goes, unless it is a folder.
+  /// What is there goes, unless it is a folder or a mount: of another mount namespace than ours the
+  /// kernel would take the mount away with the name.
   static Result<> clear(const Place& place, const std::string& path) {
+    struct statx info{};
+    if (statx(place.parent.raw(), place.name.c_str(), AT_SYMLINK_NOFOLLOW, 0, &info) != 0) {
+      if (errno == ENOENT) return {};
+      return failed("statx", path);
+    }
+    if ((info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0)
+      return wrong(path, "a mount is in its place");
     if (unlinkat(place.parent.raw(), place.name.c_str(), 0) == 0 || errno == ENOENT) return {};
     if (errno == EISDIR || errno == EPERM) return wrong(path, "a folder is in its place");
     return failed("unlinkat", path);
@@ -151,7 +163,7 @@ class TreeSink final : public TarSink {
     return {};
   }
 
-  /// Of what cannot be opened, or not without being met at its other end.
+  /// Of a link, which cannot be opened.
   Result<> looks_of_name(const Place& place, const TarEntry& entry) const {
     const auto owner = FLUYT_TRY(owner_of(entry));
     const char* name = place.name.c_str();
@@ -178,6 +190,25 @@ class TreeSink final : public TarSink {
     file_ = FLUYT_TRY(
         sys::open(place.parent, place.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     entry_ = entry;
+    return {};
+  }
+
+  Result<> fifo(const Place& place, const TarEntry& entry) {
+    FLUYT_TRY(clear(place, entry.path));
+    if (mkfifoat(place.parent.raw(), place.name.c_str(), 0600) != 0)
+      return failed("mkfifoat", entry.path);
+    // Not opened, which waits for its other end, and not by a name that may be another's by now.
+    const sys::Fd fd = FLUYT_TRY(sys::open(place.parent, place.name, O_PATH | O_NOFOLLOW));
+    if (!S_ISFIFO(FLUYT_TRY(sys::stat_of(fd)).st_mode))
+      return wrong(entry.path, "something else is in its place by now");
+    const auto owner = FLUYT_TRY(owner_of(entry));
+    if (owner && fchownat(fd.raw(), "", owner->first, owner->second, AT_EMPTY_PATH) != 0)
+      return failed("fchownat", entry.path);
+    const std::string by = cat("/proc/self/fd/", fd.raw());
+    if (chmod(by.c_str(), mode_of(entry)) != 0) return failed("chmod", entry.path);
+    const auto times = times_of(entry);
+    if (utimensat(AT_FDCWD, by.c_str(), times.data(), 0) != 0)
+      return failed("utimensat", entry.path);
     return {};
   }
 

@@ -25,9 +25,10 @@ struct UntarOptions {
 /// A plain tar, as its bytes arrive, into the folder of a root that somebody else may change
 /// meanwhile, and whose tar may be somebody else's too: names that climb are refused, links on the
 /// way lead where they do within the root, and what has a name already goes before the new thing is
-/// made there, never written through. Folders that are there stay as they are. Files, folders, both
-/// kinds of links and FIFOs, with mode and (of files and links) time; attributes are passed over, a
-/// device is kInvalidArgument. An error names the entry; what came before it stays.
+/// made there, never written through; a mount is not replaced (kInvalidArgument). Folders that are
+/// there stay as they are. Files, folders, both kinds of links and FIFOs, with mode and (but of
+/// folders) time; long runs of zeros become holes; attributes are passed over, a device is
+/// kInvalidArgument. An error names the entry; what came before it stays.
 class Untar {
  public:
   static Result<std::unique_ptr<Untar>> create(sys::Fd root, UntarOptions options);
