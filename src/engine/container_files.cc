@@ -20,7 +20,9 @@ constexpr size_t kPieceBytes = 256UL << 10U;
 
 /// A root while it is used.
 struct Root {
-  std::shared_ptr<void> held;  // of one that we have mounted, until it is not any more
+  ContainerEntryPtr entry;
+  ContainerPtr container;      // as it was when the root was opened
+  std::shared_ptr<void> held;  // counts us among the root's users
   sys::Fd fd;
   sys::IdMaps ids;
 };
@@ -35,41 +37,63 @@ Result<> check_holds_files(const Container& container, sys::FdRef root) {
                    ": its files are a guest kernel's while it runs: stop it first"));
 }
 
+/// Whether its first process is the one on record, and the monitor has not reaped it.
+Result<bool> lives(const Container& container, monitor::Client& client) {
+  for (const auto& info : FLUYT_TRY(client.list())) {
+    if (info.id == container.id && info.pid == container.pid)
+      return info.state != monitor::ContainerState::kExited;
+  }
+  return false;
+}
+
 /// The root of a process that the monitor has not reaped: the number is still its own then.
 Result<sys::Fd> root_of_process(const Container& container, monitor::Client& client) {
   sys::Fd process = FLUYT_TRY(sys::open(cat("/proc/", container.pid), O_PATH | O_DIRECTORY));
-  for (const auto& info : FLUYT_TRY(client.list())) {
-    const bool lives = info.state != monitor::ContainerState::kExited;
-    if (info.id == container.id && info.pid == container.pid && lives)
-      return sys::open(process, "root", O_PATH | O_DIRECTORY);
-  }
+  if (FLUYT_TRY(lives(container, client))) return sys::open(process, "root", O_PATH | O_DIRECTORY);
   return Error(Code::kFailedPrecondition, cat("container ", container.id, " has just ended"));
+}
+
+/// Asked before success is answered. With a container's last process its mounts go, and with its
+/// removal its files: what was found after that is not all, and what was written is nowhere.
+Result<> check_is_still_there(Engine::Core& core, const Root& root) {
+  const Container& container = *root.container;
+  bool there = !root.entry->ending;
+  if (there && container.state != ContainerState::kExited) {
+    const auto client = FLUYT_TRY(core.find_client(*root.entry->sandbox));
+    there = client && FLUYT_TRY(lives(container, *client));
+  }
+  if (there) return {};
+  return Error(Code::kUnavailable,
+               cat("container ", container.id, " ended or was removed meanwhile"));
 }
 
 Result<Root> open_root(Engine::Core& core, const std::string& id) {
   const ContainerEntryPtr entry = FLUYT_TRY(core.get_container(id));
   Root root;
+  root.entry = entry;
   root.ids = id_maps(entry->sandbox->value()->config.namespaces.user_ids);
+  // Before the state is looked at: the root of a process keeps its mount over the process's end.
+  ++entry->root_users;
+  root.held = std::shared_ptr<void>(nullptr, [entry](void*) { --entry->root_users; });
   {
-    const ContainerPtr container = entry->value();
+    root.container = entry->value();
     const auto client = FLUYT_TRY(core.find_client(*entry->sandbox));
-    if (container->state != ContainerState::kExited && client) {
-      root.fd = FLUYT_TRY(root_of_process(*container, *client));
-      FLUYT_TRY(check_holds_files(*container, root.fd));
+    if (root.container->state != ContainerState::kExited && client) {
+      root.fd = FLUYT_TRY(root_of_process(*root.container, *client));
+      FLUYT_TRY(check_holds_files(*root.container, root.fd));
       return root;
     }
   }
   const std::scoped_lock verbs(entry->verbs);
-  const ContainerPtr container = entry->value();
-  if (container->state != ContainerState::kExited || entry->ending) {
-    return Error(Code::kUnavailable, cat("container ", container->id, " is just being ",
+  root.container = entry->value();
+  const Container& container = *root.container;
+  if (container.state != ContainerState::kExited || entry->ending) {
+    return Error(Code::kUnavailable, cat("container ", container.id, " is just being ",
                                          entry->ending ? "removed" : "started"));
   }
   const auto plan = FLUYT_TRY(
-      core.parts.images->create_root(container->id, container->image_id, {.ids = root.ids}));
+      core.parts.images->create_root(container.id, container.image_id, {.ids = root.ids}));
   root.fd = FLUYT_TRY_CONTEXT(sys::make_overlay(plan), "root");
-  ++entry->root_users;
-  root.held = std::shared_ptr<void>(nullptr, [entry](void*) { --entry->root_users; });
   return root;
 }
 
@@ -103,6 +127,7 @@ Result<FileStatus> Engine::stat_file(const std::string& id, const std::string& p
                                      LastLink last_link) {
   const Root root = FLUYT_TRY_CONTEXT(open_root(*core_, id), "root");
   const auto found = find(root, path, last_link);
+  FLUYT_TRY(check_is_still_there(*core_, root));
   if (!found.ok()) return about_path(found.error(), path);
   const struct stat info = FLUYT_TRY(sys::stat_of(*found));
   FileStatus status;
@@ -142,6 +167,7 @@ Result<> Engine::read_files(const std::string& id, const ReadFiles& what, const 
     if (!directory.ok()) return about_path(directory.error(), what.path);
     FLUYT_TRY(image::archive::write_contents(*directory, "", tar, options));
   }
+  FLUYT_TRY(check_is_still_there(*core_, root));
   FLUYT_TRY(tar.finish());
   return send();
 }
@@ -157,9 +183,11 @@ Result<> Engine::write_files(const std::string& id, const WriteFiles& where,
   if (!untar.ok()) return about_path(untar.error(), where.folder);
   while (true) {
     const std::string piece = FLUYT_TRY(next());
-    if (piece.empty()) return (*untar)->finish();
+    if (piece.empty()) break;
     FLUYT_TRY((*untar)->push(piece));
   }
+  FLUYT_TRY((*untar)->finish());
+  return check_is_still_there(*core_, root);
 }
 
 }  // namespace fluyt::engine

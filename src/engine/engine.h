@@ -245,7 +245,8 @@ class Engine {
   // Files ---------------------------------------------------------------------------------------
   // In a container's root, whatever its state: of one that runs as it sees it itself, with its
   // volumes and without what the kernel makes up (/proc, /sys); else the root alone. Paths are
-  // resolved in the root; nothing is executed. One that has exited is not created again meanwhile.
+  // resolved in the root; nothing is executed. It is not created again meanwhile; when it ends or
+  // is removed, the call is kUnavailable, whatever has been copied by then.
   Result<FileStatus> stat_file(const std::string& id, const std::string& path, LastLink last_link);
   /// As a plain tar. Owners are the container's; devices and sockets are left out.
   Result<> read_files(const std::string& id, const ReadFiles& what, const ByteSink& sink);

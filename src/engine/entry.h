@@ -114,7 +114,8 @@ class ContainerEntry final : public Entry<Container> {
   std::optional<monitor::ContainerInfo> early_exit;
   /// The same: it has exited, and is being made once more.
   bool made_again = false;
-  /// How many calls have the root of it mounted, exited as it is. Counted up with `verbs`.
+  /// How many calls use its root, through its process or mounted once it has exited. Counted up
+  /// before its state is looked at.
   std::atomic<int> root_users{0};
 };
 

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 
 import harness
 import pytest
@@ -109,6 +110,52 @@ def test_a_mount_is_not_replaced(engine, busybox, tmp_path):
     assert done.returncode == 1 and '"thing": a mount is in its place' in done.stderr, done
     assert run_in(engine, "cat /etc/thing; grep -c ' /etc/thing ' /proc/mounts") == "of the host1\n"
     engine.fluyt("rm", "-f", "box")
+
+
+def begin(engine, *words, **how):
+    return subprocess.Popen([harness.BIN + "/fluyt", "--socket", engine.socket, "cp", *words], stderr=subprocess.PIPE, **how)
+
+
+def begin_to_read(engine, path):
+    """A copy out of the container that is under way and waits for us: more follows than lies in any buffer."""
+    copy = begin(engine, path, "-", stdout=subprocess.PIPE)
+    assert len(copy.stdout.read(512)) == 512
+    return copy
+
+
+def ended_with(copy):
+    error = copy.communicate(timeout=60)[1].decode()
+    return copy.returncode, error
+
+
+def test_a_container_that_ends_meanwhile_is_no_success(engine, box):
+    _, here = box
+    run_in(engine, "dd of=/large bs=1 count=0 seek=300M 2>&1")
+    reading = begin_to_read(engine, "box:/large")
+    writing = begin(engine, "-", "box:/", stdin=subprocess.PIPE)
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name in ("first", "second"):
+            tar.addfile(tarfile.TarInfo(name))
+    writing.stdin.write(made.getvalue()[:512])
+    writing.stdin.flush()
+    deadline = time.monotonic() + 30
+    while "first" not in run_in(engine, "ls /"):
+        assert time.monotonic() < deadline
+    engine.fluyt("stop", "-t", "0", "box")
+    # Two mounts of one root would not know of each other's writes.
+    done = engine.fluyt("start", "box", check=False)
+    assert done.returncode == 1 and "files are copied from or to it" in done.stderr, done
+    writing.stdin.write(made.getvalue()[512:])
+    for copy in (reading, writing):
+        code, error = ended_with(copy)
+        assert code == 1 and "ended or was removed meanwhile" in error, error
+    engine.fluyt("start", "box")
+    engine.fluyt("stop", "-t", "0", "box")
+    reading = begin_to_read(engine, "box:/large")
+    engine.fluyt("rm", "box")
+    code, error = ended_with(reading)
+    assert code == 1 and "ended or was removed meanwhile" in error, error
 
 
 def test_a_hostile_container_leads_nowhere(engine, box):
