@@ -251,7 +251,10 @@ TEST(FromApi, WhatIsSaidArrives) {
   EXPECT_EQ(read->security.selinux, (engine::SelinuxOptions{{}, {}, "spc_t", "s0:c1,c2"}));
   EXPECT_EQ(read->security.groups_policy, engine::GroupsPolicy::kStrict);
   EXPECT_EQ(read->cdi_devices, std::vector<std::string>{"vendor.com/gpu=0"});
-  api::PodSandboxConfig pod = sandbox();
+  api::PodSandboxConfig pod;
+  pod.mutable_metadata()->set_name("p");
+  pod.mutable_metadata()->set_uid("u");
+  pod.mutable_metadata()->set_namespace_("n");
   EXPECT_FALSE(sandbox_config(pod)->selinux.has_value());
   security(pod)->mutable_selinux_options()->set_level("s0:c3,c4");
   EXPECT_EQ(sandbox_config(pod)->selinux, (engine::SelinuxOptions{{}, {}, {}, "s0:c3,c4"}));

@@ -180,10 +180,13 @@ TEST_F(Connections, AreLimitedInNumber) {
 }
 
 TEST_F(Connections, WhoAsksForNothingShutsNobodyOut) {
+  script.on_start = [](Wire& wire) { wire.send("!"); };
   open({.max_guests = 3, .request_ms = 60'000});
   std::vector<sys::Fd> silent;
   for (int i = 0; i < 10; ++i) silent.push_back(client());
   const sys::Fd session = upgraded();
+  std::array<char, 1> started{};
+  ASSERT_EQ(sys::read_some(session, started).value_or(0), 1U);
   EXPECT_EQ(rest_of(silent.front()), "") << "the oldest has made room";
   loop->post([this] { door->close(); });
   expect_gone();
