@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "base/strings.h"
 #include "engine/core.h"
@@ -25,7 +27,46 @@ struct Root {
   std::shared_ptr<void> held;  // counts us among the root's users
   sys::Fd fd;
   sys::IdMaps ids;
+  std::vector<std::string> volumes;  // where one that has exited has them mounted while it runs
 };
+
+Result<std::string> path_in_root(sys::FdRef fd) {
+  return sys::read_link(sys::kCwd, cat("/proc/self/fd/", fd.raw()));
+}
+
+bool lies_in(const std::string& path, const std::string& folder) {
+  return folder == "/" || path == folder || path.starts_with(cat(folder, "/"));
+}
+
+Result<std::vector<std::string>> volumes_of(const Container& container, sys::FdRef root) {
+  std::vector<std::string> volumes;
+  for (const Mount& mount : container.config.mounts) {
+    const auto point = sys::open_in(root, mount.container_path, O_PATH);
+    if (point.ok()) volumes.push_back(FLUYT_TRY(path_in_root(*point)));
+  }
+  return volumes;
+}
+
+Error volume_is_away(const Root& root, const std::string& volume) {
+  return Error(Code::kFailedPrecondition,
+               cat("container ", root.container->id, ": ", quote(volume, 1024),
+                   " is a volume, which is there only while it runs"));
+}
+
+/// What lies below a mount point is nothing that the container has ever seen.
+Result<> check_in_no_volume(const Root& root, const std::string& path) {
+  for (const std::string& volume : root.volumes) {
+    if (lies_in(path, volume)) return volume_is_away(root, volume);
+  }
+  return {};
+}
+
+Result<> check_has_no_volume(const Root& root, const std::string& path) {
+  for (const std::string& volume : root.volumes) {
+    if (lies_in(volume, path)) return volume_is_away(root, volume);
+  }
+  return {};
+}
 
 /// A guest kernel's first process has left for a root with nothing in it. Every other has at least
 /// the folders that were mounted over.
@@ -94,6 +135,7 @@ Result<Root> open_root(Engine::Core& core, const std::string& id) {
   const auto plan = FLUYT_TRY(
       core.parts.images->create_root(container.id, container.image_id, {.ids = root.ids}));
   root.fd = FLUYT_TRY_CONTEXT(sys::make_overlay(plan), "root");
+  root.volumes = FLUYT_TRY(volumes_of(container, root.fd));
   return root;
 }
 
@@ -129,6 +171,7 @@ Result<FileStatus> Engine::stat_file(const std::string& id, const std::string& p
   const auto found = find(root, path, last_link);
   FLUYT_TRY(check_is_still_there(*core_, root));
   if (!found.ok()) return about_path(found.error(), path);
+  FLUYT_TRY(check_in_no_volume(root, FLUYT_TRY(path_in_root(*found))));
   const struct stat info = FLUYT_TRY(sys::stat_of(*found));
   FileStatus status;
   status.kind = kind_of(info.st_mode);
@@ -143,6 +186,9 @@ Result<> Engine::read_files(const std::string& id, const ReadFiles& what, const 
   const Root root = FLUYT_TRY_CONTEXT(open_root(*core_, id), "root");
   const auto found = find(root, what.path, what.last_link);
   if (!found.ok()) return about_path(found.error(), what.path);
+  const std::string place = FLUYT_TRY(path_in_root(*found));
+  FLUYT_TRY(check_in_no_volume(root, place));
+  FLUYT_TRY(check_has_no_volume(root, place));
   const mode_t mode = FLUYT_TRY(sys::stat_of(*found)).st_mode;
   if (kind_of(mode) == FileStatus::Kind::kOther && !S_ISFIFO(mode)) {
     return Error(Code::kInvalidArgument,
@@ -176,10 +222,22 @@ Result<> Engine::write_files(const std::string& id, const WriteFiles& where,
                              const std::function<Result<std::string>()>& next) {
   using Owner = image::archive::UntarOptions::Owner;
   Root root = FLUYT_TRY_CONTEXT(open_root(*core_, id), "root");
+  const Container& container = *root.container;
+  if (container.state == ContainerState::kExited && container.config.security.readonly_rootfs) {
+    return Error(Code::kFailedPrecondition,
+                 cat("container ", container.id, ": its root is read-only"));
+  }
   const bool kept = where.owner == WriteFiles::Owner::kKept;
   auto untar = image::archive::Untar::create(
       std::move(root.fd),
-      {.folder = where.folder, .owner = kept ? Owner::kKept : Owner::kRoot, .ids = root.ids});
+      {.folder = where.folder,
+       .owner = kept ? Owner::kKept : Owner::kRoot,
+       .ids = root.ids,
+       .may_make = [&root](sys::FdRef parent, const std::string& name) -> Result<> {
+         if (root.volumes.empty()) return {};
+         const std::string folder = FLUYT_TRY(path_in_root(parent));
+         return check_in_no_volume(root, cat(folder == "/" ? "" : folder, "/", name));
+       }});
   if (!untar.ok()) return about_path(untar.error(), where.folder);
   while (true) {
     const std::string piece = FLUYT_TRY(next());

@@ -244,7 +244,8 @@ class Engine {
 
   // Files ---------------------------------------------------------------------------------------
   // In a container's root, whatever its state: of one that runs as it sees it itself, with its
-  // volumes and without what the kernel makes up (/proc, /sys); else the root alone. Paths are
+  // volumes and without what the kernel makes up (/proc, /sys); else the root alone, where what
+  // touches a volume's place, or writes to a read-only root, is kFailedPrecondition. Paths are
   // resolved in the root; nothing is executed. It is not created again meanwhile; when it ends or
   // is removed, the call is kUnavailable, whatever has been copied by then.
   Result<FileStatus> stat_file(const std::string& id, const std::string& path, LastLink last_link);

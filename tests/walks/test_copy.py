@@ -109,7 +109,30 @@ def test_a_mount_is_not_replaced(engine, busybox, tmp_path):
     done = engine.fluyt("cp", str(tmp_path / "new"), "box:/etc/thing", check=False)
     assert done.returncode == 1 and '"thing": a mount is in its place' in done.stderr, done
     assert run_in(engine, "cat /etc/thing; grep -c ' /etc/thing ' /proc/mounts") == "of the host1\n"
-    engine.fluyt("rm", "-f", "box")
+    engine.fluyt("rm", "-f", "box", check=False)
+
+
+def test_the_volumes_of_one_that_has_ended_are_not_there(engine, busybox, tmp_path):
+    engine.fluyt("pull", "-q", busybox)
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "tree" / "data" / "vol").mkdir(parents=True)
+    (tmp_path / "tree" / "data" / "vol" / "file").write_text("new")
+    engine.fluyt("run", "-d", "--network", "host", "--name", "gone", "-v", f"{tmp_path}/volume:/data/vol", busybox, "sleep", "1000")
+    engine.fluyt("stop", "-t", "0", "gone")
+    for words in (("gone:/data/vol", "out"), ("gone:/data", "out"), ("gone:/data/../data/vol/.", "out"),
+                  (str(tmp_path / "tree") + "/.", "gone:/"), (str(tmp_path / "tree" / "data" / "vol" / "file"), "gone:/data/vol")):
+        words = [str(tmp_path / word) if word == "out" else word for word in words]
+        done = engine.fluyt("cp", *words, check=False)
+        assert done.returncode == 1 and '"/data/vol" is a volume, which is there only while it runs' in done.stderr, (words, done)
+    engine.fluyt("cp", "gone:/etc", str(tmp_path / "etc"))
+    engine.fluyt("cp", str(tmp_path / "tree" / "data" / "vol" / "file"), "gone:/data/beside")
+    assert list((tmp_path / "volume").iterdir()) == []
+    engine.fluyt("run", "-d", "--network", "host", "--name", "fixed", "--read-only", busybox, "sleep", "1000")
+    for state, expected in (("running", "ead-only file system"), ("exited", "its root is read-only")):
+        if state == "exited":
+            engine.fluyt("stop", "-t", "0", "fixed")
+        done = engine.fluyt("cp", str(tmp_path / "tree"), "fixed:/new", check=False)
+        assert done.returncode == 1 and expected in done.stderr, done
 
 
 def begin(engine, *words, **how):

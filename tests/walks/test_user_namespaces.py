@@ -153,6 +153,24 @@ def test_a_volume_with_its_ids_mapped(cri, busybox, users_pod, tmp_path):
     assert len(cri.status(container).mounts[0].uidMappings) == 1
 
 
+def test_files_are_copied_onto_what_is_mapped(engine, cri, busybox, users_pod, tmp_path):
+    sandbox, config = users_pod
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    os.chmod(tmp_path, 0o711)
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "file").write_text("hello")
+    wanted = cri.container_config(busybox, ["sleep", "1000"])
+    mount = wanted.mounts.add(container_path="/mapped", host_path=str(volume))
+    mount.uidMappings.add(container_id=0, host_id=BASE, length=COUNT)
+    mount.gidMappings.add(container_id=0, host_id=BASE, length=COUNT)
+    container = start(cri, sandbox, config, wanted)
+    for place in ("/mapped", "/dev", "/"):  # a mapped mount, a tmpfs of its own user namespace, and the root
+        engine.fluyt("cp", str(tmp_path / "tree"), f"{container}:{place}/new")
+        assert cri.exec(container, "sh", "-c", f"cd {place}/new/sub && stat -c %u:%g . file && cat file")[1] == b"0:0\n0:0\nhello"
+    assert os.stat(volume / "new" / "sub" / "file").st_uid == 0, "on disk it is as without a user namespace"
+
+
 def test_a_file_system_that_cannot_be_mapped_is_named(cri, busybox, users_pod):
     sandbox, config = users_pod
     wanted = cri.container_config(busybox, ["true"])

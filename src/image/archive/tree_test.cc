@@ -193,6 +193,14 @@ TEST_F(TreeTest, OwnersAreSaidAndWrittenThroughTheMaps) {
   ASSERT_TRUE(
       unpack(tar, "shifted", {.owner = UntarOptions::Owner::kRoot, .ids = {ids, ids}}).ok());
   EXPECT_EQ(looks("shifted/x/mine").st_uid, 100'000U);
+  make("implied");
+  ASSERT_TRUE(unpack(tar_of({{.name = "on/the/way", .link = {}, .xattrs = {}}}), "implied",
+                     {.owner = UntarOptions::Owner::kRoot, .ids = {ids, ids}})
+                  .ok());
+  EXPECT_EQ(looks("implied/on").st_uid, 100'000U);
+  EXPECT_EQ(looks("implied/on/the").st_gid, 100'000U);
+  make("mine");
+  EXPECT_EQ(looks("mine").st_uid, 0U) << "the thread is who it was";
   make("kept");
   const auto refused =
       unpack(tar, "kept", {.owner = UntarOptions::Owner::kKept, .ids = {ids, ids}});

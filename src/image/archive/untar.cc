@@ -14,6 +14,7 @@
 #include "image/archive/members.h"
 #include "image/layer/tar.h"
 #include "sys/file.h"
+#include "sys/file_owner.h"
 
 namespace fluyt::image::archive {
 
@@ -24,6 +25,10 @@ constexpr mode_t kSetIds = S_ISUID | S_ISGID;
 
 Error failed(std::string_view call, std::string_view path) {
   const int error = errno;
+  if (error == EOVERFLOW) {
+    return Error(Code::kFailedPrecondition,
+                 cat(quote(path, 1024), ": the file system there knows no such owner"));
+  }
   return Error::from_errno(error, cat(call, "(", quote(path, 1024), ")"));
 }
 
@@ -66,6 +71,7 @@ class TreeSink final : public TarSink {
       return wrong(entry.path, "a name is expected");
     }
     const Place place = FLUYT_TRY(place_of(*clean));
+    if (options_.may_make) FLUYT_TRY(options_.may_make(place.parent, place.name));
     switch (entry.type) {
       case TarType::kDirectory:
         return directory(place, entry);
@@ -187,8 +193,12 @@ class TreeSink final : public TarSink {
 
   Result<> file(const Place& place, const TarEntry& entry) {
     FLUYT_TRY(clear(place, entry.path));
-    file_ = FLUYT_TRY(
-        sys::open(place.parent, place.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    auto made = sys::open(place.parent, place.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    if (!made.ok() && made.error().errno_value() == EOVERFLOW) {
+      errno = EOVERFLOW;
+      return failed("open", entry.path);
+    }
+    file_ = FLUYT_TRY(std::move(made));
     entry_ = entry;
     return {};
   }
@@ -246,11 +256,25 @@ class TreeSink final : public TarSink {
 class TreeUntar final : public Untar {
  public:
   TreeUntar(sys::Fd root, UntarOptions options)
-      : sink_(std::move(root), std::move(options)), parser_(sink_) {}
-  Result<> push(std::string_view bytes) override { return parser_.push(bytes); }
-  Result<> finish() override { return parser_.finish(); }
+      : ids_(options.ids), sink_(std::move(root), std::move(options)), parser_(sink_) {}
+  Result<> push(std::string_view bytes) override {
+    const auto owner = FLUYT_TRY(own_new_files());
+    return parser_.push(bytes);
+  }
+  Result<> finish() override {
+    const auto owner = FLUYT_TRY(own_new_files());
+    return parser_.finish();
+  }
 
  private:
+  /// As root inside, where ids are mapped.
+  Result<std::shared_ptr<void>> own_new_files() const {
+    if (ids_.empty()) return std::shared_ptr<void>();
+    return sys::own_new_files(FLUYT_TRY(outside(ids_.uids, 0, "")),
+                              FLUYT_TRY(outside(ids_.gids, 0, "")));
+  }
+
+  const sys::IdMaps ids_;
   TreeSink sink_;
   TarParser parser_;
 };

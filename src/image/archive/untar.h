@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,8 +19,13 @@ struct UntarOptions {
     kKept,         // as the tar says
   } owner = Owner::kNobodyAsked;
   enum class SetId { kKept, kDropped } set_id = SetId::kKept;  // setuid and setgid bits of files
-  /// Where set, ids are written as they are outside; one that has none is kInvalidArgument.
+  /// Where set, ids are written as they are outside; one that has none is kInvalidArgument. What is
+  /// made is root's inside, folders on the way too: nobody else could make anything on file systems
+  /// whose ids are mapped. Each call is to be one thread's then.
   sys::IdMaps ids = {};
+  /// Where set, asked for each entry, with the directory that it is made in: its error is the
+  /// entry's.
+  std::function<Result<>(sys::FdRef parent, const std::string& name)> may_make = {};
 };
 
 /// A plain tar, as its bytes arrive, into the folder of a root that somebody else may change
