@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 
@@ -87,6 +88,19 @@ def test_start_and_restart_of_one_that_runs(engine, pulled):
     assert second["state"] == "CONTAINER_RUNNING" and second["startedAt"] != first["startedAt"]
     assert pods(engine)["runs"] == "SANDBOX_READY"
     engine.fluyt("rm", "-f", "runs")
+
+
+def test_one_that_a_terminal_has_is_restarted_beside_it(engine, pulled):
+    with subprocess.Popen([harness.BIN + "/fluyt", "--socket", engine.socket, "run", "--name", "held", pulled, "sh", "-c", "echo up; exec sleep 1000"],
+                          stdout=subprocess.PIPE, text=True) as held:
+        assert held.stdout.readline() == "up\n"
+        held.send_signal(signal.SIGSTOP)  # it hears of the end when the next one runs
+        assert engine.fluyt("restart", "-t", "0", "held").stdout == "held\n"
+        held.send_signal(signal.SIGCONT)
+        assert held.wait(timeout=30) == 137
+    assert status(engine, "held")["state"] == "CONTAINER_RUNNING"
+    assert pods(engine)["held"] == "SANDBOX_READY"
+    engine.fluyt("rm", "-f", "held")
 
 
 def test_a_start_that_fails_leaves_it_as_it_was(engine, pulled):

@@ -183,13 +183,15 @@ class Run final : public Command {
       if (o_.remove) client.stop(made.container_id, 10).ignore("it is removed next");
       return 128 + *end.detached_by;
     }
-    const auto ended = FLUYT_TRY(client.wait(made.container_id));
-    // Its network and namespaces are of no use any more; its log and exit code are.
-    client.stop_sandbox(made.sandbox_id).ignore("the container's exit is what counts");
-    if (ended.reason() == "OOMKilled") {
+    // The pod is fluytd's to end, which alone knows whether the container runs again by now. Then a
+    // wait would be for the new one: only where the exit was not told with the last output.
+    const int code =
+        end.exit_code ? *end.exit_code : FLUYT_TRY(client.wait(made.container_id)).exit_code();
+    const auto now = client.container_status(made.container_id);
+    if (now.ok() && now->status().reason() == "OOMKilled") {
       write_out(Stream::kErr, cat("fluyt: ", o_.name, " ran out of memory and was killed\n"));
     }
-    return ended.exit_code();
+    return code;
   }
 
   template <class Value>
