@@ -217,8 +217,8 @@ class Engine {
   Result<std::string> create_container(const std::string& sandbox_id, const ContainerConfig& config,
                                        const GivenUp& given_up = {});
   Result<> start_container(const std::string& id);
-  /// Of one that has exited: created once more, with the same id and over the root that it left.
-  /// Its sandbox is made ready before that where it has stopped. On an error both are as they were.
+  /// One that has exited is created once more, by its id and over its root, its sandbox made ready;
+  /// on an error all is as it was. kFailedPrecondition where the sandbox is its caller's to stop.
   Result<> recreate_container(const std::string& id);
   /// Its stop signal, `grace_ms`, then SIGKILL to every process; 0 kills at once. Returns when it
   /// has exited. Unknown or exited is success.

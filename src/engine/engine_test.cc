@@ -75,6 +75,18 @@ class EngineTest : public ::testing::Test {
     EXPECT_TRUE(started.ok()) << started.error().message();
     return *id;
   }
+  // In a sandbox of its own, as of fluyt run; another container keeps it.
+  std::string running_beside_another() {
+    SandboxConfig config = pod();
+    config.annotations["dev.fluyt.sandbox-lifetime"] = "containers";
+    sandbox_ = *engine_->run_sandbox(config, "");
+    ContainerConfig other = main_container();
+    other.name.name = "other";
+    EXPECT_TRUE(engine_->create_container(sandbox_, other).ok());
+    const std::string id = *engine_->create_container(sandbox_, main_container());
+    EXPECT_TRUE(engine_->start_container(id).ok());
+    return id;
+  }
   static std::vector<std::string> host_lacks() { return probe_host().lacks; }
   bool eventually(const std::function<bool()>& holds) const {
     for (int i = 0; i < 1000 && !holds(); ++i)
@@ -415,7 +427,7 @@ TEST_F(EngineTest, AHalfDoneStopHearsOfEndsThatWereTold) {
 }
 
 TEST_F(EngineTest, AContainerThatHasExitedIsCreatedAgain) {
-  const std::string id = running();
+  const std::string id = running_beside_another();
   EXPECT_EQ(engine_->recreate_container(id).error().code(), Code::kFailedPrecondition);
   ASSERT_TRUE(engine_->stop_container(id, 0).ok());
   ASSERT_EQ((*engine_->get_container(id))->exit_code, 137);
@@ -432,7 +444,7 @@ TEST_F(EngineTest, AContainerThatHasExitedIsCreatedAgain) {
 }
 
 TEST_F(EngineTest, ASandboxThatHasStoppedIsMadeReadyForIt) {
-  const std::string id = running();
+  const std::string id = running_beside_another();
   ASSERT_TRUE(engine_->stop_sandbox(sandbox_).ok());
   ASSERT_TRUE(engine_->recreate_container(id).ok());
   EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
@@ -446,7 +458,7 @@ TEST_F(EngineTest, ASandboxThatHasStoppedIsMadeReadyForIt) {
 }
 
 TEST_F(EngineTest, WhatCannotBeMadeAgainIsAsItWas) {
-  const std::string id = running();
+  const std::string id = running_beside_another();
   ASSERT_TRUE(engine_->stop_container(id, 0).ok());
   for (const bool stopped : {false, true}) {
     if (stopped) {
@@ -468,7 +480,7 @@ TEST_F(EngineTest, WhatCannotBeMadeAgainIsAsItWas) {
 
 // Killed at its gate, before its create is on record.
 TEST_F(EngineTest, AnExitWhileItIsMadeAgainIsNotMissed) {
-  const std::string id = running();
+  const std::string id = running_beside_another();
   ASSERT_TRUE(engine_->stop_container(id, 0).ok());
   world_.at_create = [&](const std::string& made) {
     monitor::ContainerInfo info;
@@ -481,6 +493,17 @@ TEST_F(EngineTest, AnExitWhileItIsMadeAgainIsNotMissed) {
   ASSERT_TRUE(engine_->recreate_container(id).ok());
   EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
   EXPECT_EQ((*engine_->get_container(id))->exit_code, 9);
+}
+
+TEST_F(EngineTest, WhatAKubeletHasIsNotMadeAgain) {
+  const std::string id = running();
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  const auto again = engine_->recreate_container(id);
+  ASSERT_FALSE(again.ok());
+  EXPECT_EQ(again.error().code(), Code::kFailedPrecondition);
+  EXPECT_NE(again.error().message().find("such as a kubelet"), std::string::npos);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kExited);
+  EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
 }
 
 TEST_F(EngineTest, ASandboxEndsWithItsContainersWhereItsCallerSaysSo) {

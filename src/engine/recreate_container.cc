@@ -1,6 +1,7 @@
 #include "base/strings.h"
 #include "base/trace.h"
 #include "engine/core.h"
+#include "engine/sandbox_lifetime.h"
 #include "sys/file.h"
 
 /// A container that has exited is created once more: the same id, configuration and root, with what
@@ -72,6 +73,13 @@ Result<> Engine::recreate_container(const std::string& id) {
   const std::scoped_lock of_sandbox(entry->sandbox->verbs);
   const std::scoped_lock verbs(entry->verbs);
   const ContainerPtr container = entry->value();
+  // Whoever stops its sandbox counts its containers: a kubelet would take this one for its own.
+  if (lifetime_of(*entry->sandbox->value()) == SandboxLifetime::kUntilStopped) {
+    return Error(Code::kFailedPrecondition,
+                 cat("container ", container->id,
+                     ": its sandbox is stopped by who made it, such as a kubelet, who is to make "
+                     "another container; only those of fluyt run are made again"));
+  }
   if (entry->ending || !core_->knows_container(container->id))
     return Error(Code::kNotFound, cat("container ", container->id, " is being removed"));
   if (container->state != ContainerState::kExited) {

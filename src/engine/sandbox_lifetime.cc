@@ -19,13 +19,13 @@ Result<SandboxLifetime> lifetime_of(const std::map<std::string, std::string>& an
                    ": expected containers or containers-and-gone"));
 }
 
-namespace {
-
-SandboxLifetime lifetime(const Sandbox& sandbox) {
-  // It was admitted; a record that says otherwise is nobody's wish.
+SandboxLifetime lifetime_of(const Sandbox& sandbox) {
+  // A record that says otherwise is nobody's wish.
   const auto said = lifetime_of(sandbox.config.annotations);
   return said.ok() ? *said : SandboxLifetime::kUntilStopped;
 }
+
+namespace {
 
 bool has_ended(const ContainerEntryPtr& entry) {
   return entry->value()->state == ContainerState::kExited;
@@ -42,7 +42,7 @@ Result<> remove_logs(const std::string& logs, const std::string& folder) {
 }  // namespace
 
 void Engine::Core::end_with_containers_later(const SandboxEntryPtr& entry) {
-  if (lifetime(*entry->value()) == SandboxLifetime::kUntilStopped) return;
+  if (lifetime_of(*entry->value()) == SandboxLifetime::kUntilStopped) return;
   enders.post([weak = weak_from_this(), entry] {
     if (const auto core = weak.lock()) core->end_with_containers(*entry);
   });
@@ -56,7 +56,7 @@ void Engine::Core::end_with_containers(SandboxEntry& entry) {
   // One that is made or made again meanwhile keeps it.
   if (all.empty() || !std::ranges::all_of(all, has_ended)) return;
   const std::string what = cat("sandbox ", sandbox->id, ": its containers have ended");
-  if (lifetime(*sandbox) == SandboxLifetime::kContainersAndGone) {
+  if (lifetime_of(*sandbox) == SandboxLifetime::kContainersAndGone) {
     const Result<> removed = remove(entry);
     log_if_failed(removed, what);
     if (removed.ok()) log_if_failed(remove_logs(options.logs, sandbox->config.log_directory), what);

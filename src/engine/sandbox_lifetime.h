@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "engine/model.h"
 
 namespace fluyt::engine {
 
@@ -18,5 +19,7 @@ enum class SandboxLifetime {
 };
 /// kInvalidArgument for another value of the annotation.
 Result<SandboxLifetime> lifetime_of(const std::map<std::string, std::string>& annotations);
+/// Of a sandbox that was admitted.
+SandboxLifetime lifetime_of(const Sandbox& sandbox);
 
 }  // namespace fluyt::engine

@@ -103,6 +103,19 @@ def test_one_that_a_terminal_has_is_restarted_beside_it(engine, pulled):
     engine.fluyt("rm", "-f", "held")
 
 
+def test_a_kubelets_container_is_not_restarted(engine, pulled, cri):
+    config = cri.sandbox_config("kept")
+    sandbox = cri.run_sandbox(config)
+    container = cri.run_container(sandbox, config, cri.container_config(pulled, ["sleep", "1000"]))
+    done = engine.fluyt("restart", "-t", "0", container, check=False)
+    assert done.returncode == 1 and "is not of fluyt run" in done.stderr, done
+    assert status(engine, container)["state"] == "CONTAINER_RUNNING"
+    engine.fluyt("stop", "-t", "0", container)
+    done = engine.fluyt("start", container, check=False)
+    assert done.returncode == 1 and "only those of fluyt run are made again" in done.stderr, done
+    cri.remove_sandbox(sandbox)
+
+
 def test_a_start_that_fails_leaves_it_as_it_was(engine, pulled):
     engine.fluyt("tag", pulled, "vanishes:1")
     engine.fluyt("run", "--network", "host", "--name", "orphan", "vanishes:1", "sh", "-c", "exit 4", check=False)

@@ -15,6 +15,14 @@ Result<> make_startable(Client& client, const cri::Container& container) {
   return client.recreate(container.id());
 }
 
+// Before it is stopped, for fluytd would not start another's again.
+Result<> check_is_of_run(const cri::Container& container) {
+  if (container.labels().contains(kRunLabel)) return {};
+  return Error(Code::kFailedPrecondition,
+               cat("container ", quote(container.metadata().name()),
+                   " is not of fluyt run: whoever made it, such as a kubelet, starts another"));
+}
+
 class Start final : public Command {
  public:
   void declare(Options& options) override {
@@ -87,6 +95,7 @@ class Restart final : public Command {
     Client* client = FLUYT_TRY(context.client());
     return for_each_container(*client, references_,
                               [&](const cri::Container& container) -> Result<> {
+                                FLUYT_TRY(check_is_of_run(container));
                                 if (container.state() != cri::CONTAINER_CREATED) {
                                   FLUYT_TRY(client->stop(container.id(), *grace));
                                   FLUYT_TRY(client->recreate(container.id()));
@@ -108,9 +117,9 @@ CommandInfo start_command() {
       .arguments = "[OPTIONS] CONTAINER...",
       .summary = "Start containers that have ended",
       .details =
-          "With the options that they were run with, over the files that they left; the image "
-          "must\n"
-          "still be here. What they write goes on in the same log. One that runs is left alone.\n\n"
+          "Those of fluyt run, with the options that they were run with, over the files that they\n"
+          "left; the image must still be here. What they write goes on in the same log. One that\n"
+          "runs is left alone.\n\n"
           "Examples:\n"
           "  fluyt start web\n"
           "  fluyt start -ai shell",
@@ -118,17 +127,16 @@ CommandInfo start_command() {
 }
 
 CommandInfo restart_command() {
-  return {
-      .name = "restart",
-      .arguments = "[OPTIONS] CONTAINER...",
-      .summary = "Stop containers and start them again",
-      .details =
-          "As fluyt stop and fluyt start, one after the other. One of fluyt run -d --rm is gone\n"
-          "when it has stopped.\n\n"
-          "Examples:\n"
-          "  fluyt restart web\n"
-          "  fluyt restart -t 0 web worker",
-      .make = [] { return std::unique_ptr<Command>(std::make_unique<Restart>()); }};
+  return {.name = "restart",
+          .arguments = "[OPTIONS] CONTAINER...",
+          .summary = "Stop containers and start them again",
+          .details =
+              "As fluyt stop and fluyt start, one after the other, those of fluyt run. One of\n"
+              "fluyt run -d --rm is gone when it has stopped.\n\n"
+              "Examples:\n"
+              "  fluyt restart web\n"
+              "  fluyt restart -t 0 web worker",
+          .make = [] { return std::unique_ptr<Command>(std::make_unique<Restart>()); }};
 }
 
 }  // namespace fluyt::cli
