@@ -148,8 +148,10 @@ void add_labels(const Engine::Core& core, const ContainerConfig& config, const S
   for (size_t i = 0; i < config.mounts.size(); ++i) {
     const Mount& mount = config.mounts[i];
     if (!mount.selinux_relabel || mount.host_path.empty()) continue;
-    request.relabels.push_back(
-        {.path = mount.host_path, .label = label, .what = cat("mounts[", i, "].selinux_relabel")});
+    request.relabels.push_back({.path = mount.host_path,
+                                .label = label,
+                                .what = cat("mounts[", i, "].selinux_relabel"),
+                                .of_caller = true});
   }
 }
 

@@ -224,6 +224,8 @@ TEST_F(SelinuxTest, AContainerHasThePodsLabelsAndSoDoItsFiles) {
   EXPECT_EQ(paths, (std::vector<std::string>{folder + "/resolv.conf", folder + "/hosts",
                                              folder + "/hostname", "/volume"}));
   EXPECT_EQ(world_.relabels.back().what, "mounts[0].selinux_relabel");
+  for (const auto& relabel : world_.relabels)
+    EXPECT_EQ(relabel.of_caller, relabel.path == "/volume") << relabel.path;
 }
 
 TEST_F(SelinuxTest, WithoutLabelsNothingIsRelabelled) {

@@ -1,5 +1,6 @@
 #include "sys/relabel.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -12,6 +13,7 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/mount_table.h"
 
 namespace fluyt::sys {
 namespace {
@@ -26,6 +28,16 @@ std::string label_of(const std::string& path) {
   std::array<char, 256> text{};
   const ssize_t size = lgetxattr(path.c_str(), "security.selinux", text.data(), text.size() - 1);
   return size > 0 ? text.data() : "";
+}
+
+Result<> relabel(const std::string& path, const std::string& label) {
+  return sys::relabel(path, label, nullptr, Deadline::never());
+}
+
+Result<> relabel(const std::string& path, const std::string& label,
+                 const std::vector<std::string>& places) {
+  KeptPlaces kept = FLUYT_TRY(KeptPlaces::find(places));
+  return sys::relabel(path, label, &kept, Deadline::never());
 }
 
 class Relabel : public ::testing::Test {
@@ -46,6 +58,7 @@ class Relabel : public ::testing::Test {
   }
   void TearDown() override {
     if (!folder_ || !mounted_) return;
+    umount2(path("volume/a/below/c d/e").c_str(), MNT_DETACH);
     umount2(path("volume/a/below").c_str(), MNT_DETACH);
     umount2(folder_->path().c_str(), MNT_DETACH);
   }
@@ -85,10 +98,30 @@ TEST_F(Relabel, WhatHasTheLabelIsNotWrittenTo) {
   ASSERT_EQ(
       mount("none", path("volume").c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
   EXPECT_TRUE(relabel(path("volume"), kLabel).ok());
-  const auto other = relabel(path("volume"), "other");
-  EXPECT_EQ(other.error().errno_value(), EROFS);
-  EXPECT_THAT(other.error().message(), HasSubstr(cat("\"", path("volume"), "\"")));
   umount2(path("volume").c_str(), MNT_DETACH);
+}
+
+// As a volume of NFS, or one that was mounted with a label: read-only comes first for the kernel.
+TEST_F(Relabel, AReadOnlyFileSystemThatKeepsNoLabelsIsLeft) {
+  ASSERT_TRUE(make_dirs(path("volume/a/below"), 0755).ok());
+  ASSERT_EQ(mount(path("volume").c_str(), path("volume").c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(
+      mount("none", path("volume").c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  const auto table = MountTable::read();
+  ASSERT_TRUE(table.ok());
+  ASSERT_FALSE(table->find_at(path("volume"))->keeps_labels);
+  const auto left = relabel(path("volume"), kLabel);
+  EXPECT_TRUE(left.ok()) << left.error().message();
+  EXPECT_EQ(label("volume"), "");
+  umount2(path("volume").c_str(), MNT_DETACH);
+}
+
+TEST_F(Relabel, EndsWithTheDeadline) {
+  const auto late = sys::relabel(path("volume"), kLabel, nullptr, Deadline::after_ms(0));
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().code(), Code::kDeadlineExceeded);
+  EXPECT_THAT(late.error().message(), HasSubstr(cat("\"", path("volume"), "\"")));
+  EXPECT_EQ(label("volume"), "");
 }
 
 TEST_F(Relabel, DeepTreesAreReachedToTheirEnd) {
@@ -119,6 +152,46 @@ TEST_F(Relabel, AFileSystemWithoutLabelsIsLeft) {
   EXPECT_TRUE(relabel(path("volume"), kLabel).ok());
   EXPECT_EQ(label("volume/a/below"), "");
   EXPECT_EQ(label("volume/file"), kLabel);
+}
+
+TEST_F(Relabel, WhatIsMountedBelowOneWithoutLabelsIsRelabelled) {
+  ASSERT_TRUE(make_dirs(path("volume/a/below"), 0755).ok());
+  ASSERT_EQ(mount("none", path("volume/a/below").c_str(), "ramfs", 0, nullptr), 0);
+  ASSERT_TRUE(make_dirs(path("volume/a/below/c d/e"), 0755).ok());
+  ASSERT_EQ(mount("none", path("volume/a/below/c d/e").c_str(), "tmpfs", 0, nullptr), 0);
+  ASSERT_TRUE(make_dirs(path("volume/a/below/c d/e/f"), 0755).ok());
+  for (const char* name : {"volume/a/below", "volume"}) {
+    ASSERT_TRUE(relabel(path(name), cat(kLabel, name)).ok()) << name;
+    EXPECT_EQ(label("volume/a/below/c d"), "");
+    EXPECT_EQ(label("volume/a/below/c d/e"), cat(kLabel, name));
+    EXPECT_EQ(label("volume/a/below/c d/e/f"), cat(kLabel, name));
+  }
+}
+
+// Its server is gone: whoever looks at it has an error, or waits for ever.
+TEST_F(Relabel, APlaceOnAnotherFileSystemIsNotLookedAt) {
+  const int device = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (device < 0) GTEST_SKIP() << "/dev/fuse: this host has none";
+  const std::string options = cat("fd=", device, ",rootmode=40000,user_id=0,group_id=0");
+  ASSERT_EQ(mount("gone", path("outside").c_str(), "fuse", 0, options.c_str()), 0);
+  ::close(device);
+  ASSERT_EQ(symlink("outside", path("link").c_str()), 0);
+  const auto done = relabel(path("volume"), kLabel, {path("outside"), path("link")});
+  EXPECT_TRUE(done.ok()) << done.error().message();
+  EXPECT_EQ(label("volume"), kLabel);
+  EXPECT_FALSE(relabel(path("volume"), kLabel, {path("outside/below")}).ok());
+  umount2(path("outside").c_str(), MNT_DETACH);
+}
+
+TEST_F(Relabel, APlaceIsWhatItsLinksLeadTo) {
+  ASSERT_EQ(symlink("outside", path("one").c_str()), 0);
+  ASSERT_EQ(symlink(path("one").c_str(), path("two").c_str()), 0);
+  ASSERT_EQ(mount(path("outside").c_str(), path("outside").c_str(), nullptr, MS_BIND, nullptr), 0);
+  for (const char* place : {"outside", "one", "two"})
+    EXPECT_FALSE(relabel(path("outside"), kLabel, {path(place)}).ok()) << place;
+  ASSERT_EQ(symlink("round", path("round").c_str()), 0);
+  EXPECT_EQ(relabel(path("volume"), kLabel, {path("round")}).error().errno_value(), ELOOP);
+  umount2(path("outside").c_str(), MNT_DETACH);
 }
 
 TEST_F(Relabel, PlacesOfTheHostAreRefusedByWhateverName) {

@@ -1,4 +1,5 @@
 #include <csignal>
+#include <optional>
 #include <utility>
 
 #include "base/id.h"
@@ -32,10 +33,15 @@ Result<> check(const CreateRequest& request, size_t fds) {
   return {};
 }
 
-Result<> relabel_all(const std::vector<Relabel>& relabels) {
+Result<> relabel_all(const std::vector<Relabel>& relabels, Deadline deadline) {
+  if (relabels.empty()) return {};
   const trace::Span span("labels");
-  for (const Relabel& one : relabels)
-    FLUYT_TRY_CONTEXT(sys::relabel(one.path, one.label), one.what);
+  std::optional<sys::KeptPlaces> kept;
+  for (const Relabel& one : relabels) {
+    if (one.of_caller && !kept) kept = FLUYT_TRY_CONTEXT(sys::KeptPlaces::find(), one.what);
+    FLUYT_TRY_CONTEXT(sys::relabel(one.path, one.label, one.of_caller ? &*kept : nullptr, deadline),
+                      one.what);
+  }
   return {};
 }
 
@@ -58,7 +64,7 @@ void Monitor::handle(const RequestKey& key, wire::Create verb, Fds fds) {
   job.body = [this, spec,
               &request = verb.container](const Announce& announce) -> Result<WorkerReply> {
     const Deadline deadline = Deadline::after_ms(request.deadline_ms);
-    FLUYT_TRY(relabel_all(request.relabels));
+    FLUYT_TRY(relabel_all(request.relabels, deadline));
     return runtime_->create(request, spec, deadline, announce);
   };
   job.keep = {spec};

@@ -471,6 +471,11 @@ TEST_P(EachRuntime, LabelsAreThereBeforeTheContainer) {
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.error().code(), Code::kNotFound);
   EXPECT_THAT(missing.error().message(), HasSubstr("mounts[1].selinux_relabel: "));
+  request.relabels.back() = {"/etc", "u:object_r:t:s0", "mounts[1].selinux_relabel", true};
+  const auto kept = client_->create(request);
+  ASSERT_FALSE(kept.ok());
+  EXPECT_THAT(kept.error().message(), HasSubstr("mounts[1].selinux_relabel: "));
+  EXPECT_THAT(kept.error().message(), HasSubstr("whose label nothing may change"));
   request.relabels.pop_back();
   run(request);
   std::array<char, 64> label{};

@@ -289,6 +289,7 @@ void get(Fields& fields, const json& list, std::vector<Relabel>& relabels) {
     inner.get("path", one.path);
     inner.get("label", one.label);
     inner.get("what", one.what);
+    inner.get("of_caller", one.of_caller);
     fields.absorb(inner.check());
   }
 }
@@ -339,7 +340,10 @@ json fields_of(const wire::Create& v) {
   if (c.root) out["root"] = to_json(*c.root);
   for (const auto& [name, tree] : c.trees) out["trees"][name] = to_json(tree);
   for (const Relabel& one : c.relabels)
-    out["relabels"].push_back({{"path", one.path}, {"label", one.label}, {"what", one.what}});
+    out["relabels"].push_back({{"path", one.path},
+                               {"label", one.label},
+                               {"what", one.what},
+                               {"of_caller", one.of_caller}});
   return out;
 }
 void read(Fields& fields, wire::Create& v) {

@@ -62,7 +62,8 @@ struct SandboxNamespaces {  // bind mounts below the sandbox's state folder; emp
 struct Relabel {
   std::string path;  // sys::relabel()
   std::string label;
-  std::string what;  // how errors call it: "mounts[1].host_path"
+  std::string what;        // how errors call it: "mounts[1].host_path"
+  bool of_caller = false;  // who chose the path: sys::never_relabelled() are refused
   bool operator==(const Relabel&) const = default;
 };
 

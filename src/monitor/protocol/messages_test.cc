@@ -75,7 +75,7 @@ TEST(Messages, EveryVerbComesBackAsItWent) {
   create.container.trees["/t"] = {.lower_dirs = {"/c"}, .upper_dir = {}, .work_dir = {}};
   create.container.trees["/t"].sub_path = "etc";
   create.container.trees["/t"].label = "u:object_r:t:s0:c1,c2";
-  create.container.relabels = {{"/v", "u:object_r:t:s0", "mounts[0]"}, {"/w", "l", ""}};
+  create.container.relabels = {{"/v", "u:object_r:t:s0", "mounts[0]", true}, {"/w", "l", ""}};
   create.container.joins = "other";
   const auto created = round_trip(create, 6, 1).container;
   EXPECT_EQ(created.joins, "other");
