@@ -385,6 +385,11 @@ Result<ProcessState> parse_status(std::string_view text) {
   return out;
 }
 
+std::string parse_security_label(std::string_view text) {
+  while (text.ends_with('\0')) text.remove_suffix(1);
+  return std::string(trim(text));
+}
+
 Result<ProcessState> read_process(pid_t pid) {
   const std::string folder = cat("/proc/", pid, "/");
   ProcessState out =
@@ -396,7 +401,8 @@ Result<ProcessState> read_process(pid_t pid) {
   const std::string score = FLUYT_TRY(sys::read_file(folder + "oom_score_adj", 64));
   out.oom_score_adj = parse_number<int>(trim(score)).value_or(0);
   // Without an LSM the file cannot be read.
-  out.security_label = trim(sys::read_file(folder + "attr/current", 4096).value_or(""));
+  out.security_label =
+      parse_security_label(sys::read_file(folder + "attr/current", 4096).value_or(""));
   for (int resource = 0; resource < static_cast<int>(RLIM_NLIMITS); ++resource)
     out.hard_limits[resource] = FLUYT_TRY(sys::get_rlimit(pid, resource)).hard;
   return out;

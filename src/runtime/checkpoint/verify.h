@@ -38,6 +38,8 @@ struct ProcessState {
 };
 /// The text of /proc/PID/status. Pure.
 Result<ProcessState> parse_status(std::string_view text);
+/// The text of /proc/PID/attr/current: AppArmor ends it with a newline, SELinux with a NUL. Pure.
+std::string parse_security_label(std::string_view text);
 Result<ProcessState> read_process(pid_t pid);
 
 /// Pure. `ours` is the caller's own state, `joined` the inodes of the namespaces by path.

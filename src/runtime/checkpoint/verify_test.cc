@@ -105,6 +105,14 @@ TEST(CheckProcess, RefusesMore) {
   }
 }
 
+TEST(SecurityLabel, EndsAsItsModuleEndsIt) {
+  using std::string_literals::operator""s;
+  EXPECT_EQ(parse_security_label("strict (enforce)\n"), "strict (enforce)");
+  EXPECT_EQ(parse_security_label("system_u:system_r:container_t:s0:c1,c2\0"s),
+            "system_u:system_r:container_t:s0:c1,c2");
+  EXPECT_EQ(parse_security_label(""), "");
+}
+
 TEST(CheckProcess, LetsIdsChangeOnlyWhereAProgramMay) {
   Case c;
   c.plan.identity.no_new_privileges = false;
