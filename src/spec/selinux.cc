@@ -11,6 +11,8 @@ namespace {
 constexpr std::string_view kUsualProcess = "system_u:system_r:container_t:s0";
 constexpr std::string_view kUsualFile = "system_u:object_r:container_file_t:s0";
 
+constexpr size_t kMaxFileLabel = 255;  // a string that fsconfig(2) takes: context=
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 bool is_word(std::string_view text) {
@@ -120,12 +122,20 @@ Result<SelinuxLabels> selinux_labels(SelinuxLabels above, const SelinuxOptions& 
   FLUYT_TRY(take_word("role", asked.role, labels.process.role));
   FLUYT_TRY(take_word("type", asked.type, labels.process.type));
   if (!asked.user.empty()) labels.file.user = asked.user;
-  if (asked.level.empty()) return labels;
-  if (!is_selinux_level(asked.level)) {
-    return Error(Code::kInvalidArgument,
-                 cat("level: ", quote(asked.level), ": expected one such as s0:c1,c2"));
+  if (!asked.level.empty()) {
+    if (!is_selinux_level(asked.level)) {
+      return Error(Code::kInvalidArgument,
+                   cat("level: ", quote(asked.level), ": expected one such as s0:c1,c2"));
+    }
+    labels.process.level = labels.file.level = asked.level;
   }
-  labels.process.level = labels.file.level = asked.level;
+  if (const size_t size = labels.file.text().size(); size > kMaxFileLabel) {
+    const bool by_level = asked.level.size() > asked.user.size();
+    const std::string& longest = by_level ? asked.level : asked.user;
+    return Error(Code::kInvalidArgument,
+                 cat(by_level ? "level: " : "user: ", quote(longest), ": the files' label has ",
+                     size, " bytes with it, expected at most ", kMaxFileLabel));
+  }
   return labels;
 }
 

@@ -47,7 +47,7 @@ Result<SelinuxLabels> parse_container_contexts(std::string_view text);
 /// "s0", "s0:c1,c5.c7", or two of such with "-" between.
 bool is_selinux_level(std::string_view text);
 /// `above` with what is asked for: user and level are the files' too. kInvalidArgument names the
-/// word.
+/// word, one too that makes the files' label longer than a mount takes, 255 bytes.
 Result<SelinuxLabels> selinux_labels(SelinuxLabels above, const SelinuxOptions& asked);
 
 }  // namespace fluyt::spec

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+
+#include "base/strings.h"
+
 namespace fluyt::spec {
 namespace {
 
@@ -81,6 +85,23 @@ TEST(SelinuxLabels, AWordThatIsNoneIsRefusedByName) {
               HasSubstr("type: \"a b\""));
   EXPECT_THAT(why({.user = {}, .role = {}, .type = {}, .level = "s0,c4,c5"}),
               HasSubstr("level: \"s0,c4,c5\": expected one such as s0:c1,c2"));
+}
+
+TEST(SelinuxLabels, TheFilesLabelIsOneThatAMountTakes) {
+  const std::string above = "system_u:object_r:container_file_t:";
+  std::string level = "s0:c1";
+  while (above.size() + level.size() + 5 <= 255) level += ",c100";
+  EXPECT_TRUE(selinux_labels(pod(), {.user = {}, .role = {}, .type = {}, .level = level}).ok());
+  level += ",c1000";
+  const auto wrong = selinux_labels(pod(), {.user = {}, .role = {}, .type = {}, .level = level});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().message().find(cat("level: \"", level.substr(0, 20))), 0U)
+      << wrong.error().message();
+  EXPECT_THAT(wrong.error().message(), HasSubstr("bytes with it, expected at most 255"));
+  const auto user = selinux_labels(
+      pod(), {.user = std::string(230, 'u'), .role = {}, .type = {}, .level = "s0:c1"});
+  ASSERT_FALSE(user.ok());
+  EXPECT_EQ(user.error().message().find("user: \"uuu"), 0U) << user.error().message();
 }
 
 }  // namespace
