@@ -71,6 +71,7 @@ struct MountPlan {
   MountKind kind = MountKind::kFs;
   std::string destination;  // absolute, without "." and "..", as seen inside
   std::string type;
+  std::string label;           // SELinux: its root gets it once it is made; empty: none
   std::string source;          // absolute for binds
   std::string source_in_root;  // a bind of what lies in the container's own root: its place there
   std::optional<sys::OverlayMount> tree;  // a bind: what is shown in place of the source

@@ -105,9 +105,14 @@ void fold_tree(MountOptions& options) {
 }
 
 // File systems that can show all of their files under one SELinux context. proc and sysfs have
-// labels of their own; mqueue is one file system for all who share its IPC namespace.
-bool takes_label(const MountPlan& plan) {
-  return plan.kind == MountKind::kHostFs || (plan.kind == MountKind::kFs && plan.type != "mqueue");
+// labels of their own; mqueue is one file system for all who share its IPC namespace: its root gets
+// the label, unless that is the host's own.
+void add_label(const std::string& label, const NamespacePlan& namespaces, MountPlan& plan) {
+  if (plan.kind == MountKind::kFs && plan.type == "mqueue") {
+    if (namespaces.has(CLONE_NEWIPC)) plan.label = label;
+  } else if (plan.kind == MountKind::kHostFs || plan.kind == MountKind::kFs) {
+    plan.options.data.emplace_back("context", label);
+  }
 }
 
 // Some write the root's own path in front, as runc's users may.
@@ -202,9 +207,7 @@ Result<std::vector<MountPlan>> plan_mounts(const oci::Spec& spec, const std::str
   for (size_t i = 0; i < spec.mounts.size(); ++i) {
     const size_t place = i < places.size() ? places[i] : i;
     plans.push_back(FLUYT_TRY(plan_mount(place, spec.mounts[i], bundle, root, namespaces)));
-    if (!label.empty() && takes_label(plans.back())) {
-      plans.back().options.data.emplace_back("context", label);
-    }
+    if (!label.empty()) add_label(label, namespaces, plans.back());
   }
   return plans;
 }

@@ -233,6 +233,27 @@ TEST(Plan, MountLabelIsAnOptionOfWhatTakesOne) {
   }
 }
 
+// Its root is the same for all who share the IPC namespace: the host's is not a container's to
+// label.
+TEST(Plan, MessageQueuesAreLabelledWhereTheyAreNotTheHosts) {
+  oci::Spec spec = base_spec();
+  spec.linux_->mount_label = "system_u:object_r:container_file_t:s0";
+  spec.mounts = {{.destination = "/dev/mqueue", .type = "mqueue", .source = "mqueue"}};
+  HostFacts host = plain_host();
+  host.selinux = true;
+  const auto label = [&] {
+    const auto plan = make_plan({.id = "one", .bundle = "/bundle", .spec = &spec}, host);
+    EXPECT_TRUE(plan.ok()) << plan.error().message();
+    return plan.ok() ? plan->mounts.at(0).label : "none";
+  };
+  EXPECT_EQ(label(), spec.linux_->mount_label);
+  set_path(spec, oci::NamespaceType::kIpc, "/some/ipc");
+  EXPECT_EQ(label(), spec.linux_->mount_label);
+  std::erase_if(spec.linux_->namespaces,
+                [](const auto& one) { return one.type == oci::NamespaceType::kIpc; });
+  EXPECT_EQ(label(), "");
+}
+
 TEST(Plan, NetDevicesNeedANetworkNamespaceAndComeWithIt) {
   oci::Spec spec = base_spec();
   spec.linux_->net_devices = {{"eth0", ""}, {"eth1", "wan%d"}};

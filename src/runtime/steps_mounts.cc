@@ -171,9 +171,7 @@ Result<> attach_fs(Inside& in, size_t place, const MountPlan& mount) {
       in.early.size() > place && in.early[place].valid() ? take_early(std::move(in.early[place]))
       : mount.kind == MountKind::kProc                   ? FLUYT_TRY(make_proc(in, mount))
                                        : FLUYT_TRY(make_fs(mount, covered_mode(in, mount)));
-  if (mount.type == "mqueue" && !in.plan.mount_label.empty()) {
-    FLUYT_TRY(sys::set_selinux_label(fs, in.plan.mount_label));
-  }
+  if (!mount.label.empty()) FLUYT_TRY(sys::set_selinux_label(fs, mount.label));
   if (filled_first(in, mount)) {
     FLUYT_TRY(sys::set_mount_attributes(
         fs, {.set = 0, .clear = MOUNT_ATTR_RDONLY, .propagation = 0, .user_namespace = {}},
