@@ -173,16 +173,17 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// What a monitor says of what may be one.
   void sandbox_container_told(const monitor::ContainerInfo& info);
 
-  /// The container when it has exited, or as it is at the deadline or when its monitor is lost.
-  ContainerPtr wait_exit(ContainerEntry& entry, Deadline deadline);
+  /// Waits until `of`, a value of the entry, has exited or was made again, or until the deadline or
+  /// the loss of its monitor: whether it has ended.
+  bool wait_exit(ContainerEntry& entry, const Container& of, Deadline deadline);
   /// SIGKILL to every process, until the exit is known: with the monitor, or without one that does
   /// not answer, whose sandbox is then lost. kDeadlineExceeded names what the kernel does not kill.
   enum class By { kStop, kOther };  // kStop: whoever stops the sandbox, and notes all exits after
   Result<> kill(ContainerEntry& entry, By whom);
   Result<> end_without_monitor(ContainerEntry& entry, By whom);
   void ask_exit(ContainerEntry& entry, monitor::Client& client);
-  /// Of one whose end nobody saw.
-  void note_unseen_exit(ContainerEntry& entry);
+  /// Of one whose end nobody saw; nothing where it is not `of` any more, but was made again.
+  void note_unseen_exit(ContainerEntry& entry, const Container& of);
 
   // Ends of things (teardown.cc), each idempotent.
   Result<> kill_containers(const std::string& sandbox_id);
@@ -262,6 +263,8 @@ sys::IdMaps id_maps(const std::optional<UserIds>& users);
 network::SandboxNetwork network_of(const Sandbox& sandbox);
 /// `container` with what its monitor says of it. Never goes back: an exit is final.
 Container merged(Container container, const monitor::ContainerInfo& info);
+/// Whether both are of one making: a container that is made again keeps its id alone.
+bool is_same_making(const Container& one, const Container& other);
 /// A program that the image does not have is the request's fault: kNotFound would say to the caller
 /// that the container is not there.
 Error about_program(Error error);

@@ -508,6 +508,46 @@ TEST_F(EngineTest, WhatAKubeletHasIsNotMadeAgain) {
   EXPECT_EQ((*engine_->get_sandbox(sandbox_))->state, SandboxState::kReady);
 }
 
+TEST_F(EngineTest, AnExitToldLateIsNotThatOfTheOneMadeAgain) {
+  const std::string id = running_beside_another();
+  ASSERT_TRUE(engine_->stop_container(id, 0).ok());
+  const monitor::ContainerInfo old = world_.containers.at(id);
+  world_.at_create = [&](const std::string&) { world_.events.container_changed(old); };
+  ASSERT_TRUE(engine_->recreate_container(id).ok());
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kCreated);
+  world_.events.container_changed(old);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kCreated);
+  ASSERT_TRUE(engine_->start_container(id).ok());
+  world_.events.container_changed(old);
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+}
+
+// A stop that has missed the exit asks for it, and somebody else is faster.
+TEST_F(EngineTest, AStopEndsWithTheContainerThatItIsAboutAndLeavesTheOneMadeAgain) {
+  for (const bool listed : {true, false}) {
+    const std::string id = running_beside_another();
+    {
+      const std::scoped_lock lock(world_.mutex);
+      auto& info = world_.containers.at(id);
+      info.state = monitor::ContainerState::kExited;
+      info.exit_code = 3;
+      info.finished_at = now_unix_ns();
+    }
+    world_.at_list = [&] {
+      world_.at_list = nullptr;
+      world_.events.container_changed(world_.containers.at(id));
+      EXPECT_TRUE(engine_->recreate_container(id).ok());
+    };
+    world_.lists_nothing = !listed;
+    const auto began = std::chrono::steady_clock::now();
+    EXPECT_TRUE(engine_->stop_container(id, 0).ok()) << listed;
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8));
+    EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kCreated) << listed;
+    world_.lists_nothing = false;
+    ASSERT_TRUE(engine_->remove_sandbox(sandbox_).ok());
+  }
+}
+
 TEST_F(EngineTest, ASandboxEndsWithItsContainersWhereItsCallerSaysSo) {
   SandboxConfig config = pod();
   config.annotations["dev.fluyt.sandbox-lifetime"] = "for ever";

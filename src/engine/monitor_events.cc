@@ -106,11 +106,17 @@ void Engine::Core::container_told(const monitor::ContainerInfo& info) {
     return;
   }
   const std::scoped_lock order(event_order);
+  const int64_t created_at = entry->value()->created_at;
+  const bool of_the_record = info.created_at == 0 || info.created_at == created_at;
   if (entry->value()->state == ContainerState::kCreating || entry->made_again) {
-    // The answer to its create, still to be recorded, is older.
-    if (info.state == monitor::ContainerState::kExited) entry->early_exit = info;
+    // The answer to its create, still to be recorded, is older. Of one that is made again, the
+    // record is of the one before.
+    const bool of_the_new = info.created_at == 0 || !of_the_record;
+    if (info.state == monitor::ContainerState::kExited && of_the_new) entry->early_exit = info;
     return;
   }
+  // Told late, of one that had the id before: made again, a container keeps it.
+  if (!of_the_record) return;
   // An exit may be the first that we hear of a start.
   if (info.state == monitor::ContainerState::kExited && info.started_at != 0 &&
       entry->value()->state == ContainerState::kCreated) {

@@ -37,7 +37,7 @@ Result<> Engine::stop_container(const std::string& id, int64_t grace_ms) {
     const Result<> asked = client->signal(container->id, signal, false);
     core_->log_if_failed(asked, cat("container ", container->id, ": signal ", signal));
     // Whoever could not be told has nothing to wait for.
-    if (asked.ok() && has_exited(*core_->wait_exit(*entry, grace))) return {};
+    if (asked.ok() && core_->wait_exit(*entry, *container, grace)) return {};
   }
   FLUYT_TRY_CONTEXT(core_->kill(*entry, Core::By::kOther), cat("container ", container->id));
   return {};

@@ -26,28 +26,36 @@ bool has_ended(const Container& container) {
 
 }  // namespace
 
-ContainerPtr Engine::Core::wait_exit(ContainerEntry& entry, Deadline deadline) {
+bool is_same_making(const Container& one, const Container& other) {
+  return one.created_at == other.created_at;
+}
+
+bool Engine::Core::wait_exit(ContainerEntry& entry, const Container& of, Deadline deadline) {
   constexpr int64_t kLookMs = 100;
+  const auto is_over = [&](const Container& now) {
+    return has_ended(now) || !is_same_making(now, of);
+  };
   while (true) {
     const bool last = deadline.passed();
     const auto client = entry.sandbox->client();
-    ContainerPtr now = entry.wait(has_ended, Deadline::after_ms(last ? 0 : kLookMs));
-    if (has_ended(*now) || last || !client || client->lost()) return now;
+    const bool over = is_over(*entry.wait(is_over, Deadline::after_ms(last ? 0 : kLookMs)));
+    if (over || last || !client || client->lost()) return over;
   }
 }
 
 // An exit that was told while nobody heard it is not told again.
 void Engine::Core::ask_exit(ContainerEntry& entry, monitor::Client& client) {
-  const std::string id = entry.value()->id;
+  const ContainerPtr of = entry.value();
   const auto all = client.list();
-  if (!all.ok()) return logger.warn(cat("container ", id, ": list: ", all.error().message()));
+  if (!all.ok()) return logger.warn(cat("container ", of->id, ": list: ", all.error().message()));
   const auto at =
-      std::find_if(all->begin(), all->end(), [&](const auto& info) { return info.id == id; });
-  at == all->end() ? note_unseen_exit(entry) : container_told(*at);
+      std::find_if(all->begin(), all->end(), [&](const auto& info) { return info.id == of->id; });
+  at == all->end() ? note_unseen_exit(entry, *of) : container_told(*at);
 }
 
-void Engine::Core::note_unseen_exit(ContainerEntry& entry) {
+void Engine::Core::note_unseen_exit(ContainerEntry& entry, const Container& of) {
   const std::scoped_lock order(event_order);
+  if (!is_same_making(*entry.value(), of)) return;
   const ContainerState before = entry.value()->state;
   const Result<> noted = entry.note(*store, [&](Container& now) {
     now = lost(now, now_unix_ns());
@@ -69,7 +77,8 @@ Result<> Engine::Core::end_without_monitor(ContainerEntry& entry, By whom) {
 
 Result<> Engine::Core::kill(ContainerEntry& entry, By whom) {
   const auto client = entry.sandbox->client();
-  if (has_ended(*entry.value())) return {};
+  const ContainerPtr of = entry.value();
+  if (has_ended(*of)) return {};
   if (!client) {
     // Of a ready sandbox whose monitor stands still and could not be adopted: done without it.
     const SandboxPtr sandbox = entry.sandbox->value();
@@ -77,19 +86,17 @@ Result<> Engine::Core::kill(ContainerEntry& entry, By whom) {
       sandbox_lost(sandbox->id, kMonitorLost);
     return has_ended(*entry.value()) ? Result<>() : end_without_monitor(entry, whom);
   }
-  FLUYT_TRY(client->signal(entry.value()->id, kSigkill, true));
-  ContainerPtr now = wait_exit(entry, Deadline::after_ms(kSoonMs));
-  if (has_ended(*now)) return {};
+  FLUYT_TRY(client->signal(of->id, kSigkill, true));
+  if (wait_exit(entry, *of, Deadline::after_ms(kSoonMs))) return {};
   ask_exit(entry, *client);
-  now = wait_exit(entry, Deadline::after_ms(kKillMs - kSoonMs));
-  if (has_ended(*now)) return {};
+  if (wait_exit(entry, *of, Deadline::after_ms(kKillMs - kSoonMs))) return {};
   if (client->lost()) {
     // Who ends the sandbox notes the exit too, with what was left on record.
     if (whom == By::kOther) sandbox_lost(entry.sandbox->value()->id, kMonitorLost);
     return has_ended(*entry.value()) ? Result<>() : end_without_monitor(entry, whom);
   }
   return Error(Code::kDeadlineExceeded,
-               cat("container ", now->id, " still runs ", kKillMs / 1000, " s after SIGKILL"));
+               cat("container ", of->id, " still runs ", kKillMs / 1000, " s after SIGKILL"));
 }
 
 Result<> Engine::Core::kill_containers(const std::string& sandbox_id) {
@@ -146,7 +153,7 @@ Result<> Engine::Core::end_monitor(SandboxEntry& entry) {
       log_if_failed(mend_log_soon(sandbox->config.log_directory, now->config.log_path, kMendMs),
                     cat("container ", now->id, ": log"));
     }
-    note_unseen_exit(*container);
+    note_unseen_exit(*container, *container->value());
   }
   FLUYT_TRY(unmount_shm(dir));
   return sys::remove_tree(dir);

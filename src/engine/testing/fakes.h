@@ -58,6 +58,7 @@ struct FakeWorld {
   std::function<void()> at_detach;
   std::function<void()> at_make_sandbox;
   std::function<void(const std::string& id)> at_create;  // made, and not answered yet
+  std::function<void()> at_list;                         // looked up, and not answered yet
   std::vector<std::string> left_over;  // attached at a collect, and not known to the engine
   int collects = 0;
 
@@ -268,11 +269,14 @@ class FakeClient final : public monitor::Client {
                                   R"({"ociVersion":"1.2.0"})", 0600);
   }
   Result<std::vector<monitor::ContainerInfo>> list() override {
-    const std::scoped_lock lock(world_.mutex);
     std::vector<monitor::ContainerInfo> all;
-    if (world_.lists_fail) return Error(Code::kDeadlineExceeded, "no answer in time");
-    if (world_.lists_nothing) return all;
-    for (const auto& [id, info] : world_.containers) all.push_back(info);
+    {
+      const std::scoped_lock lock(world_.mutex);
+      if (world_.lists_fail) return Error(Code::kDeadlineExceeded, "no answer in time");
+      for (const auto& [id, info] : world_.containers) all.push_back(info);
+      if (world_.lists_nothing) all.clear();
+    }
+    if (const auto call = world_.at_list) call();
     return all;
   }
   Result<> shutdown(Deadline) override {
