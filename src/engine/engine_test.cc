@@ -610,6 +610,22 @@ TEST_F(EngineTest, ASandboxThatShouldHaveEndedEndsWithTheNextStart) {
   EXPECT_TRUE(eventually([&] { return engine_->list_sandboxes({}).empty(); }));
 }
 
+// Its monitor answers only after the start, and knows nothing of its container.
+TEST_F(EngineTest, ASandboxThatIsAdoptedLaterEndsWithContainersThatNobodyKnows) {
+  SandboxConfig config = pod();
+  config.annotations["dev.fluyt.sandbox-lifetime"] = "containers-and-gone";
+  sandbox_ = *engine_->run_sandbox(config, "");
+  const std::string id = *engine_->create_container(sandbox_, main_container());
+  ASSERT_TRUE(engine_->start_container(id).ok());
+  engine_.reset();
+  world_.adopts_fail = true;
+  world_.lists_nothing = true;
+  restart();
+  EXPECT_EQ((*engine_->get_container(id))->state, ContainerState::kRunning);
+  world_.adopts_fail = false;
+  EXPECT_TRUE(eventually([&] { return engine_->list_sandboxes({}).empty(); }));
+}
+
 TEST_F(EngineTest, StopAndRemoveAreIdempotent) {
   const std::string id = running();
   for (int i = 0; i < 2; ++i) {

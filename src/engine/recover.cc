@@ -71,12 +71,7 @@ void note_unknown(Engine::Core& core, const std::string& sandbox_id,
   for (const auto& container : core.containers_of(sandbox_id)) {
     const ContainerPtr now = container->value();
     if (now->state == ContainerState::kCreating || known.contains(now->id)) continue;
-    core.log_if_failed(container->note(*core.store,
-                                       [](Container& value) {
-                                         value = lost(value, now_unix_ns());
-                                         return true;
-                                       }),
-                       cat("container ", now->id, ": state not recorded"));
+    core.note_unseen_exit(*container, *now);
   }
 }
 
