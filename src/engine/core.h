@@ -201,9 +201,9 @@ struct Engine::Core : std::enable_shared_from_this<Engine::Core> {
   /// Of a container that does not run. Twice is success.
   Result<> remove_ended(ContainerEntry& entry);
   /// Behind the calls: ends a sandbox that lives as long as its containers, once all of them have
-  /// exited (sandbox_lifetime.cc).
+  /// exited, and tries again where that fails (sandbox_lifetime.cc).
   void end_with_containers_later(const SandboxEntryPtr& entry);
-  void end_with_containers(SandboxEntry& entry);
+  Result<> end_with_containers(SandboxEntry& entry);
   /// A container's root, and what its image volumes hold.
   Result<> remove_roots(const Container& container);
   void forget_sandbox(const Sandbox& sandbox);

@@ -610,6 +610,49 @@ TEST_F(EngineTest, ASandboxThatShouldHaveEndedEndsWithTheNextStart) {
   EXPECT_TRUE(eventually([&] { return engine_->list_sandboxes({}).empty(); }));
 }
 
+TEST_F(EngineTest, ASandboxWhoseEndFailsIsEndedAgain) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to enter a network namespace";
+  world_.netns = "/proc/self/ns/net";
+  for (const char* lifetime : {"containers", "containers-and-gone"}) {
+    SandboxConfig config = pod(lifetime);
+    config.namespaces.network = NamespaceMode::kPod;
+    config.annotations["dev.fluyt.sandbox-lifetime"] = lifetime;
+    sandbox_ = *engine_->run_sandbox(config, "");
+    const std::string id = *engine_->create_container(sandbox_, main_container());
+    ASSERT_TRUE(engine_->start_container(id).ok());
+    world_.failing_detaches = 2;
+    ASSERT_TRUE(engine_->signal_container(id, 9).ok());
+    EXPECT_TRUE(eventually([&] {
+      const std::scoped_lock lock(world_.mutex);
+      return world_.attached.empty() && world_.monitors.empty();
+    })) << lifetime;
+    EXPECT_EQ(world_.failing_detaches, 0);
+  }
+  EXPECT_TRUE(eventually([&] { return engine_->list_sandboxes({}).size() == 1; }));
+}
+
+// The record is what is looked for to try again, and nothing else names them.
+TEST_F(EngineTest, LogsGoBeforeTheRecordThatNamesThem) {
+  engine_.reset();
+  const std::string logs = folder_->path() + "/logs";
+  ASSERT_TRUE(sys::make_dirs(logs + "/one", 0755).ok());
+  auto engine = Engine::open(
+      {.root = folder_->path() + "/root", .state = folder_->path() + "/state", .logs = logs},
+      testing::parts_over(world_), logger_);
+  ASSERT_TRUE(engine.ok()) << engine.error().message();
+  engine_ = std::move(engine).value();
+  SandboxConfig config = pod();
+  config.log_directory = logs + "/one";
+  config.annotations["dev.fluyt.sandbox-lifetime"] = "containers-and-gone";
+  sandbox_ = *engine_->run_sandbox(config, "");
+  const std::string id = *engine_->create_container(sandbox_, main_container());
+  ASSERT_TRUE(engine_->start_container(id).ok());
+  world_.fail = "remove_root";
+  ASSERT_TRUE(engine_->signal_container(id, 9).ok());
+  EXPECT_TRUE(eventually([&] { return !sys::exists(logs + "/one"); }));
+  EXPECT_EQ(engine_->list_sandboxes({}).size(), 1U);
+}
+
 // Its monitor answers only after the start, and knows nothing of its container.
 TEST_F(EngineTest, ASandboxThatIsAdoptedLaterEndsWithContainersThatNobodyKnows) {
   SandboxConfig config = pod();

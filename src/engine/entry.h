@@ -96,8 +96,9 @@ class SandboxEntry final : public Entry<Sandbox> {
   /// With Core::event_order: it was lost, whatever its state was; one in kCreating is not to
   /// become ready.
   bool lost = false;
-  std::mutex adopting;    // over Core::adopt(), before `verbs`
-  McsLevels::Hold level;  // of its SELinux labels; set before others know the entry
+  std::mutex adopting;                  // over Core::adopt(), before `verbs`
+  std::atomic<bool> ends_again{false};  // it is posted to be ended once more, after a failure
+  McsLevels::Hold level;                // of its SELinux labels; set before others know the entry
 
  private:
   mutable std::mutex client_mutex_;

@@ -1,9 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -20,10 +21,12 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
   ~Worker() { stop(); }
 
-  void post(std::function<void()> job) {
+  void post(std::function<void()> job) { post_after({}, std::move(job)); }
+  /// Not before `delay` has passed; meanwhile no thread waits for it but an idle one.
+  void post_after(std::chrono::milliseconds delay, std::function<void()> job) {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
-    jobs_.push_back(std::move(job));
+    jobs_.emplace(Clock::now() + delay, std::move(job));
     if (idle_ < jobs_.size() && threads_.size() < most_threads_)
       threads_.emplace_back([this] { run(); });
     changed_.notify_one();
@@ -40,15 +43,24 @@ class Worker {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   void run() {
     std::unique_lock lock(mutex_);
     while (true) {
       ++idle_;
-      changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      while (!stopping_ && (jobs_.empty() || jobs_.begin()->first > Clock::now())) {
+        if (jobs_.empty()) {
+          changed_.wait(lock);
+        } else {
+          const Clock::time_point due = jobs_.begin()->first;  // another may take it meanwhile
+          changed_.wait_until(lock, due);
+        }
+      }
       --idle_;
       if (stopping_) return;
-      const std::function<void()> job = std::move(jobs_.front());
-      jobs_.pop_front();
+      const std::function<void()> job = std::move(jobs_.begin()->second);
+      jobs_.erase(jobs_.begin());
       lock.unlock();
       job();
       lock.lock();
@@ -57,7 +69,7 @@ class Worker {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> jobs_;
+  std::multimap<Clock::time_point, std::function<void()>> jobs_;  // of one moment, in order
   bool stopping_ = false;
   const size_t most_threads_;
   size_t idle_ = 0;
