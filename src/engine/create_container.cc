@@ -9,6 +9,7 @@
 #include "engine/core.h"
 #include "engine/image_volumes.h"
 #include "engine/sandbox_files.h"
+#include "engine/selinux.h"
 #include "engine/spec_input.h"
 #include "oci/reference.h"
 #include "sys/file.h"
@@ -182,7 +183,9 @@ Result<> Engine::Core::make_container(ContainerEntry& entry, const image::Image&
   request.root = FLUYT_TRY(parts.images->create_root(
       container->id, image.id, {.ids = id_maps(sandbox->config.namespaces.user_ids)}));
   request.trees = FLUYT_TRY(make_image_volumes(*this, *container, *sandbox));
-  add_labels(*this, container->config, *sandbox, spec.linux_->mount_label, request);
+  const std::string& label = spec.linux_->mount_label;
+  add_labels(*this, container->config, *sandbox, label, request);
+  entry.level = hold_level(levels, label);
   span.emplace("monitor and runtime");
   auto created = client->create(request);
   while (!created.ok() && created.error().code() == Code::kNotFound &&
@@ -204,6 +207,7 @@ Result<> Engine::Core::make_container(ContainerEntry& entry, const image::Image&
       const oci::User& user = spec.process->user;
       now.user = {user.uid, user.gid, {user.additional_gids.begin(), user.additional_gids.end()}};
     }
+    now.file_label = label;
     now.created_at = now_unix_ns();
     now.started_at = now.finished_at = 0;
     now.exit_code = 0;

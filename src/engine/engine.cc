@@ -73,8 +73,12 @@ Result<std::unique_ptr<Engine>> Engine::open(Options options, Parts parts, Logge
     core->host.lacks.emplace_back(
         "an AppArmor profile of the name fluyt-default: containers with RuntimeDefault have none");
   }
-  if (const SelinuxHost selinux = selinux_of(*core->now()); !selinux.lacks.empty())
-    core->host.lacks.push_back(cat(selinux.lacks, ": containers have no labels"));
+  if (const auto selinux = selinux_of(*core->now()); !selinux.ok()) {
+    core->host.lacks.push_back(
+        cat("SELinux's contexts, without which no pod is made: ", selinux.error().message()));
+  } else if (!selinux->lacks.empty()) {
+    core->host.lacks.push_back(cat(selinux->lacks, ": containers have no labels"));
+  }
   core->instance = make_id().substr(0, 12);
   for (const auto& lack : core->host.lacks) logger.warn(cat("this host lacks ", lack));
   core->features.ask_all(*core->now(), core->logger);

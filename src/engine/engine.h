@@ -30,6 +30,8 @@ struct SelinuxPlaces {
   std::string selinuxfs = "/sys/fs/selinux";
   std::string policies = "/etc/selinux";
   std::string contexts = "/usr/share/containers/selinux/contexts";  // before a policy's own
+  /// What the loaded policy makes of a label (engine/selinux.h); empty: selinuxfs/context says.
+  std::function<Result<std::string>(const std::string& label)> canonical = {};
 };
 
 struct Options {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -185,11 +186,10 @@ TEST_F(SelinuxTest, EachPodHasALevelOfItsOwnAndKeepsIt) {
 TEST_F(SelinuxTest, ARecordedPodsLevelIsNobodyElses) {
   McsLevels levels;
   Sandbox recorded;
-  recorded.process_label = "system_u:system_r:container_t:s0:c0,c1";
   recorded.file_label = "system_u:object_r:container_file_t:s0:c0,c1";
-  const auto hold = hold_level(levels, recorded);
+  const auto hold = hold_level(levels, recorded.file_label);
   EXPECT_EQ(levels.take(0)->level(), "s0:c0,c2");
-  EXPECT_EQ(hold_level(levels, Sandbox()).level(), "");
+  EXPECT_EQ(hold_level(levels, "").level(), "");
 }
 
 TEST_F(SelinuxTest, APodsCallerMayChoose) {
@@ -251,8 +251,91 @@ TEST_F(SelinuxTest, ACopiedRootIsRelabelled) {
   EXPECT_EQ(world_.relabels.front(), (monitor::Relabel{world_.upper, one->file_label, "root"}));
 }
 
+// Two ways to write a level are one level: the kernel says which.
+TEST_F(SelinuxTest, ALevelIsAsTheKernelWritesIt) {
+  places_.canonical = [](const std::string& label) -> Result<std::string> {
+    return label.ends_with("s0:c2,c1") ? label.substr(0, label.size() - 5) + "c1,c2" : label;
+  };
+  change([&](Options& options) { options.selinux_places = places_; });
+  const SandboxPtr one = made(pod_with({{}, {}, {}, "s0:c2,c1"}));
+  EXPECT_EQ(one->process_label, "system_u:system_r:box_t:s0:c1,c2");
+  EXPECT_EQ(one->file_label, "system_u:object_r:box_file_t:s0:c1,c2");
+  ContainerConfig config = main_container();
+  config.security.selinux = SelinuxOptions{{}, {}, "other_t", "s0:c2,c1"};
+  const oci::Spec spec = spec_of(one->id, config);
+  EXPECT_EQ(spec.process->selinux_label, "system_u:system_r:other_t:s0:c1,c2");
+  EXPECT_EQ(spec.linux_->mount_label, "system_u:object_r:box_file_t:s0:c1,c2");
+}
+
+TEST_F(SelinuxTest, WhatTheTransactionFileGivesBackIsTheLabel) {
+  write(places_.selinuxfs + "/context", std::string(200, 'x'));
+  EXPECT_EQ(*canonical_label(places_, "u:r:t:s0"), "u:r:t:s0");
+}
+
+TEST_F(SelinuxTest, AChosenLevelIsHeldAsTheKernelWritesIt) {
+  places_.canonical = [](const std::string& label) -> Result<std::string> {
+    return label.ends_with("s0:c1,c0") ? label.substr(0, label.size() - 5) + "c0,c1" : label;
+  };
+  change([&](Options& options) { options.selinux_places = places_; });
+  McsLevels levels;
+  Sandbox chosen;
+  chosen.config = pod_with({{}, {}, {}, "s0:c1,c0"});
+  const auto hold = label_sandbox(engine_->options(), levels, logger_, chosen);
+  ASSERT_TRUE(hold.ok()) << hold.error().message();
+  EXPECT_EQ(hold->level(), "s0:c0,c1");
+  EXPECT_EQ(levels.take(0)->level(), "s0:c0,c2");
+}
+
+TEST_F(SelinuxTest, AContainersOwnLevelIsOnRecord) {
+  const SandboxPtr one = made(pod("a"));
+  ContainerConfig config = main_container();
+  config.security.selinux = SelinuxOptions{{}, {}, {}, "s0:c7,c9"};
+  const auto id = engine_->create_container(one->id, config);
+  ASSERT_TRUE(id.ok()) << id.error().message();
+  EXPECT_EQ((*engine_->get_container(*id))->file_label, "system_u:object_r:box_file_t:s0:c7,c9");
+  restart();
+  EXPECT_EQ((*engine_->get_container(*id))->file_label, "system_u:object_r:box_file_t:s0:c7,c9");
+}
+
+// A pod whose programs are confined by nothing is not what comes of a broken file.
+TEST_F(SelinuxTest, APolicyThatCannotBeReadMakesNoPods) {
+  const auto why = [&](const std::string& name) {
+    const auto refused = engine_->run_sandbox(pod(name), "");
+    EXPECT_FALSE(refused.ok()) << name;
+    return refused.ok() ? std::string() : refused.error().message();
+  };
+  const std::string own = places_.policies + "/own/contexts/lxc_contexts";
+  write(own, "process = \"nothing\"\n");
+  EXPECT_EQ(why("malformed").find(cat("SELinux: ", own, ": process: \"nothing\"")), 0U);
+  ASSERT_TRUE(sys::make_dirs(places_.contexts, 0755).ok());
+  EXPECT_EQ(why("a folder").find("SELinux: "), 0U);
+  ASSERT_EQ(::rmdir(places_.contexts.c_str()), 0);
+  write(own, "");
+  ASSERT_EQ(::unlink((places_.selinuxfs + "/context").c_str()), 0);
+  EXPECT_EQ(why("no context").find("SELinux: "), 0U);
+  change([&](Options& options) { options.selinux = false; });
+  EXPECT_EQ(made(pod("without"))->process_label, "");
+}
+
 TEST_F(SelinuxTest, APolicyWithoutContainersIsToldAndAsksForNothing) {
-  write(places_.policies + "/own/contexts/lxc_contexts", "process = \"nothing\"\n");
+  places_.canonical = [](const std::string& label) -> Result<std::string> {
+    return Error(Code::kInvalidArgument, cat(label, ": not known"));
+  };
+  change([&](Options& options) { options.selinux_places = places_; });
+  struct Told : Logger {
+    bool enabled(LogLevel) const override { return true; }
+    void write(LogLevel level, std::string_view text) override {
+      if (level == LogLevel::kWarn) said.append(text);
+    }
+    std::string said;
+  } told;
+  McsLevels levels;
+  Sandbox silent;
+  silent.id = "one";
+  silent.config = pod("a");
+  EXPECT_TRUE(label_sandbox(engine_->options(), levels, told, silent).ok());
+  EXPECT_EQ(told.said.find("sandbox one has no labels: this host lacks an SELinux policy"), 0U)
+      << told.said;
   EXPECT_EQ(made(pod("a"))->process_label, "");
   const auto refused = engine_->run_sandbox(pod_with({{}, {}, "spc_t", {}}, "b"), "");
   ASSERT_FALSE(refused.ok());

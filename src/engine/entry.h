@@ -118,6 +118,7 @@ class ContainerEntry final : public Entry<Container> {
   /// How many calls use its root, through its process or mounted once it has exited. Counted up
   /// before its state is looked at.
   std::atomic<int> root_users{0};
+  McsLevels::Hold level;  // of its files' label; set under `verbs`, or before others know the entry
 };
 
 using SandboxEntryPtr = std::shared_ptr<SandboxEntry>;

@@ -88,6 +88,7 @@ struct Container {
   std::vector<std::string> argv;
   CgroupPaths cgroup;
   std::string process_json;  // oci::Process of the container, the base of every exec
+  std::string file_label;    // SELinux; empty: none
   bool operator==(const Container&) const = default;
 };
 using ContainerPtr = std::shared_ptr<const Container>;

@@ -100,7 +100,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Sandbox, id, config, runtime_han
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Container, id, sandbox_id, config, state, image_id,
                                                 image_digest, image_name, log_path, stop_signal,
                                                 created_at, started_at, finished_at, pid, exit_code,
-                                                reason, message, user, argv, cgroup, process_json)
+                                                reason, message, user, argv, cgroup, process_json,
+                                                file_label)
 
 namespace {
 

@@ -30,7 +30,7 @@ void fill_tables(Engine::Core& core, Store::Loaded loaded, std::vector<Container
   for (auto& sandbox : loaded.sandboxes) {
     core.sandbox_names.hold(sandbox.config.name, sandbox.id);
     const std::string id = sandbox.id;
-    McsLevels::Hold level = hold_level(core.levels, sandbox);
+    McsLevels::Hold level = hold_level(core.levels, sandbox.file_label);
     const auto entry = std::make_shared<SandboxEntry>(std::move(sandbox));
     entry->level = std::move(level);
     tables->sandboxes.emplace(id, entry);
@@ -43,8 +43,10 @@ void fill_tables(Engine::Core& core, Store::Loaded loaded, std::vector<Container
     }
     core.container_names.hold({container.sandbox_id, container.config.name}, container.id);
     const std::string id = container.id;
-    tables->containers.emplace(
-        id, std::make_shared<ContainerEntry>(std::move(container), sandbox->second));
+    McsLevels::Hold level = hold_level(core.levels, container.file_label);
+    const auto entry = std::make_shared<ContainerEntry>(std::move(container), sandbox->second);
+    entry->level = std::move(level);
+    tables->containers.emplace(id, entry);
   }
 }
 

@@ -233,7 +233,7 @@ Result<std::string> Engine::run_sandbox(const SandboxConfig& config,
   sandbox.boot_id = core_->boot_id;
   sandbox.cgroup_driver = options->cgroup_driver;
   sandbox.cgroup_parent = cgroup_parent_of(*options, sandbox);
-  McsLevels::Hold level = FLUYT_TRY(label_sandbox(*options, core_->levels, sandbox));
+  McsLevels::Hold level = FLUYT_TRY(label_sandbox(*options, core_->levels, core_->logger, sandbox));
 
   using Kind = Names<SandboxName>::Claim::Kind;
   using Keep = Names<SandboxName>::Keep;

@@ -328,20 +328,23 @@ std::string loaded_apparmor_default() {
 }
 
 // Here, where it is known who asked for it: at its exec it would be a program that does not start.
-Result<> check_labels(const SelinuxPlaces& places, const oci::Spec& spec) {
-  for (const std::string* label : {&spec.process->selinux_label, &spec.linux_->mount_label}) {
+Result<> check_labels(const SelinuxPlaces& places, oci::Spec& spec) {
+  for (std::string* label : {&spec.process->selinux_label, &spec.linux_->mount_label}) {
     if (label->empty()) continue;
-    FLUYT_TRY_CONTEXT(check_selinux_label(places, *label),
-                      "linux.security_context.selinux_options");
+    *label = FLUYT_TRY_CONTEXT(canonical_label(places, *label),
+                               "linux.security_context.selinux_options");
   }
   return {};
 }
 
+enum class WantsPolicy { kNo, kYes };
+
 // An administrator loads profiles and policies and takes them away while we run.
-spec::Host host_now(const Engine::Core& core) {
+Result<spec::Host> host_now(const Engine::Core& core, WantsPolicy wants) {
   spec::Host host = *core.spec_host;
   if (host.apparmor) host.apparmor_default = loaded_apparmor_default();
-  SelinuxHost selinux = selinux_of(*core.now());
+  if (wants == WantsPolicy::kNo) return host;
+  SelinuxHost selinux = FLUYT_TRY_CONTEXT(selinux_of(*core.now()), "SELinux");
   if (selinux.enabled) host.selinux = std::move(selinux.containers);
   if (!selinux.lacks.empty()) host.no_selinux = cat("this host lacks ", selinux.lacks);
   return host;
@@ -445,8 +448,12 @@ Result<oci::Spec> make_spec(Engine::Core& core, const Container& container, cons
   }
   const std::string hostname =
       sandbox.config.hostname.empty() ? FLUYT_TRY(host_name()) : sandbox.config.hostname;
-  oci::Spec spec = FLUYT_TRY(
-      spec::container_spec(to, sandbox_of(core, sandbox, hostname), image.config, host_now(core)));
+  const spec::Sandbox in = sandbox_of(core, sandbox, hostname);
+  // The pod's are on record, whatever the policy says by now.
+  const bool of_policy = !in.selinux && to.security.selinux != spec::SelinuxOptions{};
+  const spec::Host host =
+      FLUYT_TRY(host_now(core, of_policy ? WantsPolicy::kYes : WantsPolicy::kNo));
+  oci::Spec spec = FLUYT_TRY(spec::container_spec(to, in, image.config, host));
   FLUYT_TRY(check_labels(options->selinux_places, spec));
   FLUYT_TRY(add_cdi_devices(options->cdi_dirs, config.cdi_devices, spec));
   return spec;
@@ -474,8 +481,9 @@ Result<std::string> sandbox_spec(Engine::Core& core, const Sandbox& sandbox) {
   to.annotations = annotations_of(FLUYT_TRY(handler_of(*options, sandbox)), {}, sandbox);
   to.annotations[kContainerType] = "sandbox";
   to.annotations[kSandboxId] = sandbox.id;
-  const oci::Spec spec = FLUYT_TRY(
-      spec::container_spec(to, cgroup_of(core, sandbox), oci::ImageConfig(), host_now(core)));
+  const spec::Host host = FLUYT_TRY(host_now(core, WantsPolicy::kNo));
+  const oci::Spec spec =
+      FLUYT_TRY(spec::container_spec(to, cgroup_of(core, sandbox), oci::ImageConfig(), host));
   return oci::to_json(spec);
 }
 

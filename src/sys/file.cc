@@ -294,6 +294,19 @@ Result<std::vector<std::string>> list_dir(const std::string& path) {
   return list_dir(fd);
 }
 
+Result<std::string> transact(const std::string& path, std::string_view request, size_t limit) {
+  const Fd file = FLUYT_TRY(open(path, O_RDWR));
+  const ssize_t wrote = ::write(file.raw(), request.data(), request.size());
+  if (wrote < 0) return Error::from_errno(errno, cat("write(", quote(path), ")"));
+  if (static_cast<size_t>(wrote) != request.size())
+    return Error(Code::kInternal, cat("write(", quote(path), "): only ", wrote, " bytes"));
+  std::string out(limit, '\0');
+  const ssize_t got = ::pread(file.raw(), out.data(), out.size(), 0);
+  if (got < 0) return Error::from_errno(errno, cat("pread(", quote(path), ")"));
+  out.resize(static_cast<size_t>(got));
+  return out;
+}
+
 Result<std::string> read_link(FdRef dir, const std::string& path) {
   std::string out(4096, '\0');
   const ssize_t got = readlinkat(dir.raw(), path.c_str(), out.data(), out.size());

@@ -51,6 +51,10 @@ Result<> write_all(FdRef fd, std::string_view data);
 /// one request.
 Result<> write_file(FdRef dir, const std::string& path, std::string_view data);
 
+/// Of a transaction file, as selinuxfs has such: writes `request` at once, and reads what is given
+/// for it, at most `limit` bytes.
+Result<std::string> transact(const std::string& path, std::string_view request, size_t limit);
+
 enum class Durability { kNone, kFsync };
 /// Writes a new file beside `path` and renames it over; with kFsync the file and its folder are
 /// synced, so that after a power cut the old or the new content is there, whole.
