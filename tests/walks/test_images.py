@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 import time
 
+import grpc
 import harness
 import images
 import pytest
@@ -252,6 +253,12 @@ def test_an_image_that_a_person_runs_is_pinned(engine, cri, registry, busybox):
         assert cri.images.ImageStatus(cri_pb.ImageStatusRequest(image=spec)).image.pinned == listed[name]
         return listed[name]
 
+    def answers():
+        with contextlib.suppress(grpc.RpcError):
+            cri.images.ListImages(cri_pb.ListImagesRequest())
+            return True
+        return False
+
     assert not pinned()
     config = cri.sandbox_config(network=cri_pb.NODE)
     sandbox = cri.run_sandbox(config)
@@ -263,6 +270,7 @@ def test_an_image_that_a_person_runs_is_pinned(engine, cri, registry, busybox):
     assert pinned()
     engine.stop()
     engine.start()
+    harness.wait_for(answers, "the connection from before to know that it has ended, and another")
     assert pinned()
     engine.fluyt("stop", "-t", "0", "walk-held")
     assert pinned()  # a stopped one can be looked at still
