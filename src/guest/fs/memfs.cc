@@ -8,20 +8,15 @@
 #include <atomic>
 #include <map>
 
+#include "guest/fs/attributes.h"
 #include "guest/fs/charged_memory.h"
 #include "guest/fs/special.h"
-#include "guest/platform/host/io.h"
 #include "sys/fd.h"
 
 namespace fluyt::guest {
 namespace {
 
 constexpr int64_t kTmpfsMagic = 0x01021994;
-
-Timestamp now() {
-  const int64_t ns = host::clock_ns(0);
-  return {ns / 1'000'000'000, ns % 1'000'000'000};
-}
 
 /// What the nodes of one mount share.
 struct Mount {
@@ -123,12 +118,7 @@ class MemInode final : public Inode {
   }
   Errno set_attributes(const SetAttributes& change) override {
     std::lock_guard lock(mount_->mutex);
-    if (change.mode) stat_.mode = (stat_.mode & S_IFMT) | (*change.mode & 07777);
-    if (change.uid) stat_.uid = *change.uid;
-    if (change.gid) stat_.gid = *change.gid;
-    if (change.accessed) stat_.accessed = *change.accessed;
-    if (change.modified) stat_.modified = *change.modified;
-    stat_.changed = now();
+    apply(change, stat_);
     return kOk;
   }
   void touch() {

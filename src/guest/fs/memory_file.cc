@@ -4,9 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "guest/fs/attributes.h"
 #include "guest/fs/charged_memory.h"
 #include "guest/fs/devices.h"
-#include "guest/platform/host/io.h"
 
 namespace fluyt::guest {
 namespace {
@@ -14,11 +14,6 @@ namespace {
 constexpr uint32_t kAllSeals =
     kSealSeal | kSealShrink | kSealGrow | kSealWrite | kSealFutureWrite | kSealExec;
 constexpr int64_t kPage = 4096;
-
-Timestamp now() {
-  const int64_t ns = host::clock_ns(0);
-  return {ns / 1'000'000'000, ns % 1'000'000'000};
-}
 
 /// The memory, and what it is sealed against. Every change looks at the seals with the lock held,
 /// so that none is under way when a seal is there.
@@ -47,16 +42,9 @@ class MemoryInode final : public Inode {
   }
   Errno set_attributes(const SetAttributes& change) override {
     std::lock_guard lock(mutex_);
-    if (change.mode) {
-      if ((seals_ & kSealExec) != 0 && ((*change.mode ^ stat_.mode) & 0111) != 0)
-        return Errno(EPERM);
-      stat_.mode = S_IFREG | (*change.mode & 07777);
-    }
-    if (change.uid) stat_.uid = *change.uid;
-    if (change.gid) stat_.gid = *change.gid;
-    if (change.accessed) stat_.accessed = *change.accessed;
-    if (change.modified) stat_.modified = *change.modified;
-    stat_.changed = now();
+    if (change.mode && (seals_ & kSealExec) != 0 && ((*change.mode ^ stat_.mode) & 0111) != 0)
+      return Errno(EPERM);
+    apply(change, stat_);
     return kOk;
   }
   Errno truncate(int64_t size) override {

@@ -12,8 +12,8 @@
 #include <map>
 #include <utility>
 
+#include "guest/fs/attributes.h"
 #include "guest/fs/devices.h"
-#include "guest/platform/host/io.h"
 #include "guest/vfs/tree.h"
 
 namespace fluyt::guest {
@@ -29,11 +29,6 @@ constexpr int64_t kEntrySize = 20;
 constexpr uint64_t kCountedBytes = 96;
 constexpr uint64_t kOwnBytes = 256;
 constexpr uint64_t kQueueBytes = 2048;
-
-Timestamp now() {
-  const int64_t ns = host::clock_ns(0);
-  return {ns / 1'000'000'000, ns % 1'000'000'000};
-}
 
 /// What the queues of a namespace share; they may outlive it, in who has them open.
 struct Common {
@@ -122,12 +117,7 @@ class Queue final : public Inode {
   }
   Errno set_attributes(const SetAttributes& change) override {
     std::lock_guard lock(mutex_);
-    if (change.mode) stat_.mode = S_IFREG | (*change.mode & 07777);
-    if (change.uid) stat_.uid = *change.uid;
-    if (change.gid) stat_.gid = *change.gid;
-    if (change.accessed) stat_.accessed = *change.accessed;
-    if (change.modified) stat_.modified = *change.modified;
-    stat_.changed = now();
+    apply(change, stat_);
     return kOk;
   }
   Errno truncate(int64_t) override { return kOk; }  // it has no bytes to lose
@@ -393,12 +383,7 @@ class MessageQueues::Folder final : public Inode {
   }
   Errno set_attributes(const SetAttributes& change) override {
     std::lock_guard lock(mutex_);
-    if (change.mode) stat_.mode = S_IFDIR | (*change.mode & 07777);
-    if (change.uid) stat_.uid = *change.uid;
-    if (change.gid) stat_.gid = *change.gid;
-    if (change.accessed) stat_.accessed = *change.accessed;
-    if (change.modified) stat_.modified = *change.modified;
-    stat_.changed = now();
+    apply(change, stat_);
     return kOk;
   }
   ErrnoOr<StatfsBuffer> statfs() override { return statfs_of_queues(); }

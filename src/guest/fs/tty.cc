@@ -15,6 +15,7 @@
 #include <cstring>
 #include <map>
 
+#include "guest/fs/attributes.h"
 #include "guest/fs/ioctl.h"
 #include "guest/platform/host/io.h"
 #include "guest/vfs/tree.h"
@@ -28,11 +29,6 @@ constexpr uint32_t kSlavesAMajor = 256;
 
 uint64_t slave_device(uint32_t number) {
   return make_device(kSlaveMajor + number / kSlavesAMajor, number % kSlavesAMajor);
-}
-
-Timestamp now() {
-  const int64_t ns = host::clock_ns(0);
-  return {ns / 1'000'000'000, ns % 1'000'000'000};
 }
 
 }  // namespace
@@ -368,12 +364,7 @@ class SlaveInode final : public Inode {
   }
   Errno set_attributes(const SetAttributes& change) override {
     std::lock_guard lock(mutex_);
-    if (change.mode) stat_.mode = S_IFCHR | (*change.mode & 07777);
-    if (change.uid) stat_.uid = *change.uid;
-    if (change.gid) stat_.gid = *change.gid;
-    if (change.accessed) stat_.accessed = *change.accessed;
-    if (change.modified) stat_.modified = *change.modified;
-    stat_.changed = now();
+    apply(change, stat_);
     return kOk;
   }
   ErrnoOr<StatfsBuffer> statfs() override {
