@@ -429,20 +429,27 @@ void owning_notices() {
   };
   const auto share = [] { return syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0); };
 
+  // A child that asks and executes another program; -1 where that does not come to say so.
+  const auto asks_and_executes = [&](bool keeps_queue) -> pid_t {
+    int ends[2];
+    if (pipe(ends) != 0) return -1;
+    const pid_t child = fork();
+    if (child == 0) {
+      dup2(ends[1], 1);
+      if (keeps_queue) fcntl(queue, F_SETFD, 0);
+      if (notify() != 0) _exit(98);
+      char* words[] = {const_cast<char*>("guest_calls"), const_cast<char*>("--stay"), nullptr};
+      execv("/proc/self/exe", words);
+      _exit(97);
+    }
+    close(ends[1]);
+    char byte = 0;
+    return read(ends[0], &byte, 1) == 1 ? child : -1;
+  };
+
   line("the next program is not told", in_child([&] {
-         int ends[2];
-         if (pipe(ends) != 0) return 99;
-         const pid_t child = fork();
-         if (child == 0) {
-           dup2(ends[1], 1);
-           fcntl(queue, F_SETFD, 0);
-           if (notify() != 0) _exit(98);
-           char* words[] = {const_cast<char*>("guest_calls"), const_cast<char*>("--stay"), nullptr};
-           execv("/proc/self/exe", words);
-           _exit(97);
-         }
-         char byte = 0;
-         if (read(ends[0], &byte, 1) != 1) return 96;
+         const pid_t child = asks_and_executes(true);
+         if (child < 0) return 96;
          const int busy = is_busy();
          send(queue, "x", 0);
          const int after = is_busy();
@@ -452,18 +459,8 @@ void owning_notices() {
          return busy * 10 + after * 100 + (wait_for(child) == 100 + SIGTERM ? 1 : 0);
        }));
   line("exec that closes it", in_child([&] {
-         int ends[2];
-         if (pipe(ends) != 0) return 99;
-         const pid_t child = fork();
-         if (child == 0) {
-           dup2(ends[1], 1);
-           if (notify() != 0) _exit(98);
-           char* words[] = {const_cast<char*>("guest_calls"), const_cast<char*>("--stay"), nullptr};
-           execv("/proc/self/exe", words);
-           _exit(97);
-         }
-         char byte = 0;
-         if (read(ends[0], &byte, 1) != 1) return 96;
+         const pid_t child = asks_and_executes(false);
+         if (child < 0) return 96;
          const int busy = is_busy();
          kill(child, SIGTERM);
          return busy * 10 + (wait_for(child) == 100 + SIGTERM ? 1 : 0);
