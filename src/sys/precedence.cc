@@ -88,7 +88,7 @@ bool GiveWay::between_steps() {
   if (page_ == nullptr) return false;
   const auto calls = [&](int64_t now) -> uint32_t {
     if (now - page_->last_call_begins >= kCallMs * kMsNs) return 0;
-    return processors_ > 2L * page_->works ? 0 : page_->calls.load();
+    return processors_ > kThreadsOfWork * page_->works ? 0 : page_->calls.load();
   };
   int64_t now = now_boot_ns();
   if (now < free_until_ns_ || calls(now) == 0) return false;

@@ -66,12 +66,13 @@ class GiveWay {
 
   /// Between two steps of some milliseconds: waits while calls are under way, at most kMostMs, and
   /// not again for half of that time. A call counts for kCallMs, for some hang; none does where the
-  /// machine has more than two processors for each piece of work. True when there was one to wait
-  /// for.
+  /// machine has more than kThreadsOfWork processors for each piece of work. True when there was
+  /// one to wait for.
   bool between_steps();
 
   static constexpr int64_t kMostMs = 50;
   static constexpr int64_t kCallMs = 1000;
+  static constexpr long kThreadsOfWork = 4;  // a fetch, and the three of an unpacker
 
  private:
   std::shared_ptr<const Precedence> to_;

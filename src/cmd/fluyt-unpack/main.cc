@@ -8,6 +8,7 @@
 // Linked dynamically: Debian has ISA-L as a shared library alone, and the loader gives it a random
 // address. All its libraries are loaded before it confines itself.
 
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -97,11 +98,16 @@ Result<Outcome> work(const std::vector<std::string_view>& args, sys::Fd tree) {
   FLUYT_TRY(image::digest_of(options.blob_algorithm, ""));
   FLUYT_TRY(image::digest_of(options.diff_algorithm, ""));
   umask(0);
+  // A thread's own arena, when it shrinks, asks /proc/sys/vm/overcommit_memory, which from here on
+  // would be the layer's: a FIFO there holds the thread for good. The first arena does not ask.
+  mallopt(M_ARENA_MAX, 1);
   FLUYT_TRY_CONTEXT(confine(tree), "confine the unpacker");
+  image::UnpackThreads threads;
+  FLUYT_TRY_CONTEXT(confine_calls(), "confine the unpacker");
   const sys::FdRef in(STDIN_FILENO);
   if (options.of_members)
     return told(image::archive::unpack_members(in, tree, options.max_unpacked_bytes));
-  return told(image::unpack(in, tree, sys::FdRef(image::kFileFd), options));
+  return told(image::unpack(in, tree, sys::FdRef(image::kFileFd), options, threads));
 }
 
 // Out of memory is the one thing that the standard library throws at us here.

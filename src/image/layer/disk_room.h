@@ -9,7 +9,8 @@ namespace fluyt::image {
 
 /// What one piece of work may take of its disk: so many bytes, and never what is kept free there,
 /// whoever else takes some meanwhile. It is asked before the bytes are written, and looks at the
-/// disk once a mebibyte: works side by side go past what is kept by as much each.
+/// disk once a mebibyte: works side by side go past what is kept by as much each, and by what they
+/// have asked for and not written yet.
 class DiskRoom {
  public:
   /// Without bounds.

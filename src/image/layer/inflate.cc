@@ -1,6 +1,8 @@
 #include "image/layer/inflate.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "image/layer/inflate_method.h"
 
@@ -8,26 +10,42 @@ namespace fluyt::image {
 
 namespace {
 
-constexpr size_t kMagicBytes = 4;
+// What one call of a decoder may give: large enough that the calls behind it cost nothing, small
+// enough to stay in the second-level cache.
+constexpr size_t kBufferBytes = 256UL << 10U;
 constexpr std::string_view kGzipMagic = "\x1f\x8b";
-constexpr std::string_view kZstdMagic = "\x28\xb5\x2f\xfd";
-
-// 0x184D2A50 to 0x184D2A5F, little endian (RFC 8878 3.1.2).
-bool is_skippable_frame(std::string_view head) {
-  return head.size() >= kMagicBytes && (static_cast<unsigned char>(head[0]) & 0xF0U) == 0x50 &&
-         head.substr(1, 3) == "\x2a\x4d\x18";
-}
-
 class PlainMethod final : public Inflater::Method {
  public:
   std::string_view name() const override { return "none"; }
-  Result<> push(std::string_view bytes, const ByteSink& sink) override { return sink(bytes); }
+  Result<> push(std::string_view bytes, InflateTarget& target) override {
+    while (!bytes.empty()) {
+      const std::span<char> room = FLUYT_TRY(target.room());
+      const size_t size = std::min(room.size(), bytes.size());
+      std::copy_n(bytes.begin(), size, room.begin());
+      bytes.remove_prefix(size);
+      FLUYT_TRY(target.made(size));
+    }
+    return {};
+  }
   Result<> finish() override { return {}; }
+};
+
+class SinkTarget final : public InflateTarget {
+ public:
+  explicit SinkTarget(ByteSink sink) : sink_(std::move(sink)), buffer_(kBufferBytes) {}
+  Result<std::span<char>> room() override { return std::span<char>(buffer_); }
+  Result<> made(size_t bytes) override { return sink_({buffer_.data(), bytes}); }
+
+ private:
+  const ByteSink sink_;
+  std::vector<char> buffer_;
 };
 
 }  // namespace
 
-Inflater::Inflater(ByteSink sink) : sink_(std::move(sink)) {}
+Inflater::Inflater(ByteSink sink)
+    : own_(std::make_unique<SinkTarget>(std::move(sink))), target_(*own_) {}
+Inflater::Inflater(InflateTarget& target) : target_(target) {}
 Inflater::~Inflater() = default;
 
 std::string_view Inflater::compression() const { return method_ ? method_->name() : "none"; }
@@ -35,7 +53,7 @@ std::string_view Inflater::compression() const { return method_ ? method_->name(
 Result<> Inflater::start() {
   if (head_.starts_with(kGzipMagic)) {
     method_ = make_gzip_method();
-  } else if (head_.starts_with(kZstdMagic) || is_skippable_frame(head_)) {
+  } else if (is_zstd_frame(head_)) {
     method_ = FLUYT_TRY(make_zstd_method());
   } else {
     method_ = std::make_unique<PlainMethod>();
@@ -44,24 +62,24 @@ Result<> Inflater::start() {
 }
 
 Result<> Inflater::push(std::string_view bytes) {
-  if (method_) return method_->push(bytes, sink_);
-  if (head_.size() + bytes.size() < kMagicBytes) {
+  if (method_) return method_->push(bytes, target_);
+  if (head_.size() + bytes.size() < kFrameMagicBytes) {
     head_ += bytes;
     return {};
   }
-  const std::string_view missing = bytes.substr(0, kMagicBytes - head_.size());
+  const std::string_view missing = bytes.substr(0, kFrameMagicBytes - head_.size());
   head_ += missing;
   FLUYT_TRY(start());
-  FLUYT_TRY(method_->push(head_, sink_));
+  FLUYT_TRY(method_->push(head_, target_));
   bytes.remove_prefix(missing.size());
-  return bytes.empty() ? Result<>() : method_->push(bytes, sink_);
+  return bytes.empty() ? Result<>() : method_->push(bytes, target_);
 }
 
 Result<> Inflater::finish() {
   if (!method_) {
     if (head_.empty()) return {};
     FLUYT_TRY(start());
-    FLUYT_TRY(method_->push(head_, sink_));
+    FLUYT_TRY(method_->push(head_, target_));
   }
   return method_->finish();
 }

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -12,6 +14,19 @@ namespace fluyt::image {
 /// Takes bytes in the order of the stream; an error ends it.
 using ByteSink = std::function<Result<>(std::string_view)>;
 
+/// Where a decoder writes, in the order of the stream.
+class InflateTarget {
+ public:
+  InflateTarget() = default;
+  InflateTarget(const InflateTarget&) = delete;
+  InflateTarget& operator=(const InflateTarget&) = delete;
+  virtual ~InflateTarget() = default;
+  /// Where the next bytes go; not empty. An error ends the stream.
+  virtual Result<std::span<char>> room() = 0;
+  /// So many of them are there, at least one; an error ends the stream.
+  virtual Result<> made(size_t bytes) = 0;
+};
+
 /// The window that a zstd frame may ask for: 128 MiB, what the zstd program takes by default.
 inline constexpr int kMaxZstdWindowLog = 27;
 
@@ -21,6 +36,7 @@ inline constexpr int kMaxZstdWindowLog = 27;
 class Inflater {
  public:
   explicit Inflater(ByteSink sink);
+  explicit Inflater(InflateTarget& target);
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
   ~Inflater();
@@ -37,7 +53,8 @@ class Inflater {
 
  private:
   Result<> start();
-  ByteSink sink_;
+  std::unique_ptr<InflateTarget> own_;  // of a sink
+  InflateTarget& target_;
   std::string head_;  // until there is enough to tell
   std::unique_ptr<Method> method_;
 };

@@ -1,4 +1,4 @@
-#include <vector>
+#include <span>
 
 #include "base/strings.h"
 #include "image/layer/gzip_library.h"
@@ -23,19 +23,20 @@ class Member {
     state_.crc_flag = ISAL_GZIP;
   }
 
-  Result<bool> decode(std::string_view& in, std::vector<char>& out, const ByteSink& sink) {
+  Result<bool> decode(std::string_view& in, InflateTarget& target) {
     // ISA-L declares its input mutable but only reads it; its counters are 32 bits wide.
     const std::string_view piece = in.substr(0, 1U << 30U);
     state_.next_in = reinterpret_cast<uint8_t*>(const_cast<char*>(piece.data()));
     state_.avail_in = static_cast<uint32_t>(piece.size());
     bool ended = false;
     do {
-      state_.next_out = reinterpret_cast<uint8_t*>(out.data());
-      state_.avail_out = static_cast<uint32_t>(out.size());
+      const std::span<char> room = FLUYT_TRY(target.room());
+      state_.next_out = reinterpret_cast<uint8_t*>(room.data());
+      state_.avail_out = static_cast<uint32_t>(room.size());
       const int status = isal_inflate(&state_);
       if (status < 0 || status > ISAL_OUT_OVERFLOW) return broken(reason(status));
-      const size_t made = out.size() - state_.avail_out;
-      if (made != 0) FLUYT_TRY(sink({out.data(), made}));
+      const size_t made = room.size() - state_.avail_out;
+      if (made != 0) FLUYT_TRY(target.made(made));
       ended = state_.block_state == ISAL_BLOCK_FINISH;
     } while (!ended && (state_.avail_in != 0 || state_.avail_out == 0));
     in.remove_prefix(piece.size() - state_.avail_in);
@@ -67,20 +68,21 @@ class Member {
 
   void start() { inflateReset(&state_); }
 
-  Result<bool> decode(std::string_view& in, std::vector<char>& out, const ByteSink& sink) {
+  Result<bool> decode(std::string_view& in, InflateTarget& target) {
     const std::string_view piece = in.substr(0, 1U << 30U);
     state_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(piece.data()));
     state_.avail_in = static_cast<uInt>(piece.size());
     int status = Z_OK;
     do {
-      state_.next_out = reinterpret_cast<Bytef*>(out.data());
-      state_.avail_out = static_cast<uInt>(out.size());
+      const std::span<char> room = FLUYT_TRY(target.room());
+      state_.next_out = reinterpret_cast<Bytef*>(room.data());
+      state_.avail_out = static_cast<uInt>(room.size());
       status = inflate(&state_, Z_NO_FLUSH);
       if (status != Z_OK && status != Z_STREAM_END && status != Z_BUF_ERROR) {
         return broken(state_.msg != nullptr ? state_.msg : "the deflate data is not valid");
       }
-      const size_t made = out.size() - state_.avail_out;
-      if (made != 0) FLUYT_TRY(sink({out.data(), made}));
+      const size_t made = room.size() - state_.avail_out;
+      if (made != 0) FLUYT_TRY(target.made(made));
     } while (status != Z_STREAM_END && (state_.avail_in != 0 || state_.avail_out == 0));
     in.remove_prefix(piece.size() - state_.avail_in);
     return status == Z_STREAM_END;
@@ -95,10 +97,9 @@ class Member {
 // block devices leave them (gzip(1) ignores those too).
 class GzipMethod final : public Inflater::Method {
  public:
-  GzipMethod() : out_(kInflateBufferBytes) {}
   std::string_view name() const override { return "gzip"; }
 
-  Result<> push(std::string_view bytes, const ByteSink& sink) override {
+  Result<> push(std::string_view bytes, InflateTarget& target) override {
     while (!bytes.empty()) {
       if (where_ == Where::kBetween && bytes[0] == '\x1f') {
         member_.start();
@@ -112,7 +113,7 @@ class GzipMethod final : public Inflater::Method {
         if (bytes.find_first_not_of('\0') == std::string_view::npos) return {};
         return broken("bytes behind the zeros that follow the last member");
       }
-      if (FLUYT_TRY(member_.decode(bytes, out_, sink))) where_ = Where::kBetween;
+      if (FLUYT_TRY(member_.decode(bytes, target))) where_ = Where::kBetween;
     }
     return {};
   }
@@ -126,7 +127,6 @@ class GzipMethod final : public Inflater::Method {
   enum class Where { kBetween, kInside, kZeros };
   Where where_ = Where::kBetween;
   Member member_;
-  std::vector<char> out_;
 };
 
 }  // namespace

@@ -15,13 +15,14 @@ class Inflater::Method {
   Method& operator=(const Method&) = delete;
   virtual ~Method() = default;
   virtual std::string_view name() const = 0;
-  virtual Result<> push(std::string_view bytes, const ByteSink& sink) = 0;
+  virtual Result<> push(std::string_view bytes, InflateTarget& target) = 0;
   virtual Result<> finish() = 0;
 };
 
-/// What one call of a decoder may give: large enough that the calls behind it cost nothing, small
-/// enough to stay in the second-level cache.
-inline constexpr size_t kInflateBufferBytes = 256UL << 10U;
+/// How many bytes tell what a frame of zstd is; gzip's head is shorter.
+inline constexpr size_t kFrameMagicBytes = 4;
+/// Whether those are the first of a frame (RFC 8878 3.1), a skippable one too.
+bool is_zstd_frame(std::string_view head);
 
 std::unique_ptr<Inflater::Method> make_gzip_method();
 Result<std::unique_ptr<Inflater::Method>> make_zstd_method();

@@ -113,6 +113,9 @@ TEST(Inflater, ZstdThatIsDamaged) {
   const std::string good = zstd(text_of(50'000));
   EXPECT_EQ(code_of(good.substr(0, good.size() - 1), "zstd"), Code::kDataLoss);
   EXPECT_EQ(code_of(good + "garbage", "zstd"), Code::kDataLoss);
+  EXPECT_EQ(code_of(good + good.substr(0, 3), "zstd"), Code::kDataLoss);
+  const std::string of_v07("\x27\xb5\x2f\xfd\x24\0\0", 7);
+  EXPECT_EQ(code_of(good + of_v07, "zstd"), Code::kDataLoss);
 }
 
 TEST(Inflater, WhatIsNotCompressedPassesThrough) {

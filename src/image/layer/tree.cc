@@ -37,21 +37,22 @@ dev_t device_of(const TarEntry& entry) {
   return entry.type == TarType::kFifo ? 0 : makedev(entry.device_major, entry.device_minor);
 }
 
-std::array<timespec, 2> times_of(const TarEntry& entry) {
-  const timespec time{static_cast<time_t>(entry.mtime), static_cast<int64_t>(entry.mtime_ns)};
-  return {time, time};
+timespec time_of(const TarEntry& entry) {
+  return {static_cast<time_t>(entry.mtime), static_cast<int64_t>(entry.mtime_ns)};
 }
 
 }  // namespace
 
 // The root is kept like every other directory, on a descriptor of its own; when that cannot be had,
 // its first use says so.
-TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room, sys::FdRef manifest)
+TreeWriter::TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room, sys::FdRef manifest,
+                       FileFiller* filler)
     : root_(root),
       limits_(limits),
       room_(room),
       root_dir_(std::make_shared<Dir>(
-          Dir{sys::Fd(openat(root.raw(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC)), std::string()})) {
+          Dir{sys::Fd(openat(root.raw(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC)), std::string()})),
+      filler_(filler) {
   records_.try_emplace("");
   if (manifest.valid()) manifest_.emplace(manifest, &room_);
 }
@@ -185,6 +186,9 @@ Result<> TreeWriter::make_file(const Dir& parent, const std::string& name, TarEn
   ++summary_.inodes;
   file_fd_ = sys::Fd(fd);
   file_ = std::move(entry);
+  // Attributes are read back for the manifest, which has its order.
+  file_is_small_ = filler_ != nullptr && !file_.sparse && file_.xattrs.empty() &&
+                   file_.size <= FileFiller::kMaxFileBytes;
   file_path_ = join_path(parent.path, name);
   file_checksum_ = Checksum();
   file_written_ = 0;
@@ -205,34 +209,17 @@ Result<> TreeWriter::data(uint64_t offset, std::string_view bytes) {
     FLUYT_TRY(take_room((end - first) * kDiskBlock));
     file_blocks_end_ = end;
   }
-  while (!bytes.empty()) {
-    const ssize_t put =
-        pwrite(file_fd_.raw(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return failed("pwrite", file_.path);
-    offset += static_cast<uint64_t>(put);
-    bytes.remove_prefix(static_cast<size_t>(put));
-  }
-  file_written_ = offset;
+  file_written_ = offset + bytes.size();
+  if (!file_is_small_) return write_at(file_fd_, static_cast<off_t>(offset), bytes, file_.path);
+  filler_->append(bytes);
   return {};
 }
 
 Result<> TreeWriter::end() {
   if (!file_fd_.valid()) return {};
-  const sys::Fd fd = std::move(file_fd_);
-  if (file_written_ < file_.size && ftruncate(fd.raw(), static_cast<off_t>(file_.size)) != 0) {
-    return failed("ftruncate", file_.path);
-  }
-  // In this order: a new owner clears setuid bits and capabilities.
-  if ((file_.uid != 0 || file_.gid != 0) && fchown(fd.raw(), file_.uid, file_.gid) != 0) {
-    return failed("fchown", file_.path);
-  }
-  if ((file_.mode & kSpecialBits) != 0 && fchmod(fd.raw(), file_.mode) != 0) {
-    return failed("fchmod", file_.path);
-  }
-  if (!file_.xattrs.empty()) FLUYT_TRY(set_xattrs(fd, file_.xattrs, file_.path));
-  if (futimens(fd.raw(), times_of(file_).data()) != 0) return failed("futimens", file_.path);
-  if (!manifest_) return {};
+  sys::Fd fd = std::move(file_fd_);
+  const FileLooks looks{
+      .uid = file_.uid, .gid = file_.gid, .mode = file_.mode, .mtime = time_of(file_)};
   const uint64_t size = std::max(file_.size, file_written_);
   file_checksum_.zeros(size - file_written_);
   ManifestEntry listed{.path = std::move(file_path_),
@@ -241,7 +228,16 @@ Result<> TreeWriter::end() {
                        .gid = file_.gid,
                        .size = size,
                        .content = file_checksum_.value()};
-  if (!file_.xattrs.empty()) FLUYT_TRY(read_back(fd, listed));
+  if (file_is_small_) {
+    FLUYT_TRY(filler_->add(std::move(fd), looks, file_.path));
+    return list(listed);
+  }
+  if (file_written_ < file_.size && ftruncate(fd.raw(), static_cast<off_t>(file_.size)) != 0)
+    return failed("ftruncate", file_.path);
+  FLUYT_TRY(set_owner_and_special_bits(fd, looks, file_.path));
+  if (!file_.xattrs.empty()) FLUYT_TRY(set_xattrs(fd, file_.xattrs, file_.path));
+  FLUYT_TRY(set_times(fd, looks, file_.path));
+  if (manifest_ && !file_.xattrs.empty()) FLUYT_TRY(read_back(fd, listed));
   return list(listed);
 }
 
@@ -307,7 +303,8 @@ Result<> TreeWriter::finish_node(const Dir& parent, const std::string& name,
       fchmodat(parent.fd.raw(), name.c_str(), entry.mode, 0) != 0) {
     return failed("fchmodat", name);
   }
-  if (utimensat(parent.fd.raw(), name.c_str(), times_of(entry).data(), AT_SYMLINK_NOFOLLOW) != 0) {
+  const std::array<timespec, 2> times{time_of(entry), time_of(entry)};
+  if (utimensat(parent.fd.raw(), name.c_str(), times.data(), AT_SYMLINK_NOFOLLOW) != 0) {
     return failed("utimensat", name);
   }
   if (!manifest_) return {};

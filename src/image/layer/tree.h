@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "image/layer/disk_room.h"
 #include "image/layer/entry_reader.h"
+#include "image/layer/file_filler.h"
 #include "image/layer/info.h"
 #include "image/layer/manifest.h"
 #include "image/layer/tar.h"
@@ -54,8 +55,10 @@ struct TreeSummary {
 class TreeWriter final : public TarSink {
  public:
   /// Borrowed: an empty directory, and an empty file for the manifest where one is wanted. `room`
-  /// is asked for each block of a file, for one a directory, and for the manifest.
-  TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room = {}, sys::FdRef manifest = {});
+  /// is asked for each block of a file, for one a directory, and for the manifest. What small files
+  /// hold is written by `filler`, where there is one; it has to be finished before finish().
+  TreeWriter(sys::FdRef root, TreeLimits limits, DiskRoom room = {}, sys::FdRef manifest = {},
+             FileFiller* filler = nullptr);
   ~TreeWriter() override;
 
   Result<> begin(TarEntry& entry) override;
@@ -156,10 +159,12 @@ class TreeWriter final : public TarSink {
   std::unordered_map<ino_t, std::string> first_names_;  // found in finish(): of files with several
   uint64_t first_name_bytes_ = 0;
 
+  FileFiller* const filler_;
   TarEntry file_;  // the one that data() writes to
   std::string file_path_;
   Checksum file_checksum_;
   sys::Fd file_fd_;
+  bool file_is_small_ = false;    // it is the filler's
   uint64_t file_written_ = 0;     // end of the last piece
   uint64_t file_blocks_end_ = 0;  // and of the blocks that were counted
 };

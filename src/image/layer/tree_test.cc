@@ -321,7 +321,9 @@ TEST_P(Tree, NothingTakesMoreOfTheDiskThanItMay) {
     const sys::Fd in = sys::open(folder + "/tar", O_RDONLY).value();
     const sys::Fd tree = sys::open(folder + "/fs", O_RDONLY | O_DIRECTORY).value();
     const sys::Fd image = sys::open(folder + "/image", O_RDWR | O_CREAT | O_TRUNC, 0600).value();
-    return image::unpack(in, tree, image, {.max_unpacked_bytes = max_bytes, .form = form()});
+    UnpackThreads threads;
+    return image::unpack(in, tree, image, {.max_unpacked_bytes = max_bytes, .form = form()},
+                         threads);
   };
   const auto refused = unpack_into(1U << 20U);
   ASSERT_FALSE(refused.ok());
