@@ -215,6 +215,7 @@ void end_on_signals() {
 
 Result<> set_up(Inside& in) {
   FLUYT_TRY(prepare_self(in.p));
+  FLUYT_TRY_CONTEXT(open_proc_before(in), "security labels");
   for (const Step step : in.plan.steps) {
     const Function function = function_of(step);
     auto done = function(in);

@@ -43,7 +43,8 @@ struct Inside {
   sys::Fd read_only_dev;   // the one at /dev, when it is to be read-only once it is filled
   sys::Fd proc;   // the mount at /proc: what is masked in it is masked wherever the image moves it
   sys::Fd sysfs;  // the mount at /sys, likewise
-  sys::Fd mask_dir;  // the read-only tmpfs over masked directories, once attached
+  sys::Fd proc_before;  // of the PID namespace that we began in, where labels are to be set
+  sys::Fd mask_dir;     // the read-only tmpfs over masked directories, once attached
   bool null_attached = false;
   std::vector<sys::FsContext> procs;  // of a joined PID namespace, opened before we joined it
   std::vector<sys::Fd> early;         // by place in the plan's mounts: proc and sysfs made ahead
@@ -87,6 +88,7 @@ Result<> open_console(Inside& in);
 // steps_identity.cc
 Result<> set_names(Inside& in);
 Result<> write_sysctls(Inside& in);
+Result<> open_proc_before(Inside& in);
 Result<> new_keyring(Inside& in);
 Result<> set_scheduling(Inside& in);
 Result<> set_security_labels(Inside& in);
@@ -102,7 +104,7 @@ Result<> find_program(Inside& in);
 Result<> start_session(Inside& in);
 Result<> close_descriptors(Inside& in);
 
-/// A procfs of our own PID namespace, verified, detached: never the container's /proc.
+/// A procfs of our PID namespace, verified, detached: never the container's /proc.
 Result<sys::Fd> own_procfs();
 
 }  // namespace fluyt::runtime

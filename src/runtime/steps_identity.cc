@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -18,11 +19,12 @@ namespace fluyt::runtime {
 
 namespace {
 
-// Writes below our own procfs: no link, no other mount on the way, and what was opened is of procfs
+// Writes below a procfs: no link, no other mount on the way, and what was opened is of procfs
 // (CVE-2025-52881).
 Result<> write_proc(sys::FdRef proc, const std::string& path, std::string_view value) {
   const sys::Fd file =
-      FLUYT_TRY(sys::open_in(proc, path, O_WRONLY | O_NOFOLLOW, 0, sys::Resolve::kBeneath));
+      FLUYT_TRY(sys::open_in(proc, path, O_WRONLY | O_NOFOLLOW, 0, sys::Resolve::kBeneath,
+                             RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV));
   if (FLUYT_TRY(sys::fs_magic(file)) != sys::kProcMagic)
     return Error(Code::kInternal, "not a file of procfs");
   return sys::write_all(file, value);
@@ -60,14 +62,28 @@ Result<> write_sysctls(Inside& in) {
   return {};
 }
 
+// Before anything is joined or made: a user namespace gets a new procfs only where one is mounted
+// that nothing lies over (mount_namespaces(7)), and when labels are set there are masks. A thread
+// is in the procfs of each PID namespace above its own, too, and what it forks has the labels it
+// set.
+Result<> open_proc_before(Inside& in) {
+  const IdentityPlan& identity = in.plan.identity;
+  if (identity.apparmor_profile.empty() && identity.selinux_label.empty()) return {};
+  auto own = own_procfs();
+  if (!own.ok() && own.error().errno_value() == EPERM) {  // our caller is in a user namespace
+    own = sys::open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  }
+  in.proc_before = FLUYT_TRY(std::move(own));
+  return {};
+}
+
 // The keyring has the label of the program that it is for; execve(2) takes keycreate back.
 Result<> new_keyring(Inside& in) {
   const std::string& label = in.plan.identity.selinux_label;
   const std::string name = cat("_ses.", in.plan.id);
   if (label.empty()) return sys::new_session_keyring(name);
-  const sys::Fd proc = FLUYT_TRY(own_procfs());
-  const std::string path = cat(FLUYT_TRY(sys::read_link(proc, "thread-self")), "/attr/keycreate");
-  FLUYT_TRY_CONTEXT(write_proc(proc, path, label),
+  const std::string self = FLUYT_TRY(sys::read_link(in.proc_before, "thread-self"));
+  FLUYT_TRY_CONTEXT(write_proc(in.proc_before, cat(self, "/attr/keycreate"), label),
                     cat("process.selinuxLabel: ", quote(label), ": of the keyring"));
   return sys::new_session_keyring(name);
 }
@@ -91,7 +107,7 @@ Result<> set_scheduling(Inside& in) {
 
 Result<> set_security_labels(Inside& in) {
   const IdentityPlan& identity = in.plan.identity;
-  const sys::Fd proc = FLUYT_TRY(own_procfs());
+  const sys::Fd proc = std::move(in.proc_before);
   // "thread-self" is a link of procfs, so the number it shows is resolved first.
   const std::string self = FLUYT_TRY(sys::read_link(proc, "thread-self"));
   if (!identity.apparmor_profile.empty()) {

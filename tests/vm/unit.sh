@@ -75,6 +75,21 @@ confined() { # by the package's AppArmor profile, where the capability alone wou
   [ -z "$(dmesg | grep 'apparmor="DENIED"')" ] || { dmesg | grep 'apparmor="DENIED"' | tail -5; die "something else was refused"; return 1; }
 }
 
+# In a user namespace no new procfs is to be had behind masks, neither for the container's first process nor for one that joins it.
+confined_users() {
+  local bundle=/tmp/mapped
+  mkdir -p $bundle/rootfs/bin $bundle/rootfs/proc && cp "/proc/$(pid_of one)/root/bin/busybox" $bundle/rootfs/bin/ || return 1
+  runf spec --rootless --bundle $bundle || return 1
+  jq '.process.args = ["/bin/busybox", "sleep", "1000"] | .process.terminal = false | .process.apparmorProfile = "fluyt-default"' \
+    $bundle/config.json >$bundle/new && mv $bundle/new $bundle/config.json || return 1
+  runf run --detach --bundle $bundle mapped </dev/null >/tmp/mapped.log 2>&1 || { cat /tmp/mapped.log; return 1; }
+  want "masks of kcore" 1 "$(runf exec mapped /bin/busybox grep -c " /proc/kcore " /proc/self/mountinfo)" || return 1
+  want "profile" "fluyt-default (enforce)" "$(runf exec mapped /bin/busybox cat /proc/1/attr/current)" || return 1
+  want "profile of another" "fluyt-default (enforce)" \
+    "$(runf exec --apparmor fluyt-default mapped /bin/busybox cat /proc/self/attr/current)" || return 1
+  runf delete --force mapped
+}
+
 restart_unit() { systemctl restart fluytd && go_on "restart"; }
 stop_and_start() {
   systemctl stop fluytd || return 1
@@ -209,5 +224,5 @@ end() { # nothing is left of what ran
   [ ! -e /var/lib/fluyt ] && [ ! -e /etc/fluyt ] || die "purge left files"
 }
 
-run_parts ${PARTS:-install_package run_pods confined restart_unit stop_and_start reexec_manager reload_unit killed watchdog activation kubelet_pod busy_manager oom \
+run_parts ${PARTS:-install_package run_pods confined confined_users restart_unit stop_and_start reexec_manager reload_unit killed watchdog activation kubelet_pod busy_manager oom \
   handlers upgrade removal end}
