@@ -137,10 +137,10 @@ programs() { # another runtime is told the same
   { echo '[runtime.handlers.runc]'; echo 'path = "/usr/sbin/runc"'; } >/etc/fluyt/conf.d/40-runc.toml
   systemctl reload fluytd || return 1
   local id label
-  id=$(fluyt run -d --network host --runtime runc --name other busybox sleep 100000) || { echo "$id"; return 1; }
-  label=$(fluyt exec other cat /proc/self/attr/current | tr -d '\0\n')
+  id=$(fluyt run -d --network host --runtime runc --name foreign busybox sleep 100000) || { echo "$id"; return 1; }
+  label=$(fluyt exec foreign cat /proc/self/attr/current | tr -d '\0\n')
   case $label in system_u:system_r:container_t:s0:c*,c*) ;; *) die "runc: $label"; return 1 ;; esac
-  fluyt exec other sh -c 'touch /root/x && cat /proc/1/mountinfo' | grep -q ' / / .*context="system_u:object_r:container_file_t:'"$(level_of "$label")"
+  fluyt exec foreign sh -c 'touch /root/x && cat /proc/1/mountinfo' | grep -q ' / / .*context="system_u:object_r:container_file_t:'"$(level_of "$label")"
 }
 
 users() { # a pod with ids of its own
