@@ -38,6 +38,10 @@ if [ "$(systemd-detect-virt)" = uml ]; then # its nftables has no NAT: the progr
   printf '[network]\nbuiltin = false\n' >/etc/fluyt/conf.d/20-programs.toml
 fi
 docker-registry serve registry/config.yml >/out/registry.log 2>&1 &
+if [ -e /sys/fs/selinux/enforce ]; then # what is made in the store has its type (docs/selinux.md)
+  mkdir -p /var/lib/fluyt/image && chcon -t container_ro_file_t /var/lib/fluyt/image
+  printf 'selinux = true\n' >/etc/fluyt/conf.d/15-selinux.toml
+fi
 dpkg -i deb/*.deb >/dev/null || exit 1
 printf '[cgroup]\ndriver = "systemd"\n' >/etc/fluyt/conf.d/10-systemd.toml
 systemctl restart fluytd || exit 1
