@@ -27,7 +27,6 @@ class BlobReader final : public InflateTarget {
  public:
   BlobReader(const UnpackOptions& options, Hasher blob_hash, Hasher diff_hash, Handover& archive)
       : options_(options),
-        between_steps_(options.between_steps),
         blob_hash_(std::move(blob_hash)),
         diff_hash_(std::move(diff_hash)),
         archive_(archive),
@@ -40,7 +39,8 @@ class BlobReader final : public InflateTarget {
       FLUYT_TRY(wait_for(in));
       const size_t got = FLUYT_TRY(sys::read_some(in, buffer));
       if (got == 0) return inflater_.finish();
-      if (between_steps_) between_steps_();
+      // The others come to rest when there is nothing from here.
+      if (options_.between_steps) options_.between_steps();
       FLUYT_TRY(push({buffer.data(), got}));
     }
   }
@@ -105,7 +105,6 @@ class BlobReader final : public InflateTarget {
   }
 
   const UnpackOptions& options_;
-  const std::function<void()> between_steps_;
   Hasher blob_hash_;
   Hasher diff_hash_;
   Handover& archive_;
@@ -120,7 +119,7 @@ class ArchiveReader {
  public:
   ArchiveReader(sys::FdRef tree, sys::FdRef file, const UnpackOptions& options,
                 StandbyThread& filler)
-      : options_(options), between_steps_(options.between_steps), tar_(start(tree, file, filler)) {}
+      : options_(options), tar_(start(tree, file, filler)) {}
 
   Result<> read(Handover& archive) {
     auto outcome = read_all(archive);
@@ -155,7 +154,6 @@ class ArchiveReader {
     while (true) {
       const std::string_view bytes = archive.take();
       if (bytes.empty()) return {};
-      if (between_steps_) between_steps_();
       if (image_) FLUYT_TRY(image_->append(bytes));
       FLUYT_TRY(tar_.push(bytes));
     }
@@ -170,7 +168,6 @@ class ArchiveReader {
   }
 
   const UnpackOptions& options_;
-  const std::function<void()> between_steps_;
   std::optional<FileFiller> filler_;
   std::optional<TreeWriter> tree_;  // one of these two
   std::optional<erofs::ImageWriter> image_;

@@ -21,9 +21,8 @@ struct UnpackOptions {
   uint64_t keep_free_bytes = 0;              // of the disk, whoever takes the rest
   TreeLimits tree;
   LayerForm form = LayerForm::kDirectory;
-  bool has_manifest = false;  // of kDirectory: one is wanted
-  std::function<void()>
-      between_steps;  // of some milliseconds each, of each thread's copy; may be empty
+  bool has_manifest = false;            // of kDirectory: one is wanted
+  std::function<void()> between_steps;  // of some milliseconds each; may be empty
 };
 
 /// Those that work beside the caller, which makes names. They run, with the capabilities of when
