@@ -68,8 +68,9 @@ class EngineTest : public ::testing::Test {
     config.image = "busybox";
     return config;
   }
-  std::string running() {
-    sandbox_ = *engine_->run_sandbox(pod(), "");
+  std::string running() { return running(pod()); }
+  std::string running(const SandboxConfig& config) {
+    sandbox_ = *engine_->run_sandbox(config, "");
     const auto id = engine_->create_container(sandbox_, main_container());
     EXPECT_TRUE(id.ok()) << id.error().message();
     const auto started = engine_->start_container(*id);
@@ -684,9 +685,7 @@ TEST_F(EngineTest, ASandboxGoesWithItsContainersAndTheirLogs) {
 TEST_F(EngineTest, ASandboxThatShouldHaveEndedEndsWithTheNextStart) {
   SandboxConfig config = pod();
   config.annotations["dev.fluyt.sandbox-lifetime"] = "containers-and-gone";
-  sandbox_ = *engine_->run_sandbox(config, "");
-  const std::string id = *engine_->create_container(sandbox_, main_container());
-  ASSERT_TRUE(engine_->start_container(id).ok());
+  const std::string id = running(config);
   engine_.reset();
   world_.containers[id].state = monitor::ContainerState::kExited;
   restart();
@@ -740,9 +739,7 @@ TEST_F(EngineTest, LogsGoBeforeTheRecordThatNamesThem) {
 TEST_F(EngineTest, ASandboxThatIsAdoptedLaterEndsWithContainersThatNobodyKnows) {
   SandboxConfig config = pod();
   config.annotations["dev.fluyt.sandbox-lifetime"] = "containers-and-gone";
-  sandbox_ = *engine_->run_sandbox(config, "");
-  const std::string id = *engine_->create_container(sandbox_, main_container());
-  ASSERT_TRUE(engine_->start_container(id).ok());
+  const std::string id = running(config);
   engine_.reset();
   world_.adopts_fail = true;
   world_.lists_nothing = true;

@@ -1,11 +1,12 @@
 #include "image/layer/inflate.h"
 
 #include <gtest/gtest.h>
-#include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <cstdint>
+
+#include "image/layer/gzip_build.h"
 
 namespace fluyt::image {
 namespace {
@@ -19,20 +20,6 @@ std::string text_of(size_t size) {
     out += static_cast<char>(state >> 16U);
   }
   return out.substr(0, size);
-}
-
-std::string gzip(const std::string& text, int level = 6) {
-  z_stream stream{};
-  deflateInit2(&stream, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
 }
 
 std::string zstd(const std::string& text) {

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "image/layer/gzip_build.h"
 #include "image/layer/tar_build.h"
 #include "sys/file.h"
 
@@ -45,21 +45,6 @@ class Unpack : public testing::Test {
   const sys::Fd tree_ = sys::open(dir_.path(), O_RDONLY | O_DIRECTORY).value();
 };
 
-// In one gzip member; without its last bytes it is cut short.
-std::string compressed(const std::string& text) {
-  z_stream stream{};
-  deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
-
 TEST_F(Unpack, AFaultOfTheArchiveIsSaidWhileTheBlobStillArrives) {
   const sys::Pipe pipe = sys::make_pipe().value();
   ASSERT_TRUE(sys::write_all(pipe.write, std::string(512, 'x')).ok());
@@ -69,7 +54,7 @@ TEST_F(Unpack, AFaultOfTheArchiveIsSaidWhileTheBlobStillArrives) {
 }
 
 TEST_F(Unpack, AFaultOfTheArchiveComesBeforeThatOfTheBytesBehindIt) {
-  std::string blob = compressed(std::string(512, 'x') + std::string(4UL << 20U, 'y'));
+  std::string blob = gzip(std::string(512, 'x') + std::string(4UL << 20U, 'y'));
   blob.resize(blob.size() - 9);
   const auto outcome = of(blob);
   ASSERT_FALSE(outcome.ok());
@@ -92,7 +77,7 @@ TEST_F(Unpack, AFaultOfAFileComesBeforeThatOfTheArchiveBehindIt) {
 }
 
 TEST_F(Unpack, ABlobThatIsCutShortIsSaidToBe) {
-  const std::string whole = compressed(TarBuild().end() + std::string(4UL << 20U, '\0'));
+  const std::string whole = gzip(TarBuild().end() + std::string(4UL << 20U, '\0'));
   const auto outcome = of(whole.substr(0, whole.size() - 9));
   ASSERT_FALSE(outcome.ok());
   EXPECT_EQ(outcome.error().code(), Code::kDataLoss);
@@ -100,7 +85,7 @@ TEST_F(Unpack, ABlobThatIsCutShortIsSaidToBe) {
 }
 
 TEST_F(Unpack, ABlobIsReadToItsEndBehindTheArchives) {
-  const auto outcome = of(compressed(TarBuild().end() + std::string(4UL << 20U, '\0')));
+  const auto outcome = of(gzip(TarBuild().end() + std::string(4UL << 20U, '\0')));
   ASSERT_TRUE(outcome.ok()) << outcome.error().message();
   EXPECT_EQ(outcome->compression, "gzip");
   EXPECT_GT(outcome->unpacked_bytes, 4UL << 20U);

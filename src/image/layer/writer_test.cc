@@ -1,9 +1,9 @@
 #include "image/layer/writer.h"
 
 #include <gmock/gmock.h>
-#include <zlib.h>
 
 #include "image/layer/erofs_image.h"
+#include "image/layer/gzip_build.h"
 #include "image/layer/layer_test.h"
 #include "image/layer/unpack.h"
 
@@ -27,20 +27,6 @@ class Writer : public LayerFormTest {
     return info.error().message();
   }
 };
-
-std::string gzip(const std::string& text) {
-  z_stream stream{};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
 
 FLUYT_FOR_BOTH_FORMS(Writer);
 
